@@ -1,0 +1,1 @@
+"""Building: an image from a build context, checked before it gets its name."""

@@ -1,0 +1,38 @@
+"""Credentials in URLs: taken out before a URL reaches a lock, a label, a log or an exception."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+# Whatever stands between "scheme://" and "@" is user information (RFC 3986, section 3.2.1).
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s\"'<>]*@")
+# conda channels carry their token in the path, as /t/<token>/.
+_PATH_TOKEN = re.compile(r"(?P<scheme>https?://[^\s\"'<>]*?)/t/[^/\s\"'<>]+")
+
+
+def strip_credentials(url: str) -> str:
+    """Return *url* without user information and without a conda token.
+
+    ``git@`` stays: over SSH it is an account's name that everybody shares, and no secret.
+
+    >>> strip_credentials("https://me:secret@pypi.example.com/simple")
+    'https://pypi.example.com/simple'
+    >>> strip_credentials("ssh://git@example.com/team/code.git")
+    'ssh://git@example.com/team/code.git'
+    >>> strip_credentials("https://conda.example.com/t/tk-123/channel")
+    'https://conda.example.com/channel'
+    """
+    parts = urlsplit(url)
+    if "@" in parts.netloc and not (parts.scheme.endswith("ssh") and parts.password is None):
+        parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return _PATH_TOKEN.sub(r"\g<scheme>", urlunsplit(parts))
+
+
+def redact(text: str) -> str:
+    """Return *text*, such as another tool's log, with the credentials of every URL in it masked.
+
+    >>> redact("GET https://me:secret@pypi.example.com/simple failed")
+    'GET https://****@pypi.example.com/simple failed'
+    """
+    return _PATH_TOKEN.sub(r"\g<scheme>/t/****", _USERINFO.sub(r"\g<scheme>****@", text))

@@ -1,0 +1,148 @@
+"""What a lock says: the exact artifact of each package for one target."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from packaging.utils import NormalizedName
+
+from imagesync.plan.plan import Level, PlannedPackage
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the image runs: the platform and interpreter that artifacts must fit.
+
+    Parameters
+    ----------
+    platform
+        ``linux/amd64``.
+    python_version
+        The image's interpreter with its patch level, such as ``3.12.3``.
+    glibc
+        The base image's, such as ``(2, 39)``.
+    """
+
+    platform: str
+    python_version: str
+    glibc: tuple[int, int]
+    implementation: str = "cpython"
+
+    @property
+    def minor(self) -> str:
+        """Return the feature version, such as ``3.12``."""
+        return ".".join(self.python_version.split(".")[:2])
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of an index: a wheel, or an sdist that a wheel is built from.
+
+    Parameters
+    ----------
+    url
+        ``https://`` or ``file://``, without credentials.
+    digest
+        ``sha256:<hex>``.
+    size
+        In bytes; ``None`` where the index doesn't say.
+    """
+
+    filename: str
+    url: str
+    digest: str
+    size: int | None = None
+
+    @property
+    def is_wheel(self) -> bool:
+        """Return whether the file is a wheel."""
+        return self.filename.endswith(".whl")
+
+
+@dataclass(frozen=True)
+class LockedPackage:
+    """A package from an index, with the artifact that the image gets."""
+
+    name: NormalizedName
+    version: str
+    artifact: Artifact
+
+
+@dataclass(frozen=True)
+class VendoredPackage:
+    """A package whose wheel is made on this machine, from sources or from what is installed.
+
+    Parameters
+    ----------
+    content
+        What the wheel is made from, as a digest: of the source tree, the commit, or RECORD.
+    """
+
+    name: NormalizedName
+    version: str
+    content: str
+    planned: PlannedPackage
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as documented JSON."""
+        source = self.planned.source.to_dict()
+        return {"name": self.name, "version": self.version, "content": self.content, "source": source}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A package whose version in the image differs from the local one, and why."""
+
+    name: NormalizedName
+    local: str
+    locked: str
+    level: Level
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the deviation as documented JSON."""
+        return {**asdict(self), "level": self.level.value}
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Exactly what the image holds.
+
+    Parameters
+    ----------
+    packages, vendored
+        Sorted by canonical name, and disjoint.
+    resolver
+        ``uv`` or ``pip-tools``.
+    """
+
+    target: Target
+    packages: tuple[LockedPackage, ...]
+    vendored: tuple[VendoredPackage, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    resolver: Literal["uv", "pip-tools"] = "uv"
+
+    @property
+    def digest(self) -> str:
+        """Return ``sha256:<hex>`` over what is locked; the same lock, the same digest."""
+        content = {
+            "target": asdict(self.target),
+            "packages": [[p.name, p.version, p.artifact.filename, p.artifact.digest] for p in self.packages],
+            "vendored": [[p.name, p.version, p.content] for p in self.vendored],
+        }
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the lock as documented JSON (``docs/json.md``)."""
+        return {
+            "digest": self.digest,
+            "resolver": self.resolver,
+            "target": asdict(self.target),
+            "packages": [asdict(package) for package in self.packages],
+            "vendored": [package.to_dict() for package in self.vendored],
+            "deviations": [deviation.to_dict() for deviation in self.deviations],
+        }

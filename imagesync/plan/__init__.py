@@ -1,0 +1,1 @@
+"""Planning: what the image must hold, how closely, and why."""

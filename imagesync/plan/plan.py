@@ -1,0 +1,126 @@
+"""What a plan says: for each package how closely the image must match, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+from packaging.utils import NormalizedName
+
+from imagesync.scan.environment import Finding, Interpreter, Package, Source
+
+
+class Level(str, Enum):
+    """How closely a package in the image must match the local one."""
+
+    CRITICAL = "critical"
+    EXACT = "exact"
+    COMPATIBLE = "compatible"
+    PLATFORM_ONLY = "platform-only"
+    IGNORE = "ignore"
+    IGNORE_UNLESS_REQUESTED = "ignore-unless-requested"
+
+
+@dataclass(frozen=True)
+class PlannedPackage:
+    """A package that the image must hold.
+
+    Parameters
+    ----------
+    version
+        The local version; empty for a package that only the cluster gets.
+    specifier
+        The versions that are allowed (PEP 440), such as ``~=1.4.3``; may be empty.
+    reason
+        Why this level, in words.
+    extras
+        Only of packages that the cluster adds: ``torch[cuda]`` has ``("cuda",)``.
+    installed
+        The scanned package; ``None`` for a package that only the cluster gets.
+    """
+
+    name: NormalizedName
+    version: str
+    level: Level
+    specifier: str
+    reason: str
+    source: Source = field(default_factory=Source)
+    requested: bool | None = None
+    extras: tuple[str, ...] = ()
+    installed: Package | None = None
+
+    @property
+    def vendored(self) -> bool:
+        """Return whether the wheel comes from this machine and not from an index."""
+        return self.source.kind != "index"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as documented JSON."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "level": self.level.value,
+            "specifier": self.specifier,
+            "reason": self.reason,
+            "source": self.source.to_dict(),
+            "requested": self.requested,
+        }
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A package that is installed here and won't be in the image, with the reason."""
+
+    name: NormalizedName
+    version: str
+    level: Level
+    reason: str
+    requested: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as documented JSON."""
+        return {**asdict(self), "level": self.level.value}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the image must hold, known before anything is fetched.
+
+    Parameters
+    ----------
+    python
+        The local interpreter; the image's has the same feature version.
+    packages
+        Sorted by canonical name; Python itself is the entry ``python``.
+    apt
+        System packages, sorted.
+    profile
+        The profile's name, such as ``dask``.
+    critical_imports
+        Import names of the critical packages, for the check of the built image.
+    platform
+        The target, ``linux/amd64``.
+    """
+
+    python: Interpreter
+    packages: tuple[PlannedPackage, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    apt: tuple[str, ...] = ()
+    profile: str = "none"
+    critical_imports: tuple[str, ...] = ()
+    strict: bool = False
+    platform: str = "linux/amd64"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as documented JSON (``docs/json.md``)."""
+        return {
+            "profile": self.profile,
+            "strict": self.strict,
+            "platform": self.platform,
+            "packages": [package.to_dict() for package in self.packages],
+            "left_out": [package.to_dict() for package in self.left_out],
+            "apt": list(self.apt),
+            "findings": [finding.to_dict() for finding in self.findings],
+        }

@@ -1,0 +1,1 @@
+"""Rendering: a build context from templates, the lock and the wheels."""

@@ -1,0 +1,1 @@
+"""Scanning: what is installed in an environment, and where each package came from."""

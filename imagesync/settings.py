@@ -1,0 +1,48 @@
+"""Settings: ``[tool.imagesync]``, ``imagesync.toml``, ``IMAGESYNC_*`` and flags, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+DEFAULT_BASE = "ubuntu:24.04"
+DEFAULT_REPOSITORY = "imagesync"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may choose; every field is a key of ``[tool.imagesync]``.
+
+    Parameters
+    ----------
+    profile
+        ``auto``, or a profile's name.
+    levels
+        Package name to level, over the shipped ones.
+    add_pip, add_conda
+        Requirements that only the cluster gets (``[tool.imagesync.add]``: ``pip``, ``conda``).
+    base
+        The image that the base image is made from.
+    python_source
+        Where the image's interpreter comes from (key ``python``): ``base``.
+    templates
+        A folder whose templates win over the shipped ones.
+    """
+
+    strict: bool = False
+    profile: str = "auto"
+    ignore: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    levels: Mapping[str, str] = field(default_factory=dict)
+    add_pip: tuple[str, ...] = ()
+    add_conda: tuple[str, ...] = ()
+    apt: tuple[str, ...] = ()
+    allow_inconsistent: bool = False
+    base: str = DEFAULT_BASE
+    python_source: Literal["base"] = "base"
+    repository: str = DEFAULT_REPOSITORY
+    resolver: Literal["uv", "pip-tools"] = "uv"
+    templates: Path | None = None
+    cache_dir: Path | None = None

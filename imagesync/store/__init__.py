@@ -1,0 +1,1 @@
+"""The store: artifacts by their content, fetched once and shared between processes."""
