@@ -1,0 +1,77 @@
+"""A forward proxy that counts what goes through it."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from urllib.parse import urlsplit
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        self.server.urls.append(self.path)
+        parts = urlsplit(self.path)
+        connection = http.client.HTTPConnection(parts.netloc.rpartition("@")[2])
+        headers = {
+            k: v for k, v in self.headers.items() if k.lower() not in {"proxy-connection", "connection"}
+        }
+        connection.request(
+            self.command, f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=headers
+        )
+        answer = connection.getresponse()
+        body = answer.read()
+        self.send_response(answer.status)
+        for key, value in answer.getheaders():
+            if key.lower() not in {"transfer-encoding", "connection", "content-length", "date", "server"}:
+                self.send_header(key, value)
+        self.send_header(
+            "Content-Length",
+            str(len(body)) if self.command == "GET" else answer.getheader("Content-Length", "0"),
+        )
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+        connection.close()
+
+    do_HEAD = do_GET  # noqa: N815 (http.server names it)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output quiet."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        self.urls: list[str] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+
+class CountingProxy:
+    """A plain HTTP proxy in a thread; ``urls`` has every URL that was asked for."""
+
+    def __enter__(self) -> CountingProxy:
+        self._server = _Server()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """Return the proxy's URL."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def urls(self) -> list[str]:
+        """Return the URLs asked for, in order."""
+        return self._server.urls
