@@ -1,0 +1,91 @@
+"""The Docker SDK's client for an endpoint, with its errors turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker
+import docker.errors
+import docker.tls
+import requests
+
+from imagesync.build.endpoint import Endpoint, TLSMaterial
+from imagesync.build.transport import CONNECT_TIMEOUT, can_speak_to, open_connection
+from imagesync.credentials import redact
+from imagesync.errors import EngineError, EngineNotFound
+
+REQUEST_TIMEOUT = 120
+"""Seconds without a byte before a request is given up; those that may be silent for longer set their own."""
+
+
+def connect(endpoint: Endpoint) -> docker.APIClient:
+    """Return a client that speaks the newest API version which both sides know.
+
+    Raises
+    ------
+    EngineNotFound
+        Nobody answers there.
+    """
+    if can_speak_to(endpoint):
+        # The SDK has one time-out for connecting and for answering; this one is for connecting alone.
+        open_connection(endpoint, timeout=CONNECT_TIMEOUT).close()
+    tls = False if endpoint.tls is None else _tls_config(endpoint.tls)
+    try:
+        client = docker.APIClient(
+            base_url=endpoint.url,
+            version="auto",
+            timeout=REQUEST_TIMEOUT,
+            tls=tls,
+            use_ssh_client=True,
+            user_agent="imagesync",
+        )
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+        raise EngineNotFound(
+            f"The container engine at {endpoint.url} ({endpoint.origin}) can't be used: {redact(str(error))}",
+            hint=_hint(endpoint),
+        ) from error
+    # An engine is reached as look_up reaches it: not through the proxies that are meant for the internet.
+    client.trust_env = False
+    return client
+
+
+def _tls_config(tls: TLSMaterial) -> docker.tls.TLSConfig:
+    pair = (str(tls.cert), str(tls.key)) if tls.cert is not None and tls.key is not None else None
+    return docker.tls.TLSConfig(
+        client_cert=pair, ca_cert=None if tls.ca is None else str(tls.ca), verify=tls.verify
+    )
+
+
+def _hint(endpoint: Endpoint) -> str:
+    if endpoint.scheme == "ssh":
+        return (
+            "Check that `ssh HOST docker version` works without a password, and that paramiko is installed"
+            " (`pip install 'docker[ssh]'`)."
+        )
+    return "See `docker version`, and change or unset DOCKER_HOST or the Docker context if it is the wrong one."
+
+
+@contextmanager
+def engine_errors(doing: str) -> Iterator[None]:
+    """Turn the SDK's errors inside the block into :class:`EngineError`.
+
+    Parameters
+    ----------
+    doing
+        What is tried, to follow "The container engine failed to": ``tag imagesync:1234``.
+    """
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise EngineError(f"The container engine failed to {doing}: {explanation(error)}") from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        raise EngineError(
+            f"The container engine failed to {doing}: {redact(str(error))}",
+            hint="If the engine was stopped or restarted meanwhile, try again.",
+        ) from error
+
+
+def explanation(error: docker.errors.APIError) -> str:
+    """Return the engine's own words, without credentials."""
+    return redact(str(error.explanation or error))

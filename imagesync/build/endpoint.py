@@ -1,0 +1,229 @@
+"""Where the container engine answers: from the environment, Docker's contexts, or the usual sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagesync.errors import EngineNotFound, UsageError
+
+_NAMED_PIPE = "npipe:////./pipe/docker_engine"
+_SCHEMES = ("unix", "tcp", "http", "https", "ssh", "npipe")
+
+
+@dataclass(frozen=True)
+class TLSMaterial:
+    """The files of a TLS connection to an engine; ``None`` where there is none.
+
+    Parameters
+    ----------
+    verify
+        Whether the engine's certificate is checked, against *ca* or else the system's authorities.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where an engine answers.
+
+    Parameters
+    ----------
+    url
+        ``unix:///path``, ``tcp://host:port``, ``ssh://user@host`` or ``npipe://...``.
+    origin
+        In words, where the URL comes from: ``DOCKER_HOST``, ``the Docker context 'colima'``.
+    """
+
+    url: str
+    origin: str
+    tls: TLSMaterial | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Return the URL's scheme."""
+        return self.url.partition("://")[0]
+
+    @property
+    def socket_path(self) -> Path | None:
+        """Return the path of the Unix socket, if it is one."""
+        return Path(self.url.removeprefix("unix://")) if self.scheme == "unix" else None
+
+
+def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
+    """Return the endpoint that the Docker CLI would use, else that of another engine on this machine.
+
+    What the user chose is taken as it is: ``DOCKER_HOST``, then ``DOCKER_CONTEXT``, then the current context of
+    Docker's ``config.json``. Otherwise it is the first socket that accepts a connection, of: Docker's default,
+    rootless Docker, Docker Desktop, colima, Rancher Desktop, OrbStack, ``CONTAINER_HOST``, Podman.
+
+    Raises
+    ------
+    EngineNotFound
+        Nothing is chosen, and no socket is there.
+    UsageError
+        The chosen context doesn't exist, or a URL has a form that no engine understands.
+
+    Notes
+    -----
+    The precedence is that of the Docker CLI: https://docs.docker.com/engine/manage-resources/contexts/.
+    """
+    if host := environ.get("DOCKER_HOST"):
+        return Endpoint(_normal_url(host, "DOCKER_HOST", environ), "DOCKER_HOST", _tls_of_environ(environ, host))
+    context, chosen_by = _chosen_context(environ)
+    if context is not None:
+        return _endpoint_of_context(context, chosen_by, environ)
+    return _first_answering(tuple(_usual_endpoints(environ)))
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    home = environ.get("USERPROFILE" if sys.platform == "win32" else "HOME")
+    return Path(home) if home else Path.home()
+
+
+def _docker_folder(environ: Mapping[str, str]) -> Path:
+    folder = environ.get("DOCKER_CONFIG")
+    return Path(folder) if folder else _home(environ) / ".docker"
+
+
+def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "tcp", url
+    if scheme not in _SCHEMES or not rest:
+        raise UsageError(
+            f"{origin} is {url!r}, which is no engine's URL.",
+            hint="Set it to unix:///path/to/docker.sock, tcp://host:port or ssh://user@host, or unset it.",
+        )
+    if scheme in {"http", "https"}:
+        scheme = "tcp"
+    if scheme == "tcp" and ":" not in rest.rpartition("]")[2]:
+        tls = url.startswith("https") or _wants_tls(environ)
+        rest = f"{rest.rstrip('/')}:{2376 if tls else 2375}"
+    return f"{scheme}://{rest}"
+
+
+def _wants_tls(environ: Mapping[str, str]) -> bool:
+    return any(environ.get(name) for name in ("DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH"))
+
+
+def _tls_of_environ(environ: Mapping[str, str], url: str) -> TLSMaterial | None:
+    if url.startswith(("unix:", "ssh:", "npipe:")) or not (_wants_tls(environ) or url.startswith("https:")):
+        return None
+    path = environ.get("DOCKER_CERT_PATH")
+    folder = Path(path) if path else _docker_folder(environ)
+    verify = bool(environ.get("DOCKER_TLS_VERIFY")) or url.startswith("https:")
+    return _tls_of_folder(folder, verify=verify)
+
+
+def _tls_of_folder(folder: Path, *, verify: bool) -> TLSMaterial:
+    def existing(name: str) -> Path | None:
+        path = folder / name
+        return path if path.is_file() else None
+
+    return TLSMaterial(ca=existing("ca.pem"), cert=existing("cert.pem"), key=existing("key.pem"), verify=verify)
+
+
+def _chosen_context(environ: Mapping[str, str]) -> tuple[str | None, str]:
+    name, chosen_by = environ.get("DOCKER_CONTEXT"), "DOCKER_CONTEXT"
+    if not name:
+        config = _docker_folder(environ) / "config.json"
+        name, chosen_by = _read_json(config).get("currentContext"), str(config)
+    return (name, chosen_by) if name and name != "default" else (None, "")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return an object from a file of Docker's; what can't be read counts as empty, as it does for the CLI."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _endpoint_of_context(name: str, chosen_by: str, environ: Mapping[str, str]) -> Endpoint:
+    contexts = _docker_folder(environ) / "contexts"
+    identifier = hashlib.sha256(name.encode()).hexdigest()
+    endpoints = _read_json(contexts / "meta" / identifier / "meta.json").get("Endpoints")
+    docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
+    if not isinstance(docker, dict) or not docker.get("Host"):
+        raise UsageError(
+            f"{chosen_by} chooses the Docker context {name!r}, which doesn't exist.",
+            hint="Choose one of `docker context ls` with `docker context use`, or unset DOCKER_CONTEXT.",
+        )
+    origin = f"the Docker context {name!r}"
+    folder = contexts / "tls" / identifier / "docker"
+    tls = _tls_of_folder(folder, verify=not docker.get("SkipTLSVerify")) if folder.is_dir() else None
+    return Endpoint(_normal_url(docker["Host"], origin, environ), origin, tls)
+
+
+def _usual_endpoints(environ: Mapping[str, str]) -> Iterator[Endpoint]:
+    """Yield the places where engines usually listen, Docker's before Podman's."""
+    if sys.platform == "win32":
+        yield Endpoint(_NAMED_PIPE, "Docker's default pipe")
+        return
+    home = _home(environ)
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    yield _at(Path("/var/run/docker.sock"), "Docker's default socket")
+    if runtime:
+        yield _at(Path(runtime) / "docker.sock", "rootless Docker's socket")
+    yield _at(home / ".docker" / "run" / "docker.sock", "Docker Desktop's socket")
+    yield _at(home / ".docker" / "desktop" / "docker.sock", "Docker Desktop's socket")
+    for colima in filter(None, (environ.get("COLIMA_HOME"), home / ".colima", home / ".config" / "colima")):
+        yield _at(Path(colima) / "default" / "docker.sock", "colima's socket")
+    yield _at(home / ".rd" / "docker.sock", "Rancher Desktop's socket")
+    yield _at(home / ".orbstack" / "run" / "docker.sock", "OrbStack's socket")
+    if host := environ.get("CONTAINER_HOST"):
+        yield Endpoint(_normal_url(host, "CONTAINER_HOST", {}), "CONTAINER_HOST")
+    if runtime:
+        yield _at(Path(runtime) / "podman" / "podman.sock", "Podman's socket")
+    yield _at(Path("/run/podman/podman.sock"), "Podman's socket")
+    if temporary := environ.get("TMPDIR"):
+        yield _at(Path(temporary) / "podman" / "podman-machine-default-api.sock", "Podman machine's socket")
+
+
+def _at(path: Path, origin: str) -> Endpoint:
+    return Endpoint(f"unix://{path}", origin)
+
+
+def _first_answering(candidates: tuple[Endpoint, ...]) -> Endpoint:
+    """Return the first that accepts a connection, else the first that exists, so that its error can be told."""
+    present = [endpoint for endpoint in candidates if _exists(endpoint)]
+    for endpoint in present:
+        if endpoint.socket_path is None or _accepts(endpoint.socket_path):
+            return endpoint
+    if present:
+        return present[0]
+    raise EngineNotFound(
+        "No container engine was found: none of the usual sockets of Docker and Podman is there.",
+        hint="Start Docker (Docker Desktop, or `sudo systemctl start docker`) or Podman"
+        " (`systemctl --user start podman.socket`), or set DOCKER_HOST.",
+    )
+
+
+def _exists(endpoint: Endpoint) -> bool:
+    try:
+        return endpoint.socket_path is None or endpoint.socket_path.exists()
+    except OSError:
+        # /run/user/0 and the like can't be entered by everybody.
+        return False
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(0.3)
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True

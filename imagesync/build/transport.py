@@ -1,0 +1,112 @@
+"""One plain HTTP connection to an engine, and what to tell when there is none."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+from typing import TYPE_CHECKING
+
+from imagesync.errors import EngineNotFound
+
+if TYPE_CHECKING:
+    import ssl
+
+    from imagesync.build.endpoint import Endpoint, TLSMaterial
+
+CONNECT_TIMEOUT = 0.8
+"""Seconds to wait for a connection: whoever has no engine hears of it within a second."""
+
+
+def can_speak_to(endpoint: Endpoint) -> bool:
+    """Return whether :func:`open_connection` knows the endpoint's scheme."""
+    return endpoint.scheme in {"unix", "tcp"}
+
+
+def open_connection(endpoint: Endpoint, *, timeout: float) -> http.client.HTTPConnection:
+    """Return an open connection to a ``unix://`` or ``tcp://`` endpoint.
+
+    Parameters
+    ----------
+    timeout
+        Seconds that an answer may take, once connected.
+
+    Raises
+    ------
+    EngineNotFound
+        Nobody answers there within :data:`CONNECT_TIMEOUT`.
+    """
+    host, port = _host_and_port(endpoint)
+    try:
+        plain = _open_socket(endpoint, host, port)
+        plain.settimeout(timeout)
+        connected = plain if endpoint.tls is None else _tls_context(endpoint.tls).wrap_socket(
+            plain, server_hostname=host
+        )
+    except OSError as error:
+        raise unreachable(endpoint, error) from error
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    connection.sock = connected
+    return connection
+
+
+def _host_and_port(endpoint: Endpoint) -> tuple[str, int]:
+    if endpoint.scheme == "unix":
+        return "localhost", 0
+    host, _, port = endpoint.url.partition("://")[2].rstrip("/").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _open_socket(endpoint: Endpoint, host: str, port: int) -> socket.socket:
+    path = endpoint.socket_path
+    if path is None:
+        return socket.create_connection((host, port), timeout=CONNECT_TIMEOUT)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(CONNECT_TIMEOUT)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _tls_context(tls: TLSMaterial) -> ssl.SSLContext:
+    # ssl takes 10 ms to import, which a local socket need not pay.
+    import ssl  # noqa: PLC0415
+
+    context = ssl.create_default_context(cafile=tls.ca)
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert is not None:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context
+
+
+def unreachable(endpoint: Endpoint, error: OSError) -> EngineNotFound:
+    """Return the error that says why nobody answers at *endpoint*, and what to do."""
+    where = f"{endpoint.url} ({endpoint.origin})"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return EngineNotFound(
+            f"The container engine at {where} may not be used by this user: permission denied.",
+            hint="Add yourself to its group and log in again: `sudo usermod -aG docker $USER`; or use rootless"
+            " Docker or Podman.",
+        )
+    if error.errno == errno.ENOENT:
+        reason = "there is no such socket"
+    elif error.errno == errno.ECONNREFUSED:
+        reason = "connection refused"
+    elif isinstance(error, TimeoutError):
+        reason = "no answer in time"
+    else:
+        reason = error.strerror or str(error)
+    return EngineNotFound(f"No container engine answers at {where}: {reason}.", hint=_start_hint(endpoint))
+
+
+def _start_hint(endpoint: Endpoint) -> str:
+    if endpoint.origin in {"DOCKER_HOST", "CONTAINER_HOST"}:
+        return f"Start that engine, or change or unset {endpoint.origin}."
+    if endpoint.origin.startswith("the Docker context"):
+        return "Start that engine, or choose another one with `docker context use`."
+    return "Start it: Docker Desktop, or `sudo systemctl start docker`; or set DOCKER_HOST to another engine."
