@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TextIO
+
+from imagesync.ui.terminal import is_interactive
 
 Unit = Literal["bytes", "packages", "steps"]
 
@@ -50,3 +53,27 @@ class SilentProgress:
 
     def line(self, text: str) -> None:
         """Print nothing."""
+
+
+def make_progress(
+    *, quiet: bool, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
+) -> Progress:
+    """Return bars for a terminal, plain lines for anything else, nothing where *quiet*.
+
+    Parameters
+    ----------
+    stream
+        Where progress is shown; stderr if not given.
+    environ
+        What says which terminal it is; the process's own if not given.
+    """
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return SilentProgress()
+    if is_interactive(stream, environ):
+        from imagesync.ui.rich import RichProgress  # noqa: PLC0415 (rich takes 0.1 s to import)
+
+        return RichProgress(stream)
+    from imagesync.ui.plain import PlainProgress  # noqa: PLC0415 (needed only here)
+
+    return PlainProgress(stream)

@@ -1,0 +1,177 @@
+"""What ``scan``, ``plan`` and ``lock`` answer a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from imagesync.lock.lock import Deviation, Lock
+from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.scan.environment import Environment, Finding, Severity, Source
+from imagesync.ui.section import Row, Section, Tone, print_sections
+from imagesync.ui.text import counted, format_size
+
+_TONES: dict[Severity, Tone] = {Severity.ERROR: "bad", Severity.WARNING: "warning", Severity.INFO: "quiet"}
+_SEVERITIES = [Severity.ERROR, Severity.WARNING, Severity.INFO]
+_LEVELS = {
+    Level.CRITICAL: "the cluster doesn't work with another version",
+    Level.EXACT: "this version if the target has it, else the nearest",
+    Level.COMPATIBLE: "this version preferred, a compatible one allowed",
+}
+
+
+def print_environment(environment: Environment, stream: TextIO | None = None) -> None:
+    """Print what a scan found, to stdout if no *stream* is given."""
+    print_sections(environment_sections(environment), stream)
+
+
+def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
+    """Print what the image will hold and why, to stdout if no *stream* is given."""
+    print_sections(plan_sections(plan), stream)
+
+
+def print_lock(lock: Lock, stream: TextIO | None = None) -> None:
+    """Print what the image holds exactly, to stdout if no *stream* is given."""
+    print_sections(lock_sections(lock), stream)
+
+
+def environment_sections(environment: Environment) -> tuple[Section, ...]:
+    """Return what a scan found: the interpreter, the packages, the findings."""
+    python = environment.python
+    packages = Section(
+        title=f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}",
+        headers=("package", "version", "manager", "requested", "source"),
+        rows=tuple(
+            Row((p.name, p.version, p.manager, _yes_no(p.requested), source_text(p.source)))
+            for p in environment.packages
+        ),
+        notes=(_summary(environment),),
+    )
+    return (packages, *finding_sections(environment.findings))
+
+
+def _summary(environment: Environment) -> str:
+    kinds = [p.source.kind for p in environment.packages]
+    local = {
+        "from directories": kinds.count("directory"),
+        "from repositories": kinds.count("vcs"),
+        "from archives": kinds.count("archive"),
+    }
+    parts = [counted(len(kinds), "package")] + [
+        f"{number} {words}" for words, number in local.items() if number
+    ]
+    return ", ".join(parts)
+
+
+def source_text(source: Source) -> str:
+    """Return a source in a few words, the commit shortened as git does."""
+    if source.kind == "index":
+        return "index"
+    if source.kind == "directory":
+        return f"{'editable ' if source.editable else ''}directory {source.url or '(unknown)'}"
+    if source.kind == "vcs":
+        commit = f" at {source.commit[:12]}" if source.commit else ""
+        revision = f" ({source.requested_revision})" if source.requested_revision else ""
+        return f"{source.vcs or 'vcs'} {source.url or '(unknown)'}{commit}{revision}"
+    return f"archive {source.url or '(unknown)'}"
+
+
+def finding_sections(findings: Iterable[Finding]) -> tuple[Section, ...]:
+    """Return findings with the gravest first, or nothing where there are none."""
+    ordered = sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
+    if not ordered:
+        return ()
+    rows = [
+        Row((finding.severity.value, finding.code, _finding_text(finding)), _TONES[finding.severity])
+        for finding in ordered
+    ]
+    return (Section(title=counted(len(ordered), "finding"), rows=tuple(rows)),)
+
+
+def _finding_text(finding: Finding) -> str:
+    text = finding.message
+    if finding.path and finding.path not in text:
+        text = f"{text} ({finding.path})"
+    return f"{text} -> {finding.hint}" if finding.hint else text
+
+
+def plan_sections(plan: Plan) -> tuple[Section, ...]:
+    """Return what the image will hold and why: by level, the closest first, then what stays out."""
+    levels = [_level_section(plan, level) for level in Level]
+    sections = [section for section in levels if section.rows]
+    if plan.left_out:
+        rows = [Row((p.name, p.version, p.level.value, p.reason)) for p in plan.left_out]
+        title = f"left out: {counted(len(rows), 'package')} not in the image"
+        sections.append(Section(title, ("package", "version", "level", "reason"), tuple(rows)))
+    sections += finding_sections(plan.findings)
+    return (*sections, _plan_summary(plan))
+
+
+def _level_section(plan: Plan, level: Level) -> Section:
+    packages = [package for package in plan.packages if package.level is level]
+    words = f": {_LEVELS[level]}" if level in _LEVELS else ""
+    return Section(
+        title=f"{level.value} ({len(packages)}){words}",
+        headers=("package", "here", "in the image", "source", "reason"),
+        rows=tuple(Row(_planned_cells(package)) for package in packages),
+    )
+
+
+def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
+    name = f"{package.name}[{','.join(package.extras)}]" if package.extras else package.name
+    source = "editable" if package.source.editable else package.source.kind
+    return (name, package.version or "-", package.specifier or "any", source, package.reason)
+
+
+def _plan_summary(plan: Plan) -> Section:
+    parts = [
+        f"profile {plan.profile}{', strict' if plan.strict else ''}",
+        counted(len(plan.packages), "package"),
+        f"{len(plan.left_out)} left out",
+        counted(len(plan.findings), "finding"),
+    ]
+    notes = [f"target {plan.platform}, Python {plan.python.minor}: {', '.join(parts)}"]
+    if plan.apt:
+        notes.insert(0, f"system packages: {' '.join(plan.apt)}")
+    return Section(title="", notes=tuple(notes))
+
+
+def lock_sections(lock: Lock) -> tuple[Section, ...]:
+    """Return what the image holds exactly: what differs from here first, then every artifact."""
+    sections = [*deviation_sections(lock.deviations)]
+    if lock.vendored:
+        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in lock.vendored]
+        sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
+    sizes = [package.artifact.size for package in lock.packages]
+    if lock.packages:
+        rows = [
+            Row((p.name, p.version, "" if size is None else format_size(size), p.artifact.filename))
+            for p, size in zip(lock.packages, sizes, strict=True)
+        ]
+        headers = ("package", "version", "size", "artifact")
+        sections.append(Section("artifacts from the indexes", headers, tuple(rows), frozenset({2})))
+    target = lock.target
+    known = sum(size for size in sizes if size is not None)
+    at_least = "at least " if None in sizes else ""
+    notes = (
+        f"{target.platform}, {target.implementation} {target.python_version}, "
+        f"glibc {'.'.join(str(part) for part in target.glibc)}, resolver {lock.resolver}",
+        f"{counted(len(lock.packages) + len(lock.vendored), 'package')}, "
+        f"{at_least}{format_size(known)} from indexes, {counted(len(lock.deviations), 'deviation')}",
+        f"lock {lock.digest}",
+    )
+    return (*sections, Section(title="", notes=notes))
+
+
+def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
+    """Return what differs between here and the image, or nothing where nothing does."""
+    if not deviations:
+        return ()
+    rows = [Row((d.name, d.local, d.locked, d.level.value, d.reason), "warning") for d in deviations]
+    title = f"{counted(len(rows), 'deviation')} from the local environment"
+    headers = ("package", "here", "in the image", "level", "reason")
+    return (Section(title, headers, tuple(rows), tone="warning"),)
+
+
+def _yes_no(value: bool | None) -> str:
+    return "-" if value is None else ("yes" if value else "no")

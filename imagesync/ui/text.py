@@ -1,0 +1,84 @@
+"""Text for a person: sizes, durations, and strings from elsewhere made safe to show."""
+
+from __future__ import annotations
+
+import re
+from typing import TextIO
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# C0 and C1 controls, and the bidirectional overrides that can make a name read as another one.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def clean(text: str) -> str:
+    r"""Return *text* as one printable line: colours dropped, control characters written as escapes.
+
+    >>> clean("\x1b[31mred\x1b[0m")
+    'red'
+    >>> clean("bad\rname")
+    'bad\\rname'
+    >>> clean("two\nlines\tand a tab")
+    'two lines and a tab'
+    """
+    words = _ANSI.sub("", text).replace("\t", " ").replace("\r\n", "\n").replace("\n", " ")
+    return _CONTROL.sub(_escape, words)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def clean_lines(text: str) -> list[str]:
+    r"""Return the lines of *text*, each safe to show; indentation stays.
+
+    >>> clean_lines("first\n  second\x1b[0m\n")
+    ['first', '  second']
+    """
+    return [clean(line) for line in text.removesuffix("\n").split("\n")]
+
+
+def encodable(text: str, stream: TextIO) -> str:
+    """Return *text* with what the encoding of *stream* can't say written as escapes."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def format_size(size: int) -> str:
+    """Return *size*, in bytes, in decimal units as pip and Docker write them.
+
+    >>> format_size(130_400_000), format_size(12_300), format_size(2_310_000_000), format_size(0)
+    ('130.4 MB', '12 kB', '2.31 GB', '0 kB')
+    """
+    if size < 100_000:
+        return f"{size / 1000:.0f} kB"
+    if size < 999_950_000:
+        return f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.2f} GB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return *seconds* in as many digits as one reads.
+
+    >>> format_duration(0.04), format_duration(12.34), format_duration(83.2), format_duration(3725)
+    ('0.04 s', '12.3 s', '1 min 23 s', '1 h 02 min')
+    """
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return *number* and *noun*, in the plural where it must be.
+
+    >>> counted(1, "package"), counted(0, "package"), counted(3, "entry")
+    ('1 package', '0 packages', '3 entries')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {plural}"
