@@ -1,0 +1,46 @@
+# make demo    set up, and run the main job on the project in examples/weather
+# make test    set up, and run all tests: the engine's too
+# make unit    the tests that need neither an engine nor a network
+# make lint    ruff, mypy, hadolint
+# make bench   the figures of docs/benchmarks.md, measured here
+# make setup   what the others need: .venv, a container engine
+# make clean   remove what these commands made in this folder
+#
+# PYTHON=python3.12 make setup    chooses the interpreter of .venv
+# ARGS="-k vcs -x" make test      passes arguments to pytest
+
+.POSIX:
+.SUFFIXES:
+.PHONY: help demo test unit lint bench setup venv engine clean
+
+ARGS =
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+demo: venv engine
+	@scripts/demo.sh
+
+test: venv engine
+	@scripts/test-packages.sh
+	@base=$$(scripts/base-image.sh) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python -m pytest --doctest-modules imagesync tests $(ARGS)
+
+unit: venv
+	@.venv/bin/python -m pytest --doctest-modules imagesync tests/unit $(ARGS)
+
+lint: venv
+	@scripts/lint.sh
+
+bench: venv engine
+	@base=$$(scripts/base-image.sh) && IMAGESYNC_BASE=$$base .venv/bin/python -m benchmarks $(ARGS)
+
+setup: venv engine
+
+venv:
+	@scripts/setup-venv.sh
+
+engine: venv
+	@scripts/engine.sh
+
+clean:
+	rm -rf .venv .work dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Climate statistics of weather stations."""

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Every linter; the first that complains ends it.
+set -eu
+cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+
+ruff check --quiet .
+ruff format --check --quiet . || { echo "Not formatted; run: .venv/bin/ruff format ." >&2; exit 1; }
+mypy
+for script in scripts/*.sh; do sh -n "$script"; done
+bash -n .ci/run
+hadolint Dockerfile.base
+echo "lint: clean"
