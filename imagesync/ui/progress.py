@@ -71,9 +71,10 @@ def make_progress(
     if quiet:
         return SilentProgress()
     if is_interactive(stream, environ):
-        from imagesync.ui.rich import RichProgress  # noqa: PLC0415 (rich takes 0.1 s to import)
+        # rich takes 0.1 s to import, which an answer without progress must not pay.
+        from imagesync.ui.rich import RichProgress
 
         return RichProgress(stream)
-    from imagesync.ui.plain import PlainProgress  # noqa: PLC0415 (needed only here)
+    from imagesync.ui.plain import PlainProgress
 
     return PlainProgress(stream)

@@ -83,7 +83,7 @@ def _cleaned(section: Section) -> Section:
 
 def _widths(section: Section) -> list[int]:
     """Return each column's width in terminal cells."""
-    from rich.cells import cell_len  # noqa: PLC0415 (only where something is printed)
+    from rich.cells import cell_len
 
     lines = [section.headers] if section.headers else []
     lines += [row.cells for row in section.rows]
@@ -92,7 +92,7 @@ def _widths(section: Section) -> list[int]:
 
 def _as_text(section: Section) -> str:
     """Return the section as lines of aligned text."""
-    from rich.cells import cell_len  # noqa: PLC0415 (only where something is printed)
+    from rich.cells import cell_len
 
     widths = _widths(section)
 
@@ -114,8 +114,8 @@ def _as_text(section: Section) -> str:
 
 
 def _print_rich(sections: Sequence[Section], stream: TextIO) -> None:
-    from rich.console import Console  # noqa: PLC0415 (rich takes 0.1 s to import)
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Console
+    from rich.text import Text
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     for number, section in enumerate(sections):
@@ -136,14 +136,12 @@ def _print_rich(sections: Sequence[Section], stream: TextIO) -> None:
 
 def _print_table(section: Section, console: Console) -> None:
     """Print rows as a table whose last column wraps."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
     # Only a rule under the headers: with 150 rows, lines between them are noise.
-    table = Table(
-        box=box.SIMPLE_HEAD, show_header=bool(section.headers), pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    table = Table(box=box.SIMPLE_HEAD, show_header=bool(section.headers), show_edge=False)
     last = len(section.rows[0].cells) - 1
     for i in range(last + 1):
         header = Text(section.headers[i]) if section.headers else ""
@@ -157,8 +155,8 @@ def _print_table(section: Section, console: Console) -> None:
 
 def _print_stacked(section: Section, console: Console) -> None:
     """Print each row as a small paragraph, for a terminal too narrow for the columns."""
-    from rich.padding import Padding  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.padding import Padding
+    from rich.text import Text
 
     for row in section.rows:
         first, *others = row.cells
