@@ -38,6 +38,6 @@ esac
 [ -n "${PYTHON:-}" ] && rm -rf .venv
 recent .venv/bin/python || "$python" -m venv --clear .venv
 # Dependency groups (PEP 735) need pip 25.1.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable . --group test --group lint
+.venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
+.venv/bin/python -m pip install -qq --disable-pip-version-check --editable . --group test --group lint
 printf '%s\n' "$wanted" >"$stamp"

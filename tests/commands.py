@@ -1,0 +1,104 @@
+"""The console script as users start it: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+
+# What would make a command look at the tests' own environment instead of the one under test.
+_OURS = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "SOURCE_DATE_EPOCH")
+
+
+def clean_environ() -> dict[str, str]:
+    """Return this process's environment variables without those that steer imagesync."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in _OURS and not key.startswith(("IMAGESYNC_", "PYTEST_", "COV_"))
+    }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    arguments: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    def json(self) -> Any:
+        """Return what stdout says."""
+        return json.loads(self.stdout)
+
+    @property
+    def reference(self) -> str:
+        """Return the one line that ``imagesync build`` prints."""
+        (line,) = self.stdout.splitlines()
+        return line
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """``imagesync``, with given environment variables, in a given folder."""
+
+    environ: Mapping[str, str]
+    cwd: Path
+
+    def with_environ(self, **variables: str | Path) -> CommandLine:
+        """Return the same command line with more environment variables."""
+        return CommandLine(
+            {**self.environ, **{key: str(value) for key, value in variables.items()}}, self.cwd
+        )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own, so that a signal reaches nobody else."""
+        return subprocess.Popen(
+            [str(BIN / "imagesync"), *map(str, arguments)],
+            env=dict(self.environ),
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str | Path, timeout: float = 500) -> Finished:
+        """Run a command to its end, whatever its exit code.
+
+        Parameters
+        ----------
+        timeout
+            In seconds.
+        """
+        start = time.perf_counter()
+        with self.start(*arguments) as process:
+            try:
+                stdout, stderr = process.communicate(timeout=timeout)
+            except BaseException:
+                process.kill()
+                raise
+        seconds = time.perf_counter() - start
+        return Finished(tuple(map(str, arguments)), process.returncode, stdout, stderr, seconds)
+
+    def __call__(self, *arguments: str | Path, timeout: float = 500) -> Finished:
+        """Run a command that must succeed."""
+        finished = self.run(*arguments, timeout=timeout)
+        if finished.returncode != 0:
+            raise AssertionError(
+                f"imagesync {' '.join(finished.arguments)}\nended with {finished.returncode}\n"
+                f"{finished.stdout}{finished.stderr}"
+            )
+        return finished

@@ -1,0 +1,137 @@
+"""What all tests share: the real command line, real environments, and a policy for skips."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.commands import CommandLine, clean_environ
+from tests.environments import LocalEnvironment, feature_version, make_environment
+
+# A skip stands for something that this machine can't have. Any other reason fails the test.
+ALLOWED_SKIPS = (
+    r"no CPython 3\.\d+ on this machine",
+    r"no Podman on this machine",
+    r"no conda executable on this machine",
+    r"needs root",
+    r"only on (Windows|macOS|Linux)",
+    r"not on (Windows|macOS)",
+)
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(re.search(allowed, reason) for allowed in ALLOWED_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nis not among the reasons for a skip that tests/conftest.py allows"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count what didn't run, by reason, where nobody overlooks it."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        reasons[reason] = reasons.get(reason, 0) + 1
+    if reasons:
+        terminalreporter.section(f"{sum(reasons.values())} TESTS DID NOT RUN", yellow=True)
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count:4} x {reason}")
+
+
+@pytest.fixture(scope="session")
+def shared_cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store that the whole session fills, so that a wheel is fetched and compiled once."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    """Return a store of this test's own, empty."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def work_dir(tmp_path: Path) -> Path:
+    """Return an empty folder to run commands in, with no settings above it."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def cli(work_dir: Path, cache_dir: Path) -> CommandLine:
+    """Return the console script, with a store of this test's own."""
+    return CommandLine(environ={**clean_environ(), "IMAGESYNC_CACHE_DIR": str(cache_dir)}, cwd=work_dir)
+
+
+MakeEnvironment = Callable[..., LocalEnvironment]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> MakeEnvironment:
+    """Return a factory of virtual environments: ``environment("toolz==1.0.0", editable=[folder])``."""
+    made = 0
+
+    def make(
+        *packages: str,
+        name: str = "",
+        python: str | Path = sys.executable,
+        editable: Sequence[Path] = (),
+        installer: str = "uv",
+        arguments: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> LocalEnvironment:
+        nonlocal made
+        made += 1
+        return make_environment(
+            tmp_path / (name or f"env{made}"),
+            packages=packages,
+            python=python,
+            editable=editable,
+            installer=installer,
+            arguments=arguments,
+            environ=environ,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def find_python() -> Callable[[str], Path]:
+    """Return a function that finds an installed CPython by feature version, or skips the test."""
+
+    def find(version: str) -> Path:
+        pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+        candidates = [
+            Path(f"/usr/bin/python{version}"),
+            *sorted(pyenv.glob(f"versions/{version}.*/bin/python")),
+            Path(shutil.which(f"python{version}") or sys.executable),
+        ]
+        for candidate in candidates:
+            if candidate.exists() and feature_version(candidate) == version:
+                return candidate
+        pytest.skip(f"no CPython {version} on this machine")
+
+    return find

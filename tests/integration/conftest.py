@@ -1,0 +1,75 @@
+"""What tests with an engine share: a client, a base image that is made once, and cleaning up after them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.commands import CommandLine, clean_environ
+
+ROOT = Path(__file__).parents[2]
+
+# testcontainers' reaper is an image of its own, which needs a registry; these tests clean up themselves.
+os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.DockerClient]:
+    """Return a client of the engine, by the SDK itself; without an engine tests fail, and aren't skipped."""
+    client = docker.from_env(timeout=120)
+    try:
+        client.ping()
+    except docker.errors.DockerException as error:
+        pytest.fail(f"no container engine answers, run `make engine`: {error}", pytrace=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def root_image(engine: docker.DockerClient) -> str:
+    """Return the image that base images are made from; ``make test`` passes it in IMAGESYNC_TEST_BASE."""
+    if given := os.environ.get("IMAGESYNC_TEST_BASE"):
+        return given
+    command = [str(ROOT / "scripts" / "base-image.sh")]
+    return subprocess.run(
+        command, env=clean_environ(), check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def base_python(root_image: str) -> Path:
+    """Return a local interpreter of the base image's feature version; the base is made now if need be."""
+    environ = {**clean_environ(), "IMAGESYNC_BASE": root_image}
+    version = _answer(["scripts/base-python.sh"], environ).rpartition(".")[0]
+    return Path(_answer(["scripts/find-python.sh", version], environ))
+
+
+def _answer(command: list[str], environ: dict[str, str]) -> str:
+    return subprocess.run(
+        command, env=environ, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def repository(engine: docker.DockerClient) -> Iterator[str]:
+    """Return an image name of this test's own; at the end its images and their containers go."""
+    name = f"imagesync-test-{secrets.token_hex(4)}"
+    yield name
+    for image in engine.images.list(name):
+        for container in engine.containers.list(all=True, filters={"ancestor": image.id}):
+            container.remove(force=True)
+        engine.images.remove(image.id, force=True)
+
+
+@pytest.fixture
+def image_cli(cli: CommandLine, root_image: str, repository: str, shared_cache_dir: Path) -> CommandLine:
+    """Return the console script for builds: the session's base and store, this test's own image name."""
+    return cli.with_environ(
+        IMAGESYNC_BASE=root_image, IMAGESYNC_REPOSITORY=repository, IMAGESYNC_CACHE_DIR=shared_cache_dir
+    )
