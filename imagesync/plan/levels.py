@@ -1,0 +1,133 @@
+"""Levels and profiles, which are data: ``levels.toml`` and ``profiles.toml`` beside this module."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from imagesync.plan.plan import Level
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A level for a name or for all names of a pattern, and the reason that the user reads."""
+
+    level: Level
+    reason: str
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Rules by canonical name, and by pattern with ``*``; a name wins over a pattern."""
+
+    names: Mapping[str, Rule]
+    patterns: Mapping[str, Rule]
+
+    def find(self, name: NormalizedName) -> Rule | None:
+        """Return the rule for *name*; of several patterns that match, the longest decides."""
+        if rule := self.names.get(name):
+            return rule
+        matching = [pattern for pattern in self.patterns if fnmatchcase(name, pattern)]
+        return self.patterns[max(matching, key=lambda pattern: (len(pattern), pattern))] if matching else None
+
+
+@dataclass(frozen=True)
+class CriticalPackage:
+    """A package that a cluster can't do without.
+
+    Parameters
+    ----------
+    import_name
+        What to import in the finished image.
+    same_version_as
+        The package whose version to install when this one is missing.
+    """
+
+    name: NormalizedName
+    import_name: str
+    reason: str
+    same_version_as: NormalizedName | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a kind of cluster needs.
+
+    Parameters
+    ----------
+    chosen_by
+        ``auto`` takes the first profile of which one of these is installed.
+    """
+
+    name: str
+    chosen_by: tuple[NormalizedName, ...]
+    critical: tuple[CriticalPackage, ...]
+
+
+def canonical_pattern(text: str) -> str:
+    """Return a name or pattern as a user writes it in the form of canonical names.
+
+    >>> canonical_pattern("PyObjC_framework.*")
+    'pyobjc-framework-*'
+    """
+    return canonicalize_name(text.strip())
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether *text* stands for several names."""
+    return "*" in text
+
+
+def make_levels(rules: Iterable[tuple[str, Rule]]) -> Levels:
+    """Return *rules*, given as pairs of a name or pattern and its rule, ready to be asked."""
+    named = {canonical_pattern(name): rule for name, rule in rules}
+    return Levels(
+        names={name: rule for name, rule in named.items() if not is_pattern(name)},
+        patterns={name: rule for name, rule in named.items() if is_pattern(name)},
+    )
+
+
+def load_levels() -> Levels:
+    """Return the shipped levels."""
+    return make_levels(
+        (name, Rule(Level(level), reason))
+        for level, reasons in _read("levels.toml").items()
+        for name, reason in reasons.items()
+    )
+
+
+def load_profiles() -> dict[str, Profile]:
+    """Return the shipped profiles by name, in the order in which ``auto`` tries them."""
+    return {name: _make_profile(name, table) for name, table in _read("profiles.toml").items()}
+
+
+def _make_profile(name: str, table: Mapping[str, Any]) -> Profile:
+    return Profile(
+        name=name,
+        chosen_by=tuple(canonicalize_name(package) for package in table["chosen_by"]),
+        critical=tuple(
+            CriticalPackage(
+                name=canonicalize_name(package),
+                import_name=entry["import"],
+                reason=entry["reason"],
+                same_version_as=entry.get("same_version_as"),
+            )
+            for package, entry in table.get("critical", {}).items()
+        ),
+    )
+
+
+def _read(filename: str) -> dict[str, Any]:
+    with Path(__file__).with_name(filename).open("rb") as file:
+        return tomllib.load(file)

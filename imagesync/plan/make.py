@@ -1,0 +1,306 @@
+"""Making a plan: from an environment and the user's settings to what the image must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
+from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
+from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
+from imagesync.plan.matching import nearest, unmatched
+from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
+from imagesync.plan.requirements import target_markers
+from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
+from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
+from imagesync.settings import Settings
+
+_LABEL_KEPT = "The build label '+{label}' is part of the version, so an index that has this build is needed."
+_LABEL_DROPPED = "The build label '+{label}' is set aside: another build of the same version will do."
+_SERIES = "Later fixes of the same release series will do."
+_SHORT_VERSION = "Its version has fewer than three parts, which name no series of fixes, so it is pinned."
+
+
+def make_plan(environment: Environment, *, settings: Settings) -> Plan:
+    """Return what the image must hold for *environment*, and why.
+
+    Parameters
+    ----------
+    environment
+        As the scan found it.
+    settings
+        The user's choices; names in them may be written in any form, with ``*`` for several.
+
+    Raises
+    ------
+    CriticalPackageMissing
+        The profile, or the user's settings, call a package critical that isn't installed.
+    PlanError
+        The environment isn't one that an image can be made of.
+    UsageError
+        The settings name a profile, a level or a requirement that doesn't exist.
+    """
+    _refuse_unsupported(environment, settings)
+    markers = target_markers(environment.python)
+    profile = _find_profile(settings.profile, environment)
+    chooser = make_chooser(environment, settings=settings, profile=profile, markers=markers)
+    choices, required = choose_levels(environment, chooser=chooser, markers=markers)
+    _refuse_missing(environment, _all_critical(settings, profile, chooser), profile)
+    _refuse_conda(environment, choices)
+
+    findings = _unmatched_settings(environment, settings, profile)
+    findings += _left_out_findings(choices, required, chooser)
+    planned: dict[NormalizedName, PlannedPackage] = {}
+    left_out: list[LeftOut] = []
+    for package in environment.packages:
+        choice = choices[package.name]
+        if not choice.kept:
+            left_out.append(_leave_out(package, choice))
+            continue
+        entry, about_version = _plan_package(package, choice, strict=settings.strict)
+        findings += about_version
+        if entry is None:
+            left_out.append(_leave_out(package, Choice(choice.level, _NO_SPECIFIER, kept=False)))
+        else:
+            planned[package.name] = entry
+    if settings.add_pip:
+        findings += _add(settings.add_pip, planned, environment=environment, markers=markers)
+        left_out = [package for package in left_out if package.name not in planned]
+
+    python = _plan_python(environment.python, strict=settings.strict)
+    return Plan(
+        python=environment.python,
+        packages=tuple(sorted((python, *planned.values()), key=lambda package: package.name)),
+        left_out=tuple(sorted(left_out, key=_by_weight)),
+        findings=tuple(findings),
+        apt=tuple(sorted(set(settings.apt))),
+        profile=profile.name,
+        critical_imports=tuple(
+            critical.import_name for critical in profile.critical if critical.name in planned
+        ),
+        strict=settings.strict,
+    )
+
+
+_NO_SPECIFIER = "Its version can't be written as a requirement, so no index can be asked for it."
+
+
+def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
+    python = environment.python
+    if python.implementation != "cpython":
+        raise PlanError(
+            f"The environment runs {python.implementation} {python.version}, and an image has CPython.",
+            hint="Use an environment of CPython 3.8 or later (imagesync build --python PATH).",
+        )
+    if settings.add_conda:
+        raise PlanError(
+            f"The setting 'add.conda' names {len(settings.add_conda)} conda package(s), and this release of "
+            "imagesync builds images from pip packages only.",
+            hint="Name what is on PyPI in 'add.pip' and system packages in 'apt', and remove 'add.conda'.",
+        )
+
+
+def _refuse_conda(environment: Environment, choices: Mapping[NormalizedName, Choice]) -> None:
+    # Taking pip's package of the same name instead would build something else than what runs here:
+    # conda's numpy is linked against other libraries, and some names mean different projects.
+    concerned = [p.name for p in environment.packages if p.manager == "conda" and choices[p.name].kept]
+    if not concerned:
+        return
+    shown = ", ".join(concerned[:3]) + (" ..." if len(concerned) > 3 else "")
+    raise PlanError(
+        f"{len(concerned)} of {len(environment.packages)} packages were installed by conda ({shown}). This release "
+        "of imagesync builds images of pip environments; conda environments come with the next one.",
+        hint="Until then, install what you need into a virtual environment (python -m venv .venv) and build from "
+        "that one, or leave the conda packages out with the setting 'ignore'.",
+    )
+
+
+def _find_profile(name: str, environment: Environment) -> Profile:
+    profiles = load_profiles()
+    if name == "auto":
+        installed = {package.name for package in environment.packages}
+        chosen = (profile for profile in profiles.values() if not installed.isdisjoint(profile.chosen_by))
+        return next(chosen, profiles["none"])
+    if name not in profiles:
+        known = ["auto", *profiles]
+        close = nearest(name, known)
+        raise UsageError(
+            f"The profile '{name}' doesn't exist.",
+            hint=f"Did you mean '{close}'?" if close else f"The profiles are {', '.join(known)}.",
+        )
+    return profiles[name]
+
+
+def _all_critical(settings: Settings, profile: Profile, chooser: Chooser) -> Iterable[CriticalPackage]:
+    for critical in profile.critical:
+        rule = chooser.levels.find(critical.name)
+        if rule is None or rule.level is Level.CRITICAL:
+            yield critical
+    for name, rule in chooser.levels.names.items():
+        if rule.level is Level.CRITICAL and name not in chooser.critical:
+            yield CriticalPackage(canonicalize_name(name), "", "Your settings call it critical.")
+
+
+def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage], profile: Profile) -> None:
+    versions = {package.name: package.version for package in environment.packages}
+    missing = [package for package in critical if package.name not in versions]
+    if not missing:
+        return
+    requirements = []
+    for package in missing:
+        version = versions.get(package.same_version_as) if package.same_version_as else None
+        requirements.append(f"{package.name}=={version}" if version else package.name)
+    reasons = " ".join(f"{package.name}: {package.reason}" for package in missing)
+    names = ", ".join(package.name for package in missing)
+    way_out = "" if profile.name == "none" else " (for an image without a cluster, set profile to 'none')"
+    raise CriticalPackageMissing(
+        f"The profile '{profile.name}' needs {names}, not installed in {environment.python.prefix}. {reasons}",
+        hint=f"{environment.python.executable or 'python'} -m pip install {' '.join(requirements)}{way_out}",
+    )
+
+
+def _unmatched_settings(environment: Environment, settings: Settings, profile: Profile) -> list[Finding]:
+    installed = {package.name for package in environment.packages}
+    return [
+        *unmatched("ignore", settings.ignore, installed),
+        *unmatched("only", settings.only, installed),
+        *unmatched("levels", settings.levels, installed),
+    ]
+
+
+def _left_out_findings(
+    choices: Mapping[NormalizedName, Choice],
+    required: Mapping[NormalizedName, list[NormalizedName]],
+    chooser: Chooser,
+) -> list[Finding]:
+    findings = [
+        Finding(
+            severity=Severity.WARNING,
+            code="required-but-left-out",
+            message=f"{name} is left out of the image, and {', '.join(sorted(by))} won't find it there.",
+            package=name,
+            hint=f"Leave out {', '.join(sorted(by))} too, or keep {name}.",
+        )
+        for name, by in sorted(required.items())
+    ]
+    findings += [
+        Finding(
+            severity=Severity.WARNING,
+            code="critical-overruled",
+            message=f"{name} is critical for a cluster, and your settings "
+            + ("leave it out." if not choices[name].kept else f"make it '{choices[name].level.value}'."),
+            package=name,
+            hint=f"{chooser.critical[name].reason} Keep it, unless no cluster is started from the image.",
+        )
+        for name in chooser.critical
+        if name in choices and choices[name].level is not Level.CRITICAL
+    ]
+    return findings
+
+
+def _by_weight(package: LeftOut) -> tuple[bool, bool, str]:
+    # Requested ones first; of these the ignored ones last: REQUESTED says nothing about pip, for
+    # which ensurepip writes it into each new virtual environment.
+    return not package.requested, package.level is Level.IGNORE, package.name
+
+
+def _leave_out(package: Package, choice: Choice) -> LeftOut:
+    return LeftOut(package.name, package.version, choice.level, choice.reason, package.requested)
+
+
+@dataclass(frozen=True)
+class _Pin:
+    specifier: str
+    said: str = ""
+
+
+def _plan_package(
+    package: Package, choice: Choice, *, strict: bool
+) -> tuple[PlannedPackage | None, list[Finding]]:
+    level, reason = choice.level, choice.reason
+    if strict and level is not Level.CRITICAL:
+        level, reason = Level.EXACT, "You asked for exactly what is installed here (strict)."
+    exactly = level in (Level.CRITICAL, Level.EXACT)
+    vendored = package.source.kind != "index"
+    findings = []
+    version = parse_version(package.version)
+    if version is None:
+        specifier = arbitrary(package.version)
+        findings.append(_legacy_finding(package, specifier))
+        if specifier is None:
+            return None, findings
+        reason = f"{reason} PEP 440 doesn't know its version, so exactly this one is asked for.".strip()
+    elif exactly or vendored:
+        specifier = exact(version)
+        if version.local and not vendored:
+            reason = f"{reason} {_LABEL_KEPT.format(label=version.local)}"
+    else:
+        specifier = compatible(version)
+        reason = f"{reason} {_SHORT_VERSION if specifier.startswith('==') else _SERIES}".strip()
+        if version.local:
+            reason = f"{reason} {_LABEL_DROPPED.format(label=version.local)}"
+    return (
+        PlannedPackage(
+            name=package.name,
+            version=package.version,
+            level=level,
+            specifier=specifier,
+            reason=reason,
+            source=package.source,
+            requested=package.requested,
+            installed=package,
+        ),
+        findings,
+    )
+
+
+def _legacy_finding(package: Package, specifier: str | None) -> Finding:
+    if specifier is None:
+        message = f"{package.name} has the version '{package.version}', which no requirement can express."
+    else:
+        message = f"{package.name} has the version '{package.version}', which PEP 440 doesn't know; it is pinned as it is."
+    return Finding(
+        severity=Severity.WARNING if specifier else Severity.ERROR,
+        code="legacy-version",
+        message=message,
+        path=package.metadata_path or None,
+        package=package.name,
+        hint=f"Install a later release: python -m pip install --upgrade {package.name}",
+    )
+
+
+def _plan_python(python: Interpreter, *, strict: bool) -> PlannedPackage:
+    # Debian and builds from git end the version with a plus sign, which PEP 440 has no place for.
+    version = python.version.rstrip("+")
+    return PlannedPackage(
+        name=canonicalize_name("python"),
+        version=version,
+        level=Level.CRITICAL,
+        specifier=f"=={version}" if strict else f"=={python.minor}.*",
+        reason="Bytecode and pickled functions pass between your machine and the cluster, and both belong to "
+        f"Python {python.minor}.",
+        requested=True,
+    )
+
+
+def _add(
+    lines: Iterable[str],
+    planned: dict[NormalizedName, PlannedPackage],
+    *,
+    environment: Environment,
+    markers: Mapping[str, str],
+) -> list[Finding]:
+    # Only where something is added: parsing requirements takes imports that a hit doesn't need.
+    from imagesync.plan.additions import apply_addition, parse_additions
+
+    installed = {package.name: package for package in environment.packages}
+    findings = []
+    for name, requirement in parse_additions(lines, markers).items():
+        planned[name], finding = apply_addition(
+            name, requirement, planned=planned.get(name), installed=installed.get(name)
+        )
+        if finding:
+            findings.append(finding)
+    return findings

@@ -1,0 +1,112 @@
+"""Which installed packages require which others, on the machine that the image runs on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from imagesync.scan.environment import Interpreter, Package
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_EXTRA_ONLY = re.compile(r"extra\s*==")
+
+
+def target_markers(python: Interpreter) -> dict[str, str]:
+    """Return the marker values (PEP 508) of the image: *python*'s own, on Linux and x86-64.
+
+    What only the running machine knows (``platform_release``, ``platform_version``) is empty.
+    """
+    return {
+        "implementation_name": python.implementation,
+        "implementation_version": python.version,
+        "platform_python_implementation": "CPython",
+        "python_full_version": python.version,
+        "python_version": python.minor,
+        **{key: value for key, value in python.markers.items() if "python" in key or "implementation" in key},
+        "os_name": "posix",
+        "platform_machine": "x86_64",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "sys_platform": "linux",
+    }
+
+
+def parse_requirement(line: str) -> Requirement | None:
+    """Return a ``Requires-Dist`` line parsed, or ``None`` where PEP 508 doesn't know it."""
+    # Not needed by most builds that hit, and 10 ms to import.
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(line)
+    except InvalidRequirement:
+        return None
+
+
+def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterable[str] = ("",)) -> bool:
+    """Return whether *requirement* holds for *markers* and one of the *extras* (``""`` stands for none)."""
+    from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+
+    if requirement.marker is None:
+        return True
+    try:
+        return any(requirement.marker.evaluate({**markers, "extra": extra}) for extra in extras)
+    except (UndefinedComparison, UndefinedEnvironmentName):
+        return False
+
+
+def requirers(
+    packages: Iterable[Package], wanted: Collection[NormalizedName], markers: Mapping[str, str]
+) -> dict[NormalizedName, list[NormalizedName]]:
+    """Return for each of the *wanted* names that is required which *packages* require it, extras aside."""
+    found: dict[NormalizedName, list[NormalizedName]] = {}
+    for package in packages:
+        for line in package.requires:
+            match = _NAME.match(line)
+            if match is None or (name := canonicalize_name(match[1])) not in wanted:
+                continue
+            if package.name not in found.get(name, ()) and _line_applies(line, markers):
+                found.setdefault(name, []).append(package.name)
+    return found
+
+
+def _line_applies(line: str, markers: Mapping[str, str]) -> bool:
+    # The two common shapes are decided without parsing: no marker at all, and an extra's requirement.
+    _, semicolon, marker = line.partition(";")
+    if not semicolon:
+        return True
+    if _EXTRA_ONLY.search(marker) and " or " not in marker:
+        return False
+    requirement = parse_requirement(line)
+    return requirement is not None and applies(requirement, markers)
+
+
+def closure(
+    packages: Mapping[NormalizedName, Package], roots: Iterable[NormalizedName], markers: Mapping[str, str]
+) -> frozenset[NormalizedName]:
+    """Return *roots* and everything installed that they require, extras of requirements included."""
+    todo: list[tuple[NormalizedName, str]] = [(name, "") for name in roots]
+    seen: set[tuple[NormalizedName, str]] = set()
+    while todo:
+        name, extra = todo.pop()
+        if (name, extra) in seen or name not in packages:
+            continue
+        seen.add((name, extra))
+        todo.extend(_direct(packages[name], extra, markers))
+    return frozenset(name for name, _ in seen)
+
+
+def _direct(package: Package, extra: str, markers: Mapping[str, str]) -> Iterator[tuple[NormalizedName, str]]:
+    for line in package.requires:
+        requirement = parse_requirement(line)
+        if requirement is not None and applies(requirement, markers, (extra,)):
+            name = canonicalize_name(requirement.name)
+            yield name, ""
+            for requested in requirement.extras:
+                yield name, requested

@@ -1,0 +1,63 @@
+"""Specifiers: from an installed version to the versions that the image may hold (PEP 440)."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import InvalidVersion, Version
+
+_ARBITRARY = re.compile(r"[^\s;)]+")
+
+
+def parse_version(text: str) -> Version | None:
+    """Return *text* as a version, or ``None`` where PEP 440 doesn't know it.
+
+    >>> parse_version("1.04")
+    <Version('1.4')>
+    >>> parse_version("2004d-final") is None
+    True
+    """
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None
+
+
+def exact(version: Version) -> str:
+    """Return the specifier that admits *version* alone, with its local label.
+
+    >>> exact(Version("2.1.0+cu121"))
+    '==2.1.0+cu121'
+    """
+    return f"=={version}"
+
+
+def compatible(version: Version) -> str:
+    """Return the range that PEP 440's ``~=`` allows around *version*.
+
+    Versions of fewer than three components are pinned, because ``~=2.2`` would admit
+    everything below 3. A local label is left off: the public version is what is
+    compatible, and ``~=`` takes no label. Pre-releases are admitted only where
+    *version* is one, because a specifier admits them only where it names one.
+
+    >>> compatible(Version("1.4.3"))
+    '~=1.4.3'
+    >>> compatible(Version("2.2"))
+    '==2.2'
+    >>> compatible(Version("2.1.0+cu121"))
+    '~=2.1.0'
+    >>> compatible(Version("1!2.0.0rc1"))
+    '~=1!2.0.0rc1'
+    """
+    return f"{'~=' if len(version.release) > 2 else '=='}{version.public}"
+
+
+def arbitrary(version: str) -> str | None:
+    """Return the specifier that compares *version* as a string, or ``None`` where no specifier can hold it.
+
+    >>> arbitrary("2004d-final")
+    '===2004d-final'
+    >>> arbitrary("1.0 (beta)") is None
+    True
+    """
+    return f"==={version}" if _ARBITRARY.fullmatch(version) else None
