@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import io
+import re
+import threading
+
+import pytest
+
+from imagesync.ui.plain import PAUSE, QUARTER_PAUSE, PlainProgress
+from imagesync.ui.progress import SilentProgress, make_progress
+from tests.terminals import on_terminal
+
+
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def progress(stream: io.StringIO, clock: Clock) -> PlainProgress:
+    return PlainProgress(stream, clock=clock)
+
+
+def test_plain_says_start_and_end(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+    with progress.task("Fetching", total=130_000_000, unit="bytes") as task:
+        task.advance(130_000_000)
+        clock.now += 12.34
+    assert stream.getvalue() == "Fetching (130.0 MB)\nFetching: 130.0 MB in 12.3 s\n"
+
+
+def test_plain_says_done_where_nothing_was_counted(progress: PlainProgress, stream: io.StringIO) -> None:
+    with progress.task("Checking the image", total=None, unit="steps"):
+        pass
+    assert stream.getvalue() == "Checking the image\nChecking the image: done in 0.00 s\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [(ValueError(), "failed"), (KeyboardInterrupt(), "stopped"), (SystemExit(1), "stopped")],
+)
+def test_plain_says_that_a_task_failed(
+    progress: PlainProgress, stream: io.StringIO, error: BaseException, word: str
+) -> None:
+    with pytest.raises(type(error)), progress.task("Building", total=None, unit="steps"):
+        raise error
+    assert stream.getvalue().splitlines()[-1] == f"Building: {word} after 0.00 s"
+
+
+def test_plain_keeps_quiet_between_lines(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+    with progress.task("Fetching", total=1000, unit="packages") as task:
+        for _ in range(1000):
+            clock.now += 0.1
+            task.advance(1)
+    lines = stream.getvalue().splitlines()
+    # 100 seconds: one line every 5, the start, the end, and a few where a quarter was done.
+    assert 100 / PAUSE <= len(lines) <= 100 / PAUSE + 2 + 4
+
+
+def test_plain_says_each_quarter_earlier(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+    with progress.task("Fetching", total=4, unit="packages") as task:
+        clock.now += QUARTER_PAUSE
+        task.describe("numpy")
+        task.advance(1)
+    assert stream.getvalue().splitlines()[1] == "Fetching: 1/4 packages, numpy"
+
+
+def test_plain_total_grows(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+    with progress.task("Fetching", total=None, unit="packages") as task:
+        task.grow(10)
+        task.grow(10)
+        clock.now += PAUSE
+        task.advance(5)
+    assert stream.getvalue().splitlines()[1] == "Fetching: 5/20 packages"
+
+
+def test_plain_writes_no_control_characters(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
+    with progress.task("Step \x1b[31mone\x1b[0m\r", total=None, unit="steps") as task:
+        clock.now += PAUSE
+        task.describe("\x1b[2Jpip\tinstall\x07")
+        progress.line("first \x1b]0;title\x07line\nsecond\x9b line")
+    assert stream.getvalue().splitlines() == [
+        "Step one\\r",
+        "Step one\\r: pip install\\x07",
+        "first line",
+        "second\\x9b line",
+        "Step one\\r: done in 5.0 s",
+    ]
+
+
+def test_plain_writes_what_the_stream_can_encode() -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    PlainProgress(stream).line("wählt \udcff")
+    assert raw.getvalue() == b"w\\xe4hlt \\udcff\n"
+
+
+def test_plain_is_exact_when_threads_advance_at_once(progress: PlainProgress, stream: io.StringIO) -> None:
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        for _ in range(2000):
+            task.advance(1)
+
+    with progress.task("Fetching", total=16_000, unit="packages") as task:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert stream.getvalue().splitlines()[-1].startswith("Fetching: 16000 packages in ")
+
+
+def test_a_pipe_gets_lines_and_quiet_gets_nothing(stream: io.StringIO) -> None:
+    assert isinstance(make_progress(quiet=False, stream=stream), PlainProgress)
+    assert isinstance(make_progress(quiet=True, stream=stream), SilentProgress)
+
+
+SHOW = """
+import sys, threading
+from imagesync.ui.progress import make_progress
+
+progress = make_progress(quiet=False, stream=sys.stderr)
+barrier = threading.Barrier(4)
+
+def work():
+    barrier.wait()
+    for _ in range(1000):
+        task.advance(1000)
+        task.grow(1)
+
+with progress.task("Fetching [red]", total=4_000_000 - 4000, unit="bytes") as task:
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    task.describe("[bold]numpy\\x1b[2J")
+    progress.line("a line [green]that stays[/]")
+    for thread in threads:
+        thread.join()
+with progress.task("Building", total=None, unit="steps"):
+    print("the answer", flush=True)
+"""
+
+
+def plain(shown: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+
+
+def test_terminal_shows_bars_and_keeps_one_line_for_each_task() -> None:
+    code, shown = on_terminal(SHOW, columns=100)
+    assert code == 0
+    assert "✓ Fetching [red] 4.0 MB, " in plain(shown)
+    assert "a line [green]that stays[/]" in plain(shown)
+    assert "the answer" in plain(shown)
+    assert "/4.0 MB" in plain(shown)
+    assert "\x1b[2J" not in shown, "the screen is cleared by a message"
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h"), "the cursor stays hidden"
+
+
+def test_narrow_terminal_shows_no_line_wider_than_itself() -> None:
+    code, shown = on_terminal(SHOW, columns=30)
+    assert code == 0
+    drawn = re.split(r"\r|\n", plain(shown))
+    assert max(len(line) for line in drawn if " MB" in line and "✓" not in line) <= 30
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": "unknown"}])
+def test_dumb_terminal_gets_plain_lines(environ: dict[str, str]) -> None:
+    code, shown = on_terminal(SHOW, columns=100, environ=environ)
+    assert code == 0
+    assert "\x1b" not in shown
+    assert "Fetching [red]: 4.0 MB in " in shown
+
+
+def test_no_color_terminal_gets_bars_without_colours() -> None:
+    code, shown = on_terminal(SHOW, columns=100, environ={"NO_COLOR": "1"})
+    assert code == 0
+    colours = {code for codes in re.findall(r"\x1b\[([0-9;]*)m", shown) for code in codes.split(";")}
+    assert colours <= {"", "0", "1", "2"}, "only bold and dim are no colours"
+
+
+def test_interrupt_gives_the_cursor_back() -> None:
+    code, shown = on_terminal(
+        """
+import signal, sys
+from imagesync.ui.progress import make_progress
+
+with make_progress(quiet=False, stream=sys.stderr).task("Building", total=10, unit="steps"):
+    signal.raise_signal(signal.SIGINT)
+""",
+        columns=80,
+    )
+    assert code != 0
+    assert "✗ Building stopped, " in plain(shown)
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
