@@ -1,0 +1,202 @@
+"""Wheels from source trees, by PEP 517, in an isolated environment of the scanned interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from imagesync.credentials import redact
+from imagesync.errors import WheelError
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import Interpreter
+
+# zip can't hold an earlier time.
+SOURCE_DATE_EPOCH = "315532800"
+_LOG_END = 25
+# They belong to the environment that imagesync runs in, or that the user works in.
+_PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """A wheel to build.
+
+    Parameters
+    ----------
+    name, version
+        What is expected; the version is offered to backends that would take it from version control.
+    source
+        A folder that the backend may write into.
+    python
+        The interpreter that extension modules are built for.
+    environ
+        The environment variables that build requirements are installed with: the user's indexes
+        are in them, with credentials.
+    no_index
+        Whether build requirements come from ``find-links`` alone.
+    log
+        Where everything goes that the backend says, without credentials.
+    """
+
+    name: str
+    version: str
+    source: Path
+    python: Interpreter
+    environ: Mapping[str, str]
+    log: Path
+    no_index: bool = False
+
+
+def build_wheel(request: BuildRequest, *, output: Path) -> Path:
+    """Return the wheel that the project's own backend makes of *request*, written into the folder *output*.
+
+    Raises
+    ------
+    WheelError
+        The project can't be built; the end of the log is in the message.
+    """
+    from build import BuildException, ProjectBuilder
+
+    request.log.parent.mkdir(parents=True, exist_ok=True)
+    with request.log.open("w", encoding="utf-8") as log, tempfile.TemporaryDirectory(prefix="imagesync-") as place:
+        run = _Runner(log)
+        environment = _IsolatedEnvironment(Path(place), request, run)
+        backend_environ = _backend_environ(request)
+
+        def call_hook(
+            command: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+        ) -> None:
+            run(command, cwd=cwd, environ={**backend_environ, **environment.make_extra_environ(), **(extra_environ or {})})
+
+        try:
+            environment.create()
+            builder = ProjectBuilder(request.source, environment.python_executable, call_hook)
+            environment.install(builder.build_system_requires)
+            environment.install(builder.get_requires_for_build("wheel"))
+            return Path(builder.build("wheel", output))
+        except (BuildException, subprocess.CalledProcessError, OSError) as error:
+            raise _failure(request, error, run.end) from error
+        except Exception as error:
+            # Among the rest are BuildBackendException and what pyproject_hooks raises.
+            if type(error).__module__.partition(".")[0] not in ("build", "pyproject_hooks"):
+                raise
+            raise _failure(request, error, run.end) from error
+
+
+class _Runner:
+    """Runs commands, with their output in the log, credentials taken out line by line."""
+
+    def __init__(self, log: IO[str]) -> None:
+        self._log = log
+        self.end: deque[str] = deque(maxlen=_LOG_END)
+
+    def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
+        with subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    self.note(line)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            raise subprocess.CalledProcessError(process.returncode, list(command))
+
+    def note(self, line: str) -> None:
+        clean = redact(line)
+        self._log.write(clean)
+        self.end.append(clean.rstrip())
+
+
+class _IsolatedEnvironment:
+    """A virtual environment of the scanned interpreter; build's own can only be of the running one."""
+
+    def __init__(self, place: Path, request: BuildRequest, run: _Runner) -> None:
+        self._folder = place / "env"
+        self._place = place
+        self._request = request
+        self._run = run
+        inherited = {key: value for key, value in request.environ.items() if key not in _PYTHON_VARIABLES}
+        self._environ = inherited | {"VIRTUAL_ENV": os.fspath(self._folder)}
+
+    @property
+    def python_executable(self) -> str:
+        return os.fspath(self._scripts / ("python.exe" if os.name == "nt" else "python"))
+
+    @property
+    def _scripts(self) -> Path:
+        return self._folder / ("Scripts" if os.name == "nt" else "bin")
+
+    def make_extra_environ(self) -> dict[str, str]:
+        path = os.pathsep.join([os.fspath(self._scripts), os.environ.get("PATH", os.defpath)])
+        return {"PATH": path, "VIRTUAL_ENV": os.fspath(self._folder)}
+
+    def create(self) -> None:
+        self._uv("venv", "--quiet", "--no-project", "--python", self._request.python.executable, os.fspath(self._folder))
+
+    def install(self, requirements: Collection[str]) -> None:
+        if not requirements:
+            return
+        listed = self._place / "requirements.txt"
+        listed.write_text("\n".join(sorted(requirements)) + "\n", encoding="utf-8")
+        self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
+        options = ["--index-strategy", "unsafe-best-match", *(["--no-index"] if self._request.no_index else [])]
+        self._uv(
+            *("pip", "install", *options, "--python", self.python_executable),
+            *("--requirements", os.fspath(listed)),
+        )
+
+    def _uv(self, *arguments: str) -> None:
+        import uv
+
+        # A uv.toml or pyproject.toml near the sources says nothing about the build's environment.
+        self._run([uv.find_uv_bin(), *arguments], cwd=os.fspath(self._place), environ=self._environ)
+
+
+def _backend_environ(request: BuildRequest) -> dict[str, str]:
+    """Return the backend's variables: stable times, and the installed version where version control gives it.
+
+    The installed version is what the user runs, and what other packages see; a commit more than at
+    the time of installation makes the code newer, and not the metadata.
+    """
+    environ = {key: value for key, value in os.environ.items() if key not in _PYTHON_VARIABLES}
+    name = request.name.replace("-", "_").replace(".", "_").upper()
+    if request.version:
+        environ[f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}"] = request.version
+        environ["PDM_BUILD_SCM_VERSION"] = request.version
+        environ["PBR_VERSION"] = request.version
+    environ.setdefault("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)
+    return environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
+
+
+def _failure(request: BuildRequest, error: Exception, end: deque[str]) -> WheelError:
+    said = "\n".join(f"    {line}" for line in end)
+    reason = "" if isinstance(error, subprocess.CalledProcessError) else f": {redact(str(error))}"
+    return WheelError(
+        f"{request.name} {request.version}: no wheel can be built from its sources{reason}"
+        + (f"\nThe end of the log:\n{said}" if said else ""),
+        hint=f"All of the log is in {request.log}. To leave the package out, add it to `ignore`.",
+    )
+
+
+@contextlib.contextmanager
+def build_folder() -> Iterator[Path]:
+    """Give a temporary folder for a build, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="imagesync-build-") as folder:
+        yield Path(folder).resolve()

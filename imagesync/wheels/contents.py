@@ -1,0 +1,85 @@
+"""What each wheel of this machine is made from, as a digest that is known before anything is built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import NormalizedName
+
+from imagesync.credentials import strip_credentials
+from imagesync.errors import WheelError
+from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.wheels.installed import edited_files, record_digest
+from imagesync.wheels.source_tree import source_digest
+
+
+def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
+    """Return for each vendored package of *plan* the digest of what its wheel is made from.
+
+    Parameters
+    ----------
+    cache
+        The store's root, which keeps what is known of unchanged files; ``None`` for no such memory.
+
+    Returns
+    -------
+    Mapping
+        Canonical name to ``sha256:<hex>``: of a source tree its files; of a version-control
+        checkout the URL without credentials, the commit and the subdirectory; of an archive its hash.
+        Installed files that were edited since count as well.
+
+    Raises
+    ------
+    WheelError
+        A source folder is gone, or can't be read.
+    """
+    trees = None if cache is None else cache / "trees"
+    return {package.name: content_digest(package, cache=trees) for package in plan.packages if package.vendored}
+
+
+def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:
+    """Return the digest, ``sha256:<hex>``, of what the wheel of *package* is made from."""
+    source = package.source
+    if source.kind == "directory":
+        try:
+            return source_digest(source_folder(package), cache=cache)
+        except WheelError as error:
+            raise WheelError(f"{package.name} {package.version}: {error.message}", hint=error.hint) from error
+    identity: dict[str, object] = {"kind": source.kind, "subdirectory": source.subdirectory}
+    url = None if source.url is None else strip_credentials(source.url)
+    if source.kind == "vcs" and source.commit:
+        identity |= {"vcs": source.vcs, "url": url, "commit": source.commit}
+    elif source.kind == "archive" and source.hash:
+        identity |= {"hash": source.hash}
+    else:
+        identity |= {"url": url, "record": record_digest(package.installed)}
+    identity["edited"] = edited_files(package.installed, cache=cache)
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def source_folder(package: PlannedPackage) -> Path:
+    """Return the folder that the ``file://`` URL of *package* names (RFC 8089).
+
+    Raises
+    ------
+    WheelError
+        It is no ``file://`` URL.
+    """
+    parts = urlsplit(package.source.url or "")
+    if parts.scheme != "file" or not parts.path:
+        raise WheelError(
+            f"{package.name} {package.version} was installed from {package.source.url}, which is no folder.",
+            hint="Install it again from its folder.",
+        )
+    path = unquote(parts.path)
+    if os.name == "nt":
+        from urllib.request import url2pathname
+
+        path = url2pathname(parts.path)
+    return Path(path)

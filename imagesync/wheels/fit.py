@@ -1,0 +1,122 @@
+"""Whether a wheel may go into the image: its tags, its libraries' glibc, and what is in the archive."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from imagesync.errors import WheelError
+from imagesync.lock.lock import Target
+from imagesync.lock.tags import machine, target_tags
+from imagesync.scan.environment import Interpreter
+
+_GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")
+_SECRET_NAMES = re.compile(
+    r"(?i)(\.env(\..+)?|\.netrc|_netrc|\.pypirc|\.git-credentials|\.htpasswd|id_(rsa|dsa|ecdsa|ed25519)|.+\.(key|p12|pfx|kdbx))"
+)
+_SECRET_TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
+_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
+
+
+def is_pure(filename: str) -> bool:
+    """Return whether the wheel *filename* holds for any platform and any ABI.
+
+    >>> is_pure("six-1.17.0-py2.py3-none-any.whl"), is_pure("numpy-2.0.0-cp311-cp311-linux_x86_64.whl")
+    (True, False)
+    """
+    return filename.endswith("-none-any.whl")
+
+
+def fits(filename: str, target: Target) -> bool:
+    """Return whether *target* can use the wheel *filename*, going by its tags."""
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return False
+    return not tags.isdisjoint(target_tags(target))
+
+
+def host_is_target(python: Interpreter, target: Target) -> bool:
+    """Return whether extension modules built for *python* on this machine are of the target's platform and ABI."""
+    return (
+        python.implementation == target.implementation
+        and python.minor == target.minor
+        and python.platform == f"linux-{machine(target)}"
+        and not python.libc.startswith("musl")
+    )
+
+
+def check_wheel(wheel: Path, *, target: Target) -> tuple[str, ...]:
+    """Check that *wheel* is a wheel, holds for *target*, and writes nowhere but into its prefix.
+
+    Returns
+    -------
+    tuple
+        Members that look like secrets, which somebody should look at.
+
+    Raises
+    ------
+    WheelError
+        The wheel is damaged, doesn't hold for the target, or would write outside of its prefix.
+    """
+    if not fits(wheel.name, target):
+        raise WheelError(
+            f"{wheel.name} can't be used on {target.platform} with Python {target.minor} "
+            f"and glibc {target.glibc[0]}.{target.glibc[1]}.",
+            hint="Build on a machine like the image, or choose a base image that is like this machine.",
+        )
+    suspects = []
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                _check_member(wheel, member)
+                if not member.is_dir() and _looks_secret(archive, member):
+                    suspects.append(member.filename)
+                if not is_pure(wheel.name) and _is_library(member.filename):
+                    _check_glibc(wheel, member.filename, archive.read(member), target)
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise WheelError(
+            f"{wheel.name} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
+        ) from error
+    return tuple(suspects)
+
+
+def _check_member(wheel: Path, member: zipfile.ZipInfo) -> None:
+    name = member.orig_filename.replace("\\", "/")
+    path = PurePosixPath(name)
+    is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name or is_link:
+        what = "a symbolic link" if is_link else "a path that leads out of the environment"
+        raise WheelError(
+            f"{wheel.name} holds {what}: {name!r}.",
+            hint="Mend the project's build configuration: a wheel's paths are relative, and have no '..'.",
+        )
+
+
+def _looks_secret(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
+    name = PurePosixPath(member.filename).name
+    if _SECRET_NAMES.fullmatch(name) and not _SECRET_TEMPLATES.fullmatch(name):
+        return True
+    # Certificate bundles are .pem files as well; a private key says that it is one.
+    return name.endswith(".pem") and _PRIVATE_KEY.search(archive.read(member)) is not None
+
+
+def _is_library(name: str) -> bool:
+    return name.endswith(".so") or ".so." in PurePosixPath(name).name
+
+
+def _check_glibc(wheel: Path, name: str, content: bytes, target: Target) -> None:
+    """Refuse a library that asks for symbols of a newer glibc than the image has.
+
+    The versions that a library needs stand as strings in its ``.gnu.version_r`` section's string table.
+    """
+    needed = max((int(match) for match in _GLIBC_SYMBOL.findall(content)), default=0)
+    if needed > target.glibc[1]:
+        raise WheelError(
+            f"{wheel.name}: {name} needs glibc 2.{needed}, and the image has "
+            f"{target.glibc[0]}.{target.glibc[1]}.",
+            hint="Choose a newer base image, or build on a system that is as old as the image.",
+        )

@@ -1,0 +1,119 @@
+"""Installed distributions by their RECORD (PEP 376, PEP 627): which files, and whether they still are as installed."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from imagesync.errors import WheelError
+from imagesync.scan.environment import Package
+from imagesync.wheels.stat_cache import file_digests
+
+# Written by whoever installs, and different on each machine.
+_INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"})
+
+
+@dataclass(frozen=True)
+class InstalledFile:
+    """One line of a RECORD.
+
+    Parameters
+    ----------
+    path
+        Relative to the folder on ``sys.path``, with ``/``; may begin with ``../`` for scripts and data.
+    hash
+        ``sha256=<urlsafe base64 without padding>``, or empty.
+    """
+
+    path: str
+    hash: str
+
+    @property
+    def sha256(self) -> str | None:
+        """Return the recorded sha256 in hexadecimal; ``None`` where RECORD has none."""
+        algorithm, _, value = self.hash.partition("=")
+        if algorithm != "sha256":
+            return None
+        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+
+
+def has_record(package: Package) -> bool:
+    """Return whether *package* has a RECORD; egg-info folders list files, but without hashes."""
+    return bool(package.metadata_path) and os.path.isfile(f"{package.metadata_path}/RECORD")
+
+
+def read_record(package: Package) -> tuple[InstalledFile, ...]:
+    """Return what the RECORD of *package* lists, sorted, without bytecode and the installer's own notes.
+
+    Raises
+    ------
+    WheelError
+        There is no RECORD, or it can't be read.
+    """
+    record = Path(package.metadata_path) / "RECORD"
+    try:
+        with record.open(encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise WheelError(
+            f"{package.name} {package.version}: {record} can't be read ({error}).",
+            hint=f"Install it again: python -m pip install --force-reinstall --no-deps {package.name}",
+        ) from error
+    location = Path(package.location).as_posix().rstrip("/") + "/"
+    dist_info = Path(package.metadata_path).name
+    files = []
+    for row in rows:
+        path = row[0].replace("\\", "/").removeprefix(location)
+        if not _is_by_installer(PurePosixPath(path), dist_info):
+            files.append(InstalledFile(path, row[1] if len(row) > 1 else ""))
+    return tuple(sorted(files, key=lambda file: file.path))
+
+
+def record_digest(package: Package | None) -> str:
+    """Return ``sha256:<hex>`` over what RECORD says of the installed files; empty where there is no RECORD.
+
+    Scripts don't count: the path of the interpreter is in them.
+    """
+    if package is None or not has_record(package):
+        return ""
+    content = hashlib.sha256()
+    for file in read_record(package):
+        if not file.path.startswith("../"):
+            content.update(os.fsencode(f"{file.path}\0{file.hash}\0"))
+    return "sha256:" + content.hexdigest()
+
+
+def edited_files(package: Package | None, *, cache: Path | None = None) -> Mapping[str, str]:
+    """Return the installed files of *package* that aren't as RECORD says, sorted by path.
+
+    Parameters
+    ----------
+    cache
+        The folder that keeps what is known of unchanged files.
+
+    Returns
+    -------
+    Mapping
+        Path relative to the folder on ``sys.path`` to the sha256 that the file has now; empty for a
+        file that has gone. Scripts outside that folder don't count: the interpreter's path is in them.
+    """
+    if package is None or not has_record(package):
+        return {}
+    recorded = {file.path: file.sha256 for file in read_record(package) if not file.path.startswith("../")}
+    now = file_digests(Path(package.location), recorded, scope=package.metadata_path, cache=cache)
+    return {
+        path: now.get(path, "")
+        for path, sha256 in recorded.items()
+        if sha256 is not None and now.get(path) != sha256
+    }
+
+
+def _is_by_installer(path: PurePosixPath, dist_info: str) -> bool:
+    if path.suffix in (".pyc", ".pyo") or "__pycache__" in path.parts:
+        return True
+    return len(path.parts) == 2 and path.parts[0] == dist_info and path.name in _INSTALLER_FILES

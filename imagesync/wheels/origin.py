@@ -1,0 +1,83 @@
+"""The sources that a package was installed from: its commit, or its archive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from imagesync.credentials import redact
+from imagesync.errors import WheelError
+from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.environment import Source
+from imagesync.wheels.unpack import unpack_sdist
+
+
+def fetch_source(package: PlannedPackage, into: Path) -> Path:
+    """Return the folder of the sources that *package* was installed from, fetched into the folder *into*.
+
+    git is asked with the user's own configuration and credential helpers, and never prompts.
+
+    Raises
+    ------
+    WheelError
+        The sources can't be had.
+    """
+    source = package.source
+    if source.kind == "vcs" and source.vcs == "git" and source.url and source.commit:
+        checkout = _checkout(package, source, into)
+    elif source.kind == "archive" and source.url and source.url.startswith("file://"):
+        from imagesync.wheels.contents import source_folder
+
+        checkout = unpack_sdist(source_folder(package), into, name=package.name)
+    else:
+        raise WheelError(
+            f"{package.name} {package.version} was installed from {source.url}; the installed files don't hold "
+            "for the image, and its sources can't be fetched from there.",
+            hint="Install it from a folder: clone or download it, then: python -m pip install <folder>",
+        )
+    folder = checkout / source.subdirectory if source.subdirectory else checkout
+    if not folder.resolve().is_relative_to(checkout.resolve()) or not folder.is_dir():
+        raise WheelError(f"{package.name} {package.version}: its sources have no folder {source.subdirectory!r}.")
+    return folder
+
+
+def _checkout(package: PlannedPackage, source: Source, into: Path) -> Path:
+    into.mkdir(parents=True)
+    url, commit = source.url or "", source.commit or ""
+    _git(package, into, "init", "--quiet")
+    # One commit is enough, where the server gives it; else everything, and the commit is in it.
+    if not _git(package, into, "fetch", "--quiet", "--depth=1", url, commit, may_fail=True):
+        _git(package, into, "fetch", "--quiet", "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
+    _git(package, into, "checkout", "--quiet", "--detach", commit)
+    _git(package, into, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+    return into
+
+
+def _git(package: PlannedPackage, folder: Path, *arguments: str, may_fail: bool = False) -> bool:
+    environ = {key: value for key, value in os.environ.items() if key not in ("GIT_DIR", "GIT_WORK_TREE")}
+    environ |= {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "LC_ALL": "C"}
+    environ.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise WheelError(
+            f"{package.name} {package.version} must be fetched with git, and git can't be run: {error.strerror}.",
+            hint="Install git, or install the package from a folder.",
+        ) from error
+    if done.returncode == 0 or may_fail:
+        return done.returncode == 0
+    raise WheelError(
+        f"{package.name} {package.version}: git can't get commit {package.source.commit} of "
+        f"{package.source.url}: {redact(done.stderr.strip())}",
+        hint="Check that `git fetch` works there without a password prompt (credential helper, SSH agent).",
+    )

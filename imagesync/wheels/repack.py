@@ -1,0 +1,191 @@
+"""Wheels from installed files, by RECORD: exactly the bytes that run here."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import csv
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from packaging.tags import parse_tag
+from packaging.utils import canonicalize_name
+
+from imagesync.errors import WheelError
+from imagesync.lock.lock import Target
+from imagesync.scan.environment import Interpreter, Package
+from imagesync.wheels.fit import host_is_target
+from imagesync.wheels.installed import InstalledFile, has_record, read_record
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
+_LOADERS = (b"#!", b"#!python")
+
+
+@dataclass(frozen=True)
+class Repacked:
+    """A wheel made from installed files.
+
+    Parameters
+    ----------
+    edited
+        Files whose bytes aren't those that were installed; the wheel has them as they are now.
+    missing
+        Files that were installed and have gone.
+    """
+
+    path: Path
+    edited: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def is_portable(package: Package, *, python: Interpreter, target: Target) -> bool:
+    """Return whether the installed files of *package* hold for *target*: pure Python, or the same platform."""
+    if not has_record(package) or not package.tags:
+        return False
+    if package.purelib and all(tag.endswith("-none-any") for tag in package.tags):
+        return True
+    return host_is_target(python, target)
+
+
+def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
+    """Return a wheel of the installed files of *package*, written into the folder *into*.
+
+    The same files give the same bytes, on any machine: times, owners, the interpreter's path in
+    scripts, bytecode and the installer's notes are left out.
+
+    Raises
+    ------
+    WheelError
+        RECORD is missing or damaged, or a file can't be read.
+    """
+    members: dict[str, tuple[bytes, bool]] = {}
+    edited, missing = [], []
+    stem = _stem(package)
+    data = f"{stem}.data"
+    generated = _entry_point_scripts(package)
+    for file in read_record(package):
+        place = _place_in_wheel(file.path, package, python, data)
+        if place is None or (place.startswith(f"{data}/scripts/") and _script_name(place) in generated):
+            continue
+        content = _read(package, file)
+        if content is None:
+            missing.append(file.path)
+            continue
+        bytes_now, executable = content
+        if file.sha256 is not None and hashlib.sha256(bytes_now).hexdigest() != file.sha256:
+            edited.append(file.path)
+        if place.startswith(f"{data}/scripts/"):
+            bytes_now, executable = _portable_script(bytes_now), True
+        members[place] = (bytes_now, executable)
+    wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
+    _write(wheel, members, record=f"{stem}.dist-info/RECORD")
+    return Repacked(wheel, tuple(edited), tuple(missing))
+
+
+def _stem(package: Package) -> str:
+    return Path(package.metadata_path).name.removesuffix(".dist-info")
+
+
+def _compressed_tags(package: Package) -> str:
+    """Return the tags as a wheel's file name has them (PEP 425, compressed tag sets)."""
+    tags = sorted({(t.interpreter, t.abi, t.platform) for tag in package.tags for t in parse_tag(tag)})
+    return "-".join(".".join(dict.fromkeys(tag[part] for tag in tags)) for part in range(3))
+
+
+def _place_in_wheel(path: str, package: Package, python: Interpreter, data: str) -> str | None:
+    """Return where the installed file *path* stands in a wheel; ``None`` if it leads out of the environment."""
+    if not path.startswith("../") and not os.path.isabs(path):
+        stem_info = f"{_stem(package)}.dist-info"
+        return path if path.startswith(stem_info + "/") else _normal(path)
+    where = PurePosixPath(os.path.normpath(os.path.join(package.location, path)))
+    prefix = PurePosixPath(os.path.normpath(python.prefix))
+    if not where.is_relative_to(prefix):
+        return None
+    inside = where.relative_to(prefix)
+    if inside.parts[0] in ("bin", "Scripts"):
+        return f"{data}/scripts/{PurePosixPath(*inside.parts[1:])}"
+    if inside.parts[0] in ("include", "Include"):
+        # Installers put headers below include/site/pythonX.Y/<name>, a wheel has them without that.
+        known = ("include", "Include", "site", f"python{python.minor}", _stem(package).split("-")[0])
+        rest = [part for part in inside.parts if part not in known]
+        return f"{data}/headers/{'/'.join(rest)}"
+    return f"{data}/data/{inside}"
+
+
+def _normal(path: str) -> str:
+    return str(PurePosixPath(os.path.normpath(path)))
+
+
+def _entry_point_scripts(package: Package) -> frozenset[str]:
+    """Return the names of the scripts that every installer makes anew from ``entry_points.txt``."""
+    points = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
+    points.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        text = (Path(package.metadata_path) / "entry_points.txt").read_text(encoding="utf-8")
+        points.read_string(text)
+    except (OSError, UnicodeDecodeError, configparser.Error):
+        return frozenset()
+    sections = [section for section in ("console_scripts", "gui_scripts") if points.has_section(section)]
+    return frozenset(name for section in sections for name in points.options(section))
+
+
+def _script_name(place: str) -> str:
+    name = PurePosixPath(place).name
+    return name.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw")
+
+
+def _portable_script(content: bytes) -> bytes:
+    """Return a script with ``#!python`` in place of an interpreter's path (binary distribution format)."""
+    first, newline, rest = content.partition(b"\n")
+    if first.startswith(b"#!/bin/sh") and b"'''exec'" in rest.partition(b"\n")[0]:
+        # What installers write where the path has spaces, or is too long: three lines of shell.
+        rest = rest.split(b"\n", 2)[2]
+        return b"#!python\n" + rest
+    if first.startswith(b"#!") and b"python" in first:
+        _, _, arguments = first.strip().partition(b" ")
+        return b"#!python" + (b" " + arguments if arguments else b"") + newline + rest
+    return content
+
+
+def _read(package: Package, file: InstalledFile) -> tuple[bytes, bool] | None:
+    where = os.path.join(package.location, file.path)
+    try:
+        with open(where, "rb") as stream:  # noqa: PTH123 - thousands of small files
+            mode = os.fstat(stream.fileno()).st_mode
+            return stream.read(), bool(mode & stat.S_IXUSR)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise WheelError(
+            f"{package.name} {package.version}: the installed file {where} can't be read: {error.strerror}.",
+            hint="Make it readable for yourself, or install the package again.",
+        ) from error
+
+
+def _write(wheel: Path, members: dict[str, tuple[bytes, bool]], *, record: str) -> None:
+    """Write the archive: sorted, the metadata last as the specification recommends, without times."""
+    rows = io.StringIO()
+    lines = csv.writer(rows, lineterminator="\n")
+    info = record.rpartition("/")[0] + "/"
+    ordered = sorted(members, key=lambda name: (name.startswith(info), name))
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in ordered:
+            content, executable = members[name]
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            lines.writerow((name, f"sha256={digest}", len(content)))
+            archive.writestr(_member(name, executable), content, zipfile.ZIP_DEFLATED)
+        lines.writerow((record, "", ""))
+        archive.writestr(_member(record, executable=False), rows.getvalue().encode(), zipfile.ZIP_DEFLATED)
+
+
+def _member(name: str, executable: bool) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, _EPOCH)
+    member.create_system = 3  # Unix, whatever this machine is: the modes below count
+    member.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+    return member

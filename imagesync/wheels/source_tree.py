@@ -1,0 +1,168 @@
+"""Source trees: which files a project consists of, and one digest over all of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from imagesync.errors import WheelError
+from imagesync.wheels.stat_cache import digest_files
+
+_VCS = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS"})
+_CACHES = frozenset(
+    {
+        "__pycache__",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".hypothesis",
+        ".ipynb_checkpoints",
+        ".tox",
+        ".nox",
+        ".eggs",
+        ".venv",
+        "node_modules",
+    }
+)
+# A package may have a module called "build", so these are outputs at the top of a project only.
+_OUTPUTS = frozenset({"build", "dist", "_skbuild", "target", "venv", "wheelhouse", "htmlcov"})
+_OUTPUT_SUFFIXES = (".egg-info", ".dist-info")
+_CACHE_FILES = (".pyc", ".pyo", ".DS_Store", "Thumbs.db", ".coverage")
+_GLOB = str.maketrans({character: "\\" + character for character in "\\*?["})
+
+
+def source_digest(folder: Path, *, cache: Path | None = None) -> str:
+    """Return the digest of the source tree below *folder*.
+
+    It covers the files' names, their executable bits, their bytes, and where symbolic links
+    point to. It doesn't cover times, owners, or where *folder* is.
+
+    Parameters
+    ----------
+    cache
+        A folder for what is known of unchanged files; it may be missing.
+
+    Returns
+    -------
+    str
+        ``sha256:<hex>``.
+
+    Raises
+    ------
+    WheelError
+        *folder* is gone, or a file in it can't be read.
+    """
+    return digest_files(folder, source_files(folder), cache=cache)
+
+
+def source_files(folder: Path) -> list[str]:
+    """Return the files that the project in *folder* consists of, relative to it, with ``/``.
+
+    With git: what it tracks, and what it doesn't ignore; submodules and nested repositories
+    likewise. Without: everything but caches, VCS folders, build outputs and virtual environments.
+    The order is unspecified.
+    """
+    if not folder.is_dir():
+        raise WheelError(
+            f"The source folder {folder} is gone.",
+            hint="Put it back, or install the package again from where the sources are now.",
+        )
+    top = repository_root(folder)
+    listed = _tracked_or_not_ignored(folder, top) if top is not None else None
+    # A folder that its repository ignores as a whole is a project of its own.
+    return list(_expand(folder, listed)) if listed else list(_walk(folder, ""))
+
+
+def repository_root(folder: Path) -> Path | None:
+    """Return the root of the git working tree that holds *folder*, or ``None``."""
+    return next((place for place in (folder, *folder.parents) if (place / ".git").exists()), None)
+
+
+def is_cache_or_output(path: PurePosixPath) -> bool:
+    """Return whether *path*, relative to its project, is a cache, a build output or a VCS folder.
+
+    >>> is_cache_or_output(PurePosixPath("build")), is_cache_or_output(PurePosixPath("pkg/build"))
+    (True, False)
+    """
+    name = path.name
+    return (
+        name in _VCS
+        or name in _CACHES
+        or (len(path.parts) == 1 and name in _OUTPUTS)
+        or name.endswith(_OUTPUT_SUFFIXES)
+        or name.endswith(_CACHE_FILES)
+    )
+
+
+def git_environment() -> dict[str, str]:
+    """Return this process's environment for git: no prompts, no locks taken, nothing of a calling hook's."""
+    inherited = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
+    environ = {key: value for key, value in os.environ.items() if key not in inherited}
+    return environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
+# Sources often belong to another user (a bind mount, a shared folder); reading them is no risk
+# as long as git runs nothing that their configuration names.
+GIT_OPTIONS = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+
+
+def _tracked_or_not_ignored(folder: Path, top: Path) -> list[str] | None:
+    import subprocess
+
+    # Command-line patterns are anchored at the repository's root, and hold for untracked files only.
+    anchor = "/" + "".join(part.translate(_GLOB) + "/" for part in folder.relative_to(top).parts)
+    patterns = [*sorted(_CACHES), *(f"*{name}" for name in (*_OUTPUT_SUFFIXES, *_CACHE_FILES))]
+    patterns += [anchor + name + "/" for name in sorted(_OUTPUTS)]
+    excludes = [f"--exclude={pattern}" for pattern in patterns]
+    command = ["git", *GIT_OPTIONS, "ls-files", "-z", "-c", "-o", "--exclude-standard", *excludes]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=git_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except OSError:
+        return None  # no git here
+    if done.returncode != 0:
+        return None  # not a repository that this git can read
+    return list(dict.fromkeys(os.fsdecode(done.stdout).split("\0")[:-1]))
+
+
+def _expand(folder: Path, listed: list[str]) -> Iterator[str]:
+    """Yield *listed*, with the files of nested repositories in place of their folders."""
+    base = os.fspath(folder)
+    for path in listed:
+        try:
+            mode = os.lstat(f"{base}/{path}").st_mode
+        except OSError:
+            continue  # tracked, and deleted since
+        if stat.S_ISDIR(mode):
+            nested = path.rstrip("/")
+            # A submodule that was never checked out is an empty folder, and part of nothing.
+            if (folder / nested / ".git").exists():
+                yield from (f"{nested}/{inner}" for inner in source_files(folder / nested))
+        else:
+            yield path
+
+
+def _walk(folder: Path, prefix: str) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder / prefix))
+    except OSError as error:
+        raise WheelError(
+            f"The source folder {folder / prefix} can't be read: {error.strerror}.",
+            hint="Make it readable, or install the package from somewhere else.",
+        ) from error
+    for entry in entries:
+        path = prefix + entry.name
+        if is_cache_or_output(PurePosixPath(path)):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            if not _is_environment(entry.path):
+                yield from _walk(folder, path + "/")
+        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+            yield path
+
+
+def _is_environment(folder: str) -> bool:
+    return os.path.lexists(f"{folder}/pyvenv.cfg") or os.path.lexists(f"{folder}/conda-meta")

@@ -1,0 +1,139 @@
+"""A copy of a source tree that a build may write into, so that the user's own is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from imagesync.errors import WheelError
+from imagesync.wheels.source_tree import (
+    GIT_OPTIONS,
+    git_environment,
+    is_cache_or_output,
+    repository_root,
+    source_files,
+)
+
+
+def stage(folder: Path, into: Path) -> Path:
+    """Copy the source tree *folder* into the empty folder *into*, and return the copy's folder.
+
+    Copied is what the digest covers. What git ignores is linked instead: a build that wants a
+    generated file finds it, and a folder of data costs nothing. What lies beside *folder* in the
+    same repository is linked as well (a project may name ``../README.md``), and the copy has the
+    repository's history, for versions and file lists that are taken from it.
+
+    Raises
+    ------
+    WheelError
+        *folder* is gone, or a file in it can't be read.
+    """
+    root = repository_root(folder)
+    copy = into if root is None or root == folder else into / folder.relative_to(root)
+    copy.mkdir(parents=True, exist_ok=True)
+    files = source_files(folder)
+    for path in files:
+        _copy_file(folder / path, copy / path)
+    _link_rest(folder, copy, listed=files)
+    if root is not None:
+        _link_siblings(root, folder, into)
+        _give_history(root, folder, into)
+    return copy
+
+
+def _copy_file(source: Path, destination: Path) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        mode = source.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            # Relative links keep their meaning in the copy; others go where they went.
+            target = os.readlink(source)
+            if not (destination.parent / target).resolve().exists() and source.exists():
+                target = os.fspath(source.resolve())
+            destination.symlink_to(target)
+        elif stat.S_ISREG(mode):
+            shutil.copy2(source, destination)
+            destination.chmod(stat.S_IMODE(mode) | stat.S_IWUSR | stat.S_IRUSR)
+    except FileNotFoundError:
+        return  # tracked, and deleted since
+    except OSError as error:
+        raise WheelError(
+            f"The source file {source} can't be copied: {error.strerror}.",
+            hint="Make it readable for yourself, and see that there is room in the temporary folder.",
+        ) from error
+
+
+def _link_rest(folder: Path, copy: Path, *, listed: Iterable[str]) -> None:
+    """Link what isn't *listed*, but for caches and build outputs, as far as its folder was copied."""
+    folders = {PurePosixPath(".")}
+    for path in listed:
+        folders.update(PurePosixPath(path).parents)
+    for inside in sorted(folders):
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(folder / inside):
+                link = copy / inside / entry.name
+                if is_cache_or_output(inside / entry.name) or os.path.lexists(link):
+                    continue
+                if not os.path.lexists(f"{entry.path}/pyvenv.cfg"):
+                    link.symlink_to(entry.path)
+
+
+def _link_siblings(root: Path, folder: Path, into: Path) -> None:
+    """Link what lies beside *folder* and beside its parents, up to the repository's *root*."""
+    for parent in folder.relative_to(root).parents:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(root / parent):
+                link = into / parent / entry.name
+                if entry.name != ".git" and not os.path.lexists(link):
+                    link.symlink_to(entry.path)
+
+
+def _give_history(root: Path, folder: Path, into: Path) -> None:
+    """Make *into* a repository with the objects, references and index of the one at *root*.
+
+    Its objects are borrowed, so this costs the same for any size of history. Nothing of the user's
+    configuration is taken over: remotes may have credentials in them.
+    """
+    facts = _git(root, "rev-parse", "--git-common-dir", "--git-path", "index", "HEAD")
+    references = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/tags", "refs/heads")
+    if facts is None or references is None or len(facts.split("\n")) != 4:
+        return  # no git here, or not one commit yet
+    common, index, head, _ = facts.split("\n")
+    objects = (root / common / "objects").resolve()
+    git = into / ".git"
+    if _git(into, "init", "--quiet", "--template=") is None:
+        return
+    (git / "objects" / "info").mkdir(parents=True, exist_ok=True)
+    (git / "objects" / "info" / "alternates").write_text(f"{objects}\n", encoding="utf-8")
+    (git / "packed-refs").write_text(references, encoding="utf-8")
+    (git / "HEAD").write_text(f"{head}\n", encoding="utf-8")
+    with contextlib.suppress(OSError):
+        shutil.copyfile(root / index, git / "index")
+    if folder != root:
+        # Only the part below the folder is copied; the rest isn't there, and makes no dirty tree.
+        inside = folder.relative_to(root).as_posix()
+        absent = _git(into, "ls-files", "-z", "--deleted", "--", ".", f":(exclude,literal){inside}")
+        _git(into, "update-index", "-z", "--skip-worktree", "--stdin", text=absent)
+
+
+def _git(folder: Path, *arguments: str, text: str | None = None) -> str | None:
+    """Return what git says, or ``None`` where it fails or isn't there."""
+    try:
+        done = subprocess.run(
+            ["git", *GIT_OPTIONS, *arguments],
+            cwd=folder,
+            env=git_environment(),
+            input=text or "",
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,0 +1,185 @@
+"""Digests of many files, without reading again what hasn't changed since the last time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+from imagesync.errors import WheelError
+
+_FORMAT = 1
+# A file that changes again within one tick of its file system's clock keeps its times. FAT's tick
+# is two seconds, the longest there is; git calls such files "racily clean".
+_TICK = 2_000_000_000
+
+# Mode, size, modification and change time in nanoseconds, inode.
+Stat = tuple[int, int, int, int, int]
+
+
+def digest_files(folder: Path, paths: Iterable[str], *, cache: Path | None = None) -> str:
+    """Return one digest over the files *paths* below *folder*: names, executable bits, bytes, links.
+
+    Parameters
+    ----------
+    paths
+        Relative to *folder*, with ``/``; a file that has gone is no part of the digest.
+    cache
+        The folder that keeps what is known of unchanged files; ``None`` for none.
+
+    Returns
+    -------
+    str
+        ``sha256:<hex>``.
+
+    Raises
+    ------
+    WheelError
+        A file can't be read.
+    """
+    began = time.time_ns()
+    stats = _stats(folder, paths)
+    fingerprint = _fingerprint(stats)
+    cached = _cache_file(folder, cache)
+    if cached is not None and (known := _whole(cached, fingerprint)):
+        return known
+    previous = _files(cached) if cached is not None else {}
+    files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
+    content = hashlib.sha256()
+    for path in sorted(files):
+        kind, _, content_digest = files[path]
+        content.update(os.fsencode(f"{kind}\0{path}\0{content_digest}\0"))
+    digest = "sha256:" + content.hexdigest()
+    if cached is not None:
+        _save(cached, fingerprint, digest, files, settled_before=began - _TICK)
+    return digest
+
+
+def file_digests(
+    folder: Path, paths: Iterable[str], *, scope: str, cache: Path | None = None
+) -> Mapping[str, str]:
+    """Return the sha256, in hexadecimal, of each of *paths* that is there.
+
+    Parameters
+    ----------
+    scope
+        What the files are, such as a distribution's name: several sets of files may share *folder*.
+
+    Raises
+    ------
+    WheelError
+        A file can't be read.
+    """
+    began = time.time_ns()
+    stats = _stats(folder, paths)
+    cached = _cache_file(folder, cache, scope=scope)
+    previous = _files(cached) if cached is not None else {}
+    files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
+    if cached is not None and files != previous:
+        _save(cached, "", "", files, settled_before=began - _TICK)
+    return {path: content for path, (_, _, content) in files.items()}
+
+
+Entry = tuple[str, Stat, str]
+
+
+def _stats(folder: Path, paths: Iterable[str]) -> dict[str, Stat]:
+    base = os.fspath(folder)
+    stats = {}
+    for path in paths:
+        try:
+            found = os.lstat(f"{base}/{path}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _unreadable(folder, path, error) from error
+        stats[path] = (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return stats
+
+
+def _fingerprint(stats: Mapping[str, Stat]) -> str:
+    lines = [f"{path}\0{value}" for path, value in stats.items()]
+    lines.sort()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+
+
+def _entry(folder: Path, path: str, value: Stat, previous: Mapping[str, Entry]) -> Entry:
+    if (known := previous.get(path)) and known[1] == value:
+        return known
+    mode = value[0]
+    where = f"{os.fspath(folder)}/{path}"
+    try:
+        if stat.S_ISLNK(mode):
+            return "link", value, hashlib.sha256(os.fsencode(os.readlink(where))).hexdigest()
+        if not stat.S_ISREG(mode):
+            return "other", value, ""  # a socket, a pipe: there, and not to be read
+        with open(where, "rb") as stream:  # noqa: PTH123 - Path.open costs as much as the file's read
+            content = hashlib.sha256(stream.read()).hexdigest()
+    except OSError as error:
+        raise _unreadable(folder, path, error) from error
+    return "executable" if mode & stat.S_IXUSR else "file", value, content
+
+
+def _unreadable(folder: Path, path: str, error: OSError) -> WheelError:
+    return WheelError(
+        f"The source file {folder / path} can't be read: {error.strerror}.",
+        hint="Make it readable for yourself, or remove it.",
+    )
+
+
+def _cache_file(folder: Path, cache: Path | None, *, scope: str = "") -> Path | None:
+    if cache is None:
+        return None
+    return cache / (hashlib.sha256(os.fsencode(f"{folder.absolute()}\0{scope}")).hexdigest()[:32] + ".json")
+
+
+def _whole(cached: Path, fingerprint: str) -> str:
+    """Return the digest that the first line remembers for *fingerprint*; the rest needn't be read."""
+    try:
+        with cached.open("rb") as stream:
+            header = json.loads(stream.readline())
+        known = header["format"] == _FORMAT and header["fingerprint"] == fingerprint
+        return str(header["digest"]) if known else ""
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+
+
+def _files(cached: Path) -> dict[str, Entry]:
+    """Return what is known of each file; nothing where the cache is missing or damaged."""
+    try:
+        with cached.open("rb") as stream:
+            header = json.loads(stream.readline())
+            files: dict[str, Any] = json.loads(stream.readline())
+        if header["format"] != _FORMAT:
+            return {}
+        return {path: (str(kind), _as_stat(value), str(digest)) for path, (kind, value, digest) in files.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _as_stat(value: list[int]) -> Stat:
+    mode, size, modified, changed, inode = value
+    return mode, size, modified, changed, inode
+
+
+def _save(
+    cached: Path, fingerprint: str, digest: str, files: Mapping[str, Entry], *, settled_before: int
+) -> None:
+    settled = {
+        path: entry for path, entry in files.items() if max(entry[1][2], entry[1][3]) < settled_before
+    }
+    complete = fingerprint if len(settled) == len(files) else ""
+    header = {"format": _FORMAT, "fingerprint": complete, "digest": digest}
+    temporary = cached.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
+    # Without a cache everything works, only slower: a full or read-only disk is no error here.
+    with contextlib.suppress(OSError):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(header) + "\n" + json.dumps(settled) + "\n", encoding="utf-8")
+        temporary.replace(cached)

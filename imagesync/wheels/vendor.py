@@ -1,0 +1,164 @@
+"""Vendoring: a wheel for each package that comes from this machine and from no index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from imagesync.errors import WheelError
+from imagesync.lock.index_environment import uv_environment
+from imagesync.lock.lock import Target, VendoredPackage
+from imagesync.scan.environment import Interpreter
+from imagesync.store.store import Store, StoredFile
+from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
+from imagesync.wheels.contents import source_folder
+from imagesync.wheels.fit import check_wheel
+from imagesync.wheels.repack import is_portable, repack
+from imagesync.wheels.staging import stage
+
+if TYPE_CHECKING:
+    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.ui.progress import Progress, Task
+
+_FORMAT = 1  # raised when the same content would give another wheel
+_AT_ONCE = 2
+
+
+def vendor(
+    vendored: Sequence[VendoredPackage],
+    *,
+    python: Interpreter,
+    target: Target,
+    store: Store,
+    indexes: IndexConfiguration,
+    progress: Progress,
+) -> tuple[StoredFile, ...]:
+    """Return a wheel for each of *vendored*, in their order, built or repacked where the store has none.
+
+    Parameters
+    ----------
+    python
+        The scanned interpreter, which extension modules are built for.
+    indexes
+        Where build requirements come from.
+
+    Raises
+    ------
+    WheelError
+        A wheel can't be made, or can't be used on the target.
+    """
+    maker = _Maker(python, target, store, indexes, progress)
+    known = [store.recall(maker.key(package)) for package in vendored]
+    wanted = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
+    if not wanted:
+        return tuple(wheel for wheel in known if wheel is not None)
+    with progress.task("Making wheels", total=len(wanted), unit="packages") as task:
+        made = iter(_in_parallel(wanted, lambda package: maker.make(package, task)))
+    return tuple(wheel if wheel is not None else next(made) for wheel in known)
+
+
+def _in_parallel(
+    packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], StoredFile]
+) -> list[StoredFile]:
+    """Make wheels, two at a time; the first failure stops those that haven't begun."""
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="wheel") as pool:
+        futures: list[Future[StoredFile]] = [pool.submit(make, package) for package in packages]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Maker:
+    python: Interpreter
+    target: Target
+    store: Store
+    indexes: IndexConfiguration
+    progress: Progress
+
+    def key(self, package: VendoredPackage) -> str:
+        """Return what a wheel depends on: where the same comes again, nothing is built."""
+        parts = (package.name, package.version, package.content, self.python.minor, self.target.platform)
+        content = "\0".join((str(_FORMAT), *parts, self.python.platform))
+        return "wheel-" + hashlib.sha256(content.encode()).hexdigest()
+
+    def make(self, package: VendoredPackage, task: Task) -> StoredFile:
+        """Return the wheel of *package*, in the store."""
+        key = self.key(package)
+        # Another process may be making the same wheel: it is made once, and both get it.
+        with self.store.lock(key):
+            stored = self.store.recall(key)
+            if stored is None:
+                task.describe(f"{package.name} {package.version}")
+                with build_folder() as folder:
+                    wheel = self._make_in(package, folder)
+                    self._check(package, wheel)
+                    stored = self.store.add(wheel, filename=wheel.name)
+                self.store.remember(key, stored.digest, stored.filename)
+        task.advance(1)
+        return stored
+
+    def _make_in(self, package: VendoredPackage, folder: Path) -> Path:
+        installed = package.planned.installed
+        if package.planned.source.kind == "directory":
+            return self._build(package, stage(source_folder(package.planned), folder / "source"), folder)
+        if installed is not None and is_portable(installed, python=self.python, target=self.target):
+            repacked = repack(installed, python=self.python, into=folder)
+            for path in (*repacked.edited, *repacked.missing):
+                what = "was edited" if path in repacked.edited else "was removed"
+                self.progress.line(
+                    f"{package.name} {package.version}: {path} {what} since it was installed; "
+                    "the image gets it as it is here."
+                )
+            return repacked.path
+        from imagesync.wheels.origin import fetch_source
+
+        return self._build(package, fetch_source(package.planned, folder / "source"), folder)
+
+    def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
+        request = BuildRequest(
+            name=package.name,
+            version=package.version,
+            source=source,
+            python=self.python,
+            environ=uv_environment(self.indexes, os.environ),
+            no_index=self.indexes.no_index,
+            log=self.store.root / "logs" / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
+        )
+        return build_wheel(request, output=folder / "wheel")
+
+    def _check(self, package: VendoredPackage, wheel: Path) -> None:
+        """Refuse a wheel that isn't *package* or can't be used; say what somebody should look at."""
+        for suspect in check_wheel(wheel, target=self.target):
+            self.progress.line(
+                f"warning: {wheel.name} holds {suspect}, which looks like a secret, and so will the image. "
+                "Leave it out in the project's build configuration."
+            )
+        name, version = parse_wheel_filename(wheel.name)[:2]
+        if name != package.name:
+            raise WheelError(
+                f"{package.name} {package.version}: its sources give a wheel of another name, {wheel.name}.",
+                hint=f"Install it again under its new name: python -m pip install {name}",
+            )
+        if not _same_version(package.version, version):
+            self.progress.line(
+                f"{package.name}: installed as {package.version}, and its sources give {version}; "
+                "the image gets the latter. Installing it again brings both together."
+            )
+
+
+def _same_version(installed: str, built: Version) -> bool:
+    try:
+        return Version(installed) == built
+    except InvalidVersion:
+        return installed == str(built)
