@@ -1,0 +1,205 @@
+"""From a lock and its wheels to the build context."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
+
+from imagesync.errors import RenderError
+from imagesync.render.context import BuildContext, ContextFile
+from imagesync.render.layout import HOME, PREFIX, PYTHON, USER, site_packages
+from imagesync.render.templates import dockerfile_base, render_template, shipped_templates, user_files
+
+if TYPE_CHECKING:
+    from imagesync.build.base import BaseImage
+    from imagesync.lock.lock import Lock
+    from imagesync.store.store import StoredFile
+
+LABEL_ENVIRONMENT_HASH = "dev.imagesync.environment-hash"
+LABEL_LOCK_DIGEST = "dev.imagesync.lock-digest"
+LABEL_VERSION = "dev.imagesync.version"
+LABEL_DEVIATIONS = "dev.imagesync.deviations"
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """The wheels of one layer, and their bytecode.
+
+    Parameters
+    ----------
+    wheels
+        Named as wheels are.
+    bytecode
+        Archives of compiled modules, members relative to site-packages; modules that no archive has are
+        compiled in the build.
+    """
+
+    wheels: tuple[StoredFile, ...] = ()
+    bytecode: tuple[StoredFile, ...] = ()
+
+
+def make_context(
+    lock: Lock,
+    *,
+    base: BaseImage,
+    environment_hash: str,
+    name: str,
+    packages: Wheels,
+    vendored: Wheels,
+    installer: Path,
+    templates: Path | None,
+    version: str,
+    created: int = 0,
+) -> BuildContext:
+    """Return the build context of a lock.
+
+    Parameters
+    ----------
+    name
+        The reference that the image is going to have.
+    packages, vendored
+        The wheels from indexes, and those made on this machine: one for each package of the lock.
+    installer
+        A uv executable for the image's platform.
+    templates
+        The user's own templates.
+    version
+        Of imagesync.
+    created
+        Seconds since the epoch, such as ``SOURCE_DATE_EPOCH``; the same inputs give the same image labels.
+
+    Raises
+    ------
+    RenderError
+        A template fails, or the wheels aren't those of the lock.
+    """
+    requirements = _requirements(packages.wheels, {package.name for package in lock.packages})
+    requirements_vendored = _requirements(vendored.wheels, {package.name for package in lock.vendored})
+    labels = _labels(
+        lock, base, environment_hash=environment_hash, name=name, version=version, created=created
+    )
+    values = {
+        "base": base,
+        "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
+        "environment_hash": environment_hash,
+        "home": str(HOME),
+        "labels": labels,
+        "lock": lock,
+        "name": name,
+        "packages": lock.packages,
+        "packages_bytecode": packages.bytecode,
+        "prefix": str(PREFIX),
+        "python": str(PYTHON),
+        "site_packages": str(site_packages(lock.target.minor)),
+        "user": USER,
+        "vendored": lock.vendored,
+        "vendored_bytecode": vendored.bytecode,
+        "version": version,
+    }
+    shipped = shipped_templates()
+    dockerfile = _text("Dockerfile", render_template("Dockerfile.j2", values, folder=templates))
+    files = [
+        _text("README.md", render_template("context/README.md.j2", values, folder=templates)),
+        _text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
+        _text("base/Dockerfile", dockerfile_base()),
+        _text("requirements.txt", requirements),
+        _text("requirements-vendored.txt", requirements_vendored),
+        _file(".dockerignore", shipped / "context" / "dockerignore"),
+        _file("tools/bytecode.py", shipped / "image" / "bytecode.py"),
+        _file("tools/uv", installer, mode=0o755),
+        *_stored("wheels/index", packages.wheels),
+        *_stored("wheels/vendored", vendored.wheels),
+        *_stored("bytecode/index", packages.bytecode),
+        *_stored("bytecode/vendored", vendored.bytecode),
+        *_user_files(templates),
+    ]
+    _refuse_duplicates(files)
+    files.sort(key=lambda file: file.path)
+    return BuildContext((dockerfile, *files), base, lock, environment_hash, labels, name)
+
+
+def _labels(
+    lock: Lock, base: BaseImage, *, environment_hash: str, name: str, version: str, created: int
+) -> dict[str, str]:
+    deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
+    count = len(lock.packages) + len(lock.vendored)
+    tag = name.rpartition(":")[2]
+    return {
+        "org.opencontainers.image.title": "Python environment",
+        "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",
+        # The root image's own version and name would otherwise be inherited, and be wrong.
+        "org.opencontainers.image.version": tag,
+        "org.opencontainers.image.ref.name": name,
+        "org.opencontainers.image.created": datetime.fromtimestamp(created, timezone.utc).isoformat(),
+        "org.opencontainers.image.base.name": base.root,
+        "org.opencontainers.image.base.digest": base.digest,
+        LABEL_ENVIRONMENT_HASH: environment_hash,
+        LABEL_LOCK_DIGEST: lock.digest,
+        LABEL_VERSION: version,
+        LABEL_DEVIATIONS: deviations,
+    }
+
+
+def _requirements(wheels: Sequence[StoredFile], expected: set[NormalizedName]) -> str:
+    """Return hashed requirements for exactly these wheels.
+
+    The hashes are of the wheels and not of what the lock names, which may be the sdist of one.
+    """
+    lines: dict[str, str] = {}
+    for wheel in wheels:
+        try:
+            name, version, _, _ = parse_wheel_filename(wheel.filename)
+        except InvalidWheelFilename as error:
+            raise RenderError(f"{wheel.filename} isn't a wheel's file name") from error
+        lines[canonicalize_name(name)] = f"{name}=={version} --hash={wheel.digest}\n"
+    if missing := sorted(expected - set(lines)):
+        raise RenderError(f"no wheel was made for {', '.join(missing)}")
+    if surplus := sorted(set(lines) - expected):
+        raise RenderError(f"a wheel is there that the lock doesn't name: {', '.join(surplus)}")
+    return "".join(lines[name] for name in sorted(lines))
+
+
+def _text(path: str, text: str) -> ContextFile:
+    content = text.encode()
+    return ContextFile(path, content, len(content))
+
+
+def _file(path: str, source: Path, *, mode: int = 0o644) -> ContextFile:
+    try:
+        return ContextFile(path, source, source.stat().st_size, mode)
+    except OSError as error:
+        raise RenderError(f"can't read {source} for the build context: {error.strerror}") from error
+
+
+def _stored(folder: str, files: Sequence[StoredFile]) -> list[ContextFile]:
+    return [ContextFile(str(PurePosixPath(folder, file.filename)), file.path, file.size) for file in files]
+
+
+def _user_files(templates: Path | None) -> list[ContextFile]:
+    """Return what a user's template can ``COPY``: the folder ``files`` among the templates."""
+    if templates is None:
+        return []
+    folder = templates / "files"
+    if not folder.is_dir():
+        return []
+
+    def mode(path: Path) -> int:
+        return 0o755 if path.stat().st_mode & 0o100 else 0o644
+
+    return [
+        _file(f"files/{path.relative_to(folder).as_posix()}", path, mode=mode(path))
+        for path in user_files(folder)
+    ]
+
+
+def _refuse_duplicates(files: Sequence[ContextFile]) -> None:
+    twice = sorted(path for path, count in Counter(file.path for file in files).items() if count > 1)
+    if twice:
+        raise RenderError(f"two files of the build context have one name: {', '.join(twice)}")

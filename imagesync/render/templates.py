@@ -1,0 +1,193 @@
+"""Templates: those that are shipped, and a user's own that win over them.
+
+Finding and hashing templates is done without Jinja, because a build that hits must not pay for its import.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagesync.errors import RenderError
+
+if TYPE_CHECKING:
+    import jinja2
+
+_LABEL_LINE = 2000
+# BuildKit takes lines of up to 64 KiB; between two plain characters a string may be continued on the next.
+_PLAIN_RUN = re.compile(rf".{{{_LABEL_LINE},}}?[A-Za-z0-9](?=[A-Za-z0-9])", re.DOTALL)
+
+
+def shipped_templates() -> Path:
+    """Return the folder of the shipped templates: in the installed package, else in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
+
+
+def dockerfile_base() -> str:
+    """Return the text of ``Dockerfile.base``."""
+    folder = shipped_templates()
+    installed = folder / "Dockerfile.base"
+    path = installed if installed.is_file() else folder.parent / "Dockerfile.base"
+    return path.read_text(encoding="utf-8")
+
+
+def templates_digest(folder: Path | None) -> str:
+    """Return ``sha256:<hex>`` over the names and content of all templates that shape an image.
+
+    Parameters
+    ----------
+    folder
+        The user's own templates, hidden files excepted; all of it counts.
+
+    Raises
+    ------
+    RenderError
+        The user's folder isn't there, or can't be read.
+    """
+    shipped = shipped_templates()
+    digest = hashlib.sha256()
+    for path in (shipped / "Dockerfile.j2", *sorted((shipped / "image").iterdir())):
+        if path.is_file():
+            _add(digest, f"shipped/{path.relative_to(shipped).as_posix()}", path)
+    if folder is not None:
+        for path in user_files(folder):
+            _add(digest, f"user/{path.relative_to(folder).as_posix()}", path)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def user_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a user's templates folder, sorted; hidden ones and caches are left out.
+
+    Raises
+    ------
+    RenderError
+        It isn't a folder.
+    """
+    if not folder.is_dir():
+        raise RenderError(
+            f"the templates folder {folder} is not there",
+            hint="Correct `templates` in [tool.imagesync], or make the folder.",
+        )
+
+    def visible(path: Path) -> bool:
+        parts = path.relative_to(folder).parts
+        return not any(part.startswith(".") or part == "__pycache__" for part in parts)
+
+    return tuple(sorted(path for path in folder.rglob("*") if path.is_file() and visible(path)))
+
+
+def _add(digest: hashlib._Hash, name: str, path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RenderError(f"can't read the template {path}: {error.strerror}") from error
+    digest.update(f"{len(name)}:{name}{len(content)}:".encode())
+    digest.update(content)
+
+
+def template_environment(folder: Path | None) -> jinja2.Environment:
+    """Return the Jinja environment: a user's templates first, then the shipped ones.
+
+    The shipped ones can also be named ``imagesync/<name>``, so that a user's ``Dockerfile.j2`` can extend the
+    one that it replaces.
+    """
+    import jinja2
+
+    shipped = jinja2.FileSystemLoader(shipped_templates())
+    loaders: list[jinja2.BaseLoader] = [shipped, jinja2.PrefixLoader({"imagesync": shipped})]
+    if folder is not None:
+        user_files(folder)
+        loaders.insert(0, jinja2.FileSystemLoader(folder))
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701  Dockerfiles aren't HTML; values are quoted by the filters below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["shell_quote"] = shell_quote
+    environment.filters["dockerfile_quote"] = dockerfile_quote
+    return environment
+
+
+def shell_quote(value: object) -> str:
+    """Return *value* as one word of a POSIX shell.
+
+    >>> print(shell_quote("two words"))
+    'two words'
+    """
+    return shlex.quote(str(value))
+
+
+def dockerfile_quote(value: object) -> str:
+    r"""Return *value* as a string of a Dockerfile's ``LABEL`` or ``ENV``, in which nothing is expanded.
+
+    >>> print(dockerfile_quote('{"price": "$5"}'))
+    "{\"price\": \"\$5\"}"
+    """
+    text = str(value)
+    if re.search(r"[\r\n\0]", text):
+        raise RenderError(f"a value of a Dockerfile can't have line breaks in it: {text[:60]!r}")
+    quoted = re.sub(r'(["\\$])', r"\\\1", text)
+    return '"' + _PLAIN_RUN.sub(lambda run: run.group() + "\\\n", quoted) + '"'
+
+
+def render_template(name: str, values: Mapping[str, Any], *, folder: Path | None) -> str:
+    """Return the text of a template.
+
+    Parameters
+    ----------
+    name
+        Such as ``Dockerfile.j2``.
+    folder
+        The user's own templates.
+
+    Raises
+    ------
+    RenderError
+        The template is broken, or uses a value that isn't there; the message names file and line.
+    """
+    import jinja2
+
+    environment = template_environment(folder)
+    try:
+        text = environment.get_template(name).render(values)
+    except jinja2.TemplateSyntaxError as error:
+        where = f"{error.filename or error.name}, line {error.lineno}"
+        raise RenderError(f"{where}: {error.message}", hint=_HINT) from error
+    except jinja2.TemplateNotFound as error:
+        where = _place(error) or f"rendering {name}"
+        raise RenderError(f"{where}: there is no template {error.message}", hint=_HINT) from error
+    except RenderError as error:
+        raise RenderError(f"{_place(error) or name}: {error.message}", hint=_HINT) from error
+    except UnicodeDecodeError as error:
+        raise RenderError(f"a template isn't UTF-8: {error}", hint=_HINT) from error
+    except Exception as error:
+        # A template is a program of the user's: it may raise anything.
+        reason = f"{error}" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
+        raise RenderError(f"{_place(error) or name}: {reason}", hint=_HINT) from error
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+
+
+_HINT = "docs/templates.md lists the blocks and the values that a template can use."
+
+
+def _place(error: BaseException) -> str | None:
+    """Return file and line of the innermost template that *error* went through."""
+    # Jinja rewrites the traceback, so that a template's frames have its own file name and lines.
+    places = [f"{frame.filename}, line {frame.lineno}" for frame in _template_frames(error)]
+    return places[-1] if places else None
+
+
+def _template_frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not frame.filename.endswith((".py", ".pyc", ">")):
+            yield frame

@@ -1,0 +1,80 @@
+"""Give every module of an environment its bytecode; runs in the build, in the environment's own interpreter.
+
+Usage: python bytecode.py [FOLDER]
+
+FOLDER holds archives of bytecode compiled beforehand, one a wheel, with members relative to site-packages.
+Modules without any are compiled here. All of it is unchecked: files of a layer don't change, their times may.
+"""
+
+# There are tens of thousands of files, and pathlib takes its time for each.
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import compileall
+import importlib.util
+import os
+import py_compile
+import sys
+import sysconfig
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+
+TAG = f".{sys.implementation.cache_tag}.pyc"
+
+
+def unpack(archive: str, site_packages: str) -> None:
+    """Write the members of an archive that this interpreter can load and that have a source file."""
+    known: dict[str, bool] = {}
+    with zipfile.ZipFile(archive) as content:
+        for member in content.infolist():
+            target = os.path.normpath(os.path.join(site_packages, member.filename))
+            if not target.startswith(site_packages + os.sep) or not target.endswith(TAG):
+                continue
+            folder = os.path.dirname(target)
+            if folder not in known:
+                known[folder] = os.path.isdir(os.path.dirname(folder))
+                if known[folder]:
+                    os.makedirs(folder, exist_ok=True)
+            if not known[folder]:
+                continue
+            data = content.read(member)
+            if data.startswith(importlib.util.MAGIC_NUMBER):
+                with open(target, "wb") as file:
+                    file.write(data)
+
+
+def without_bytecode(site_packages: str) -> list[str]:
+    """Return the modules that have no bytecode yet."""
+    found = []
+    for folder, folders, files in os.walk(site_packages):
+        sources = [name for name in files if name.endswith(".py")]
+        if sources:
+            cache = os.path.join(folder, "__pycache__")
+            present = set(os.listdir(cache)) if "__pycache__" in folders else set()
+            found += [os.path.join(folder, name) for name in sources if name[:-3] + TAG not in present]
+    return sorted(found)
+
+
+def compile_module(path: str) -> None:
+    """Compile one module; one that isn't Python of this version, such as a code template, stays as it is."""
+    compileall.compile_file(path, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+def main(arguments: list[str]) -> None:
+    """Unpack what there is, and compile the rest on all cores."""
+    site_packages = os.path.realpath(sysconfig.get_path("purelib"))
+    for folder in arguments:
+        for name in sorted(os.listdir(folder)):
+            unpack(os.path.join(folder, name), site_packages)
+    missing = without_bytecode(site_packages)
+    if len(missing) < 50:
+        for path in missing:
+            compile_module(path)
+    else:
+        with ProcessPoolExecutor() as pool:
+            list(pool.map(compile_module, missing, chunksize=16))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
