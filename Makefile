@@ -23,7 +23,7 @@ demo: venv engine
 
 test: venv engine
 	@scripts/test-packages.sh
-	@base=$$(scripts/base-image.sh) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python -m pytest --doctest-modules imagesync tests $(ARGS)
+	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python -m pytest --doctest-modules imagesync tests $(ARGS)
 
 unit: venv
 	@.venv/bin/python -m pytest --doctest-modules imagesync tests/unit $(ARGS)
@@ -32,7 +32,7 @@ lint: venv
 	@scripts/lint.sh
 
 bench: venv engine
-	@base=$$(scripts/base-image.sh) && IMAGESYNC_BASE=$$base .venv/bin/python -m benchmarks $(ARGS)
+	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_BASE=$$base .venv/bin/python -m benchmarks $(ARGS)
 
 setup: venv engine
 

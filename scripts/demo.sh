@@ -21,7 +21,7 @@ print(image["reference"], "found" if image["cached"] else "built", "in", sys.arg
 }
 
 heading "The base image"
-IMAGESYNC_BASE=$(scripts/base-image.sh)
+IMAGESYNC_BASE=$(python scripts/base_image.py)
 export IMAGESYNC_BASE
 version=$(python scripts/base_python.py)
 echo "made from $IMAGESYNC_BASE, with Python $version"

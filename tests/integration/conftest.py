@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
-from tests.commands import CommandLine, clean_environ
+from tests.commands import CommandLine
+from tests.environments import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,24 +37,16 @@ def root_image(engine: docker.DockerClient) -> str:
     """Return the image that base images are made from; ``make test`` passes it in IMAGESYNC_TEST_BASE."""
     if given := os.environ.get("IMAGESYNC_TEST_BASE"):
         return given
-    command = [str(ROOT / "scripts" / "base-image.sh")]
-    return subprocess.run(
-        command, env=clean_environ(), check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return run([sys.executable, "scripts/base_image.py"], cwd=ROOT).strip()
 
 
 @pytest.fixture(scope="session")
 def base_python(root_image: str) -> Path:
     """Return a local interpreter of the base image's feature version; the base is made now if need be."""
-    environ = {**clean_environ(), "IMAGESYNC_BASE": root_image}
-    version = _answer(["scripts/base-python.sh"], environ).rpartition(".")[0]
-    return Path(_answer(["scripts/find-python.sh", version], environ))
-
-
-def _answer(command: list[str], environ: dict[str, str]) -> str:
-    return subprocess.run(
-        command, env=environ, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.strip()
+    version = run(
+        [sys.executable, "scripts/base_python.py"], environ={"IMAGESYNC_BASE": root_image}, cwd=ROOT
+    )
+    return Path(run(["scripts/find-python.sh", version.rpartition(".")[0]], cwd=ROOT).strip())
 
 
 @pytest.fixture

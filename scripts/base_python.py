@@ -1,0 +1,26 @@
+"""Print the version of the base image's Python, such as 3.12.3; the base image is made now if need be.
+
+The image that it is made from is named by IMAGESYNC_BASE.
+"""
+
+from __future__ import annotations
+
+import os
+
+from imagesync.build.base import ensure_base
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import Engine
+from imagesync.settings import DEFAULT_BASE, Settings
+from imagesync.ui.progress import make_progress
+
+
+def main() -> None:
+    """Print the version."""
+    settings = Settings(base=os.environ.get("IMAGESYNC_BASE", DEFAULT_BASE))
+    with Engine(find_endpoint(os.environ)) as engine:
+        base = ensure_base(engine, settings=settings, progress=make_progress(quiet=False))
+    print(base.python_version)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+flowers = ("clover", "daisy")

@@ -1,0 +1,3 @@
+import toolz
+
+bottles = toolz.count("red white".split())

@@ -1,0 +1,173 @@
+"""Whole environments, from how they are made to what runs in their image: the folders of ``tests/cases``."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from testcontainers.core.container import DockerContainer
+
+from tests.commands import BIN, CommandLine
+from tests.environments import LocalEnvironment, make_environment, run
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/case.toml"))
+
+LIST_INSTALLED = """
+import importlib.metadata, json, os, sys
+print(json.dumps({
+    "uid": os.getuid(),
+    "writable": os.access(sys.prefix, os.W_OK),
+    "prefix": sys.prefix,
+    "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()},
+}))
+"""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case(
+    case: Path, tmp_path: Path, image_cli: CommandLine, base_python: Path, engine: docker.DockerClient
+) -> None:
+    wanted = tomllib.loads((case / "case.toml").read_text(encoding="utf-8"))
+    folder = tmp_path / wanted.get("folder", "case")
+    shutil.copytree(case, folder)
+    environment = prepare(wanted, folder, python=base_python)
+    cli = CommandLine({**image_cli.environ, "VIRTUAL_ENV": str(environment.prefix)}, folder)
+
+    scanned = cli("scan", "--format", "json").json()
+    check_scan(scanned, wanted.get("scan", {}))
+
+    planned = cli("plan", "--format", "json").json()
+    check_plan(
+        planned, wanted.get("plan", {}), installed={package["name"] for package in scanned["packages"]}
+    )
+
+    reference, metadata = build(cli, folder)
+    assert not metadata["cached"]
+    check_image(reference, planned, metadata)
+    in_container(reference, ["python", "/verify.py"], verify=case / "verify.py")
+
+    again, metadata_again = build(cli, folder)
+    assert again == reference
+    assert metadata_again == {**metadata, "cached": True}
+    assert {tag for image in engine.images.list(reference.rpartition(":")[0]) for tag in image.tags} == {
+        reference
+    }
+
+
+def prepare(wanted: Mapping[str, Any], folder: Path, *, python: Path) -> LocalEnvironment:
+    """Make the environment that a case describes."""
+    places = {"folder": folder, "prefix": folder / "env", "uv": BIN / "uv"}
+
+    def words(template: Iterable[str]) -> list[str]:
+        return [word.format(**places) for word in template]
+
+    for command in wanted.get("before", ()):
+        run(words(command))
+    environment = make_environment(
+        folder / "env",
+        packages=words(wanted.get("packages", ())),
+        python=python,
+        editable=[folder / project for project in wanted.get("editable", ())],
+        installer=wanted.get("installer", "uv"),
+    )
+    places |= {"python": environment.python, "site_packages": environment.site_packages}
+    for command in wanted.get("after", ()):
+        run(words(command))
+    if settings := wanted.get("settings"):
+        (folder / "imagesync.toml").write_text(as_toml(settings), encoding="utf-8")
+    return environment
+
+
+def as_toml(settings: Mapping[str, Any]) -> str:
+    """Return settings as TOML; JSON's strings, numbers and arrays are TOML's too."""
+    plain = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
+    tables = [f"[{key}]\n{as_toml(value)}" for key, value in settings.items() if isinstance(value, dict)]
+    return "\n".join([*plain, *tables]) + "\n"
+
+
+def check_scan(scanned: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    packages = {package["name"]: package for package in scanned["packages"]}
+    assert list(packages) == sorted(packages)
+    for name, fragment in wanted.get("packages", {}).items():
+        assert_holds(packages[name], fragment, f"scan of {name}")
+    assert not packages.keys() & set(wanted.get("absent", ()))
+    for fragment in wanted.get("findings", ()):
+        assert any(holds(finding, fragment) for finding in scanned["findings"]), (
+            fragment,
+            scanned["findings"],
+        )
+    if "findings" not in wanted:
+        assert [finding for finding in scanned["findings"] if finding["severity"] != "info"] == []
+
+
+def check_plan(planned: Mapping[str, Any], wanted: Mapping[str, Any], *, installed: set[str]) -> None:
+    packages = {package["name"]: package for package in planned["packages"]}
+    left_out = {package["name"] for package in planned["left_out"]}
+    for name, fragment in wanted.get("packages", {}).items():
+        assert_holds(packages[name], fragment, f"plan of {name}")
+    assert not packages.keys() & set(wanted.get("absent", ()))
+    assert set(wanted.get("left_out", ())) <= left_out
+    assert installed <= packages.keys() | left_out, "nothing is dropped silently"
+
+
+def build(cli: CommandLine, folder: Path) -> tuple[str, dict[str, Any]]:
+    metadata_file = folder / "metadata.json"
+    metadata_file.unlink(missing_ok=True)
+    reference = cli("build", "--metadata-file", metadata_file).reference
+    metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
+    assert metadata["reference"] == reference
+    return reference, metadata
+
+
+def check_image(reference: str, planned: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Check that the image holds the planned packages, and runs without rights."""
+    facts = json.loads(in_container(reference, ["python", "-c", LIST_INSTALLED]))
+    assert facts["uid"] != 0
+    assert not facts["writable"]
+    deviations = {deviation["name"]: deviation["locked"] for deviation in metadata["deviations"]}
+    names = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in facts["packages"].items()}
+    for package in planned["packages"]:
+        if package["name"] != "python" and package["version"]:
+            expected = deviations.get(package["name"], package["version"])
+            assert names.pop(package["name"]) == expected
+    assert not names.keys() & {package["name"] for package in planned["left_out"]}
+
+
+def in_container(reference: str, command: list[str], *, verify: Path | None = None) -> str:
+    """Return what a command printed in a container of the image, without a network."""
+    container = DockerContainer(reference).with_command(command).with_kwargs(network_mode="none")
+    if verify is not None:
+        container.with_volume_mapping(str(verify), "/verify.py", "ro")
+    with container:
+        wrapped = container.get_wrapped_container()
+        status = wrapped.wait(timeout=120)["StatusCode"]
+        stdout, stderr = wrapped.logs(stderr=False).decode(), wrapped.logs(stdout=False).decode()
+    assert status == 0, f"{command} in {reference} ended with {status}\n{stdout}{stderr}"
+    return stdout
+
+
+def assert_holds(value: object, fragment: object, where: str) -> None:
+    assert holds(value, fragment), f"{where}: {value}\ndoesn't hold {fragment}"
+
+
+def holds(value: Any, fragment: Any) -> bool:
+    """Return whether everything that *fragment* says is so in *value*."""
+    if isinstance(fragment, dict):
+        return isinstance(value, dict) and all(
+            key in value and holds(value[key], wanted) for key, wanted in fragment.items()
+        )
+    if isinstance(fragment, str) and fragment.startswith("re:"):
+        return isinstance(value, str) and re.fullmatch(fragment.removeprefix("re:"), value) is not None
+    return bool(value == fragment)
