@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from imagesync.lock.lock import Deviation, Lock
 from imagesync.plan.plan import Level, Plan, PlannedPackage
@@ -11,7 +11,11 @@ from imagesync.scan.environment import Environment, Finding, Severity, Source
 from imagesync.ui.section import Row, Section, Tone, print_sections
 from imagesync.ui.text import counted, format_size
 
+if TYPE_CHECKING:
+    from imagesync.doctor import Check
+
 _TONES: dict[Severity, Tone] = {Severity.ERROR: "bad", Severity.WARNING: "warning", Severity.INFO: "quiet"}
+_STATUS_TONES: dict[str, Tone] = {"ok": "good", "warning": "warning", "failed": "bad"}
 _SEVERITIES = [Severity.ERROR, Severity.WARNING, Severity.INFO]
 _LEVELS = {
     Level.CRITICAL: "the cluster doesn't work with another version",
@@ -175,3 +179,15 @@ def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
 
 def _yes_no(value: bool | None) -> str:
     return "-" if value is None else ("yes" if value else "no")
+
+
+def print_checks(checks: Sequence[Check], stream: TextIO | None = None) -> None:
+    """Print what ``imagesync doctor`` found, to stdout if no *stream* is given."""
+    rows = []
+    for check in checks:
+        rows.append(Row((check.status, check.name, check.message), _STATUS_TONES[check.status]))
+        if check.hint is not None:
+            rows.append(Row(("", "", f"-> {check.hint}")))
+    failed = sum(check.status == "failed" for check in checks)
+    verdict = f"{counted(failed, 'problem')} to mend" if failed else "ready to build"
+    print_sections([Section(title="", rows=tuple(rows), notes=(verdict,))], stream)

@@ -1,0 +1,322 @@
+"""``imagesync doctor``: what is there, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from imagesync.credentials import redact, strip_credentials
+from imagesync.errors import ImagesyncError
+from imagesync.settings import Settings
+
+if TYPE_CHECKING:
+    from imagesync.build.endpoint import Endpoint
+    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.store.access import Access
+
+Status = Literal["ok", "warning", "failed"]
+
+# An environment of 150 packages needs about 1 GB in the store: wheels, and bytecode.
+_ENOUGH_SPACE = 2_000_000_000
+_INDEX_SECONDS = 10.0
+_REGISTRY_SECONDS = 20
+# BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
+_BUILDKIT_API = (1, 39)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Parameters
+    ----------
+    name
+        What was looked at: ``engine``, ``registry``, ``index``, ``cache``, ``interpreter`` ...
+    message
+        What was found, free of credentials.
+    hint
+        What to do about it; a command where there is one.
+    """
+
+    name: str
+    status: Status
+    message: str
+    hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as documented JSON (``docs/json.md``)."""
+        return asdict(self)
+
+
+def healthy(checks: Iterable[Check]) -> bool:
+    """Return whether nothing failed; warnings are no failures."""
+    return all(check.status != "failed" for check in checks)
+
+
+def diagnose(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str],
+    python: Path | None = None,
+    prefix: Path | None = None,
+) -> tuple[Check, ...]:
+    """Look at everything that a build needs, all at once, and return what was found.
+
+    Nothing is changed, built or pulled. Whatever doesn't answer is given up after at most 20 seconds.
+
+    Parameters
+    ----------
+    python, prefix
+        The environment, as for ``imagesync scan``.
+    """
+    groups: tuple[Callable[[], Iterable[Check]], ...] = (
+        lambda: _environment_checks(settings, environ, python, prefix),
+        lambda: _engine_checks(settings, environ),
+        lambda: _cache_checks(settings),
+        lambda: _tool_checks(settings, environ),
+    )
+    with warnings.catch_warnings():
+        # Of a host that the user calls trusted, urllib3 warns at every request.
+        warnings.simplefilter("ignore")
+        with ThreadPoolExecutor(len(groups)) as pool:
+            return tuple(
+                check for checks in pool.map(lambda group: tuple(group()), groups) for check in checks
+            )
+
+
+def _failed(name: str, error: ImagesyncError) -> Check:
+    return Check(name, "failed", error.message, error.hint)
+
+
+def _environment_checks(
+    settings: Settings, environ: Mapping[str, str], python: Path | None, prefix: Path | None
+) -> Iterator[Check]:
+    """Look at the interpreter, and at the indexes that its configuration names."""
+    from imagesync.scan.pip_configuration import read_pip_configuration
+    from imagesync.scan.scan import scan
+
+    try:
+        environment = scan(python=python, prefix=prefix, environ=environ)
+        indexes = read_pip_configuration(prefix=Path(environment.python.prefix), environ=environ)
+    except ImagesyncError as error:
+        yield _failed("interpreter", error)
+        return
+    found = environment.python
+    message = (
+        f"{found.implementation} {found.version} in {found.prefix}, {len(environment.packages)} packages"
+    )
+    expected = _python_of(settings.base)
+    if found.implementation != "cpython":
+        hint = "Use an environment of CPython: `python3 -m venv .venv`."
+        yield Check("interpreter", "failed", f"{message}: images have CPython", hint)
+    elif expected is not None and expected != found.minor:
+        hint = f'Set `base = "python:{found.minor}-slim"`, or make an environment with Python {expected}.'
+        yield Check("interpreter", "failed", f"{message}; the base {settings.base} has {expected}", hint)
+    else:
+        yield Check("interpreter", "ok", message)
+    yield from _index_checks(indexes, environ)
+
+
+def _python_of(base: str) -> str | None:
+    """Return the feature version of the Python that a well-known image has, else ``None``.
+
+    >>> _python_of("ubuntu:24.04"), _python_of("python:3.13-slim"), _python_of("example.com/mine:1")
+    ('3.12', '3.13', None)
+    """
+    from imagesync.build.base import BASES
+
+    name = re.sub(r"^(docker\.io/)?(library/)?", "", base)
+    if match := re.match(r"python:(3\.\d+)", name):
+        return match[1]
+    return next((minor for minor, image in BASES.items() if image == name), None)
+
+
+def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Iterator[Check]:
+    from imagesync.lock.index_environment import make_access
+
+    access = make_access(indexes, environ)
+    access = replace(access, timeout=min(access.timeout, _INDEX_SECONDS))
+    urls = () if indexes.no_index else (indexes.index_url, *indexes.extra_index_urls)
+    known = [url for url in urls if url]
+    with ThreadPoolExecutor(max(1, len(known))) as pool:
+        yield from pool.map(lambda url: _index_check(url, access), known)
+    if indexes.no_index and not indexes.find_links:
+        hint = "Run `pip config unset global.no-index`, or name folders by find-links."
+        yield Check("index", "failed", "pip is told to use no index, and no find-links either", hint)
+    for link in indexes.find_links:
+        folder = Path(link)
+        if "://" not in link and not folder.is_dir():
+            hint = "Correct find-links in pip's configuration: `pip config debug` says where."
+            yield Check("index", "failed", f"the find-links folder {folder} isn't there", hint)
+
+
+def _index_check(url: str, access: Access) -> Check:
+    """Ask an index for the page of one project: that of all projects is tens of megabytes large."""
+    import requests
+
+    from imagesync.store.access import get, open_session
+
+    shown = strip_credentials(url)
+    try:
+        with (
+            open_session(access) as session,
+            get(session, f"{url.rstrip('/')}/pip/", access=access) as response,
+        ):
+            return _judge_answer(shown, response.status_code)
+    except requests.exceptions.SSLError as error:
+        hint = "Name your company's certificates: `pip config set global.cert /path/to/ca.pem`."
+        return Check("index", "failed", f"{shown}: the certificate isn't trusted ({_reason(error)})", hint)
+    except (requests.RequestException, OSError, ValueError) as error:
+        hint = "Check the URL with `pip config list`, and the proxy in HTTPS_PROXY."
+        return Check("index", "failed", f"{shown} doesn't answer ({_reason(error)})", hint)
+
+
+def _judge_answer(shown: str, status: int) -> Check:
+    if status in {401, 403, 407}:
+        hint = "Put your name and password into ~/.netrc or keyring, or into index-url by `pip config edit`."
+        return Check("index", "failed", f"{shown} refuses (HTTP {status})", hint)
+    if status >= 500:
+        return Check("index", "failed", f"{shown} is out of order (HTTP {status})", "Try again later.")
+    if status == 404:
+        hint = "All is well if it has other projects; else check its URL with `pip config list`."
+        return Check("index", "warning", f"{shown} answers, but has no project pip (HTTP 404)", hint)
+    return Check("index", "ok", f"{shown} answers")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause in one line: the outer ones repeat it, with addresses of objects."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", str(error)) or type(error).__name__
+    return redact(text.splitlines()[0])
+
+
+def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    from imagesync.build.endpoint import find_endpoint
+    from imagesync.build.engine import Engine
+
+    try:
+        endpoint = find_endpoint(environ)
+        with Engine(endpoint) as engine:
+            info = engine.info()
+            base = engine.inspect(settings.base)
+    except ImagesyncError as error:
+        yield _failed("engine", error)
+        yield Check("registry", "warning", "not asked: images are pulled by the engine")
+        return
+    message = f"{info.name} {info.version} at {endpoint.url} ({endpoint.origin})"
+    api = tuple(int(part) for part in info.api_version.split(".") if part.isdigit())
+    if info.name != "Podman" and api < _BUILDKIT_API:
+        hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
+        yield Check("engine", "failed", f"{message} has no BuildKit", hint)
+    elif info.platform != "linux/amd64":
+        hint = (
+            "Builds work where the engine emulates amd64: `docker run --privileged --rm tonistiigi/binfmt`."
+        )
+        yield Check("engine", "warning", f"{message} runs on {info.platform}, images are linux/amd64", hint)
+    else:
+        yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
+    if base is not None:
+        yield Check("registry", "ok", f"not needed: the engine has {settings.base}")
+    else:
+        yield _registry_check(settings.base, endpoint)
+
+
+def _registry_check(base: str, endpoint: Endpoint) -> Check:
+    """Let the engine ask the registry for the root image, with the user's credentials, and pull nothing."""
+    import docker.errors
+    import requests
+
+    from imagesync.build.client import connect, explanation
+
+    client = connect(endpoint)
+    client.timeout = _REGISTRY_SECONDS
+    try:
+        client.inspect_distribution(base)
+    except docker.errors.APIError as error:
+        return Check("registry", "failed", f"{base} can't be pulled: {explanation(error)}", _base_hint(base))
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        return Check("registry", "failed", f"{base} can't be pulled: {_reason(error)}", _base_hint(base))
+    finally:
+        client.close()
+    return Check("registry", "ok", f"{base} can be pulled")
+
+
+def _base_hint(base: str) -> str:
+    return (
+        f"Check the name and the network with `docker pull {base}`, log in with `docker login`, "
+        "or name an image that the engine has: `--base REF`."
+    )
+
+
+def _cache_checks(settings: Settings) -> Iterator[Check]:
+    from imagesync.store.store import Store, default_root
+    from imagesync.ui.text import format_size
+
+    root = settings.cache_dir or default_root()
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+        size = Store(root).usage().size if root.is_dir() else 0
+    except ImagesyncError as error:
+        yield _failed("cache", error)
+        return
+    except OSError as error:
+        yield Check("cache", "failed", f"{root} can't be written to: {error.strerror}", hint)
+        return
+    message = f"{root} holds {format_size(size)}, {format_size(free)} are free"
+    if free < _ENOUGH_SPACE:
+        mending = "Make room: `imagesync cache prune`, or choose another folder by IMAGESYNC_CACHE_DIR."
+        yield Check("cache", "warning", message, mending)
+    else:
+        yield Check("cache", "ok", message)
+
+
+def _tool_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    git = shutil.which("git", path=environ.get("PATH"))
+    if git is None:
+        hint = "Install it: `apt-get install git`, `brew install git` or https://git-scm.com/downloads."
+        yield Check("git", "warning", "not found; packages from git repositories need it", hint)
+    else:
+        yield _version_check("git", [git, "--version"])
+    from uv import find_uv_bin
+
+    try:
+        yield _version_check("uv", [find_uv_bin(), "--version"])
+    except FileNotFoundError:
+        hint = f"Reinstall it beside imagesync: `{sys.executable} -m pip install --force-reinstall uv`."
+        yield Check("uv", "failed", "its executable isn't where its package should have put it", hint)
+    yield _pip_tools_check(needed=settings.resolver == "pip-tools")
+
+
+def _pip_tools_check(*, needed: bool) -> Check:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return Check("pip-tools", "ok", f"pip-tools {version('pip-tools')}")
+    except PackageNotFoundError:
+        if not needed:
+            return Check("pip-tools", "ok", "not installed, and not needed: the resolver is uv")
+        hint = f"Install it beside imagesync: `{sys.executable} -m pip install pip-tools`."
+        return Check("pip-tools", "failed", "not installed, and settings choose it as the resolver", hint)
+
+
+def _version_check(name: str, command: list[str]) -> Check:
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name, "failed", f"{command[0]} doesn't run: {_reason(error)}", f"Reinstall {name}.")
+    return Check(name, "ok", answer.stdout.strip())

@@ -1,0 +1,69 @@
+"""``imagesync init``: commented settings, where the project keeps its own."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from imagesync.atomic import write_text
+from imagesync.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TABLE = "[tool.imagesync]"
+_EDIT = "Change the settings there: docs/settings.md explains each."
+
+
+def write_settings(folder: Path) -> Path:
+    """Write commented settings into *folder* and return the file that has them.
+
+    A ``pyproject.toml`` that is there gets them at its end, and is otherwise left as it is; else they become
+    ``imagesync.toml``.
+
+    Raises
+    ------
+    UsageError
+        There are settings already, ``pyproject.toml`` can't be read, or the folder can't be written to.
+    """
+    own = folder / "imagesync.toml"
+    if own.exists():
+        raise UsageError(f"{own} is there already.", hint=_EDIT)
+    project = folder / "pyproject.toml"
+    template = files("imagesync").joinpath("settings_template.toml").read_text("utf-8")
+    if not project.exists():
+        write_text(own, _without_prefix(template))
+        return own
+    # A link is followed, so that it isn't replaced by a file.
+    write_text(project.resolve(), _appended(project, template))
+    return project
+
+
+def _without_prefix(template: str) -> str:
+    """Return the template for a file of our own, whose tables need no ``tool.imagesync``."""
+    return template.replace(f"{_TABLE}\n", "", 1).replace("[tool.imagesync.", "[")
+
+
+def _appended(project: Path, template: str) -> str:
+    try:
+        # Bytes, because reading text would turn the line endings of Windows into others.
+        text = project.read_bytes().decode("utf-8")
+        document = tomllib.loads(text)
+    except OSError as error:
+        raise UsageError(f"can't read {project}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{project} isn't valid TOML: {error}", hint="Correct it first.") from error
+    if "imagesync" in document.get("tool", {}):
+        raise UsageError(f"{project} has {_TABLE} already.", hint=_EDIT)
+    ending = "\r\n" if "\r\n" in text else "\n"
+    gap = "" if not text else ending if text.endswith(ending) else 2 * ending
+    result = f"{text}{gap}{template.replace(chr(10), ending)}"
+    try:
+        tomllib.loads(result)
+    except tomllib.TOMLDecodeError as error:
+        hint = f"Put {_TABLE} there by hand, or the settings into imagesync.toml."
+        raise UsageError(f"{project} can't take another table at its end: {error}", hint=hint) from error
+    return result

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import UsageError
+from imagesync.init import write_settings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def test_new_file_where_there_is_no_project(tmp_path: Path) -> None:
+    assert write_settings(tmp_path) == tmp_path / "imagesync.toml"
+    text = (tmp_path / "imagesync.toml").read_text("utf-8")
+    tomllib.loads(text)
+    assert "tool.imagesync" not in text
+    assert [path.name for path in tmp_path.iterdir()] == ["imagesync.toml"]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b'[project]\nname = "mine"\nversion = "1"\n',
+        b'[project]\nname = "mine"',
+        b'[project]\r\nname = "w\xc3\xa4hlt"\r\n# last\r\n',
+        b"",
+    ],
+)
+def test_project_file_is_appended_to_and_otherwise_kept(tmp_path: Path, before: bytes) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_bytes(before)
+    project.chmod(0o640)
+    assert write_settings(tmp_path) == project
+    after = project.read_bytes()
+    assert after.startswith(before)
+    assert len(after) > len(before) + 100
+    assert "imagesync" in tomllib.loads(after.decode())["tool"]
+    assert project.stat().st_mode & 0o777 == 0o640
+    if b"\r\n" in before:
+        assert after.count(b"\n") == after.count(b"\r\n")
+
+
+def test_link_to_a_project_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real = tmp_path / "real" / "pyproject.toml"
+    real.write_text("[project]\n")
+    (tmp_path / "pyproject.toml").symlink_to(real)
+    write_settings(tmp_path)
+    assert (tmp_path / "pyproject.toml").is_symlink()
+    assert "[tool.imagesync]" in real.read_text()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "[tool.imagesync]\nstrict = true\n",
+        "[tool.imagesync.levels]\n",
+        "not toml",
+        'tool = {other = "x"}\n',
+        "\udcff",
+    ],
+)
+def test_project_file_that_cannot_take_settings_is_left_alone(tmp_path: Path, before: str) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_bytes(before.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UsageError, match=r"pyproject\.toml"):
+        write_settings(tmp_path)
+    assert project.read_bytes() == before.encode("utf-8", "surrogateescape")
+    assert [path.name for path in tmp_path.iterdir()] == ["pyproject.toml"]
+
+
+def test_settings_that_are_there_are_left_alone(tmp_path: Path) -> None:
+    write_settings(tmp_path)
+    (tmp_path / "imagesync.toml").write_text("strict = true\n")
+    with pytest.raises(UsageError, match="already"):
+        write_settings(tmp_path)
+    assert (tmp_path / "imagesync.toml").read_text() == "strict = true\n"
+
+
+def test_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        write_settings(tmp_path / "missing")
