@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,11 +11,9 @@ from typing import Any
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.plan.plan import Level
+from imagesync.toml import read_toml
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+_DATA = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -102,14 +99,14 @@ def load_levels() -> Levels:
     """Return the shipped levels."""
     return make_levels(
         (name, Rule(Level(level), reason))
-        for level, reasons in _read("levels.toml").items()
+        for level, reasons in read_toml(_DATA / "levels.toml").items()
         for name, reason in reasons.items()
     )
 
 
 def load_profiles() -> dict[str, Profile]:
     """Return the shipped profiles by name, in the order in which ``auto`` tries them."""
-    return {name: _make_profile(name, table) for name, table in _read("profiles.toml").items()}
+    return {name: _make_profile(name, table) for name, table in read_toml(_DATA / "profiles.toml").items()}
 
 
 def _make_profile(name: str, table: Mapping[str, Any]) -> Profile:
@@ -126,8 +123,3 @@ def _make_profile(name: str, table: Mapping[str, Any]) -> Profile:
             for package, entry in table.get("critical", {}).items()
         ),
     )
-
-
-def _read(filename: str) -> dict[str, Any]:
-    with Path(__file__).with_name(filename).open("rb") as file:
-        return tomllib.load(file)

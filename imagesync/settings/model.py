@@ -1,4 +1,4 @@
-"""Settings: ``[tool.imagesync]``, ``imagesync.toml``, ``IMAGESYNC_*`` and flags, as one frozen value."""
+"""The settings themselves: what a user may choose, and what holds where nothing is chosen."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ DEFAULT_REPOSITORY = "imagesync"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose; every field is a key of ``[tool.imagesync]``.
+    """What a user may choose; every field but the last is a key of ``[tool.imagesync]``.
 
     Parameters
     ----------
     profile
         ``auto``, or a profile's name.
     levels
-        Package name to level, over the shipped ones.
+        Package name or pattern to level, over the shipped ones.
     add_pip, add_conda
         Requirements that only the cluster gets (``[tool.imagesync.add]``: ``pip``, ``conda``).
+    apt
+        Debian package names, each optionally with ``=version``.
     base
         The image that the base image is made from.
     python_source
         Where the image's interpreter comes from (key ``python``): ``base``.
+    repository
+        The image's name without a tag.
     templates
         A folder whose templates win over the shipped ones.
+    origins
+        Where each value that isn't a default was set, by field: a flag, a variable, or a file.
     """
 
     strict: bool = False
@@ -46,3 +52,4 @@ class Settings:
     resolver: Literal["uv", "pip-tools"] = "uv"
     templates: Path | None = None
     cache_dir: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

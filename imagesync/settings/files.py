@@ -1,0 +1,88 @@
+"""Finding and reading the files that hold settings: ``imagesync.toml`` and ``pyproject.toml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imagesync.errors import UsageError
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """The settings of one file, as they are written.
+
+    Parameters
+    ----------
+    prefix
+        What stands before the keys in this file: ``tool.imagesync.``, or nothing.
+    """
+
+    path: Path
+    table: Mapping[str, Any] = field(repr=False)
+    prefix: str = ""
+
+
+def find_files(cwd: Path, *, home: Path | None) -> tuple[SettingsFile, ...]:
+    """Return the files that hold for folder *cwd*, the one that wins last.
+
+    They lie in *cwd* or the nearest of its parents that has settings; the search ends at a
+    repository's root or at *home*. A ``pyproject.toml`` without ``[tool.imagesync]`` doesn't count.
+
+    Raises
+    ------
+    UsageError
+        A file isn't TOML, or can't be read.
+    """
+    for folder in (cwd, *cwd.parents):
+        if found := tuple(_files_in(folder)):
+            return found
+        if folder == home or (folder / ".git").exists():
+            break
+    return ()
+
+
+def _files_in(folder: Path) -> Iterator[SettingsFile]:
+    pyproject = folder / "pyproject.toml"
+    # A plain search first: most of these files say nothing about imagesync, and parsing takes time.
+    if (content := _read(pyproject)) is not None and b"imagesync" in content:
+        tool = _parse(pyproject, content).get("tool", {})
+        if isinstance(tool, dict) and "imagesync" in tool:
+            yield SettingsFile(pyproject, _table(pyproject, tool["imagesync"]), "tool.imagesync.")
+    own = folder / "imagesync.toml"
+    if (content := _read(own)) is not None:
+        yield SettingsFile(own, _parse(own, content))
+
+
+def _table(path: Path, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"'tool.imagesync' in {path} isn't a table.",
+            hint="Write the settings below a line [tool.imagesync].",
+        )
+    return value
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(
+            f"The settings in {path} can't be read: {error.strerror}.",
+            hint=f"See what {path} is: ls -l '{path}'",
+        ) from error
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    from imagesync.toml import parse_toml
+
+    try:
+        return parse_toml(content.decode("utf-8"))
+    except ValueError as error:
+        raise UsageError(
+            f"{path} isn't valid TOML: {error}", hint="Correct that line and try again."
+        ) from error

@@ -1,0 +1,105 @@
+"""The keys that a user may set, and what each one takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from imagesync.plan.plan import Level
+from imagesync.settings.reference import is_reference, is_repository
+
+Kind = Literal["switch", "text", "list", "requirements", "table", "path"]
+
+# PEP 508 names, with * for several.
+_NAME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?")
+# Debian Policy 5.6.1 and 5.6.12. A name that ends with a dash would tell apt-get to remove the package.
+_APT = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9][A-Za-z0-9.+:~-]*)?")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of ``[tool.imagesync]``.
+
+    Parameters
+    ----------
+    name
+        As users write it, such as ``allow-inconsistent`` or ``add.pip``.
+    field
+        The field of :class:`~imagesync.settings.model.Settings`.
+    accepts
+        Whether a text value, or each entry of a list or table (``name=level``), is valid.
+    expected
+        What a valid value is, in words.
+    """
+
+    name: str
+    field: str
+    kind: Kind
+    accepts: Callable[[str], bool] = bool
+    expected: str = "text that isn't empty"
+
+    @property
+    def variable(self) -> str:
+        """Return the environment variable, such as ``IMAGESYNC_ADD_PIP``."""
+        return "IMAGESYNC_" + self.name.upper().replace("-", "_").replace(".", "_")
+
+    @property
+    def flag(self) -> str:
+        """Return the command-line option, such as ``--add-pip``."""
+        return "--level" if self.field == "levels" else "--" + self.field.replace("_", "-")
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None
+
+
+def _is_level(text: str) -> bool:
+    name, _, level = text.partition("=")
+    return _is_name(name) and level in {known.value for known in Level}
+
+
+def _is_apt_package(text: str) -> bool:
+    return _APT.fullmatch(text) is not None
+
+
+_NAME_EXPECTED = "a package's name without a version, such as 'scikit-learn' or 'nvidia-*'"
+
+KEYS = (
+    Key("strict", "strict", "switch"),
+    Key("profile", "profile", "text"),
+    Key("ignore", "ignore", "list", _is_name, _NAME_EXPECTED),
+    Key("only", "only", "list", _is_name, _NAME_EXPECTED),
+    Key(
+        "levels",
+        "levels",
+        "table",
+        _is_level,
+        f"a package's name and one of {', '.join(level.value for level in Level)}",
+    ),
+    Key("add.pip", "add_pip", "requirements"),
+    Key("add.conda", "add_conda", "requirements"),
+    Key(
+        "apt",
+        "apt",
+        "list",
+        _is_apt_package,
+        "the name of a Debian package, such as 'libgomp1' or 'git=1:2.43.0-1ubuntu7'",
+    ),
+    Key("allow-inconsistent", "allow_inconsistent", "switch"),
+    Key("base", "base", "text", is_reference, "an image reference, such as 'ubuntu:24.04'"),
+    Key(
+        "python", "python_source", "text", lambda text: text == "base", "'base', the base image's interpreter"
+    ),
+    Key(
+        "repository",
+        "repository",
+        "text",
+        is_repository,
+        "an image's name without a tag, in lower case, such as 'registry.example.com/team/imagesync'",
+    ),
+    Key("resolver", "resolver", "text", lambda text: text in ("uv", "pip-tools"), "'uv' or 'pip-tools'"),
+    Key("templates", "templates", "path", expected="a folder's path"),
+    Key("cache-dir", "cache_dir", "path", expected="a folder's path"),
+)

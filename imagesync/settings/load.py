@@ -1,0 +1,102 @@
+"""Loading settings: flags win over ``IMAGESYNC_*``, these over ``imagesync.toml``, that over ``pyproject.toml``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from imagesync.errors import UsageError
+from imagesync.settings.files import SettingsFile, find_files
+from imagesync.settings.keys import KEYS, Key
+from imagesync.settings.model import Settings
+from imagesync.settings.values import Place, parse_text, read_value, unknown
+
+_PREFIX = "IMAGESYNC_"
+_Given = tuple[Key, object, str]
+
+
+def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+    """Return the settings that hold in folder *cwd*.
+
+    A list replaces the list of a weaker place; ``levels`` are put together name by name.
+
+    Parameters
+    ----------
+    environ
+        Environment variables; ``IMAGESYNC_IGNORE`` and its like are read, empty ones are not.
+    flags
+        What the command line gives, by field of :class:`Settings`; ``None`` is as good as absent.
+        ``levels`` may be a mapping or pairs written ``name=level``.
+
+    Raises
+    ------
+    UsageError
+        A key doesn't exist, or a value isn't one that it takes; the message says where it is written.
+    """
+    home = environ.get("HOME") or environ.get("USERPROFILE")
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for file in find_files(cwd, home=Path(home) if home else None):
+        _merge(values, origins, _from_file(file))
+    _merge(values, origins, _from_environ(environ, cwd))
+    _merge(values, origins, _from_flags(flags, cwd))
+    templates = values.get("templates")
+    if templates is not None and not templates.is_dir():
+        raise UsageError(
+            f"The folder {templates}, which {origins['templates']} names, doesn't exist.",
+            hint="Make it, or remove the setting: the shipped templates do without it.",
+        )
+    return Settings(**values, origins=origins)
+
+
+def _merge(values: dict[str, Any], origins: dict[str, str], given: Iterable[_Given]) -> None:
+    for key, value, origin in given:
+        if key.kind == "table" and isinstance(value, Mapping):
+            values[key.field] = {**values.get(key.field, {}), **value}
+        else:
+            values[key.field] = value
+        origins[key.field] = origin
+
+
+def _from_file(file: SettingsFile) -> Iterator[_Given]:
+    known = {key.name: key for key in KEYS}
+    for name, value in _flattened(file.table, file):
+        label = f"'{file.prefix}{name}' in {file.path}"
+        key = known.get(name.replace("_", "-"))
+        if key is None:
+            raise unknown(label, name, list(known))
+        yield key, read_value(key, value, Place(label, file.path.parent)), str(file.path)
+
+
+def _flattened(table: Mapping[str, object], file: SettingsFile) -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if name != "add":
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from ((f"add.{inner}", requirements) for inner, requirements in value.items())
+        else:
+            raise UsageError(
+                f"'{file.prefix}add' in {file.path} isn't a table.", hint="Write add = { pip = ['lz4'] }."
+            )
+
+
+def _from_environ(environ: Mapping[str, str], cwd: Path) -> Iterator[_Given]:
+    known = {key.variable: key for key in KEYS}
+    for variable in sorted(environ):
+        if not variable.startswith(_PREFIX) or not environ[variable].strip():
+            continue
+        if key := known.get(variable):
+            yield key, parse_text(key, environ[variable], Place(variable, cwd)), variable
+
+
+def _from_flags(flags: Mapping[str, object], cwd: Path) -> Iterator[_Given]:
+    known = {key.field: key for key in KEYS}
+    for field, value in flags.items():
+        if value is None:
+            continue
+        key = known.get(field)
+        if key is None:
+            raise unknown(f"The flag '{field}'", field, [each.name for each in fields(Settings)][:-1])
+        yield key, read_value(key, value, Place(key.flag, cwd)), key.flag
