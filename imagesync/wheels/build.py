@@ -66,15 +66,22 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
     from build import BuildException, ProjectBuilder
 
     request.log.parent.mkdir(parents=True, exist_ok=True)
-    with request.log.open("w", encoding="utf-8") as log, tempfile.TemporaryDirectory(prefix="imagesync-") as place:
+    with (
+        request.log.open("w", encoding="utf-8") as log,
+        tempfile.TemporaryDirectory(prefix="imagesync-") as place,
+    ):
         run = _Runner(log)
         environment = _IsolatedEnvironment(Path(place), request, run)
         backend_environ = _backend_environ(request)
 
         def call_hook(
-            command: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+            cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
         ) -> None:
-            run(command, cwd=cwd, environ={**backend_environ, **environment.make_extra_environ(), **(extra_environ or {})})
+            run(
+                cmd,
+                cwd=cwd,
+                environ={**backend_environ, **environment.make_extra_environ(), **(extra_environ or {})},
+            )
 
         try:
             environment.create()
@@ -148,7 +155,14 @@ class _IsolatedEnvironment:
         return {"PATH": path, "VIRTUAL_ENV": os.fspath(self._folder)}
 
     def create(self) -> None:
-        self._uv("venv", "--quiet", "--no-project", "--python", self._request.python.executable, os.fspath(self._folder))
+        self._uv(
+            "venv",
+            "--quiet",
+            "--no-project",
+            "--python",
+            self._request.python.executable,
+            os.fspath(self._folder),
+        )
 
     def install(self, requirements: Collection[str]) -> None:
         if not requirements:
@@ -156,7 +170,11 @@ class _IsolatedEnvironment:
         listed = self._place / "requirements.txt"
         listed.write_text("\n".join(sorted(requirements)) + "\n", encoding="utf-8")
         self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
-        options = ["--index-strategy", "unsafe-best-match", *(["--no-index"] if self._request.no_index else [])]
+        options = [
+            "--index-strategy",
+            "unsafe-best-match",
+            *(["--no-index"] if self._request.no_index else []),
+        ]
         self._uv(
             *("pip", "install", *options, "--python", self.python_executable),
             *("--requirements", os.fspath(listed)),

@@ -9,30 +9,32 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import marshal
 import sys
 import warnings
 import zipfile
-from importlib._bootstrap_external import _code_to_hash_pyc  # type: ignore[import-not-found]
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
 _REGULAR = 0o100644 << 16
+_UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
 def main() -> None:
     """Answer requests until stdin ends."""
     warnings.simplefilter("ignore")
-    # Old code recurses deeply in the compiler; such modules are left out, as with pip.
     print(json.dumps({"magic": importlib.util.MAGIC_NUMBER.hex()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = {"modules": compile_wheel(request["wheel"], request["archive"], request["site_packages"])}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other side must hear of it
-            answer = {"error": "{}: {}".format(type(error).__name__, error)}
+            count = compile_wheel(request["wheel"], request["archive"], request["site_packages"])
+            answer: dict[str, int | str] = {"modules": count}
+        except Exception as error:
+            # Whatever it is, the other side must hear of it.
+            answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
-def compile_wheel(wheel, archive, site_packages):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
     """Write the bytecode of all modules of *wheel* to *archive*, and return how many there are."""
     tag = sys.implementation.cache_tag
     count = 0
@@ -45,7 +47,7 @@ def compile_wheel(wheel, archive, site_packages):  # type: ignore[no-untyped-def
             pyc = compile_module(source.read(name), site_packages + "/" + path)
             if pyc is None:
                 continue
-            cached = "{}{}__pycache__/{}.{}.pyc".format(folder, "/" if folder else "", module[:-3], tag)
+            cached = f"{folder}{'/' if folder else ''}__pycache__/{module[:-3]}.{tag}.pyc"
             member = zipfile.ZipInfo(cached, _DATE)
             member.create_system = 3
             member.external_attr = _REGULAR
@@ -54,7 +56,7 @@ def compile_wheel(wheel, archive, site_packages):  # type: ignore[no-untyped-def
     return count
 
 
-def installed_path(name):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def installed_path(name: str) -> str:
     """Return where a wheel's member goes below ``site-packages``; empty for what goes elsewhere."""
     first, _, rest = name.partition("/")
     if not first.endswith(".data"):
@@ -63,13 +65,14 @@ def installed_path(name):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN20
     return inside if scheme in ("purelib", "platlib") else ""
 
 
-def compile_module(source, path):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def compile_module(source: bytes, path: str) -> bytes | None:
     """Return the pyc of *source* (PEP 552, unchecked hash), or None for what doesn't compile."""
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):
         return None  # templates, test data, code for another Python: pip leaves them out as well
-    return _code_to_hash_pyc(code, importlib.util.source_hash(source), False)
+    header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
+    return header + marshal.dumps(code)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
         A source folder is gone, or can't be read.
     """
     trees = None if cache is None else cache / "trees"
-    return {package.name: content_digest(package, cache=trees) for package in plan.packages if package.vendored}
+    return {
+        package.name: content_digest(package, cache=trees) for package in plan.packages if package.vendored
+    }
 
 
 def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
 
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
@@ -40,7 +41,7 @@ def fits(filename: str, target: Target) -> bool:
 
 
 def host_is_target(python: Interpreter, target: Target) -> bool:
-    """Return whether extension modules built for *python* on this machine are of the target's platform and ABI."""
+    """Return whether extension modules that are built here for *python* are the target's as well."""
     return (
         python.implementation == target.implementation
         and python.minor == target.minor
@@ -49,8 +50,33 @@ def host_is_target(python: Interpreter, target: Target) -> bool:
     )
 
 
-def check_wheel(wheel: Path, *, target: Target) -> tuple[str, ...]:
+def check_identity(filename: str, *, name: str) -> Version:
+    """Check that the wheel *filename* is of the distribution *name*, and return its version.
+
+    Raises
+    ------
+    WheelError
+        It is of another, or the file's name is none of a wheel.
+    """
+    try:
+        built, version = parse_wheel_filename(filename)[:2]
+    except InvalidWheelFilename as error:
+        raise WheelError(f"{name}: the build gave {filename}, which is no wheel's name.") from error
+    if built != name:
+        raise WheelError(
+            f"{name}: its sources give a wheel of another name, {filename}.",
+            hint=f"If it was renamed, install it again: python -m pip install {built}",
+        )
+    return version
+
+
+def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...]:
     """Check that *wheel* is a wheel, holds for *target*, and writes nowhere but into its prefix.
+
+    Parameters
+    ----------
+    filename
+        The wheel's name, which its file in the store doesn't have.
 
     Returns
     -------
@@ -62,9 +88,9 @@ def check_wheel(wheel: Path, *, target: Target) -> tuple[str, ...]:
     WheelError
         The wheel is damaged, doesn't hold for the target, or would write outside of its prefix.
     """
-    if not fits(wheel.name, target):
+    if not fits(filename, target):
         raise WheelError(
-            f"{wheel.name} can't be used on {target.platform} with Python {target.minor} "
+            f"{filename} can't be used on {target.platform} with Python {target.minor} "
             f"and glibc {target.glibc[0]}.{target.glibc[1]}.",
             hint="Build on a machine like the image, or choose a base image that is like this machine.",
         )
@@ -72,26 +98,26 @@ def check_wheel(wheel: Path, *, target: Target) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():
-                _check_member(wheel, member)
+                _check_member(filename, member)
                 if not member.is_dir() and _looks_secret(archive, member):
                     suspects.append(member.filename)
-                if not is_pure(wheel.name) and _is_library(member.filename):
-                    _check_glibc(wheel, member.filename, archive.read(member), target)
+                if not is_pure(filename) and _is_library(member.filename):
+                    _check_glibc(filename, member.filename, archive.read(member), target)
     except (zipfile.BadZipFile, EOFError, OSError) as error:
         raise WheelError(
-            f"{wheel.name} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
+            f"{filename} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
         ) from error
     return tuple(suspects)
 
 
-def _check_member(wheel: Path, member: zipfile.ZipInfo) -> None:
+def _check_member(filename: str, member: zipfile.ZipInfo) -> None:
     name = member.orig_filename.replace("\\", "/")
     path = PurePosixPath(name)
     is_link = (member.external_attr >> 16) & 0o170000 == 0o120000
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name or is_link:
         what = "a symbolic link" if is_link else "a path that leads out of the environment"
         raise WheelError(
-            f"{wheel.name} holds {what}: {name!r}.",
+            f"{filename} holds {what}: {name!r}.",
             hint="Mend the project's build configuration: a wheel's paths are relative, and have no '..'.",
         )
 
@@ -108,7 +134,7 @@ def _is_library(name: str) -> bool:
     return name.endswith(".so") or ".so." in PurePosixPath(name).name
 
 
-def _check_glibc(wheel: Path, name: str, content: bytes, target: Target) -> None:
+def _check_glibc(filename: str, name: str, content: bytes, target: Target) -> None:
     """Refuse a library that asks for symbols of a newer glibc than the image has.
 
     The versions that a library needs stand as strings in its ``.gnu.version_r`` section's string table.
@@ -116,7 +142,7 @@ def _check_glibc(wheel: Path, name: str, content: bytes, target: Target) -> None
     needed = max((int(match) for match in _GLIBC_SYMBOL.findall(content)), default=0)
     if needed > target.glibc[1]:
         raise WheelError(
-            f"{wheel.name}: {name} needs glibc 2.{needed}, and the image has "
+            f"{filename}: {name} needs glibc 2.{needed}, and the image has "
             f"{target.glibc[0]}.{target.glibc[1]}.",
             hint="Choose a newer base image, or build on a system that is as old as the image.",
         )

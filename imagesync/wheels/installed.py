@@ -1,4 +1,4 @@
-"""Installed distributions by their RECORD (PEP 376, PEP 627): which files, and whether they still are as installed."""
+"""Installed distributions by their RECORD (PEP 376): which files, and whether they still are as installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from imagesync.scan.environment import Package
 from imagesync.wheels.stat_cache import file_digests
 
 # Written by whoever installs, and different on each machine.
-_INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"})
+_INSTALLER_FILES = frozenset(
+    {"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"}
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class InstalledFile:
 
 def has_record(package: Package) -> bool:
     """Return whether *package* has a RECORD; egg-info folders list files, but without hashes."""
-    return bool(package.metadata_path) and os.path.isfile(f"{package.metadata_path}/RECORD")
+    return bool(package.metadata_path) and Path(package.metadata_path, "RECORD").is_file()
 
 
 def read_record(package: Package) -> tuple[InstalledFile, ...]:

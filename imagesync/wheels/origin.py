@@ -32,13 +32,15 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
         checkout = unpack_sdist(source_folder(package), into, name=package.name)
     else:
         raise WheelError(
-            f"{package.name} {package.version} was installed from {source.url}; the installed files don't hold "
-            "for the image, and its sources can't be fetched from there.",
+            f"{package.name} {package.version} was installed from {source.url}; the installed files "
+            "don't hold for the image, and its sources can't be fetched from there.",
             hint="Install it from a folder: clone or download it, then: python -m pip install <folder>",
         )
     folder = checkout / source.subdirectory if source.subdirectory else checkout
     if not folder.resolve().is_relative_to(checkout.resolve()) or not folder.is_dir():
-        raise WheelError(f"{package.name} {package.version}: its sources have no folder {source.subdirectory!r}.")
+        raise WheelError(
+            f"{package.name} {package.version}: its sources have no folder {source.subdirectory!r}."
+        )
     return folder
 
 
@@ -71,7 +73,8 @@ def _git(package: PlannedPackage, folder: Path, *arguments: str, may_fail: bool 
         )
     except OSError as error:
         raise WheelError(
-            f"{package.name} {package.version} must be fetched with git, and git can't be run: {error.strerror}.",
+            f"{package.name} {package.version} must be fetched with git, "
+            f"and git can't be run: {error.strerror}.",
             hint="Install git, or install the package from a folder.",
         ) from error
     if done.returncode == 0 or may_fail:

@@ -10,12 +10,10 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from packaging.tags import parse_tag
-from packaging.utils import canonicalize_name
 
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
@@ -24,7 +22,6 @@ from imagesync.wheels.fit import host_is_target
 from imagesync.wheels.installed import InstalledFile, has_record, read_record
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
-_LOADERS = (b"#!", b"#!python")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Repacked:
 
 
 def is_portable(package: Package, *, python: Interpreter, target: Target) -> bool:
-    """Return whether the installed files of *package* hold for *target*: pure Python, or the same platform."""
+    """Return whether the installed files of *package* hold for *target*: pure, or of the same platform."""
     if not has_record(package) or not package.tags:
         return False
     if package.purelib and all(tag.endswith("-none-any") for tag in package.tags):
@@ -99,11 +96,11 @@ def _compressed_tags(package: Package) -> str:
 
 
 def _place_in_wheel(path: str, package: Package, python: Interpreter, data: str) -> str | None:
-    """Return where the installed file *path* stands in a wheel; ``None`` if it leads out of the environment."""
-    if not path.startswith("../") and not os.path.isabs(path):
+    """Return where the installed file *path* stands in a wheel; ``None`` if it is outside the environment."""
+    if not path.startswith("../") and not PurePosixPath(path).is_absolute():
         stem_info = f"{_stem(package)}.dist-info"
         return path if path.startswith(stem_info + "/") else _normal(path)
-    where = PurePosixPath(os.path.normpath(os.path.join(package.location, path)))
+    where = PurePosixPath(os.path.normpath(Path(package.location, path)))
     prefix = PurePosixPath(os.path.normpath(python.prefix))
     if not where.is_relative_to(prefix):
         return None
@@ -154,7 +151,7 @@ def _portable_script(content: bytes) -> bytes:
 
 
 def _read(package: Package, file: InstalledFile) -> tuple[bytes, bool] | None:
-    where = os.path.join(package.location, file.path)
+    where = f"{package.location}/{file.path}"
     try:
         with open(where, "rb") as stream:  # noqa: PTH123 - thousands of small files
             mode = os.fstat(stream.fileno()).st_mode

@@ -119,7 +119,12 @@ def _tracked_or_not_ignored(folder: Path, top: Path) -> list[str] | None:
     command = ["git", *GIT_OPTIONS, "ls-files", "-z", "-c", "-o", "--exclude-standard", *excludes]
     try:
         done = subprocess.run(
-            command, cwd=folder, env=git_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+            command,
+            cwd=folder,
+            env=git_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
         )
     except OSError:
         return None  # no git here

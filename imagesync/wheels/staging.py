@@ -52,7 +52,7 @@ def _copy_file(source: Path, destination: Path) -> None:
         mode = source.lstat().st_mode
         if stat.S_ISLNK(mode):
             # Relative links keep their meaning in the copy; others go where they went.
-            target = os.readlink(source)
+            target = os.fspath(source.readlink())
             if not (destination.parent / target).resolve().exists() and source.exists():
                 target = os.fspath(source.resolve())
             destination.symlink_to(target)

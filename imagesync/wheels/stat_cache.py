@@ -117,7 +117,7 @@ def _entry(folder: Path, path: str, value: Stat, previous: Mapping[str, Entry]) 
     where = f"{os.fspath(folder)}/{path}"
     try:
         if stat.S_ISLNK(mode):
-            return "link", value, hashlib.sha256(os.fsencode(os.readlink(where))).hexdigest()
+            return "link", value, hashlib.sha256(os.fsencode(Path(where).readlink())).hexdigest()
         if not stat.S_ISREG(mode):
             return "other", value, ""  # a socket, a pipe: there, and not to be read
         with open(where, "rb") as stream:  # noqa: PTH123 - Path.open costs as much as the file's read
@@ -159,7 +159,9 @@ def _files(cached: Path) -> dict[str, Entry]:
             files: dict[str, Any] = json.loads(stream.readline())
         if header["format"] != _FORMAT:
             return {}
-        return {path: (str(kind), _as_stat(value), str(digest)) for path, (kind, value, digest) in files.items()}
+        return {
+            path: (str(kind), _as_stat(value), str(digest)) for path, (kind, value, digest) in files.items()
+        }
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
 
@@ -172,9 +174,7 @@ def _as_stat(value: list[int]) -> Stat:
 def _save(
     cached: Path, fingerprint: str, digest: str, files: Mapping[str, Entry], *, settled_before: int
 ) -> None:
-    settled = {
-        path: entry for path, entry in files.items() if max(entry[1][2], entry[1][3]) < settled_before
-    }
+    settled = {path: entry for path, entry in files.items() if max(entry[1][2], entry[1][3]) < settled_before}
     complete = fingerprint if len(settled) == len(files) else ""
     header = {"format": _FORMAT, "fingerprint": complete, "digest": digest}
     temporary = cached.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")

@@ -49,6 +49,7 @@ def _unpack_tar(archive: Path, into: Path) -> None:
                 where.parent.mkdir(parents=True, exist_ok=True)
                 stream = source.extractfile(member)
                 if stream is not None:
+                    where.unlink(missing_ok=True)
                     with stream, where.open("xb") as target:
                         shutil.copyfileobj(stream, target)
                     where.chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)

@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from imagesync.errors import WheelError
 from imagesync.lock.index_environment import uv_environment
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.contents import source_folder
-from imagesync.wheels.fit import check_wheel
+from imagesync.wheels.fit import check_identity, check_wheel
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.staging import stage
 
@@ -96,15 +94,15 @@ class _Maker:
         """Return the wheel of *package*, in the store."""
         key = self.key(package)
         # Another process may be making the same wheel: it is made once, and both get it.
-        with self.store.lock(key):
+        with self.store.lock(key, progress=self.progress):
             stored = self.store.recall(key)
             if stored is None:
                 task.describe(f"{package.name} {package.version}")
                 with build_folder() as folder:
                     wheel = self._make_in(package, folder)
                     self._check(package, wheel)
-                    stored = self.store.add(wheel, filename=wheel.name)
-                self.store.remember(key, stored.digest, stored.filename)
+                    stored = self.store.add_file(wheel)
+                self.store.remember(key, stored)
         task.advance(1)
         return stored
 
@@ -133,23 +131,20 @@ class _Maker:
             python=self.python,
             environ=uv_environment(self.indexes, os.environ),
             no_index=self.indexes.no_index,
-            log=self.store.root / "logs" / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
+            log=self.store.root
+            / "logs"
+            / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
         )
         return build_wheel(request, output=folder / "wheel")
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
         """Refuse a wheel that isn't *package* or can't be used; say what somebody should look at."""
-        for suspect in check_wheel(wheel, target=self.target):
+        for suspect in check_wheel(wheel, filename=wheel.name, target=self.target):
             self.progress.line(
                 f"warning: {wheel.name} holds {suspect}, which looks like a secret, and so will the image. "
                 "Leave it out in the project's build configuration."
             )
-        name, version = parse_wheel_filename(wheel.name)[:2]
-        if name != package.name:
-            raise WheelError(
-                f"{package.name} {package.version}: its sources give a wheel of another name, {wheel.name}.",
-                hint=f"Install it again under its new name: python -m pip install {name}",
-            )
+        version = check_identity(wheel.name, name=package.name)
         if not _same_version(package.version, version):
             self.progress.line(
                 f"{package.name}: installed as {package.version}, and its sources give {version}; "

@@ -1,0 +1,229 @@
+"""Bytecode of wheels, compiled once on this machine for the paths of the image, and kept in the store.
+
+The pycs are hash-based and unchecked (PEP 552): they hold whatever the times of the sources are, and
+Python doesn't look at the sources when it imports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from imagesync.errors import WheelError
+from imagesync.lock.lock import Target
+from imagesync.scan.environment import Interpreter
+from imagesync.store.store import Store, StoredFile
+from imagesync.wheels import compile_worker
+
+if TYPE_CHECKING:
+    from imagesync.ui.progress import Progress, Task
+
+_FORMAT = 1  # raised when the same wheel would give another archive
+_MOST_WORKERS = 8
+
+
+def compile_bytecode(
+    wheels: Iterable[StoredFile],
+    *,
+    python: Interpreter,
+    target: Target,
+    site_packages: PurePosixPath,
+    store: Store,
+    progress: Progress,
+) -> tuple[StoredFile, ...]:
+    """Return for each of *wheels*, in their order, an archive with the bytecode of its modules.
+
+    Parameters
+    ----------
+    wheels
+        May be an iterator that gives wheels as they arrive: each is compiled at once.
+    python
+        The scanned interpreter, which compiles if it is a CPython of the target's feature version.
+    site_packages
+        Where the image has the modules; it stands in tracebacks.
+
+    Returns
+    -------
+    tuple
+        ZIP archives, with names relative to *site_packages* (``pkg/__pycache__/mod.cpython-311.pyc``).
+        Modules that don't compile are left out. Empty where this machine has no interpreter of the
+        target's feature version: the image's own must compile then.
+    """
+    executable = find_compiler(python, target)
+    if executable is None:
+        return ()
+    total = len(wheels) if isinstance(wheels, Sequence) else None
+    with ExitStack() as stack:
+        workers = stack.enter_context(_workers(executable))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesync-pyc-")))
+        task = stack.enter_context(progress.task("Compiling bytecode", total=total, unit="packages"))
+        compiler = _Compiler(workers, _magic(executable, workers), folder, site_packages, store, task)
+        with ThreadPoolExecutor(_worker_count(), thread_name_prefix="bytecode") as pool:
+            try:
+                # The longest first, so that none of the workers is left with a long one at the end.
+                ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
+                if isinstance(ordered, list):
+                    ordered.sort(key=lambda item: -item[1].size)
+                futures = {index: pool.submit(compiler.compile, wheel) for index, wheel in ordered}
+                archives = [futures[index].result() for index in sorted(futures)]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return tuple(archive for archive in archives if archive is not None)
+
+
+def find_compiler(python: Interpreter, target: Target) -> str | None:
+    """Return the path of a CPython whose bytecode the target's interpreter takes, or ``None``.
+
+    Released versions with the same feature version have the same magic number.
+    """
+    if python.implementation == "cpython" and python.minor == target.minor and python.executable:
+        return python.executable
+    if sys.implementation.name == "cpython" and _running_minor() == target.minor:
+        return sys.executable
+    return shutil.which(f"python{target.minor}")
+
+
+def _running_minor() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _worker_count() -> int:
+    return min(os.cpu_count() or 1, _MOST_WORKERS)
+
+
+def _magic(executable: str, workers: _Workers) -> str:
+    """Return the magic number of *executable*'s bytecode, in hexadecimal."""
+    if executable == sys.executable:
+        return importlib.util.MAGIC_NUMBER.hex()
+    with workers.one() as worker:
+        return worker.magic
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    workers: _Workers
+    magic: str
+    folder: Path
+    site_packages: PurePosixPath
+    store: Store
+    task: Task
+
+    def compile(self, wheel: StoredFile) -> StoredFile | None:
+        """Return the archive of *wheel*, from the store or new; ``None`` if the interpreter fails at it."""
+        parts = (str(_FORMAT), wheel.digest, self.magic, str(self.site_packages))
+        key = "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        archive = self.store.recall(key)
+        if archive is None:
+            archive = self._compile(wheel, key)
+        self.task.advance(1)
+        return archive
+
+    def _compile(self, wheel: StoredFile, key: str) -> StoredFile | None:
+        archive = self.folder / key
+        with self.workers.one() as worker:
+            if not worker.compile(wheel.path, archive, self.site_packages):
+                return None
+        filename = wheel.filename.removesuffix(".whl") + ".pyc.zip"
+        stored = self.store.add_file(archive, filename=filename)
+        self.store.remember(key, stored)
+        archive.unlink(missing_ok=True)
+        return stored
+
+
+class _Worker:
+    """One interpreter that compiles wheels, one after the other."""
+
+    def __init__(self, executable: str) -> None:
+        script = os.fspath(Path(compile_worker.__file__))
+        self._process = subprocess.Popen(
+            [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+        )
+        self.magic: str = self._answer().get("magic", "")
+        if not self.magic:
+            self.close()
+            raise WheelError(
+                f"The interpreter {executable} can't compile bytecode: it doesn't start.",
+                hint=f"Try: {executable} -c 'import zipfile'",
+            )
+
+    def compile(self, wheel: Path, archive: Path, site_packages: PurePosixPath) -> bool:
+        request = {"wheel": str(wheel), "archive": str(archive), "site_packages": str(site_packages)}
+        if self._process.stdin is None:
+            return False
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            return False
+        return "modules" in self._answer()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> dict[str, str]:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            return {}  # it has died
+        return answer if isinstance(answer, dict) else {}
+
+
+class _Workers:
+    """As many workers as are used at once; one that dies is replaced when the next is wanted."""
+
+    def __init__(self, executable: str) -> None:
+        self._executable = executable
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+
+    @contextmanager
+    def one(self) -> Iterator[_Worker]:
+        try:
+            worker = self._idle.get_nowait()
+        except queue.Empty:
+            worker = _Worker(self._executable)
+        try:
+            yield worker
+        except BaseException:
+            worker.close()
+            raise
+        if worker.alive:
+            self._idle.put(worker)
+        else:
+            worker.close()
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+
+
+@contextmanager
+def _workers(executable: str) -> Iterator[_Workers]:
+    workers = _Workers(executable)
+    try:
+        yield workers
+    finally:
+        workers.close()
