@@ -1,0 +1,113 @@
+"""What the user told pip about indexes, told to uv (by its environment) and to fetching.
+
+Credentials travel in the environment of the child process alone: a command line is visible to
+every user of a machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from imagesync.credentials import strip_credentials
+from imagesync.store.access import Access, Credential
+
+if TYPE_CHECKING:
+    from imagesync.scan.pip_configuration import IndexConfiguration
+
+# Where uv itself takes index URLs from; a user of uv has credentials there.
+_UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+
+
+def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* with pip's configuration in uv's variables; what pip is told nothing about stays."""
+    environment = dict(environ)
+    environment.update(_index_variables(indexes))
+    environment.update(_connection_variables(indexes, environ))
+    if (ca_bundle := _ca_bundle(indexes, environ)) is not None:
+        # pip trusts this bundle alone; uv would add the folder to it.
+        environment.pop("SSL_CERT_DIR", None)
+        environment["SSL_CERT_FILE"] = ca_bundle
+    else:
+        # As pip does since 24.2.
+        environment.setdefault("UV_SYSTEM_CERTS", "true")
+    if keyring_wanted(indexes):
+        environment.setdefault("UV_KEYRING_PROVIDER", "subprocess")
+        environment["PATH"] = keyring_path(environ)
+    return environment
+
+
+def _index_variables(indexes: IndexConfiguration) -> Iterator[tuple[str, str]]:
+    if indexes.index_url:
+        yield "UV_DEFAULT_INDEX", indexes.index_url
+    if indexes.extra_index_urls:
+        yield "UV_INDEX", " ".join(indexes.extra_index_urls)
+    if indexes.find_links:
+        yield "UV_FIND_LINKS", ",".join(indexes.find_links)
+
+
+def _connection_variables(
+    indexes: IndexConfiguration, environ: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    if indexes.trusted_hosts:
+        yield "UV_INSECURE_HOST", " ".join(indexes.trusted_hosts)
+    if indexes.client_cert:
+        yield "SSL_CLIENT_CERT", indexes.client_cert
+    if indexes.timeout and "UV_HTTP_TIMEOUT" not in environ:
+        yield "UV_HTTP_TIMEOUT", str(max(1, int(indexes.timeout)))
+    if (proxy := proxy_url(indexes)) is not None:
+        for scheme in ("HTTP", "HTTPS", "ALL"):
+            yield f"{scheme}_PROXY", proxy
+            yield f"{scheme}_PROXY".lower(), proxy
+
+
+def proxy_url(indexes: IndexConfiguration) -> str | None:
+    """Return the proxy that pip is told of, with its scheme, or ``None``."""
+    if not indexes.proxy:
+        return None
+    return indexes.proxy if "://" in indexes.proxy else f"http://{indexes.proxy}"
+
+
+def _ca_bundle(indexes: IndexConfiguration, environ: Mapping[str, str]) -> str | None:
+    # requests, and so pip, reads these two.
+    return indexes.cert or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None
+
+
+def keyring_wanted(indexes: IndexConfiguration) -> bool:
+    """Return whether a password that no URL and no netrc has may be asked of keyring."""
+    return indexes.keyring_provider != "disabled"
+
+
+def keyring_path(environ: Mapping[str, str]) -> str:
+    """Return a PATH on which ``keyring`` is found: the user's, then imagesync's own environment."""
+    return os.pathsep.join((environ.get("PATH", os.defpath), str(Path(sys.executable).parent)))
+
+
+def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Access:
+    """Return how artifacts of the configured indexes are fetched: credentials by URL, certificates, proxy."""
+    urls = [url for url in (indexes.index_url, *indexes.extra_index_urls, *indexes.find_links) if url]
+    urls += [url.partition("=")[2] or url for name in _UV_INDEXES for url in environ.get(name, "").split()]
+    keyring = shutil.which("keyring", path=keyring_path(environ)) if keyring_wanted(indexes) else None
+    return Access(
+        credentials=tuple(credential for url in urls if (credential := _credential(url)) is not None),
+        ca_bundle=_ca_bundle(indexes, environ),
+        client_certificate=indexes.client_cert or None,
+        trusted_hosts=tuple(indexes.trusted_hosts),
+        proxy=proxy_url(indexes),
+        timeout=float(indexes.timeout or 15),
+        keyring=keyring,
+    )
+
+
+def _credential(url: str) -> Credential | None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        return None
+    username = unquote(parts.username) if parts.username else None
+    password = unquote(parts.password) if parts.password is not None else None
+    return Credential(strip_credentials(url), username, password)

@@ -1,0 +1,140 @@
+"""Making a lock: from what the image must hold to the exact artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from imagesync.errors import DeviationError, LockError
+from imagesync.lock.hold import Held, hold
+from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.resolver import Resolver
+from imagesync.lock.solve import solve_additions, solve_platform
+from imagesync.lock.tags import machine
+from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.ui.progress import Progress
+
+_PYTHON = canonicalize_name("python")
+
+
+def make_lock(
+    plan: Plan,
+    *,
+    target: Target,
+    contents: Mapping[NormalizedName, str],
+    resolver: Resolver,
+    progress: Progress,
+) -> Lock:
+    """Return the exact artifact of each package of *plan* for *target*.
+
+    Where the plan was made on the target's own platform, the installed versions are the lock: only
+    their artifacts are looked up. Elsewhere the resolver solves for the target, with the plan's
+    specifiers as what is allowed and the local versions as what is preferred.
+
+    Parameters
+    ----------
+    contents
+        For each vendored package what its wheel is made from, as a digest.
+
+    Raises
+    ------
+    UnsolvableError
+        No set of artifacts satisfies the plan.
+    DeviationError
+        The plan is strict, and a version would differ from the local one.
+    LockError
+        The target isn't one that can be locked for, or an index can't be reached.
+    """
+    _refuse_other_python(plan, target)
+    resolver.check(target)
+    vendored = [package for package in plan.packages if package.vendored]
+    indexed = [package for package in plan.packages if not package.vendored and package.name != _PYTHON]
+    installed = [package for package in indexed if package.installed is not None]
+    additions = [package for package in indexed if package.installed is None or package.extras]
+    with progress.task("Locking", total=len(indexed), unit="packages") as task:
+        held = hold(installed, target=target, resolver=resolver)
+        task.advance(len(installed))
+        if not same_platform(plan, target):
+            task.describe(f"resolving for {target.platform}")
+            missing = [package for package in additions if package.installed is None]
+            packages, deviations = solve_platform(
+                plan, held, additions=missing, vendored=vendored, target=target, resolver=resolver
+            )
+        else:
+            packages, deviations = tuple(entry.locked for entry in held), ()
+            if additions:
+                task.describe("resolving what is added for the cluster")
+                packages += solve_additions(
+                    additions, held, vendored=vendored, target=target, resolver=resolver
+                )
+        task.advance(len(indexed) - len(installed))
+    lock = Lock(
+        target=target,
+        packages=tuple(sorted(packages, key=lambda package: package.name)),
+        vendored=tuple(VendoredPackage(p.name, p.version, contents[p.name], p) for p in vendored),
+        deviations=_deviations(plan, target, held, packages, deviations),
+        resolver=resolver.name,
+    )
+    if plan.strict and lock.deviations:
+        raise _strict_refusal(lock.deviations)
+    return lock
+
+
+def same_platform(plan: Plan, target: Target) -> bool:
+    """Return whether what runs here may run on *target* as it is: Linux with glibc, the same machine."""
+    python = plan.python
+    return python.platform == f"linux-{machine(target)}" and not python.libc.startswith("musl")
+
+
+def _refuse_other_python(plan: Plan, target: Target) -> None:
+    if plan.python.minor != target.minor:
+        raise LockError(
+            f"your environment runs Python {plan.python.minor}, the image has Python {target.python_version}",
+            hint=f"Choose a base image that has Python {plan.python.minor} (--base), "
+            f"or make the environment with Python {target.minor}.",
+        )
+
+
+def _deviations(
+    plan: Plan,
+    target: Target,
+    held: Iterable[Held],
+    packages: Iterable[LockedPackage],
+    others: Iterable[Deviation],
+) -> tuple[Deviation, ...]:
+    by_name = {deviation.name: deviation for deviation in others}
+    locked = {package.name: package.version for package in packages}
+    for entry in held:
+        package = entry.planned
+        if entry.why:
+            by_name.setdefault(
+                package.name,
+                Deviation(package.name, package.version, locked[package.name], package.level, entry.why),
+            )
+    if (python := _python_deviation(plan, target)) is not None:
+        by_name[_PYTHON] = python
+    return tuple(by_name[name] for name in sorted(by_name))
+
+
+def _python_deviation(plan: Plan, target: Target) -> Deviation | None:
+    planned: PlannedPackage | None = next((p for p in plan.packages if p.name == _PYTHON), None)
+    if planned is None or planned.version == target.python_version:
+        return None
+    reason = f"the base image has Python {target.python_version}"
+    return Deviation(_PYTHON, planned.version, target.python_version, planned.level, reason)
+
+
+def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
+    lines = [
+        f"- {deviation.name} {deviation.local or '(not installed)'}"
+        f" would become {deviation.locked}: {deviation.reason}"
+        for deviation in deviations
+    ]
+    subject = "1 version" if len(lines) == 1 else f"{len(lines)} versions"
+    return DeviationError(
+        f"{subject} would differ from the local ones, and you asked for none to (strict):\n"
+        + "\n".join(lines),
+        hint="Install locally what the image can have, choose another base image (--base), "
+        "or build without --strict.",
+    )

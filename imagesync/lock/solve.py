@@ -1,0 +1,141 @@
+"""Resolving with dependencies: for another platform, and for packages that only the cluster gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from packaging.utils import NormalizedName
+
+from imagesync.errors import UnsolvableError
+from imagesync.lock.hold import Held, pin
+from imagesync.lock.lock import Deviation, LockedPackage, Target
+from imagesync.lock.resolver import ResolutionRequest, Resolver
+from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.plan.requirements import requirers, target_markers
+
+
+def solve_additions(
+    additions: Sequence[PlannedPackage],
+    held: Sequence[Held],
+    *,
+    vendored: Sequence[PlannedPackage],
+    target: Target,
+    resolver: Resolver,
+) -> tuple[LockedPackage, ...]:
+    """Return what *additions* bring in beside the *held* packages, none of which moves.
+
+    Raises
+    ------
+    UnsolvableError
+        An added package can't live with what is installed.
+    """
+    pins = tuple(pin(entry.locked.name, entry.locked.version) for entry in held)
+    request = ResolutionRequest(
+        target,
+        requirements=tuple(_requirement(package) for package in additions),
+        constraints=pins,
+        vendored=tuple(vendored),
+        dependencies=True,
+    )
+    try:
+        answer = resolver.resolve(request)
+    except UnsolvableError as error:
+        raise UnsolvableError(
+            f"the packages in 'add.pip' can't be added to what is installed: {error.message}",
+            hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
+            "`python -m pip install NAME` shows what has to move for it.",
+        ) from error
+    names = {entry.locked.name for entry in held}
+    return tuple(package for package in answer if package.name not in names)
+
+
+def _requirement(package: PlannedPackage) -> str:
+    extras = f"[{','.join(package.extras)}]" if package.extras else ""
+    return f"{package.name}{extras}{package.specifier}"
+
+
+def solve_platform(
+    plan: Plan,
+    held: Sequence[Held],
+    *,
+    additions: Sequence[PlannedPackage],
+    vendored: Sequence[PlannedPackage],
+    target: Target,
+    resolver: Resolver,
+) -> tuple[tuple[LockedPackage, ...], tuple[Deviation, ...]]:
+    """Return all packages from indexes for another platform than the local one, and what differs.
+
+    What a planned package needs on the target comes in with it. The versions that
+    :func:`~imagesync.lock.hold.hold` found are preferred, and the plan's specifiers are what is allowed.
+
+    Raises
+    ------
+    UnsolvableError
+        No set of versions satisfies the plan on the target.
+    """
+    request = ResolutionRequest(
+        target,
+        requirements=(
+            *(_allowed(entry) for entry in held),
+            *(_requirement(package) for package in additions),
+        ),
+        preferred={entry.locked.name: entry.locked.version for entry in held},
+        vendored=tuple(vendored),
+        dependencies=True,
+    )
+    try:
+        answer = resolver.resolve(request)
+    except UnsolvableError as error:
+        raise UnsolvableError(
+            f"no set of versions satisfies the plan on {target.platform}: {error.message}",
+            hint='Allow more for what is named: levels = { NAME = "compatible" } in [tool.imagesync].',
+        ) from error
+    planned = {entry.planned.name: entry for entry in held}
+    moved = tuple(
+        _moved(planned[package.name], package, request, resolver)
+        for package in answer
+        if package.name in planned and package.version != planned[package.name].locked.version
+    )
+    added = {package.name for package in additions}
+    newcomers = [package for package in answer if package.name not in planned and package.name not in added]
+    return answer, (*moved, *_came_in(plan, newcomers))
+
+
+def _allowed(entry: Held) -> str:
+    planned = entry.planned
+    extras = f"[{','.join(planned.extras)}]" if planned.extras else ""
+    if planned.level is Level.EXACT:
+        return pin(planned.name, entry.locked.version).replace(planned.name, planned.name + extras, 1)
+    return f"{planned.name}{extras}{planned.specifier}"
+
+
+def _moved(entry: Held, package: LockedPackage, request: ResolutionRequest, resolver: Resolver) -> Deviation:
+    # Asking for the local version beside everything else tells what stands against it.
+    constraint = pin(entry.locked.name, entry.locked.version)
+    reason = "the resolver chose it together with the other packages"
+    try:
+        resolver.resolve(replace(request, constraints=(constraint,), preferred={}))
+    except UnsolvableError as error:
+        reason = " ".join(error.message.split())
+    planned = entry.planned
+    return Deviation(planned.name, planned.version, package.version, planned.level, reason)
+
+
+def _came_in(plan: Plan, newcomers: Sequence[LockedPackage]) -> tuple[Deviation, ...]:
+    wanted = {package.name for package in newcomers}
+    installed = [package.installed for package in plan.packages if package.installed is not None]
+    required_by: Mapping[NormalizedName, list[NormalizedName]] = requirers(
+        installed, wanted, target_markers(plan.python)
+    )
+    left_out = {package.name: package for package in plan.left_out}
+    deviations = []
+    for package in newcomers:
+        by = ", ".join(sorted(required_by.get(package.name, ()))) or "a package that comes in"
+        reason = f"required by {by} on {plan.platform}"
+        if (left := left_out.get(package.name)) is None:
+            deviations.append(Deviation(package.name, "", package.version, Level.COMPATIBLE, reason))
+        elif left.version != package.version:
+            reason = f"left out by the plan, and {reason}"
+            deviations.append(Deviation(package.name, left.version, package.version, left.level, reason))
+    return tuple(deviations)

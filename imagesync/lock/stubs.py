@@ -1,0 +1,41 @@
+"""Stand-ins for vendored packages, so that a resolver knows what they are and what they need."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from imagesync.plan.plan import PlannedPackage
+
+_EXTRA = re.compile(r"""\bextra\s*==\s*['"]([^'"]+)['"]""")
+
+
+def write_stubs(vendored: Sequence[PlannedPackage], folder: Path) -> tuple[str, ...]:
+    """Write a wheel that holds metadata alone for each vendored package; return requirements that name them.
+
+    A requirement by URL is what keeps an index out of it: nothing there that bears the same name
+    can take the package's place.
+    """
+    requirements = []
+    for package in vendored:
+        stem = f"{package.name.replace('-', '_')}-{package.version}"
+        path = folder / f"{stem}-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(f"{stem}.dist-info/METADATA", _metadata(package))
+            archive.writestr(
+                f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            archive.writestr(f"{stem}.dist-info/RECORD", "")
+        requirements.append(f"{package.name} @ {path.as_uri()}")
+    return tuple(requirements)
+
+
+def _metadata(package: PlannedPackage) -> str:
+    requires = package.installed.requires if package.installed is not None else ()
+    extras = sorted({extra for line in requires for extra in _EXTRA.findall(line)})
+    lines = ["Metadata-Version: 2.1", f"Name: {package.name}", f"Version: {package.version}"]
+    lines += [f"Provides-Extra: {extra}" for extra in extras]
+    lines += [f"Requires-Dist: {line}" for line in requires]
+    return "\n".join(lines) + "\n\n"

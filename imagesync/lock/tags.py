@@ -1,0 +1,76 @@
+"""Which wheels fit a target, and which fits best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from imagesync.errors import LockError
+from imagesync.lock.lock import Artifact, Target
+
+MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+# The names from before PEP 600, by the glibc that they stand for.
+_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
+
+
+def target_tags(target: Target) -> tuple[Tag, ...]:
+    """Return the wheel tags that *target* takes, best first (PEP 425, PEP 600).
+
+    >>> tags = target_tags(Target("linux/amd64", "3.11.2", (2, 36)))
+    >>> str(tags[0]), str(tags[-1])
+    ('cp311-cp311-manylinux_2_36_x86_64', 'py30-none-any')
+    """
+    major, minor = (int(part) for part in target.minor.split("."))
+    interpreter = f"cp{major}{minor}"
+    platforms = list(_platforms(target))
+    return (
+        *cpython_tags((major, minor), abis=[interpreter], platforms=platforms),
+        *compatible_tags((major, minor), interpreter=interpreter, platforms=platforms),
+    )
+
+
+def machine(target: Target) -> str:
+    """Return the machine's name in wheel tags, such as ``x86_64``."""
+    try:
+        return MACHINES[target.platform]
+    except KeyError:
+        raise LockError(
+            f"can't lock for {target.platform}", hint=f"What can be locked for: {', '.join(MACHINES)}."
+        ) from None
+
+
+def _platforms(target: Target) -> Iterator[str]:
+    name = machine(target)
+    major, minor = target.glibc
+    for glibc in range(minor, _OLDEST_GLIBC[name] - 1, -1):
+        yield f"manylinux_{major}_{glibc}_{name}"
+        if glibc in _LEGACY:
+            yield f"{_LEGACY[glibc]}_{name}"
+    yield f"linux_{name}"
+
+
+def best_artifact(artifacts: Iterable[Artifact], target: Target) -> Artifact | None:
+    """Return the wheel that fits *target* best, else the sdist, else ``None``.
+
+    Among wheels of the same tag the one with the highest build number wins (PEP 427), as with pip.
+    """
+    ranks = {tag: rank for rank, tag in enumerate(target_tags(target))}
+    sdist: Artifact | None = None
+    best: tuple[tuple[int, tuple[int, str] | tuple[()]], Artifact] | None = None
+    for artifact in artifacts:
+        if not artifact.is_wheel:
+            sdist = sdist or artifact
+            continue
+        try:
+            _, _, build, tags = parse_wheel_filename(artifact.filename)
+        except InvalidWheelFilename:
+            continue
+        fitting = [ranks[tag] for tag in tags if tag in ranks]
+        if fitting:
+            key = (-min(fitting), build)
+            if best is None or key > best[0]:
+                best = (key, artifact)
+    return best[1] if best is not None else sdist

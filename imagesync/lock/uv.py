@@ -1,0 +1,167 @@
+"""Resolving with uv: for any target, from any machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import NormalizedName, canonicalize_name
+
+from imagesync.credentials import redact, strip_credentials
+from imagesync.errors import LockError, UnsolvableError
+from imagesync.lock.index_environment import uv_environment
+from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.missing_digests import complete
+from imagesync.lock.resolver import ResolutionRequest
+from imagesync.lock.stubs import write_stubs
+from imagesync.lock.tags import best_artifact, machine
+from imagesync.store.access import Access
+
+if TYPE_CHECKING:
+    from imagesync.scan.pip_configuration import IndexConfiguration
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# The glibc versions that uv has a name for (``uv pip compile --help``); a target between two of
+# them gets the older one, whose wheels it can run.
+_GLIBC = (17, 28, *range(31, 41))
+_UNSOLVABLE = 1
+
+
+class UvResolver:
+    """Asks ``uv pip compile``, with what the user told pip about indexes.
+
+    Several indexes are one pool, as with pip: the best version of all of them wins
+    (``--index-strategy unsafe-best-match``). Where pip is told nothing, uv's own configuration holds.
+
+    Parameters
+    ----------
+    indexes
+        The user's configuration of pip.
+    environ
+        The environment variables that uv runs with.
+    access
+        How to read a file whose digest the index doesn't give.
+    """
+
+    name: Literal["uv"] = "uv"
+
+    def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
+        self._indexes = indexes
+        self._environ = environ
+        self._access = access
+
+    def check(self, target: Target) -> None:
+        """Return for every target whose machine is known; see :class:`~imagesync.lock.resolver.Resolver`."""
+        _python_platform(target)
+
+    def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
+        """Return the packages that satisfy *request*; see :class:`~imagesync.lock.resolver.Resolver`."""
+        with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
+            folder = Path(name)
+            output = folder / "pylock.toml"
+            self._run(request, folder, output)
+            document = tomllib.loads(output.read_text("utf-8"))
+        vendored = {package.name for package in request.vendored}
+        return tuple(
+            self._locked(entry, request.target)
+            for entry in document.get("packages", [])
+            if canonicalize_name(entry["name"]) not in vendored
+        )
+
+    def _run(self, request: ResolutionRequest, folder: Path, output: Path) -> None:
+        stubs = write_stubs(request.vendored, folder)
+        requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
+        requirements.write_text("\n".join((*request.requirements, *stubs)) + "\n", "utf-8")
+        constraints.write_text("\n".join(request.constraints) + "\n", "utf-8")
+        if request.preferred:
+            # What an output file that is there already says is what uv prefers.
+            output.write_text(_preferences(request.preferred), "utf-8")
+        command = [
+            *(_executable(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-progress"),
+            *("--python", sys.executable, "--python-version", request.target.python_version),
+            *("--python-platform", _python_platform(request.target)),
+            *("--index-strategy", "unsafe-best-match", "--color", "never"),
+            *("--format", "pylock.toml", "--output-file", str(output), "--constraints", str(constraints)),
+            *(() if request.dependencies else ("--no-deps",)),
+            *(("--no-index",) if self._indexes.no_index else ()),
+            str(requirements),
+        ]
+        environment = uv_environment(self._indexes, self._environ)
+        finished = subprocess.run(
+            command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+        if finished.returncode != 0:
+            said = readable(finished.stderr)
+            if finished.returncode == _UNSOLVABLE:
+                raise UnsolvableError(said)
+            raise LockError(
+                f"uv can't answer: {said}",
+                hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
+            )
+
+    def _locked(self, entry: Mapping[str, Any], target: Target) -> LockedPackage:
+        name = canonicalize_name(entry["name"])
+        artifact = best_artifact(_artifacts(entry), target)
+        if artifact is None:
+            raise UnsolvableError(
+                f"{name} {entry.get('version', '')} has neither a wheel for the target nor an sdist"
+            )
+        return LockedPackage(name, entry["version"], complete(artifact, self._access))
+
+
+def readable(text: str) -> str:
+    r"""Return what uv says of an error without its decoration and without credentials.
+
+    >>> readable("error: No solution found\n  cause: Because x was not found\n")
+    'No solution found\nBecause x was not found'
+    """
+    lines = (line.strip() for line in redact(text).splitlines())
+    said = [line.removeprefix("error:").removeprefix("cause:").strip() for line in lines if line]
+    return "\n".join(said)
+
+
+def _executable() -> str:
+    from uv import find_uv_bin
+
+    return find_uv_bin()
+
+
+def _python_platform(target: Target) -> str:
+    name = machine(target)
+    major, minor = target.glibc
+    known = [glibc for glibc in _GLIBC if (major, minor) >= (2, glibc)]
+    if not known:
+        raise LockError(
+            f"the base image's glibc {major}.{minor} is older than any that uv resolves for (2.17)",
+            hint="Take a newer base image: `imagesync build --base ubuntu:24.04`.",
+        )
+    return f"{name}-manylinux_2_{known[-1]}"
+
+
+def _preferences(preferred: Mapping[NormalizedName, str]) -> str:
+    lines = ['lock-version = "1.0"', 'created-by = "imagesync"']
+    for name, version in preferred.items():
+        lines += ["", "[[packages]]", f'name = "{name}"', f'version = "{version}"']
+    return "\n".join(lines) + "\n"
+
+
+def _artifacts(entry: Mapping[str, Any]) -> Iterator[Artifact]:
+    files: Iterable[Mapping[str, Any]] = [*entry.get("wheels", ()), *filter(None, [entry.get("sdist")])]
+    for file in files:
+        url = strip_credentials(file["url"]) if "url" in file else Path(file["path"]).resolve().as_uri()
+        digest = file.get("hashes", {}).get("sha256")
+        yield Artifact(
+            filename=file.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]),
+            url=url,
+            digest=f"sha256:{digest}" if digest else "",
+            size=file.get("size"),
+        )

@@ -1,0 +1,167 @@
+"""How artifacts are reached: credentials by URL, certificates, proxy."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+if TYPE_CHECKING:
+    import requests
+
+_KEYRING_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Credential:
+    """Who one is at an index.
+
+    Parameters
+    ----------
+    url
+        The index's, without credentials; they go to its scheme, host and port and nowhere else.
+    password
+        ``None`` where only a user name is configured: keyring has it, if anybody.
+    """
+
+    url: str
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a connection to an index needs.
+
+    Parameters
+    ----------
+    credentials
+        Of the configured indexes, in their order.
+    ca_bundle
+        A PEM file that is trusted alone; ``None`` for the system's authorities.
+    client_certificate
+        A PEM file with certificate and key.
+    trusted_hosts
+        ``host`` or ``host:port`` whose certificate isn't checked.
+    proxy
+        With its scheme; ``None`` leaves it to the environment.
+    timeout
+        In seconds, for a connection and for each gap in an answer.
+    keyring
+        The ``keyring`` executable, or ``None``.
+    """
+
+    credentials: tuple[Credential, ...] = ()
+    ca_bundle: str | None = None
+    client_certificate: str | None = None
+    trusted_hosts: tuple[str, ...] = ()
+    proxy: str | None = field(default=None, repr=False)
+    timeout: float = 15.0
+    keyring: str | None = None
+
+    def authentication(self, url: str) -> tuple[str, str] | None:
+        """Return user name and password for *url* from the configured indexes, or ``None``."""
+        for credential in self._matching(url):
+            if credential.username is not None and credential.password is not None:
+                return credential.username, credential.password
+            if credential.username is not None and self.keyring is None:
+                # A token in the place of the user name.
+                return credential.username, ""
+        return None
+
+    def ask_keyring(self, url: str) -> tuple[str, str] | None:
+        """Return user name and password for *url* as keyring has them, or ``None``.
+
+        As pip does: by the index's URL first, then by its host, for the user name that the index's URL has.
+        """
+        if self.keyring is None:
+            return None
+        for credential in self._matching(url):
+            if credential.username is None:
+                continue
+            for service in (credential.url, urlsplit(credential.url).netloc):
+                if (password := _keyring_password(self.keyring, service, credential.username)) is not None:
+                    return credential.username, password
+        return None
+
+    def trusts(self, url: str) -> bool:
+        """Return whether the certificate behind *url* goes unchecked."""
+        parts = urlsplit(url)
+        return not {parts.hostname, parts.netloc.rpartition("@")[2]}.isdisjoint(self.trusted_hosts)
+
+    def _matching(self, url: str) -> Iterator[Credential]:
+        asked = urlsplit(url)
+        same = [c for c in self.credentials if _origin(urlsplit(c.url)) == _origin(asked)]
+        # Several indexes on one host are told apart by the path that they share with the file.
+        yield from sorted(same, key=lambda c: -_shared_path(urlsplit(c.url).path, asked.path))
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _shared_path(one: str, other: str) -> int:
+    shared = 0
+    for left, right in zip(one.strip("/").split("/"), other.strip("/").split("/"), strict=False):
+        if left != right:
+            break
+        shared += 1
+    return shared
+
+
+def _keyring_password(executable: str, service: str, username: str) -> str | None:
+    try:
+        found = subprocess.run(
+            [executable, "get", service, username],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_KEYRING_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.rstrip("\r\n") if found.returncode == 0 and found.stdout.strip() else None
+
+
+def open_session(access: Access) -> requests.Session:
+    """Return an HTTP session with the certificates that *access* names; netrc is read, as pip does."""
+    import requests
+
+    from imagesync.store.tls import SystemTrustAdapter
+
+    session = requests.Session()
+    if access.ca_bundle is None:
+        session.mount("https://", SystemTrustAdapter())
+    session.cert = access.client_certificate
+    # Artifacts are compressed already, and the digest is that of the file as it lies there.
+    session.headers["Accept-Encoding"] = "identity"
+    return session
+
+
+def get(
+    session: requests.Session, url: str, *, access: Access, headers: dict[str, str] | None = None
+) -> requests.Response:
+    """Return the streamed answer to a GET of *url*.
+
+    Keyring is asked after a 401. On a redirect to another host requests takes the credentials off.
+    """
+
+    def send(authentication: tuple[str, str] | None) -> requests.Response:
+        return session.get(
+            url,
+            stream=True,
+            auth=authentication,
+            headers=headers,
+            timeout=access.timeout,
+            proxies={"http": access.proxy, "https": access.proxy} if access.proxy else None,
+            verify=False if access.trusts(url) else (access.ca_bundle or True),
+        )
+
+    response = send(access.authentication(url))
+    if response.status_code == 401 and (found := access.ask_keyring(url)) is not None:
+        response.close()
+        response = send(found)
+    return response

@@ -1,0 +1,246 @@
+"""One download: from the store, from a file, or over HTTP with a few attempts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from imagesync.credentials import redact
+from imagesync.errors import FetchError
+from imagesync.store.access import Access, get, open_session
+from imagesync.store.incoming import Incoming
+from imagesync.store.source import CHUNK, local_path, read_chunks
+from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import Progress, Task
+
+if TYPE_CHECKING:
+    import requests
+
+    from imagesync.store.fetch import Download
+
+_ATTEMPTS = 5
+# Seconds before the second attempt; doubled for each further one.
+_BACK_OFF = 0.3
+_LONGEST_WAIT = 20.0
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Cancelled(Exception):
+    """Another download failed, or the user interrupted."""
+
+
+class _Again(Exception):
+    """Another attempt may help."""
+
+    def __init__(self, reason: str, *, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait = wait
+
+
+class _Amount(Protocol):
+    def __call__(self, amount: int, /) -> None: ...
+
+
+class Downloader:
+    """Obtains files for several threads, and can stop them all."""
+
+    def __init__(self, store: Store, access: Access, task: Task, progress: Progress) -> None:
+        self._store = store
+        self._access = access
+        self._task = task
+        self._progress = progress
+        self._guard = threading.Lock()
+        self._stop = threading.Event()
+        self._responses: set[requests.Response] = set()
+        self._incoming: set[Incoming] = set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Return whether everything is to stop."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Stop all downloads; those that wait for bytes notice at once."""
+        self._stop.set()
+        with self._guard:
+            for response in self._responses:
+                # What is at its end already has nothing to shut down.
+                with suppress(ValueError, OSError, RuntimeError):
+                    # Of urllib3: ends a read that another thread waits in.
+                    response.raw.shutdown()
+
+    def discard_all(self) -> None:
+        """Remove what is half written."""
+        with self._guard:
+            for incoming in self._incoming:
+                incoming.discard()
+
+    @contextmanager
+    def connection(self) -> Iterator[requests.Session]:
+        """Open a session for one thread: connections are reused within it."""
+        with open_session(self._access) as session:
+            yield session
+
+    def obtain(self, download: Download, session: requests.Session) -> StoredFile:
+        """Return the file, from the store where it is there; see :func:`~imagesync.store.fetch.fetch`."""
+        counted = not self._store.has(download.digest)
+        if (stored := self._from_store(download)) is not None:
+            return stored
+        if not counted:
+            with self._guard:
+                self._task.grow(download.size or 0)
+        with self._alone(download):
+            if (stored := self._from_store(download)) is not None:
+                # Another process fetched it meanwhile.
+                self._advance(download.size or 0)
+                return stored
+            with self._writing() as incoming:
+                if (path := local_path(download.url)) is not None:
+                    try:
+                        with path.open("rb") as file:
+                            for chunk in read_chunks(file):
+                                self._receive(incoming, chunk)
+                    except OSError as error:
+                        raise FetchError(
+                            f"{path} can't be read: {error.strerror}",
+                            hint="Is the folder of your index or find-links still there? Ask `pip config list`.",
+                        ) from error
+                else:
+                    self._with_attempts(download, session, incoming)
+                if download.size is None:
+                    with self._guard:
+                        self._task.grow(incoming.size)
+                return incoming.commit(filename=download.filename, expected=download.digest)
+
+    def _from_store(self, download: Download) -> StoredFile | None:
+        return self._store.open(download.digest, filename=download.filename, progress=self._progress)
+
+    @contextmanager
+    def _alone(self, download: Download) -> Iterator[None]:
+        # Waiting in short turns keeps an ear open for a cancellation.
+        name = f"fetch-{download.digest.removeprefix('sha256:')}"
+        while True:
+            self._check()
+            lock = self._store.lock(name, timeout=0)
+            try:
+                lock.__enter__()
+            except TimeoutError:
+                self._stop.wait(0.05)
+                continue
+            break
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[Incoming]:
+        with self._store.begin() as incoming:
+            with self._guard:
+                self._incoming.add(incoming)
+            try:
+                yield incoming
+            finally:
+                with self._guard:
+                    self._incoming.discard(incoming)
+
+    def _receive(self, incoming: Incoming, chunk: bytes) -> None:
+        self._check()
+        incoming.write(chunk)
+        self._advance(len(chunk))
+
+    def _advance(self, amount: int) -> None:
+        with self._guard:
+            self._task.advance(amount)
+
+    def _check(self) -> None:
+        if self.cancelled:
+            raise Cancelled
+
+    def _with_attempts(self, download: Download, session: requests.Session, incoming: Incoming) -> None:
+        wait = _BACK_OFF
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._attempt(download, session, incoming)
+            except _Again as again:
+                self._check()
+                if attempt == _ATTEMPTS:
+                    raise FetchError(
+                        f"{download.filename} can't be fetched from {download.url}, "
+                        f"after {_ATTEMPTS} attempts: {again.reason}",
+                        hint="Check the network, the proxy and the index. What was fetched is kept: try again.",
+                    ) from again
+                self._stop.wait(min(again.wait or wait, _LONGEST_WAIT))
+                wait *= 2
+            else:
+                return
+
+    def _attempt(self, download: Download, session: requests.Session, incoming: Incoming) -> None:
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        self._check()
+        headers = {"Range": f"bytes={incoming.size}-"} if incoming.size else None
+        try:
+            with get(session, download.url, access=self._access, headers=headers) as response:
+                with self._guard:
+                    self._responses.add(response)
+                try:
+                    self._check()
+                    _refuse(response, download)
+                    self._take(response, incoming)
+                finally:
+                    with self._guard:
+                        self._responses.discard(response)
+        except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
+            raise FetchError(
+                f"{download.url}: {_innermost(error)}",
+                hint="Check what `pip config list` says of cert, trusted-host and proxy.",
+            ) from error
+        except (requests.exceptions.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
+            raise _Again(_innermost(error)) from error
+
+    def _take(self, response: requests.Response, incoming: Incoming) -> None:
+        resumed = response.status_code == 206 and _starts_at(response, incoming.size)
+        if incoming.size and not resumed:
+            self._advance(-incoming.size)
+            incoming.restart()
+            if response.status_code == 206:
+                raise _Again("the server answered with another part of the file than was asked for")
+        for chunk in response.raw.stream(CHUNK, decode_content=False):
+            self._receive(incoming, chunk)
+
+
+def _starts_at(response: requests.Response, offset: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+
+
+def _refuse(response: requests.Response, download: Download) -> None:
+    status = response.status_code
+    if status in _PASSING:
+        after = response.headers.get("Retry-After", "")
+        raise _Again(f"the server answers {status}", wait=float(after) if after.isdigit() else None)
+    if status == 416:
+        raise _Again("the server answers 416")
+    if status in {401, 403, 407}:
+        raise FetchError(
+            f"{download.filename}: {download.url} answers {status}",
+            hint="Credentials are taken from the index URLs in pip's configuration, netrc and keyring: "
+            "what they say of this host isn't accepted, or they say nothing.",
+        )
+    if status >= 400:
+        raise FetchError(
+            f"{download.filename}: {download.url} answers {status}",
+            hint="The index doesn't have the file any more, or moved it: lock again with `imagesync lock`.",
+        )
+
+
+def _innermost(error: BaseException) -> str:
+    reason = getattr(error, "reason", None)
+    while error.args and isinstance(error.args[0], BaseException):
+        error = error.args[0]
+        reason = getattr(error, "reason", reason)
+    return redact(str(reason or error))
