@@ -26,7 +26,7 @@ TAG_DIGITS: Final = 16
 LABEL_BASE: Final = "dev.imagesync.base"
 
 # What brings which Python; for other versions there are the official images of the name python.
-_BASES: Final = {
+BASES: Final = {
     "3.10": "ubuntu:22.04",
     "3.11": "debian:bookworm-slim",
     "3.12": "ubuntu:24.04",
@@ -153,7 +153,7 @@ def check_interpreter(base: BaseImage, plan: Plan) -> Deviation | None:
 
     local = plan.python
     if base.minor != local.minor:
-        fitting = filter(None, (_BASES.get(local.minor), f"python:{local.minor}-slim"))
+        fitting = filter(None, (BASES.get(local.minor), f"python:{local.minor}-slim"))
         raise BaseImageError(
             f"The environment has Python {local.version}, and the base image {base.root} has"
             f" {base.python_version}.",
@@ -256,8 +256,8 @@ def _advice(log: str) -> str:
         return "Correct the package's name in `apt`, or see whether this distribution has it."
     if re.search(r"Temporary failure|Could not (resolve|connect)|Failed to fetch|Unable to connect", log):
         return (
-            "Making the base image needs the distribution's package servers, once. Behind a proxy, set"
-            " `proxies` in Docker's config.json. Without a network, name an image with --base that has python3,"
+            "Making the base image needs the servers of its distribution. Behind a proxy, set `proxies`"
+            " in Docker's config.json. Without a network, name an image with --base that has python3,"
             " python3-dev, python3-venv, build-essential and ca-certificates already."
         )
     return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
@@ -286,7 +286,7 @@ def _describe(engine: Engine, reference: str, root: str, *, progress: Progress) 
     if described is None:
         raise BaseImageError(f"The base image {reference} was removed while it was made.", hint="Try again.")
     # Without its tag the first one would stay behind as <none>; its layers are those of the described one.
-    if bare is not None and bare.image_id != described.image_id:
+    if bare is not None and bare.image_id != described.image_id and len(bare.tags) <= 1:
         engine.remove(bare.image_id)
     return described
 

@@ -137,7 +137,7 @@ def _labels(
         # The root image's own version and name would otherwise be inherited, and be wrong.
         "org.opencontainers.image.version": tag,
         "org.opencontainers.image.ref.name": name,
-        "org.opencontainers.image.created": datetime.fromtimestamp(created, timezone.utc).isoformat(),
+        "org.opencontainers.image.created": _timestamp(created),
         "org.opencontainers.image.base.name": base.root,
         "org.opencontainers.image.base.digest": base.digest,
         LABEL_ENVIRONMENT_HASH: environment_hash,
@@ -145,6 +145,10 @@ def _labels(
         LABEL_VERSION: version,
         LABEL_DEVIATIONS: deviations,
     }
+
+
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _requirements(wheels: Sequence[StoredFile], expected: set[NormalizedName]) -> str:
