@@ -40,6 +40,8 @@ class BuildRequest:
     environ
         The environment variables that build requirements are installed with: the user's indexes
         are in them, with credentials.
+    uv
+        The executable that makes the isolated environment.
     no_index
         Whether build requirements come from ``find-links`` alone.
     log
@@ -52,6 +54,7 @@ class BuildRequest:
     python: Interpreter
     environ: Mapping[str, str]
     log: Path
+    uv: str
     no_index: bool = False
 
 
@@ -181,10 +184,8 @@ class _IsolatedEnvironment:
         )
 
     def _uv(self, *arguments: str) -> None:
-        import uv
-
         # A uv.toml or pyproject.toml near the sources says nothing about the build's environment.
-        self._run([uv.find_uv_bin(), *arguments], cwd=os.fspath(self._place), environ=self._environ)
+        self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=self._environ)
 
 
 def _backend_environ(request: BuildRequest) -> dict[str, str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from imagesync.errors import WheelError
 from imagesync.scan.environment import Package
+from imagesync.scan.record import read_record
 from imagesync.wheels.stat_cache import file_digests
 
 # Written by whoever installs, and different on each machine.
@@ -49,30 +48,15 @@ def has_record(package: Package) -> bool:
     return bool(package.metadata_path) and Path(package.metadata_path, "RECORD").is_file()
 
 
-def read_record(package: Package) -> tuple[InstalledFile, ...]:
-    """Return what the RECORD of *package* lists, sorted, without bytecode and the installer's own notes.
-
-    Raises
-    ------
-    WheelError
-        There is no RECORD, or it can't be read.
-    """
-    record = Path(package.metadata_path) / "RECORD"
-    try:
-        with record.open(encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WheelError(
-            f"{package.name} {package.version}: {record} can't be read ({error}).",
-            hint=f"Install it again: python -m pip install --force-reinstall --no-deps {package.name}",
-        ) from error
+def installed_files(package: Package) -> tuple[InstalledFile, ...]:
+    """Return what the RECORD of *package* lists, sorted, without bytecode and the installer's own notes."""
     location = Path(package.location).as_posix().rstrip("/") + "/"
     dist_info = Path(package.metadata_path).name
     files = []
-    for row in rows:
-        path = row[0].replace("\\", "/").removeprefix(location)
+    for name, recorded, _ in read_record(package.metadata_path):
+        path = name.removeprefix(location)
         if not _is_by_installer(PurePosixPath(path), dist_info):
-            files.append(InstalledFile(path, row[1] if len(row) > 1 else ""))
+            files.append(InstalledFile(path, recorded))
     return tuple(sorted(files, key=lambda file: file.path))
 
 
@@ -84,7 +68,7 @@ def record_digest(package: Package | None) -> str:
     if package is None or not has_record(package):
         return ""
     content = hashlib.sha256()
-    for file in read_record(package):
+    for file in installed_files(package):
         if not file.path.startswith("../"):
             content.update(os.fsencode(f"{file.path}\0{file.hash}\0"))
     return "sha256:" + content.hexdigest()
@@ -106,7 +90,8 @@ def edited_files(package: Package | None, *, cache: Path | None = None) -> Mappi
     """
     if package is None or not has_record(package):
         return {}
-    recorded = {file.path: file.sha256 for file in read_record(package) if not file.path.startswith("../")}
+    inside = (file for file in installed_files(package) if not file.path.startswith("../"))
+    recorded = {file.path: file.sha256 for file in inside}
     now = file_digests(Path(package.location), recorded, scope=package.metadata_path, cache=cache)
     return {
         path: now.get(path, "")

@@ -19,7 +19,7 @@ from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter, Package
 from imagesync.wheels.fit import host_is_target
-from imagesync.wheels.installed import InstalledFile, has_record, read_record
+from imagesync.wheels.installed import InstalledFile, has_record, installed_files
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
 
@@ -59,14 +59,14 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     Raises
     ------
     WheelError
-        RECORD is missing or damaged, or a file can't be read.
+        An installed file can't be read.
     """
     members: dict[str, tuple[bytes, bool]] = {}
     edited, missing = [], []
     stem = _stem(package)
     data = f"{stem}.data"
     generated = _entry_point_scripts(package)
-    for file in read_record(package):
+    for file in installed_files(package):
         place = _place_in_wheel(file.path, package, python, data)
         if place is None or (place.startswith(f"{data}/scripts/") and _script_name(place) in generated):
             continue

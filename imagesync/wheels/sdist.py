@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from uv import find_uv_bin
+
 from imagesync.errors import WheelError
 from imagesync.lock.index_environment import uv_environment
 from imagesync.lock.lock import LockedPackage, Target
@@ -52,6 +54,7 @@ def build_sdist(
                 source=unpack_sdist(sdist.path, folder / "source", name=f"{package.name} {package.version}"),
                 python=python,
                 environ=uv_environment(indexes, os.environ),
+                uv=find_uv_bin(),
                 no_index=indexes.no_index,
                 log=store.root / "logs" / f"{package.name}-{package.version}.log",
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
+from uv import find_uv_bin
 
 from imagesync.lock.index_environment import uv_environment
 from imagesync.lock.lock import Target, VendoredPackage
@@ -18,7 +19,7 @@ from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.contents import source_folder
-from imagesync.wheels.fit import check_identity, check_wheel
+from imagesync.wheels.fit import check_identity, check_wheel, is_pure
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.staging import stage
 
@@ -53,8 +54,9 @@ def vendor(
     WheelError
         A wheel can't be made, or can't be used on the target.
     """
-    maker = _Maker(python, target, store, indexes, progress)
-    known = [store.recall(maker.key(package)) for package in vendored]
+    # Found before there are threads: sysconfig, which uv asks, can't be loaded by two at once.
+    maker = _Maker(python, target, store, indexes, progress, uv=find_uv_bin())
+    known = [maker.recall(package) for package in vendored]
     wanted = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
     if not wanted:
         return tuple(wheel for wheel in known if wheel is not None)
@@ -83,6 +85,7 @@ class _Maker:
     store: Store
     indexes: IndexConfiguration
     progress: Progress
+    uv: str
 
     def key(self, package: VendoredPackage) -> str:
         """Return what a wheel depends on: where the same comes again, nothing is built."""
@@ -90,12 +93,25 @@ class _Maker:
         content = "\0".join((str(_FORMAT), *parts, self.python.platform))
         return "wheel-" + hashlib.sha256(content.encode()).hexdigest()
 
+    def recall(self, package: VendoredPackage) -> StoredFile | None:
+        """Return the wheel that was made of the same before, if the target can still use it.
+
+        Raises
+        ------
+        WheelError
+            The image's glibc is older than the one that the wheel was built for.
+        """
+        stored = self.store.recall(self.key(package), progress=self.progress)
+        if stored is not None and not is_pure(stored.filename):
+            check_wheel(stored.path, filename=stored.filename, target=self.target)
+        return stored
+
     def make(self, package: VendoredPackage, task: Task) -> StoredFile:
         """Return the wheel of *package*, in the store."""
         key = self.key(package)
         # Another process may be making the same wheel: it is made once, and both get it.
         with self.store.lock(key, progress=self.progress):
-            stored = self.store.recall(key)
+            stored = self.recall(package)
             if stored is None:
                 task.describe(f"{package.name} {package.version}")
                 with build_folder() as folder:
@@ -130,6 +146,7 @@ class _Maker:
             source=source,
             python=self.python,
             environ=uv_environment(self.indexes, os.environ),
+            uv=self.uv,
             no_index=self.indexes.no_index,
             log=self.store.root
             / "logs"
