@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from packaging.utils import NormalizedName
+if TYPE_CHECKING:  # only for the checker: importing packaging.utils takes longer than a scan's reading
+    from packaging.utils import NormalizedName
 
 Manager = Literal["pip", "conda"]
 SourceKind = Literal["index", "directory", "vcs", "archive"]

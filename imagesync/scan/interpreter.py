@@ -1,0 +1,195 @@
+# Paths stay strings: a Path costs more than reading the small file that it names.
+# ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH114, PTH118, PTH119, PTH120
+"""The interpreter to scan: which one it is, and what it says about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagesync.credentials import redact
+from imagesync.errors import ScanError
+from imagesync.scan.environment import Interpreter
+
+MARKER = "--- imagesync probe ---"
+OLDEST = (3, 8)
+_TIMEOUT = 60.0
+_HINT = "Name an interpreter: imagesync scan --python PATH"
+
+
+@dataclass(frozen=True)
+class ProbeAnswer:
+    """What an interpreter says about itself.
+
+    Parameters
+    ----------
+    path
+        Its ``sys.path`` with the ``.pth`` files taken in, without the standard library.
+    """
+
+    interpreter: Interpreter
+    path: tuple[str, ...]
+
+
+def choose_interpreter(python: Path | None, environ: Mapping[str, str]) -> str:
+    """Return the executable to scan: *python*, else ``VIRTUAL_ENV``, ``CONDA_PREFIX``, else the running one.
+
+    *python* may be an executable, a command on ``PATH``, or the folder of an environment. Links are
+    not resolved: a virtual environment's interpreter is a link whose own place is what matters.
+
+    Raises
+    ------
+    ScanError
+        There is no interpreter there.
+    """
+    if python is not None:
+        return _named_interpreter(python, environ)
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        folder = environ.get(variable)
+        if not folder:
+            continue
+        if not os.path.isdir(folder):
+            raise ScanError(
+                f"{variable} names {folder}, which isn't a folder (any more)",
+                hint=f"Activate an environment that exists, or unset {variable}. {_HINT}",
+            )
+        return _interpreter_of(folder, f"{variable} names {folder}, which")
+    if not sys.executable:
+        raise ScanError("the running interpreter doesn't know its own path", hint=_HINT)
+    return sys.executable
+
+
+def _named_interpreter(python: Path, environ: Mapping[str, str]) -> str:
+    name = os.path.expanduser(python)
+    if os.path.isdir(name):
+        return _interpreter_of(name, name)
+    if os.path.exists(name):
+        return os.path.abspath(name)
+    if os.path.islink(name):
+        raise _dangling(name)
+    if os.path.basename(name) == name:
+        import shutil
+
+        found = shutil.which(name, path=environ.get("PATH"))
+        if found:
+            return os.path.abspath(found)
+        raise ScanError(f"there is no {name} here, nor on PATH", hint=_HINT)
+    raise ScanError(f"{name} doesn't exist", hint=_HINT)
+
+
+def _interpreter_of(folder: str, subject: str) -> str:
+    """Return the interpreter of the environment in *folder*."""
+    for place in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
+        path = os.path.join(os.path.abspath(folder), *place.split("/"))
+        if os.path.exists(path):
+            return path
+        if os.path.islink(path):
+            raise _dangling(path)
+    raise ScanError(
+        f"{subject} holds no Python interpreter",
+        hint=f"Install Python there. {_HINT}",
+    )
+
+
+def _dangling(path: str) -> ScanError:
+    target = os.path.realpath(path)
+    prefix = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    return ScanError(
+        f"{path} is a link to {target}, which doesn't exist: the Python that it was made from is gone",
+        hint=f"Make the environment anew, or read its files only: imagesync scan --prefix {prefix}",
+    )
+
+
+def run_probe(executable: str, environ: Mapping[str, str]) -> ProbeAnswer:
+    """Return what the interpreter *executable* says about itself.
+
+    Raises
+    ------
+    ScanError
+        It isn't a Python of 3.8 or later, or it fails.
+    """
+    command = [executable, "-I", "-B", os.path.join(os.path.dirname(__file__), "probe.py")]
+    if environ.get("PYTHONNOUSERSITE"):
+        command.append("--no-user-site")
+    answer = _run(command, environ)
+    _, marker, document = answer.stdout.rpartition(MARKER)
+    if answer.returncode != 0 or not marker:
+        raise _explain(executable, answer, environ)
+    try:
+        facts = json.loads(document)
+        library = facts.pop("standard_library")
+        path = facts.pop("path")
+        interpreter = Interpreter(**facts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _explain(executable, answer, environ) from None
+    if _minor(interpreter.version) < OLDEST:
+        raise _too_old(executable, interpreter.version)
+    skipped = {library, os.path.join(library, "lib-dynload")}
+    return ProbeAnswer(interpreter, tuple(folder for folder in path if folder not in skipped))
+
+
+def _clean(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* without what would change the interpreter; ``-I`` ignores most of it, not all."""
+    return {
+        key: value
+        for key, value in environ.items()
+        if not key.startswith("PYTHON") and key != "__PYVENV_LAUNCHER__"
+    }
+
+
+def _run(command: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env=_clean(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ScanError(
+            f"{command[0]} didn't answer within {_TIMEOUT:.0f} s",
+            hint="A .pth file or sitecustomize of that environment may hang at start-up.",
+        ) from None
+    except OSError as error:
+        raise ScanError(
+            f"{command[0]} can't be run: {error.strerror}",
+            hint=f"It isn't a Python interpreter for this machine. {_HINT}",
+        ) from None
+
+
+def _explain(
+    executable: str, answer: subprocess.CompletedProcess[str], environ: Mapping[str, str]
+) -> ScanError:
+    """Return why the probe gave no answer; asking for the version tells an old Python from no Python."""
+    asked = _run([executable, "-V"], environ)
+    said = (asked.stdout or asked.stderr).split()  # Python 2 answers on stderr
+    if asked.returncode != 0 or len(said) < 2 or said[0] != "Python":
+        return ScanError(f"{executable} isn't a Python interpreter", hint=_HINT)
+    if _minor(said[1]) < OLDEST:
+        return _too_old(executable, said[1])
+    lines = redact(answer.stderr).strip().splitlines()
+    return ScanError(
+        f"{executable} (Python {said[1]}) failed to start with exit code {answer.returncode}"
+        + "".join(f"\n  {line}" for line in lines[-10:]),
+        hint=f'Try it: {executable} -I -c "import site". Its files can be read without running it: --prefix',
+    )
+
+
+def _too_old(executable: str, version: str) -> ScanError:
+    return ScanError(
+        f"{executable} is Python {version}; imagesync scans Python 3.8 and later",
+        hint=f"Make the environment with a newer Python. {_HINT}",
+    )
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())

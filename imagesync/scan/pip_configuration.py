@@ -1,0 +1,257 @@
+# Paths stay strings: a Path costs more than reading the small file that it names.
+# ruff: noqa: PTH110, PTH111
+"""pip's configuration, read as pip reads it: files, then ``PIP_*``; pip itself isn't started.
+
+The source is pip's ``_internal/configuration.py`` and ``cli/parser.py``; pip's documentation,
+*Configuration*, describes the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from imagesync.errors import ScanError
+
+# A command's section goes before [global], in whichever file it stands; what is downloaded here is
+# then installed, so [install] has the last word.
+_SECTIONS = ("global", "download", "install")
+_TRUE = frozenset({"y", "yes", "t", "true", "on", "1"})
+_FALSE = frozenset({"n", "no", "f", "false", "off", "0"})
+
+
+@dataclass(frozen=True, repr=False)
+class IndexConfiguration:
+    """What the user's pip configuration says about indexes; URLs are WITH their credentials.
+
+    Parameters
+    ----------
+    index_url
+        ``None`` where nothing is configured, which means PyPI.
+    extra_index_urls, find_links
+        In the configuration's order; a find-links entry may be a path.
+    no_index
+        Whether only *find_links* count.
+    cert, client_cert
+        Paths of PEM files.
+    trusted_hosts
+        ``host`` or ``host:port`` whose certificate isn't checked.
+    proxy
+        The URL of a proxy.
+    timeout
+        In seconds.
+    keyring_provider
+        ``auto``, ``disabled``, ``import`` or ``subprocess``; ``None`` where nothing is configured.
+    """
+
+    index_url: str | None = None
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    cert: str | None = None
+    client_cert: str | None = None
+    trusted_hosts: tuple[str, ...] = ()
+    proxy: str | None = None
+    timeout: float | None = None
+    keyring_provider: str | None = None
+
+    @property
+    def public_urls(self) -> tuple[str, ...]:
+        """Return the configured index URLs, the main one first, without credentials."""
+        urls = [url for url in (self.index_url, *self.extra_index_urls) if url]
+        if not urls or self.no_index:
+            return ()
+        from imagesync.credentials import strip_credentials
+
+        return tuple(dict.fromkeys(strip_credentials(url) for url in urls))
+
+    def __repr__(self) -> str:
+        """Return the configuration without credentials."""
+        from imagesync.credentials import redact
+
+        shown = ", ".join(f"{item.name}={redact(repr(getattr(self, item.name)))}" for item in fields(self))
+        return f"{type(self).__name__}({shown})"
+
+
+def read_pip_configuration(
+    *, prefix: Path, environ: Mapping[str, str], platform: str = sys.platform
+) -> IndexConfiguration:
+    """Return what pip in the environment at *prefix* would be told about indexes.
+
+    Where uv's own variables name an index and pip's configuration names none, uv's count: their
+    user has an index, and expects it to be used.
+
+    Parameters
+    ----------
+    prefix
+        The environment; its ``pip.conf`` counts.
+    environ
+        The variables to go by, ``HOME`` and ``XDG_*`` included.
+    platform
+        In the terms of ``sys.platform``.
+
+    Raises
+    ------
+    ScanError
+        A configuration file can't be read, or a value in it means nothing. pip stops there as well.
+    """
+    values = _Values()
+    for path in _files(prefix, environ, platform):
+        _read_file(path, values)
+    merged = values.merged()
+    for key, value in environ.items():
+        option = key[len("PIP_") :].lower().replace("_", "-")
+        if key.startswith("PIP_") and value:
+            merged[option] = (value, key)
+    return _configuration(merged, environ)
+
+
+@dataclass
+class _Values:
+    """Section to option to value and where it was set; a later file goes before an earlier one."""
+
+    sections: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+
+    def merged(self) -> dict[str, tuple[str, str]]:
+        """Return each option's value, and where it was set; empty values count as not set."""
+        merged: dict[str, tuple[str, str]] = {}
+        for section in _SECTIONS:
+            merged.update({key: item for key, item in self.sections.get(section, {}).items() if item[0]})
+        return merged
+
+
+def _files(prefix: Path, environ: Mapping[str, str], platform: str) -> Iterator[Path]:
+    """Yield pip's configuration files that exist, the weakest first."""
+    named = environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return
+    basename = "pip.ini" if platform == "win32" else "pip.conf"
+    places = [*_global_folders(environ, platform)]
+    if not (named and os.path.exists(named)):
+        places += _user_folders(environ, platform)
+    candidates = [folder / basename for folder in (*places, prefix)]
+    if named:
+        candidates.append(Path(named))
+    yield from (path for path in candidates if path.is_file())
+
+
+def _global_folders(environ: Mapping[str, str], platform: str) -> list[Path]:
+    if platform == "win32":
+        return [Path(environ.get("ProgramData") or "C:\\ProgramData") / "pip"]
+    if platform == "darwin":
+        return [Path("/Library/Application Support/pip")]
+    folders = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
+    return [*(Path(folder) / "pip" for folder in folders.split(os.pathsep) if folder), Path("/etc")]
+
+
+def _user_folders(environ: Mapping[str, str], platform: str) -> list[Path]:
+    home = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or os.path.expanduser("~"))
+    if platform == "win32":
+        roaming = environ.get("APPDATA")
+        return [home / "pip", Path(roaming) / "pip" if roaming else home / "AppData" / "Roaming" / "pip"]
+    if platform == "darwin":
+        library = home / "Library" / "Application Support" / "pip"
+        return [home / ".pip", library if library.is_dir() else home / ".config" / "pip"]
+    configuration = environ.get("XDG_CONFIG_HOME")
+    return [home / ".pip", (Path(configuration) if configuration else home / ".config") / "pip"]
+
+
+def _read_file(path: Path, values: _Values) -> None:
+    import configparser
+
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"), source=str(path))
+    except OSError as error:
+        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
+    except (UnicodeDecodeError, configparser.Error) as error:
+        # The parser's message may quote the line, and the line may hold a password.
+        where = getattr(error, "lineno", None)
+        raise ScanError(
+            f"{path} isn't a valid pip configuration file" + (f" (line {where})" if where else ""),
+            hint="See what pip says of it: pip config debug",
+        ) from None
+    for section in parser.sections():
+        options = values.sections.setdefault(section, {})
+        for key, value in parser.items(section):
+            options[key.lower().replace("_", "-").removeprefix("--")] = (value, str(path))
+
+
+def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, str]) -> IndexConfiguration:
+    def text(option: str) -> str | None:
+        return merged[option][0].strip() or None if option in merged else None
+
+    def words(option: str) -> tuple[str, ...]:
+        return tuple((text(option) or "").split())
+
+    index_url = text("index-url") or text("pypi-url")
+    extra = words("extra-index-url")
+    if not index_url and not extra:
+        index_url, extra = _uv_indexes(environ)
+    return IndexConfiguration(
+        index_url=index_url,
+        extra_index_urls=extra,
+        find_links=words("find-links") or _split(environ.get("UV_FIND_LINKS", ""), ","),
+        no_index=_boolean(merged, "no-index"),
+        cert=text("cert"),
+        client_cert=text("client-cert"),
+        trusted_hosts=words("trusted-host"),
+        proxy=text("proxy"),
+        timeout=_seconds(merged),
+        keyring_provider=text("keyring-provider"),
+    )
+
+
+def _uv_indexes(environ: Mapping[str, str]) -> tuple[str | None, tuple[str, ...]]:
+    """Return the main and the further indexes that uv's variables name."""
+    default = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or ""
+    further = _split(environ.get("UV_INDEX", ""), None) + _split(environ.get("UV_EXTRA_INDEX_URL", ""), None)
+    return (
+        _uv_url(default, environ) if default else None,
+        tuple(dict.fromkeys(_uv_url(value, environ) for value in further)),
+    )
+
+
+def _uv_url(value: str, environ: Mapping[str, str]) -> str:
+    """Return the URL of ``[<name>=]<url>``, with the credentials that uv takes from ``UV_INDEX_<NAME>_*``."""
+    name, separator, url = value.partition("=")
+    if not separator or "/" in name or ":" in name:
+        return value
+    key = "".join(letter if letter.isalnum() else "_" for letter in name).upper()
+    user = environ.get(f"UV_INDEX_{key}_USERNAME", "")
+    password = environ.get(f"UV_INDEX_{key}_PASSWORD", "")
+    scheme, marks, rest = url.partition("://")
+    if not (user or password) or not marks or "@" in rest.partition("/")[0]:
+        return url
+    from urllib.parse import quote
+
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
+
+
+def _split(value: str, separator: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(separator) if part.strip())
+
+
+def _boolean(merged: Mapping[str, tuple[str, str]], option: str) -> bool:
+    value, origin = merged.get(option, ("no", ""))
+    lowered = value.strip().lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ScanError(f"{option} in {origin} is neither true nor false", hint="Write true or false.")
+    return lowered in _TRUE
+
+
+def _seconds(merged: Mapping[str, tuple[str, str]]) -> float | None:
+    # PIP_TIMEOUT and PIP_DEFAULT_TIMEOUT are the same option.
+    for option in ("timeout", "default-timeout"):
+        if option in merged:
+            value, origin = merged[option]
+            try:
+                return float(value)
+            except ValueError:
+                raise ScanError(
+                    f"{option} in {origin} isn't a number", hint="Write a number of seconds."
+                ) from None
+    return None
