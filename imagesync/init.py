@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.resources import files
 from pathlib import Path
 
 from imagesync.atomic import write_text
 from imagesync.errors import UsageError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from imagesync.toml import parse_toml
 
 _TABLE = "[tool.imagesync]"
 _EDIT = "Change the settings there: docs/settings.md explains each."
@@ -51,10 +46,10 @@ def _appended(project: Path, template: str) -> str:
     try:
         # Bytes, because reading text would turn the line endings of Windows into others.
         text = project.read_bytes().decode("utf-8")
-        document = tomllib.loads(text)
+        document = parse_toml(text)
     except OSError as error:
         raise UsageError(f"can't read {project}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"{project} isn't valid TOML: {error}", hint="Correct it first.") from error
     if "imagesync" in document.get("tool", {}):
         raise UsageError(f"{project} has {_TABLE} already.", hint=_EDIT)
@@ -62,8 +57,8 @@ def _appended(project: Path, template: str) -> str:
     gap = "" if not text else ending if text.endswith(ending) else 2 * ending
     result = f"{text}{gap}{template.replace(chr(10), ending)}"
     try:
-        tomllib.loads(result)
-    except tomllib.TOMLDecodeError as error:
+        parse_toml(result)
+    except ValueError as error:
         hint = f"Put {_TABLE} there by hand, or the settings into imagesync.toml."
         raise UsageError(f"{project} can't take another table at its end: {error}", hint=hint) from error
     return result

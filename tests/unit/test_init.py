@@ -1,23 +1,20 @@
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
 from imagesync.errors import UsageError
 from imagesync.init import write_settings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from imagesync.settings.load import load_settings
+from imagesync.toml import parse_toml
 
 
 def test_new_file_where_there_is_no_project(tmp_path: Path) -> None:
     assert write_settings(tmp_path) == tmp_path / "imagesync.toml"
     text = (tmp_path / "imagesync.toml").read_text("utf-8")
-    tomllib.loads(text)
+    parse_toml(text)
     assert "tool.imagesync" not in text
     assert [path.name for path in tmp_path.iterdir()] == ["imagesync.toml"]
 
@@ -39,7 +36,7 @@ def test_project_file_is_appended_to_and_otherwise_kept(tmp_path: Path, before: 
     after = project.read_bytes()
     assert after.startswith(before)
     assert len(after) > len(before) + 100
-    assert "imagesync" in tomllib.loads(after.decode())["tool"]
+    assert "imagesync" in parse_toml(after.decode())["tool"]
     assert project.stat().st_mode & 0o777 == 0o640
     if b"\r\n" in before:
         assert after.count(b"\n") == after.count(b"\r\n")
@@ -85,3 +82,18 @@ def test_settings_that_are_there_are_left_alone(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         write_settings(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("project", [False, True])
+def test_every_setting_holds_once_its_comment_sign_is_taken_away(tmp_path: Path, project: bool) -> None:
+    if project:
+        (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "imagesync-templates").mkdir()
+    written = write_settings(tmp_path)
+    text = written.read_text("utf-8")
+    written.write_text(re.sub(r"^# (?=\[|[a-z-]+ = )", "", text, flags=re.MULTILINE))
+    settings = load_settings(cwd=tmp_path, environ={}, flags={})
+    assert set(settings.apt) == {"git", "libgomp1"}
+    assert settings.add_pip == ("gunicorn>=23",)
+    assert settings.levels == {"xarray": "exact"}
+    assert settings.templates == tmp_path / "imagesync-templates"

@@ -1,0 +1,1 @@
+"""Benchmarks: imagesync beside what one would use without it, on one machine, in turns."""

@@ -1,0 +1,153 @@
+"""``python -m benchmarks``: the figures of docs/benchmarks.md, measured here.
+
+Needs a container engine, the index and some patience: ten minutes and more, or one with ``--quick``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from benchmarks.engine_proxy import counted_engine
+from benchmarks.measure import in_turns
+from benchmarks.report import Figure, machine, print_figure
+from benchmarks.subjects import (
+    REQUIREMENTS,
+    SMALL_REQUIREMENTS,
+    Imagesync,
+    PlainDockerfile,
+    image_facts,
+    make_environment,
+    pip_list,
+)
+from imagesync.build.base import ensure_base
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import Engine
+from imagesync.settings import Settings
+from imagesync.ui.progress import make_progress
+
+FIGURES = ("scan", "hit", "cold", "warm")
+
+
+def main() -> int:
+    """Measure, print tables on stdout, and return 1 if a goal is missed."""
+    arguments = _parse()
+    work = Path(".work/bench").absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    progress = make_progress(quiet=False)
+    with Engine(find_endpoint(os.environ)) as engine:
+        requirements = SMALL_REQUIREMENTS if arguments.quick else REQUIREMENTS
+        name = "small" if arguments.quick else "full"
+        with progress.task("Making the environment", total=None, unit="steps"):
+            environment = make_environment(work / name, python=arguments.python, requirements=requirements)
+        installed = environment.installed()
+        base = ensure_base(engine, settings=Settings(base=arguments.base), progress=progress)
+        ours = Imagesync(environment, arguments.base, store=work / "store", work=work)
+        rival = PlainDockerfile(engine, base.reference, tuple(installed), progress)
+        figures = []
+        for figure in _measure(arguments, engine, ours, rival):
+            print_figure(figure, sys.stdout)
+            figures.append(figure)
+    document = {
+        "machine": machine(),
+        "packages": len(installed),
+        "quick": arguments.quick,
+        "figures": [figure.to_dict() for figure in figures],
+    }
+    arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    print(f"{len(installed)} packages; every run is in {arguments.json}")
+    return 0 if all(figure.good for figure in figures) else 1
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}; all if none is named"
+    )
+    parser.add_argument("--quick", action="store_true", help="a small environment, few runs")
+    parser.add_argument("--turns", type=int, help="turns of the long figures (3; 1 if quick)")
+    parser.add_argument(
+        "--base", default=os.environ.get("IMAGESYNC_BASE", Settings().base), help="the root image"
+    )
+    parser.add_argument("--python", default="/usr/bin/python3", help="of the base's feature version")
+    parser.add_argument("--json", type=Path, default=Path(".work/bench/figures.json"), help="where JSON goes")
+    arguments = parser.parse_args()
+    unknown = set(arguments.figures) - set(FIGURES)
+    if unknown:
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    arguments.figures = arguments.figures or list(FIGURES)
+    arguments.turns = arguments.turns or (1 if arguments.quick else 3)
+    return arguments
+
+
+def _measure(
+    arguments: argparse.Namespace, engine: Engine, ours: Imagesync, rival: PlainDockerfile
+) -> Iterator[Figure]:
+    short_turns = 3 if arguments.quick else 10
+    if "scan" in arguments.figures:
+        contenders = {"imagesync scan": ours.scan, "pip list": lambda: pip_list(ours.environment)}
+        runs = in_turns(contenders, runs=short_turns, warm_up=True)
+        yield Figure("scan", "imagesync scan", "pip list", runs, goal=0.5)
+    if "hit" in arguments.figures:
+        ours.image()
+        contenders = {"imagesync build": ours.hit, "imagesync scan": ours.scan}
+        runs = in_turns(contenders, runs=short_turns, warm_up=True)
+        yield Figure("hit", "imagesync build", "imagesync scan", runs, goal=1.5, limit=0.6)
+        _print_requests(engine, ours)
+    for name, title, goal in (
+        ("cold", "cold build, nothing in the store", 0.75),
+        ("warm", "cold build, artifacts in the store", 0.45),
+    ):
+        if name in arguments.figures:
+            yield _build_figure(
+                title, engine, ours, rival, empty_store=name == "cold", goal=goal, turns=arguments.turns
+            )
+
+
+def _build_figure(
+    title: str,
+    engine: Engine,
+    ours: Imagesync,
+    rival: PlainDockerfile,
+    *,
+    empty_store: bool,
+    goal: float,
+    turns: int,
+) -> Figure:
+    if not empty_store:
+        ours.image()
+    made: list[str] = []
+
+    def build_ours() -> Mapping[str, int]:
+        return ours.cold(empty_store=empty_store)
+
+    def build_rival() -> Mapping[str, int]:
+        made.append(rival.build())
+        return {}
+
+    runs = in_turns({"imagesync build": build_ours, "docker build": build_rival}, runs=turns, warm_up=False)
+    images = {
+        "imagesync build": image_facts(engine, ours.image()),
+        "docker build": image_facts(engine, made[-1]),
+    }
+    for image in made:
+        engine.remove(image)
+    return Figure(title, "imagesync build", "docker build", runs, goal=goal, images=images)
+
+
+def _print_requests(engine: Engine, ours: Imagesync) -> None:
+    """Print how often a build that hits asks the engine."""
+    socket = engine.endpoint.socket_path
+    if socket is None:
+        return
+    with counted_engine(ours.work / "engine.sock", socket) as proxy:
+        ours.hit(docker_host=proxy.url)
+    print(f"a build that hits: {proxy.requests} request(s) to the engine\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

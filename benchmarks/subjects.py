@@ -1,0 +1,219 @@
+"""What is measured: an environment, imagesync's command line, and a plain Dockerfile."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imagesync.build.engine import BuildRequest, Engine, RunRequest
+from imagesync.ui.progress import Progress
+
+REQUIREMENTS = (
+    "dask[complete]",
+    "jupyterlab",
+    "scikit-learn",
+    "matplotlib",
+    "xarray",
+    "zarr",
+    "s3fs",
+    "fastapi",
+    "sqlalchemy",
+)
+SMALL_REQUIREMENTS = ("dask", "distributed", "pandas")
+REPOSITORY = "imagesync-bench"
+# Counts source files whose bytecode is missing or stale: each is compiled anew in every container.
+_STALE = """
+import importlib.util, pathlib, sys, sysconfig
+stale = 0
+for source in pathlib.Path(sysconfig.get_path("purelib")).rglob("*.py"):
+    try:
+        pyc = pathlib.Path(importlib.util.cache_from_source(str(source))).read_bytes()
+    except OSError:
+        stale += 1
+        continue
+    stat = source.stat()
+    stamp = b"".join((int(number) & 0xFFFFFFFF).to_bytes(4, "little") for number in (stat.st_mtime, stat.st_size))
+    fresh = pyc[4:8] == (1).to_bytes(4, "little") or (pyc[4:8] == bytes(4) and pyc[8:16] == stamp)
+    stale += pyc[:4] != importlib.util.MAGIC_NUMBER or not fresh
+print(stale)
+"""
+
+
+def clean_environ() -> dict[str, str]:
+    """Return the variables that both sides run with: none of a private pip configuration but certificates.
+
+    Both sides then fetch everything from the same index over the network, where this machine may have folders
+    of wheels that a container hasn't.
+    """
+    kept = {"PIP_CERT", "PIP_INDEX_URL"}
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in kept}
+    environ.pop("VIRTUAL_ENV", None)
+    return {**environ, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+@dataclass(frozen=True)
+class LocalEnvironment:
+    """A virtual environment made for benchmarks, with the newest pip in it."""
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        """Return its interpreter."""
+        return self.folder / "bin" / "python"
+
+    def installed(self) -> list[str]:
+        """Return ``name==version`` of all it holds, sorted."""
+        command = [str(self.python), "-m", "pip", "list", "--format=json"]
+        listed = subprocess.run(command, check=True, capture_output=True, env=clean_environ()).stdout
+        return sorted(f"{entry['name']}=={entry['version']}" for entry in json.loads(listed))
+
+
+def make_environment(folder: Path, *, python: str, requirements: tuple[str, ...]) -> LocalEnvironment:
+    """Make the environment, or take it as an earlier call left it."""
+    done = folder / "requirements.in"
+    wanted = "\n".join((python, *requirements))
+    environment = LocalEnvironment(folder)
+    if done.is_file() and done.read_text("utf-8") == wanted:
+        return environment
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    for arguments in (["--upgrade", "pip"], list(requirements)):
+        command = [str(environment.python), "-m", "pip", "install", "--quiet", *arguments]
+        subprocess.run(command, check=True, env=clean_environ())
+    done.write_text(wanted, "utf-8")
+    return environment
+
+
+@dataclass(frozen=True)
+class Imagesync:
+    """The command line, as a whole process, for one environment."""
+
+    environment: LocalEnvironment
+    base: str
+    store: Path
+    work: Path
+
+    def scan(self) -> Mapping[str, int]:
+        """Run ``imagesync scan --format json``."""
+        output = self._run("scan", "--python", str(self.environment.python), "--format", "json")
+        return {"packages": len(json.loads(output)["packages"])}
+
+    def hit(self, *, docker_host: str | None = None) -> Mapping[str, int]:
+        """Run a build that must find its image."""
+        metadata = self._build(docker_host=docker_host)
+        if not metadata["cached"]:
+            raise RuntimeError("the build was meant to hit, and built")
+        return {}
+
+    def cold(self, *, empty_store: bool) -> Mapping[str, int]:
+        """Run a build that finds neither its image nor, if *empty_store*, any artifact."""
+        if empty_store:
+            shutil.rmtree(self.store, ignore_errors=True)
+        metadata = self._build("--no-cache")
+        if metadata["cached"]:
+            raise RuntimeError("the build was meant to build, and hit")
+        return {"deviations": len(metadata["deviations"])}
+
+    def image(self) -> str:
+        """Return the ID of the environment's image, built if need be."""
+        return str(self._build()["image_id"])
+
+    def _build(self, *arguments: str, docker_host: str | None = None) -> dict[str, Any]:
+        metadata = self.work / "metadata.json"
+        environment = ["--python", str(self.environment.python), "--base", self.base]
+        names = ["--repository", REPOSITORY, "--cache-dir", str(self.store), "--metadata-file", str(metadata)]
+        self._run("build", *environment, *names, *arguments, docker_host=docker_host)
+        content: dict[str, Any] = json.loads(metadata.read_text("utf-8"))
+        return content
+
+    def _run(self, *arguments: str, docker_host: str | None = None) -> bytes:
+        environ = clean_environ() | ({"DOCKER_HOST": docker_host} if docker_host else {})
+        command = [str(Path(sys.executable).with_name("imagesync")), *arguments]
+        done = subprocess.run(command, cwd=self.work, env=environ, capture_output=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')}")
+        return done.stdout
+
+
+def pip_list(environment: LocalEnvironment) -> Mapping[str, int]:
+    """Run ``pip list --format=json`` of the environment's own pip."""
+    return {"packages": len(environment.installed())}
+
+
+@dataclass(frozen=True)
+class PlainDockerfile:
+    """The Dockerfile one would write: ``pip install -r requirements.txt`` on the same base, over the network.
+
+    Parameters
+    ----------
+    engine
+        Builds it through the same BuildKit API as imagesync's own builds.
+    base
+        The very image that imagesync's image stands on, so that making it is in neither time.
+    """
+
+    engine: Engine
+    base: str
+    requirements: tuple[str, ...]
+    progress: Progress
+
+    def build(self) -> str:
+        """Build without the builder's cache, and return the image's ID."""
+        request = BuildRequest(network="default", build_args=_index_arguments(), no_cache=True)
+        return self.engine.build([self._context()], request, progress=self.progress)
+
+    def _dockerfile(self, *, certificate: bool) -> str:
+        lines = [
+            f"FROM {self.base}",
+            "USER 0:0",
+            "ARG PIP_INDEX_URL",
+            "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/env/bin:${PATH}",
+            # What this machine trusts, the container must trust too: a company's proxy has its own authority.
+            "COPY ca.pem /tmp/ca.pem\nARG PIP_CERT=/tmp/ca.pem" if certificate else "",
+            "COPY requirements.txt /tmp/requirements.txt",
+            "RUN python3 -m venv /opt/env && pip install --no-cache-dir -r /tmp/requirements.txt",
+            "USER 1000:1000",
+        ]
+        return "\n".join(line for line in lines if line) + "\n"
+
+    def _context(self) -> bytes:
+        certificate = os.environ.get("PIP_CERT") or os.environ.get("REQUESTS_CA_BUNDLE")
+        files = {
+            "Dockerfile": self._dockerfile(certificate=certificate is not None).encode(),
+            "requirements.txt": "".join(f"{line}\n" for line in self.requirements).encode(),
+        }
+        if certificate is not None:
+            files["ca.pem"] = Path(certificate).read_bytes()
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+        return archive.getvalue()
+
+
+def _index_arguments() -> dict[str, str]:
+    url = os.environ.get("PIP_INDEX_URL")
+    return {"PIP_INDEX_URL": url} if url else {}
+
+
+def image_facts(engine: Engine, image_id: str) -> Mapping[str, int]:
+    """Return an image's size in bytes, and how many of its source files have no valid bytecode."""
+    image = engine.inspect(image_id)
+    if image is None:
+        raise RuntimeError(f"{image_id} is gone")
+    result = engine.run(RunRequest(image_id, ["/opt/env/bin/python", "-c", _STALE]))
+    if result.exit_code != 0:
+        raise RuntimeError(result.stderr.decode(errors="replace"))
+    return {"size": image.size, "without_bytecode": int(result.stdout)}
