@@ -1,0 +1,195 @@
+"""Artifacts: everything that a lock names, fetched or made on this machine, with its bytecode."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.errors import FetchError
+from imagesync.lock.lock import Lock, LockedPackage
+from imagesync.lock.resolver import ResolutionRequest
+from imagesync.store.fetch import Download, fetch
+from imagesync.store.store import StoredFile
+
+if TYPE_CHECKING:
+    from imagesync.lock.resolver import Resolver
+    from imagesync.render.make import Wheels
+    from imagesync.scan.environment import Interpreter
+    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.store.access import Access
+    from imagesync.store.store import Store
+    from imagesync.ui.progress import Progress
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What an image is made of, all of it in the store.
+
+    Parameters
+    ----------
+    packages, vendored
+        The wheels from indexes, and those made on this machine.
+    installer
+        A uv executable for the image's platform.
+    """
+
+    packages: Wheels
+    vendored: Wheels
+    installer: Path
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where artifacts come from and go to.
+
+    Parameters
+    ----------
+    python
+        The scanned interpreter, which wheels and bytecode are made with.
+    indexes, access
+        The user's indexes, and how to read them.
+    """
+
+    python: Interpreter
+    store: Store
+    resolver: Resolver
+    indexes: IndexConfiguration
+    access: Access
+    progress: Progress
+
+
+def open_workshop(
+    python: Interpreter, *, resolver: str, store: Store, environ: Mapping[str, str], progress: Progress
+) -> Workshop:
+    """Return the workshop of an environment, with the user's configuration of pip.
+
+    Parameters
+    ----------
+    resolver
+        ``uv`` or ``pip-tools``.
+    """
+    from imagesync.lock.index_environment import make_access
+    from imagesync.lock.pip_tools import PipToolsResolver
+    from imagesync.lock.uv import UvResolver
+    from imagesync.scan.pip_configuration import read_pip_configuration
+
+    indexes = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
+    access = make_access(indexes, environ)
+    chosen = UvResolver if resolver == "uv" else PipToolsResolver
+    return Workshop(python, store, chosen(indexes, environ=environ, access=access), indexes, access, progress)
+
+
+def gather(lock: Lock, workshop: Workshop) -> Artifacts:
+    """Return everything that *lock* names, from the store, from an index, or made now.
+
+    Raises
+    ------
+    FetchError, StoreError, WheelError
+        Something can't be had, kept or made.
+    """
+    from imagesync.render.make import Wheels
+    from imagesync.wheels.vendor import vendor
+
+    fetched = fetch(
+        [_download(package) for package in lock.packages],
+        store=workshop.store,
+        access=workshop.access,
+        progress=workshop.progress,
+    )
+    packages = tuple(
+        file if package.artifact.is_wheel else _build(package, file, lock, workshop)
+        for package, file in zip(lock.packages, fetched, strict=True)
+    )
+    vendored = vendor(
+        lock.vendored,
+        python=workshop.python,
+        target=lock.target,
+        store=workshop.store,
+        indexes=workshop.indexes,
+        progress=workshop.progress,
+    )
+    return Artifacts(
+        packages=Wheels(packages, _compile(packages, lock, workshop)),
+        vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
+        installer=_installer(lock, workshop),
+    )
+
+
+def _download(package: LockedPackage) -> Download:
+    artifact = package.artifact
+    return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)
+
+
+def _build(package: LockedPackage, sdist: StoredFile, lock: Lock, workshop: Workshop) -> StoredFile:
+    from imagesync.wheels.sdist import build_sdist
+
+    return build_sdist(
+        sdist,
+        package=package,
+        target=lock.target,
+        python=workshop.python,
+        store=workshop.store,
+        indexes=workshop.indexes,
+        progress=workshop.progress,
+    )
+
+
+def _compile(wheels: tuple[StoredFile, ...], lock: Lock, workshop: Workshop) -> tuple[StoredFile, ...]:
+    from imagesync.render.layout import site_packages
+    from imagesync.wheels.bytecode import compile_bytecode
+
+    if not wheels:
+        return ()
+    return compile_bytecode(
+        wheels,
+        python=workshop.python,
+        target=lock.target,
+        site_packages=site_packages(lock.target.minor),
+        store=workshop.store,
+        progress=workshop.progress,
+    )
+
+
+def _installer(lock: Lock, workshop: Workshop) -> Path:
+    """Return uv for the image's platform: our own where it runs there, else the one in uv's wheel."""
+    import uv
+
+    if sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc":
+        return Path(uv.find_uv_bin())
+    from importlib.metadata import version
+
+    key = f"installer {lock.target.platform} uv {version('uv')}"
+    executable = workshop.store.recall(key, progress=workshop.progress)
+    if executable is None:
+        request = ResolutionRequest(target=lock.target, requirements=(f"uv=={version('uv')}",))
+        (locked,) = workshop.resolver.resolve(request)
+        (wheel,) = fetch(
+            [_download(locked)], store=workshop.store, access=workshop.access, progress=workshop.progress
+        )
+        executable = extract_installer(wheel, workshop.store)
+        workshop.store.remember(key, executable)
+    return executable.path
+
+
+def extract_installer(wheel: StoredFile, store: Store) -> StoredFile:
+    """Return the executable that uv's wheel holds among its scripts.
+
+    Raises
+    ------
+    FetchError
+        The wheel holds none.
+    """
+    with zipfile.ZipFile(wheel.path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".data/scripts/uv"):
+                with archive.open(name) as file:
+                    return store.add(iter(lambda: file.read(1 << 20), b""), filename="uv")
+    raise FetchError(
+        f"{wheel.filename} holds no uv executable.",
+        hint="Install another version of uv beside imagesync: pip install --upgrade uv",
+    )

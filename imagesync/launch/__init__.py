@@ -1,0 +1,1 @@
+"""Launching: commands, and later clusters, in containers of an environment's image."""

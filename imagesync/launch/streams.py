@@ -1,0 +1,123 @@
+"""Streams between this process and a container: bytes as they come, or a whole terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import docker
+
+CHUNK = 64 * 1024  # bytes
+STDERR = 2  # the stream number of the attach protocol
+
+
+def is_terminal() -> bool:
+    """Return whether a person sits at both ends, on a system whose terminals we can drive."""
+    return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def attach_streams(api: docker.APIClient, container: str) -> None:
+    """Start the container and copy bytes both ways until it closes its output.
+
+    An interrupt goes to the command as SIGINT; its output is still copied to the end.
+    """
+    from docker.utils.socket import frames_iter
+
+    attached = _attach(api, container)
+    api.start(container)
+    threading.Thread(target=_send_stdin, args=(attached,), daemon=True).start()
+    frames = frames_iter(attached, tty=False)
+    while True:
+        try:
+            for stream, data in frames:
+                target = sys.stderr.buffer if stream == STDERR else sys.stdout.buffer
+                target.write(data)
+                target.flush()
+        except KeyboardInterrupt:
+            api.kill(container, "SIGINT")
+            frames = frames_iter(attached, tty=False)
+            continue
+        return
+
+
+def attach_terminal(api: docker.APIClient, container: str) -> None:
+    """Start the container with this terminal as its own, window size included."""
+    attached = _attach(api, container)
+    api.start(container)
+    with _raw_terminal(), _window_size(api, container):
+        _copy_terminal(_plain_socket(attached))
+
+
+def _attach(api: docker.APIClient, container: str) -> Any:  # noqa: ANN401  docker has no types
+    return api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+
+
+def _plain_socket(attached: Any) -> socket.socket:  # noqa: ANN401
+    # Over a Unix socket docker-py hands out a SocketIO whose write side is closed to us.
+    plain: socket.socket = getattr(attached, "_sock", attached)
+    return plain
+
+
+def _send_stdin(attached: Any) -> None:  # noqa: ANN401
+    connection = _plain_socket(attached)
+    with contextlib.suppress(OSError, ValueError):
+        while data := os.read(sys.stdin.fileno(), CHUNK):
+            connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+
+
+def _copy_terminal(connection: socket.socket) -> None:
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    sources: list[Any] = [connection, stdin]
+    while True:
+        ready, _, _ = select.select(sources, [], [])
+        if connection in ready:
+            data = connection.recv(CHUNK)
+            if not data:
+                return
+            os.write(stdout, data)
+        if stdin in ready:
+            if data := os.read(stdin, CHUNK):
+                connection.sendall(data)
+            else:
+                sources.remove(stdin)
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    import termios
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _window_size(api: docker.APIClient, container: str) -> Iterator[None]:
+    import docker.errors
+
+    def resize(*_: object) -> None:
+        size = shutil.get_terminal_size()
+        # The command may have ended already; then there is nothing to resize.
+        with contextlib.suppress(docker.errors.APIError):
+            api.resize(container, height=size.lines, width=size.columns)
+
+    before = signal.signal(signal.SIGWINCH, resize)
+    resize()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)

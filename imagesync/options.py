@@ -1,0 +1,56 @@
+"""Options that several commands share; each one that stands for a setting is unset unless it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+environment_options = _all(
+    click.option("--python", type=_PATH, metavar="PATH", help="Whose environment: this interpreter's."),
+    click.option("--prefix", type=_PATH, metavar="DIR", help="Whose environment: this folder's, files only."),
+)
+
+format_option = click.option(
+    "--format",
+    "output",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print the answer.",
+)
+
+cache_option = click.option("--cache-dir", type=_PATH, metavar="DIR", help="Where artifacts are kept.")
+
+settings_options = _all(
+    environment_options,
+    click.option("--strict", is_flag=True, default=None, help="Every package exact, or no image."),
+    click.option("--profile", metavar="NAME", help="What is critical: auto, dask, ray or none."),
+    click.option("--ignore", multiple=True, metavar="NAME", help="Leave this package out."),
+    click.option("--only", multiple=True, metavar="NAME", help="Take this package, with what it needs."),
+    click.option("--level", "levels", multiple=True, metavar="NAME=LEVEL", help="How closely it must match."),
+    click.option("--add-pip", multiple=True, metavar="REQUIREMENT", help="A package for the cluster only."),
+    click.option("--apt", multiple=True, metavar="PACKAGE", help="A system package for the image."),
+    click.option("--base", metavar="REF", help="The image to start from."),
+    click.option("--resolver", type=click.Choice(["uv", "pip-tools"]), default=None, help="Who resolves."),
+    click.option("--repository", metavar="NAME", help="The image's name, before the colon."),
+    click.option("--templates", type=_PATH, metavar="DIR", help="Your templates, before the shipped ones."),
+    click.option("--allow-inconsistent", is_flag=True, default=None, help="Build despite contradictions."),
+    cache_option,
+)

@@ -1,0 +1,303 @@
+"""The way of the data, from an environment to an image.
+
+    scan -> plan -> lock -> fetch -> render -> build -> launch
+
+Each step is a function in the folder of its name; this module says in which order, and what an
+unchanged environment may skip. Modules are imported where they are used, because a build that hits
+needs those of the first two steps only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import NormalizedName
+
+from imagesync.environment_hash import environment_hash, image_tag
+from imagesync.errors import InconsistentEnvironment
+from imagesync.plan.plan import Plan
+from imagesync.scan.environment import Environment
+from imagesync.settings import Settings
+from imagesync.ui.progress import Progress, SilentProgress
+
+if TYPE_CHECKING:
+    from imagesync.artifacts import Workshop
+    from imagesync.build.base import BaseImage
+    from imagesync.build.engine import Engine
+    from imagesync.build.image import Image
+    from imagesync.lock.lock import Lock
+    from imagesync.render.context import BuildContext
+    from imagesync.store.store import Store
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known without an engine and without a network.
+
+    Parameters
+    ----------
+    contents
+        For each vendored package the digest of what its wheel is made from.
+    """
+
+    environment: Environment
+    plan: Plan
+    contents: Mapping[NormalizedName, str]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One environment, the settings that hold for it, and what the user's surroundings say.
+
+    Parameters
+    ----------
+    environ
+        Environment variables: of pip, of the engine, of proxies.
+    python, prefix
+        The interpreter to ask, or the folder to read; neither for the active environment.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    progress: Progress = field(default_factory=SilentProgress, repr=False)
+    python: Path | None = None
+    prefix: Path | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """Return the store of artifacts."""
+        from imagesync.store.store import Store, default_root
+
+        return Store(self.settings.cache_dir or default_root(self.environ))
+
+    def scan(self) -> Environment:
+        """Return what is installed."""
+        from imagesync.scan.scan import scan
+
+        return scan(python=self.python, prefix=self.prefix, environ=self.environ)
+
+    def plan(self) -> Plan:
+        """Return what the image must hold; contradictions between installed packages are findings."""
+        from imagesync.plan.consistency import inconsistencies
+        from imagesync.plan.make import make_plan
+
+        environment = self.scan()
+        plan = make_plan(environment, settings=self.settings)
+        conflicts = tuple(conflict.to_finding() for conflict in inconsistencies(environment))
+        return replace(plan, findings=plan.findings + conflicts)
+
+    def lock(self) -> Lock:
+        """Return the exact artifact of each package."""
+        prepared = self._prepare(checked=True)
+        with self._engine() as engine:
+            base = self._base(engine, prepared)
+        return self._lock(prepared, base, self._workshop(prepared))
+
+    def render(self, folder: Path) -> None:
+        """Write the build context into *folder*, artifacts included."""
+        from imagesync.render.context import write_context
+
+        prepared = self._prepare(checked=True)
+        with self._engine() as engine:
+            base = self._base(engine, prepared)
+        workshop = self._workshop(prepared)
+        lock = self._lock(prepared, base, workshop)
+        write_context(self._context(prepared, base, lock, workshop), folder)
+
+    def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
+        """Return the image of the environment: found by its hash, or else built, checked and named.
+
+        Parameters
+        ----------
+        tags
+            Further references that the image gets.
+        no_cache
+            Build anew, even if the image exists.
+        """
+        prepared = self._prepare()
+        if not no_cache and (image := self._find(prepared)) is not None:
+            return self._named(image, tags)
+        self._refuse_contradictions(prepared)
+        with self._engine() as engine:
+            base = self._base(engine, prepared)
+            digest = self._identify(prepared, base.digest)
+            # Who comes second waits here, and then finds the image of who came first.
+            with self.store.lock(f"build-{image_tag(digest)}"):
+                if not no_cache and (image := self._find(prepared)) is not None:
+                    return self._named(image, tags)
+                return self._make(prepared, engine, base, tags=tags, no_cache=no_cache)
+
+    def run(
+        self, command: tuple[str, ...], *, variables: tuple[str, ...] = (), ports: tuple[str, ...] = ()
+    ) -> int:
+        """Run *command* in the environment's image, the working folder mounted, and return its exit code.
+
+        Parameters
+        ----------
+        variables
+            ``NAME=VALUE``, or ``NAME`` for the value that it has here.
+        ports
+            ``OUTSIDE:INSIDE`` or one number for both; published on loopback.
+        """
+        from imagesync.build.endpoint import find_endpoint
+        from imagesync.launch.container import ContainerRun, parse_ports, parse_variables, run_container
+
+        request = ContainerRun(
+            reference="",
+            command=command,
+            folder=Path.cwd(),
+            environment=parse_variables(variables, self.environ),
+            ports=parse_ports(ports),
+        )
+        image = self.build()
+        return run_container(find_endpoint(self.environ), replace(request, reference=image.reference))
+
+    def _prepare(self, *, checked: bool = False) -> Prepared:
+        from imagesync.plan.make import make_plan
+        from imagesync.wheels.contents import content_digests
+
+        environment = self.scan()
+        plan = make_plan(environment, settings=self.settings)
+        prepared = Prepared(environment, plan, content_digests(plan, cache=self.store.root))
+        if checked:
+            self._refuse_contradictions(prepared)
+        return prepared
+
+    def _refuse_contradictions(self, prepared: Prepared) -> None:
+        # Only here, and not in the plan: an image that is found was checked when it was built.
+        from imagesync.plan.consistency import inconsistencies
+
+        for finding in prepared.plan.findings:
+            self.progress.line(f"{finding.severity.value}: {finding.message}")
+        conflicts = inconsistencies(prepared.environment)
+        if not conflicts or self.settings.allow_inconsistent:
+            return
+        remedies = dict.fromkeys(conflict.remedy for conflict in conflicts)
+        raise InconsistentEnvironment(
+            "The installed packages contradict each other:\n"
+            + "\n".join(f"  {conflict.message}" for conflict in conflicts),
+            hint="\n".join((*remedies, "Or build it as it is: --allow-inconsistent")),
+        )
+
+    def _find(self, prepared: Prepared) -> Image | None:
+        """Ask the engine, once, whether it has the environment's image."""
+        from imagesync.build.endpoint import find_endpoint
+        from imagesync.build.image import image_of
+        from imagesync.build.lookup import look_up
+
+        settings = self.settings
+        lookup = look_up(find_endpoint(self.environ), base=settings.base, repository=settings.repository)
+        if lookup.base_digest is None:
+            return None
+        digest = self._identify(prepared, lookup.base_digest)
+        found = lookup.tagged(image_tag(digest))
+        return (
+            None
+            if found is None
+            else image_of(found, repository=settings.repository, environment_hash=digest)
+        )
+
+    def _identify(self, prepared: Prepared, root_digest: str) -> str:
+        from imagesync.build.base import base_hash
+        from imagesync.render.templates import dockerfile_base, templates_digest
+
+        return environment_hash(
+            prepared.plan,
+            contents=prepared.contents,
+            base_hash=base_hash(root_digest, dockerfile_base(), self.settings.apt),
+            templates_digest=templates_digest(self.settings.templates),
+            settings=self.settings,
+        )
+
+    def _named(self, image: Image, tags: tuple[str, ...]) -> Image:
+        if tags:
+            with self._engine() as engine:
+                for tag in tags:
+                    engine.tag(image.image_id, tag)
+        return image
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        from imagesync.build.endpoint import find_endpoint
+        from imagesync.build.engine import Engine
+
+        with Engine(find_endpoint(self.environ)) as engine:
+            yield engine
+
+    def _base(self, engine: Engine, prepared: Prepared) -> BaseImage:
+        from imagesync.build.base import check_interpreter, ensure_base
+
+        base = ensure_base(engine, settings=self.settings, progress=self.progress)
+        check_interpreter(base, prepared.plan)
+        return base
+
+    def _workshop(self, prepared: Prepared) -> Workshop:
+        from imagesync.artifacts import open_workshop
+
+        return open_workshop(
+            prepared.plan.python,
+            resolver=self.settings.resolver,
+            store=self.store,
+            environ=self.environ,
+            progress=self.progress,
+        )
+
+    def _lock(self, prepared: Prepared, base: BaseImage, workshop: Workshop) -> Lock:
+        from imagesync.lock.lock import Target
+        from imagesync.lock.make import make_lock
+
+        return make_lock(
+            prepared.plan,
+            target=Target(prepared.plan.platform, base.python_version, base.glibc),
+            contents=prepared.contents,
+            resolver=workshop.resolver,
+            progress=self.progress,
+        )
+
+    def _context(self, prepared: Prepared, base: BaseImage, lock: Lock, workshop: Workshop) -> BuildContext:
+        from importlib.metadata import version
+
+        from imagesync.artifacts import gather
+        from imagesync.render.make import make_context
+
+        artifacts = gather(lock, workshop)
+        digest = self._identify(prepared, base.digest)
+        return make_context(
+            lock,
+            base=base,
+            environment_hash=digest,
+            name=f"{self.settings.repository}:{image_tag(digest)}",
+            packages=artifacts.packages,
+            vendored=artifacts.vendored,
+            installer=artifacts.installer,
+            templates=self.settings.templates,
+            version=version("imagesync"),
+            created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
+        )
+
+    def _make(
+        self, prepared: Prepared, engine: Engine, base: BaseImage, *, tags: tuple[str, ...], no_cache: bool
+    ) -> Image:
+        from imagesync.build.builder import build_image
+        from imagesync.build.verify import verify
+
+        workshop = self._workshop(prepared)
+        lock = self._lock(prepared, base, workshop)
+        for deviation in lock.deviations:
+            local = deviation.local or "not installed here"
+            self.progress.line(f"differs: {deviation.name} {local} -> {deviation.locked}: {deviation.reason}")
+        return build_image(
+            self._context(prepared, base, lock, workshop),
+            engine=engine,
+            extra_tags=tags,
+            no_cache=no_cache,
+            verify=lambda image: verify(
+                engine, image, lock=lock, critical_imports=prepared.plan.critical_imports
+            ),
+            progress=self.progress,
+        )
