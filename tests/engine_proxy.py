@@ -1,0 +1,115 @@
+"""A socket in front of the engine's that passes everything on, and keeps what was asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE) (?:/v[0-9.]+)?(/\S*) HTTP/1\.1\r\n", re.MULTILINE)
+
+
+class EngineProxy:
+    """The engine under another address, with the requests that came in.
+
+    ::
+
+        with EngineProxy() as proxy:
+            cli.with_environ(DOCKER_HOST=proxy.url)("build")
+            proxy.requests    # ["GET /images/json", "POST /build", ...], without query strings
+    """
+
+    def __enter__(self) -> EngineProxy:
+        # A socket's path may have 107 bytes, fewer than pytest's folders need.
+        self._folder = Path(tempfile.mkdtemp(prefix="engine-"))
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._folder / "s"))
+        self._listener.listen(64)
+        self._requests: list[str] = []
+        self._asked = threading.Condition()
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing alone doesn't wake the thread that waits in accept.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        shutil.rmtree(self._folder)
+
+    @property
+    def url(self) -> str:
+        """Return what DOCKER_HOST must say."""
+        return f"unix://{self._folder}/s"
+
+    @property
+    def requests(self) -> list[str]:
+        """Return method and path of every request so far, without the API's version and the query."""
+        with self._asked:
+            return list(self._requests)
+
+    def forget(self) -> None:
+        """Start counting anew."""
+        with self._asked:
+            self._requests.clear()
+
+    def wait_for(self, request: str, *, timeout: float = 300) -> None:
+        """Wait until a request came in, for *timeout* seconds at most."""
+        with self._asked:
+            came = self._asked.wait_for(lambda: request in self._requests, timeout=timeout)
+            assert came, f"no {request} among {self._requests}"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        with client, _connect() as engine, selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ, engine)
+            selector.register(engine, selectors.EVENT_READ, client)
+            while selector.get_map():
+                for key, _ in selector.select():
+                    source, sink = key.fileobj, key.data
+                    assert isinstance(source, socket.socket)
+                    try:
+                        data = source.recv(1 << 16)
+                        sink.sendall(data)
+                        if not data:
+                            sink.shutdown(socket.SHUT_WR)
+                    except OSError:
+                        return
+                    if not data:
+                        # One side that has no more to say doesn't end what the other still sends.
+                        selector.unregister(source)
+                        if source is engine:
+                            return
+                    elif source is client:
+                        self._note(data)
+
+    def _note(self, data: bytes) -> None:
+        found = [f"{m[1].decode()} {urlsplit(m[2].decode()).path}" for m in _REQUEST.finditer(data)]
+        if found:
+            with self._asked:
+                self._requests += found
+                self._asked.notify_all()
+
+
+def _connect() -> socket.socket:
+    host = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
+    if host.scheme == "unix":
+        engine = socket.socket(socket.AF_UNIX)
+        engine.connect(host.path)
+        return engine
+    return socket.create_connection((host.hostname, host.port or 2375))

@@ -1,0 +1,137 @@
+"""A build that is interrupted ends at once, leaves nothing half done, and the next one works."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.commands import CommandLine
+from tests.engine_proxy import EngineProxy
+from tests.environments import make_environment
+from tests.indexes import Fault, LocalIndex
+
+WHEEL = "alder-1.0.0-py3-none-any.whl"
+# Nobody else's command has this argument, so its process can be told from all others.
+SLEEP = "4321.75"
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex() as index:
+        index.add_wheel("alder", "1.0.0", files={"alder.py": b"#" * 2_000_000})
+        yield index
+
+
+@pytest.fixture
+def build_cli(
+    image_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path, cache_dir: Path
+) -> CommandLine:
+    local = make_environment(
+        tmp_path / "env", packages=["alder"], python=base_python, arguments=["--index-url", index.url]
+    )
+    return image_cli.with_environ(
+        VIRTUAL_ENV=local.prefix, PIP_INDEX_URL=index.url, IMAGESYNC_CACHE_DIR=cache_dir
+    )
+
+
+def interrupt(process: subprocess.Popen[str], number: int) -> float:
+    """Send a signal; return the seconds until the process has ended."""
+    start = time.perf_counter()
+    process.send_signal(number)
+    process.wait(timeout=60)
+    return time.perf_counter() - start
+
+
+def sleeping() -> list[str]:
+    """Return the processes of the engine that sleep for us."""
+    found = []
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = cmdline.read_bytes().split(b"\0")
+        except OSError:
+            continue  # it has just ended
+        if words[:2] == [b"sleep", SLEEP.encode()]:
+            found.append(cmdline.parent.name)
+    return found
+
+
+def wait_until(condition: object, *, seconds: float) -> None:
+    """Ask again and again: processes of the engine announce neither their start nor their end to us."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "in vain"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_while_fetching(
+    build_cli: CommandLine,
+    index: LocalIndex,
+    cache_dir: Path,
+    engine: docker.DockerClient,
+    repository: str,
+    number: int,
+    code: int,
+) -> None:
+    release = threading.Event()
+    index.fault(WHEEL, Fault(hold=release, times=1))
+    process = build_cli.start("build")
+    assert index.half_sent.wait(timeout=120)
+    seconds = interrupt(process, number)
+    stdout, stderr = process.communicate()
+    release.set()
+    assert process.returncode == code, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert seconds < 2
+    assert list((cache_dir / "partial").glob("*")) == []
+    assert engine.images.list(repository) == []
+    assert build_cli("build").reference.startswith(repository)
+
+
+def test_while_building(
+    build_cli: CommandLine, tmp_path: Path, cache_dir: Path, engine: docker.DockerClient, repository: str
+) -> None:
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "Dockerfile.j2").write_text(
+        '{% extends "imagesync/Dockerfile.j2" %}\n'
+        f"{{% block after_packages %}}\nRUN sleep {SLEEP}\n{{% endblock %}}\n"
+    )
+    with EngineProxy() as proxy:
+        cli = build_cli.with_environ(DOCKER_HOST=proxy.url)
+        process = cli.start("build", "--templates", templates)
+        proxy.wait_for("POST /build")
+        wait_until(sleeping, seconds=120)
+        seconds = interrupt(process, signal.SIGINT)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    assert seconds < 2
+    wait_until(lambda: not sleeping(), seconds=15)
+    assert engine.images.list(repository) == []
+    assert list((cache_dir / "partial").glob("*")) == []
+    assert build_cli("build").reference.startswith(repository)
+
+
+def test_killed_without_a_chance_to_clean_up(
+    build_cli: CommandLine, index: LocalIndex, repository: str
+) -> None:
+    release = threading.Event()
+    index.fault(WHEEL, Fault(hold=release, times=1))
+    process = build_cli.start("build")
+    assert index.half_sent.wait(timeout=120)
+    interrupt(process, signal.SIGKILL)
+    process.communicate()
+    release.set()
+    # Its lock has gone with it, and what it had half written isn't taken for whole.
+    assert build_cli("build").reference.startswith(repository)
+    assert build_cli("run", "--", "python", "-c", "import alder").stdout == ""

@@ -1,0 +1,141 @@
+"""A private index with a password: the image is built, and the password is nowhere."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import docker
+import pytest
+
+from tests.commands import CommandLine
+from tests.environments import LocalEnvironment, make_environment
+from tests.indexes import Fault, LocalIndex
+
+USER = "jane.doe"
+# With characters that URLs quote, so that both spellings are looked for.
+PASSWORD = "s3cret/Passw:rd@42"
+SPELLINGS = [word.encode() for word in {PASSWORD, quote(PASSWORD), quote(PASSWORD, safe="")}]
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex(username=USER, password=PASSWORD) as index:
+        index.add_wheel("alder", "1.0.0", requires=["birch>=2"])
+        index.add_wheel("birch", "2.1.0")
+        yield index
+
+
+@pytest.fixture
+def local(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironment:
+    return make_environment(
+        tmp_path / "env",
+        packages=["alder"],
+        python=base_python,
+        arguments=["--index-url", index.url_with_credentials],
+    )
+
+
+def by_pip_configuration(index: LocalIndex, folder: Path) -> dict[str, str]:
+    (folder / "pip.conf").write_text(
+        f"[global]\nindex-url = {index.url_with_credentials.replace('%', '%%')}\n"
+    )
+    return {"PIP_CONFIG_FILE": str(folder / "pip.conf")}
+
+
+def by_environment(index: LocalIndex, folder: Path) -> dict[str, str]:
+    return {"PIP_INDEX_URL": index.url_with_credentials}
+
+
+def by_netrc(index: LocalIndex, folder: Path) -> dict[str, str]:
+    netrc = folder / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")
+    netrc.chmod(0o600)
+    return {"PIP_INDEX_URL": index.url, "NETRC": str(netrc)}
+
+
+@pytest.mark.parametrize("configure", [by_pip_configuration, by_environment, by_netrc])
+@pytest.mark.parametrize("resolver", ["uv", "pip-tools"])
+def test_password_is_nowhere(
+    image_cli: CommandLine,
+    index: LocalIndex,
+    local: LocalEnvironment,
+    cache_dir: Path,
+    tmp_path: Path,
+    engine: docker.DockerClient,
+    configure: object,
+    resolver: str,
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    cli = image_cli.with_environ(
+        **configure(index, secrets),
+        VIRTUAL_ENV=local.prefix,
+        IMAGESYNC_CACHE_DIR=cache_dir,
+        IMAGESYNC_RESOLVER=resolver,
+    )
+    scanned = cli("scan", "--format", "json")
+    assert index.url in scanned.json()["indexes"], "the index is named, without the password"
+    finished = [
+        scanned,
+        cli("scan"),
+        cli("plan"),
+        cli("plan", "--format", "json"),
+        cli("lock", "--format", "json", "--output-file", "requirements.txt"),
+        cli("render", "--output-dir", "context"),
+        cli("build", "--metadata-file", "metadata.json"),
+    ]
+    reference = finished[-1].reference
+    # What fails tells more than what works: here it has to say where it looked.
+    wheel = index.add_wheel("cedar", "1.0")
+    local.install("--index-url", index.url_with_credentials, "cedar")
+    index.fault(wheel, Fault(status=404))
+    finished.append(cli.run("build"))
+    assert finished[-1].returncode == 1
+    assert "cedar" in finished[-1].stderr
+
+    for command in finished:
+        assert_free(command.stdout.encode() + command.stderr.encode(), f"output of {command.arguments}")
+    for folder in (cache_dir, cli.cwd):
+        for path in folder.rglob("*"):
+            assert_free(str(path).encode(), "a file's name")
+            if path.is_file():
+                assert_free_inside(path.read_bytes(), str(path))
+    image = engine.images.get(reference)
+    assert_free(json.dumps(image.attrs).encode(), "image configuration")
+    assert_free(json.dumps(image.history()).encode(), "history")
+    saved = io.BytesIO(b"".join(image.save(named=True)))
+    with tarfile.open(fileobj=saved) as archive:
+        for member in archive:
+            if member.isfile():
+                assert_free_inside(archive.extractfile(member).read(), f"{member.name} of the image")
+
+
+def assert_free(content: bytes, where: str) -> None:
+    for spelling in SPELLINGS:
+        assert spelling not in content, f"the password is in {where}"
+
+
+def assert_free_inside(content: bytes, where: str) -> None:
+    """Look into archives, too: a layer, a wheel, or a file that is compressed."""
+    assert_free(content, where)
+    if content[:2] == b"\x1f\x8b":
+        assert_free_inside(gzip.decompress(content), f"{where}, unzipped")
+    elif content[:4] == b"PK\x03\x04":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in archive.namelist():
+                assert_free_inside(archive.read(name), f"{where}: {name}")
+
+
+def test_the_search_finds_what_is_there() -> None:
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pip.conf", f"password = {quote(PASSWORD, safe='')}")
+    with pytest.raises(AssertionError, match=r"pip\.conf"):
+        assert_free_inside(gzip.compress(wheel.getvalue()), "a layer")

@@ -1,0 +1,143 @@
+"""Builds that must not happen: they end at once, say why and what to do, and leave nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.commands import CommandLine, Finished
+from tests.engine_proxy import EngineProxy
+from tests.environments import feature_version, make_environment
+from tests.indexes import Fault, LocalIndex
+
+
+@pytest.fixture
+def index() -> LocalIndex:
+    with LocalIndex() as index:
+        index.add_wheel("alder", "1.0.0", requires=["birch>=2"])
+        index.add_wheel("birch", "2.1.0")
+        index.add_wheel("dask", "2026.1.0")
+        yield index
+
+
+@pytest.fixture
+def own_cli(image_cli: CommandLine, index: LocalIndex, cache_dir: Path) -> CommandLine:
+    """Return a command line with a store of its own, so that what it leaves there can be seen."""
+    return image_cli.with_environ(PIP_INDEX_URL=index.url, IMAGESYNC_CACHE_DIR=cache_dir)
+
+
+def refusal(finished: Finished, *words: str, code: int = 1) -> None:
+    assert finished.returncode == code, finished
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
+    for word in words:
+        assert word in finished.stderr
+
+
+def artifacts(cache_dir: Path) -> list[Path]:
+    """Return the wheels in a store, whatever they are called there."""
+    files = [path for path in cache_dir.rglob("*") if path.is_file()]
+    return [path for path in files if path.read_bytes()[:2] == b"PK"]
+
+
+def test_no_engine(
+    own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    local = make_environment(
+        tmp_path / "env", packages=["birch"], python=base_python, arguments=["--index-url", index.url]
+    )
+    index.forget_requests()
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix, DOCKER_HOST=f"unix://{tmp_path}/nobody.sock")
+    attempts = [cli.run("build") for _ in range(3)]
+    for finished in attempts:
+        refusal(finished, "nobody.sock")
+    # The fastest of three: the others may have had to wait for a processor.
+    assert min(finished.seconds for finished in attempts) < 1
+    assert index.requests == []
+    assert artifacts(cache_dir) == []
+
+
+def test_critical_package_missing(
+    own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path
+) -> None:
+    local = make_environment(
+        tmp_path / "env", packages=["dask"], python=base_python, arguments=["--index-url", index.url]
+    )
+    index.forget_requests()
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    with EngineProxy() as engine:
+        for command in (["plan"], ["build"], ["lock"]):
+            refusal(cli.with_environ(DOCKER_HOST=engine.url).run(*command), "distributed", "install")
+        assert engine.requests == []
+    assert index.requests == []
+
+
+def test_inconsistent_environment(
+    own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path
+) -> None:
+    local = make_environment(
+        tmp_path / "env",
+        packages=["alder"],
+        python=base_python,
+        arguments=["--index-url", index.url, "--no-deps"],
+    )
+    index.forget_requests()
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    planned = cli("plan", "--format", "json").json()
+    assert any("alder" in f["message"] and "birch" in f["message"] for f in planned["findings"])
+    refusal(cli.run("build"), "alder", "birch>=2", "--allow-inconsistent")
+    assert index.requests == []
+    reference = cli("build", "--allow-inconsistent").reference
+    shown = cli("run", "--allow-inconsistent", "--", "python", "-c", "import alder; print(alder.__version__)")
+    assert shown.stdout == "1.0.0\n"
+    assert reference
+
+
+def test_other_feature_version(
+    own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path, find_python: object
+) -> None:
+    other = "3.12" if feature_version(base_python) != "3.12" else "3.11"
+    local = make_environment(
+        tmp_path / "env",
+        packages=["birch"],
+        python=find_python(other),
+        arguments=["--index-url", index.url],
+    )
+    refusal(own_cli.with_environ(VIRTUAL_ENV=local.prefix).run("build"), f"Python {other}", "--base")
+
+
+def test_wheel_with_a_wrong_hash(
+    own_cli: CommandLine,
+    index: LocalIndex,
+    base_python: Path,
+    tmp_path: Path,
+    cache_dir: Path,
+    engine: docker.DockerClient,
+    repository: str,
+) -> None:
+    local = make_environment(
+        tmp_path / "env", packages=["birch"], python=base_python, arguments=["--index-url", index.url]
+    )
+    wheel = "birch-2.1.0-py3-none-any.whl"
+    index.fault(wheel, Fault(corrupt=True))
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    refusal(cli.run("build"), wheel, "sha256")
+    assert artifacts(cache_dir) == []
+    assert engine.images.list(repository) == []
+    # Once the index serves what it promises, the same command works.
+    index.fault(wheel, Fault())
+    assert cli("build").reference.startswith(repository)
+
+
+def test_wrong_settings(own_cli: CommandLine, base_python: Path, tmp_path: Path) -> None:
+    local = make_environment(tmp_path / "env", python=base_python)
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    (cli.cwd / "imagesync.toml").write_text('resolver = "poetry"\n')
+    refusal(cli.run("plan"), "imagesync.toml", "resolver", code=2)
+    (cli.cwd / "imagesync.toml").write_text("this is not TOML\n")
+    refusal(cli.run("plan"), "imagesync.toml", code=2)
+    (cli.cwd / "imagesync.toml").unlink()
+    refusal(cli.run("build", "--no-such-option"), "--no-such-option", code=2)
+    refusal(cli.run("scan", "--python", tmp_path / "nowhere"), "nowhere")
