@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from imagesync.credentials import strip_credentials
+from imagesync.credentials import redact
 from imagesync.errors import UsageError
 from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.plan.requirements import applies
@@ -43,14 +43,15 @@ def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[No
         except InvalidRequirement as error:
             reason = str(error).splitlines()[0]
             raise UsageError(
-                f"The setting 'add.pip' holds '{strip_credentials(line)}', which isn't a requirement: {reason}",
-                hint="Write a name, with extras and versions where you need them, such as 'torch[opt-einsum]>=2.4'.",
+                f"The setting 'add.pip' holds '{redact(line)}', which isn't a requirement: {redact(reason)}",
+                hint="Write a name, with extras and versions where needed, such as 'torch[opt-einsum]>=2.4'.",
             ) from None
         if requirement.url:
             raise UsageError(
-                f"The setting 'add.pip' gives a URL for {requirement.name}: only packages of an index can be added.",
-                hint=f"Install it in your environment (python -m pip install '{strip_credentials(line)}'): "
-                "then the image gets it from there.",
+                f"The setting 'add.pip' gives a URL for {requirement.name}, and only packages of an index "
+                "can be added.",
+                hint=f"Install it in your environment (python -m pip install '{redact(line)}'): then the "
+                "image gets it from there.",
             )
         if not applies(requirement, markers):
             continue
@@ -90,7 +91,7 @@ def apply_addition(
     )
     if installed is None:
         return added, None
-    reason = f"Your setting 'add.pip' adds it for the cluster, and wins over the local version {installed.version}."
+    reason = f"{added.reason} It wins over the local version {installed.version}."
     finding = Finding(
         severity=Severity.INFO,
         code="addition-wins",

@@ -92,9 +92,8 @@ def _follow(rule: Rule, package: Package) -> Choice:
     if rule.level is not Level.IGNORE_UNLESS_REQUESTED:
         return Choice(rule.level, rule.reason, kept=rule.level not in LEFT_OUT)
     if package.requested:
-        return Choice(
-            Level.COMPATIBLE, "You installed it by name, or it came with the environment.", kept=True
-        )
+        reason = "You installed it by name, or it came with the environment."
+        return Choice(Level.COMPATIBLE, reason, kept=True)
     return Choice(rule.level, f"{rule.reason} You didn't install it by name.", kept=False)
 
 

@@ -12,6 +12,7 @@ from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
 from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
 from imagesync.plan.matching import nearest, unmatched
 from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
+from imagesync.plan.remedy import install_command
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
@@ -110,10 +111,10 @@ def _refuse_conda(environment: Environment, choices: Mapping[NormalizedName, Cho
         return
     shown = ", ".join(concerned[:3]) + (" ..." if len(concerned) > 3 else "")
     raise PlanError(
-        f"{len(concerned)} of {len(environment.packages)} packages were installed by conda ({shown}). This release "
-        "of imagesync builds images of pip environments; conda environments come with the next one.",
-        hint="Until then, install what you need into a virtual environment (python -m venv .venv) and build from "
-        "that one, or leave the conda packages out with the setting 'ignore'.",
+        f"{len(concerned)} of {len(environment.packages)} packages were installed by conda ({shown}). This "
+        "release of imagesync builds images of pip environments; conda environments come with the next one.",
+        hint="Until then, install what you need into a virtual environment (python -m venv .venv) and build "
+        "from that one, or leave the conda packages out with the setting 'ignore'.",
     )
 
 
@@ -156,8 +157,9 @@ def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage
     names = ", ".join(package.name for package in missing)
     way_out = "" if profile.name == "none" else " (for an image without a cluster, set profile to 'none')"
     raise CriticalPackageMissing(
-        f"The profile '{profile.name}' needs {names}, not installed in {environment.python.prefix}. {reasons}",
-        hint=f"{environment.python.executable or 'python'} -m pip install {' '.join(requirements)}{way_out}",
+        f"{names} must be installed in {environment.python.prefix} (profile '{profile.name}') and "
+        f"{'is' if len(missing) == 1 else 'are'} not. {reasons}",
+        hint=f"{install_command(environment, requirements)}{way_out}",
     )
 
 
@@ -260,7 +262,10 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
     if specifier is None:
         message = f"{package.name} has the version '{package.version}', which no requirement can express."
     else:
-        message = f"{package.name} has the version '{package.version}', which PEP 440 doesn't know; it is pinned as it is."
+        message = (
+            f"{package.name} has the version '{package.version}', which PEP 440 doesn't know; "
+            "it is pinned as it is."
+        )
     return Finding(
         severity=Severity.WARNING if specifier else Severity.ERROR,
         code="legacy-version",

@@ -17,24 +17,46 @@ _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _EXTRA_ONLY = re.compile(r"extra\s*==")
 
 
+def local_markers(python: Interpreter) -> dict[str, str]:
+    """Return the marker values (PEP 508) of *python* itself; a scan of files knows only some of them."""
+    operating_system = python.platform.partition("-")[0]
+    system = {"linux": "Linux", "macosx": "Darwin", "win32": "Windows", "win": "Windows"}
+    platforms = {"linux": "linux", "macosx": "darwin", "win32": "win32", "win": "win32"}
+    return {
+        **_python_markers(python),
+        "os_name": "nt" if operating_system.startswith("win") else "posix",
+        "platform_machine": python.platform.rpartition("-")[2],
+        "platform_release": "",
+        "platform_system": system.get(operating_system, ""),
+        "platform_version": "",
+        "sys_platform": platforms.get(operating_system, operating_system),
+        **python.markers,
+    }
+
+
 def target_markers(python: Interpreter) -> dict[str, str]:
     """Return the marker values (PEP 508) of the image: *python*'s own, on Linux and x86-64.
 
     What only the running machine knows (``platform_release``, ``platform_version``) is empty.
     """
     return {
-        "implementation_name": python.implementation,
-        "implementation_version": python.version,
-        "platform_python_implementation": "CPython",
-        "python_full_version": python.version,
-        "python_version": python.minor,
-        **{key: value for key, value in python.markers.items() if "python" in key or "implementation" in key},
+        **_python_markers(python),
         "os_name": "posix",
         "platform_machine": "x86_64",
         "platform_release": "",
         "platform_system": "Linux",
         "platform_version": "",
         "sys_platform": "linux",
+    }
+
+
+def _python_markers(python: Interpreter) -> dict[str, str]:
+    return {
+        "implementation_name": python.implementation,
+        "implementation_version": python.version,
+        "platform_python_implementation": "CPython",
+        "python_full_version": python.version,
+        "python_version": python.minor,
     }
 
 

@@ -2,6 +2,5 @@
 
 from imagesync.settings.load import load_settings
 from imagesync.settings.model import DEFAULT_BASE, DEFAULT_REPOSITORY, Settings
-from imagesync.settings.template import template
 
-__all__ = ["DEFAULT_BASE", "DEFAULT_REPOSITORY", "Settings", "load_settings", "template"]
+__all__ = ["DEFAULT_BASE", "DEFAULT_REPOSITORY", "Settings", "load_settings"]

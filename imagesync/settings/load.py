@@ -1,4 +1,4 @@
-"""Loading settings: flags win over ``IMAGESYNC_*``, these over ``imagesync.toml``, that over ``pyproject.toml``."""
+"""Loading settings: flags, then ``IMAGESYNC_*``, ``imagesync.toml``, ``pyproject.toml``, and the defaults."""
 
 from __future__ import annotations
 
