@@ -10,4 +10,6 @@ mypy
 for script in scripts/*.sh; do sh -n "$script"; done
 bash -n .ci/run
 hadolint Dockerfile.base
+rendered=$(python scripts/lint_dockerfile.py)
+printf '%s\n' "$rendered" | hadolint -
 echo "lint: clean"
