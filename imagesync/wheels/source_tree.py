@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from imagesync.errors import WheelError
-from imagesync.wheels.stat_cache import digest_files
+from imagesync.wheels.stat_cache import digest_files, stats_of
 
 _VCS = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS"})
 _CACHES = frozenset(
@@ -54,7 +55,8 @@ def source_digest(folder: Path, *, cache: Path | None = None) -> str:
     WheelError
         *folder* is gone, or a file in it can't be read.
     """
-    return digest_files(folder, source_files(folder), cache=cache)
+    began = time.time_ns()
+    return digest_files(folder, _source_stats(folder), began=began, cache=cache)
 
 
 def source_files(folder: Path) -> list[str]:
@@ -63,7 +65,16 @@ def source_files(folder: Path) -> list[str]:
     With git: what it tracks, and what it doesn't ignore; submodules and nested repositories
     likewise. Without: everything but caches, VCS folders, build outputs and virtual environments.
     The order is unspecified.
+
+    Raises
+    ------
+    WheelError
+        *folder* is gone, or a folder in it can't be read.
     """
+    return list(_source_stats(folder))
+
+
+def _source_stats(folder: Path) -> dict[str, os.stat_result]:
     if not folder.is_dir():
         raise WheelError(
             f"The source folder {folder} is gone.",
@@ -72,7 +83,7 @@ def source_files(folder: Path) -> list[str]:
     top = repository_root(folder)
     listed = _tracked_or_not_ignored(folder, top) if top is not None else None
     # A folder that its repository ignores as a whole is a project of its own.
-    return list(_expand(folder, listed)) if listed else list(_walk(folder, ""))
+    return _expand(folder, listed) if listed else stats_of(folder, _walk(folder, ""))
 
 
 def repository_root(folder: Path) -> Path | None:
@@ -133,21 +144,17 @@ def _tracked_or_not_ignored(folder: Path, top: Path) -> list[str] | None:
     return list(dict.fromkeys(os.fsdecode(done.stdout).split("\0")[:-1]))
 
 
-def _expand(folder: Path, listed: list[str]) -> Iterator[str]:
-    """Yield *listed*, with the files of nested repositories in place of their folders."""
-    base = os.fspath(folder)
-    for path in listed:
-        try:
-            mode = os.lstat(f"{base}/{path}").st_mode
-        except OSError:
-            continue  # tracked, and deleted since
-        if stat.S_ISDIR(mode):
-            nested = path.rstrip("/")
-            # A submodule that was never checked out is an empty folder, and part of nothing.
-            if (folder / nested / ".git").exists():
-                yield from (f"{nested}/{inner}" for inner in source_files(folder / nested))
-        else:
-            yield path
+def _expand(folder: Path, listed: list[str]) -> dict[str, os.stat_result]:
+    """Return *listed* with the files of nested repositories in place of their folders."""
+    stats = stats_of(folder, listed)
+    for path in [path for path, found in stats.items() if stat.S_ISDIR(found.st_mode)]:
+        del stats[path]
+        nested = path.rstrip("/")
+        # A submodule that was never checked out is an empty folder, and part of nothing.
+        if (folder / nested / ".git").exists():
+            inner = _source_stats(folder / nested)
+            stats.update({f"{nested}/{name}": found for name, found in inner.items()})
+    return stats
 
 
 def _walk(folder: Path, prefix: str) -> Iterator[str]:

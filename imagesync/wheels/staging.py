@@ -38,7 +38,7 @@ def stage(folder: Path, into: Path) -> Path:
     copy.mkdir(parents=True, exist_ok=True)
     files = source_files(folder)
     for path in files:
-        _copy_file(folder / path, copy / path)
+        _copy_file(folder / path, copy / path, within=into)
     _link_rest(folder, copy, listed=files)
     if root is not None:
         _link_siblings(root, folder, into)
@@ -46,14 +46,14 @@ def stage(folder: Path, into: Path) -> Path:
     return copy
 
 
-def _copy_file(source: Path, destination: Path) -> None:
+def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         mode = source.lstat().st_mode
         if stat.S_ISLNK(mode):
-            # Relative links keep their meaning in the copy; others go where they went.
+            # Links inside the copy keep their meaning; others go where they went.
             target = os.fspath(source.readlink())
-            if not (destination.parent / target).resolve().exists() and source.exists():
+            if not Path(os.path.normpath(destination.parent / target)).is_relative_to(within):
                 target = os.fspath(source.resolve())
             destination.symlink_to(target)
         elif stat.S_ISREG(mode):
@@ -115,10 +115,10 @@ def _give_history(root: Path, folder: Path, into: Path) -> None:
     with contextlib.suppress(OSError):
         shutil.copyfile(root / index, git / "index")
     if folder != root:
-        # Only the part below the folder is copied; the rest isn't there, and makes no dirty tree.
+        # The rest of the repository is linked or missing, which must not look like an edit.
         inside = folder.relative_to(root).as_posix()
-        absent = _git(into, "ls-files", "-z", "--deleted", "--", ".", f":(exclude,literal){inside}")
-        _git(into, "update-index", "-z", "--skip-worktree", "--stdin", text=absent)
+        outside = _git(into, "ls-files", "-z", "--", ".", f":(exclude,literal){inside}")
+        _git(into, "update-index", "-z", "--skip-worktree", "--stdin", text=outside)
 
 
 def _git(folder: Path, *arguments: str, text: str | None = None) -> str | None:

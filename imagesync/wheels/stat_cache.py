@@ -9,6 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from threading import get_ident
 from typing import Any
@@ -22,15 +23,45 @@ _TICK = 2_000_000_000
 
 # Mode, size, modification and change time in nanoseconds, inode.
 Stat = tuple[int, int, int, int, int]
+_STAT = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
 
 
-def digest_files(folder: Path, paths: Iterable[str], *, cache: Path | None = None) -> str:
-    """Return one digest over the files *paths* below *folder*: names, executable bits, bytes, links.
+def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, os.stat_result]:
+    """Return what the file system says of each of *paths* that is there, links not followed.
 
     Parameters
     ----------
     paths
-        Relative to *folder*, with ``/``; a file that has gone is no part of the digest.
+        Relative to *folder*, with ``/``.
+
+    Raises
+    ------
+    WheelError
+        A folder on the way can't be searched.
+    """
+    base = os.fspath(folder) + "/"
+    stats = {}
+    for path in paths:
+        try:
+            stats[path] = os.lstat(base + path)
+        except (FileNotFoundError, NotADirectoryError):  # noqa: PERF203 - a call a file would cost more
+            continue  # tracked or recorded, and deleted since
+        except OSError as error:
+            raise _unreadable(folder, path, error) from error
+    return stats
+
+
+def digest_files(
+    folder: Path, stats: Mapping[str, os.stat_result], *, began: int, cache: Path | None = None
+) -> str:
+    """Return one digest over files below *folder*: names, executable bits, bytes, links.
+
+    Parameters
+    ----------
+    stats
+        The files, by their path relative to *folder*, as `stats_of` gives them.
+    began
+        A time before *stats* were taken, in nanoseconds since the epoch.
     cache
         The folder that keeps what is known of unchanged files; ``None`` for none.
 
@@ -44,14 +75,13 @@ def digest_files(folder: Path, paths: Iterable[str], *, cache: Path | None = Non
     WheelError
         A file can't be read.
     """
-    began = time.time_ns()
-    stats = _stats(folder, paths)
-    fingerprint = _fingerprint(stats)
+    reduced = _reduced(stats)
+    fingerprint = _fingerprint(reduced)
     cached = _cache_file(folder, cache)
     if cached is not None and (known := _whole(cached, fingerprint)):
         return known
     previous = _files(cached) if cached is not None else {}
-    files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
+    files = {path: _entry(folder, path, value, previous) for path, value in reduced.items()}
     content = hashlib.sha256()
     for path in sorted(files):
         kind, _, content_digest = files[path]
@@ -78,7 +108,7 @@ def file_digests(
         A file can't be read.
     """
     began = time.time_ns()
-    stats = _stats(folder, paths)
+    stats = _reduced(stats_of(folder, paths))
     cached = _cache_file(folder, cache, scope=scope)
     previous = _files(cached) if cached is not None else {}
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
@@ -90,24 +120,12 @@ def file_digests(
 Entry = tuple[str, Stat, str]
 
 
-def _stats(folder: Path, paths: Iterable[str]) -> dict[str, Stat]:
-    base = os.fspath(folder)
-    stats = {}
-    for path in paths:
-        try:
-            found = os.lstat(f"{base}/{path}")
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise _unreadable(folder, path, error) from error
-        stats[path] = (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-    return stats
+def _reduced(stats: Mapping[str, os.stat_result]) -> dict[str, Stat]:
+    return dict(zip(stats, map(_STAT, stats.values()), strict=True))
 
 
 def _fingerprint(stats: Mapping[str, Stat]) -> str:
-    lines = [f"{path}\0{value}" for path, value in stats.items()]
-    lines.sort()
-    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
+    return hashlib.sha256(repr(sorted(stats.items())).encode()).hexdigest()
 
 
 def _entry(folder: Path, path: str, value: Stat, previous: Mapping[str, Entry]) -> Entry:

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import WheelError
+from imagesync.wheels.source_tree import source_digest, source_files
+from imagesync.wheels.staging import stage
+
+LONG_AGO = 1_600_000_000
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, encoding="utf-8"
+    )
+    return done.stdout
+
+
+def write(folder: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "project with spaces é"
+    write(folder, **{"pyproject.toml": "[project]\n", "pkg__init.py": "a = 1\n", "pkg__data.txt": "data\n"})
+    return folder
+
+
+@pytest.fixture(params=["git", "untracked", "no git"])
+def any_tree(tree: Path, request: pytest.FixtureRequest) -> Path:
+    if request.param != "no git":
+        git(tree, "init", "-q")
+    if request.param == "git":
+        git(tree, "add", ".")
+        git(tree, "commit", "-qm", "first")
+    return tree
+
+
+def test_touching_a_file_changes_nothing(any_tree: Path) -> None:
+    before = source_digest(any_tree)
+    os.utime(any_tree / "pkg/init.py", (LONG_AGO, LONG_AGO))
+    assert source_digest(any_tree) == before
+    assert before.startswith("sha256:")
+    assert len(before) == 71
+
+
+def rename(tree: Path) -> None:
+    (tree / "pkg/data.txt").rename(tree / "pkg/data2.txt")
+
+
+def move(tree: Path) -> None:
+    (tree / "pkg/data.txt").rename(tree / "data.txt")
+
+
+def edit(tree: Path) -> None:
+    (tree / "pkg/data.txt").write_text("DATA\n")
+
+
+def make_executable(tree: Path) -> None:
+    (tree / "pkg/data.txt").chmod(0o755)
+
+
+def remove(tree: Path) -> None:
+    (tree / "pkg/data.txt").unlink()
+
+
+def add(tree: Path) -> None:
+    (tree / "pkg/new.py").touch()
+
+
+def replace_by_link(tree: Path) -> None:
+    (tree / "pkg/data.txt").unlink()
+    (tree / "pkg/data.txt").symlink_to("init.py")
+
+
+@pytest.mark.parametrize("change", [rename, move, edit, make_executable, remove, add, replace_by_link])
+def test_what_counts(any_tree: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    before = source_digest(any_tree, cache=tmp_path / "cache")
+    change(any_tree)
+    after = source_digest(any_tree, cache=tmp_path / "cache")
+    assert after != before
+    assert after == source_digest(any_tree)
+
+
+def test_the_target_of_a_link_counts(any_tree: Path) -> None:
+    link = any_tree / "link"
+    link.symlink_to("pkg/init.py")
+    before = source_digest(any_tree)
+    link.unlink()
+    link.symlink_to("pkg/data.txt")
+    assert source_digest(any_tree) != before
+
+
+def test_caches_and_outputs_do_not_count(any_tree: Path) -> None:
+    before = source_digest(any_tree)
+    write(
+        any_tree,
+        **{
+            "pkg____pycache____init.cpython-311.pyc": "",
+            "pkg__old.pyc": "",
+            "build__lib__pkg__init.py": "",
+            "dist__pkg.whl": "",
+            "pkg.egg-info__PKG-INFO": "",
+            ".venv__pyvenv.cfg": "",
+            ".mypy_cache__x": "",
+        },
+    )
+    assert source_digest(any_tree) == before
+
+
+def test_a_package_may_have_a_module_called_build(any_tree: Path) -> None:
+    before = source_digest(any_tree)
+    write(any_tree, pkg__build__mod="")
+    assert source_digest(any_tree) != before
+
+
+def test_a_virtual_environment_of_any_name_does_not_count_without_git(tree: Path) -> None:
+    before = source_digest(tree)
+    write(tree, **{"myenv__pyvenv.cfg": "", "myenv__lib__x.py": ""})
+    assert source_digest(tree) == before
+
+
+def test_what_git_ignores_does_not_count(tree: Path) -> None:
+    git(tree, "init", "-q")
+    write(tree, **{".gitignore": "*.log\n/secret\n"})
+    before = source_digest(tree)
+    write(tree, **{"a.log": "", "secret__key": ""})
+    assert source_digest(tree) == before
+    write(tree, **{"pkg__secret__x": ""})
+    assert source_digest(tree) != before
+
+
+def test_commits_do_not_count(tree: Path) -> None:
+    git(tree, "init", "-q")
+    before = source_digest(tree)
+    git(tree, "add", ".")
+    git(tree, "commit", "-qm", "first")
+    git(tree, "tag", "v1")
+    assert source_digest(tree) == before
+
+
+def test_only_the_part_below_the_folder_counts(tree: Path) -> None:
+    git(tree, "init", "-q")
+    write(tree, **{"inner [x]__mod.py": "", "inner [x]__build__mod.py": ""})
+    inner = tree / "inner [x]"
+    assert source_files(inner) == ["mod.py"]
+    before = source_digest(inner)
+    edit(tree)
+    assert source_digest(inner) == before
+
+
+def test_a_folder_that_its_repository_ignores_is_a_project(tree: Path) -> None:
+    git(tree, "init", "-q")
+    write(tree, **{".gitignore": "vendor/\n", "vendor__mod.py": ""})
+    assert source_files(tree / "vendor") == ["mod.py"]
+
+
+def test_submodules_count(tree: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    write(library, **{"lib.py": ""})
+    git(library, "init", "-q")
+    git(library, "add", ".")
+    git(library, "commit", "-qm", "first")
+    git(tree, "init", "-q")
+    git(tree, "submodule", "--quiet", "add", library.as_uri(), "sub")
+    assert "sub/lib.py" in source_files(tree)
+    before = source_digest(tree)
+    (tree / "sub/lib.py").write_text("a = 2\n")
+    assert source_digest(tree) != before
+
+
+def test_git_commands_of_a_hook_are_no_hindrance(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tree, "init", "-q")
+    write(tree, **{".gitignore": "*.log\n", "a.log": ""})
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert "a.log" not in source_files(tree)
+
+
+def test_another_owners_repository_is_read(tree: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.fail("this test changes the owner of files, and needs root")
+    git(tree, "init", "-q")
+    write(tree, **{".gitignore": "*.log\n", "a.log": ""})
+    for path in (tree, tree / ".git"):
+        os.chown(path, 12345, 12345)
+    assert "a.log" not in source_files(tree)
+
+
+def test_without_git_on_the_path_everything_counts(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(tree, "init", "-q")
+    monkeypatch.setenv("PATH", os.fspath(tree))
+    assert sorted(source_files(tree)) == ["pkg/data.txt", "pkg/init.py", "pyproject.toml"]
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WheelError, match="nowhere is gone") as raised:
+        source_digest(tmp_path / "nowhere")
+    assert raised.value.hint
+
+
+def settle(tree: Path) -> None:
+    """Make *tree* look old; only the kernel sets change times, so copy what is racy another day."""
+    for path in tree.rglob("*"):
+        os.utime(path, (LONG_AGO, LONG_AGO), follow_symlinks=False)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\xff", b'{"format": 1}\n', b"[]\n[]\n", b'{"format": 1}\n{"a": 1}\n']
+)
+def test_a_damaged_cache_is_ignored(tree: Path, tmp_path: Path, content: bytes) -> None:
+    cache = tmp_path / "cache"
+    expected = source_digest(tree, cache=cache)
+    (file,) = cache.iterdir()
+    file.write_bytes(content)
+    assert source_digest(tree, cache=cache) == expected
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tree: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    assert source_digest(tree, cache=blocked / "cache") == source_digest(tree)
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen(tree: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    settle(tree)
+    before = source_digest(tree, cache=cache)
+    (tree / "pkg/data.txt").write_text("DATA\n")
+    settle(tree)
+    assert source_digest(tree, cache=cache) != before
+
+
+class TestStaging:
+    def test_the_copy_is_the_tree(self, any_tree: Path, tmp_path: Path) -> None:
+        (any_tree / "link").symlink_to("pkg/init.py")
+        make_executable(any_tree)
+        copy = stage(any_tree, tmp_path / "copy")
+        assert sorted(source_files(copy)) == sorted(source_files(any_tree))
+        assert source_digest(copy) == source_digest(any_tree)
+
+    def test_writing_into_the_copy_leaves_the_tree_alone(self, any_tree: Path, tmp_path: Path) -> None:
+        before = source_digest(any_tree)
+        (any_tree / "pkg/init.py").chmod(0o444)
+        copy = stage(any_tree, tmp_path / "copy")
+        edit(copy)
+        (copy / "pkg/init.py").write_text("changed")
+        assert source_digest(any_tree) == before
+
+    def test_git_sees_the_history_and_a_clean_tree(self, tree: Path, tmp_path: Path) -> None:
+        write(tree, **{"inner__pyproject.toml": "", "outer__x": ""})
+        git(tree, "init", "-q")
+        git(tree, "remote", "add", "origin", "https://me:secret@example.com/x.git")
+        git(tree, "add", ".")
+        git(tree, "commit", "-qm", "first")
+        git(tree, "tag", "v1.5")
+        copy = stage(tree / "inner", tmp_path / "copy")
+        assert git(copy, "describe", "--dirty", "--tags") == "v1.5\n"
+        write(tree, **{"inner__pyproject.toml": "changed"})
+        dirty = stage(tree / "inner", tmp_path / "dirty")
+        assert git(dirty, "describe", "--dirty", "--tags") == "v1.5-dirty\n"
+        assert "secret" not in (tmp_path / "copy/.git/config").read_text()
+
+    def test_files_beside_and_above_can_be_named(self, tree: Path, tmp_path: Path) -> None:
+        git(tree, "init", "-q")
+        write(tree, **{"README.md": "read me", "a__inner__mod.py": "", "a__other__x": "x"})
+        copy = stage(tree / "a/inner", tmp_path / "copy")
+        assert (copy / "../../README.md").resolve().read_text() == "read me"
+        assert (tmp_path / "copy/a/other/x").read_text() == "x"
+
+    def test_ignored_files_can_be_built_in(self, tree: Path, tmp_path: Path) -> None:
+        git(tree, "init", "-q")
+        write(
+            tree,
+            **{".gitignore": "*_pb2.py\nbuild\n", "pkg__x_pb2.py": "generated", "build__lib__stale.py": ""},
+        )
+        copy = stage(tree, tmp_path / "copy")
+        assert (copy / "pkg/x_pb2.py").read_text() == "generated"
+        assert not (copy / "build").exists()
