@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the system packages that the tests use, where they are missing.
-#   git: version control sources
-#   mmdebstrap: a base image where no registry answers
+# Installs the system packages that the tests use, as far as their commands are missing.
 set -eu
 cd "$(dirname "$0")/.."
 
-for command in git; do
-    command -v "$command" >/dev/null || scripts/apt-install.sh "$command"
+missing=
+for needed in git:git openssl:openssl mount:mount; do
+    command -v "${needed%:*}" >/dev/null || missing="$missing ${needed#*:}"
 done
+[ -z "$missing" ] || scripts/apt-install.sh $missing
