@@ -20,13 +20,16 @@ from imagesync.store.access import Access, Credential
 if TYPE_CHECKING:
     from imagesync.scan.pip_configuration import IndexConfiguration
 
-# Where uv itself takes index URLs from; a user of uv has credentials there.
+# What uv would add to the indexes that it is given.
 _UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 
 def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
     """Return *environ* with pip's configuration in uv's variables; what pip is told nothing about stays."""
     environment = dict(environ)
+    if indexes.index_url or indexes.extra_index_urls:
+        for name in _UV_INDEXES:
+            environment.pop(name, None)
     environment.update(_index_variables(indexes))
     environment.update(_connection_variables(indexes, environ))
     if (ca_bundle := _ca_bundle(indexes, environ)) is not None:
@@ -39,6 +42,29 @@ def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> d
     if keyring_wanted(indexes):
         environment.setdefault("UV_KEYRING_PROVIDER", "subprocess")
         environment["PATH"] = keyring_path(environ)
+    return environment
+
+
+def pip_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* with *indexes* in pip's variables; pip reads the rest of its configuration itself."""
+    environment = dict(environ)
+    # Options of an installation would stand in the way of a dry run.
+    for option in ("TARGET", "PREFIX", "ROOT", "USER", "REQUIRE_VIRTUALENV", "REPORT", "DRY_RUN"):
+        environment.pop(f"PIP_{option}", None)
+    values = {
+        "INDEX_URL": indexes.index_url,
+        "EXTRA_INDEX_URL": " ".join(indexes.extra_index_urls),
+        "FIND_LINKS": " ".join(indexes.find_links),
+        "NO_INDEX": "1" if indexes.no_index else None,
+        "CERT": indexes.cert,
+        "CLIENT_CERT": indexes.client_cert,
+        "TRUSTED_HOST": " ".join(indexes.trusted_hosts),
+        "PROXY": indexes.proxy,
+        "KEYRING_PROVIDER": indexes.keyring_provider,
+        "NO_INPUT": "1",
+        "DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    environment.update({f"PIP_{key}": value for key, value in values.items() if value})
     return environment
 
 
@@ -91,7 +117,6 @@ def keyring_path(environ: Mapping[str, str]) -> str:
 def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Access:
     """Return how artifacts of the configured indexes are fetched: credentials by URL, certificates, proxy."""
     urls = [url for url in (indexes.index_url, *indexes.extra_index_urls, *indexes.find_links) if url]
-    urls += [url.partition("=")[2] or url for name in _UV_INDEXES for url in environ.get(name, "").split()]
     keyring = shutil.which("keyring", path=keyring_path(environ)) if keyring_wanted(indexes) else None
     return Access(
         credentials=tuple(credential for url in urls if (credential := _credential(url)) is not None),

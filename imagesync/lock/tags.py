@@ -25,7 +25,7 @@ def target_tags(target: Target) -> tuple[Tag, ...]:
     """
     major, minor = (int(part) for part in target.minor.split("."))
     interpreter = f"cp{major}{minor}"
-    platforms = list(_platforms(target))
+    platforms = target_platforms(target)
     return (
         *cpython_tags((major, minor), abis=[interpreter], platforms=platforms),
         *compatible_tags((major, minor), interpreter=interpreter, platforms=platforms),
@@ -40,6 +40,11 @@ def machine(target: Target) -> str:
         raise LockError(
             f"can't lock for {target.platform}", hint=f"What can be locked for: {', '.join(MACHINES)}."
         ) from None
+
+
+def target_platforms(target: Target) -> list[str]:
+    """Return the platforms of *target* as wheel tags name them, best first."""
+    return list(_platforms(target))
 
 
 def _platforms(target: Target) -> Iterator[str]:

@@ -21,19 +21,17 @@ from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.stubs import write_stubs
 from imagesync.lock.tags import best_artifact, machine
 from imagesync.store.access import Access
+from imagesync.toml import parse_toml
 
 if TYPE_CHECKING:
     from imagesync.scan.pip_configuration import IndexConfiguration
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # The glibc versions that uv has a name for (``uv pip compile --help``); a target between two of
 # them gets the older one, whose wheels it can run.
 _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
+# An index that refuses looks to uv like one that has nothing; its hint tells them apart.
+_REFUSED = ("401 Unauthorized", "403 Forbidden")
 
 
 class UvResolver:
@@ -69,7 +67,7 @@ class UvResolver:
             folder = Path(name)
             output = folder / "pylock.toml"
             self._run(request, folder, output)
-            document = tomllib.loads(output.read_text("utf-8"))
+            document = parse_toml(output.read_text("utf-8"))
         vendored = {package.name for package in request.vendored}
         return tuple(
             self._locked(entry, request.target)
@@ -100,13 +98,7 @@ class UvResolver:
             command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
         if finished.returncode != 0:
-            said = readable(finished.stderr)
-            if finished.returncode == _UNSOLVABLE:
-                raise UnsolvableError(said)
-            raise LockError(
-                f"uv can't answer: {said}",
-                hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
-            )
+            raise _failure(finished.returncode, readable(finished.stderr))
 
     def _locked(self, entry: Mapping[str, Any], target: Target) -> LockedPackage:
         name = canonicalize_name(entry["name"])
@@ -118,15 +110,29 @@ class UvResolver:
         return LockedPackage(name, entry["version"], complete(artifact, self._access))
 
 
+def _failure(status: int, said: str) -> LockError:
+    if any(sign in said for sign in _REFUSED):
+        return LockError(
+            f"an index refuses to answer: {said}",
+            hint="Check user name and password of the index with `pip config list`, in netrc and in keyring.",
+        )
+    if status == _UNSOLVABLE:
+        return UnsolvableError(said)
+    return LockError(
+        f"uv can't answer: {said}",
+        hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
+    )
+
+
 def readable(text: str) -> str:
     r"""Return what uv says of an error without its decoration and without credentials.
 
     >>> readable("error: No solution found\n  cause: Because x was not found\n")
-    'No solution found\nBecause x was not found'
+    'Because x was not found'
     """
     lines = (line.strip() for line in redact(text).splitlines())
     said = [line.removeprefix("error:").removeprefix("cause:").strip() for line in lines if line]
-    return "\n".join(said)
+    return "\n".join(line for line in said if not line.startswith("No solution found"))
 
 
 def _executable() -> str:

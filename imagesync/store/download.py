@@ -106,7 +106,7 @@ class Downloader:
                     except OSError as error:
                         raise FetchError(
                             f"{path} can't be read: {error.strerror}",
-                            hint="Is the folder of your index or find-links still there? Ask `pip config list`.",
+                            hint="Is the folder of your index or find-links still there (`pip config list`)?",
                         ) from error
                 else:
                     self._with_attempts(download, session, incoming)
@@ -165,13 +165,13 @@ class Downloader:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._attempt(download, session, incoming)
-            except _Again as again:
+            except _Again as again:  # noqa: PERF203 (an attempt is a request)
                 self._check()
                 if attempt == _ATTEMPTS:
                     raise FetchError(
                         f"{download.filename} can't be fetched from {download.url}, "
                         f"after {_ATTEMPTS} attempts: {again.reason}",
-                        hint="Check the network, the proxy and the index. What was fetched is kept: try again.",
+                        hint="Check the network, the proxy and the index, then try again.",
                     ) from again
                 self._stop.wait(min(again.wait or wait, _LONGEST_WAIT))
                 wait *= 2

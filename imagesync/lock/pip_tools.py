@@ -1,0 +1,182 @@
+"""Resolving with pip-tools: slower than uv, and exactly as pip itself would choose.
+
+``pip-compile`` finds the versions, and ``pip install --dry-run --report`` the artifact of each.
+Both read pip's own configuration; what the scanned environment's ``pip.conf`` adds comes by ``PIP_*``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from imagesync.credentials import redact, strip_credentials
+from imagesync.errors import LockError, UnsolvableError
+from imagesync.lock.index_environment import keyring_path, pip_environment
+from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.missing_digests import complete
+from imagesync.lock.resolver import ResolutionRequest
+from imagesync.lock.stubs import write_stubs
+from imagesync.lock.tags import machine, target_platforms
+from imagesync.store.access import Access
+
+if TYPE_CHECKING:
+    from imagesync.scan.pip_configuration import IndexConfiguration
+
+_PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
+# What pip says beside the reason of a failure.
+_NOISE = ("WARNING: Location", "[notice]", "ERROR: Ignored the following", "Ignored the following yanked")
+# pip ends with 1 whatever happened; these tell an index that can't be asked from one that has nothing.
+_UNREACHABLE = (
+    "Retrying (Retry(",
+    "401 Error",
+    "403 Client Error",
+    "Could not fetch URL",
+    "Cannot connect",
+)
+
+
+class PipToolsResolver:
+    """Asks pip-tools and pip, of imagesync's own environment; it can't answer for another platform.
+
+    Parameters
+    ----------
+    indexes
+        The user's configuration of pip.
+    environ
+        The environment variables that pip runs with.
+    access
+        How to read a file whose digest the index doesn't give.
+    """
+
+    name: Literal["pip-tools"] = "pip-tools"
+
+    def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
+        self._environment = pip_environment(indexes, environ)
+        self._environment["PATH"] = keyring_path(environ)
+        self._access = access
+
+    def check(self, target: Target) -> None:
+        """Return where *target* is this platform; see :class:`~imagesync.lock.resolver.Resolver`."""
+        if importlib.util.find_spec("piptools") is None:
+            raise LockError(
+                "the resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync",
+                hint="pip install 'imagesync[pip-tools]', or leave the choice to uv (resolver = \"uv\").",
+            )
+        here = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
+        minor = ".".join(platform.python_version_tuple()[:2])
+        if (sys.platform, platform.machine().lower(), minor) != ("linux", machine(target), target.minor):
+            raise LockError(
+                f"pip-tools locks only for the platform that it runs on ({here}), "
+                f"and the image has Python {target.python_version} on {target.platform}",
+                hint='Choose resolver = "uv" in [tool.imagesync], which locks for any platform'
+                f", or run imagesync with Python {target.minor}.",
+            )
+
+    def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
+        """Return the packages that satisfy *request*; see :class:`~imagesync.lock.resolver.Resolver`."""
+        with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
+            folder = Path(name)
+            requirements: Sequence[str] = request.requirements
+            if request.dependencies:
+                requirements = self._compile(request, folder)
+            if not requirements:
+                return ()
+            report = self._report(requirements, request.target, folder)
+        return tuple(self._locked(entry) for entry in report)
+
+    def _compile(self, request: ResolutionRequest, folder: Path) -> list[str]:
+        """Return pins of all that satisfies *request*, vendored packages aside."""
+        stubs = write_stubs(request.vendored, folder)
+        source, constraints, output = folder / "all.in", folder / "constraints.txt", folder / "all.txt"
+        constraints.write_text("\n".join(request.constraints) + "\n", "utf-8")
+        source.write_text("\n".join((f"-c {constraints}", *request.requirements, *stubs)) + "\n", "utf-8")
+        # Pins in an output file that is there already are what pip-compile prefers.
+        pins = (f"{name}=={version}\n" for name, version in request.preferred.items())
+        output.write_text("".join(pins), "utf-8")
+        finished = self._run(
+            *("-m", "piptools", "compile", "--quiet", "--no-config", "--no-header", "--no-annotate"),
+            *("--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options"),
+            *("--allow-unsafe", "--strip-extras", "--resolver", "backtracking"),
+            *("--output-file", str(output), str(source)),
+        )
+        if finished.returncode != 0:
+            raise self._explained(finished.stderr, (*request.requirements, *stubs), constraints)
+        vendored = {package.name for package in request.vendored}
+        lines = (line.strip() for line in output.read_text("utf-8").splitlines())
+        pinned = [line for line in lines if line and not line.startswith(("#", "-"))]
+        return [line for line in pinned if canonicalize_name(Requirement(line).name) not in vendored]
+
+    def _report(self, requirements: Sequence[str], target: Target, folder: Path) -> list[Mapping[str, Any]]:
+        """Return pip's report of what it would install for *requirements*, each by itself."""
+        source, report = folder / "pins.txt", folder / "report.json"
+        source.write_text("\n".join(requirements) + "\n", "utf-8")
+        major, minor = target.minor.split(".")
+        abis = (f"cp{major}{minor}", "abi3", "none")
+        finished = self._run(
+            *_PIP_DRY_RUN,
+            *("--no-deps", "--report", str(report), "--requirement", str(source)),
+            *("--python-version", target.python_version, "--implementation", "cp"),
+            *(part for abi in abis for part in ("--abi", abi)),
+            *(part for name in target_platforms(target) for part in ("--platform", name)),
+        )
+        if finished.returncode != 0:
+            raise _failure(finished.stderr)
+        entries: list[Mapping[str, Any]] = json.loads(report.read_text("utf-8"))["install"]
+        return entries
+
+    def _explained(self, said: str, requirements: Sequence[str], constraints: Path) -> LockError:
+        # pip-compile ends in a traceback where pip names the packages that don't fit together.
+        finished = self._run(*_PIP_DRY_RUN, "--constraint", str(constraints), *requirements)
+        return _failure(finished.stderr if finished.returncode != 0 else said)
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+
+    def _locked(self, entry: Mapping[str, Any]) -> LockedPackage:
+        url = strip_credentials(entry["download_info"]["url"])
+        archive = entry["download_info"].get("archive_info", {})
+        digest = archive.get("hashes", {}).get("sha256")
+        artifact = Artifact(
+            filename=unquote(urlsplit(url).path.rpartition("/")[2]),
+            url=url,
+            digest=f"sha256:{digest}" if digest else "",
+        )
+        about = entry["metadata"]
+        return LockedPackage(
+            canonicalize_name(about["name"]), about["version"], complete(artifact, self._access)
+        )
+
+
+def _failure(said: str) -> LockError:
+    said = redact(said)
+    if any(sign in said for sign in _UNREACHABLE):
+        return LockError(
+            f"pip can't ask the index: {_readable(said)}",
+            hint="Check the index URLs and credentials with `pip config list`, and the network.",
+        )
+    return UnsolvableError(_readable(said))
+
+
+def _readable(said: str) -> str:
+    lines = (line.strip() for line in said.partition("Traceback (most recent call last)")[0].splitlines())
+    kept = [line.removeprefix("ERROR:").strip() for line in lines if line and not line.startswith(_NOISE)]
+    return "\n".join(kept)
