@@ -94,7 +94,7 @@ def print_figure(figure: Figure, stream: TextIO) -> None:
         verdict += f", at most {figure.limit} s"
     headers = ("", "median", "fastest", "slowest", "received", "processes", "counted")
     images = [
-        f"image of {name}: {format_size(facts['size'])}, {facts['without_bytecode']} sources without valid bytecode"
+        f"image of {name}: {format_size(facts['size'])}, {facts['without_bytecode']} sources without bytecode"
         for name, facts in figure.images.items()
     ]
     notes = (*images, f"{verdict}: {'kept' if figure.good else 'MISSED'}")

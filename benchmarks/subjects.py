@@ -41,7 +41,8 @@ for source in pathlib.Path(sysconfig.get_path("purelib")).rglob("*.py"):
         stale += 1
         continue
     stat = source.stat()
-    stamp = b"".join((int(number) & 0xFFFFFFFF).to_bytes(4, "little") for number in (stat.st_mtime, stat.st_size))
+    numbers = int(stat.st_mtime), stat.st_size
+    stamp = b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers)
     fresh = pyc[4:8] == (1).to_bytes(4, "little") or (pyc[4:8] == bytes(4) and pyc[8:16] == stamp)
     stale += pyc[:4] != importlib.util.MAGIC_NUMBER or not fresh
 print(stale)

@@ -27,6 +27,7 @@ Status = Literal["ok", "warning", "failed"]
 
 # An environment of 150 packages needs about 1 GB in the store: wheels, and bytecode.
 _ENOUGH_SPACE = 2_000_000_000
+_PYPI = "https://pypi.org/simple"
 _INDEX_SECONDS = 10.0
 _REGISTRY_SECONDS = 20
 # BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
@@ -81,7 +82,7 @@ def diagnose(
     groups: tuple[Callable[[], Iterable[Check]], ...] = (
         lambda: _environment_checks(settings, environ, python, prefix),
         lambda: _engine_checks(settings, environ),
-        lambda: _cache_checks(settings),
+        lambda: _cache_checks(settings, environ),
         lambda: _tool_checks(settings, environ),
     )
     with warnings.catch_warnings():
@@ -145,32 +146,38 @@ def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> It
 
     access = make_access(indexes, environ)
     access = replace(access, timeout=min(access.timeout, _INDEX_SECONDS))
-    urls = () if indexes.no_index else (indexes.index_url, *indexes.extra_index_urls)
-    known = [url for url in urls if url]
-    with ThreadPoolExecutor(max(1, len(known))) as pool:
-        yield from pool.map(lambda url: _index_check(url, access), known)
     if indexes.no_index and not indexes.find_links:
         hint = "Run `pip config unset global.no-index`, or name folders by find-links."
         yield Check("index", "failed", "pip is told to use no index, and no find-links either", hint)
-    for link in indexes.find_links:
-        folder = Path(link)
-        if "://" not in link and not folder.is_dir():
-            hint = "Correct find-links in pip's configuration: `pip config debug` says where."
-            yield Check("index", "failed", f"the find-links folder {folder} isn't there", hint)
+    urls = () if indexes.no_index else (indexes.index_url or _PYPI, *indexes.extra_index_urls)
+    places = (*urls, *indexes.find_links)
+    with ThreadPoolExecutor(max(1, len(places))) as pool:
+        yield from pool.map(lambda place: _index_check(place, access, project=place in urls), places)
 
 
-def _index_check(url: str, access: Access) -> Check:
-    """Ask an index for the page of one project: that of all projects is tens of megabytes large."""
+def _index_check(place: str, access: Access, *, project: bool) -> Check:
+    """Look at an index or a find-links place.
+
+    Parameters
+    ----------
+    project
+        Whether to ask for the page of one project: that of all projects is tens of megabytes large.
+    """
     import requests
 
     from imagesync.store.access import get, open_session
+    from imagesync.store.source import local_path
 
-    shown = strip_credentials(url)
+    folder = local_path(place) if "://" in place else Path(place)
+    if folder is not None:
+        if folder.exists():
+            return Check("index", "ok", f"{folder} is there")
+        hint = "Correct pip's configuration: `pip config debug` says where it stands."
+        return Check("index", "warning", f"{folder} isn't there; pip leaves it out silently", hint)
+    shown = strip_credentials(place)
+    url = f"{place.rstrip('/')}/pip/" if project else place
     try:
-        with (
-            open_session(access) as session,
-            get(session, f"{url.rstrip('/')}/pip/", access=access) as response,
-        ):
+        with open_session(access) as session, get(session, url, access=access) as response:
             return _judge_answer(shown, response.status_code)
     except requests.exceptions.SSLError as error:
         hint = "Name your company's certificates: `pip config set global.cert /path/to/ca.pem`."
@@ -258,11 +265,11 @@ def _base_hint(base: str) -> str:
     )
 
 
-def _cache_checks(settings: Settings) -> Iterator[Check]:
+def _cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     from imagesync.store.store import Store, default_root
     from imagesync.ui.text import format_size
 
-    root = settings.cache_dir or default_root()
+    root = settings.cache_dir or default_root(environ)
     there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
     try:

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imagesync.doctor import Check, diagnose, healthy
+from imagesync.settings import Settings
+from imagesync.ui.tables import print_checks
+from tests.indexes import LocalIndex
+
+HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Return an environment of its own: no configuration of this machine's, no engine, an empty store."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path),
+        "DOCKER_HOST": f"unix://{tmp_path}/no-engine.sock",
+        "IMAGESYNC_CACHE_DIR": str(tmp_path / "store"),
+    }
+
+
+def checks_of(environ: dict[str, str], *, settings: Settings | None = None) -> dict[str, Check]:
+    settings = settings or Settings(base=HERE)
+    return {check.name: check for check in diagnose(settings, environ=environ, python=Path(sys.executable))}
+
+
+def with_index(environ: dict[str, str], url: str) -> dict[str, str]:
+    kept = {key: value for key, value in environ.items() if key not in {"PIP_NO_INDEX", "PIP_FIND_LINKS"}}
+    return {**kept, "PIP_INDEX_URL": url, "PIP_KEYRING_PROVIDER": "disabled"}
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex(username="me", password="hidden-word") as running:
+        running.add_wheel("pip", "99.0")
+        yield running
+
+
+def test_everything_that_a_build_needs_is_looked_at(environ: dict[str, str]) -> None:
+    checks = checks_of(environ)
+    names = ["interpreter", "index", "engine", "registry", "cache", "git", "uv", "pip-tools"]
+    assert list(checks) == names
+    assert {name for name, check in checks.items() if check.status == "ok"} == {*names} - {
+        "engine",
+        "registry",
+    }
+
+
+def test_no_engine_is_a_failure_with_a_command(environ: dict[str, str]) -> None:
+    checks = checks_of(environ)
+    assert checks["engine"].status == "failed"
+    assert "no-engine.sock" in checks["engine"].message
+    assert checks["engine"].hint
+    assert not healthy(checks.values())
+
+
+def test_warnings_are_no_failures() -> None:
+    assert healthy([Check("git", "warning", "not found"), Check("uv", "ok", "uv 1")])
+
+
+def test_interpreter_that_the_base_does_not_have(environ: dict[str, str]) -> None:
+    other = "python:3.9-slim"
+    check = checks_of(environ, settings=Settings(base=other))["interpreter"]
+    assert check.status == "failed"
+    assert check.message.endswith(f"the base {other} has 3.9")
+    assert check.hint is not None
+    assert f'base = "{HERE}"' in check.hint
+
+
+def test_base_that_nobody_knows_is_left_to_the_build(environ: dict[str, str]) -> None:
+    assert checks_of(environ, settings=Settings(base="example.com/mine:1"))["interpreter"].status == "ok"
+
+
+def test_interpreter_that_is_not_there(environ: dict[str, str], tmp_path: Path) -> None:
+    checks = diagnose(Settings(), environ=environ, python=tmp_path / "python")
+    assert checks[0].name == "interpreter"
+    assert checks[0].status == "failed"
+    assert str(tmp_path / "python") in checks[0].message
+
+
+def test_index_with_password(environ: dict[str, str], index: LocalIndex) -> None:
+    check = checks_of(with_index(environ, index.url_with_credentials))["index"]
+    assert check.status == "ok"
+    assert index.origin in check.message
+    assert "hidden-word" not in check.message
+
+
+def test_index_that_refuses(environ: dict[str, str], index: LocalIndex) -> None:
+    wrong = index.url_with_credentials.replace("hidden-word", "wrong-word")
+    check = checks_of(with_index(environ, wrong))["index"]
+    assert check.status == "failed"
+    assert "401" in check.message
+    assert "wrong-word" not in check.message
+    assert check.hint is not None
+    assert "netrc" in check.hint
+
+
+def test_index_without_that_project(environ: dict[str, str]) -> None:
+    with LocalIndex() as empty:
+        check = checks_of(with_index(environ, empty.url))["index"]
+    assert check.status == "warning"
+    assert "404" in check.message
+
+
+def test_index_whose_certificate_nobody_knows(environ: dict[str, str]) -> None:
+    with LocalIndex(tls=True) as private:
+        check = checks_of(with_index(environ, private.url))["index"]
+        assert check.status == "failed"
+        assert "certificate" in check.message
+        assert check.hint is not None
+        assert "global.cert" in check.hint
+        trusting = {**with_index(environ, private.url), "PIP_CERT": str(private.ca_file)}
+        assert "404" in checks_of(trusting)["index"].message
+
+
+def test_index_that_is_down(environ: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    check = checks_of(with_index(environ, f"http://me:hidden-word@127.0.0.1:{port}/simple"))["index"]
+    assert check.status == "failed"
+    assert "refused" in check.message
+    assert "hidden-word" not in check.message
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Accept connections and never answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            held.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join()
+        for connection in held:
+            connection.close()
+
+
+def test_index_that_never_answers_is_given_up(environ: dict[str, str]) -> None:
+    with silent_server() as port:
+        impatient = {**with_index(environ, f"http://127.0.0.1:{port}/simple"), "PIP_DEFAULT_TIMEOUT": "0.5"}
+        check = checks_of(impatient)["index"]
+    assert check.status == "failed"
+    assert "timed out" in check.message
+
+
+def test_index_folder_that_is_not_there(environ: dict[str, str], tmp_path: Path) -> None:
+    check = checks_of({**environ, "PIP_FIND_LINKS": str(tmp_path / "gone")})["index"]
+    assert check.status == "warning"
+    assert f"{tmp_path / 'gone'} isn't there" in check.message
+
+
+def test_no_index_and_no_folder_either(environ: dict[str, str]) -> None:
+    del environ["PIP_FIND_LINKS"]
+    assert checks_of(environ)["index"].status == "failed"
+
+
+def test_cache_says_where_it_is_and_what_is_free(environ: dict[str, str], tmp_path: Path) -> None:
+    check = checks_of(environ)["cache"]
+    assert check.message.startswith(f"{tmp_path / 'store'} holds 0 kB, ")
+    assert not (tmp_path / "store").exists(), "looking makes nothing"
+
+
+def test_cache_that_is_a_file(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    check = checks_of(environ)["cache"]
+    assert check.status == "failed"
+    assert check.hint is not None
+    assert "IMAGESYNC_CACHE_DIR" in check.hint
+
+
+def test_missing_git_is_a_warning(environ: dict[str, str], tmp_path: Path) -> None:
+    check = checks_of({**environ, "PATH": str(tmp_path)})["git"]
+    assert check.status == "warning"
+    assert check.hint is not None
+
+
+def test_report_puts_hints_below_and_the_verdict_last() -> None:
+    stream = io.StringIO()
+    print_checks(
+        [Check("uv", "ok", "uv 0.13.9"), Check("engine", "failed", "no engine [red]", "Start it.")], stream
+    )
+    assert stream.getvalue() == (
+        "  ok      uv      uv 0.13.9\n"
+        "  failed  engine  no engine [red]\n"
+        "                  -> Start it.\n"
+        "1 problem to mend\n"
+    )
+
+
+def test_json_has_the_documented_keys() -> None:
+    check = Check("uv", "ok", "uv 0.13.9")
+    assert json.loads(json.dumps(check.to_dict())) == {
+        "name": "uv",
+        "status": "ok",
+        "message": "uv 0.13.9",
+        "hint": None,
+    }
