@@ -100,5 +100,6 @@ def apply_addition(
         package=name,
     )
     if requirement.specifier.contains(installed.version, prereleases=True):
-        return replace(added, version=installed.version, reason=reason, installed=installed), finding
+        kept = replace(added, version=installed.version, source=installed.source, installed=installed)
+        return replace(kept, reason=reason), finding
     return replace(added, reason=reason), replace(finding, severity=Severity.WARNING)

@@ -303,8 +303,11 @@ def _add(
     installed = {package.name: package for package in environment.packages}
     findings = []
     for name, requirement in parse_additions(lines, markers).items():
+        entry = planned.get(name)
+        if entry is None and name in installed and not requirement.specifier:
+            entry, _ = _plan_package(installed[name], Choice(Level.COMPATIBLE, "", kept=True), strict=False)
         planned[name], finding = apply_addition(
-            name, requirement, planned=planned.get(name), installed=installed.get(name)
+            name, requirement, planned=entry, installed=installed.get(name)
         )
         if finding:
             findings.append(finding)
