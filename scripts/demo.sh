@@ -7,6 +7,13 @@ PATH=$root/.venv/bin:$PATH
 
 heading() { printf '\n== %s\n' "$1"; }
 show() { printf '$ %s\n' "$*"; "$@"; }
+excerpt() {
+    printf '$ %s\n' "$*"
+    "$@" >"$root/.work/demo/output.txt"
+    sed -n '1,12p' "$root/.work/demo/output.txt"
+    echo "  ..."
+    tail -n 1 "$root/.work/demo/output.txt"
+}
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f s", to - from }'; }
 build() {
@@ -42,13 +49,9 @@ print(f"{count} packages, Python {platform.python_version()}")
 
 cd examples/weather
 heading "What is installed"
-show imagesync scan >"$root/.work/demo/scan.txt"
-head -n 13 "$root/.work/demo/scan.txt"
-echo "..."
+excerpt imagesync scan
 heading "What the image will hold, and why"
-show imagesync plan >"$root/.work/demo/plan.txt"
-head -n 13 "$root/.work/demo/plan.txt"
-echo "..."
+excerpt imagesync plan
 
 heading "The image"
 echo '$ imagesync build'
