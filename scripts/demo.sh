@@ -18,7 +18,7 @@ now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f s", to - from }'; }
 build() {
     start=$(now)
-    reference=$(imagesync --quiet build --metadata-file "$root/.work/demo/metadata.json")
+    reference=$(imagesync build --metadata-file "$root/.work/demo/metadata.json")
     took=$(since "$start")
     python -c '
 import json, sys

@@ -60,8 +60,15 @@ def by_netrc(index: LocalIndex, folder: Path) -> dict[str, str]:
     return {"PIP_INDEX_URL": index.url, "NETRC": str(netrc)}
 
 
-@pytest.mark.parametrize("configure", [by_pip_configuration, by_environment, by_netrc])
-@pytest.mark.parametrize("resolver", ["uv", "pip-tools"])
+@pytest.mark.parametrize(
+    ("configure", "resolver"),
+    [
+        (by_pip_configuration, "uv"),
+        (by_environment, "pip-tools"),
+        (by_netrc, "uv"),
+        (by_netrc, "pip-tools"),
+    ],
+)
 def test_password_is_nowhere(
     image_cli: CommandLine,
     index: LocalIndex,
