@@ -65,19 +65,11 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
 
 def _session(context: click.Context, /, options: Mapping[str, object]) -> Session:
     """Return the session that the options describe."""
-    from imagesync.pipeline import Session
-    from imagesync.settings import load_settings
-    from imagesync.ui.progress import make_progress
+    from imagesync.pipeline import open_session
 
-    flags = {key: value for key, value in options.items() if value not in (None, ())}
-    python, prefix = (_optional_path(flags.pop(key, None)) for key in ("python", "prefix"))
-    return Session(
-        settings=load_settings(cwd=Path.cwd(), environ=os.environ, flags=flags),
-        environ=dict(os.environ),
-        progress=make_progress(quiet=context.obj),
-        python=python,
-        prefix=prefix,
-    )
+    settings = {key: value for key, value in options.items() if value not in (None, ())}
+    python, prefix = (_optional_path(settings.pop(key, None)) for key in ("python", "prefix"))
+    return open_session(python=python, prefix=prefix, quiet=context.obj, **settings)
 
 
 def _optional_path(value: object) -> Path | None:
@@ -223,7 +215,7 @@ def cache_info(context: click.Context, /, output: str, **options: object) -> Non
     if output == "json":
         _print_json(usage.to_dict())
         return
-    from imagesync.ui.tables import print_usage
+    from imagesync.ui.cache import print_usage
 
     print_usage(usage)
 
@@ -240,7 +232,7 @@ def cache_prune(context: click.Context, /, output: str, older_than: int | None, 
     if output == "json":
         _print_json(pruned.to_dict())
         return
-    from imagesync.ui.tables import print_pruned
+    from imagesync.ui.cache import print_pruned
 
     print_pruned(pruned)
 

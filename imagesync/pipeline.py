@@ -10,6 +10,7 @@ needs those of the first two steps only.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -301,3 +302,34 @@ class Session:
             ),
             progress=self.progress,
         )
+
+
+def open_session(
+    *, python: Path | None = None, prefix: Path | None = None, quiet: bool = False, **settings: object
+) -> Session:
+    """Return a session for the active environment, or another one, with the settings that hold in this folder.
+
+    Parameters
+    ----------
+    python, prefix
+        The interpreter to ask, or the folder to read; neither for the active environment.
+    quiet
+        Whether progress stays silent; it goes to stderr otherwise.
+    settings
+        Fields of :class:`~imagesync.settings.Settings`; they win over variables and files.
+
+    Raises
+    ------
+    UsageError
+        A setting doesn't exist, or has a value that it can't have.
+    """
+    from imagesync.settings import load_settings
+    from imagesync.ui.progress import make_progress
+
+    return Session(
+        settings=load_settings(cwd=Path.cwd(), environ=os.environ, flags=settings),
+        environ=dict(os.environ),
+        progress=make_progress(quiet=quiet),
+        python=python,
+        prefix=prefix,
+    )
