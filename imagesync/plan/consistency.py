@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import Version
 
 from imagesync.plan.remedy import install_command
 from imagesync.plan.requirements import applies, local_markers, parse_requirement
@@ -110,9 +111,19 @@ def _remedy(conflict: _Wanted, wanted: Iterable[_Wanted], environment: Environme
     except InvalidSpecifier:
         together = SpecifierSet(conflict.specifier)
     if _can_be_met(together):
-        return install_command(environment, [f"{conflict.name}{together}"])
+        return install_command(environment, [f"{conflict.name}{_shortened(together)}"])
     # No version suits them all, so other releases of those that require it must be found.
     return install_command(environment, sorted({each.package.name for each in same}), "--upgrade")
+
+
+def _shortened(specifiers: SpecifierSet) -> SpecifierSet:
+    """Return the same range with the highest of its lower bounds and the lowest of its upper ones."""
+    lower = [each for each in specifiers if each.operator == ">="]
+    upper = [each for each in specifiers if each.operator == "<"]
+    rest = [each for each in specifiers if each.operator not in (">=", "<")]
+    rest += sorted(lower, key=lambda each: Version(each.version))[-1:]
+    rest += sorted(upper, key=lambda each: Version(each.version))[:1]
+    return SpecifierSet(",".join(map(str, rest)))
 
 
 def _can_be_met(specifiers: SpecifierSet) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -18,6 +17,7 @@ from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_versio
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
 from imagesync.settings import Settings
 
+_NO_SPECIFIER = "Its version can't be written as a requirement, so no index can be asked for it."
 _LABEL_KEPT = "The build label '+{label}' is part of the version, so an index that has this build is needed."
 _LABEL_DROPPED = "The build label '+{label}' is set aside: another build of the same version will do."
 _SERIES = "Later fixes of the same release series will do."
@@ -51,7 +51,7 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     _refuse_missing(environment, _all_critical(settings, profile, chooser), profile)
     _refuse_conda(environment, choices)
 
-    findings = _unmatched_settings(environment, settings, profile)
+    findings = _unmatched_settings(environment, settings)
     findings += _left_out_findings(choices, required, chooser)
     planned: dict[NormalizedName, PlannedPackage] = {}
     left_out: list[LeftOut] = []
@@ -83,9 +83,6 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         ),
         strict=settings.strict,
     )
-
-
-_NO_SPECIFIER = "Its version can't be written as a requirement, so no index can be asked for it."
 
 
 def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
@@ -155,7 +152,7 @@ def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage
         requirements.append(f"{package.name}=={version}" if version else package.name)
     reasons = " ".join(f"{package.name}: {package.reason}" for package in missing)
     names = ", ".join(package.name for package in missing)
-    way_out = "" if profile.name == "none" else " (for an image without a cluster, set profile to 'none')"
+    way_out = "" if profile.name == "none" else "\nFor an image without a cluster, use --profile none."
     raise CriticalPackageMissing(
         f"{names} must be installed in {environment.python.prefix} (profile '{profile.name}') and "
         f"{'is' if len(missing) == 1 else 'are'} not. {reasons}",
@@ -163,7 +160,7 @@ def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage
     )
 
 
-def _unmatched_settings(environment: Environment, settings: Settings, profile: Profile) -> list[Finding]:
+def _unmatched_settings(environment: Environment, settings: Settings) -> list[Finding]:
     installed = {package.name for package in environment.packages}
     return [
         *unmatched("ignore", settings.ignore, installed),
@@ -210,12 +207,6 @@ def _by_weight(package: LeftOut) -> tuple[bool, bool, str]:
 
 def _leave_out(package: Package, choice: Choice) -> LeftOut:
     return LeftOut(package.name, package.version, choice.level, choice.reason, package.requested)
-
-
-@dataclass(frozen=True)
-class _Pin:
-    specifier: str
-    said: str = ""
 
 
 def _plan_package(

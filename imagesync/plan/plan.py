@@ -37,7 +37,7 @@ class PlannedPackage:
     extras
         Only of packages that the cluster adds: ``torch[cuda]`` has ``("cuda",)``.
     installed
-        The scanned package; ``None`` for a package that only the cluster gets.
+        The scanned package; ``None`` for a package that only the cluster gets, and for Python itself.
     """
 
     name: NormalizedName

@@ -76,7 +76,7 @@ def test_a_conflict_says_who_requires_what_and_what_is_there() -> None:
 
 
 def test_the_remedy_suits_everybody_who_requires_it() -> None:
-    found = conflicts(package("a", "1.0", "b>=2"), package("c", "1.0", "b<3"), package("b", "1.5"))
+    found = conflicts(package("a", "1.0", "b>=2"), package("c", "1.0", "b<3,>=1"), package("b", "1.5"))
     assert [conflict.remedy for conflict in found] == ["uv pip install --python /env/bin/python 'b<3,>=2'"]
 
 
