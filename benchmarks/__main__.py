@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.engine_proxy import counted_engine
 from benchmarks.measure import in_turns
 from benchmarks.report import Figure, machine, print_figure
 from benchmarks.subjects import (
@@ -29,6 +29,7 @@ from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
 from imagesync.settings import Settings
 from imagesync.ui.progress import make_progress
+from tests.engine_proxy import EngineProxy
 
 FIGURES = ("scan", "hit", "cold", "warm")
 
@@ -40,12 +41,12 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     progress = make_progress(quiet=False)
     with Engine(find_endpoint(os.environ)) as engine:
+        base = ensure_base(engine, settings=Settings(base=arguments.base), progress=progress)
         requirements = SMALL_REQUIREMENTS if arguments.quick else REQUIREMENTS
         name = "small" if arguments.quick else "full"
         with progress.task("Making the environment", total=None, unit="steps"):
-            environment = make_environment(work / name, python=arguments.python, requirements=requirements)
+            environment = make_environment(work / name, python=_python(base.minor), requirements=requirements)
         installed = environment.installed()
-        base = ensure_base(engine, settings=Settings(base=arguments.base), progress=progress)
         ours = Imagesync(environment, arguments.base, store=work / "store", work=work)
         rival = PlainDockerfile(engine, base.reference, tuple(installed), progress)
         figures = []
@@ -73,7 +74,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--base", default=os.environ.get("IMAGESYNC_BASE", Settings().base), help="the root image"
     )
-    parser.add_argument("--python", default="/usr/bin/python3", help="of the base's feature version")
     parser.add_argument("--json", type=Path, default=Path(".work/bench/figures.json"), help="where JSON goes")
     arguments = parser.parse_args()
     unknown = set(arguments.figures) - set(FIGURES)
@@ -82,6 +82,12 @@ def _parse() -> argparse.Namespace:
     arguments.figures = arguments.figures or list(FIGURES)
     arguments.turns = arguments.turns or (1 if arguments.quick else 3)
     return arguments
+
+
+def _python(minor: str) -> str:
+    """Return an interpreter of the base's feature version, as the demo finds it."""
+    found = subprocess.run(["scripts/find-python.sh", minor], check=True, stdout=subprocess.PIPE, text=True)
+    return found.stdout.strip()
 
 
 def _measure(
@@ -97,7 +103,7 @@ def _measure(
         contenders = {"imagesync build": ours.hit, "imagesync scan": ours.scan}
         runs = in_turns(contenders, runs=short_turns, warm_up=True)
         yield Figure("hit", "imagesync build", "imagesync scan", runs, goal=1.5, limit=0.6)
-        _print_requests(engine, ours)
+        _print_requests(ours)
     for name, title, goal in (
         ("cold", "cold build, nothing in the store", 0.75),
         ("warm", "cold build, artifacts in the store", 0.45),
@@ -139,14 +145,11 @@ def _build_figure(
     return Figure(title, "imagesync build", "docker build", runs, goal=goal, images=images)
 
 
-def _print_requests(engine: Engine, ours: Imagesync) -> None:
-    """Print how often a build that hits asks the engine."""
-    socket = engine.endpoint.socket_path
-    if socket is None:
-        return
-    with counted_engine(ours.work / "engine.sock", socket) as proxy:
+def _print_requests(ours: Imagesync) -> None:
+    """Print what a build that hits asks the engine."""
+    with EngineProxy() as proxy:
         ours.hit(docker_host=proxy.url)
-    print(f"a build that hits: {proxy.requests} request(s) to the engine\n")
+        print(f"a build that hits asks the engine: {', '.join(proxy.requests)}\n")
 
 
 if __name__ == "__main__":
