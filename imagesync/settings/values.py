@@ -106,7 +106,7 @@ def _accepted(key: Key, value: object, place: Place) -> str:
 
 def _wrong(place: Place, value: object, expected: str) -> UsageError:
     shown = redact(f"'{value}'" if isinstance(value, str) else repr(value))
-    return UsageError(f"{place.label} is {shown}, which isn't {expected}.", hint=f"Give it {expected}.")
+    return UsageError(f"{place.label} can't be {shown}.", hint=f"It takes {expected}.")
 
 
 def unknown(label: str, name: str, known: list[str]) -> UsageError:
