@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
 # What pip says beside the reason of a failure.
-_NOISE = ("WARNING: Location", "[notice]", "ERROR: Ignored the following", "Ignored the following yanked")
+_NOISE = ("WARNING: Location", "[notice]", "ERROR: Ignored the following", "Ignored the following yanked", "ResolutionImpossible: for help")
 # pip ends with 1 whatever happened; these tell an index that can't be asked from one that has nothing.
 _UNREACHABLE = (
     "Retrying (Retry(",
@@ -137,8 +137,11 @@ class PipToolsResolver:
 
     def _explained(self, said: str, requirements: Sequence[str], constraints: Path) -> LockError:
         # pip-compile ends in a traceback where pip names the packages that don't fit together.
-        finished = self._run(*_PIP_DRY_RUN, "--constraint", str(constraints), *requirements)
-        return _failure(finished.stderr if finished.returncode != 0 else said)
+        finished = self._run(*_PIP_DRY_RUN, "--verbose", "--constraint", str(constraints), *requirements)
+        if finished.returncode == 0:
+            return _failure(said)
+        _, heading, cause = finished.stdout.partition("The conflict is caused by:")
+        return _failure(f"{finished.stderr}\n{heading}{cause}")
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -15,7 +16,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.urls.append(self.path)
         parts = urlsplit(self.path)
-        connection = http.client.HTTPConnection(parts.netloc.rpartition("@")[2])
+        host, port = self.server.resolve.get(parts.hostname or "", (parts.hostname or "", parts.port or 80))
+        connection = http.client.HTTPConnection(host, port)
         headers = {
             k: v for k, v in self.headers.items() if k.lower() not in {"proxy-connection", "connection"}
         }
@@ -47,16 +49,26 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self) -> None:
+    def __init__(self, resolve: Mapping[str, tuple[str, int]]) -> None:
         self.urls: list[str] = []
+        self.resolve = resolve
         super().__init__(("127.0.0.1", 0), _Handler)
 
 
 class CountingProxy:
-    """A plain HTTP proxy in a thread; ``urls`` has every URL that was asked for."""
+    """A plain HTTP proxy in a thread; ``urls`` has every URL that was asked for.
+
+    Parameters
+    ----------
+    resolve
+        Host names that only this proxy knows, and the address of each.
+    """
+
+    def __init__(self, *, resolve: Mapping[str, tuple[str, int]] | None = None) -> None:
+        self._resolve = resolve or {}
 
     def __enter__(self) -> CountingProxy:
-        self._server = _Server()
+        self._server = _Server(self._resolve)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
