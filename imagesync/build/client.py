@@ -63,7 +63,9 @@ def _hint(endpoint: Endpoint) -> str:
             "Check that `ssh HOST docker version` works without a password, and that paramiko is installed"
             " (`pip install 'docker[ssh]'`)."
         )
-    return "See `docker version`, and change or unset DOCKER_HOST or the Docker context if it is the wrong one."
+    return (
+        "See `docker version`, and change or unset DOCKER_HOST or the Docker context if it is the wrong one."
+    )
 
 
 @contextmanager

@@ -79,7 +79,9 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     The precedence is that of the Docker CLI: https://docs.docker.com/engine/manage-resources/contexts/.
     """
     if host := environ.get("DOCKER_HOST"):
-        return Endpoint(_normal_url(host, "DOCKER_HOST", environ), "DOCKER_HOST", _tls_of_environ(environ, host))
+        return Endpoint(
+            _normal_url(host, "DOCKER_HOST", environ), "DOCKER_HOST", _tls_of_environ(environ, host)
+        )
     context, chosen_by = _chosen_context(environ)
     if context is not None:
         return _endpoint_of_context(context, chosen_by, environ)
@@ -131,7 +133,9 @@ def _tls_of_folder(folder: Path, *, verify: bool) -> TLSMaterial:
         path = folder / name
         return path if path.is_file() else None
 
-    return TLSMaterial(ca=existing("ca.pem"), cert=existing("cert.pem"), key=existing("key.pem"), verify=verify)
+    return TLSMaterial(
+        ca=existing("ca.pem"), cert=existing("cert.pem"), key=existing("key.pem"), verify=verify
+    )
 
 
 def _chosen_context(environ: Mapping[str, str]) -> tuple[str | None, str]:

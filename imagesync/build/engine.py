@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from imagesync.errors import EngineError
 from imagesync.ui.progress import Progress
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class Engine:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        from imagesync.build.client import connect  # noqa: PLC0415
+        from imagesync.build.client import connect
 
         self.endpoint = endpoint
         self._api = connect(endpoint)
@@ -189,7 +190,7 @@ class Engine:
 
     def info(self) -> EngineInfo:
         """Return what answers, and at which version."""
-        from imagesync.build.client import engine_errors  # noqa: PLC0415
+        from imagesync.build.client import engine_errors
 
         with engine_errors("say its version"):
             version = self._api.version()
@@ -203,9 +204,9 @@ class Engine:
 
     def inspect(self, reference: str) -> EngineImage | None:
         """Return the image of that reference or ID, or ``None`` where the engine has none."""
-        import docker.errors  # noqa: PLC0415
+        import docker.errors
 
-        from imagesync.build.client import engine_errors  # noqa: PLC0415
+        from imagesync.build.client import engine_errors
 
         with engine_errors(f"look at the image {reference}"):
             try:
@@ -215,8 +216,8 @@ class Engine:
 
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more reference, taking it from another image that may have it."""
-        from imagesync.build.client import engine_errors  # noqa: PLC0415
-        from imagesync.build.reference import split_reference  # noqa: PLC0415
+        from imagesync.build.client import engine_errors
+        from imagesync.build.reference import split_reference
 
         repository, tag = split_reference(reference)
         with engine_errors(f"tag {reference}"):
@@ -224,15 +225,21 @@ class Engine:
 
     def remove(self, image: str) -> None:
         """Remove an image by reference or ID; one that is gone already is fine."""
-        import docker.errors  # noqa: PLC0415
+        import docker.errors
 
-        from imagesync.build.client import engine_errors  # noqa: PLC0415
+        from imagesync.build.client import engine_errors
 
         with engine_errors(f"remove the image {image}"):
             try:
                 self._api.remove_image(image, force=True)
             except docker.errors.NotFound:
                 return
+
+    def discard(self, image_id: str) -> None:
+        """Remove an image that has no name; one that has is somebody's, and stays."""
+        from imagesync.build.buildkit import remove_untagged
+
+        remove_untagged(self._api, image_id)
 
     def pull(self, reference: str, *, progress: Progress, platform: str = PLATFORM) -> EngineImage:
         """Pull an image with the user's own credentials for its registry, and return it.
@@ -242,11 +249,12 @@ class Engine:
         RegistryError
             The registry doesn't answer, refuses, or has no such image.
         """
-        from imagesync.build.pull import pull_image  # noqa: PLC0415
+        from imagesync.build.pull import pull_image
 
         pull_image(self._api, reference, platform=platform, progress=progress)
         image = self.inspect(reference)
-        assert image is not None  # noqa: S101 - it was pulled just now
+        if image is None:
+            raise EngineError(f"{reference} was pulled, and is gone again.", hint="Try again.")
         return image
 
     def run(self, request: RunRequest, *, output: Output | None = None) -> RunResult:
@@ -262,7 +270,7 @@ class Engine:
         EngineError
             The container can't be started, or didn't end in time.
         """
-        from imagesync.build.container import run_container  # noqa: PLC0415
+        from imagesync.build.container import run_container
 
         return run_container(self._api, request, output=output)
 
@@ -272,16 +280,17 @@ class Engine:
         Parameters
         ----------
         context
-            A tar archive in pieces; it is sent as it is produced, and never held in memory.
+            A tar archive in pieces; it is sent as it is produced, and never held in memory. The whole log goes
+        to the folder ``logs`` of imagesync's cache.
 
         Raises
         ------
         BuildError
             A step failed; the message names it and ends with its log.
         """
-        from imagesync.build.buildkit import build_by_buildkit  # noqa: PLC0415
+        from imagesync.build.buildkit import build_by_api
 
-        return build_by_buildkit(self._api, context, request, progress=progress)
+        return build_by_api(self._api, context, request, progress=progress)
 
 
 def _engine_image(inspected: Mapping[str, Any]) -> EngineImage:

@@ -40,8 +40,10 @@ def open_connection(endpoint: Endpoint, *, timeout: float) -> http.client.HTTPCo
     try:
         plain = _open_socket(endpoint, host, port)
         plain.settimeout(timeout)
-        connected = plain if endpoint.tls is None else _tls_context(endpoint.tls).wrap_socket(
-            plain, server_hostname=host
+        connected = (
+            plain
+            if endpoint.tls is None
+            else _tls_context(endpoint.tls).wrap_socket(plain, server_hostname=host)
         )
     except OSError as error:
         raise unreachable(endpoint, error) from error
@@ -73,7 +75,7 @@ def _open_socket(endpoint: Endpoint, host: str, port: int) -> socket.socket:
 
 def _tls_context(tls: TLSMaterial) -> ssl.SSLContext:
     # ssl takes 10 ms to import, which a local socket need not pay.
-    import ssl  # noqa: PLC0415
+    import ssl
 
     context = ssl.create_default_context(cafile=tls.ca)
     if not tls.verify:

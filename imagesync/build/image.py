@@ -1,0 +1,75 @@
+"""The image that a build gives back, and its metadata file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imagesync.build.lookup import FoundImage
+
+LABEL_ENVIRONMENT_HASH = "dev.imagesync.environment-hash"
+LABEL_LOCK_DIGEST = "dev.imagesync.lock-digest"
+LABEL_DEVIATIONS = "dev.imagesync.deviations"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the engine that holds an environment.
+
+    Parameters
+    ----------
+    reference
+        ``<repository>:<tag>``, to be used with any tool of the engine.
+    image_id, environment_hash, lock_digest
+        ``sha256:<hex>``.
+    cached
+        Whether it was there already.
+    deviations
+        As :meth:`imagesync.lock.lock.Deviation.to_dict` gives them.
+    """
+
+    reference: str
+    image_id: str
+    environment_hash: str
+    lock_digest: str
+    cached: bool
+    deviations: tuple[Mapping[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the metadata file (``docs/json.md``)."""
+        return {**asdict(self), "deviations": [dict(deviation) for deviation in self.deviations]}
+
+
+def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:
+    """Return the image that a look-up found, or ``None`` where its labels say that it isn't that environment's.
+
+    Parameters
+    ----------
+    environment_hash
+        All of it; the tag has only its beginning, and anybody can set a tag.
+    """
+    if found.labels.get(LABEL_ENVIRONMENT_HASH) != environment_hash:
+        return None
+    lock_digest = found.labels.get(LABEL_LOCK_DIGEST)
+    if not lock_digest:
+        return None
+    tag = environment_hash.removeprefix("sha256:")[:16]
+    return Image(
+        reference=f"{repository}:{tag if tag in found.tags else found.tags[0]}",
+        image_id=found.image_id,
+        environment_hash=environment_hash,
+        lock_digest=lock_digest,
+        cached=True,
+        deviations=_deviations(found.labels.get(LABEL_DEVIATIONS, "")),
+    )
+
+
+def _deviations(label: str) -> tuple[Mapping[str, Any], ...]:
+    try:
+        content = json.loads(label or "[]")
+    except ValueError:
+        return ()
+    return tuple(entry for entry in content if isinstance(entry, dict)) if isinstance(content, list) else ()

@@ -1,0 +1,90 @@
+"""Image references: what the same image is called by a user, by Docker and by Podman."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_DOCKER_HUB = "docker.io"
+_DOCKER_HUB_NAMES = frozenset({_DOCKER_HUB, "index.docker.io", "registry-1.docker.io"})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference, taken apart.
+
+    Parameters
+    ----------
+    domain
+        The registry, such as ``docker.io`` or ``registry.example.com:5000``; also Podman's ``localhost``.
+    path
+        The repository in that registry, such as ``library/ubuntu``.
+    tag
+        ``None`` where none was written.
+    digest
+        ``sha256:<hex>``, or ``None``.
+    written_domain
+        Whether the registry was written out.
+    """
+
+    domain: str
+    path: str
+    tag: str | None
+    digest: str | None
+    written_domain: bool
+
+    @property
+    def name(self) -> str:
+        """Return registry and repository, without tag and digest."""
+        return f"{self.domain}/{self.path}"
+
+    def names(self, *, podman: bool) -> tuple[str, ...]:
+        """Return the full names that an engine may keep this repository under, the likeliest first.
+
+        Podman puts what it built or imported itself under ``localhost/``, and finds it by the short name.
+
+        >>> parse_reference("ubuntu:24.04").names(podman=True)
+        ('localhost/ubuntu', 'docker.io/library/ubuntu')
+        >>> parse_reference("ubuntu:24.04").names(podman=False)
+        ('docker.io/library/ubuntu',)
+        """
+        if podman and not self.written_domain:
+            return (f"localhost/{self.path.removeprefix('library/')}", self.name)
+        return (self.name,)
+
+
+def parse_reference(text: str) -> Reference:
+    """Take a reference apart, with Docker's defaults for what isn't written.
+
+    >>> parse_reference("ubuntu:24.04").name
+    'docker.io/library/ubuntu'
+    >>> parse_reference("registry.example.com:5000/team/env").name
+    'registry.example.com:5000/team/env'
+    >>> parse_reference("team/env@sha256:" + "0" * 64).tag is None
+    True
+
+    Notes
+    -----
+    The grammar is that of https://github.com/distribution/reference.
+    """
+    rest, _, digest = text.partition("@")
+    first, separator, remainder = rest.partition("/")
+    written = bool(separator) and (
+        "." in first or ":" in first or first == "localhost" or first != first.lower()
+    )
+    domain, path = (first, remainder) if written else (_DOCKER_HUB, rest)
+    path, _, tag = path.partition(":")
+    if domain in _DOCKER_HUB_NAMES:
+        domain = _DOCKER_HUB
+        if "/" not in path:
+            path = f"library/{path}"
+    return Reference(domain, path, tag or None, digest or None, written)
+
+
+def split_reference(text: str) -> tuple[str, str]:
+    """Return the repository as it was written, and the tag, ``latest`` where there is none.
+
+    >>> split_reference("registry.example.com:5000/env")
+    ('registry.example.com:5000/env', 'latest')
+    """
+    head, separator, tail = text.rpartition(":")
+    return (head, tail) if separator and "/" not in tail else (text, "latest")

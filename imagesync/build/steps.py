@@ -1,0 +1,149 @@
+"""A build's steps as they go by: shown while they run, kept in a log, and told in the error if one fails."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from imagesync.credentials import redact
+from imagesync.errors import BuildError
+from imagesync.ui.progress import Progress, Task
+
+LOG_TAIL = 40
+"""Lines of a failed step's output that the error shows."""
+_NAME_WIDTH = 100
+_EXIT_CODE = re.compile(r"(?:exit code: |exit status |returned a non-zero code: )(\d+)")
+
+
+@dataclass
+class _Step:
+    label: str
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_TAIL))
+    unfinished: str = ""
+    done: bool = False
+    numbered: bool = False
+
+
+class Steps:
+    """What is known of the steps of one build; a context manager that closes the log and the progress bar.
+
+    Parameters
+    ----------
+    log
+        Where the whole log goes, redacted; ``None`` keeps only the tails.
+    """
+
+    def __init__(self, *, progress: Progress, log: Path | None) -> None:
+        self._progress = progress
+        self._log_path = log
+        self._log: TextIO | None = None
+        self._steps: dict[str, _Step] = {}
+        self._failed: tuple[str, str] | None = None
+        self._task: Task | None = None
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Steps:
+        if self._log_path is not None:
+            self._log = self._exits.enter_context(
+                self._log_path.open("w", encoding="utf-8", errors="replace")
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exits.__exit__(kind, error, trace)
+
+    def known(self, key: str, label: str, *, numbered: bool) -> None:
+        """Say that a step exists; a numbered one counts in the total."""
+        if key in self._steps:
+            return
+        self._steps[key] = _Step(redact(label), numbered=numbered)
+        if numbered:
+            self.expect(1)
+
+    def expect(self, number: int) -> None:
+        """Add so many steps to the total."""
+        if self._task is None:
+            task = self._progress.task("Building the image", total=number, unit="steps")
+            self._task = self._exits.enter_context(task)
+        else:
+            self._task.grow(number)
+
+    def started(self, key: str) -> None:
+        """Say that a step runs now."""
+        step = self._steps[key]
+        if step.numbered and not step.done and self._task is not None:
+            self._task.describe(_shortened(step.label))
+
+    def output(self, key: str, text: str) -> None:
+        """Take a piece of a step's output, which may end anywhere."""
+        step = self._steps[key]
+        *lines, step.unfinished = (step.unfinished + text).split("\n")
+        for line in lines:
+            self._line(step, line)
+
+    def finished(self, key: str, *, cached: bool = False, seconds: float | None = None) -> None:
+        """Say that a step is done."""
+        step = self._steps[key]
+        self._flush(step)
+        if step.done:
+            return
+        step.done = True
+        how = "cached" if cached else "done" if seconds is None else f"{seconds:.1f} s"
+        self._write(f"{step.label}: {how}")
+        if step.numbered and self._task is not None:
+            self._task.advance(1)
+            self._progress.line(f"{_shortened(step.label)}: {how}")
+
+    def failed(self, key: str, error: str) -> None:
+        """Say why a step failed."""
+        self._flush(self._steps[key])
+        self._failed = (key, error)
+
+    def error(self, said: str) -> BuildError:
+        """Return the error for a build that the engine gave up, with what is known of the failing step.
+
+        Parameters
+        ----------
+        said
+            The engine's own words.
+        """
+        self._write(f"error: {said}")
+        hint = None if self._log_path is None else f"The whole log: {self._log_path}"
+        key, reason = self._failed or (None, said)
+        if key is None or not (self._steps[key].numbered or self._steps[key].tail):
+            return BuildError(f"The build failed: {redact(reason or said).strip()}", hint=hint)
+        step = self._steps[key]
+        code = _EXIT_CODE.search(reason) or _EXIT_CODE.search(said)
+        how = f"exit code {code[1]}" if code else redact(reason).strip()
+        lines = [f"The build failed at step {step.label}", f"({how}). The end of its log:"]
+        if not step.tail:
+            lines = [lines[0], f"({how}), which printed nothing."]
+        return BuildError("\n".join((" ".join(lines), *(f"    {line}" for line in step.tail))), hint=hint)
+
+    def _flush(self, step: _Step) -> None:
+        if step.unfinished:
+            self._line(step, step.unfinished)
+            step.unfinished = ""
+
+    def _line(self, step: _Step, line: str) -> None:
+        # Of a progress bar drawn over itself, only its last state is worth keeping.
+        text = redact(line.rstrip("\r").rpartition("\r")[2])
+        step.tail.append(text)
+        self._write(f"{step.label.partition(' ')[0]} {text}")
+
+    def _write(self, text: str) -> None:
+        if self._log is not None:
+            self._log.write(redact(text) + "\n")
+            self._log.flush()
+
+
+def _shortened(label: str) -> str:
+    first = " ".join(label.split())
+    return first if len(first) <= _NAME_WIDTH else first[: _NAME_WIDTH - 3] + "..."
