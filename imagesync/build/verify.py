@@ -35,8 +35,8 @@ def verify(
     """Check that an image holds exactly what its lock says, and that it works.
 
     The interpreter starts as the image's user and has the locked version; the distributions are those of the
-    lock, with all their files; the critical packages import; every module has bytecode that Python takes as it
-    is; the user can't change the environment.
+    lock, with all their files; the critical packages import; every module has bytecode that Python takes
+    as it is; the user can't change the environment.
 
     Parameters
     ----------

@@ -19,11 +19,12 @@ import sys
 import sysconfig
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 TAG = f".{sys.implementation.cache_tag}.pyc"
 
 
-def unpack(archive: str, site_packages: str) -> None:
+def unpack(archive: str, *, site_packages: str) -> None:
     """Write the members of an archive that this interpreter can load and that have a source file."""
     known: dict[str, bool] = {}
     with zipfile.ZipFile(archive) as content:
@@ -62,18 +63,12 @@ def compile_module(path: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Unpack what there is, and compile the rest on all cores."""
+    """Unpack what there is, and compile the rest, on all cores."""
     site_packages = os.path.realpath(sysconfig.get_path("purelib"))
-    for folder in arguments:
-        for name in sorted(os.listdir(folder)):
-            unpack(os.path.join(folder, name), site_packages)
-    missing = without_bytecode(site_packages)
-    if len(missing) < 50:
-        for path in missing:
-            compile_module(path)
-    else:
-        with ProcessPoolExecutor() as pool:
-            list(pool.map(compile_module, missing, chunksize=16))
+    archives = [os.path.join(folder, name) for folder in arguments for name in sorted(os.listdir(folder))]
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(unpack, site_packages=site_packages), archives))
+        list(pool.map(compile_module, without_bytecode(site_packages), chunksize=16))
 
 
 if __name__ == "__main__":

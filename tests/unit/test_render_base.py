@@ -1,0 +1,100 @@
+"""What a base image is identified by, and whether its interpreter fits."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.build.base import BaseImage, base_hash, check_apt, check_interpreter, root_digest
+from imagesync.errors import BaseImageError, UsageError
+from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.scan.environment import Interpreter
+
+
+def base(version: str) -> BaseImage:
+    return BaseImage(
+        reference="imagesync-base:0123456789abcdef",
+        root="ubuntu:24.04",
+        digest="sha256:" + "a" * 64,
+        image_id="sha256:" + "b" * 64,
+        python_version=version,
+        python_executable="/usr/bin/python3",
+        glibc=(2, 39),
+        base_hash="sha256:" + "c" * 64,
+    )
+
+
+def plan(version: str) -> Plan:
+    interpreter = Interpreter("cpython", version, "linux-x86_64", "cp3", "/python", "/env", "/usr")
+    python = PlannedPackage(canonicalize_name("python"), version, Level.CRITICAL, f"=={version}", "profile")
+    return Plan(interpreter, (python,))
+
+
+def test_same_interpreter_is_no_deviation() -> None:
+    assert check_interpreter(base("3.12.3"), plan("3.12.3")) is None
+
+
+def test_other_patch_level_is_a_named_deviation() -> None:
+    deviation = check_interpreter(base("3.12.3"), plan("3.12.1"))
+    assert deviation is not None
+    assert (deviation.name, deviation.local, deviation.locked) == ("python", "3.12.1", "3.12.3")
+    assert deviation.level is Level.CRITICAL
+    assert "ubuntu:24.04" in deviation.reason
+
+
+@pytest.mark.parametrize(
+    ("version", "bases"),
+    [
+        ("3.10.13", ["ubuntu:22.04", "python:3.10-slim"]),
+        ("3.11.7", ["debian:bookworm-slim", "python:3.11-slim"]),
+        ("3.13.0", ["debian:trixie-slim", "python:3.13-slim"]),
+        ("3.14.1", ["python:3.14-slim"]),
+    ],
+)
+def test_other_feature_version_says_which_base_has_it(version: str, bases: list[str]) -> None:
+    with pytest.raises(BaseImageError, match=rf"Python {version}, and .* has 3\.12\.3") as caught:
+        check_interpreter(base("3.12.3"), plan(version))
+    assert [f"--base {name}" in str(caught.value.hint) for name in bases] == [True] * len(bases)
+
+
+def test_base_hash_depends_on_each_input_and_on_no_order() -> None:
+    same = base_hash("sha256:1", "FROM x", ["b", "a", "a"])
+    assert same == base_hash("sha256:1", "FROM x", ("a", "b"))
+    others = {
+        base_hash("sha256:2", "FROM x", ("a", "b")),
+        base_hash("sha256:1", "FROM y", ("a", "b")),
+        base_hash("sha256:1", "FROM x", ("a",)),
+        base_hash("sha256:1", "FROM x", ("ab",)),
+    }
+    assert len(others | {same}) == 5
+
+
+@pytest.mark.parametrize(
+    ("reference", "digests", "expected"),
+    [
+        ("ubuntu:24.04", ["ubuntu@sha256:a"], "sha256:a"),
+        ("ubuntu", ["docker.io/library/ubuntu@sha256:a"], "sha256:a"),
+        ("docker.io/library/ubuntu:24.04", ["ubuntu@sha256:a", "alpha.example/ubuntu@sha256:0"], "sha256:a"),
+        ("reg.example:5000/team/base:1", ["reg.example:5000/team/base@sha256:c"], "sha256:c"),
+        ("reg.example:5000/team/base", ["other@sha256:b", "reg.example:5000/team/base@sha256:c"], "sha256:c"),
+        ("renamed:1", ["ubuntu@sha256:b"], "sha256:b"),
+        ("ubuntu@sha256:a", ["ubuntu@sha256:a"], "sha256:a"),
+        ("localhost/debian:1", [], "sha256:id"),
+    ],
+)
+def test_root_digest_is_of_the_repository_that_is_named(
+    reference: str, digests: list[str], expected: str
+) -> None:
+    assert root_digest("sha256:id", digests, reference) == expected
+    assert root_digest("sha256:id", digests[::-1], reference) == expected
+
+
+def test_apt_packages_are_sorted_and_each_once() -> None:
+    assert check_apt(("libgl1", "curl", "curl")) == ("curl", "libgl1")
+    assert check_apt(("g++", "libstdc++6:amd64", "curl=7.88.1-10+deb12u8", "git/bookworm-backports")) != ()
+
+
+@pytest.mark.parametrize("name", ["", "curl; rm -rf /", "--reinstall", "a b", "Curl", "$(id)", "curl\n", "c"])
+def test_apt_package_that_cannot_be_a_name_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="system package"):
+        check_apt((name,))

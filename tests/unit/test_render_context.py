@@ -1,0 +1,300 @@
+"""The build context: what is in it, that it is the same each time, and that nothing of a user's is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sysconfig
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.utils import parse_wheel_filename
+
+from imagesync.build.base import BaseImage
+from imagesync.errors import RenderError
+from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.render.context import BuildContext, stream_context, write_context
+from imagesync.render.make import Wheels, make_context
+from imagesync.scan.environment import Source
+from imagesync.store.store import StoredFile
+
+BASE = BaseImage(
+    reference="imagesync-base:0123456789abcdef",
+    root="ubuntu:24.04",
+    digest="sha256:" + "a" * 64,
+    image_id="sha256:" + "b" * 64,
+    python_version="3.12.3",
+    python_executable="/usr/bin/python3",
+    glibc=(2, 39),
+    base_hash="sha256:" + "c" * 64,
+    apt=("curl", "libgl1"),
+)
+
+
+def stored(folder: Path, filename: str, content: bytes = b"content") -> StoredFile:
+    path = folder / hashlib.sha256(filename.encode()).hexdigest()
+    path.write_bytes(content)
+    return StoredFile(filename, path, "sha256:" + hashlib.sha256(content).hexdigest(), len(content))
+
+
+def locked(wheel: StoredFile) -> LockedPackage:
+    name, version, _, _ = parse_wheel_filename(wheel.filename)
+    artifact = Artifact(wheel.filename, f"https://index.example/{wheel.filename}", wheel.digest)
+    return LockedPackage(name, str(version), artifact)
+
+
+def vendored(wheel: StoredFile) -> VendoredPackage:
+    name, version, _, _ = parse_wheel_filename(wheel.filename)
+    source = Source("directory", url="file:///src/mine")
+    planned = PlannedPackage(name, str(version), Level.EXACT, f"=={version}", "local", source)
+    return VendoredPackage(name, str(version), wheel.digest, planned)
+
+
+class Inputs:
+    """Two wheels from an index, one of the user's own, and what is made of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.alder = stored(folder, "alder-1.0-py3-none-any.whl", b"alder")
+        self.birch = stored(folder, "Birch.Tree-2.0-py3-none-any.whl", b"birch")
+        self.mine = stored(folder, "mine-0.1+local.1-py3-none-any.whl", b"mine")
+        self.bytecode = stored(folder, "alder-1.0-py3-none-any.zip", b"bytecode")
+        self.uv = folder / "uv"
+        self.uv.write_bytes(b"#!/bin/sh\n")
+        target = Target("linux/amd64", BASE.python_version, BASE.glibc)
+        deviation = Deviation(
+            parse_wheel_filename(self.alder.filename)[0], "1.1", "1.0", Level.EXACT, "it's $5"
+        )
+        self.lock = Lock(
+            target, (locked(self.alder), locked(self.birch)), (vendored(self.mine),), (deviation,)
+        )
+
+    def context(self, **changes: object) -> BuildContext:
+        arguments: dict[str, object] = {
+            "base": BASE,
+            "environment_hash": "sha256:" + "e" * 64,
+            "name": "imagesync:" + "e" * 16,
+            "packages": Wheels((self.alder, self.birch), (self.bytecode,)),
+            "vendored": Wheels((self.mine,)),
+            "installer": self.uv,
+            "templates": None,
+            "version": "0.1.0",
+        }
+        return make_context(**{"lock": self.lock, **arguments, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return Inputs(folder)
+
+
+def archive(context: BuildContext) -> tarfile.TarFile:
+    return tarfile.open(fileobj=io.BytesIO(b"".join(stream_context(context))))
+
+
+def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Inputs) -> None:
+    members = archive(inputs.context()).getmembers()
+    names = [member.name for member in members if member.isfile()]
+    assert names[0] == "Dockerfile"
+    assert names[1:] == sorted(names[1:])
+    assert set(names) == {
+        ".dockerignore",
+        "Dockerfile",
+        "README.md",
+        "base/Dockerfile",
+        "bytecode/index/alder-1.0-py3-none-any.zip",
+        "lock.json",
+        "requirements-vendored.txt",
+        "requirements.txt",
+        "tools/bytecode.py",
+        "tools/uv",
+        "wheels/index/Birch.Tree-2.0-py3-none-any.whl",
+        "wheels/index/alder-1.0-py3-none-any.whl",
+        "wheels/vendored/mine-0.1+local.1-py3-none-any.whl",
+    }
+    assert {(member.uid, member.gid, member.uname, member.gname, member.mtime) for member in members} == {
+        (0, 0, "", "", 0)
+    }
+    assert {member.mode for member in members if member.isdir()} == {0o755}
+    assert {member.name for member in members if member.isfile() and member.mode == 0o755} == {"tools/uv"}
+
+
+def test_archive_is_the_same_each_time(inputs: Inputs) -> None:
+    first = b"".join(stream_context(inputs.context()))
+    for file in (inputs.alder.path, inputs.uv):
+        os.utime(file, (1, 1))
+    turned = replace(inputs.lock, packages=inputs.lock.packages)
+    again = inputs.context(lock=turned, packages=Wheels((inputs.birch, inputs.alder), (inputs.bytecode,)))
+    assert b"".join(stream_context(again)) == first
+
+
+def test_archive_has_the_size_that_was_told(inputs: Inputs) -> None:
+    context = inputs.context()
+    assert sum(member.size for member in archive(context).getmembers()) == context.size
+
+
+def test_file_that_shrinks_while_it_is_read_is_an_error(inputs: Inputs) -> None:
+    context = inputs.context()
+    inputs.alder.path.write_bytes(b"")
+    with pytest.raises(RenderError, match="shorter"):
+        b"".join(stream_context(context))
+
+
+def test_large_files_are_read_in_pieces(inputs: Inputs, tmp_path: Path) -> None:
+    large = stored(tmp_path, "alder-1.0-py3-none-any.whl", os.urandom(5 << 20))
+    context = inputs.context(packages=Wheels((large, inputs.birch)))
+    assert max(len(piece) for piece in stream_context(context)) <= 1 << 20
+    extracted = archive(context).extractfile("wheels/index/alder-1.0-py3-none-any.whl")
+    assert extracted is not None
+    assert hashlib.sha256(extracted.read()).hexdigest() == large.digest.removeprefix("sha256:")
+
+
+def test_requirements_are_hashed_and_separate(inputs: Inputs) -> None:
+    files = {file.path: file.content for file in inputs.context().files}
+    assert files["requirements.txt"] == (
+        f"alder==1.0 --hash={inputs.alder.digest}\nbirch-tree==2.0 --hash={inputs.birch.digest}\n".encode()
+    )
+    expected = f"mine==0.1+local.1 --hash={inputs.mine.digest}\n".encode()
+    assert files["requirements-vendored.txt"] == expected
+
+
+def test_wheel_that_is_missing_is_named(inputs: Inputs) -> None:
+    with pytest.raises(RenderError, match="no wheel was made for birch-tree"):
+        inputs.context(packages=Wheels((inputs.alder,)))
+
+
+def test_wheel_that_nobody_asked_for_is_named(inputs: Inputs) -> None:
+    with pytest.raises(RenderError, match="lock doesn't name: mine"):
+        inputs.context(lock=replace(inputs.lock, vendored=()))
+
+
+def test_labels_say_what_the_image_is(inputs: Inputs) -> None:
+    labels = inputs.context(created=1_700_000_000).labels
+    assert labels["dev.imagesync.environment-hash"] == "sha256:" + "e" * 64
+    assert labels["dev.imagesync.lock-digest"] == inputs.lock.digest
+    assert labels["dev.imagesync.version"] == "0.1.0"
+    assert json.loads(labels["dev.imagesync.deviations"])[0]["reason"] == "it's $5"
+    assert labels["org.opencontainers.image.created"] == "2023-11-14T22:13:20Z"
+    assert inputs.context().labels["org.opencontainers.image.created"] == "1970-01-01T00:00:00Z"
+    assert labels["org.opencontainers.image.base.name"] == "ubuntu:24.04"
+
+
+def test_layers_lie_in_order_of_how_rarely_they_change(inputs: Inputs) -> None:
+    text = inputs.context().dockerfile
+    places = [text.index(part) for part in ("FROM", "-m venv", "wheels/index", "wheels/vendored", "\nLABEL ")]
+    assert places == sorted(places)
+    assert text.rstrip().endswith("USER 1000:1000")
+    assert "syntax=" not in text
+    assert "RUN --network" not in text
+
+
+def test_environment_without_packages_of_its_own_has_no_step_for_them(inputs: Inputs) -> None:
+    text = inputs.context(lock=replace(inputs.lock, vendored=()), vendored=Wheels()).dockerfile
+    assert "vendored" not in text
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_hadolint_finds_nothing(inputs: Inputs, own: bool, tmp_path: Path) -> None:
+    hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
+    changes = {} if own else {"lock": replace(inputs.lock, vendored=()), "vendored": Wheels()}
+    folder = tmp_path / "context"
+    write_context(inputs.context(**changes), folder)
+    done = subprocess.run(
+        [hadolint, "--no-color", folder / "Dockerfile", folder / "base" / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_users_block_and_files_get_in(inputs: Inputs, tmp_path: Path) -> None:
+    templates = tmp_path / "templates"
+    (templates / "files").mkdir(parents=True)
+    (templates / "files" / "pip.conf").write_text("[global]\n")
+    (templates / "files" / "start.sh").write_text("#!/bin/sh\n")
+    (templates / "files" / "start.sh").chmod(0o755)
+    (templates / "Dockerfile.j2").write_text(
+        '{% extends "imagesync/Dockerfile.j2" %}\n'
+        "{% block after_packages %}\nCOPY files/pip.conf /etc/pip.conf\n{{ super() }}{% endblock %}\n"
+    )
+    context = inputs.context(templates=templates)
+    text = context.dockerfile
+    assert text.index("wheels/vendored") < text.index("COPY files/pip.conf") < text.index("\nLABEL ")
+    modes = {file.path: file.mode for file in context.files}
+    assert modes["files/pip.conf"] == 0o644
+    assert modes["files/start.sh"] == 0o755
+
+
+def test_written_folder_holds_what_the_archive_holds(inputs: Inputs, tmp_path: Path) -> None:
+    folder = tmp_path / "made" / "on" / "the" / "way"
+    context = inputs.context()
+    write_context(context, folder)
+    for member in archive(context).getmembers():
+        path = folder / member.name
+        assert path.is_dir() == member.isdir()
+        if member.isfile():
+            assert path.stat().st_mode & 0o777 == member.mode
+            assert path.stat().st_size == member.size
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_earlier_context_is_replaced(inputs: Inputs, tmp_path: Path) -> None:
+    folder = tmp_path / "context"
+    write_context(inputs.context(), folder)
+    write_context(inputs.context(lock=replace(inputs.lock, vendored=()), vendored=Wheels()), folder)
+    assert not (folder / "wheels" / "vendored").exists()
+
+
+def test_empty_folder_is_taken(inputs: Inputs, tmp_path: Path) -> None:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    write_context(inputs.context(), folder)
+    assert (folder / "Dockerfile").is_file()
+
+
+def test_folder_with_files_of_the_users_is_left_alone(inputs: Inputs, tmp_path: Path) -> None:
+    folder = tmp_path / "precious"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("x")
+    with pytest.raises(RenderError, match=r"did not write: thesis\.tex"):
+        write_context(inputs.context(), folder)
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "notes.txt"])
+def test_context_that_somebody_edited_is_left_alone(inputs: Inputs, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "context"
+    write_context(inputs.context(), folder)
+    (folder / name).write_text("FROM mine\n")
+    with pytest.raises(RenderError, match=name) as caught:
+        write_context(inputs.context(), folder)
+    assert "docs/templates.md" in str(caught.value.hint)
+    assert (folder / name).read_text() == "FROM mine\n"
+
+
+def test_failure_leaves_the_earlier_context(inputs: Inputs, tmp_path: Path) -> None:
+    folder = tmp_path / "context"
+    write_context(inputs.context(), folder)
+    before = (folder / "Dockerfile").read_bytes()
+    broken = inputs.context(lock=replace(inputs.lock, vendored=()), vendored=Wheels())
+    inputs.alder.path.unlink()
+    with pytest.raises(RenderError, match="can't write the build context"):
+        write_context(broken, folder)
+    assert (folder / "Dockerfile").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_file_in_the_place_of_the_folder_is_refused(inputs: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RenderError, match="no folder"):
+        write_context(inputs.context(), tmp_path / "file")
+    with pytest.raises(RenderError):
+        write_context(inputs.context(), tmp_path / "file" / "below")
