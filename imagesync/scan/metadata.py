@@ -62,7 +62,7 @@ def read_headers(path: str, wanted: Collection[str]) -> Headers:
     try:
         data = os.read(descriptor, _CHUNK)
         size = len(data)
-        while size == _CHUNK and _end(data) == len(data):
+        while size == _CHUNK and b"\n" not in data[_end(data) :]:  # cut off within a header
             more = os.read(descriptor, _CHUNK)
             size = len(more)
             data += more

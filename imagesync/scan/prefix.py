@@ -66,12 +66,14 @@ def read_prefix(prefix: Path, findings: list[Finding]) -> ProbeAnswer:
 
 def _site_folders(root: str) -> Iterator[str]:
     """Yield the folders that hold packages, in the order of ``sys.path``."""
-    windows = _child(root, "Lib", "site-packages")
+    windows = os.path.join(root, "Lib", "site-packages")
     if os.path.isdir(windows) and "Lib" in os.listdir(root):  # elsewhere lib is in lower case
         yield windows
         return
     for parent in (("local", "lib"), ("lib64",), ("lib",)):
         folder = os.path.join(root, *parent)
+        if parent == ("lib64",) and os.path.islink(folder):
+            continue  # the same as lib, in virtual environments of 64-bit systems
         try:
             names = sorted(os.listdir(folder), key=_by_version, reverse=True)
         except OSError:
@@ -87,10 +89,6 @@ def _site_folders(root: str) -> Iterator[str]:
 
 def _by_version(name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"[0-9]+", name))
-
-
-def _child(root: str, *names: str) -> str:
-    return os.path.join(root, *names)
 
 
 def _with_pth(sites: list[str]) -> Iterator[str]:

@@ -1,0 +1,133 @@
+"""Prefixes that are read as files: of other platforms, moved, and incomplete."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import ScanError
+from imagesync.scan.environment import Environment
+from imagesync.scan.executable import platform_of_executable
+from imagesync.scan.scan import scan
+from tests.commands import clean_environ
+
+
+def install(site: Path, name: str, *, tag: str = "py3-none-any") -> None:
+    folder = site / f"{name}-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Name: {name}\nVersion: 1.0\n")
+    (folder / "WHEEL").write_text(f"Root-Is-Purelib: {str(tag.endswith('any')).lower()}\nTag: {tag}\n")
+    (folder / "RECORD").write_text("")
+
+
+def scanned(prefix: Path) -> Environment:
+    return scan(prefix=prefix, environ=clean_environ())
+
+
+def test_a_windows_environment(tmp_path: Path) -> None:
+    install(tmp_path / "Lib" / "site-packages", "numpy", tag="cp312-cp312-win_amd64")
+    (tmp_path / "pyvenv.cfg").write_text(
+        "home = C:\\Python312\nimplementation = CPython\nversion_info = 3.12.4.final.0\n"
+        "include-system-site-packages = false\n"
+    )
+    result = scanned(tmp_path)
+    python = result.python
+    assert (python.version, python.platform, python.abi) == ("3.12.4", "win-amd64", "cp312")
+    assert (python.implementation, python.executable) == ("cpython", "")
+    assert python.base_prefix == "C:\\Python312"
+    assert python.markers["sys_platform"] == "win32"
+    assert python.markers["platform_machine"] == "AMD64"
+    assert [package.name for package in result.packages] == ["numpy"]
+    assert result.packages[0].purelib is False
+
+
+def test_a_macos_framework(tmp_path: Path) -> None:
+    prefix = tmp_path / "Python.framework" / "Versions" / "3.11"
+    install(prefix / "lib" / "python3.11" / "site-packages", "numpy", tag="cp311-cp311-macosx_11_0_arm64")
+    (prefix / "include" / "python3.11").mkdir(parents=True)
+    (prefix / "include" / "python3.11" / "patchlevel.h").write_text('#define PY_VERSION  "3.11.9"\n')
+    python = scanned(prefix).python
+    assert (python.version, python.platform, python.abi) == ("3.11.9", "macosx-11.0-arm64", "cp311")
+    assert python.markers["platform_system"] == "Darwin"
+
+
+def test_a_conda_environment(tmp_path: Path) -> None:
+    install(tmp_path / "lib" / "python3.10" / "site-packages", "a", tag="cp310-cp310-manylinux_2_17_aarch64")
+    (tmp_path / "conda-meta").mkdir()
+    (tmp_path / "conda-meta" / "python-3.10.14-hd12c33a_0_cpython.json").write_text("{}")
+    (tmp_path / "conda-meta" / "python-dateutil-2.9.0-py_0.json").write_text("{}")
+    python = scanned(tmp_path).python
+    assert (python.version, python.platform) == ("3.10.14", "linux-aarch64")
+
+
+def test_pth_files_are_read_not_run(tmp_path: Path) -> None:
+    site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
+    install(site, "a")
+    install(tmp_path / "more", "b")
+    (site / "x.pth").write_text(f"import os; os.mkdir({str(tmp_path / 'run')!r})\n{tmp_path / 'more'}\n")
+    assert [package.name for package in scanned(tmp_path / "env").packages] == ["a", "b"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_system_of_a_virtual_environment(tmp_path: Path) -> None:
+    install(tmp_path / "base" / "lib" / "python3.11" / "site-packages", "under")
+    install(tmp_path / "env" / "lib" / "python3.11" / "site-packages", "over")
+    configuration = (
+        f"home = {tmp_path / 'base' / 'bin'}\ninclude-system-site-packages = true\nversion = 3.11.7\n"
+    )
+    (tmp_path / "env" / "pyvenv.cfg").write_text(configuration)
+    assert [package.name for package in scanned(tmp_path / "env").packages] == ["over", "under"]
+    (tmp_path / "env" / "pyvenv.cfg").write_text(configuration.replace(str(tmp_path), "/nowhere"))
+    result = scanned(tmp_path / "env")
+    assert [package.name for package in result.packages] == ["over"]
+    assert [item.code for item in result.findings] == ["base-missing"]
+
+
+def test_debian_has_several_folders(tmp_path: Path) -> None:
+    install(tmp_path / "local" / "lib" / "python3.11" / "dist-packages", "mine")
+    install(tmp_path / "lib" / "python3" / "dist-packages", "debians")
+    assert [package.name for package in scanned(tmp_path).packages] == ["debians", "mine"]
+
+
+def test_lib64_that_is_a_link_is_read_once(tmp_path: Path) -> None:
+    install(tmp_path / "lib" / "python3.11" / "site-packages", "a")
+    (tmp_path / "lib64").symlink_to("lib")
+    result = scanned(tmp_path)
+    assert [package.name for package in result.packages] == ["a"]
+    assert not result.findings
+
+
+def test_free_threaded(tmp_path: Path) -> None:
+    install(tmp_path / "lib" / "python3.13t" / "site-packages", "a")
+    assert scanned(tmp_path).python.abi == "cp313t"
+
+
+@pytest.mark.parametrize("folder", [".", "gone"])
+def test_no_environment(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(ScanError) as caught:
+        scanned(tmp_path / folder)
+    assert caught.value.hint
+
+
+def _pe(machine: int) -> bytes:
+    return b"MZ" + bytes(58) + struct.pack("<I", 64) + b"PE\0\0" + struct.pack("<H", machine)
+
+
+@pytest.mark.parametrize(
+    ("head", "platform"),
+    [
+        (b"\x7fELF\x02\x01" + bytes(12) + struct.pack("<H", 183), "linux-aarch64"),
+        (b"\x7fELF\x02\x02" + bytes(12) + struct.pack(">H", 22), "linux-s390x"),
+        (_pe(0x8664), "win-amd64"),
+        (_pe(0xAA64), "win-arm64"),
+        (struct.pack("<II", 0xFEEDFACF, 0x0100000C), "macosx-arm64"),
+        (struct.pack(">II", 0xCAFEBABE, 2), "macosx-universal2"),
+        (b"#!/bin/sh\nexec python\n", ""),
+        (b"", ""),
+        (b"MZ", ""),
+    ],
+)
+def test_platforms_of_executables(head: bytes, platform: str) -> None:
+    assert platform_of_executable(head) == platform
