@@ -307,7 +307,7 @@ class Session:
 def open_session(
     *, python: Path | None = None, prefix: Path | None = None, quiet: bool = False, **settings: object
 ) -> Session:
-    """Return a session for the active environment, or another one, with the settings that hold in this folder.
+    """Return a session for the active environment or another one, with the settings that hold here.
 
     Parameters
     ----------

@@ -13,10 +13,10 @@ def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
     ----------
     every
         Whether each package counts: one whose specifier isn't exact, one that is left out, and each
-        warning. Otherwise only packages of level critical or exact count, packages that are left
-        out though the user asked for them, and errors.
+        warning. Otherwise only packages of level critical or exact count, packages that are left out
+        though the user asked for them, and errors. What is ignored never counts.
     """
-    drifting = {
+    drifting: set[str] = {
         package.name
         for package in plan.packages
         if package.name != "python"
@@ -24,7 +24,9 @@ def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
         and (every or package.level in (Level.CRITICAL, Level.EXACT))
         and not _is_exact(package.specifier)
     }
-    drifting.update(package.name for package in plan.left_out if every or package.requested)
+    # What is ignored was meant to be left out: pip stands in every virtual environment.
+    left_out = (package for package in plan.left_out if package.level is not Level.IGNORE)
+    drifting.update(package.name for package in left_out if every or package.requested)
     serious = (Severity.ERROR, Severity.WARNING) if every else (Severity.ERROR,)
     findings = (finding for finding in plan.findings if finding.severity in serious)
     drifting.update(finding.package or finding.code for finding in findings)
