@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -103,7 +104,7 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
                     suspects.append(member.filename)
                 if not is_pure(filename) and _is_library(member.filename):
                     _check_glibc(filename, member.filename, archive.read(member), target)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise WheelError(
             f"{filename} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
         ) from error

@@ -78,7 +78,7 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
         if file.sha256 is not None and hashlib.sha256(bytes_now).hexdigest() != file.sha256:
             edited.append(file.path)
         if place.startswith(f"{data}/scripts/"):
-            bytes_now, executable = _portable_script(bytes_now), True
+            bytes_now, executable = _portable_script(bytes_now, python), True
         members[place] = (bytes_now, executable)
     wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
     _write(wheel, members, record=f"{stem}.dist-info/RECORD")
@@ -137,16 +137,19 @@ def _script_name(place: str) -> str:
     return name.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw")
 
 
-def _portable_script(content: bytes) -> bytes:
-    """Return a script with ``#!python`` in place of an interpreter's path (binary distribution format)."""
-    first, newline, rest = content.partition(b"\n")
-    if first.startswith(b"#!/bin/sh") and b"'''exec'" in rest.partition(b"\n")[0]:
-        # What installers write where the path has spaces, or is too long: three lines of shell.
-        rest = rest.split(b"\n", 2)[2]
+def _portable_script(content: bytes, python: Interpreter) -> bytes:
+    """Return a script with ``#!python`` in place of this environment's interpreter.
+
+    That is how a wheel has it (binary distribution format, "Recommended installer features");
+    installers put the interpreter's path there. Other first lines they leave alone.
+    """
+    first, _, rest = content.partition(b"\n")
+    second, _, after = rest.partition(b"\n")
+    if first == b"#!/bin/sh" and second.startswith(b"'''exec'"):
+        # What they write where the path has spaces, or is too long: three lines for the shell.
+        return b"#!python\n" + after.partition(b"\n")[2]
+    if first.startswith(b"#!") and first[2:].lstrip(b' "').startswith(os.fsencode(python.prefix)):
         return b"#!python\n" + rest
-    if first.startswith(b"#!") and b"python" in first:
-        _, _, arguments = first.strip().partition(b" ")
-        return b"#!python" + (b" " + arguments if arguments else b"") + newline + rest
     return content
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from imagesync.errors import WheelError
+
+# What the two libraries raise on archives that are cut off, corrupt, encrypted or self-contradictory.
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError)
 
 
 def unpack_sdist(archive: Path, into: Path, *, name: str) -> Path:
@@ -25,7 +30,7 @@ def unpack_sdist(archive: Path, into: Path, *, name: str) -> Path:
             _unpack_zip(archive, into)
         else:
             _unpack_tar(archive, into)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except (*_DAMAGE, OSError, ValueError) as error:
         raise WheelError(
             f"{name}: the source archive {archive.name} can't be unpacked: {error}",
             hint="It may be damaged; fetch it again with --no-cache.",

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import importlib.util
+import io
+import marshal
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from imagesync.lock.lock import Target
+from imagesync.scan.environment import Interpreter
+from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.bytecode import compile_bytecode
+from tests.environments import feature_version
+from tests.indexes.wheels import make_wheel
+
+SITE = PurePosixPath("/opt/env/lib/site-packages")
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYENV = Path.home() / ".pyenv/versions"
+FILES = {
+    "pkg/__init__.py": b"import traceback\nVALUE = ('a', 'b', 1000000, frozenset({'x'}))\n",
+    "pkg/sub/mod.py": b"def where():\n    return where.__code__.co_filename\n",
+    "top.py": b"# -*- coding: latin-1 -*-\nS = '\xe9'\n",
+    "pkg/template.py": b"class {{ name }}:\n",
+    "pkg/nul.py": b"a = 1\0\n",
+    "pkg/deep.py": b"x = " + b"(" * 3000 + b")" * 3000 + b"\n",
+    "pkg/old.py": b"print 'python 2'\n",
+    "pkg/warns.py": b"x = '\\d'\nassert (x, 'always true')\n",
+    "pkg/data.txt": b"no module",
+    "demo-1.0.data/purelib/other/a.py": b"A = 1\n",
+    "demo-1.0.data/platlib/other/b.py": b"B = 1\n",
+    "demo-1.0.data/data/share/example.py": b"C = 1\n",
+    "demo-1.0.data/scripts/run.py": b"#!python\n",
+}
+COMPILED = {"pkg/__init__", "pkg/sub/mod", "top", "pkg/warns", "other/a", "other/b"}
+
+
+def interpreter(executable: str, minor: str = MINOR, implementation: str = "cpython") -> Interpreter:
+    return Interpreter(implementation, f"{minor}.0", "linux-x86_64", "", executable, "", "")
+
+
+def compile_with(
+    store: Store,
+    *files: Mapping[str, bytes],
+    executable: str = sys.executable,
+    minor: str = MINOR,
+    wheels: Iterator[StoredFile] | None = None,
+) -> tuple[StoredFile, ...]:
+    stored = [
+        store.add([make_wheel("demo", "1.0", files=f)[1]], filename="demo-1.0-py3-none-any.whl")
+        for f in files
+    ]
+    return compile_bytecode(
+        wheels or stored,
+        python=interpreter(executable, minor),
+        target=Target("linux/amd64", f"{minor}.0", (2, 36)),
+        site_packages=SITE,
+        store=store,
+        progress=SilentProgress(),
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def names(archive: StoredFile) -> list[str]:
+    with zipfile.ZipFile(archive.path) as opened:
+        return opened.namelist()
+
+
+def test_modules_are_compiled_and_nothing_else(store: Store) -> None:
+    (archive,) = compile_with(store, FILES)
+    assert archive.filename == "demo-1.0-py3-none-any.pyc.zip"
+    tag = sys.implementation.cache_tag
+    expected = {
+        f"{folder}{'/' if folder else ''}__pycache__/{name}.{tag}.pyc"
+        for folder, _, name in (path.rpartition("/") for path in COMPILED)
+    }
+    assert set(names(archive)) == expected
+
+
+def test_python_takes_it_without_looking_at_the_sources(store: Store, tmp_path: Path) -> None:
+    (archive,) = compile_with(store, FILES)
+    with zipfile.ZipFile(archive.path) as opened:
+        opened.extractall(tmp_path / "site")
+    for name in ("pkg/__init__.py", "pkg/sub/mod.py"):
+        (tmp_path / "site" / name).write_text("raise SystemExit('the source was read')")
+    code = "import pkg, pkg.sub.mod; print(pkg.VALUE[2], pkg.sub.mod.where.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); {code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1000000 where\n"
+
+
+def test_the_source_hash_is_in_it(store: Store) -> None:
+    (archive,) = compile_with(store, {"top.py": b"A = 1\n"})
+    with zipfile.ZipFile(archive.path) as opened:
+        pyc = opened.read(opened.namelist()[0])
+    assert pyc[:4] == importlib.util.MAGIC_NUMBER
+    assert int.from_bytes(pyc[4:8], "little") == 0b01  # PEP 552: hash-based, not checked
+    assert pyc[8:16] == importlib.util.source_hash(b"A = 1\n")
+
+
+def test_tracebacks_have_the_path_of_the_image(store: Store) -> None:
+    (archive,) = compile_with(store, {"pkg/sub/mod.py": b"A = 1\n"})
+    with zipfile.ZipFile(archive.path) as opened:
+        code = marshal.loads(opened.read(opened.namelist()[0])[16:])
+    assert code.co_filename == f"{SITE}/pkg/sub/mod.py"
+
+
+def test_the_second_time_nothing_is_compiled(store: Store, tmp_path: Path) -> None:
+    first = compile_with(store, FILES)
+    # An interpreter that can't compile: whatever comes back was kept.
+    broken = tmp_path / "python"
+    broken.write_text(
+        '#!/bin/sh\nprintf \'{"magic": "%s"}\\n\' ' + importlib.util.MAGIC_NUMBER.hex() + "\ncat >/dev/null\n"
+    )
+    broken.chmod(0o755)
+    assert compile_with(store, FILES, executable=str(broken)) == first
+
+
+def test_the_order_of_wheels_is_kept_and_does_not_matter(tmp_path: Path) -> None:
+    wheels = [
+        {f"m{i}.py": f"from m import v{i}\nX = ('shared', {i} * 2.5)\n".encode() * i} for i in range(1, 9)
+    ]
+    forward = compile_with(Store(tmp_path / "a"), *wheels)
+    backward = compile_with(Store(tmp_path / "b"), *reversed(wheels))
+    assert [names(archive)[0][:14] for archive in forward] == [f"__pycache__/m{i}" for i in range(1, 9)]
+    assert [archive.digest for archive in forward] == [archive.digest for archive in reversed(backward)]
+
+
+def test_wheels_may_come_one_by_one(store: Store) -> None:
+    def arriving() -> Iterator[StoredFile]:
+        for i in range(3):
+            filename, content = make_wheel(f"p{i}", "1.0")
+            yield store.add([content], filename=filename)
+
+    archives = compile_with(store, wheels=arriving())
+    assert [archive.filename for archive in archives] == [f"p{i}-1.0-py3-none-any.pyc.zip" for i in range(3)]
+
+
+def test_the_path_in_the_image_counts(store: Store) -> None:
+    filename, content = make_wheel("demo", "1.0")
+    wheel = store.add([content], filename=filename)
+    made = [
+        compile_bytecode(
+            [wheel],
+            python=interpreter(sys.executable),
+            target=Target("linux/amd64", f"{MINOR}.0", (2, 36)),
+            site_packages=PurePosixPath(place),
+            store=store,
+            progress=SilentProgress(),
+        )[0].digest
+        for place in ("/a", "/b")
+    ]
+    assert made[0] != made[1]
+
+
+def test_an_interpreter_that_dies_costs_that_wheel_alone(store: Store, tmp_path: Path) -> None:
+    dying = tmp_path / "python"
+    # It ends on the wheel whose path it was told to fear, as a crash in the compiler would end it.
+    fatal = store.add([make_wheel("fatal", "1.0")[1]], filename="fatal-1.0-py3-none-any.whl")
+    good = store.add([make_wheel("good", "1.0")[1]], filename="good-1.0-py3-none-any.whl")
+    dying.write_text(
+        f"#!{sys.executable} -IS\n"
+        "import runpy, sys\n"
+        "class Input:\n"
+        "    def __iter__(self):\n"
+        "        for line in sys.__stdin__:\n"
+        f"            if {fatal.path.name!r} in line: raise SystemExit(139)\n"
+        "            yield line\n"
+        "sys.stdin = Input()\n"
+        "runpy.run_path(sys.argv[-1], run_name='__main__')\n"
+    )
+    dying.chmod(0o755)
+    made = compile_with(store, executable=str(dying), wheels=iter([fatal, good, fatal]))
+    assert [archive.filename for archive in made] == ["good-1.0-py3-none-any.pyc.zip"]
+
+
+@pytest.mark.parametrize("minor", ["3.8", "3.10", "3.11", "3.12", "3.13"])
+def test_interpreters(tmp_path: Path, minor: str) -> None:
+    executable = next((p / "bin/python" for p in sorted(PYENV.glob(f"{minor}.*"))), None)
+    if executable is None or feature_version(executable) != minor:
+        pytest.skip(f"no CPython {minor} on this machine")
+    first = compile_with(Store(tmp_path / "a"), FILES, executable=str(executable), minor=minor)
+    second = compile_with(Store(tmp_path / "b"), FILES, executable=str(executable), minor=minor)
+    assert len(names(first[0])) >= len(COMPILED)
+    assert first[0].digest == second[0].digest
+    with zipfile.ZipFile(io.BytesIO(first[0].path.read_bytes())) as opened:
+        opened.extractall(tmp_path / "site")
+    (tmp_path / "site/top.py").write_text("raise SystemExit(1)")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import top; print(ascii(top.S))"
+    assert (
+        subprocess.run([executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout
+        == "'\\xe9'\n"
+    )
+
+
+def test_without_an_interpreter_of_that_version_there_is_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    assert compile_with(store, FILES, executable="", minor="3.99") == ()

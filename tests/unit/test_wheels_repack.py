@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import installer
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from installer.destinations import SchemeDictionaryDestination
+from installer.sources import WheelFile
+
+from imagesync.lock.lock import Target
+from imagesync.scan.environment import Interpreter, Package
+from imagesync.wheels.fit import check_wheel
+from imagesync.wheels.installed import edited_files, record_digest
+from imagesync.wheels.repack import is_portable, repack
+from tests.indexes.wheels import make_wheel
+
+TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+
+
+def interpreter(prefix: Path, **changes: str) -> Interpreter:
+    values = {
+        "implementation": "cpython",
+        "version": "3.11.7",
+        "platform": "linux-x86_64",
+        "abi": "cp311",
+        "executable": sys.executable,
+        "prefix": str(prefix),
+        "base_prefix": "/usr",
+        "libc": "glibc 2.36",
+    }
+    return Interpreter(**{**values, **changes})
+
+
+def install(filename: str, content: bytes, prefix: Path) -> Package:
+    """Install a wheel below *prefix* as installers do, and return it as a scan would."""
+    site = prefix / "lib/python3.11/site-packages"
+    schemes = {
+        "purelib": site,
+        "platlib": site,
+        "scripts": prefix / "bin",
+        "data": prefix,
+        "headers": prefix / "include/site/python3.11/demo",
+    }
+    destination = SchemeDictionaryDestination(
+        {scheme: str(folder) for scheme, folder in schemes.items()},
+        interpreter=f"{prefix}/bin/python",
+        script_kind="posix",
+        bytecode_optimization_levels=[0],
+    )
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        # installer looks for the name in the archive's file name.
+        archive.filename = filename
+        source = WheelFile(archive)
+        installer.install(
+            source, destination, {"INSTALLER": b"test\n", "direct_url.json": b"{}", "REQUESTED": b""}
+        )
+    tag = filename.removesuffix(".whl").split("-", 2)[2]
+    stem = "-".join(filename.split("-")[:2])
+    return Package(
+        name="demo",
+        version="1.0",
+        purelib=tag.endswith("none-any"),
+        location=str(site),
+        metadata_path=str(site / f"{stem}.dist-info"),
+        tags=(tag,),
+        has_record=True,
+    )
+
+
+def members(wheel: bytes | Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(wheel) if isinstance(wheel, bytes) else wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+FILES: Mapping[str, bytes] = {
+    "demo/__init__.py": b"def main(): pass\n",
+    "demo/data/table.csv": b"a,b\n",
+    "demo/naïve name.txt": b"text",
+    "demo_top.py": b"",
+    "demo-1.0.dist-info/entry_points.txt": (
+        b"[console_scripts]\ndemo = demo:main\n\n[gui_scripts]\ndemo-gui=demo:main\n"
+    ),
+    "demo-1.0.dist-info/licenses/LICENSE": b"BSD",
+    "demo-1.0.data/scripts/tool": b"#!python\nprint(1)\n",
+    "demo-1.0.data/scripts/tool2": b"#!/usr/bin/env python3\nprint(1)\n",
+    "demo-1.0.data/scripts/tool.sh": b"#!/bin/sh\necho 1\n",
+    "demo-1.0.data/data/share/demo/x.conf": b"x",
+    "demo-1.0.data/headers/demo.h": b"int x;",
+}
+
+
+def without_record(contents: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in contents.items() if not name.endswith("/RECORD")}
+
+
+@pytest.mark.parametrize("prefix", ["env", "env with spaces é", "a/" + "long/" * 30])
+def test_a_wheel_comes_back_as_it_was(tmp_path: Path, prefix: str) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path / prefix)
+    repacked = repack(package, python=interpreter(tmp_path / prefix), into=tmp_path)
+    assert repacked.path.name == filename
+    assert without_record(members(repacked.path)) == without_record(members(content))
+    assert (repacked.edited, repacked.missing) == ((), ())
+    check_wheel(repacked.path, filename=repacked.path.name, target=TARGET)
+
+
+def test_the_record_is_right(tmp_path: Path) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path / "env")
+    repacked = repack(package, python=interpreter(tmp_path / "env"), into=tmp_path)
+    with WheelFile.open(repacked.path) as source:
+        source.validate_record()
+
+
+def test_the_same_bytes_wherever_it_was_installed(tmp_path: Path) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    wheels = []
+    for name in ("one", "another"):
+        prefix = tmp_path / name
+        package = install(filename, content, prefix)
+        for path in prefix.rglob("*.py"):
+            os.utime(path, (len(name) * 10**8, len(name) * 10**8))
+        (prefix / "out").mkdir()
+        wheels.append(repack(package, python=interpreter(prefix), into=prefix / "out").path.read_bytes())
+    assert wheels[0] == wheels[1]
+
+
+def test_modes_stay(tmp_path: Path) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path)
+    Path(package.location, "demo/data/table.csv").chmod(0o755)
+    with zipfile.ZipFile(repack(package, python=interpreter(tmp_path), into=tmp_path).path) as archive:
+        modes = {member.filename: member.external_attr >> 16 for member in archive.infolist()}
+    assert modes["demo/data/table.csv"] == 0o100755
+    assert modes["demo-1.0.data/scripts/tool"] == 0o100755
+    assert modes["demo/__init__.py"] == 0o100644
+
+
+def test_what_was_edited_or_removed_is_said(tmp_path: Path) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path)
+    assert edited_files(package) == {}
+    before = record_digest(package)
+    Path(package.location, "demo_top.py").write_text("edited")
+    Path(package.location, "demo/data/table.csv").unlink()
+    assert sorted(edited_files(package, cache=tmp_path / "cache")) == ["demo/data/table.csv", "demo_top.py"]
+    assert sorted(edited_files(package, cache=tmp_path / "cache")) == ["demo/data/table.csv", "demo_top.py"]
+    assert record_digest(package) == before
+    repacked = repack(package, python=interpreter(tmp_path), into=tmp_path)
+    assert (repacked.edited, repacked.missing) == (("demo_top.py",), ("demo/data/table.csv",))
+    assert members(repacked.path)["demo_top.py"] == b"edited"
+
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters='/\\:*?"<>|,'),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: name.strip(". ") == name and not name.endswith((".pyc", ".pyo")))
+TREES = st.dictionaries(st.tuples(NAMES, NAMES), st.binary(max_size=200), max_size=8)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tree=TREES)
+def test_any_files_come_back(
+    tmp_path_factory: pytest.TempPathFactory, tree: dict[tuple[str, str], bytes]
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("any")
+    files = {f"demo/{folder}.d/{name}": content for (folder, name), content in tree.items()}
+    filename, content = make_wheel("demo", "1.0", files=files)
+    package = install(filename, content, tmp_path / "env")
+    repacked = repack(package, python=interpreter(tmp_path / "env"), into=tmp_path)
+    assert without_record(members(repacked.path)) == without_record(members(content))
+
+
+@pytest.mark.parametrize(
+    ("tag", "python", "expected"),
+    [
+        ("py3-none-any", {"platform": "macosx-14.0-arm64", "version": "3.9.1"}, True),
+        ("cp311-cp311-linux_x86_64", {}, True),
+        ("cp311-cp311-linux_x86_64", {"version": "3.12.1"}, False),
+        ("cp311-cp311-linux_x86_64", {"libc": "musl 1.2"}, False),
+        ("cp311-cp311-linux_x86_64", {"implementation": "pypy"}, False),
+        ("cp311-cp311-macosx_14_0_arm64", {"platform": "macosx-14.0-arm64"}, False),
+    ],
+)
+def test_what_is_portable(tmp_path: Path, tag: str, python: dict[str, str], expected: bool) -> None:
+    package = install(*make_wheel("demo", "1.0", tag=tag), tmp_path)
+    assert is_portable(package, python=interpreter(tmp_path, **python), target=TARGET) is expected
+
+
+def test_files_outside_of_the_environment_stay_out(tmp_path: Path) -> None:
+    package = install(*make_wheel("demo", "1.0"), tmp_path / "env")
+    (tmp_path / "stray").write_text("x")
+    record = Path(package.metadata_path, "RECORD")
+    record.write_text(record.read_text() + f"../../../../stray,,\n{tmp_path}/stray,,\n")
+    repacked = repack(package, python=interpreter(tmp_path / "env"), into=tmp_path)
+    assert not [name for name in members(repacked.path) if "stray" in name]
+
+
+def test_names_that_csv_must_quote(tmp_path: Path) -> None:
+    package = install(*make_wheel("demo", "1.0"), tmp_path)
+    name = 'a, "b".txt'
+    Path(package.location, name).write_text("x")
+    with Path(package.metadata_path, "RECORD").open("a", newline="") as stream:
+        csv.writer(stream).writerow((name, "", ""))
+    repacked = repack(package, python=interpreter(tmp_path), into=tmp_path)
+    with WheelFile.open(repacked.path) as source:
+        source.validate_record()
+    assert members(repacked.path)[name] == b"x"
+
+
+def test_compressed_tag_sets(tmp_path: Path) -> None:
+    package = install(*make_wheel("demo", "1.0", tag="py2.py3-none-any"), tmp_path)
+    assert (
+        repack(package, python=interpreter(tmp_path), into=tmp_path).path.name
+        == "demo-1.0-py2.py3-none-any.whl"
+    )
