@@ -31,11 +31,12 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
 fi
 
 echo "Setting up .venv with $("$python" --version)" >&2
+# One without a stamp may be somebody's own, and is only added to.
 case $(cat "$stamp" 2>/dev/null) in
-    "$(pwd) "*) ;;
+    "$(pwd) "* | "") ;;
     *) rm -rf .venv ;;
 esac
-[ -n "${PYTHON:-}" ] && rm -rf .venv
+[ -z "${PYTHON:-}" ] || rm -rf .venv
 recent .venv/bin/python || "$python" -m venv --clear .venv
 # Dependency groups (PEP 735) need pip 25.1.
 .venv/bin/python -m pip install -qq --disable-pip-version-check --upgrade 'pip>=25.1'
