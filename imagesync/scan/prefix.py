@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH100, PTH111, PTH112, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH100, PTH111, PTH112, PTH114, PTH118, PTH119, PTH120, PTH208
 """An environment known by its files only: of another platform, moved, or without its interpreter."""
 
 from __future__ import annotations

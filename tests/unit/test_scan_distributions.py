@@ -455,3 +455,16 @@ def test_metadata_that_may_not_be_read(local: MakeEnvironment) -> None:
     result = scanned(made)
     assert names(result) == ["beta-pack"]
     assert finding(result, "unreadable").path == str(file)
+
+
+def test_every_finding_is_documented() -> None:
+    import re
+
+    root = Path(__file__).parents[2]
+    sources = "".join(file.read_text() for file in (root / "imagesync" / "scan").glob("*.py"))
+    codes = set(re.findall(r'Severity\.\w+(?: if same else Severity\.\w+)?,\s*"([a-z0-9-]+)"', sources))
+    codes |= set(re.findall(r'Severity\.WARNING,\s*"([a-z0-9-]+)"', sources))
+    documented = set(
+        re.findall(r"^\| `([a-z0-9-]+)` \|", (root / "docs" / "findings.md").read_text(), re.MULTILINE)
+    )
+    assert documented == codes
