@@ -37,7 +37,7 @@ def build_by_api(
 ) -> str:
     """Send the context, follow the build, and return the image's ID.
 
-    On any exception, :class:`KeyboardInterrupt` included, the build is cancelled before the exception goes on.
+    On any exception, :class:`KeyboardInterrupt` included, the build is cancelled first.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def build_by_api(
     return stream.image_id
 
 
-_NEEDED = "imagesync needs Docker Engine 20.10 or later with BuildKit, or Podman 4.3 or later; see `docker version`."
+_NEEDED = "It takes Docker Engine 20.10 or later with BuildKit, or Podman 4.3 or later; see `docker version`."
 
 
 def _follow(response: requests.Response, stream: BuildStream, steps: Steps) -> None:

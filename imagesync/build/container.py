@@ -38,11 +38,14 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
 
     with engine_errors(f"run {request.command[0]} in {request.image}"), _container(api, request) as name:
         receive = output or collect
-        with _attached(api, name, "stdout", "stderr") as (attached, _):
-            with _started(api, name, request.stdin), _time_limit(api, name, request.timeout) as expired:
-                for number, data in frames_iter(attached, tty=False):
-                    receive("stdout" if number == STDOUT else "stderr", data)
-                exit_code = int(api.wait(name)["StatusCode"])
+        with (
+            _attached(api, name, "stdout", "stderr") as (attached, _),
+            _started(api, name, request.stdin),
+            _time_limit(api, name, request.timeout) as expired,
+        ):
+            for number, data in frames_iter(attached, tty=False):
+                receive("stdout" if number == STDOUT else "stderr", data)
+            exit_code = int(api.wait(name)["StatusCode"])
     if expired.is_set():
         said = bytes(collected["stderr"][-2000:]).decode(errors="replace").strip()
         raise EngineError(

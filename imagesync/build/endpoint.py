@@ -63,9 +63,9 @@ class Endpoint:
 def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     """Return the endpoint that the Docker CLI would use, else that of another engine on this machine.
 
-    What the user chose is taken as it is: ``DOCKER_HOST``, then ``DOCKER_CONTEXT``, then the current context of
-    Docker's ``config.json``. Otherwise it is the first socket that accepts a connection, of: Docker's default,
-    rootless Docker, Docker Desktop, colima, Rancher Desktop, OrbStack, ``CONTAINER_HOST``, Podman.
+    What the user chose is taken as it is: ``DOCKER_HOST``, then ``DOCKER_CONTEXT``, then the current context
+    of Docker's ``config.json``. Otherwise it is the first socket that accepts a connection, of: Docker's
+    default, rootless Docker, Docker Desktop, colima, Rancher Desktop, OrbStack, ``CONTAINER_HOST``, Podman.
 
     Raises
     ------
@@ -112,7 +112,8 @@ def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
     if scheme == "tcp" and ":" not in rest.rpartition("]")[2]:
         tls = url.startswith("https") or _wants_tls(environ)
         rest = f"{rest.rstrip('/')}:{2376 if tls else 2375}"
-    return f"{scheme}://{rest}"
+    # Docker takes unix://var/run/docker.sock for an absolute path too.
+    return f"unix:///{rest.lstrip('/')}" if scheme == "unix" else f"{scheme}://{rest}"
 
 
 def _wants_tls(environ: Mapping[str, str]) -> bool:
@@ -147,7 +148,7 @@ def _chosen_context(environ: Mapping[str, str]) -> tuple[str | None, str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return an object from a file of Docker's; what can't be read counts as empty, as it does for the CLI."""
+    """Return an object from a file of Docker's; one that can't be read counts as empty, as for the CLI."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -183,8 +184,9 @@ def _usual_endpoints(environ: Mapping[str, str]) -> Iterator[Endpoint]:
         yield _at(Path(runtime) / "docker.sock", "rootless Docker's socket")
     yield _at(home / ".docker" / "run" / "docker.sock", "Docker Desktop's socket")
     yield _at(home / ".docker" / "desktop" / "docker.sock", "Docker Desktop's socket")
-    for colima in filter(None, (environ.get("COLIMA_HOME"), home / ".colima", home / ".config" / "colima")):
-        yield _at(Path(colima) / "default" / "docker.sock", "colima's socket")
+    colima = Path(environ.get("COLIMA_HOME") or home / ".colima")
+    yield _at(colima / "default" / "docker.sock", "colima's socket")
+    yield _at(home / ".config" / "colima" / "default" / "docker.sock", "colima's socket")
     yield _at(home / ".rd" / "docker.sock", "Rancher Desktop's socket")
     yield _at(home / ".orbstack" / "run" / "docker.sock", "OrbStack's socket")
     if host := environ.get("CONTAINER_HOST"):
@@ -201,7 +203,7 @@ def _at(path: Path, origin: str) -> Endpoint:
 
 
 def _first_answering(candidates: tuple[Endpoint, ...]) -> Endpoint:
-    """Return the first that accepts a connection, else the first that exists, so that its error can be told."""
+    """Return the first that accepts a connection, else the first that exists, whose error then tells."""
     present = [endpoint for endpoint in candidates if _exists(endpoint)]
     for endpoint in present:
         if endpoint.socket_path is None or _accepts(endpoint.socket_path):

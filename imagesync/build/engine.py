@@ -277,11 +277,12 @@ class Engine:
     def build(self, context: Iterable[bytes], request: BuildRequest, *, progress: Progress) -> str:
         """Build an image without a tag from a tar stream, and return its ID.
 
+        The whole log goes to the folder ``logs`` of imagesync's cache.
+
         Parameters
         ----------
         context
-            A tar archive in pieces; it is sent as it is produced, and never held in memory. The whole log goes
-        to the folder ``logs`` of imagesync's cache.
+            A tar archive in pieces; it is sent as it is produced, and never held in memory.
 
         Raises
         ------

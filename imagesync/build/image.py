@@ -44,7 +44,7 @@ class Image:
 
 
 def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:
-    """Return the image that a look-up found, or ``None`` where its labels say that it isn't that environment's.
+    """Return the image that a look-up found, or ``None`` where its labels don't say that it is the one.
 
     Parameters
     ----------

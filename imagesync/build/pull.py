@@ -45,7 +45,7 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
 
 
 def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:
-    """Return the user's credentials for one registry from Docker's ``config.json``, empty where there are none.
+    """Return the user's credentials for one registry, as Docker's ``config.json`` has them; else nothing.
 
     Only the helper of that registry is asked. One that fails costs its own entry and not the pull
     (https://github.com/docker/docker-py/issues/3379): images may be public.
@@ -101,5 +101,5 @@ def _registry_error(reference: str, said: str) -> RegistryError:
     elif any(word in lower for word in ("manifest unknown", "not found", "no matching manifest")):
         hint = "Check the image's name and tag, and that it exists for this platform."
     else:
-        hint = f"Check that the engine reaches {domain}; behind a proxy, the engine needs it in its own settings."
+        hint = f"Check that the engine reaches {domain}; a proxy belongs into the engine's own settings."
     return RegistryError(f"{reference} can't be pulled: {said}.", hint=hint)

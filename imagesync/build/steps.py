@@ -60,15 +60,18 @@ class Steps:
         self._exits.__exit__(kind, error, trace)
 
     def known(self, key: str, label: str, *, numbered: bool) -> None:
-        """Say that a step exists; a numbered one counts in the total."""
-        if key in self._steps:
-            return
-        self._steps[key] = _Step(redact(label), numbered=numbered)
-        if numbered:
-            self.expect(1)
+        """Say that a step exists; a numbered one is shown, and counted in what :meth:`expect` got."""
+        if key not in self._steps:
+            self._steps[key] = _Step(redact(label), numbered=numbered)
+
+    def knows(self, key: str) -> bool:
+        """Return whether that step was said to exist."""
+        return key in self._steps
 
     def expect(self, number: int) -> None:
         """Add so many steps to the total."""
+        if not number:
+            return
         if self._task is None:
             task = self._progress.task("Building the image", total=number, unit="steps")
             self._task = self._exits.enter_context(task)

@@ -1,4 +1,4 @@
-"""The answer to a build request: BuildKit's trace, or the plain lines of Podman and of the classic builder."""
+"""The answer to a build request: BuildKit's trace, or plain lines of Podman and the classic builder."""
 
 from __future__ import annotations
 
@@ -60,6 +60,8 @@ class BuildStream:
         self._plain.finish()
 
     def _feed_trace(self, trace: Trace) -> None:
+        new = {v.digest for v in trace.vertexes if _is_numbered(v) and not self._steps.knows(v.digest)}
+        self._steps.expect(len(new))
         for vertex in trace.vertexes:
             self._feed_vertex(vertex)
         for log in trace.logs:
@@ -72,7 +74,7 @@ class BuildStream:
 
     def _feed_vertex(self, vertex: Vertex) -> None:
         steps = self._steps
-        steps.known(vertex.digest, vertex.name, numbered=_NUMBERED.match(vertex.name) is not None)
+        steps.known(vertex.digest, vertex.name, numbered=_is_numbered(vertex))
         if vertex.error:
             if not vertex.error.endswith(_FOLLOWS):
                 steps.failed(vertex.digest, vertex.error)
@@ -81,6 +83,10 @@ class BuildStream:
             steps.finished(vertex.digest, cached=vertex.cached, seconds=seconds)
         elif vertex.started is not None:
             steps.started(vertex.digest)
+
+
+def _is_numbered(vertex: Vertex) -> bool:
+    return _NUMBERED.match(vertex.name) is not None
 
 
 class _PlainSteps:
@@ -95,10 +101,10 @@ class _PlainSteps:
         if found := _PLAIN_STEP.match(text):
             self.finish()
             if self._current is None:
-                self._steps.expect(int(found["total"]) - 1)
+                self._steps.expect(int(found["total"]))
             self._current, self._cached = found["number"], False
             label = f"[{found['number']}/{found['total']}] {found['text'].rstrip()}"
-            self._steps.known(self._current, label, numbered=found["number"] == "1")
+            self._steps.known(self._current, label, numbered=True)
             self._steps.started(self._current)
         elif _PLAIN_CACHED.match(text):
             self._cached = True

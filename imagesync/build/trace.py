@@ -1,7 +1,7 @@
 """BuildKit's trace: what the engine tells of a build under way, as frozen values.
 
-Each message of the stream carries a ``StatusResponse`` of BuildKit's ``control.proto`` in base64. Only the fields
-that are used are declared here; protobuf skips the others.
+Each message of the stream carries a ``StatusResponse`` of BuildKit's ``control.proto`` in base64. Only the
+fields that are used are declared here; protobuf skips the others.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def unreachable(endpoint: Endpoint, error: OSError) -> EngineNotFound:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return EngineNotFound(
             f"The container engine at {where} may not be used by this user: permission denied.",
-            hint="Add yourself to its group and log in again: `sudo usermod -aG docker $USER`; or use rootless"
-            " Docker or Podman.",
+            hint="Add yourself to its group and log in again: `sudo usermod -aG docker $USER`;"
+            " or use rootless Docker or Podman.",
         )
     if error.errno == errno.ENOENT:
         reason = "there is no such socket"
