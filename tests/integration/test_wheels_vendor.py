@@ -1,0 +1,430 @@
+"""Wheels by real build backends, from the user's own index."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import WheelError
+from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
+from imagesync.plan.make import make_plan
+from imagesync.plan.plan import Plan
+from imagesync.scan.pip_configuration import read_pip_configuration
+from imagesync.scan.scan import scan
+from imagesync.settings import Settings
+from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.contents import content_digests
+from imagesync.wheels.sdist import build_sdist
+from imagesync.wheels.vendor import vendor
+from tests.environments import LocalEnvironment, make_environment, run
+
+SECRET = "hunter2-secret"
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+class Lines(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+SETUPTOOLS = '[build-system]\nrequires = ["setuptools>=64"]\nbuild-backend = "setuptools.build_meta"\n'
+PROJECT = """
+[project]
+name = "{name}"
+version = "1.0"
+description = "A test"
+requires-python = ">=3.8"
+[project.scripts]
+{name}-run = "{name}:main"
+"""
+MODULE = """
+import importlib.resources
+def main():
+    print((importlib.resources.files(__name__) / "data.txt").read_text())
+"""
+
+
+def project(folder: Path, name: str, backend: str, *, src: bool = False, more: str = "") -> Path:
+    package = f"{'src/' if src else ''}{name}"
+    return write(
+        folder,
+        {
+            "pyproject.toml": backend + PROJECT.format(name=name) + more,
+            f"{package}/__init__.py": f'"""A package."""\n__version__ = "1.0"\n{MODULE}',
+            f"{package}/data.txt": name,
+        },
+    )
+
+
+HATCHLING = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+FLIT = '[build-system]\nrequires = ["flit_core>=3.8"]\nbuild-backend = "flit_core.buildapi"\n'
+PACKAGE_DATA = '[tool.setuptools.package-data]\n"*" = ["*.txt"]\n'
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
+    return make_environment(tmp_path_factory.mktemp("env") / "venv", python=sys.executable)
+
+
+class Vendoring:
+    """An environment, a store, and what came out."""
+
+    def __init__(self, environment: LocalEnvironment, folder: Path) -> None:
+        self.environment = environment
+        self.store = Store(folder / "store")
+        self.progress = Lines()
+        self.target = Target("linux/amd64", f"{MINOR}.0", (2, 99))
+
+    def plan(self) -> Plan:
+        return make_plan(scan(python=self.environment.python), settings=Settings(profile="none"))
+
+    def wheels(self) -> dict[str, StoredFile]:
+        plan = self.plan()
+        contents = content_digests(plan, cache=self.store.root)
+        packages = [p for p in plan.packages if p.vendored]
+        made = vendor(
+            [VendoredPackage(p.name, p.version, contents[p.name], p) for p in packages],
+            python=plan.python,
+            target=self.target,
+            store=self.store,
+            indexes=read_pip_configuration(prefix=self.environment.prefix, environ=os.environ),
+            progress=self.progress,
+        )
+        return {str(package.name): wheel for package, wheel in zip(packages, made, strict=True)}
+
+
+@pytest.fixture
+def vendoring(tmp_path: Path) -> Vendoring:
+    return Vendoring(make_environment(tmp_path / "venv", python=sys.executable), tmp_path)
+
+
+def members(wheel: StoredFile) -> set[str]:
+    with zipfile.ZipFile(wheel.path) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def installed_anew(wheel: StoredFile, folder: Path) -> LocalEnvironment:
+    path = folder / wheel.filename
+    path.write_bytes(wheel.path.read_bytes())
+    return make_environment(folder / "fresh", python=sys.executable, packages=[str(path)])
+
+
+def test_editables_of_all_kinds_become_wheels_that_work(vendoring: Vendoring, tmp_path: Path) -> None:
+    sources = tmp_path / "my sources"
+    folders = [
+        project(sources / "a", "flatset", SETUPTOOLS, more=PACKAGE_DATA),
+        project(sources / "b", "srcset", SETUPTOOLS, src=True, more=PACKAGE_DATA),
+        project(sources / "c", "hatched", HATCHLING, src=True),
+        project(sources / "d", "flitted", FLIT),
+        write(
+            sources / "e",
+            {
+                "setup.py": "from setuptools import setup, find_namespace_packages\n"
+                "setup(name='legacy', version='1.0', packages=find_namespace_packages(include=['space.*']),"
+                " package_data={'space.inner': ['*.txt']},"
+                " entry_points={'console_scripts': ['legacy-run=space.inner:main']})\n",
+                "space/inner/__init__.py": MODULE,
+                "space/inner/data.txt": "legacy",
+            },
+        ),
+    ]
+    git(sources, "init", "-q")
+    git(folders[0], "add", ".")
+    git(folders[0], "commit", "-qm", "first")
+    vendoring.environment.install(*(word for folder in folders for word in ("-e", folder)))
+    before = snapshot(sources)
+    wheels = vendoring.wheels()
+    assert snapshot(sources) == before
+    assert set(wheels) == {"flatset", "srcset", "hatched", "flitted", "legacy"}
+    assert vendoring.progress.lines == []
+    for name, wheel in wheels.items():
+        assert wheel.filename.startswith(f"{name}-1.0-py")
+        (tmp_path / name).mkdir()
+        fresh = installed_anew(wheel, tmp_path / name)
+        assert run([fresh.prefix / "bin" / f"{name}-run"]).strip() == name
+    assert "space/inner/data.txt" in members(wheels["legacy"])
+
+
+def test_nothing_is_built_twice_and_an_edit_is_built(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "flitted", FLIT)
+    vendoring.environment.install("-e", source)
+    first = vendoring.wheels()["flitted"]
+    log = next((vendoring.store.root / "logs").iterdir())
+    log.unlink()
+    assert vendoring.wheels()["flitted"] == first
+    assert not log.exists()
+    (source / "flitted/data.txt").write_text("edited")
+    assert vendoring.wheels()["flitted"].digest != first.digest
+
+
+def test_an_extension_module_is_built_for_the_scanned_interpreter(
+    vendoring: Vendoring, tmp_path: Path
+) -> None:
+    other = next(
+        (
+            p / "bin/python"
+            for m in ("3.12", "3.10", "3.13")
+            for p in Path.home().glob(f".pyenv/versions/{m}.*")
+        ),
+        None,
+    )
+    if other is None:
+        pytest.skip("no CPython 3.12 on this machine")
+    vendoring.environment = make_environment(tmp_path / "other", python=other)
+    source = write(
+        tmp_path / "p",
+        {
+            "pyproject.toml": SETUPTOOLS,
+            "setup.py": "from setuptools import setup, Extension\n"
+            "setup(name='native', version='1.0', ext_modules=[Extension('native', ['native.c'])])\n",
+            # Since glibc 2.34 this function is libc's own.
+            "native.c": "#include <Python.h>\n#include <pthread.h>\n"
+            "int make(void) { return pthread_key_create(0, 0); }\n"
+            'static struct PyModuleDef m = {PyModuleDef_HEAD_INIT, "native", 0, -1, 0};\n'
+            "PyMODINIT_FUNC PyInit_native(void) { return PyModule_Create(&m); }\n",
+        },
+    )
+    vendoring.environment.install("-e", source)
+    python = vendoring.plan().python
+    vendoring.target = Target("linux/amd64", python.version, (2, 99))
+    wheel = vendoring.wheels()["native"]
+    tag = python.abi
+    assert wheel.filename == f"native-1.0-{tag}-{tag}-linux_x86_64.whl"
+    (name,) = members(wheel)
+    assert name.startswith("native.cpython-")
+    assert not list(source.rglob("build/*.o"))
+
+    vendoring.target = Target("linux/amd64", python.version, (2, 31))
+    with pytest.raises(WheelError, match=r"needs glibc 2\.34"):
+        vendoring.wheels()
+
+
+def test_a_build_error_has_the_log(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "broken", SETUPTOOLS)
+    vendoring.environment.install("-e", source)
+    (source / "setup.py").write_text(
+        "print('asking https://me:"
+        + SECRET
+        + "@example.com/simple')\nraise SystemExit('no compiler for Fortran')\n"
+    )
+    with pytest.raises(WheelError) as raised:
+        vendoring.wheels()
+    assert "broken 1.0" in raised.value.message
+    assert "no compiler for Fortran" in raised.value.message
+    log = next((vendoring.store.root / "logs").iterdir())
+    assert str(log) in str(raised.value)
+    assert SECRET not in str(raised.value) + log.read_text()
+
+
+def test_a_build_requirement_that_does_not_exist_is_named(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "broken", SETUPTOOLS)
+    vendoring.environment.install("-e", source)
+    pyproject = source / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("setuptools>=64", "setuptools>9999"))
+    with pytest.raises(WheelError, match="setuptools>9999"):
+        vendoring.wheels()
+
+
+def test_versions_from_git_are_the_installed_ones(vendoring: Vendoring, tmp_path: Path) -> None:
+    scm = SETUPTOOLS.replace("]\nbuild", ', "setuptools_scm>=8"]\nbuild')
+    source = write(
+        tmp_path / "p",
+        {
+            "pyproject.toml": scm
+            + '[project]\nname = "versioned"\ndynamic = ["version"]\n[tool.setuptools_scm]\n',
+            "versioned/__init__.py": "",
+            "versioned/data.txt": "tracked",
+        },
+    )
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "first")
+    git(source, "tag", "v1.2.3")
+    vendoring.environment.install("-e", source)
+    (source / "versioned/__init__.py").write_text("edited = True\n")
+    wheel = vendoring.wheels()["versioned"]
+    assert wheel.filename == "versioned-1.2.3-py3-none-any.whl"
+    assert members(wheel) == {"versioned/__init__.py", "versioned/data.txt"}
+    assert vendoring.progress.lines == []
+
+
+def test_another_version_is_said(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "flitted", FLIT)
+    vendoring.environment.install("-e", source)
+    pyproject = source / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('"1.0"', '"1.1"'))
+    assert vendoring.wheels()["flitted"].filename.startswith("flitted-1.1-")
+    assert [line for line in vendoring.progress.lines if "1.0" in line and "1.1" in line]
+
+
+def test_secrets_in_a_wheel_are_named(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "flitted", FLIT)
+    write(source, {"flitted/.env": "PASSWORD=x"})
+    vendoring.environment.install("-e", source)
+    vendoring.wheels()
+    assert [line for line in vendoring.progress.lines if "flitted/.env" in line]
+
+
+def test_a_source_that_is_gone_is_named(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "flitted", FLIT)
+    vendoring.environment.install("-e", source)
+    source.rename(tmp_path / "elsewhere")
+    with pytest.raises(WheelError, match=r"flitted 1\.0: The source folder .*/p is gone"):
+        vendoring.wheels()
+
+
+class GitServer(http.server.SimpleHTTPRequestHandler):
+    """A bare repository over HTTP (git's "dumb" protocol), for who knows the password."""
+
+    def do_GET(self) -> None:
+        expected = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
+        if self.headers.get("Authorization") != expected:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.end_headers()
+            return
+        super().do_GET()
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def private_git(tmp_path: Path) -> Iterator[str]:
+    source = project(tmp_path / "work", "gitted", FLIT)
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "first")
+    (tmp_path / "served").mkdir()
+    git(tmp_path, "clone", "-q", "--bare", str(source), "served/gitted.git")
+    git(tmp_path / "served/gitted.git", "update-server-info")
+    handler = functools.partial(GitServer, directory=str(tmp_path / "served"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}/gitted.git"
+        server.shutdown()
+
+
+def everything_below(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_private_git_package_is_repacked_without_a_clone(
+    vendoring: Vendoring, tmp_path: Path, private_git: str
+) -> None:
+    vendoring.environment.install(f"gitted @ git+http://me:{SECRET}@{private_git}")
+    wheel = vendoring.wheels()["gitted"]
+    assert wheel.filename == "gitted-1.0-py3-none-any.whl"
+    assert not (vendoring.store.root / "logs").exists()
+    with zipfile.ZipFile(wheel.path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+        content = b"".join(archive.read(name) for name in archive.namelist())
+    assert names.isdisjoint({"direct_url.json", "INSTALLER", "REQUESTED"})
+    assert SECRET.encode() not in content + everything_below(vendoring.store.root)
+    (tmp_path / "check").mkdir()
+    fresh = installed_anew(wheel, tmp_path / "check")
+    assert run([fresh.prefix / "bin/gitted-run"]).strip() == "gitted"
+
+
+def test_a_git_package_without_record_is_built_from_its_commit(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "work", "gitted", FLIT)
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "first")
+    vendoring.environment.install(f"gitted @ git+{source.as_uri()}")
+    (source / "gitted/data.txt").write_text("later")
+    git(source, "commit", "-qam", "second")
+    next(vendoring.environment.site_packages.glob("gitted-1.0.dist-info/RECORD")).unlink()
+    wheel = vendoring.wheels()["gitted"]
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert archive.read("gitted/data.txt") == b"gitted"
+
+
+def test_a_commit_that_is_gone_is_named_without_the_password(
+    vendoring: Vendoring, tmp_path: Path, private_git: str
+) -> None:
+    vendoring.environment.install(f"gitted @ git+http://me:{SECRET}@{private_git}")
+    next(vendoring.environment.site_packages.glob("gitted-1.0.dist-info/RECORD")).unlink()
+    with pytest.raises(WheelError, match="git can't get commit") as raised:
+        vendoring.wheels()
+    assert SECRET not in str(raised.value)
+    assert SECRET.encode() not in everything_below(vendoring.store.root)
+
+
+def test_an_edited_git_package_goes_as_it_is_and_is_said(vendoring: Vendoring, private_git: str) -> None:
+    vendoring.environment.install(f"gitted @ git+http://me:{SECRET}@{private_git}")
+    before = vendoring.wheels()["gitted"]
+    data = vendoring.environment.site_packages / "gitted/data.txt"
+    data.unlink()  # uv links files to its cache
+    data.write_text("edited")
+    wheel = vendoring.wheels()["gitted"]
+    assert wheel.digest != before.digest
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert archive.read("gitted/data.txt") == b"edited"
+    assert [line for line in vendoring.progress.lines if "gitted/data.txt was edited" in line]
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_archives(vendoring: Vendoring, tmp_path: Path, record: bool) -> None:
+    source = project(tmp_path / "work", "packed", FLIT)
+    run([sys.executable, "-m", "build", "--sdist", "--installer", "uv", "-o", tmp_path, source])
+    vendoring.environment.install(f"packed @ {(tmp_path / 'packed-1.0.tar.gz').as_uri()}")
+    if not record:
+        next(vendoring.environment.site_packages.glob("packed-1.0.dist-info/RECORD")).unlink()
+    wheel = vendoring.wheels()["packed"]
+    assert wheel.filename == "packed-1.0-py3-none-any.whl"
+    assert members(wheel) == {"packed/__init__.py", "packed/data.txt"}
+
+
+def test_an_sdist_of_an_index(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "work", "packed", FLIT)
+    run([sys.executable, "-m", "build", "--sdist", "--installer", "uv", "-o", tmp_path, source])
+    sdist = vendoring.store.add_file(tmp_path / "packed-1.0.tar.gz")
+
+    def build() -> StoredFile:
+        return build_sdist(
+            sdist,
+            package=LockedPackage("packed", "1.0", Artifact("packed-1.0.tar.gz", "file:///x", sdist.digest)),
+            target=vendoring.target,
+            python=vendoring.plan().python,
+            store=vendoring.store,
+            indexes=read_pip_configuration(prefix=vendoring.environment.prefix, environ=os.environ),
+            progress=vendoring.progress,
+        )
+
+    wheel = build()
+    assert wheel.filename == "packed-1.0-py3-none-any.whl"
+    (log,) = (vendoring.store.root / "logs").iterdir()
+    log.unlink()
+    assert build() == wheel
+    assert not log.exists()
