@@ -117,13 +117,16 @@ def _read_metadata_folder(path: str, folder: Folder) -> None:
     requested: bool | None = None
     if installer in _WRITES_REQUESTED:
         requested = "REQUESTED" in files
+    source = _source(path, folder) if "direct_url.json" in files else Source()
+    if source.editable:
+        requested = True  # no dependency can ask for an editable installation
     purelib, tags = _wheel_facts(path, folder) if "WHEEL" in files else (None, ())
     folder.packages.append(
         Package(
             name=canonical_name(name),
             version=version,
             manager="conda" if installer == "conda" else "pip",
-            source=_source(path, folder) if "direct_url.json" in files else Source(),
+            source=source,
             requested=requested,
             purelib=purelib,
             location=folder.path,
