@@ -10,12 +10,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from imagesync.credentials import strip_credentials
-from imagesync.store.access import Access, Credential
+from imagesync.store.access import Access, Credential, get, open_session
 
 if TYPE_CHECKING:
     from imagesync.scan.pip_configuration import IndexConfiguration
@@ -127,6 +128,26 @@ def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Acce
         timeout=float(indexes.timeout or 15),
         keyring=keyring,
     )
+
+
+def refusing_indexes(indexes: IndexConfiguration, project: str, access: Access) -> tuple[str, ...]:
+    """Return the configured indexes, without credentials, that refuse to show the page of *project*."""
+    from requests.exceptions import RequestException
+
+    if indexes.no_index:
+        return ()
+    refusing = []
+    with open_session(access) as session:
+        for url in indexes.public_urls:
+            if urlsplit(url).scheme not in {"http", "https"}:
+                continue
+            with (
+                suppress(RequestException),
+                get(session, f"{url.rstrip('/')}/{project}/", access=access) as page,
+            ):
+                if page.status_code in {401, 403, 407}:
+                    refusing.append(url)
+    return tuple(refusing)
 
 
 def _credential(url: str) -> Credential | None:

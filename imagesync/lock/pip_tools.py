@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 
 _PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
 # What pip says beside the reason of a failure.
-_NOISE = ("WARNING: Location", "[notice]", "ERROR: Ignored the following", "Ignored the following yanked", "ResolutionImpossible: for help")
+_NOISE = (
+    "WARNING: Location",
+    "[notice]",
+    "ERROR: Ignored the following",
+    "Ignored the following yanked",
+    "ResolutionImpossible: for help",
+)
 # pip ends with 1 whatever happened; these tell an index that can't be asked from one that has nothing.
 _UNREACHABLE = (
     "Retrying (Retry(",

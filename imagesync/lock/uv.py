@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.index_environment import uv_environment
+from imagesync.lock.index_environment import refusing_indexes, uv_environment
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 # them gets the older one, whose wheels it can run.
 _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
-# An index that refuses looks to uv like one that has nothing; its hint tells them apart.
-_REFUSED = ("401 Unauthorized", "403 Forbidden")
 
 
 class UvResolver:
@@ -98,7 +97,22 @@ class UvResolver:
             command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
         if finished.returncode != 0:
-            raise _failure(finished.returncode, readable(finished.stderr))
+            raise self._failure(finished.returncode, readable(finished.stderr), request)
+
+    def _failure(self, status: int, said: str, request: ResolutionRequest) -> LockError:
+        if status != _UNSOLVABLE:
+            return LockError(
+                f"uv can't answer: {said}",
+                hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
+            )
+        # Where indexes are one pool, uv takes one that refuses for one that has nothing.
+        refusing = refusing_indexes(self._indexes, Requirement(request.requirements[0]).name, self._access)
+        if refusing:
+            return LockError(
+                f"the index {' and '.join(refusing)} refuses user name or password. {said}",
+                hint="Check the credentials in the index URL (`pip config list`), in netrc and in keyring.",
+            )
+        return UnsolvableError(said)
 
     def _locked(self, entry: Mapping[str, Any], target: Target) -> LockedPackage:
         name = canonicalize_name(entry["name"])
@@ -108,20 +122,6 @@ class UvResolver:
                 f"{name} {entry.get('version', '')} has neither a wheel for the target nor an sdist"
             )
         return LockedPackage(name, entry["version"], complete(artifact, self._access))
-
-
-def _failure(status: int, said: str) -> LockError:
-    if any(sign in said for sign in _REFUSED):
-        return LockError(
-            f"an index refuses to answer: {said}",
-            hint="Check user name and password of the index with `pip config list`, in netrc and in keyring.",
-        )
-    if status == _UNSOLVABLE:
-        return UnsolvableError(said)
-    return LockError(
-        f"uv can't answer: {said}",
-        hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
-    )
 
 
 def readable(text: str) -> str:

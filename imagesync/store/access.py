@@ -86,11 +86,6 @@ class Access:
                     return credential.username, password
         return None
 
-    def trusts(self, url: str) -> bool:
-        """Return whether the certificate behind *url* goes unchecked."""
-        parts = urlsplit(url)
-        return not {parts.hostname, parts.netloc.rpartition("@")[2]}.isdisjoint(self.trusted_hosts)
-
     def _matching(self, url: str) -> Iterator[Credential]:
         asked = urlsplit(url)
         same = [c for c in self.credentials if _origin(urlsplit(c.url)) == _origin(asked)]
@@ -130,11 +125,14 @@ def open_session(access: Access) -> requests.Session:
     """Return an HTTP session with the certificates that *access* names; netrc is read, as pip does."""
     import requests
 
-    from imagesync.store.tls import SystemTrustAdapter
+    from imagesync.store.tls import SystemTrustAdapter, TrustingAdapter
 
     session = requests.Session()
     if access.ca_bundle is None:
         session.mount("https://", SystemTrustAdapter())
+    for host in access.trusted_hosts:
+        for end in ("/",) if ":" in host else ("/", ":"):
+            session.mount(f"https://{host}{end}", TrustingAdapter())
     session.cert = access.client_certificate
     # Artifacts are compressed already, and the digest is that of the file as it lies there.
     session.headers["Accept-Encoding"] = "identity"
@@ -157,7 +155,7 @@ def get(
             headers=headers,
             timeout=access.timeout,
             proxies={"http": access.proxy, "https": access.proxy} if access.proxy else None,
-            verify=False if access.trusts(url) else (access.ca_bundle or True),
+            verify=access.ca_bundle or True,
         )
 
     response = send(access.authentication(url))

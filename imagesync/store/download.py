@@ -24,6 +24,8 @@ _ATTEMPTS = 5
 # Seconds before the second attempt; doubled for each further one.
 _BACK_OFF = 0.3
 _LONGEST_WAIT = 20.0
+# Seconds between two looks at another process's lock.
+_LOOK_AGAIN = 0.05
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -122,13 +124,17 @@ class Downloader:
     def _alone(self, download: Download) -> Iterator[None]:
         # Waiting in short turns keeps an ear open for a cancellation.
         name = f"fetch-{download.digest.removeprefix('sha256:')}"
+        told = False
         while True:
             self._check()
             lock = self._store.lock(name, timeout=0)
             try:
                 lock.__enter__()
             except TimeoutError:
-                self._stop.wait(0.05)
+                if not told:
+                    self._progress.line(f"Waiting for another process that fetches {download.filename} ...")
+                told = True
+                self._stop.wait(_LOOK_AGAIN)
                 continue
             break
         try:

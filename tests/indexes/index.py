@@ -40,7 +40,9 @@ class Fault:
     status
         Answer with this status instead of the file.
     cut_after
-        Send so many bytes, then reset the connection.
+        Send so many bytes, then end the connection.
+    reset
+        End it with a reset, which loses what the client hasn't read yet.
     redirect
         Answer 302 with this location.
     hold
@@ -53,6 +55,7 @@ class Fault:
     corrupt: bool = False
     status: int | None = None
     cut_after: int | None = None
+    reset: bool = False
     redirect: str | None = None
     hold: threading.Event | None = None
     times: int | None = None
@@ -255,7 +258,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut_after is not None:
             self.wfile.write(body[: fault.cut_after])
             self.wfile.flush()
-            self._reset()
+            if fault.reset:
+                self._reset()
+            self.close_connection = True
         elif fault.hold is not None:
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
@@ -268,7 +273,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _reset(self) -> None:
         # Closing with a zero linger time sends RST, as a firewall that loses its patience does.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
         self.connection.close()
 
 
@@ -412,6 +416,10 @@ class LocalIndex:
     def digest(self, filename: str) -> str:
         """Return the true ``sha256:<hex>`` of a file."""
         return f"sha256:{self._state.files[filename].digest}"
+
+    def data(self, filename: str) -> bytes:
+        """Return a file's true content."""
+        return self._state.files[filename].data
 
     def add_file(
         self, filename: str, data: bytes, *, requires_python: str | None = None, yanked: str | None = None

@@ -1,0 +1,209 @@
+"""A private index with a password: both resolvers and fetching get in, and the password is found nowhere."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import FetchError, LockError
+from imagesync.lock.index_environment import make_access
+from imagesync.lock.lock import Lock
+from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.store.fetch import Download, fetch
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
+from tests.indexes import Fault, LocalIndex
+from tests.indexes.planning import installed, plan_of
+from tests.integration.test_lock_resolvers import RESOLVERS, environment, lock_with, open_resolver
+
+PASSWORD = "pa:ss/w@rd-4711"
+WRITTEN = ("pa:ss/w@rd-4711", "pa%3Ass%2Fw%40rd-4711")
+PLAN = plan_of(installed("demo", "1.0.0"))
+
+
+@pytest.fixture(params=sorted(RESOLVERS))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex(username="me", password=PASSWORD) as running:
+        running.add_wheel("demo", "1.0.0")
+        yield running
+
+
+def configuration(environ: Mapping[str, str]) -> IndexConfiguration:
+    return read_pip_configuration(prefix=Path("/nonexistent"), environ=environ)
+
+
+def download(lock: Lock, store: Store, indexes: IndexConfiguration, environ: Mapping[str, str]) -> None:
+    wanted = [
+        Download(
+            package.artifact.url, package.artifact.digest, package.artifact.filename, package.artifact.size
+        )
+        for package in lock.packages
+    ]
+    fetch(wanted, store=store, access=make_access(indexes, environ), progress=SilentProgress())
+
+
+def assert_secret_nowhere(*texts: str, folder: Path | None = None) -> None:
+    for text in texts:
+        assert not any(secret in text for secret in WRITTEN)
+    for path in folder.rglob("*") if folder else ():
+        assert not any(secret in str(path) for secret in WRITTEN)
+        if path.is_file():
+            content = path.read_bytes()
+            assert not any(secret.encode() in content for secret in WRITTEN)
+
+
+class Watch:
+    """Looks at the command line of every process that this one starts, for as long as it is open."""
+
+    def __enter__(self) -> Watch:
+        self._done = threading.Event()
+        self.seen: set[str] = set()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.01):
+            for folder in Path("/proc").iterdir():
+                if folder.name.isdigit():
+                    try:
+                        self.seen.add(
+                            (folder / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+                        )
+                    except OSError:
+                        continue
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")
+def test_credentials_in_pip_conf(
+    name: str,
+    index: LocalIndex,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    pip_conf = tmp_path / "pip.conf"
+    # configparser would read a single % as the start of a reference; pip doesn't.
+    pip_conf.write_text(f"[global]\nindex-url = {index.url_with_credentials}\n")
+    environ = environment(tmp_path, PIP_CONFIG_FILE=str(pip_conf))
+    indexes = configuration(environ)
+    store = Store(tmp_path / "store")
+    with Watch() as watch:
+        lock = lock_with(open_resolver(name, environ, indexes=indexes), PLAN)
+        download(lock, store, indexes, environ)
+    assert index.downloads() == 1
+    tool = "uv pip compile" if name == "uv" else "pip install"
+    assert any(tool in command for command in watch.seen)
+    said = capfd.readouterr()
+    assert_secret_nowhere(repr(lock), str(lock.to_dict()), caplog.text, said.out, said.err, *watch.seen)
+    assert_secret_nowhere(repr(indexes), repr(make_access(indexes, environ)), folder=store.root)
+
+
+def test_credentials_in_netrc(
+    name: str, index: LocalIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login me password {PASSWORD}\n")
+    netrc.chmod(0o600)
+    # requests and pip look for it in their own process's environment.
+    monkeypatch.setenv("NETRC", str(netrc))
+    environ = environment(tmp_path, PIP_INDEX_URL=index.url, NETRC=str(netrc))
+    indexes = configuration(environ)
+    store = Store(tmp_path / "store")
+    lock = lock_with(open_resolver(name, environ, indexes=indexes), PLAN)
+    download(lock, store, indexes, environ)
+    assert index.downloads() == 1
+    assert_secret_nowhere(repr(lock), folder=store.root)
+
+
+def test_credentials_in_keyring(name: str, index: LocalIndex, tmp_path: Path) -> None:
+    # keyring's own command line, over a backend that has the one password.
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "one_password.py").write_text(
+        "import os\nfrom keyring.backend import KeyringBackend\n"
+        "class Keyring(KeyringBackend):\n    priority = 1\n"
+        "    def get_password(self, service, username):\n"
+        "        return os.environ['ONE_PASSWORD'] if username == 'me' else None\n"
+        "    def set_password(self, service, username, password): raise NotImplementedError\n"
+        "    def delete_password(self, service, username): raise NotImplementedError\n"
+    )
+    keyring = folder / "keyring"
+    keyring.write_text(
+        f"#!/bin/sh\nPYTHONPATH={folder} PYTHON_KEYRING_BACKEND=one_password.Keyring "
+        f'ONE_PASSWORD="{PASSWORD}" '
+        f'exec {sys.executable} -m keyring "$@"\n'
+    )
+    keyring.chmod(keyring.stat().st_mode | stat.S_IXUSR)
+    environ = environment(
+        tmp_path,
+        PATH=f"{folder}{os.pathsep}{os.environ['PATH']}",
+        PIP_INDEX_URL=index.url.replace("://", "://me@"),
+        PIP_KEYRING_PROVIDER="subprocess",
+    )
+    indexes = configuration(environ)
+    store = Store(tmp_path / "store")
+    lock = lock_with(open_resolver(name, environ, indexes=indexes), PLAN)
+    download(lock, store, indexes, environ)
+    assert store.usage().files == 1
+    assert_secret_nowhere(repr(lock), folder=store.root)
+
+
+def test_a_wrong_password_is_said_without_it(name: str, index: LocalIndex, tmp_path: Path) -> None:
+    url = index.url.replace("://", f"://me:{WRITTEN[1]}x@")
+    environ = environment(tmp_path, PIP_INDEX_URL=url)
+    with pytest.raises(LockError) as caught:
+        lock_with(open_resolver(name, environ), PLAN)
+    assert "password" in str(caught.value) or "credentials" in str(caught.value)
+    assert_secret_nowhere(str(caught.value), repr(caught.value))
+
+
+def test_fetching_without_a_password_is_refused(index: LocalIndex, tmp_path: Path) -> None:
+    filename = "demo-1.0.0-py3-none-any.whl"
+    wanted = [Download(index.file_url(filename), index.digest(filename), filename)]
+    environ = environment(tmp_path)
+    with pytest.raises(FetchError, match="answers 401") as caught:
+        fetch(
+            wanted,
+            store=Store(tmp_path / "store"),
+            access=make_access(configuration(environ), environ),
+            progress=SilentProgress(),
+        )
+    assert "netrc" in str(caught.value.hint)
+    # A refusal is final: no second attempt, which might lock an account.
+    assert index.downloads(filename) == 1
+
+
+def test_credentials_stay_with_their_host(index: LocalIndex, tmp_path: Path) -> None:
+    with LocalIndex() as elsewhere:
+        filename = elsewhere.add_wheel("demo", "1.0.0")
+        index.fault(filename, Fault(redirect=elsewhere.file_url(filename).replace("127.0.0.1", "localhost")))
+        environ = environment(tmp_path, PIP_INDEX_URL=index.url_with_credentials)
+        access = make_access(configuration(environ), environ)
+        store = Store(tmp_path / "store")
+        wanted = [Download(index.file_url(filename), index.digest(filename), filename)]
+        fetch(wanted, store=store, access=access, progress=SilentProgress())
+        (request,) = elsewhere.requests
+        assert request.authorization is None
+        # The same host at another port isn't the index either.
+        other = elsewhere.add_wheel("other", "1.0.0")
+        wanted = [Download(elsewhere.file_url(other), elsewhere.digest(other), other)]
+        fetch(wanted, store=store, access=access, progress=SilentProgress())
+        assert elsewhere.requests[-1].authorization is None
