@@ -252,14 +252,15 @@ def _build(
 
 def _advice(log: str) -> str:
     """Return what to do about a failed build of the base."""
-    if "Unable to locate package" in log or "has no installation candidate" in log:
-        return "Correct the package's name in `apt`, or see whether this distribution has it."
     if re.search(r"Temporary failure|Could not (resolve|connect)|Failed to fetch|Unable to connect", log):
         return (
             "Making the base image needs the servers of its distribution. Behind a proxy, set `proxies`"
             " in Docker's config.json. Without a network, name an image with --base that has python3,"
             " python3-dev, python3-venv, build-essential and ca-certificates already."
         )
+    # Without its lists apt knows no package, so this comes second.
+    if "Unable to locate package" in log or "has no installation candidate" in log:
+        return "Correct the package's name in `apt`, or see whether this distribution has it."
     return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
 
 
@@ -286,8 +287,8 @@ def _describe(engine: Engine, reference: str, root: str, *, progress: Progress) 
     if described is None:
         raise BaseImageError(f"The base image {reference} was removed while it was made.", hint="Try again.")
     # Without its tag the first one would stay behind as <none>; its layers are those of the described one.
-    if bare is not None and bare.image_id != described.image_id and len(bare.tags) <= 1:
-        engine.remove(bare.image_id)
+    if bare is not None and bare.image_id != described.image_id:
+        engine.discard(bare.image_id)
     return described
 
 
