@@ -94,7 +94,7 @@ def _divide(
 
 
 def _nearest(package: PlannedPackage, request: ResolutionRequest, resolver: Resolver) -> LockedPackage | None:
-    for specifier in dict.fromkeys(_allowed(package)):
+    for specifier in dict.fromkeys(allowed(package)):
         try:
             (locked,) = resolver.resolve(replace(request, requirements=(f"{package.name}{specifier}",)))
         except UnsolvableError:
@@ -103,7 +103,7 @@ def _nearest(package: PlannedPackage, request: ResolutionRequest, resolver: Reso
     return None
 
 
-def _allowed(package: PlannedPackage) -> Iterator[str]:
+def allowed(package: PlannedPackage) -> Iterator[str]:
     """Yield what to try instead of the local version, nearest first, as far as the level allows."""
     try:
         version, specifiers = Version(package.version), SpecifierSet(package.specifier)

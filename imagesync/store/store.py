@@ -72,6 +72,8 @@ def default_root(environ: Mapping[str, str] | None = None) -> Path:
 class Store:
     """Artifacts by digest, shared by all processes of a user.
 
+    What it hands out is spared by every process that prunes, for as long as this object lives.
+
     Parameters
     ----------
     root

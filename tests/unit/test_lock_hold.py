@@ -1,0 +1,48 @@
+"""What a level allows instead of the local version; and the lock as requirements."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.lock.hold import allowed, pin
+from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
+from imagesync.lock.requirements import render_requirements
+from imagesync.plan.plan import Level
+from tests.indexes.planning import installed
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "expected"),
+    [
+        ("1.4.3", Level.CRITICAL, []),
+        ("1.4.3", Level.COMPATIBLE, ["~=1.4.3"]),
+        ("2.2", Level.COMPATIBLE, []),
+        ("2.1.0+cu121", Level.COMPATIBLE, ["==2.1.0", "~=2.1.0"]),
+        ("2.1.0+cu121", Level.CRITICAL, []),
+        ("1.4.3", Level.EXACT, ["==1.4.*", "==1.*,<1.4.3", "==1.*", "<1.4.3", ""]),
+        ("2!1.4", Level.EXACT, ["==2!1.4.*", "==2!1.*,<2!1.4", "==2!1.*", "<2!1.4", ""]),
+        ("2.1.0+cu121", Level.EXACT, ["==2.1.0", "==2.1.*", "==2.*,<2.1.0", "==2.*", "<2.1.0", ""]),
+    ],
+)
+def test_what_a_level_allows(version: str, level: Level, expected: list[str]) -> None:
+    assert list(allowed(installed("demo", version, level=level))) == expected
+
+
+def test_requirements_pin_and_hash() -> None:
+    packages = tuple(
+        LockedPackage(
+            canonicalize_name(name),
+            version,
+            Artifact(f"{name}.whl", f"https://x/{name}.whl", "sha256:" + "a" * 64),
+        )
+        for name, version in (("one", "1.0"), ("two", "2.0+local"))
+    )
+    text = render_requirements(Lock(Target("linux/amd64", "3.11.2", (2, 36)), packages))
+    assert text == (
+        f"one==1.0 \\\n    --hash=sha256:{'a' * 64}\ntwo==2.0+local \\\n    --hash=sha256:{'a' * 64}\n"
+    )
+
+
+def test_a_version_from_before_pep_440_is_compared_as_text() -> None:
+    assert pin(canonicalize_name("pytz"), "2004d-final") == "pytz===2004d-final"
