@@ -36,8 +36,6 @@ class Folder:
         File names: ``*.pth``, ``*.egg-link``, ``__editable__*_finder.py``.
     links
         Names of symbolic links.
-    eggs
-        Names of ``*.egg`` folders and files.
     """
 
     path: str
@@ -47,7 +45,6 @@ class Folder:
     egg_links: list[str] = field(default_factory=list)
     finders: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
-    eggs: list[str] = field(default_factory=list)
 
 
 def read_folder(path: str) -> Folder:
@@ -84,8 +81,6 @@ def _sort_entry(name: str, is_link: bool, folder: Folder) -> None:
         folder.pth.append(name)
     elif name.startswith("__editable__") and name.endswith("_finder.py"):
         folder.finders.append(name)
-    elif name.endswith(".egg"):
-        folder.eggs.append(name)
     elif is_link:
         folder.links.append(name)
 
