@@ -1,12 +1,32 @@
 """imagesync: your local Python environment becomes an OCI image, and a cluster starts from it.
 
->>> session = open_session(quiet=True)  # the active environment, and the settings of this folder
+>>> import imagesync
+>>> session = imagesync.open_session(quiet=True)  # the active environment, with this folder's settings
 >>> sorted(package.name for package in session.scan().packages if package.name == "imagesync")
 ['imagesync']
 """
 
-from imagesync.errors import ImagesyncError
-from imagesync.pipeline import Session, open_session
-from imagesync.settings import Settings
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imagesync.errors import ImagesyncError
+    from imagesync.pipeline import Session, open_session
+    from imagesync.settings import Settings
 
 __all__ = ["ImagesyncError", "Session", "Settings", "open_session"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, which type checkers see above
+    # At first use (PEP 562): importing the package must cost the commands nothing that they don't use.
+    homes = {
+        "ImagesyncError": "imagesync.errors",
+        "Session": "imagesync.pipeline",
+        "Settings": "imagesync.settings",
+        "open_session": "imagesync.pipeline",
+    }
+    if name not in homes:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(homes[name]), name)

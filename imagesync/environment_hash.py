@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING, Any
 
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.settings import Settings
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 # Raise it when the same inputs begin to give another image: no older image is then taken for a new one.
 FORMAT_VERSION = 1

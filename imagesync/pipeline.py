@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import NormalizedName
-
 from imagesync.environment_hash import environment_hash, image_tag
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
@@ -27,6 +25,8 @@ from imagesync.settings import Settings
 from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.artifacts import Workshop
     from imagesync.build.base import BaseImage
     from imagesync.build.engine import Engine

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING, Any
 
 from imagesync.scan.environment import Finding, Interpreter, Package, Source
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 
 class Level(str, Enum):
