@@ -1,0 +1,97 @@
+"""What the environment hash covers, and what it doesn't."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from imagesync.environment_hash import environment_hash, image_tag
+from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.scan.environment import Interpreter, Package, Source
+from imagesync.settings import Settings
+from packaging.utils import canonicalize_name
+
+TOOLZ = PlannedPackage(
+    name=canonicalize_name("toolz"),
+    version="1.1.0",
+    level=Level.COMPATIBLE,
+    specifier="~=1.1.0",
+    reason="Later fixes will do.",
+    installed=Package(name=canonicalize_name("toolz"), version="1.1.0", location="/here/site-packages"),
+)
+MINE = PlannedPackage(
+    name=canonicalize_name("mine"),
+    version="0.1",
+    level=Level.EXACT,
+    specifier="==0.1",
+    reason="Its wheel is made here.",
+    source=Source(kind="directory", url="file:///here/mine", editable=True),
+)
+PLAN = Plan(
+    python=Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311", "/here/bin/python", "/here", "/usr"),
+    packages=(MINE, TOOLZ),
+)
+INPUTS: dict[str, Any] = {
+    "contents": {MINE.name: "sha256:" + "1" * 64},
+    "base_hash": "sha256:" + "2" * 64,
+    "templates_digest": "sha256:" + "3" * 64,
+    "settings": Settings(),
+}
+
+
+def digest(plan: Plan = PLAN, **changed: object) -> str:
+    return environment_hash(plan, **{**INPUTS, **changed})
+
+
+def test_its_form() -> None:
+    assert digest().startswith("sha256:")
+    assert len(digest()) == len("sha256:") + 64
+    assert digest() == "sha256:" + image_tag(digest()) + digest()[len("sha256:") + 16 :]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        replace(PLAN, packages=(replace(TOOLZ, version="1.1.1"), MINE)),
+        replace(PLAN, packages=(replace(TOOLZ, specifier="==1.1.0"), MINE)),
+        replace(PLAN, packages=(replace(TOOLZ, extras=("fast",)), MINE)),
+        replace(PLAN, packages=(MINE,)),
+        replace(PLAN, python=replace(PLAN.python, version="3.11.3")),
+        replace(PLAN, platform="linux/arm64"),
+        replace(PLAN, strict=True),
+    ],
+)
+def test_it_covers_the_plan(plan: Plan) -> None:
+    assert digest(plan) != digest()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"contents": {MINE.name: "sha256:" + "9" * 64}},
+        {"base_hash": "sha256:" + "9" * 64},
+        {"templates_digest": "sha256:" + "9" * 64},
+        {"settings": Settings(allow_inconsistent=True)},
+        {"settings": Settings(resolver="pip-tools")},
+    ],
+)
+def test_it_covers_what_else_reaches_the_image(changed: dict[str, object]) -> None:
+    assert digest(**changed) != digest()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        replace(PLAN, packages=(TOOLZ, MINE)),
+        replace(PLAN, packages=(replace(MINE, source=Source(kind="directory", url="file:///x")), TOOLZ)),
+        replace(PLAN, packages=(MINE, replace(TOOLZ, reason="In other words."))),
+        replace(PLAN, python=replace(PLAN.python, prefix="/there", executable="/there/bin/python")),
+    ],
+)
+def test_it_covers_neither_order_nor_places(plan: Plan) -> None:
+    assert digest(plan) == digest()
+
+
+def test_the_settings_of_this_machine_do_not_count() -> None:
+    assert digest(settings=Settings(repository="elsewhere/env", base="named:otherwise")) == digest()

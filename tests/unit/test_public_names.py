@@ -1,0 +1,17 @@
+"""The public names of the package, pinned: a change of them is a decision and no accident."""
+
+from __future__ import annotations
+
+import imagesync
+import pytest
+
+
+def test_the_public_names() -> None:
+    assert imagesync.__all__ == ["ImagesyncError", "Session", "Settings", "open_session"]
+    for name in imagesync.__all__:
+        assert getattr(imagesync, name).__name__ == name
+
+
+def test_a_name_that_does_not_exist() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'sessions'"):
+        imagesync.sessions  # noqa: B018
