@@ -152,7 +152,7 @@ def _refusal(refused: Sequence[tuple[PlannedPackage, str]], target: Target, *, m
     subject = "1 package" if len(refused) == 1 else f"{len(refused)} packages"
     where = f"{target.platform}, Python {target.python_version}, glibc {'.'.join(map(str, target.glibc))}"
     return UnsolvableError(
-        f"no version that the plan allows of {subject} fits {where}:\n" + "\n".join(lines),
+        f"No version that the plan allows of {subject} fits {where}:\n" + "\n".join(lines),
         hint="\n".join(ways),
     )
 

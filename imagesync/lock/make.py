@@ -90,7 +90,7 @@ def same_platform(plan: Plan, target: Target) -> bool:
 def _refuse_other_python(plan: Plan, target: Target) -> None:
     if plan.python.minor != target.minor:
         raise LockError(
-            f"your environment runs Python {plan.python.minor}, the image has Python {target.python_version}",
+            f"Your environment runs Python {plan.python.minor}, the image has {target.python_version}.",
             hint=f"Choose a base image that has Python {plan.python.minor} (--base), "
             f"or make the environment with Python {target.minor}.",
         )

@@ -32,7 +32,7 @@ def complete(artifact: Artifact, access: Access) -> Artifact:
                 size += len(chunk)
     except OSError as error:
         raise LockError(
-            f"the index gives no sha256 for {artifact.filename}, and the file can't be read: {error}",
+            f"The index gives no sha256 for {artifact.filename}, and the file can't be read: {error}",
             hint="Ask whoever runs the index for sha256 digests, or try again.",
         ) from error
     return replace(artifact, digest=f"sha256:{found.hexdigest()}", size=size)

@@ -76,7 +76,7 @@ class PipToolsResolver:
         """Return where *target* is this platform; see :class:`~imagesync.lock.resolver.Resolver`."""
         if importlib.util.find_spec("piptools") is None:
             raise LockError(
-                "the resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync",
+                "The resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync.",
                 hint="pip install 'imagesync[pip-tools]', or leave the choice to uv (resolver = \"uv\").",
             )
         here = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
@@ -84,7 +84,7 @@ class PipToolsResolver:
         if (sys.platform, platform.machine().lower(), minor) != ("linux", machine(target), target.minor):
             raise LockError(
                 f"pip-tools locks only for the platform that it runs on ({here}), "
-                f"and the image has Python {target.python_version} on {target.platform}",
+                f"and the image has Python {target.python_version} on {target.platform}.",
                 hint='Choose resolver = "uv" in [tool.imagesync], which locks for any platform'
                 f", or run imagesync with Python {target.minor}.",
             )

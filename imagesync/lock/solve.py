@@ -42,7 +42,7 @@ def solve_additions(
         answer = resolver.resolve(request)
     except UnsolvableError as error:
         raise UnsolvableError(
-            f"the packages in 'add.pip' can't be added to what is installed: {error.message}",
+            f"The packages in 'add.pip' can't be added to what is installed: {error.message}",
             hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
             "`python -m pip install NAME` shows what has to move for it.",
         ) from error
@@ -88,7 +88,7 @@ def solve_platform(
         answer = resolver.resolve(request)
     except UnsolvableError as error:
         raise UnsolvableError(
-            f"no set of versions satisfies the plan on {target.platform}: {error.message}",
+            f"No set of versions satisfies the plan on {target.platform}: {error.message}",
             hint='Allow more for what is named: levels = { NAME = "compatible" } in [tool.imagesync].',
         ) from error
     planned = {entry.planned.name: entry for entry in held}

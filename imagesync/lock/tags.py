@@ -38,7 +38,7 @@ def machine(target: Target) -> str:
         return MACHINES[target.platform]
     except KeyError:
         raise LockError(
-            f"can't lock for {target.platform}", hint=f"What can be locked for: {', '.join(MACHINES)}."
+            f"The target can't be {target.platform}.", hint=f"What can be locked for: {', '.join(MACHINES)}."
         ) from None
 
 

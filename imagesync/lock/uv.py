@@ -109,7 +109,7 @@ class UvResolver:
         refusing = refusing_indexes(self._indexes, Requirement(request.requirements[0]).name, self._access)
         if refusing:
             return LockError(
-                f"the index {' and '.join(refusing)} refuses user name or password. {said}",
+                f"The index {' and '.join(refusing)} refuses user name or password. {said}",
                 hint="Check the credentials in the index URL (`pip config list`), in netrc and in keyring.",
             )
         return UnsolvableError(said)
@@ -147,8 +147,8 @@ def _python_platform(target: Target) -> str:
     known = [glibc for glibc in _GLIBC if (major, minor) >= (2, glibc)]
     if not known:
         raise LockError(
-            f"the base image's glibc {major}.{minor} is older than any that uv resolves for (2.17)",
-            hint="Take a newer base image: `imagesync build --base ubuntu:24.04`.",
+            f"The base image's glibc {major}.{minor} is older than any that uv resolves for (2.17).",
+            hint="Take a newer base image, such as `imagesync build --base ubuntu:24.04`.",
         )
     return f"{name}-manylinux_2_{known[-1]}"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from imagesync.credentials import redact
 from imagesync.errors import FetchError
@@ -42,16 +43,32 @@ class _Again(Exception):
         self.wait = wait
 
 
-class _Amount(Protocol):
-    def __call__(self, amount: int, /) -> None: ...
+class Connection:
+    """One thread's way to the indexes, opened at its first request and reused by the others."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    @cached_property
+    def session(self) -> requests.Session:
+        """Return the HTTP session."""
+        return open_session(self._access)
+
+    def close(self) -> None:
+        """Close the session, if it was needed."""
+        if "session" in self.__dict__:
+            self.session.close()
 
 
 class Downloader:
     """Obtains files for several threads, and can stop them all."""
 
-    def __init__(self, store: Store, access: Access, task: Task, progress: Progress) -> None:
+    def __init__(
+        self, store: Store, access: Access, task: Task, progress: Progress, *, counted: Iterable[Download]
+    ) -> None:
+        self.access = access
         self._store = store
-        self._access = access
+        self._counted = frozenset(download.digest for download in counted)
         self._task = task
         self._progress = progress
         self._guard = threading.Lock()
@@ -80,23 +97,20 @@ class Downloader:
             for incoming in self._incoming:
                 incoming.discard()
 
-    @contextmanager
-    def connection(self) -> Iterator[requests.Session]:
-        """Open a session for one thread: connections are reused within it."""
-        with open_session(self._access) as session:
-            yield session
-
-    def obtain(self, download: Download, session: requests.Session) -> StoredFile:
+    def obtain(self, download: Download, connection: Connection) -> StoredFile:
         """Return the file, from the store where it is there; see :func:`~imagesync.store.fetch.fetch`."""
-        counted = not self._store.has(download.digest)
+        counted = download.digest in self._counted
         if (stored := self._from_store(download)) is not None:
+            if counted:
+                # Another process was quicker.
+                self._advance(download.size or 0)
             return stored
         if not counted:
+            # It was there, and corrupt.
             with self._guard:
                 self._task.grow(download.size or 0)
         with self._alone(download):
             if (stored := self._from_store(download)) is not None:
-                # Another process fetched it meanwhile.
                 self._advance(download.size or 0)
                 return stored
             with self._writing() as incoming:
@@ -111,7 +125,7 @@ class Downloader:
                             hint="Is the folder of your index or find-links still there (`pip config list`)?",
                         ) from error
                 else:
-                    self._with_attempts(download, session, incoming)
+                    self._with_attempts(download, connection, incoming)
                 if download.size is None:
                     with self._guard:
                         self._task.grow(incoming.size)
@@ -166,11 +180,11 @@ class Downloader:
         if self.cancelled:
             raise Cancelled
 
-    def _with_attempts(self, download: Download, session: requests.Session, incoming: Incoming) -> None:
+    def _with_attempts(self, download: Download, connection: Connection, incoming: Incoming) -> None:
         wait = _BACK_OFF
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._attempt(download, session, incoming)
+                self._attempt(download, connection.session, incoming)
             except _Again as again:  # noqa: PERF203 (an attempt is a request)
                 self._check()
                 if attempt == _ATTEMPTS:
@@ -191,7 +205,7 @@ class Downloader:
         self._check()
         headers = {"Range": f"bytes={incoming.size}-"} if incoming.size else None
         try:
-            with get(session, download.url, access=self._access, headers=headers) as response:
+            with get(session, download.url, access=self.access, headers=headers) as response:
                 with self._guard:
                     self._responses.add(response)
                 try:

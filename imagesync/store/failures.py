@@ -22,12 +22,12 @@ def storing(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise StoreError(
-                f"no space is left for the artifact store in {root}",
+                f"No space is left for the artifact store in {root}.",
                 hint="Make room with `imagesync cache prune`, "
                 "or set IMAGESYNC_CACHE_DIR to a folder with more room.",
             ) from error
         raise StoreError(
-            f"the artifact store in {root} can't be used: {error.strerror or error}"
+            f"The artifact store in {root} can't be used: {error.strerror or error}"
             + (f" ({error.filename})" if error.filename else ""),
             hint="Set IMAGESYNC_CACHE_DIR to a folder that you can write to.",
         ) from error

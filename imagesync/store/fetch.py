@@ -6,10 +6,11 @@ import queue
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from imagesync.store.access import Access
-from imagesync.store.download import Cancelled, Downloader
+from imagesync.store.download import Cancelled, Connection, Downloader
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import Progress, Task
 
@@ -63,7 +64,7 @@ def fetch(
     with progress.task("Fetching", total=total, unit="bytes") as task, warnings.catch_warnings():
         if access.trusted_hosts:
             _accept_trusted_hosts()
-        work = _Work(list(unique.values()), Downloader(store, access, task, progress), task)
+        work = _Work(list(unique.values()), Downloader(store, access, task, progress, counted=missing), task)
         found = work.run()
     return tuple(
         StoredFile(download.filename, stored.path, stored.digest, stored.size)
@@ -119,7 +120,7 @@ class _Work:
         return found
 
     def _serve(self) -> None:
-        with self._downloader.connection() as connection:
+        with closing(Connection(self._downloader.access)) as connection:
             while not self._downloader.cancelled:
                 try:
                     download = self._queue.get_nowait()

@@ -240,7 +240,7 @@ def test_a_killed_process_leaves_nothing_that_prune_does_not_find(index: LocalIn
 def test_a_full_disk(index: LocalIndex, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "size=2m") as folder:
         store = Store(folder / "store")
-        with pytest.raises(StoreError, match="no space is left") as caught:
+        with pytest.raises(StoreError, match="No space is left") as caught:
             get(wanted(index, large(index)), store)
         assert "imagesync cache prune" in str(caught.value.hint)
         assert partial(store) == []
