@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from packaging.utils import canonicalize_name
+
 from imagesync.environment_hash import environment_hash, image_tag
 from imagesync.plan.plan import Level, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 from imagesync.settings import Settings
-from packaging.utils import canonicalize_name
 
 TOOLZ = PlannedPackage(
     name=canonicalize_name("toolz"),

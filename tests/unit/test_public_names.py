@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import imagesync
 import pytest
+
+import imagesync
 
 
 def test_the_public_names() -> None:
