@@ -16,7 +16,7 @@ from tests.environments import LocalEnvironment, feature_version, make_environme
 
 # A skip stands for something that this machine can't have. Any other reason fails the test.
 ALLOWED_SKIPS = (
-    r"no CPython 3\.\d+ on this machine",
+    r"no (second )?CPython 3\.\d+ on this machine",
     r"no Podman on this machine",
     r"no conda executable on this machine",
     r"needs root",

@@ -43,9 +43,7 @@ def local(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironm
 
 
 def by_pip_configuration(index: LocalIndex, folder: Path) -> dict[str, str]:
-    (folder / "pip.conf").write_text(
-        f"[global]\nindex-url = {index.url_with_credentials.replace('%', '%%')}\n"
-    )
+    (folder / "pip.conf").write_text(f"[global]\nindex-url = {index.url_with_credentials}\n")
     return {"PIP_CONFIG_FILE": str(folder / "pip.conf")}
 
 

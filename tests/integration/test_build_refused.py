@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import docker
@@ -9,7 +11,7 @@ import pytest
 
 from tests.commands import CommandLine, Finished
 from tests.engine_proxy import EngineProxy
-from tests.environments import feature_version, make_environment
+from tests.environments import feature_version, make_environment, run
 from tests.indexes import Fault, LocalIndex
 
 
@@ -106,6 +108,36 @@ def test_other_feature_version(
         arguments=["--index-url", index.url],
     )
     refusal(own_cli.with_environ(VIRTUAL_ENV=local.prefix).run("build"), f"Python {other}", "--base")
+
+
+def test_strict_refuses_a_deviation(
+    own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path
+) -> None:
+    python = other_patch_level(base_python)
+    local = make_environment(
+        tmp_path / "env", packages=["birch"], python=python, arguments=["--index-url", index.url]
+    )
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    refusal(cli.run("build", "--strict"), "python", full_version(python), full_version(base_python))
+    cli("build", "--metadata-file", "metadata.json")
+    (deviation,) = json.loads((cli.cwd / "metadata.json").read_text())["deviations"]
+    assert deviation["name"] == "python"
+    assert deviation["local"] == full_version(python)
+    assert deviation["reason"]
+
+
+def full_version(python: Path) -> str:
+    return run([python, "-c", "import platform; print(platform.python_version())"]).strip()
+
+
+def other_patch_level(python: Path) -> Path:
+    """Return an interpreter of the same feature version that isn't the same, or skip the test."""
+    feature, full = feature_version(python), full_version(python)
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for candidate in sorted(pyenv.glob(f"versions/{feature}.*/bin/python")):
+        if full_version(candidate) != full:
+            return candidate
+    return pytest.skip(f"no second CPython {feature} on this machine")
 
 
 def test_wheel_with_a_wrong_hash(
