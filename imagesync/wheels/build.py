@@ -143,7 +143,7 @@ class _IsolatedEnvironment:
         self._request = request
         self._run = run
         inherited = {key: value for key, value in request.environ.items() if key not in _PYTHON_VARIABLES}
-        self._environ = inherited | {"VIRTUAL_ENV": os.fspath(self._folder)}
+        self._environ = inherited | {"VIRTUAL_ENV": os.fspath(self._folder), "UV_PYTHON_DOWNLOADS": "never"}
 
     @property
     def python_executable(self) -> str:
@@ -158,14 +158,9 @@ class _IsolatedEnvironment:
         return {"PATH": path, "VIRTUAL_ENV": os.fspath(self._folder)}
 
     def create(self) -> None:
-        self._uv(
-            "venv",
-            "--quiet",
-            "--no-project",
-            "--python",
-            self._request.python.executable,
-            os.fspath(self._folder),
-        )
+        # Where only files were scanned there is no interpreter to run; one like it does for pure Python.
+        python = self._request.python.executable or self._request.python.minor
+        self._uv("venv", "--quiet", "--no-project", "--python", python, os.fspath(self._folder))
 
     def install(self, requirements: Collection[str]) -> None:
         if not requirements:

@@ -198,6 +198,8 @@ def _save(
     temporary = cached.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
     # Without a cache everything works, only slower: a full or read-only disk is no error here.
     with contextlib.suppress(OSError):
-        cached.parent.mkdir(parents=True, exist_ok=True)
+        # The store's root is the user's alone, whoever makes it first.
+        cached.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        cached.parent.mkdir(mode=0o700, exist_ok=True)
         temporary.write_text(json.dumps(header) + "\n" + json.dumps(settled) + "\n", encoding="utf-8")
         temporary.replace(cached)
