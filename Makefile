@@ -26,6 +26,7 @@ test: venv engine
 	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python -m pytest --doctest-modules imagesync tests $(ARGS)
 
 unit: venv
+	@scripts/test-packages.sh unit
 	@.venv/bin/python -m pytest --doctest-modules imagesync tests/unit $(ARGS)
 
 lint: venv

@@ -1,10 +1,15 @@
 #!/bin/sh
-# Installs the system packages that the tests use, as far as their commands are missing.
+# Installs the system packages that the tests use, as far as their commands are missing: all of them, or
+# with the argument "unit" those that the tests without an engine need.
 set -eu
 cd "$(dirname "$0")/.."
 
+needed="git:git gcc:gcc,libc6-dev openssl:openssl"
+[ "${1:-}" = unit ] || needed="$needed mount:mount busybox:busybox-static podman:podman,runc"
+
 missing=
-for needed in git:git openssl:openssl mount:mount; do
-    command -v "${needed%:*}" >/dev/null || missing="$missing ${needed#*:}"
+for entry in $needed; do
+    command -v "${entry%%:*}" >/dev/null || missing="$missing $(echo "${entry#*:}" | tr , ' ')"
 done
+# shellcheck disable=SC2086
 [ -z "$missing" ] || scripts/apt-install.sh $missing
