@@ -62,6 +62,8 @@ class RichProgress:
                 done = format_total(int(state.completed), unit) if state.completed else ""
                 parts = [summary or done, format_duration(state.elapsed or 0)]
                 self._bars.remove_task(bar)
+                # Else the line below would be followed by the bar as it was drawn last.
+                self._bars.refresh()
                 self._print_end(mark, style, label, ", ".join(part for part in parts if part))
 
     def line(self, text: str) -> None:
