@@ -194,11 +194,11 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
     identity = base_hash(digest, dockerfile, apt)
     reference = f"{BASE_REPOSITORY}:{identity.removeprefix('sha256:')[:TAG_DIGITS]}"
     image = engine.inspect(reference)
-    if image is None or LABEL_BASE not in image.labels:
+    if image is None or not _is_described(image, identity):
         if image is None:
             progress.line(f"Making the base image {reference} from {settings.base}, once")
             _build(engine, dockerfile, reference, settings.base, apt, progress=progress)
-        image = _describe(engine, reference, settings.base, progress=progress)
+        image = _describe(engine, reference, settings.base, identity, progress=progress)
     facts = json.loads(image.labels[LABEL_BASE])
     return BaseImage(
         reference=reference,
@@ -264,7 +264,13 @@ def _advice(log: str) -> str:
     return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
 
 
-def _describe(engine: Engine, reference: str, root: str, *, progress: Progress) -> EngineImage:
+def _is_described(image: EngineImage, identity: str) -> bool:
+    # The root image may be a base image itself, and what it says of itself be inherited.
+    facts = json.loads(image.labels.get(LABEL_BASE, "{}"))
+    return bool(facts.get("base_hash") == identity)
+
+
+def _describe(engine: Engine, reference: str, root: str, identity: str, *, progress: Progress) -> EngineImage:
     """Write into a label what the interpreter says of itself, so that it is asked only once."""
     from imagesync.build.engine import BuildRequest, RunRequest
     from imagesync.render.context import ContextFile, stream_files
@@ -277,7 +283,7 @@ def _describe(engine: Engine, reference: str, root: str, *, progress: Progress) 
     if result.exit_code != 0:
         said = result.stderr.decode(errors="replace").strip()[-2000:]
         raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {said}")
-    facts = json.loads(result.stdout)
+    facts = {**json.loads(result.stdout), "base_hash": identity}
     _glibc(facts, root)
     content = f"FROM {reference}\n".encode()
     files = (ContextFile("Dockerfile", content, len(content)),)

@@ -195,3 +195,14 @@ def test_root_that_cannot_be_pulled_is_told(ours: Engine) -> None:
     settings = Settings(base="127.0.0.1:9/nobody/nothing:1")
     with pytest.raises(BaseImageError, match=r"127\.0\.0\.1:9/nobody/nothing:1 isn't here"):
         ensure_base(ours, settings=settings, progress=SilentProgress())
+
+
+def test_base_whose_making_was_interrupted_is_completed(
+    ours: Engine, engine: docker.DockerClient, make_root: MakeRoot
+) -> None:
+    root = make_root("LABEL purpose=interrupted")
+    made = ensure_base(ours, settings=Settings(base=root), progress=SilentProgress())
+    # As after the build and before the interpreter was asked; the label of the base below is inherited.
+    ours.tag(root, made.reference)
+    again = ensure_base(ours, settings=Settings(base=root), progress=SilentProgress())
+    assert made.base_hash in engine.images.get(again.reference).labels["dev.imagesync.base"]
