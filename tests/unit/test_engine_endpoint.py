@@ -1,0 +1,145 @@
+"""Where the engine is, from real files and sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesync.build.endpoint import Endpoint, find_endpoint
+from imagesync.build.lookup import look_up
+from imagesync.errors import EngineNotFound, UsageError
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+
+
+@pytest.fixture
+def listening(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        yield path
+
+
+def write_context(home: Path, name: str, host: str, *, tls: bool = False) -> None:
+    identifier = hashlib.sha256(name.encode()).hexdigest()
+    meta = home / ".docker" / "contexts" / "meta" / identifier / "meta.json"
+    meta.parent.mkdir(parents=True)
+    meta.write_text(
+        json.dumps({"Name": name, "Endpoints": {"docker": {"Host": host, "SkipTLSVerify": False}}})
+    )
+    if tls:
+        folder = home / ".docker" / "contexts" / "tls" / identifier / "docker"
+        folder.mkdir(parents=True)
+        (folder / "ca.pem").touch()
+
+
+def test_docker_host_wins_over_a_context(home: dict[str, str]) -> None:
+    environ = {**home, "DOCKER_HOST": "unix:///x.sock", "DOCKER_CONTEXT": "missing"}
+    assert find_endpoint(environ) == Endpoint("unix:///x.sock", "DOCKER_HOST")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("tcp://build.example.com", "tcp://build.example.com:2375"),
+        ("build.example.com:1234", "tcp://build.example.com:1234"),
+        ("tcp://[::1]:2375", "tcp://[::1]:2375"),
+        ("unix://var/run/docker.sock", "unix:///var/run/docker.sock"),
+        ("ssh://me@build.example.com", "ssh://me@build.example.com"),
+    ],
+)
+def test_forms_of_docker_host(home: dict[str, str], host: str, url: str) -> None:
+    assert find_endpoint({**home, "DOCKER_HOST": host}).url == url
+
+
+def test_docker_host_that_is_no_url(home: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="DOCKER_HOST is 'ftp://x'"):
+        find_endpoint({**home, "DOCKER_HOST": "ftp://x"})
+
+
+def test_tls_material(home: dict[str, str], tmp_path: Path) -> None:
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    endpoint = find_endpoint(
+        {
+            **home,
+            "DOCKER_HOST": "tcp://build.example.com",
+            "DOCKER_TLS_VERIFY": "1",
+            "DOCKER_CERT_PATH": str(tmp_path),
+        }
+    )
+    assert endpoint.url == "tcp://build.example.com:2376"
+    assert endpoint.tls is not None
+    assert endpoint.tls.verify
+    assert endpoint.tls.cert == tmp_path / "cert.pem"
+
+
+def test_context_by_name(home: dict[str, str], tmp_path: Path) -> None:
+    write_context(tmp_path, "büro", "tcp://10.0.0.1:2376", tls=True)
+    endpoint = find_endpoint({**home, "DOCKER_CONTEXT": "büro"})
+    assert endpoint.url == "tcp://10.0.0.1:2376"
+    assert endpoint.origin == "the Docker context 'büro'"
+    assert endpoint.tls is not None
+    assert endpoint.tls.ca is not None
+
+
+def test_current_context(home: dict[str, str], tmp_path: Path) -> None:
+    write_context(tmp_path, "colima", "unix:///c.sock")
+    (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "colima"}')
+    assert find_endpoint(home).url == "unix:///c.sock"
+
+
+def test_context_that_is_missing(home: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="'nowhere', which doesn't exist"):
+        find_endpoint({**home, "DOCKER_CONTEXT": "nowhere"})
+
+
+@pytest.mark.parametrize("reason", ["there is no such socket", "connection refused"])
+def test_nobody_there_is_said_within_a_second(tmp_path: Path, reason: str) -> None:
+    path = tmp_path / "s"
+    if reason == "connection refused":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    started = time.monotonic()
+    with pytest.raises(EngineNotFound, match=reason) as caught:
+        look_up(Endpoint(f"unix://{path}", "DOCKER_HOST"), base="x", repository="y")
+    assert time.monotonic() - started < 1
+    assert caught.value.hint == "Start that engine, or change or unset DOCKER_HOST."
+
+
+def test_unreachable_address_is_said_within_a_second() -> None:
+    # A listener whose queue is full drops further connections without a word, as a firewall does.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        started = time.monotonic()
+        with pytest.raises(EngineNotFound, match="no answer in time"):
+            look_up(Endpoint(f"tcp://127.0.0.1:{port}", "DOCKER_HOST"), base="x", repository="y")
+        assert time.monotonic() - started < 1
+        for each in waiting:
+            each.close()
+
+
+def test_look_up_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, imagesync.build.endpoint, imagesync.build.lookup, imagesync.build.image;"
+        "print([m for m in ('docker', 'requests', 'urllib3', 'rich', 'google.protobuf', 'jinja2')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
