@@ -10,7 +10,7 @@ from imagesync.errors import UsageError
 from imagesync.toml import parse_toml
 
 _TABLE = "[tool.imagesync]"
-_EDIT = "Change the settings there: docs/settings.md explains each."
+_EDIT = "Change them there; or take them out first, to have all of them with comments."
 
 
 def write_settings(folder: Path) -> Path:
@@ -26,7 +26,7 @@ def write_settings(folder: Path) -> Path:
     """
     own = folder / "imagesync.toml"
     if own.exists():
-        raise UsageError(f"{own} is there already.", hint=_EDIT)
+        raise UsageError(f"There are settings already, in {own}.", hint=_EDIT)
     project = folder / "pyproject.toml"
     template = files("imagesync").joinpath("settings_template.toml").read_text("utf-8")
     if not project.exists():
@@ -52,7 +52,7 @@ def _appended(project: Path, template: str) -> str:
     except ValueError as error:
         raise UsageError(f"{project} isn't valid TOML: {error}", hint="Correct it first.") from error
     if "imagesync" in document.get("tool", {}):
-        raise UsageError(f"{project} has {_TABLE} already.", hint=_EDIT)
+        raise UsageError(f"There are settings already, in {project}.", hint=_EDIT)
     ending = "\r\n" if "\r\n" in text else "\n"
     gap = "" if not text else ending if text.endswith(ending) else 2 * ending
     result = f"{text}{gap}{template.replace(chr(10), ending)}"
