@@ -1,0 +1,228 @@
+"""The engine itself, Docker's and Podman's: images, containers, builds, and builds that are interrupted."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from imagesync.build.endpoint import Endpoint, find_endpoint
+from imagesync.build.engine import BuildRequest, Engine, RunRequest
+from imagesync.build.lookup import look_up
+from imagesync.errors import BuildError, EngineError, RegistryError
+from imagesync.ui.progress import SilentProgress
+from tests.integration.tiny_image import REFERENCE, context, tiny_archive
+
+QUIET = SilentProgress()
+CANCELLED = """
+import sys
+from imagesync.build.endpoint import Endpoint
+from imagesync.build.engine import BuildRequest, Engine
+from imagesync.ui.progress import SilentProgress
+with Engine(Endpoint(sys.argv[1], "the test")) as engine:
+    engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())
+"""
+
+
+def podman_endpoint(folder: Path) -> Iterator[Endpoint]:
+    """Start Podman with a storage of its own, and stop it."""
+    assert shutil.which("podman"), "apt-get install --no-install-recommends podman runc"
+    # Podman's own defaults ask for higher limits than this machine may give.
+    (folder / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
+    )
+    options = ["--root", folder / "root", "--runroot", folder / "run", "--runtime", "runc"]
+    podman = ["podman", *map(str, options), "--cgroup-manager", "cgroupfs"]
+    environ = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
+    (folder / "tiny.tar").write_bytes(tiny_archive())
+    command = [*podman, "import", str(folder / "tiny.tar"), REFERENCE]
+    subprocess.run(command, check=True, env=environ, capture_output=True)
+    path = folder / "podman.sock"
+    service = subprocess.Popen([*podman, "system", "service", "--time=0", f"unix://{path}"], env=environ)
+    try:
+        wait_until(path.exists, 20)
+        yield Endpoint(f"unix://{path}", "the test")
+    finally:
+        service.terminate()
+        service.wait()
+        subprocess.run([*podman, "rm", "--all", "--force"], env=environ, capture_output=True, check=False)
+        subprocess.run([*podman, "rmi", "--all", "--force"], env=environ, capture_output=True, check=False)
+
+
+def docker_endpoint(_folder: Path) -> Iterator[Endpoint]:
+    """Put the image into the machine's Docker."""
+    done = subprocess.run(
+        ["docker", "import", "-", REFERENCE], input=tiny_archive(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    yield find_endpoint({})
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    # Podman's socket path has to stay short.
+    folder = tmp_path_factory.mktemp("e")
+    yield from (docker_endpoint if request.param == "docker" else podman_endpoint)(folder)
+
+
+@pytest.fixture(scope="module")
+def real(endpoint: Endpoint) -> Iterator[Engine]:
+    with Engine(endpoint) as engine:
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IMAGESYNC_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def build(engine: Engine, dockerfile: str, **files: bytes) -> str:
+    request = BuildRequest(network="none", labels={"test": "1"})
+    return engine.build([context(dockerfile, **files)], request, progress=QUIET)
+
+
+def test_run_gives_code_and_both_streams(real: Engine) -> None:
+    command = ("sh", "-c", "echo out; echo err >&2; id -u; echo $A; exit 3")
+    result = real.run(RunRequest(REFERENCE, command, user="1234", environment={"A": "b c"}))
+    assert (result.exit_code, result.stdout, result.stderr) == (3, b"out\n1234\nb c\n", b"err\n")
+
+
+def test_run_feeds_a_script(real: Engine) -> None:
+    result = real.run(RunRequest(REFERENCE, ("sh",), stdin=b"echo from stdin\nexit 4\n"))
+    assert (result.exit_code, result.stdout) == (4, b"from stdin\n")
+
+
+def test_run_is_stopped_in_time(real: Engine) -> None:
+    with pytest.raises(EngineError, match="was stopped after 1 s"):
+        real.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
+
+
+def test_run_of_a_command_that_is_missing(real: Engine) -> None:
+    with pytest.raises(EngineError, match="nonexistent"):
+        real.run(RunRequest(REFERENCE, ("nonexistent",)))
+
+
+def test_build_without_a_network_mounts_and_labels(real: Engine) -> None:
+    image_id = build(
+        real,
+        f"FROM {REFERENCE}\nRUN --mount=type=bind,source=data,target=/mnt cat /mnt > /copy\n"
+        f"RUN ip -o link | wc -l > /links\nENV RUN={secrets.token_hex(4)}\n",
+        data=b"hello",
+    )
+    try:
+        image = real.inspect(image_id)
+        assert image is not None
+        assert image.labels["test"] == "1"
+        result = real.run(RunRequest(image_id, ("cat", "/copy")))
+        assert result.stdout == b"hello"
+    finally:
+        real.discard(image_id)
+    assert real.inspect(image_id) is None
+
+
+def test_failing_step(real: Engine, cache: Path) -> None:
+    with pytest.raises(BuildError) as caught:
+        build(real, f"FROM {REFERENCE}\nRUN echo why; echo https://me:pw@h/x >&2; exit 7\n")
+    assert "(exit code 7)" in caught.value.message
+    assert "    why" in caught.value.message.splitlines()
+    (log,) = (cache / "logs").iterdir()
+    assert caught.value.hint == f"The whole log: {log}"
+    assert "pw@" not in str(caught.value) + log.read_text()
+
+
+def test_dockerfile_that_is_wrong(real: Engine) -> None:
+    with pytest.raises(BuildError, match=r"(?i)unknown instruction"):
+        build(real, f"FROM {REFERENCE}\nRUM echo\n")
+
+
+def test_context_that_breaks_off(real: Engine) -> None:
+    def broken() -> Iterator[bytes]:
+        yield context(f"FROM {REFERENCE}\n", data=bytes(1 << 20))[: 1 << 19]
+        raise RuntimeError("a file vanished")
+
+    with pytest.raises(RuntimeError, match="a file vanished"):
+        real.build(broken(), BuildRequest(network="none"), progress=QUIET)
+
+
+def test_look_up_finds_names_labels_and_the_base(real: Engine, endpoint: Endpoint) -> None:
+    repository = f"imagesync-test-{secrets.token_hex(4)}"
+    image_id = build(real, f"FROM {REFERENCE}\nENV A={repository}\n")
+    try:
+        real.tag(image_id, f"{repository}:one")
+        real.tag(image_id, f"{repository}:two")
+        found = look_up(endpoint, base=REFERENCE, repository=repository)
+        base = real.inspect(REFERENCE)
+        assert base is not None
+        assert found.base_id == base.image_id
+        assert found.base_digest in {base.image_id, *(d.partition("@")[2] for d in base.digests)}
+        (image,) = found.images
+        assert image.image_id == image_id
+        assert sorted(image.tags) == ["one", "two"]
+        assert image.labels["test"] == "1"
+        assert found.tagged("one") == image
+        assert found.tagged("three") is None
+        by_id = look_up(endpoint, base=base.image_id, repository="imagesync-test/none")
+        assert (by_id.base_id, by_id.images) == (base.image_id, ())
+        assert look_up(endpoint, base="example.com:5000/tiny:1", repository="x").base_digest is None
+    finally:
+        real.remove(f"{repository}:one")
+        real.remove(f"{repository}:two")
+        real.discard(image_id)
+
+
+def test_pull_that_is_refused(real: Engine) -> None:
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1/nothing:1 can't be pulled"):
+        real.pull("127.0.0.1:1/nothing:1", progress=QUIET)
+
+
+def test_interrupted_build(endpoint: Endpoint) -> None:
+    # Podman 4 goes on with the step that runs when its client leaves; there it is a short one.
+    is_podman = "podman" in endpoint.url
+    seconds = "8".zfill(9 + secrets.randbelow(90)) if is_podman else f"{10**6 + secrets.randbelow(10**6)}"
+    dockerfile = f"FROM {REFERENCE}\nRUN sleep {seconds}\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", CANCELLED, endpoint.url],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    process.stdin.write(context(dockerfile))
+    process.stdin.close()
+    try:
+        wait_until(lambda: running(seconds) or process.poll() is not None, 60)
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == -signal.SIGINT
+        assert time.monotonic() - started < 1
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not running(seconds), 12)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
+    """Ask again and again: processes of the engine announce neither their start nor their end to us."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "in vain"
+        time.sleep(0.05)
+
+
+def running(seconds: str) -> bool:
+    """Return whether that sleep runs, in a container of this machine."""
+    wanted = b"sleep\0" + seconds.encode() + b"\0"
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes() == wanted:
+                return True
+    return False
