@@ -14,6 +14,9 @@ import pytest
 from tests.commands import CommandLine, clean_environ
 from tests.environments import LocalEnvironment, feature_version, make_environment
 
+# Environments to make and scripts to run in images, not tests.
+collect_ignore = ["cases"]
+
 # A skip stands for something that this machine can't have. Any other reason fails the test.
 ALLOWED_SKIPS = (
     r"no (second )?CPython 3\.\d+ on this machine",
