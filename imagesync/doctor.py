@@ -210,12 +210,14 @@ def _reason(error: BaseException) -> str:
 def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     from imagesync.build.endpoint import find_endpoint
     from imagesync.build.engine import Engine
+    from imagesync.build.lookup import look_up
 
     try:
         endpoint = find_endpoint(environ)
+        # First, because it gives up soon where an engine takes connections and never answers.
+        lookup = look_up(endpoint, base=settings.base, repository=settings.repository)
         with Engine(endpoint) as engine:
             info = engine.info()
-            base = engine.inspect(settings.base)
     except ImagesyncError as error:
         yield _failed("engine", error)
         yield Check("registry", "warning", "not asked: images are pulled by the engine")
@@ -232,7 +234,7 @@ def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
         yield Check("engine", "warning", f"{message} runs on {info.platform}, images are linux/amd64", hint)
     else:
         yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
-    if base is not None:
+    if lookup.base_digest is not None:
         yield Check("registry", "ok", f"not needed: the engine has {settings.base}")
     else:
         yield _registry_check(settings.base, endpoint)
