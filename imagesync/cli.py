@@ -246,7 +246,13 @@ def doctor(context: click.Context, /, output: str, **options: object) -> None:
     from imagesync.doctor import diagnose, healthy
 
     session = _session(context, options)
-    checks = diagnose(session.settings, environ=session.environ, python=session.python)
+    checks = diagnose(
+        session.settings,
+        environ=session.environ,
+        python=session.python,
+        prefix=session.prefix,
+        progress=session.progress,
+    )
     if output == "json":
         _print_json([check.to_dict() for check in checks])
     else:

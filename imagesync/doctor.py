@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from imagesync.credentials import redact, strip_credentials
 from imagesync.errors import ImagesyncError
 from imagesync.settings import Settings
+from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint
@@ -69,6 +70,7 @@ def diagnose(
     environ: Mapping[str, str],
     python: Path | None = None,
     prefix: Path | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Check, ...]:
     """Look at everything that a build needs, all at once, and return what was found.
 
@@ -85,13 +87,18 @@ def diagnose(
         lambda: _cache_checks(settings, environ),
         lambda: _tool_checks(settings, environ),
     )
-    with warnings.catch_warnings():
+    progress = progress or SilentProgress()
+    with warnings.catch_warnings(), progress.task("Looking around", total=len(groups), unit="steps") as task:
         # Of a host that the user calls trusted, urllib3 warns at every request.
         warnings.simplefilter("ignore")
+
+        def look(group: Callable[[], Iterable[Check]]) -> tuple[Check, ...]:
+            checks = tuple(group())
+            task.advance(1)
+            return checks
+
         with ThreadPoolExecutor(len(groups)) as pool:
-            return tuple(
-                check for checks in pool.map(lambda group: tuple(group()), groups) for check in checks
-            )
+            return tuple(check for checks in pool.map(look, groups) for check in checks)
 
 
 def _failed(name: str, error: ImagesyncError) -> Check:
