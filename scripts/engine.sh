@@ -11,6 +11,11 @@ if [ -n "${DOCKER_HOST:-}" ]; then
     echo "No container engine answers at DOCKER_HOST=$DOCKER_HOST; start it, or unset DOCKER_HOST." >&2
     exit 1
 fi
+if command -v docker >/dev/null && docker version >/dev/null 2>&1; then
+    # A docker context, which these tests don't follow: the address has to be said to all of them.
+    echo "Your engine isn't at the default address; run: export DOCKER_HOST=$(docker context inspect --format '{{.Endpoints.docker.Host}}')" >&2
+    exit 1
+fi
 if [ "$(id -u)" -ne 0 ]; then
     if [ -S /var/run/docker.sock ] && [ ! -w /var/run/docker.sock ]; then
         echo "You may not use the Docker engine on this machine; run: sudo usermod -aG docker $(id -un)   and log in again." >&2
