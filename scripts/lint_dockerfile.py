@@ -38,14 +38,14 @@ def main() -> None:
         glibc=(2, 39),
         base_hash=ZEROS,
     )
-    toolz, orchard = canonicalize_name("toolz"), canonicalize_name("orchard")
-    source = Source("directory", "file:///orchard", editable=True)
-    planned = PlannedPackage(orchard, "1.0", Level.COMPATIBLE, "==1.0", "", source)
+    toolz, elm = canonicalize_name("toolz"), canonicalize_name("elm")
+    source = Source("directory", "file:///elm", editable=True)
+    planned = PlannedPackage(elm, "1.0", Level.COMPATIBLE, "==1.0", "", source)
     wheel = Artifact("toolz-1.0.0-py3-none-any.whl", "https://pypi.org/toolz-1.0.0-py3-none-any.whl", ZEROS)
     lock = Lock(
         target=Target("linux/amd64", "3.12.3", (2, 39)),
         packages=(LockedPackage(toolz, "1.0.0", wheel),),
-        vendored=(VendoredPackage(orchard, "1.0", ZEROS, planned),),
+        vendored=(VendoredPackage(elm, "1.0", ZEROS, planned),),
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -55,7 +55,7 @@ def main() -> None:
             environment_hash=ZEROS,
             name="imagesync:0000000000000000",
             packages=Wheels((stored(folder, wheel.filename),), (stored(folder, "toolz.tar"),)),
-            vendored=Wheels((stored(folder, "orchard-1.0-py3-none-any.whl"),), (stored(folder, "orchard.tar"),)),
+            vendored=Wheels((stored(folder, "elm-1.0-py3-none-any.whl"),), (stored(folder, "elm.tar"),)),
             installer=Path(sys.executable),
             templates=None,
             version="0",
