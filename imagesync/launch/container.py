@@ -92,6 +92,7 @@ def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) 
         "command": list(run.command) or None,
         "stdin_open": True,
         "tty": terminal,
+        "stop_signal": "SIGINT",
         "working_dir": WORKSPACE,
         "environment": environment,
         "ports": list(run.ports),

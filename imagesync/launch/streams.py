@@ -10,13 +10,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import docker
 
 CHUNK = 64 * 1024  # bytes
+GRACE = 10  # seconds that an interrupted command gets, as with `docker stop`
 STDERR = 2  # the stream number of the attach protocol
 
 
@@ -28,25 +29,29 @@ def is_terminal() -> bool:
 def attach_streams(api: docker.APIClient, container: str) -> None:
     """Start the container and copy bytes both ways until it closes its output.
 
-    An interrupt goes to the command as SIGINT; its output is still copied to the end.
+    An interrupt goes to the command as SIGINT, and its output is still copied to the end. A command
+    that doesn't end in time is killed; a second interrupt doesn't wait for it.
     """
     from docker.utils.socket import frames_iter
 
     attached = _attach(api, container)
     api.start(container)
     threading.Thread(target=_send_stdin, args=(attached,), daemon=True).start()
-    frames = frames_iter(attached, tty=False)
-    while True:
-        try:
-            for stream, data in frames:
-                target = sys.stderr.buffer if stream == STDERR else sys.stdout.buffer
-                target.write(data)
-                target.flush()
-        except KeyboardInterrupt:
-            api.kill(container, "SIGINT")
-            frames = frames_iter(attached, tty=False)
-            continue
-        return
+    try:
+        _copy_output(frames_iter(attached, tty=False))
+    except KeyboardInterrupt:
+        # The engine waits for the command's end; meanwhile what the command still says must be read.
+        stop = threading.Thread(target=api.stop, args=(container,), kwargs={"timeout": GRACE}, daemon=True)
+        stop.start()
+        _copy_output(frames_iter(attached, tty=False))
+        stop.join()
+
+
+def _copy_output(frames: Iterable[tuple[int, bytes]]) -> None:
+    for stream, data in frames:
+        target = sys.stderr.buffer if stream == STDERR else sys.stdout.buffer
+        target.write(data)
+        target.flush()
 
 
 def attach_terminal(api: docker.APIClient, container: str) -> None:
