@@ -298,7 +298,11 @@ class Session:
             extra_tags=tags,
             no_cache=no_cache,
             verify=lambda image: verify(
-                engine, image, lock=lock, critical_imports=prepared.plan.critical_imports
+                engine,
+                image,
+                lock=lock,
+                critical_imports=prepared.plan.critical_imports,
+                progress=self.progress,
             ),
             progress=self.progress,
         )

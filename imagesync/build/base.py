@@ -10,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from packaging.utils import canonicalize_name
-
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine, EngineImage
-    from imagesync.lock.lock import Deviation
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
     from imagesync.ui.progress import Progress
@@ -140,35 +137,23 @@ def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(apt)))
 
 
-def check_interpreter(base: BaseImage, plan: Plan) -> Deviation | None:
-    """Return how the base's interpreter differs from the local one; ``None`` where it doesn't.
+def check_interpreter(base: BaseImage, plan: Plan) -> None:
+    """Return if the base's interpreter is of the local one's feature version; another patch level will do.
 
     Raises
     ------
     BaseImageError
         It has another feature version, for which compiled packages and bytecode don't fit.
     """
-    from imagesync.lock.lock import Deviation
-    from imagesync.plan.plan import Level
-
     local = plan.python
-    if base.minor != local.minor:
-        fitting = filter(None, (BASES.get(local.minor), f"python:{local.minor}-slim"))
-        raise BaseImageError(
-            f"The environment has Python {local.version}, and the base image {base.root} has"
-            f" {base.python_version}.",
-            hint=f"Use a base image with Python {local.minor}: "
-            + ", or ".join(f"--base {image}" for image in fitting),
-        )
-    if base.python_version == local.version:
-        return None
-    planned = next((package for package in plan.packages if package.name == "python"), None)
-    return Deviation(
-        name=canonicalize_name("python"),
-        local=local.version,
-        locked=base.python_version,
-        level=planned.level if planned is not None else Level.COMPATIBLE,
-        reason=f"the interpreter is that of the base image {base.root}",
+    if base.minor == local.minor:
+        return
+    fitting = filter(None, (BASES.get(local.minor), f"python:{local.minor}-slim"))
+    raise BaseImageError(
+        f"The environment has Python {local.version}, and the base image {base.root} has"
+        f" {base.python_version}.",
+        hint=f"Use a base image with Python {local.minor}: "
+        + ", or ".join(f"--base {image}" for image in fitting),
     )
 
 

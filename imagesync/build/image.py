@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from imagesync.environment_hash import image_tag
+from imagesync.render import labels as label
+
 if TYPE_CHECKING:
     from imagesync.build.lookup import FoundImage
-
-LABEL_ENVIRONMENT_HASH = "dev.imagesync.environment-hash"
-LABEL_LOCK_DIGEST = "dev.imagesync.lock-digest"
-LABEL_DEVIATIONS = "dev.imagesync.deviations"
 
 
 @dataclass(frozen=True)
@@ -51,19 +50,19 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
     environment_hash
         All of it; the tag has only its beginning, and anybody can set a tag.
     """
-    if found.labels.get(LABEL_ENVIRONMENT_HASH) != environment_hash:
+    if found.labels.get(label.ENVIRONMENT_HASH) != environment_hash:
         return None
-    lock_digest = found.labels.get(LABEL_LOCK_DIGEST)
+    lock_digest = found.labels.get(label.LOCK_DIGEST)
     if not lock_digest:
         return None
-    tag = environment_hash.removeprefix("sha256:")[:16]
+    tag = image_tag(environment_hash)
     return Image(
         reference=f"{repository}:{tag if tag in found.tags else found.tags[0]}",
         image_id=found.image_id,
         environment_hash=environment_hash,
         lock_digest=lock_digest,
         cached=True,
-        deviations=_deviations(found.labels.get(LABEL_DEVIATIONS, "")),
+        deviations=_deviations(found.labels.get(label.DEVIATIONS, "")),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
 from imagesync.errors import RenderError
+from imagesync.render import labels as label
 from imagesync.render.context import BuildContext, ContextFile
 from imagesync.render.layout import HOME, PREFIX, PYTHON, USER, site_packages
 from imagesync.render.templates import dockerfile_base, render_template, shipped_templates, user_files
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from imagesync.build.base import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.store.store import StoredFile
-
-LABEL_ENVIRONMENT_HASH = "dev.imagesync.environment-hash"
-LABEL_LOCK_DIGEST = "dev.imagesync.lock-digest"
-LABEL_VERSION = "dev.imagesync.version"
-LABEL_DEVIATIONS = "dev.imagesync.deviations"
 
 
 @dataclass(frozen=True)
@@ -140,10 +136,10 @@ def _labels(
         "org.opencontainers.image.created": _timestamp(created),
         "org.opencontainers.image.base.name": base.root,
         "org.opencontainers.image.base.digest": base.digest,
-        LABEL_ENVIRONMENT_HASH: environment_hash,
-        LABEL_LOCK_DIGEST: lock.digest,
-        LABEL_VERSION: version,
-        LABEL_DEVIATIONS: deviations,
+        label.ENVIRONMENT_HASH: environment_hash,
+        label.LOCK_DIGEST: lock.digest,
+        label.VERSION: version,
+        label.DEVIATIONS: deviations,
     }
 
 

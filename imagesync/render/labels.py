@@ -1,0 +1,10 @@
+"""The names of imagesync's own image labels, which one build writes and the next looks at."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ENVIRONMENT_HASH: Final = "dev.imagesync.environment-hash"
+LOCK_DIGEST: Final = "dev.imagesync.lock-digest"
+VERSION: Final = "dev.imagesync.version"
+DEVIATIONS: Final = "dev.imagesync.deviations"
