@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure import in_turns
+from benchmarks.measure import Contender, in_turns
 from benchmarks.report import Figure, machine, print_figure
 from benchmarks.subjects import (
+    INSTALLERS,
     REQUIREMENTS,
     SMALL_REQUIREMENTS,
     Imagesync,
@@ -32,6 +34,7 @@ from imagesync.ui.progress import make_progress
 from tests.engine_proxy import EngineProxy
 
 FIGURES = ("scan", "hit", "cold", "warm")
+_RIVAL = "docker build, {}"
 
 
 def main() -> int:
@@ -51,8 +54,13 @@ def main() -> int:
         rival = PlainDockerfile(engine, base.reference, tuple(installed), progress)
         figures = []
         for figure in _measure(arguments, engine, ours, rival):
+            if arguments.quick:
+                # The goals are about the full environment, where less is fixed cost.
+                figure = replace(figure, goal=None, limit=None)  # noqa: PLW2901
             print_figure(figure, sys.stdout)
             figures.append(figure)
+        if set(arguments.figures) != {"scan"}:
+            engine.remove(ours.image())
     document = {
         "machine": machine(),
         "packages": len(installed),
@@ -71,6 +79,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="a small environment, few runs")
     parser.add_argument("--turns", type=int, help="turns of the long figures (3; 1 if quick)")
+    parser.add_argument("--rivals", action="store_true", help="Dockerfiles with the newest pip and uv too")
     parser.add_argument(
         "--base", default=os.environ.get("IMAGESYNC_BASE", Settings().base), help="the root image"
     )
@@ -110,7 +119,14 @@ def _measure(
     ):
         if name in arguments.figures:
             yield _build_figure(
-                title, engine, ours, rival, empty_store=name == "cold", goal=goal, turns=arguments.turns
+                title,
+                engine,
+                ours,
+                rival,
+                empty_store=name == "cold",
+                goal=goal,
+                turns=arguments.turns,
+                rivals=arguments.rivals,
             )
 
 
@@ -123,26 +139,32 @@ def _build_figure(
     empty_store: bool,
     goal: float,
     turns: int,
+    rivals: bool,
 ) -> Figure:
     if not empty_store:
         ours.image()
-    made: list[str] = []
+    made: dict[str, list[str]] = {}
 
     def build_ours() -> Mapping[str, int]:
         return ours.cold(empty_store=empty_store)
 
-    def build_rival() -> Mapping[str, int]:
-        made.append(rival.build())
-        return {}
+    def builder(installer: str) -> Contender:
+        def build_rival() -> Mapping[str, int]:
+            made.setdefault(_RIVAL.format(installer), []).append(replace(rival, installer=installer).build())
+            return {}
 
-    runs = in_turns({"imagesync build": build_ours, "docker build": build_rival}, runs=turns, warm_up=False)
-    images = {
-        "imagesync build": image_facts(engine, ours.image()),
-        "docker build": image_facts(engine, made[-1]),
-    }
-    for image in made:
-        engine.remove(image)
-    return Figure(title, "imagesync build", "docker build", runs, goal=goal, images=images)
+        return build_rival
+
+    installers = list(INSTALLERS)[: None if rivals else 1]
+    contenders: dict[str, Contender] = {"imagesync build": build_ours}
+    contenders |= {_RIVAL.format(installer): builder(installer) for installer in installers}
+    runs = in_turns(contenders, runs=turns, warm_up=False)
+    images = {"imagesync build": image_facts(engine, ours.image())}
+    for name, built in made.items():
+        images[name] = image_facts(engine, built[-1])
+        for image in built:
+            engine.remove(image)
+    return Figure(title, "imagesync build", _RIVAL.format(installers[0]), runs, goal=goal, images=images)
 
 
 def _print_requests(ours: Imagesync) -> None:

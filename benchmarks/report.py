@@ -87,7 +87,7 @@ def machine() -> dict[str, str]:
 def print_figure(figure: Figure, stream: TextIO) -> None:
     """Print one figure: each contender's times and counters, and how they compare."""
     rows = tuple(Row(_cells(name, runs)) for name, runs in figure.runs.items())
-    verdict = f"ratio {figure.ratio}"
+    verdict = f"ratio {figure.ratio} to {figure.theirs}"
     if figure.goal is not None:
         verdict += f", goal at most {figure.goal}"
     if figure.limit is not None:
@@ -97,7 +97,12 @@ def print_figure(figure: Figure, stream: TextIO) -> None:
         f"image of {name}: {format_size(facts['size'])}, {facts['without_bytecode']} sources without bytecode"
         for name, facts in figure.images.items()
     ]
-    notes = (*images, f"{verdict}: {'kept' if figure.good else 'MISSED'}")
+    others = [
+        f"ratio {ratio(figure.runs[figure.ours], runs)} to {name}"
+        for name, runs in figure.runs.items()
+        if name not in {figure.ours, figure.theirs}
+    ]
+    notes = (*images, *others, f"{verdict}: {'kept' if figure.good else 'MISSED'}")
     section = Section(figure.name, headers, rows, frozenset(range(1, 6)), notes)
     print_sections([section, Section(title="")], stream)
 

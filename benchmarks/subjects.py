@@ -30,6 +30,14 @@ REQUIREMENTS = (
 )
 SMALL_REQUIREMENTS = ("dask", "distributed", "pandas")
 REPOSITORY = "imagesync-bench"
+# How a plain Dockerfile installs its requirements; the first is what the goals are about.
+INSTALLERS = {
+    "pip": "pip install --no-cache-dir -r /tmp/requirements.txt",
+    "newest pip": "pip install --quiet --upgrade pip && pip install --no-cache-dir -r /tmp/requirements.txt",
+    "uv": "pip install --quiet --no-cache-dir uv"
+    " && SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
+    " uv pip install --no-cache --compile-bytecode -r /tmp/requirements.txt",
+}
 # Counts source files whose bytecode is missing or stale: each is compiled anew in every container.
 _STALE = """
 import importlib.util, pathlib, sys, sysconfig
@@ -161,12 +169,15 @@ class PlainDockerfile:
         Builds it through the same BuildKit API as imagesync's own builds.
     base
         The very image that imagesync's image stands on, so that making it is in neither time.
+    installer
+        A key of :data:`INSTALLERS`.
     """
 
     engine: Engine
     base: str
     requirements: tuple[str, ...]
     progress: Progress
+    installer: str = "pip"
 
     def build(self) -> str:
         """Build without the builder's cache, and return the image's ID."""
@@ -178,11 +189,11 @@ class PlainDockerfile:
             f"FROM {self.base}",
             "USER 0:0",
             "ARG PIP_INDEX_URL",
-            "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/env/bin:${PATH}",
+            "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV=/opt/env PATH=/opt/env/bin:${PATH}",
             # What this machine trusts, the container must trust too: a company's proxy has its own authority.
             "COPY ca.pem /tmp/ca.pem\nARG PIP_CERT=/tmp/ca.pem" if certificate else "",
             "COPY requirements.txt /tmp/requirements.txt",
-            "RUN python3 -m venv /opt/env && pip install --no-cache-dir -r /tmp/requirements.txt",
+            f"RUN python3 -m venv /opt/env && {INSTALLERS[self.installer]}",
             "USER 1000:1000",
         ]
         return "\n".join(line for line in lines if line) + "\n"
