@@ -47,8 +47,9 @@ def test_hit_is_one_look_at_the_engine(build_cli: CommandLine, index: LocalIndex
 
 
 def test_changed_environment_is_no_hit(
-    build_cli: CommandLine, index: LocalIndex, local: LocalEnvironment
+    build_cli: CommandLine, index: LocalIndex, local: LocalEnvironment, cache_dir: Path
 ) -> None:
+    build_cli = build_cli.with_environ(IMAGESYNC_CACHE_DIR=cache_dir)
     before = build_cli("build")
     index.add_wheel("cedar", "3.0.0")
     local.install("--index-url", index.url, "cedar")
@@ -81,10 +82,16 @@ def test_edited_source_is_no_hit(build_cli: CommandLine, local: LocalEnvironment
 
 
 def test_two_builds_at_once_are_one(
-    build_cli: CommandLine, index: LocalIndex, engine: docker.DockerClient, repository: str
+    build_cli: CommandLine,
+    index: LocalIndex,
+    engine: docker.DockerClient,
+    repository: str,
+    cache_dir: Path,
 ) -> None:
+    index.forget_requests()
     with EngineProxy() as proxy:
-        cli = build_cli.with_environ(DOCKER_HOST=proxy.url)
+        # With an empty store, so that both have something to fetch.
+        cli = build_cli.with_environ(DOCKER_HOST=proxy.url, IMAGESYNC_CACHE_DIR=cache_dir)
         processes = [cli.start("build", "--metadata-file", f"{number}.json") for number in range(2)]
         outputs = [process.communicate(timeout=500) for process in processes]
         assert [process.returncode for process in processes] == [0, 0], outputs
