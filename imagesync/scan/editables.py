@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imagesync.scan.distributions import Folder, read_folder
+from imagesync.scan.distributions import read_folder
 from imagesync.scan.environment import Finding, Package, Severity, Source
+from imagesync.scan.folder import Folder
 from imagesync.scan.metadata import read_bytes
 from imagesync.scan.names import canonical_name
 from imagesync.scan.record import read_record

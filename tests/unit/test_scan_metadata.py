@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-import imagesync.scan.distributions
+import imagesync.scan.eggs
 import imagesync.scan.executable
 import imagesync.scan.metadata
 import imagesync.scan.names
@@ -106,7 +106,7 @@ def test_versions_are_valid_where_packaging_says_so(version: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        imagesync.scan.distributions,
+        imagesync.scan.eggs,
         imagesync.scan.executable,
         imagesync.scan.metadata,
         imagesync.scan.names,
