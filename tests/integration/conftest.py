@@ -15,6 +15,7 @@ from tests.commands import CommandLine
 from tests.environments import run
 
 ROOT = Path(__file__).parents[2]
+LABEL_NAME = "org.opencontainers.image.ref.name"
 
 # testcontainers' reaper is an image of its own, which needs a registry; these tests clean up themselves.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
@@ -54,7 +55,10 @@ def repository(engine: docker.DockerClient) -> Iterator[str]:
     """Return an image name of this test's own; at the end its images and their containers go."""
     name = f"imagesync-test-{secrets.token_hex(4)}"
     yield name
-    for image in engine.images.list(name):
+    # A build anew takes the name from the image before it, which is then known by its label alone.
+    dangling = engine.images.list(filters={"dangling": True})
+    nameless = [image for image in dangling if image.labels.get(LABEL_NAME, "").startswith(f"{name}:")]
+    for image in (*engine.images.list(name), *nameless):
         for container in engine.containers.list(all=True, filters={"ancestor": image.id}):
             container.remove(force=True)
         engine.images.remove(image.id, force=True)
