@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import json
+import ast
 import os
 import subprocess
 import sys
@@ -105,32 +105,53 @@ def _dangling(path: str) -> ScanError:
     )
 
 
-def run_probe(executable: str, environ: Mapping[str, str]) -> ProbeAnswer:
-    """Return what the interpreter *executable* says about itself.
+class Probe:
+    """The probe, running in an interpreter of its own while this process does something else.
+
+    Parameters
+    ----------
+    executable
+        The interpreter.
+    environ
+        The user's environment variables, of which the probe sees those that don't change an interpreter.
 
     Raises
     ------
     ScanError
-        It isn't a Python of 3.8 or later, or it fails.
+        *executable* can't be run.
     """
-    command = [executable, "-I", "-B", os.path.join(os.path.dirname(__file__), "probe.py")]
-    if environ.get("PYTHONNOUSERSITE"):
-        command.append("--no-user-site")
-    answer = _run(command, environ)
-    _, marker, document = answer.stdout.rpartition(MARKER)
-    if answer.returncode != 0 or not marker:
-        raise _explain(executable, answer, environ)
-    try:
-        facts = json.loads(document)
-        library = facts.pop("standard_library")
-        path = facts.pop("path")
-        interpreter = Interpreter(**facts)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise _explain(executable, answer, environ) from None
-    if _minor(interpreter.version) < OLDEST:
-        raise _too_old(executable, interpreter.version)
-    skipped = {library, os.path.join(library, "lib-dynload")}
-    return ProbeAnswer(interpreter, tuple(folder for folder in path if folder not in skipped))
+
+    def __init__(self, executable: str, environ: Mapping[str, str]) -> None:
+        self._executable = executable
+        self._environ = environ
+        command = [executable, "-I", "-B", os.path.join(os.path.dirname(__file__), "probe.py")]
+        if environ.get("PYTHONNOUSERSITE"):
+            command.append("--no-user-site")
+        self._process = _start(command, environ)
+
+    def answer(self) -> ProbeAnswer:
+        """Wait for what the interpreter says about itself, and return it.
+
+        Raises
+        ------
+        ScanError
+            It isn't a Python of 3.8 or later, or it fails.
+        """
+        answer = _finish(self._process)
+        _, marker, document = answer.stdout.rpartition(MARKER)
+        if answer.returncode != 0 or not marker:
+            raise _explain(self._executable, answer, self._environ)
+        try:
+            facts = ast.literal_eval(document.strip())
+            library = facts.pop("standard_library")
+            path = facts.pop("path")
+            interpreter = Interpreter(**facts)
+        except (ValueError, KeyError, TypeError, AttributeError, SyntaxError):
+            raise _explain(self._executable, answer, self._environ) from None
+        if _minor(interpreter.version) < OLDEST:
+            raise _too_old(self._executable, interpreter.version)
+        skipped = {library, os.path.join(library, "lib-dynload")}
+        return ProbeAnswer(interpreter, tuple(folder for folder in path if folder not in skipped))
 
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:
@@ -142,23 +163,17 @@ def _clean(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _run(command: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[str]:
     try:
-        return subprocess.run(
+        return subprocess.Popen(
             command,
             env=_clean(environ),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        raise ScanError(
-            f"{command[0]} didn't answer within {_TIMEOUT:.0f} s",
-            hint="A .pth file or sitecustomize of that environment may hang at start-up.",
-        ) from None
     except OSError as error:
         raise ScanError(
             f"{command[0]} can't be run: {error.strerror}",
@@ -166,11 +181,29 @@ def _run(command: list[str], environ: Mapping[str, str]) -> subprocess.Completed
         ) from None
 
 
+def _finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    assert isinstance(process.args, list)  # noqa: S101  _start gives a list
+    executable = process.args[0]
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise ScanError(
+                f"{executable} didn't answer within {_TIMEOUT:.0f} s",
+                hint="A .pth file or sitecustomize of that environment may hang at start-up.",
+            ) from None
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
 def _explain(
     executable: str, answer: subprocess.CompletedProcess[str], environ: Mapping[str, str]
 ) -> ScanError:
     """Return why the probe gave no answer; asking for the version tells an old Python from no Python."""
-    asked = _run([executable, "-V"], environ)
+    asked = _finish(_start([executable, "-V"], environ))
     said = (asked.stdout or asked.stderr).split()  # Python 2 answers on stderr
     if asked.returncode != 0 or len(said) < 2 or said[0] != "Python":
         return ScanError(f"{executable} isn't a Python interpreter", hint=_HINT)
