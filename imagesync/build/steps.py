@@ -17,6 +17,7 @@ from imagesync.ui.progress import Progress, Task
 LOG_TAIL = 40
 """Lines of a failed step's output that the error shows."""
 _NAME_WIDTH = 100
+_OPTIONS = re.compile(r"(\] [A-Z]+ )(?:--\S+ )+")
 _EXIT_CODE = re.compile(r"(?:exit code: |exit status |returned a non-zero code: )(\d+)")
 
 
@@ -148,5 +149,10 @@ class Steps:
 
 
 def _shortened(label: str) -> str:
-    first = " ".join(label.split())
-    return first if len(first) <= _NAME_WIDTH else first[: _NAME_WIDTH - 3] + "..."
+    """Return a step's name on one line, without the options that stand before its command.
+
+    >>> _shortened("[2/3] RUN --mount=type=tmpfs,target=/mnt     echo fine")
+    '[2/3] RUN echo fine'
+    """
+    name = _OPTIONS.sub(r"\1", " ".join(label.split()))
+    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 3] + "..."
