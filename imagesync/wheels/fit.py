@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -14,13 +15,9 @@ from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import machine, target_tags
 from imagesync.scan.environment import Interpreter
+from imagesync.secret_files import looks_secret
 
 _GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")
-_SECRET_NAMES = re.compile(
-    r"(?i)(\.env(\..+)?|\.netrc|_netrc|\.pypirc|\.git-credentials|\.htpasswd|id_(rsa|dsa|ecdsa|ed25519)|.+\.(key|p12|pfx|kdbx))"
-)
-_SECRET_TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
-_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 
 
 def is_pure(filename: str) -> bool:
@@ -100,7 +97,7 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():
                 _check_member(filename, member)
-                if not member.is_dir() and _looks_secret(archive, member):
+                if not member.is_dir() and looks_secret(member.filename, partial(archive.read, member)):
                     suspects.append(member.filename)
                 if not is_pure(filename) and _is_library(member.filename):
                     _check_glibc(filename, member.filename, archive.read(member), target)
@@ -121,14 +118,6 @@ def _check_member(filename: str, member: zipfile.ZipInfo) -> None:
             f"{filename} holds {what}: {name!r}.",
             hint="Mend the project's build configuration: a wheel's paths are relative, and have no '..'.",
         )
-
-
-def _looks_secret(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    name = PurePosixPath(member.filename).name
-    if _SECRET_NAMES.fullmatch(name) and not _SECRET_TEMPLATES.fullmatch(name):
-        return True
-    # Certificate bundles are .pem files as well; a private key says that it is one.
-    return name.endswith(".pem") and _PRIVATE_KEY.search(archive.read(member)) is not None
 
 
 def _is_library(name: str) -> bool:

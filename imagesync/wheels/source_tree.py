@@ -56,7 +56,7 @@ def source_digest(folder: Path, *, cache: Path | None = None) -> str:
         *folder* is gone, or a file in it can't be read.
     """
     began = time.time_ns()
-    return digest_files(folder, _source_stats(folder), began=began, cache=cache)
+    return digest_files(folder, source_stats(folder), began=began, cache=cache)
 
 
 def source_files(folder: Path) -> list[str]:
@@ -71,10 +71,17 @@ def source_files(folder: Path) -> list[str]:
     WheelError
         *folder* is gone, or a folder in it can't be read.
     """
-    return list(_source_stats(folder))
+    return list(source_stats(folder))
 
 
-def _source_stats(folder: Path) -> dict[str, os.stat_result]:
+def source_stats(folder: Path) -> dict[str, os.stat_result]:
+    """Return what the file system says of each of the :func:`source_files`, links not followed.
+
+    Raises
+    ------
+    WheelError
+        *folder* is gone, or a folder in it can't be read.
+    """
     if not folder.is_dir():
         raise WheelError(
             f"The source folder {folder} is gone.",
@@ -152,7 +159,7 @@ def _expand(folder: Path, listed: list[str]) -> dict[str, os.stat_result]:
         nested = path.rstrip("/")
         # A submodule that was never checked out is an empty folder, and part of nothing.
         if (folder / nested / ".git").exists():
-            inner = _source_stats(folder / nested)
+            inner = source_stats(folder / nested)
             stats.update({f"{nested}/{name}": found for name, found in inner.items()})
     return stats
 

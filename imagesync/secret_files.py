@@ -1,0 +1,35 @@
+"""Which files look like secrets: by their names, and by what a private key begins with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+_NAMES = re.compile(
+    r"(?i)(\.env(\..+)?|\.envrc|\.netrc|_netrc|\.pypirc|\.pgpass|\.git-credentials|\.htpasswd"
+    r"|id_(rsa|dsa|ecdsa|ed25519)|.+\.(key|p12|pfx|ppk|jks|kdbx))"
+)
+_FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker"})
+_TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
+_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
+
+
+def looks_secret(path: str, read: Callable[[], bytes]) -> bool:
+    """Return whether the file at *path* (with ``/``) looks like a secret.
+
+    Parameters
+    ----------
+    read
+        Gives the file's bytes; called for ``.pem`` files only. Certificate bundles are such files as well,
+        and a private key says that it is one.
+
+    >>> looks_secret("app/.env", bytes), looks_secret("app/.env.example", bytes), looks_secret(".ssh/x", bytes)
+    (True, False, True)
+    """
+    folder, _, name = path.rpartition("/")
+    if _NAMES.fullmatch(name):
+        return not _TEMPLATES.fullmatch(name)
+    if folder and not _FOLDERS.isdisjoint(PurePosixPath(folder).parts):
+        return True
+    return name.lower().endswith(".pem") and _PRIVATE_KEY.search(read()) is not None
