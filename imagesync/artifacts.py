@@ -17,6 +17,8 @@ from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
+    from imagesync.lock.hold import InstalledContent
+    from imagesync.lock.lock import Target
     from imagesync.lock.resolver import Resolver
     from imagesync.render.make import Wheels
     from imagesync.scan.environment import Interpreter
@@ -36,8 +38,11 @@ class Artifacts:
         The wheels from indexes, and those made on this machine.
     installer
         A uv executable for the image's platform.
+    lock
+        The lock, with the versions that the wheels made on this machine have.
     """
 
+    lock: Lock
     packages: Wheels
     vendored: Wheels
     installer: Path
@@ -61,6 +66,14 @@ class Workshop:
     indexes: IndexConfiguration
     access: Access
     progress: Progress
+
+    def installed_content(self, target: Target) -> InstalledContent:
+        """Return what gives the digest of a package's installed files, if *target* can use them."""
+        from imagesync.wheels.repack import installed_content
+
+        return lambda package: installed_content(
+            package.installed, python=self.python, target=target, cache=self.store.root / "trees"
+        )
 
 
 def open_workshop(
@@ -92,6 +105,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     FetchError, StoreError, WheelError
         Something can't be had, kept or made.
     """
+    from imagesync.lock.as_built import as_built
     from imagesync.render.make import Wheels
     from imagesync.wheels.vendor import vendor
 
@@ -114,6 +128,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         progress=workshop.progress,
     )
     return Artifacts(
+        lock=as_built(lock, [wheel.filename for wheel in vendored]),
         packages=Wheels(packages, _compile(packages, lock, workshop)),
         vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
         installer=_installer(lock, workshop),

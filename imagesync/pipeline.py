@@ -252,24 +252,28 @@ class Session:
         from imagesync.lock.lock import Target
         from imagesync.lock.make import make_lock
 
+        target = Target(prepared.plan.platform, base.python_version, base.glibc)
         return make_lock(
             prepared.plan,
-            target=Target(prepared.plan.platform, base.python_version, base.glibc),
+            target=target,
             contents=prepared.contents,
             resolver=workshop.resolver,
             progress=self.progress,
+            installed_content=workshop.installed_content(target),
         )
 
     def _context(self, prepared: Prepared, base: BaseImage, lock: Lock, workshop: Workshop) -> BuildContext:
         from importlib.metadata import version
 
         from imagesync.artifacts import gather
+        from imagesync.lock.make import refuse_deviations
         from imagesync.render.make import make_context
 
         artifacts = gather(lock, workshop)
+        refuse_deviations(prepared.plan, artifacts.lock)
         digest = self._identify(prepared, base.digest)
         return make_context(
-            lock,
+            artifacts.lock,
             base=base,
             environment_hash=digest,
             name=f"{self.settings.repository}:{image_tag(digest)}",
@@ -292,15 +296,16 @@ class Session:
         for deviation in lock.deviations:
             local = deviation.local or "not installed here"
             self.progress.line(f"differs: {deviation.name} {local} -> {deviation.locked}: {deviation.reason}")
+        context = self._context(prepared, base, lock, workshop)
         return build_image(
-            self._context(prepared, base, lock, workshop),
+            context,
             engine=engine,
             extra_tags=tags,
             no_cache=no_cache,
             verify=lambda image: verify(
                 engine,
                 image,
-                lock=lock,
+                lock=context.lock,
                 critical_imports=prepared.plan.critical_imports,
                 progress=self.progress,
             ),

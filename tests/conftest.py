@@ -20,6 +20,7 @@ collect_ignore = ["cases"]
 # A skip stands for something that this machine can't have. Any other reason fails the test.
 ALLOWED_SKIPS = (
     r"no (second )?CPython \d\.\d+ on this machine",
+    r"no cargo on this machine",
     r"the system's Python has no packages on this machine",
     r"needs root",
     r"only on (Windows|macOS|Linux)",

@@ -76,9 +76,20 @@ def make_lock(
         deviations=_deviations(plan, target, held, packages, deviations),
         resolver=resolver.name,
     )
+    refuse_deviations(plan, lock)
+    return lock
+
+
+def refuse_deviations(plan: Plan, lock: Lock) -> None:
+    """Stop where *plan* is strict, and *lock* has versions that differ from the local ones.
+
+    Raises
+    ------
+    DeviationError
+        It does; each is named.
+    """
     if plan.strict and lock.deviations:
         raise _strict_refusal(lock.deviations)
-    return lock
 
 
 def same_platform(plan: Plan, target: Target) -> bool:

@@ -192,7 +192,11 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
     environ = {key: value for key, value in os.environ.items() if key not in _PYTHON_VARIABLES}
     name = request.name.replace("-", "_").replace(".", "_").upper()
     if request.version:
+        # hatch-vcs doesn't tell setuptools-scm for which project it asks.
+        environ["SETUPTOOLS_SCM_PRETEND_VERSION"] = request.version
         environ[f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}"] = request.version
+        environ["POETRY_DYNAMIC_VERSIONING_BYPASS"] = request.version
+        environ["UV_DYNAMIC_VERSIONING_BYPASS"] = request.version
         environ["PDM_BUILD_SCM_VERSION"] = request.version
         environ["PBR_VERSION"] = request.version
     environ.setdefault("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)

@@ -19,12 +19,15 @@ from imagesync.wheels.source_tree import (
     source_files,
 )
 
+_LARGE = 1 << 20  # bytes
+
 
 def stage(folder: Path, into: Path) -> Path:
     """Copy the source tree *folder* into the empty folder *into*, and return the copy's folder.
 
-    Copied is what the digest covers. What git ignores is linked instead: a build that wants a
-    generated file finds it, and a folder of data costs nothing. What lies beside *folder* in the
+    Copied is what the digest covers. What git ignores is there as well: a build that wants a generated
+    file finds it. Small files are copied, because a build may write them anew (a module with the version
+    in it); large files and folders are linked, so that data costs nothing. What lies beside *folder* in the
     same repository is linked as well (a project may name ``../README.md``), and the copy has the
     repository's history, for versions and file lists that are taken from it.
 
@@ -69,7 +72,7 @@ def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
 
 
 def _link_rest(folder: Path, copy: Path, *, listed: Iterable[str]) -> None:
-    """Link what isn't *listed*, but for caches and build outputs, as far as its folder was copied."""
+    """Give *copy* what isn't *listed*, but for caches and build outputs, as far as its folder was copied."""
     folders = {PurePosixPath(".")}
     for path in listed:
         folders.update(PurePosixPath(path).parents)
@@ -79,8 +82,15 @@ def _link_rest(folder: Path, copy: Path, *, listed: Iterable[str]) -> None:
                 link = copy / inside / entry.name
                 if is_cache_or_output(inside / entry.name) or os.path.lexists(link):
                     continue
-                if not os.path.lexists(f"{entry.path}/pyvenv.cfg"):
+                if _is_small_file(entry):
+                    with contextlib.suppress(OSError):
+                        shutil.copy2(entry.path, link)
+                elif not os.path.lexists(f"{entry.path}/pyvenv.cfg"):
                     link.symlink_to(entry.path)
+
+
+def _is_small_file(entry: os.DirEntry[str]) -> bool:
+    return entry.is_file(follow_symlinks=False) and entry.stat().st_size <= _LARGE
 
 
 def _link_siblings(root: Path, folder: Path, into: Path) -> None:

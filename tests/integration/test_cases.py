@@ -40,6 +40,9 @@ def test_case(
     case: Path, tmp_path: Path, image_cli: CommandLine, base_python: Path, engine: docker.DockerClient
 ) -> None:
     wanted = tomllib.loads((case / "case.toml").read_text(encoding="utf-8"))
+    for command in wanted.get("needs", ()):
+        if shutil.which(command) is None:
+            pytest.skip(f"no {command} on this machine")
     folder = tmp_path / wanted.get("folder", "case")
     shutil.copytree(case, folder)
     environment = prepare(wanted, folder, python=base_python)

@@ -286,3 +286,14 @@ class TestStaging:
         copy = stage(tree, tmp_path / "copy")
         assert (copy / "pkg/x_pb2.py").read_text() == "generated"
         assert not (copy / "build").exists()
+
+
+def test_a_build_that_writes_an_ignored_file_does_not_reach_the_source(tree: Path, tmp_path: Path) -> None:
+    (tree / ".gitignore").write_text("_version.py\ndata/\n")
+    (tree / "_version.py").write_text("version = '1'\n")
+    write(tree, **{"data/large.bin": "x"})
+    git(tree, "init", "-q")
+    copy = stage(tree, tmp_path / "copy")
+    assert (copy / "data").is_symlink()
+    (copy / "_version.py").write_text("version = '2'\n")
+    assert (tree / "_version.py").read_text() == "version = '1'\n"

@@ -1,0 +1,45 @@
+"""The lock after the wheels of this machine were made: a project's sources may give another version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from packaging.utils import parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from imagesync.lock.lock import Deviation, Lock
+
+_REASON = "its sources have changed their version since it was installed"
+
+
+def as_built(lock: Lock, filenames: Sequence[str]) -> Lock:
+    """Return *lock* with the versions of the wheels that were made, each that differs as a deviation.
+
+    An editable package is installed once and its version raised later: what is installed then has old
+    metadata, and the wheel the new ones.
+
+    Parameters
+    ----------
+    filenames
+        Of the vendored wheels, in the order of ``lock.vendored``.
+    """
+    vendored = []
+    deviations = list(lock.deviations)
+    for package, filename in zip(lock.vendored, filenames, strict=True):
+        built = parse_wheel_filename(filename)[1]
+        if _same(package.version, built):
+            vendored.append(package)
+            continue
+        vendored.append(replace(package, version=str(built)))
+        level = package.planned.level
+        deviations.append(Deviation(package.name, package.version, str(built), level, _REASON))
+    deviations.sort(key=lambda deviation: deviation.name)
+    return replace(lock, vendored=tuple(vendored), deviations=tuple(deviations))
+
+
+def _same(installed: str, built: Version) -> bool:
+    try:
+        return Version(installed) == built
+    except InvalidVersion:
+        return installed == str(built)

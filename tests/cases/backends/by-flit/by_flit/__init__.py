@@ -1,0 +1,7 @@
+"""Built by flit, flat layout."""
+
+from importlib.resources import files
+
+
+def main():
+    print((files(__name__) / "data.txt").read_text())

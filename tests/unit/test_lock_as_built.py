@@ -1,0 +1,44 @@
+"""A wheel may have another version than what is installed: the lock says what the image gets."""
+
+from __future__ import annotations
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.lock.as_built import as_built
+from imagesync.lock.lock import Lock, Target, VendoredPackage
+from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.scan.environment import Source
+
+
+def lock(*packages: tuple[str, str]) -> Lock:
+    vendored = []
+    for given, version in packages:
+        name = canonicalize_name(given)
+        source = Source(kind="directory", url="file:///p", editable=True)
+        planned = PlannedPackage(name, version, Level.EXACT, f"=={version}", "", source)
+        vendored.append(VendoredPackage(name, version, "sha256:00", planned))
+    return Lock(Target("linux/amd64", "3.11.2", (2, 36)), (), tuple(vendored))
+
+
+def test_another_version_is_locked_and_is_a_deviation() -> None:
+    before = lock(("orchard", "1.2"), ("pond", "1.0"))
+    after = as_built(before, ["orchard-1.3-py3-none-any.whl", "pond-1.0-py3-none-any.whl"])
+    assert [package.version for package in after.vendored] == ["1.3", "1.0"]
+    (deviation,) = after.deviations
+    assert (deviation.name, deviation.local, deviation.locked) == ("orchard", "1.2", "1.3")
+    assert deviation.level is Level.EXACT
+    assert after.digest != before.digest
+
+
+@pytest.mark.parametrize(
+    ("installed", "filename"),
+    [
+        ("1.0", "orchard-1.0.0-py3-none-any.whl"),
+        ("1.0+local.1", "orchard-1.0+local.1-py3-none-any.whl"),
+        ("1.0-dev1", "orchard-1.0.dev1-py3-none-any.whl"),
+    ],
+)
+def test_the_same_version_written_otherwise_changes_nothing(installed: str, filename: str) -> None:
+    before = lock(("orchard", installed))
+    assert as_built(before, [filename]) == before
