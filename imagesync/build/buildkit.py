@@ -16,7 +16,7 @@ import requests
 from docker.utils.config import load_general_config
 from docker.utils.proxy import ProxyConfig
 
-from imagesync.build.client import engine_errors, explanation
+from imagesync.build.client import engine_errors, explanation, messages, refusal
 from imagesync.build.steps import Steps
 from imagesync.build.stream import BuildStream
 from imagesync.errors import BuildError
@@ -80,18 +80,12 @@ _NEEDED = "It takes Docker Engine 20.10 or later with BuildKit, or Podman 4.3 or
 def _follow(response: requests.Response, stream: BuildStream, steps: Steps) -> None:
     with response:
         if not response.ok:
-            said = _message(response)
-            raise BuildError(f"The engine refuses the build: {steps.error(said).message}", hint=_NEEDED)
-        for line in response.iter_lines(chunk_size=None):
-            if line:
-                stream.feed(json.loads(line))
+            raise BuildError(
+                f"The engine refuses the build: {steps.error(refusal(response)).message}", hint=_NEEDED
+            )
+        for message in messages(response):
+            stream.feed(message)
         stream.end()
-
-
-def _message(response: requests.Response) -> str:
-    with suppress(ValueError, AttributeError):
-        return str(response.json().get("message"))
-    return response.text[:2000]
 
 
 def _parameters(request: BuildRequest, build_id: str) -> dict[str, str]:

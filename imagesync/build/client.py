@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import docker
 import docker.errors
@@ -91,3 +93,17 @@ def engine_errors(doing: str) -> Iterator[None]:
 def explanation(error: docker.errors.APIError) -> str:
     """Return the engine's own words, without credentials."""
     return redact(str(error.explanation or error))
+
+
+def refusal(response: requests.Response) -> str:
+    """Return what the engine says in an answer that isn't OK; it may hold credentials."""
+    with suppress(ValueError, AttributeError):
+        return str(response.json().get("message"))
+    return response.text[:2000]
+
+
+def messages(response: requests.Response) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects of an answer that comes line by line, as they come."""
+    for line in response.iter_lines(chunk_size=None):
+        if line:
+            yield json.loads(line)

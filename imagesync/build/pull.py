@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import docker
 import docker.auth
 import docker.errors
 import requests
+from docker.utils.config import find_config_file
 
-from imagesync.build.client import explanation
+from imagesync.build.client import messages, refusal
 from imagesync.build.reference import parse_reference
 from imagesync.credentials import redact
 from imagesync.errors import RegistryError
 from imagesync.ui.progress import Progress, Task
+
+_CONNECT_TIMEOUT = 60
+# What an engine says of a layer whose bytes are all here.
+_DOWNLOADED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete"})
 
 
 def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress: Progress) -> None:
@@ -29,17 +37,22 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
     name = reference.partition("@")[0]
     repository = name if parsed.tag is None else name.removesuffix(f":{parsed.tag}")
     wanted = parsed.digest or parsed.tag or "latest"
+    credentials = registry_credentials(parsed.domain, progress=progress)
     try:
-        credentials = registry_credentials(parsed.domain, progress=progress)
-        messages = api.pull(
-            repository, tag=wanted, stream=True, decode=True, platform=platform, auth_config=credentials
+        # Not by the SDK's own method, which leaves the connection open when a pull fails or is interrupted.
+        response = api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={"fromImage": repository, "tag": wanted, "platform": platform},
+            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)},
+            stream=True,
+            timeout=(_CONNECT_TIMEOUT, None),
         )
-        with progress.task(f"Pulling {reference}", total=None, unit="bytes") as task:
+        with response, progress.task(f"Pulling {reference}", total=None, unit="bytes") as task:
+            if not response.ok:
+                raise _registry_error(reference, refusal(response))
             layers = _Layers(task)
-            for message in messages:
+            for message in messages(response):
                 layers.feed(message, reference)
-    except docker.errors.APIError as error:
-        raise _registry_error(reference, explanation(error)) from error
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise _registry_error(reference, redact(str(error))) from error
 
@@ -51,20 +64,31 @@ def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]
     (https://github.com/docker/docker-py/issues/3379): images may be public.
     """
     try:
-        config = docker.auth.load_config()
-    except (docker.errors.DockerException, ValueError, AttributeError) as error:
+        config = _read_config()
+    except (docker.errors.DockerException, OSError, ValueError, AttributeError) as error:
         progress.line(
             f"Docker's config.json can't be read ({redact(str(error))}): pulling without credentials."
         )
         return {}
     try:
-        found = config.resolve_authconfig(registry)
-    except docker.errors.DockerException as error:
-        progress.line(
-            f"The credential helper for {registry} fails ({redact(str(error))}): going on without it."
-        )
+        with warnings.catch_warnings():
+            # The SDK warns of a helper that isn't installed, and raises an error all the same.
+            warnings.simplefilter("ignore", UserWarning)
+            found = config.resolve_authconfig(registry)
+    except (docker.errors.DockerException, ValueError, TypeError, AttributeError) as error:
+        # The SDK takes any helper's answer for an object in JSON.
+        reason = redact(str(error.__cause__ or error)).strip()
+        progress.line(f"The credential helper for {registry} fails ({reason}): going on without it.")
         found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(registry)
     return dict(found or {})
+
+
+def _read_config() -> docker.auth.AuthConfig:
+    path = find_config_file()
+    if path is not None and path.endswith(".json"):
+        # The SDK takes a file that isn't JSON for an empty one.
+        json.loads(Path(path).read_bytes())
+    return docker.auth.load_config(path)
 
 
 class _Layers:
@@ -79,24 +103,35 @@ class _Layers:
         detail = message.get("errorDetail")
         if detail or message.get("error"):
             raise _registry_error(reference, str((detail or {}).get("message") or message.get("error")))
-        sizes = message.get("progressDetail") or {}
-        layer, total = message.get("id"), sizes.get("total")
-        if message.get("status") != "Downloading" or not layer or not total:
+        layer, status = message.get("id"), message.get("status")
+        if not layer:
             return
-        if layer not in self._sizes:
-            self._sizes[layer] = total
-            self._task.grow(total)
+        sizes = message.get("progressDetail") or {}
+        if status == "Downloading" and sizes.get("total"):
+            if layer not in self._sizes:
+                self._sizes[layer] = sizes["total"]
+                self._task.grow(sizes["total"])
+            self._reach(layer, sizes.get("current", 0))
+        elif status in _DOWNLOADED:
+            # Engines leave out what they would say too soon after the message before, the last bytes too.
+            self._reach(layer, self._sizes.get(layer, 0))
+
+    def _reach(self, layer: str, current: int) -> None:
         # An engine that tries a layer again starts at zero; what is shown never goes back.
-        done = max(sizes.get("current", 0), self._done.get(layer, 0))
+        done = max(current, self._done.get(layer, 0))
         self._task.advance(done - self._done.get(layer, 0))
         self._done[layer] = done
+
+
+# What registries and engines say to a wrong password, and to none.
+_REFUSED = ("unauthorized", "denied", "authentication required", "forbidden", "no basic auth credentials")
 
 
 def _registry_error(reference: str, said: str) -> RegistryError:
     domain = parse_reference(reference).domain
     said = redact(said).strip().rstrip(".")
     lower = said.lower()
-    if any(word in lower for word in ("unauthorized", "denied", "authentication required", "forbidden")):
+    if any(word in lower for word in _REFUSED):
         hint = f"Log in: `docker login {domain}`; if you have, check that the image's name is right."
     elif any(word in lower for word in ("manifest unknown", "not found", "no matching manifest")):
         hint = "Check the image's name and tag, and that it exists for this platform."

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from imagesync.build.endpoint import Endpoint, find_endpoint
+from imagesync.build.endpoint import Endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.build.lookup import look_up
 from imagesync.errors import BuildError, EngineError, RegistryError
 from imagesync.ui.progress import SilentProgress
-from tests.integration.tiny_image import REFERENCE, context, tiny_archive
+from tests.integration.engines import docker_endpoint, podman_endpoint, wait_until
+from tests.integration.tiny_image import REFERENCE, context
 
 QUIET = SilentProgress()
 CANCELLED = """
@@ -31,40 +30,6 @@ from imagesync.ui.progress import SilentProgress
 with Engine(Endpoint(sys.argv[1], "the test")) as engine:
     engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())
 """
-
-
-def podman_endpoint(folder: Path) -> Iterator[Endpoint]:
-    """Start Podman with a storage of its own, and stop it."""
-    assert shutil.which("podman"), "apt-get install --no-install-recommends podman runc"
-    # Podman's own defaults ask for higher limits than this machine may give.
-    (folder / "containers.conf").write_text(
-        '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
-    )
-    options = ["--root", folder / "root", "--runroot", folder / "run", "--runtime", "runc"]
-    podman = ["podman", *map(str, options), "--cgroup-manager", "cgroupfs"]
-    environ = {**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}
-    (folder / "tiny.tar").write_bytes(tiny_archive())
-    command = [*podman, "import", str(folder / "tiny.tar"), REFERENCE]
-    subprocess.run(command, check=True, env=environ, capture_output=True)
-    path = folder / "podman.sock"
-    service = subprocess.Popen([*podman, "system", "service", "--time=0", f"unix://{path}"], env=environ)
-    try:
-        wait_until(path.exists, 20)
-        yield Endpoint(f"unix://{path}", "the test")
-    finally:
-        service.terminate()
-        service.wait()
-        subprocess.run([*podman, "rm", "--all", "--force"], env=environ, capture_output=True, check=False)
-        subprocess.run([*podman, "rmi", "--all", "--force"], env=environ, capture_output=True, check=False)
-
-
-def docker_endpoint(_folder: Path) -> Iterator[Endpoint]:
-    """Put the image into the machine's Docker."""
-    done = subprocess.run(
-        ["docker", "import", "-", REFERENCE], input=tiny_archive(), capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    yield find_endpoint({})
 
 
 @pytest.fixture(scope="module", params=["docker", "podman"])
@@ -208,14 +173,6 @@ def test_interrupted_build(endpoint: Endpoint) -> None:
         process.kill()
         process.wait()
     wait_until(lambda: not running(seconds), 12)
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Ask again and again: processes of the engine announce neither their start nor their end to us."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.05)
 
 
 def running(seconds: str) -> bool:

@@ -1,0 +1,137 @@
+"""A registry that wants a password: Debian's ``docker-registry``, as a process on this machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import docker
+import requests
+
+USER = "me"
+PASSWORD = "not:so secret/123"
+# Of that password, by bcrypt, which is all that the registry takes.
+_HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuY3hr4ij0F5XpdTA8rCxIlICYiSs7N66\n"
+_LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+
+class LocalRegistry:
+    """A registry on the loopback interface, where engines ask for no TLS.
+
+    ::
+
+        with LocalRegistry(tmp_path) as registry:
+            registry.push(client, "debian:bookworm", "debian:bookworm")
+            registry.host    # 127.0.0.1:39463
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> LocalRegistry:
+        command = shutil.which("docker-registry")
+        assert command, "run scripts/test-packages.sh, which installs docker-registry"
+        (self._folder / "htpasswd").write_text(_HTPASSWD)
+        configuration = self._folder / "registry.json"
+        configuration.write_text(
+            json.dumps(
+                {
+                    "version": 0.1,
+                    "storage": {"filesystem": {"rootdirectory": str(self._folder / "data")}},
+                    "http": {"addr": "127.0.0.1:0"},
+                    "auth": {"htpasswd": {"realm": "test", "path": str(self._folder / "htpasswd")}},
+                }
+            )
+        )
+        self._process = subprocess.Popen(
+            [command, "serve", str(configuration)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            if found := _LISTENING.search(line):
+                self.host = f"127.0.0.1:{found[1]}"
+                break
+        else:
+            raise AssertionError(f"docker-registry ended with {self._process.wait()}")
+        # Whoever doesn't read what it logs stops it when the pipe is full.
+        self._reader = threading.Thread(target=self._process.stderr.read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+
+    def push(self, client: docker.DockerClient, image: str, name: str) -> str:
+        """Push an image of the engine under a name without the registry; return its digest there.
+
+        The engine keeps the image, and forgets that it was pushed.
+        """
+        reference = f"{self.host}/{name}"
+        client.api.tag(image, reference)
+        login = {"username": USER, "password": PASSWORD}
+        for message in client.images.push(reference, auth_config=login, stream=True, decode=True):
+            assert "error" not in message, message
+        client.images.remove(reference)
+        return self.digest(name)
+
+    def digest(self, name: str) -> str:
+        """Return the digest of an image's manifest."""
+        answer = self._ask("HEAD", name, headers={"Accept": f"{_LIST}, {_MANIFEST}"})
+        return answer.headers["Docker-Content-Digest"]
+
+    def put_list(self, name: str, *, of: str) -> str:
+        """Make an image for several platforms of one for linux/amd64, and return its digest."""
+        manifest = self._ask("GET", of, headers={"Accept": _MANIFEST})
+        entry = {
+            "mediaType": _MANIFEST,
+            "size": len(manifest.content),
+            "digest": manifest.headers["Docker-Content-Digest"],
+            "platform": {"os": "linux", "architecture": "amd64"},
+        }
+        content = {"schemaVersion": 2, "mediaType": _LIST, "manifests": [entry]}
+        self._ask("PUT", name, headers={"Content-Type": _LIST}, data=json.dumps(content))
+        return self.digest(name)
+
+    def docker_config(self, folder: Path, *, password: str = PASSWORD, **more: object) -> Path:
+        """Write what ``docker login`` leaves, with *more* in it, and return the folder for DOCKER_CONFIG."""
+        folder.mkdir(parents=True)
+        auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        (folder / "config.json").write_text(json.dumps({"auths": {self.host: {"auth": auth}}, **more}))
+        return folder
+
+    def _ask(self, method: str, name: str, **arguments: Any) -> requests.Response:
+        repository, _, tag = name.partition(":")
+        answer = requests.request(
+            method,
+            f"http://{self.host}/v2/{repository}/manifests/{tag}",
+            auth=(USER, PASSWORD),
+            timeout=30,
+            **arguments,
+        )
+        answer.raise_for_status()
+        return answer
+
+
+def forget(client: docker.DockerClient, reference: str) -> None:
+    """Remove an image from the engine, if it is there."""
+    with suppress(docker.errors.ImageNotFound):
+        client.images.remove(reference, force=True)
