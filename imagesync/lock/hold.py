@@ -1,24 +1,28 @@
-"""Holding the local versions: which of them the indexes have, and the nearest to those that they don't.
+"""Holding the local versions: which of them the indexes have, and what to take for those that they don't.
 
-No dependencies are looked at here: each package stands alone.
+What no index has is made from its installed files where these hold for the target: exactly what runs here.
+Else the level decides which version is near enough. No dependencies are looked at: each package stands alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
-from imagesync.errors import UnsolvableError
-from imagesync.lock.lock import LockedPackage, Target
+from imagesync.errors import LockError, UnsolvableError
+from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Level, PlannedPackage
 
 # An index that refuses everybody, or a platform that nothing is made for, shows after so many.
 _ENOUGH = 20
+
+# The digest of the installed files of a package; empty where they don't hold for the target.
+InstalledContent = Callable[[PlannedPackage], str]
 
 
 @dataclass(frozen=True)
@@ -36,28 +40,61 @@ class Held:
     why: str = ""
 
 
-def hold(packages: Sequence[PlannedPackage], *, target: Target, resolver: Resolver) -> tuple[Held, ...]:
-    """Return an artifact for each of *packages*: of the local version, else of the nearest allowed one.
+def no_installed_content(package: PlannedPackage) -> str:
+    """Return that the installed files of *package* aren't to be used."""
+    return ""
+
+
+def hold(
+    packages: Sequence[PlannedPackage],
+    *,
+    target: Target,
+    resolver: Resolver,
+    installed_content: InstalledContent = no_installed_content,
+    silent: Sequence[str] = (),
+) -> tuple[tuple[Held, ...], tuple[VendoredPackage, ...]]:
+    """Return what the image gets for each of *packages*: from an index, or made from what is installed.
+
+    The local version comes first, from an index; then the same from the installed files; then the
+    nearest version that the level allows.
+
+    Parameters
+    ----------
+    silent
+        Indexes that aren't asked because they don't answer, for the reasons given.
 
     Raises
     ------
     UnsolvableError
         Nothing that a package's level allows is there; all such packages are named, each with the reason.
+    LockError
+        So many packages are on no index that an index must be missing.
     """
-    planned = {package.name: package for package in packages}
     request = ResolutionRequest(target, requirements=())
-    found, missing = _divide(list(packages), request, resolver)
+    found, missing, unasked = _ask(list(packages), request, resolver)
+    planned = {package.name: package for package in packages}
     held = {entry.name: Held(planned[entry.name], entry) for entry in found}
+    repacked: list[VendoredPackage] = []
     refused: list[tuple[PlannedPackage, str]] = []
     for package, said in missing:
-        why = _why(package, target, said)
-        if (nearest := _nearest(package, request, resolver)) is None:
+        why = _why(package, target, said, silent)
+        if content := installed_content(package):
+            repacked.append(VendoredPackage(package.name, package.version, content, package, why))
+        elif (nearest := _nearest(package, request, resolver)) is None:
             refused.append((package, why))
         else:
             held[package.name] = Held(package, nearest, why)
     if refused:
-        raise _refusal(refused, target, more=len(missing) >= _ENOUGH)
-    return tuple(held[name] for name in sorted(held))
+        raise _refusal(refused, target, more=bool(unasked))
+    if len(repacked) >= _ENOUGH and not resolver.indexes.no_index:
+        raise _too_many(repacked)
+    if unasked:
+        further, more = hold(
+            unasked, target=target, resolver=resolver, installed_content=installed_content, silent=silent
+        )
+        held |= {entry.planned.name: entry for entry in further}
+        repacked += more
+    return tuple(held[name] for name in sorted(held)), tuple(repacked)
 
 
 def pin(name: NormalizedName, version: str) -> str:
@@ -72,25 +109,30 @@ def pin(name: NormalizedName, version: str) -> str:
         return f"{name}==={version}"
 
 
-def _divide(
+def _ask(
     packages: list[PlannedPackage], request: ResolutionRequest, resolver: Resolver
-) -> tuple[list[LockedPackage], list[tuple[PlannedPackage, str]]]:
+) -> tuple[list[LockedPackage], list[tuple[PlannedPackage, str]], list[PlannedPackage]]:
+    """Return what was found, what is missing and why, and what wasn't asked because too much is missing."""
+    indexes = resolver.indexes
+    if indexes.no_index and not indexes.find_links:
+        return [], [(package, "no index may be asked (no-index)") for package in packages], []
+    found: list[LockedPackage] = []
+    missing: list[tuple[PlannedPackage, str]] = []
     # One question usually answers for all. Otherwise halves are asked until the culprits stand alone:
     # a few more questions for each, and no need to understand the resolver's prose.
-    if not packages:
-        return [], []
-    requirements = tuple(pin(package.name, package.version) for package in packages)
-    try:
-        return list(resolver.resolve(replace(request, requirements=requirements))), []
-    except UnsolvableError as error:
-        if len(packages) == 1:
-            return [], [(packages[0], error.message)]
-    middle = len(packages) // 2
-    found, missing = _divide(packages[:middle], request, resolver)
-    if len(missing) >= _ENOUGH:
-        return found, missing
-    further, more = _divide(packages[middle:], request, resolver)
-    return found + further, missing + more
+    waiting = [packages] if packages else []
+    while waiting and (len(missing) < _ENOUGH or indexes.no_index):
+        asked = waiting.pop()
+        requirements = tuple(pin(package.name, package.version) for package in asked)
+        try:
+            found += resolver.resolve(replace(request, requirements=requirements))
+        except UnsolvableError as error:
+            if len(asked) == 1:
+                missing.append((asked[0], error.message))
+            else:
+                middle = len(asked) // 2
+                waiting += [asked[middle:], asked[:middle]]
+    return found, missing, [package for part in reversed(waiting) for package in part]
 
 
 def _nearest(package: PlannedPackage, request: ResolutionRequest, resolver: Resolver) -> LockedPackage | None:
@@ -123,7 +165,7 @@ def allowed(package: PlannedPackage) -> Iterator[str]:
         yield package.specifier
 
 
-def _why(package: PlannedPackage, target: Target, said: str) -> str:
+def _why(package: PlannedPackage, target: Target, said: str, silent: Sequence[str]) -> str:
     requires = package.installed.requires_python if package.installed is not None else None
     try:
         fits = requires is None or SpecifierSet(requires).contains(target.python_version, prereleases=True)
@@ -132,7 +174,18 @@ def _why(package: PlannedPackage, target: Target, said: str) -> str:
     if not fits:
         image = target.python_version
         return f"{package.name} {package.version} requires Python {requires}, and the image has {image}"
-    return " ".join(said.split()).rstrip(".")
+    reason = " ".join(said.split()).rstrip(".")
+    return reason + (f"; {' and '.join(silent)} can't be asked, for it doesn't answer" if silent else "")
+
+
+def _too_many(repacked: Sequence[VendoredPackage]) -> LockError:
+    first = "\n".join(f"- {package.name} {package.version}: {package.repacked}" for package in repacked[:3])
+    return LockError(
+        f"{len(repacked)} packages and perhaps more are on none of the indexes, so an index seems to be "
+        f"missing:\n{first}",
+        hint="Look at `pip config list`.\nTo take everything as it is installed here and ask no index: "
+        "PIP_NO_INDEX=1 imagesync build",
+    )
 
 
 def _refusal(refused: Sequence[tuple[PlannedPackage, str]], target: Target, *, more: bool) -> UnsolvableError:

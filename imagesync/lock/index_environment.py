@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -148,6 +149,57 @@ def refusing_indexes(indexes: IndexConfiguration, project: str, access: Access) 
                 if page.status_code in {401, 403, 407}:
                     refusing.append(url)
     return tuple(refusing)
+
+
+def silent_indexes(indexes: IndexConfiguration, project: str, access: Access) -> tuple[str, ...]:
+    """Return the configured indexes and find-links pages, without credentials, that don't answer at all.
+
+    An error of the server (500 and above) is none; who refuses, or has no such project, answers.
+    """
+    from requests.exceptions import RequestException
+
+    pages = {url: f"{url.rstrip('/')}/{project}/" for url in indexes.public_urls}
+    pages |= {url: url for url in map(strip_credentials, indexes.find_links)}
+    silent = []
+    with open_session(access) as session:
+        for url, page in pages.items():
+            if urlsplit(url).scheme not in {"http", "https"}:
+                continue
+            try:
+                with get(session, page, access=access) as response:
+                    answers = response.status_code < 500
+            except RequestException:
+                answers = False
+            if not answers:
+                silent.append(url)
+    return tuple(silent)
+
+
+def without_indexes(indexes: IndexConfiguration, urls: Collection[str]) -> IndexConfiguration:
+    """Return *indexes* without those of *urls*, which have no credentials; the first that is left leads."""
+
+    def others(candidates: Sequence[str]) -> tuple[str, ...]:
+        return tuple(url for url in candidates if strip_credentials(url) not in urls)
+
+    extra = others(indexes.extra_index_urls)
+    main = indexes.index_url
+    if main is not None and not others((main,)):
+        main, extra = (extra[0], extra[1:]) if extra else (None, ())
+    return replace(
+        indexes,
+        index_url=main,
+        extra_index_urls=extra,
+        find_links=others(indexes.find_links),
+        no_index=indexes.no_index or (indexes.index_url is not None and main is None),
+    )
+
+
+def without_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return *environ* with no place that names indexes, for resolvers that are given all of them."""
+    named = {*_UV_INDEXES, "UV_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"}
+    return {key: value for key, value in environ.items() if key not in named} | {
+        "PIP_CONFIG_FILE": os.devnull
+    }
 
 
 def _credential(url: str) -> Credential | None:

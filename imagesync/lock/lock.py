@@ -79,17 +79,25 @@ class VendoredPackage:
     ----------
     content
         What the wheel is made from, as a digest: of the source tree, the commit, or RECORD.
+    repacked
+        Why a package of an index is made from its installed files; empty for what comes from no index.
     """
 
     name: NormalizedName
     version: str
     content: str
     planned: PlannedPackage
+    repacked: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
-        source = self.planned.source.to_dict()
-        return {"name": self.name, "version": self.version, "content": self.content, "source": source}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "content": self.content,
+            "source": self.planned.source.to_dict(),
+            "repacked": self.repacked,
+        }
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,11 @@ class Lock:
     vendored: tuple[VendoredPackage, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     resolver: Literal["uv", "pip-tools"] = "uv"
+
+    @property
+    def repacked(self) -> tuple[VendoredPackage, ...]:
+        """Return the packages of an index that are made from their installed files."""
+        return tuple(package for package in self.vendored if package.repacked)
 
     @property
     def digest(self) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from imagesync.errors import DeviationError, LockError
-from imagesync.lock.hold import Held, hold
+from imagesync.errors import DeviationError, LockError, UnsolvableError
+from imagesync.lock.hold import Held, InstalledContent, hold, no_installed_content
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import Resolver
 from imagesync.lock.solve import solve_additions, solve_platform
@@ -25,17 +25,21 @@ def make_lock(
     contents: Mapping[NormalizedName, str],
     resolver: Resolver,
     progress: Progress,
+    installed_content: InstalledContent = no_installed_content,
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
     Where the plan was made on the target's own platform, the installed versions are the lock: only
     their artifacts are looked up. Elsewhere the resolver solves for the target, with the plan's
-    specifiers as what is allowed and the local versions as what is preferred.
+    specifiers as what is allowed and the local versions as what is preferred. What no index has at the
+    local version is made from its installed files, where these hold for the target.
 
     Parameters
     ----------
     contents
         For each vendored package what its wheel is made from, as a digest.
+    installed_content
+        Gives the digest of a package's installed files, if they hold for the target.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def make_lock(
     DeviationError
         The plan is strict, and a version would differ from the local one.
     LockError
-        The target isn't one that can be locked for, or an index can't be reached.
+        The target isn't one that can be locked for, or no index can be reached.
     """
     _refuse_other_python(plan, target)
     resolver.check(target)
@@ -53,26 +57,34 @@ def make_lock(
     installed = [package for package in indexed if package.installed is not None]
     additions = [package for package in indexed if package.installed is None or package.extras]
     with progress.task("Locking", total=len(indexed), unit="packages") as task:
-        held = hold(installed, target=target, resolver=resolver)
+        held, repacked, resolver = _hold(
+            installed,
+            target=target,
+            resolver=resolver,
+            installed_content=installed_content,
+            progress=progress,
+        )
+        beside = [*vendored, *(package.planned for package in repacked)]
         task.advance(len(installed))
         if not same_platform(plan, target):
             task.describe(f"resolving for {target.platform}")
             missing = [package for package in additions if package.installed is None]
             packages, deviations = solve_platform(
-                plan, held, additions=missing, vendored=vendored, target=target, resolver=resolver
+                plan, held, additions=missing, vendored=beside, target=target, resolver=resolver
             )
         else:
             packages, deviations = tuple(entry.locked for entry in held), ()
             if additions:
                 task.describe("resolving what is added for the cluster")
                 packages += solve_additions(
-                    additions, held, vendored=vendored, target=target, resolver=resolver
+                    additions, held, vendored=beside, target=target, resolver=resolver
                 )
         task.advance(len(indexed) - len(installed))
+    made = [VendoredPackage(p.name, p.version, contents[p.name], p) for p in vendored]
     lock = Lock(
         target=target,
         packages=tuple(sorted(packages, key=lambda package: package.name)),
-        vendored=tuple(VendoredPackage(p.name, p.version, contents[p.name], p) for p in vendored),
+        vendored=tuple(sorted((*made, *repacked), key=lambda package: package.name)),
         deviations=_deviations(plan, target, held, packages, deviations),
         resolver=resolver.name,
     )
@@ -90,6 +102,39 @@ def refuse_deviations(plan: Plan, lock: Lock) -> None:
     """
     if plan.strict and lock.deviations:
         raise _strict_refusal(lock.deviations)
+
+
+def _hold(
+    packages: Sequence[PlannedPackage],
+    *,
+    target: Target,
+    resolver: Resolver,
+    installed_content: InstalledContent,
+    progress: Progress,
+) -> tuple[tuple[Held, ...], tuple[VendoredPackage, ...], Resolver]:
+    """Hold *packages* by the indexes that answer, and return the resolver that asks these as well."""
+    try:
+        held, repacked = hold(packages, target=target, resolver=resolver, installed_content=installed_content)
+    except UnsolvableError:
+        raise
+    except LockError as error:
+        # pip goes on without an index that doesn't answer, and so does this; without all of them it can't.
+        silent = resolver.silent_indexes(packages[0].name)
+        if not silent:
+            raise
+        if resolver.indexes.index_url is not None and set(resolver.indexes.public_urls) <= set(silent):
+            raise LockError(
+                f"None of the indexes answers ({', '.join(silent)}). {error.message}",
+                hint="Look at the network, and at the URLs in `pip config list`.\n"
+                "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build",
+            ) from error
+        for url in silent:
+            progress.line(f"warning: {url} doesn't answer; going on without it.")
+        resolver = resolver.without(silent)
+        held, repacked = hold(
+            packages, target=target, resolver=resolver, installed_content=installed_content, silent=silent
+        )
+    return held, repacked, resolver
 
 
 def same_platform(plan: Plan, target: Target) -> bool:

@@ -12,17 +12,23 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.index_environment import keyring_path, pip_environment
+from imagesync.lock.index_environment import (
+    keyring_path,
+    pip_environment,
+    silent_indexes,
+    without_indexes,
+    without_variables,
+)
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
@@ -68,9 +74,20 @@ class PipToolsResolver:
     name: Literal["pip-tools"] = "pip-tools"
 
     def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
+        self.indexes = indexes
+        self._environ = environ
         self._environment = pip_environment(indexes, environ)
         self._environment["PATH"] = keyring_path(environ)
         self._access = access
+
+    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
+        """Return the indexes that don't answer; see :class:`~imagesync.lock.resolver.Resolver`."""
+        return silent_indexes(self.indexes, project, self._access)
+
+    def without(self, urls: Collection[str]) -> PipToolsResolver:
+        """Return a resolver of the other indexes; see :class:`~imagesync.lock.resolver.Resolver`."""
+        others = without_indexes(self.indexes, urls)
+        return PipToolsResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
         """Return where *target* is this platform; see :class:`~imagesync.lock.resolver.Resolver`."""

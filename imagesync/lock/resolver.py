@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from packaging.utils import NormalizedName
 
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.plan.plan import PlannedPackage
+
+if TYPE_CHECKING:
+    from imagesync.scan.pip_configuration import IndexConfiguration
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,22 @@ class Resolver(Protocol):
     @property
     def name(self) -> Literal["uv", "pip-tools"]:
         """Return the name that a lock carries."""
+
+    @property
+    def indexes(self) -> IndexConfiguration:
+        """Return the indexes that are asked, with their credentials."""
+
+    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
+        """Return those of the configured indexes, without credentials, that don't answer at all.
+
+        Parameters
+        ----------
+        project
+            Whose page is asked for; an index that refuses it, or hasn't it, answers.
+        """
+
+    def without(self, urls: Collection[str]) -> Resolver:
+        """Return a resolver that asks the other indexes only; *urls* are without credentials."""
 
     def check(self, target: Target) -> None:
         """Return where this resolver can answer for *target*.

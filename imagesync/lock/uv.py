@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -15,7 +15,13 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.index_environment import refusing_indexes, uv_environment
+from imagesync.lock.index_environment import (
+    refusing_indexes,
+    silent_indexes,
+    uv_environment,
+    without_indexes,
+    without_variables,
+)
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
@@ -52,9 +58,18 @@ class UvResolver:
     name: Literal["uv"] = "uv"
 
     def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
-        self._indexes = indexes
+        self.indexes = indexes
         self._environ = environ
         self._access = access
+
+    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
+        """Return the indexes that don't answer; see :class:`~imagesync.lock.resolver.Resolver`."""
+        return silent_indexes(self.indexes, project, self._access)
+
+    def without(self, urls: Collection[str]) -> UvResolver:
+        """Return a resolver of the other indexes; see :class:`~imagesync.lock.resolver.Resolver`."""
+        others = without_indexes(self.indexes, urls)
+        return UvResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
         """Return for every target whose machine is known; see :class:`~imagesync.lock.resolver.Resolver`."""
@@ -89,10 +104,10 @@ class UvResolver:
             *("--index-strategy", "unsafe-best-match", "--color", "never"),
             *("--format", "pylock.toml", "--output-file", str(output), "--constraints", str(constraints)),
             *(() if request.dependencies else ("--no-deps",)),
-            *(("--no-index",) if self._indexes.no_index else ()),
+            *(("--no-index",) if self.indexes.no_index else ()),
             str(requirements),
         ]
-        environment = uv_environment(self._indexes, self._environ)
+        environment = uv_environment(self.indexes, self._environ)
         finished = subprocess.run(
             command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
         )
@@ -106,7 +121,7 @@ class UvResolver:
                 hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
             )
         # Where indexes are one pool, uv takes one that refuses for one that has nothing.
-        refusing = refusing_indexes(self._indexes, Requirement(request.requirements[0]).name, self._access)
+        refusing = refusing_indexes(self.indexes, Requirement(request.requirements[0]).name, self._access)
         if refusing:
             return LockError(
                 f"The index {' and '.join(refusing)} refuses user name or password. {said}",

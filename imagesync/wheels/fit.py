@@ -99,7 +99,7 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
                 _check_member(filename, member)
                 if not member.is_dir() and looks_secret(member.filename, partial(archive.read, member)):
                     suspects.append(member.filename)
-                if not is_pure(filename) and _is_library(member.filename):
+                if not is_pure(filename) and is_library(member.filename):
                     _check_glibc(filename, member.filename, archive.read(member), target)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
         raise WheelError(
@@ -120,16 +120,22 @@ def _check_member(filename: str, member: zipfile.ZipInfo) -> None:
         )
 
 
-def _is_library(name: str) -> bool:
+def is_library(name: str) -> bool:
+    """Return whether a file of that name is a shared library or an extension module of Linux."""
     return name.endswith(".so") or ".so." in PurePosixPath(name).name
 
 
-def _check_glibc(filename: str, name: str, content: bytes, target: Target) -> None:
-    """Refuse a library that asks for symbols of a newer glibc than the image has.
+def needed_glibc(library: bytes) -> int:
+    """Return the minor version of the glibc 2 that a library asks for; 0 if it asks for none.
 
-    The versions that a library needs stand as strings in its ``.gnu.version_r`` section's string table.
+    The versions stand as strings in the string table of its ``.gnu.version_r`` section.
     """
-    needed = max((int(match) for match in _GLIBC_SYMBOL.findall(content)), default=0)
+    return max((int(match) for match in _GLIBC_SYMBOL.findall(library)), default=0)
+
+
+def _check_glibc(filename: str, name: str, content: bytes, target: Target) -> None:
+    """Refuse a library that asks for symbols of a newer glibc than the image has."""
+    needed = needed_glibc(content)
     if needed > target.glibc[1]:
         raise WheelError(
             f"{filename}: {name} needs glibc 2.{needed}, and the image has "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,6 +99,23 @@ def edited_files(package: Package | None, *, cache: Path | None = None) -> Mappi
         for path, sha256 in recorded.items()
         if sha256 is not None and now.get(path) != sha256
     }
+
+
+def installed_digest(package: Package | None, *, cache: Path | None = None) -> str:
+    """Return ``sha256:<hex>`` over the installed files of *package*, edits since then included.
+
+    Empty where there is no RECORD.
+
+    Parameters
+    ----------
+    cache
+        The folder that keeps what is known of unchanged files.
+    """
+    if not (record := record_digest(package)):
+        return ""
+    identity = {"record": record, "edited": edited_files(package, cache=cache)}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 def _is_by_installer(path: PurePosixPath, dist_info: str) -> bool:

@@ -10,6 +10,7 @@ import io
 import os
 import stat
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,9 +18,15 @@ from packaging.tags import parse_tag
 
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
+from imagesync.lock.tags import target_tags
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.wheels.fit import host_is_target
-from imagesync.wheels.installed import InstalledFile, has_record, installed_files
+from imagesync.wheels.fit import host_is_target, is_library, needed_glibc
+from imagesync.wheels.installed import (
+    InstalledFile,
+    has_record,
+    installed_digest,
+    installed_files,
+)
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
 
@@ -42,12 +49,44 @@ class Repacked:
 
 
 def is_portable(package: Package, *, python: Interpreter, target: Target) -> bool:
-    """Return whether the installed files of *package* hold for *target*: pure, or of the same platform."""
+    """Return whether the installed files of *package* hold for *target*: pure, or of the same platform.
+
+    That is, by its tags; what its libraries ask of the C library, :func:`installed_content` looks at.
+    """
     if not has_record(package) or not package.tags:
         return False
     if package.purelib and all(tag.endswith("-none-any") for tag in package.tags):
         return True
-    return host_is_target(python, target)
+    tags = frozenset().union(*map(parse_tag, package.tags))
+    return host_is_target(python, target) and not tags.isdisjoint(target_tags(target))
+
+
+def installed_content(
+    package: Package | None, *, python: Interpreter, target: Target, cache: Path | None = None
+) -> str:
+    """Return the digest of the installed files of *package*, ``sha256:<hex>``, if *target* can use them.
+
+    Parameters
+    ----------
+    cache
+        The folder that keeps what is known of unchanged files; ``None`` for none.
+
+    Returns
+    -------
+    str
+        Empty where the files don't hold for *target*, or a library asks for a newer glibc than it has.
+    """
+    if package is None or not is_portable(package, python=python, target=target):
+        return ""
+    if any(needed_glibc(library) > target.glibc[1] for library in _libraries(package)):
+        return ""
+    return installed_digest(package, cache=cache)
+
+
+def _libraries(package: Package) -> Iterator[bytes]:
+    for file in installed_files(package):
+        if is_library(file.path) and (content := _read(package, file)) is not None:
+            yield content[0]
 
 
 def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
@@ -61,27 +100,38 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     WheelError
         An installed file can't be read.
     """
-    members: dict[str, tuple[bytes, bool]] = {}
-    edited, missing = [], []
     stem = _stem(package)
     data = f"{stem}.data"
     generated = _entry_point_scripts(package)
+    places: dict[str, InstalledFile] = {}
     for file in installed_files(package):
         place = _place_in_wheel(file.path, package, python, data)
-        if place is None or (place.startswith(f"{data}/scripts/") and _script_name(place) in generated):
-            continue
-        content = _read(package, file)
-        if content is None:
-            missing.append(file.path)
-            continue
-        bytes_now, executable = content
-        if file.sha256 is not None and hashlib.sha256(bytes_now).hexdigest() != file.sha256:
-            edited.append(file.path)
-        if place.startswith(f"{data}/scripts/"):
-            bytes_now, executable = _portable_script(bytes_now, python), True
-        members[place] = (bytes_now, executable)
+        if place is not None and not (
+            place.startswith(f"{data}/scripts/") and _script_name(place) in generated
+        ):
+            places[place] = file
     wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
-    _write(wheel, members, record=f"{stem}.dist-info/RECORD")
+    edited: list[str] = []
+    missing: list[str] = []
+
+    def members() -> Iterator[tuple[str, bytes, bool, str]]:
+        # One file at a time: together those of a large package may be more than the memory holds.
+        # The metadata last, as the specification recommends.
+        for place in sorted(places, key=lambda name: (name.startswith(f"{stem}.dist-info/"), name)):
+            file = places[place]
+            if (content := _read(package, file)) is None:
+                missing.append(file.path)
+                continue
+            bytes_now, executable = content
+            digest = hashlib.sha256(bytes_now).digest()
+            if file.sha256 is not None and digest.hex() != file.sha256:
+                edited.append(file.path)
+            if place.startswith(f"{data}/scripts/"):
+                bytes_now, executable = _portable_script(bytes_now, python), True
+                digest = hashlib.sha256(bytes_now).digest()
+            yield place, bytes_now, executable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    _write(wheel, members(), record=f"{stem}.dist-info/RECORD")
     return Repacked(wheel, tuple(edited), tuple(missing))
 
 
@@ -168,16 +218,12 @@ def _read(package: Package, file: InstalledFile) -> tuple[bytes, bool] | None:
         ) from error
 
 
-def _write(wheel: Path, members: dict[str, tuple[bytes, bool]], *, record: str) -> None:
-    """Write the archive: sorted, the metadata last as the specification recommends, without times."""
+def _write(wheel: Path, members: Iterator[tuple[str, bytes, bool, str]], *, record: str) -> None:
+    """Write the archive, without times, of names, contents, whether they are executable, and digests."""
     rows = io.StringIO()
     lines = csv.writer(rows, lineterminator="\n")
-    info = record.rpartition("/")[0] + "/"
-    ordered = sorted(members, key=lambda name: (name.startswith(info), name))
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name in ordered:
-            content, executable = members[name]
-            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        for name, content, executable, digest in members:
             lines.writerow((name, f"sha256={digest}", len(content)))
             archive.writestr(_member(name, executable), content, zipfile.ZIP_DEFLATED)
         lines.writerow((record, "", ""))
