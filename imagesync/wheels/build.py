@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -204,12 +204,26 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
 
 
 def _failure(request: BuildRequest, error: Exception, end: deque[str]) -> WheelError:
+    reason = "" if isinstance(error, subprocess.CalledProcessError) else redact(str(error))
+    return failure(request.name, request.version, end, request.log, reason=reason)
+
+
+def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: str = "") -> WheelError:
+    """Return the error of a build that failed.
+
+    Parameters
+    ----------
+    end
+        The last lines of the log.
+    log
+        Where all of it is.
+    """
     said = "\n".join(f"    {line}" for line in end)
-    reason = "" if isinstance(error, subprocess.CalledProcessError) else f": {redact(str(error))}"
     return WheelError(
-        f"{request.name} {request.version}: no wheel can be built from its sources{reason}"
+        f"{name} {version}: no wheel can be built from its sources"
+        + (f": {reason}" if reason else "")
         + (f"\nThe end of the log:\n{said}" if said else ""),
-        hint=f"All of the log is in {request.log}. To leave the package out, add it to `ignore`.",
+        hint=f"All of the log is in {log}. To leave the package out, add it to `ignore`.",
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
@@ -16,6 +18,9 @@ from imagesync.lock.lock import Target
 from imagesync.lock.tags import machine, target_tags
 from imagesync.scan.environment import Interpreter
 from imagesync.secret_files import looks_secret
+
+if TYPE_CHECKING:
+    from imagesync.ui.progress import Progress
 
 _GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")
 
@@ -106,6 +111,15 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
             f"{filename} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
         ) from error
     return tuple(suspects)
+
+
+def warn_of_secrets(filename: str, suspects: Iterable[str], progress: Progress) -> None:
+    """Say which members of the wheel *filename* look like secrets; *suspects* is from :func:`check_wheel`."""
+    for suspect in suspects:
+        progress.line(
+            f"warning: {filename} holds {suspect}, which looks like a secret, and so will the image. "
+            "Leave it out in the project's build configuration."
+        )
 
 
 def _check_member(filename: str, member: zipfile.ZipInfo) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
@@ -13,14 +17,56 @@ from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
-from imagesync.wheels.fit import check_identity, check_wheel, host_is_target, is_pure
+from imagesync.wheels.fit import check_identity, check_wheel, host_is_target, is_pure, warn_of_secrets
 from imagesync.wheels.unpack import unpack_sdist
 
 if TYPE_CHECKING:
     from imagesync.scan.pip_configuration import IndexConfiguration
-    from imagesync.ui.progress import Progress
+    from imagesync.ui.progress import Progress, Task
+    from imagesync.wheels.container import ContainerBuilder
 
-_FORMAT = 1  # raised when the same sdist would give another wheel
+_FORMAT = 2  # raised when the same sdist would give another wheel
+_AT_ONCE = 2
+
+
+def build_sdists(
+    sdists: Sequence[tuple[LockedPackage, StoredFile]],
+    *,
+    target: Target,
+    python: Interpreter,
+    store: Store,
+    indexes: IndexConfiguration,
+    progress: Progress,
+    containers: ContainerBuilder | None = None,
+) -> tuple[StoredFile | WheelError, ...]:
+    """Return for each of *sdists*, in their order, its wheel, or why there can be none.
+
+    They are built with the scanned interpreter where this machine is of the target's platform, else in
+    containers of the base image; two at a time, and only what the store doesn't have yet.
+
+    Raises
+    ------
+    EngineError, FetchError, LockError, StoreError
+        What isn't about one sdist alone.
+    """
+    if not sdists:
+        return ()
+    builder = _Builder(target, python, store, indexes, progress, containers, uv=find_uv_bin())
+    known = [builder.recall(sdist) for _, sdist in sdists]
+    missing = [pair for pair, wheel in zip(sdists, known, strict=True) if wheel is None]
+    if not missing:
+        return tuple(wheel for wheel in known if wheel is not None)
+    with (
+        progress.task("Building wheels from sdists", total=len(missing), unit="packages") as task,
+        ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="sdist") as pool,
+    ):
+        futures = [pool.submit(builder.attempt, package, sdist, task) for package, sdist in missing]
+        try:
+            built = iter([future.result() for future in futures])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return tuple(wheel if wheel is not None else next(built) for wheel in known)
 
 
 def build_sdist(
@@ -32,42 +78,139 @@ def build_sdist(
     store: Store,
     indexes: IndexConfiguration,
     progress: Progress,
+    containers: ContainerBuilder | None = None,
 ) -> StoredFile:
-    """Return the wheel of *package*, built from its *sdist* with the scanned interpreter, or from the store.
+    """Return the wheel of one *sdist*; see :func:`build_sdists`.
 
     Raises
     ------
     WheelError
-        It can't be built; or it isn't pure Python, and this machine's platform isn't the target's.
+        It can't be built, or what is built can't be used on the target.
     """
-    parts = (str(_FORMAT), sdist.digest, python.minor, python.platform, target.platform)
-    key = "sdist " + " ".join(parts)
-    with store.lock(f"sdist-{sdist.digest.removeprefix('sha256:')}", progress=progress):
-        if (stored := store.recall(key, progress=progress)) is not None:
-            check_wheel(stored.path, filename=stored.filename, target=target)
-            return stored
-        label = f"Building {package.name} {package.version}"
-        with build_folder() as folder, progress.task(label, total=1, unit="packages") as task:
+    (built,) = build_sdists(
+        [(package, sdist)],
+        target=target,
+        python=python,
+        store=store,
+        indexes=indexes,
+        progress=progress,
+        containers=containers,
+    )
+    if isinstance(built, WheelError):
+        raise built
+    return built
+
+
+def sdist_log(store: Store, package: LockedPackage) -> Path:
+    """Return where the log of the build of *package* is."""
+    return store.root / "logs" / f"{package.name}-{package.version}.log"
+
+
+@dataclass(frozen=True)
+class _Builder:
+    target: Target
+    python: Interpreter
+    store: Store
+    indexes: IndexConfiguration
+    progress: Progress
+    containers: ContainerBuilder | None
+    uv: str
+
+    def key(self, sdist: StoredFile, *, in_container: bool) -> str:
+        """Return what a wheel depends on: the sdist, and where it is built."""
+        if in_container and self.containers is not None:
+            place = f"container {self.containers.container.identity}"
+        else:
+            place = f"{self.python.platform} {self.python.libc}"
+        return f"sdist {_FORMAT} {sdist.digest} {self.python.minor} {self.target.platform} {place}"
+
+    def recall(self, sdist: StoredFile) -> StoredFile | None:
+        """Return the wheel that was built of *sdist* before, here or in a container."""
+        for in_container in (False, True):
+            key = self.key(sdist, in_container=in_container)
+            stored = self.store.recall(key, progress=self.progress)
+            if stored is not None and self._holds(stored.path, stored.filename):
+                return stored
+        return None
+
+    def attempt(self, package: LockedPackage, sdist: StoredFile, task: Task) -> StoredFile | WheelError:
+        """Return the wheel of *sdist*, or why it can't be built."""
+        task.describe(f"{package.name} {package.version}")
+        try:
+            return self.make(package, sdist)
+        except WheelError as error:
+            return error
+        finally:
+            task.advance(1)
+
+    def make(self, package: LockedPackage, sdist: StoredFile, within: tuple[str, ...] = ()) -> StoredFile:
+        """Return the wheel of *sdist*, in the store.
+
+        Parameters
+        ----------
+        within
+            The packages whose build needs this one.
+        """
+        if package.name in within:
+            raise WheelError(
+                f"{package.name} {package.version} needs itself to be built: {' -> '.join(within)}.",
+                hint="Choose a version that has wheels for Linux.",
+            )
+        with self.store.lock(f"sdist-{sdist.digest.removeprefix('sha256:')}", progress=self.progress):
+            if (stored := self.recall(sdist)) is not None:
+                return stored
+            with build_folder() as folder:
+                wheel, in_container = self._build(package, sdist, folder, within)
+                if not (in_container or is_pure(wheel.name) or host_is_target(self.python, self.target)):
+                    raise _foreign(package, self.python, self.target)
+                suspects = check_wheel(wheel, filename=wheel.name, target=self.target)
+                warn_of_secrets(wheel.name, suspects, self.progress)
+                check_identity(wheel.name, name=package.name)
+                stored = self.store.add_file(wheel)
+                self.store.remember(self.key(sdist, in_container=in_container), stored)
+        return stored
+
+    def _build(
+        self, package: LockedPackage, sdist: StoredFile, folder: Path, within: tuple[str, ...]
+    ) -> tuple[Path, bool]:
+        """Return the wheel, and whether it was built in a container."""
+        label = f"{package.name} {package.version}"
+        log = sdist_log(self.store, package)
+        if self.containers is None or host_is_target(self.python, self.target):
             request = BuildRequest(
                 name=package.name,
                 version=package.version,
-                source=unpack_sdist(sdist.path, folder / "source", name=f"{package.name} {package.version}"),
-                python=python,
-                environ=uv_environment(indexes, os.environ),
-                uv=find_uv_bin(),
-                no_index=indexes.no_index,
-                log=store.root / "logs" / f"{package.name}-{package.version}.log",
+                source=unpack_sdist(sdist.path, folder / "here", name=label),
+                python=self.python,
+                environ=uv_environment(self.indexes, os.environ),
+                uv=self.uv,
+                no_index=self.indexes.no_index,
+                log=log,
             )
             wheel = build_wheel(request, output=folder / "wheel")
-            if not is_pure(wheel.name) and not host_is_target(python, target):
-                raise WheelError(
-                    f"{package.name} {package.version} has no wheel for {target.platform}, and its sdist has "
-                    f"extension modules, which can't be built for it on {python.platform}.",
-                    hint="Choose a version that has wheels for Linux, or set its level to `ignore`.",
-                )
-            check_wheel(wheel, filename=wheel.name, target=target)
-            check_identity(wheel.name, name=package.name)
-            stored = store.add_file(wheel)
-            store.remember(key, stored)
-            task.advance(1)
-    return stored
+            # A library may have come to need this machine's C library; the base image has its own.
+            if self.containers is None or self._holds(wheel, wheel.name):
+                return wheel, False
+        wheel = self.containers.build(
+            package,
+            unpack_sdist(sdist.path, folder / "container", name=label),
+            log=log,
+            output=folder / "output",
+            build_requirement=lambda needed, file: self.make(needed, file, (*within, package.name)),
+        )
+        return wheel, True
+
+    def _holds(self, wheel: Path, filename: str) -> bool:
+        try:
+            check_wheel(wheel, filename=filename, target=self.target)
+        except WheelError:
+            return False
+        return True
+
+
+def _foreign(package: LockedPackage, python: Interpreter, target: Target) -> WheelError:
+    return WheelError(
+        f"{package.name} {package.version} has no wheel for {target.platform}, and its sdist has "
+        f"extension modules, which can't be built for it on {python.platform}.",
+        hint="Choose a version that has wheels for Linux, or set its level to `ignore`.",
+    )

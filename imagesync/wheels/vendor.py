@@ -19,7 +19,7 @@ from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.contents import source_folder
-from imagesync.wheels.fit import check_identity, check_wheel, is_pure
+from imagesync.wheels.fit import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.staging import stage
 
@@ -156,11 +156,8 @@ class _Maker:
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
         """Refuse a wheel that isn't *package* or can't be used; say what somebody should look at."""
-        for suspect in check_wheel(wheel, filename=wheel.name, target=self.target):
-            self.progress.line(
-                f"warning: {wheel.name} holds {suspect}, which looks like a secret, and so will the image. "
-                "Leave it out in the project's build configuration."
-            )
+        suspects = check_wheel(wheel, filename=wheel.name, target=self.target)
+        warn_of_secrets(wheel.name, suspects, self.progress)
         version = check_identity(wheel.name, name=package.name)
         if not _same_version(package.version, version):
             self.progress.line(
