@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ import docker.tls
 import requests
 
 from imagesync.build.endpoint import Endpoint, TLSMaterial
-from imagesync.build.transport import CONNECT_TIMEOUT, can_speak_to, open_connection
+from imagesync.build.transport import CERTIFICATES, CONNECT_TIMEOUT, can_speak_to, open_connection
 from imagesync.credentials import redact
 from imagesync.errors import EngineError, EngineNotFound
 
@@ -34,7 +35,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         open_connection(endpoint, timeout=CONNECT_TIMEOUT).close()
     tls = False if endpoint.tls is None else _tls_config(endpoint.tls)
     try:
-        client = docker.APIClient(
+        return _Client(
             base_url=endpoint.url,
             version="auto",
             timeout=REQUEST_TIMEOUT,
@@ -47,9 +48,19 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
             f"The container engine at {endpoint.url} ({endpoint.origin}) can't be used: {redact(str(error))}",
             hint=_hint(endpoint),
         ) from error
-    # An engine is reached as look_up reaches it: not through the proxies that are meant for the internet.
-    client.trust_env = False
-    return client
+
+
+class _Client(docker.APIClient):  # type: ignore[misc]
+    """The SDK's client, which reaches an engine as a look-up does.
+
+    The proxies and the certificate authorities that the environment names are meant for the internet.
+    """
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:  # noqa: ANN401
+        # Not in the constructor: the SDK's own sets it anew, and already asks for the engine's version.
+        self.trust_env = False
+        response: requests.Response = super().request(*arguments, **options)
+        return response
 
 
 def _tls_config(tls: TLSMaterial) -> docker.tls.TLSConfig:
@@ -60,11 +71,12 @@ def _tls_config(tls: TLSMaterial) -> docker.tls.TLSConfig:
 
 
 def _hint(endpoint: Endpoint) -> str:
+    if endpoint.scheme == "ssh" and importlib.util.find_spec("paramiko") is None:
+        return "Install it beside imagesync: `pip install 'docker[ssh]'`."
     if endpoint.scheme == "ssh":
-        return (
-            "Check that `ssh HOST docker version` works without a password, and that paramiko is installed"
-            " (`pip install 'docker[ssh]'`)."
-        )
+        return "Check that `ssh HOST docker version` works without a password."
+    if endpoint.tls is not None:
+        return CERTIFICATES
     return (
         "See `docker version`, and change or unset DOCKER_HOST or the Docker context if it is the wrong one."
     )

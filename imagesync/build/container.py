@@ -91,8 +91,9 @@ def _attached(api: docker.APIClient, name: str, *streams: str) -> Iterator[tuple
     """Yield a file to read from and the connection under it, to write to."""
     file = api.attach_socket(name, {"stream": 1, **dict.fromkeys(streams, 1)})
     connection = getattr(file, "_sock", file)
-    # Closing the file alone leaves the connection open until it is collected as garbage.
-    with closing(connection), closing(file):
+    # Closing the file alone leaves the connection open until it is collected as garbage; with TLS, closing
+    # that alone too.
+    with closing(connection), closing(file), closing(getattr(file, "_response", file)):
         yield file, connection
 
 

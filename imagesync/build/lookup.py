@@ -10,11 +10,11 @@ import http.client
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.build.base import root_digest
 from imagesync.build.reference import Reference, parse_reference
-from imagesync.build.transport import can_speak_to, open_connection
+from imagesync.build.transport import CERTIFICATES, can_speak_to, open_connection
 from imagesync.credentials import redact
 from imagesync.errors import EngineError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT = 20.0
 """Seconds that a connected engine may take to list its images."""
+PACKAGES_REPOSITORY: Final = "imagesync-packages"
+"""Where the images are that environments with the same packages from indexes stand on."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ class Lookup:
         The base's image ID, or ``None``.
     images
         All tagged images of the repository.
+    packages_images
+        All tagged images of :data:`PACKAGES_REPOSITORY`.
     """
 
     base_digest: str | None
     base_id: str | None
     images: tuple[FoundImage, ...]
+    packages_images: tuple[FoundImage, ...] = ()
 
     def tagged(self, tag: str) -> FoundImage | None:
         """Return the image with that tag, or ``None``."""
@@ -68,6 +73,8 @@ class Lookup:
 
 def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
     """Ask the engine, in one request, for the base image and for all images of a repository.
+
+    The images of packages that environments share come with the same answer.
 
     Parameters
     ----------
@@ -88,10 +95,12 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
     images, podman = _list_images(endpoint)
     base_image = _find(images, base, podman=podman)
     wanted = parse_reference(repository).names(podman=podman)
+    shared = parse_reference(PACKAGES_REPOSITORY).names(podman=podman)
     return Lookup(
         base_digest=_digest(base_image, base),
         base_id=None if base_image is None else _image_id(base_image),
         images=tuple(_found_images(images, wanted)),
+        packages_images=tuple(_found_images(images, shared)),
     )
 
 
@@ -124,7 +133,7 @@ def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
         raise EngineError(
             f"The container engine at {endpoint.url} ({endpoint.origin}) took the connection but gives no"
             f" answer: {redact(str(error)) or type(error).__name__}.",
-            hint="Restart the engine, or see its log.",
+            hint="Restart the engine, or see its log." if endpoint.tls is None else CERTIFICATES,
         ) from error
     finally:
         connection.close()

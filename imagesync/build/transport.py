@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 0.8
 """Seconds to wait for a connection: whoever has no engine hears of it within a second."""
 
+CERTIFICATES = (
+    "Check that ca.pem, cert.pem and key.pem are for this engine: they are in DOCKER_CERT_PATH,"
+    " or in the Docker context (`docker context inspect`)."
+)
+"""What to do when a TLS connection is refused by one of the two sides."""
+
 
 def can_speak_to(endpoint: Endpoint) -> bool:
     """Return whether :func:`open_connection` knows the endpoint's scheme."""
@@ -38,13 +44,11 @@ def open_connection(endpoint: Endpoint, *, timeout: float) -> http.client.HTTPCo
     """
     host, port = _host_and_port(endpoint)
     try:
-        plain = _open_socket(endpoint, host, port)
-        plain.settimeout(timeout)
-        connected = (
-            plain
-            if endpoint.tls is None
-            else _tls_context(endpoint.tls).wrap_socket(plain, server_hostname=host)
-        )
+        tls = None if endpoint.tls is None else _tls_context(endpoint.tls)
+        connected = _open_socket(endpoint, host, port)
+        connected.settimeout(timeout)
+        if tls is not None:
+            connected = tls.wrap_socket(connected, server_hostname=host)
     except OSError as error:
         raise unreachable(endpoint, error) from error
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
@@ -89,6 +93,10 @@ def _tls_context(tls: TLSMaterial) -> ssl.SSLContext:
 def unreachable(endpoint: Endpoint, error: OSError) -> EngineNotFound:
     """Return the error that says why nobody answers at *endpoint*, and what to do."""
     where = f"{endpoint.url} ({endpoint.origin})"
+    # Errors of TLS count from 1, as EPERM does.
+    if endpoint.tls is not None and hasattr(error, "library"):
+        reason = getattr(error, "verify_message", None) or error.strerror or str(error)
+        return EngineNotFound(f"No TLS connection to the engine at {where}: {reason}.", hint=CERTIFICATES)
     if error.errno in {errno.EACCES, errno.EPERM}:
         return EngineNotFound(
             f"The container engine at {where} may not be used by this user: permission denied.",
