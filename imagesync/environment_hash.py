@@ -47,6 +47,7 @@ def environment_hash(
         "platform": plan.platform,
         "python": [plan.python.implementation, plan.python.version],
         "packages": sorted(_covered(package, contents) for package in plan.packages),
+        "code": plan.code.digest,
         "base": base_hash,
         "templates": templates_digest,
         # Both change what is accepted into an image, so an image made without them may not be handed out.

@@ -46,6 +46,8 @@ settings_options = _all(
     click.option("--only", multiple=True, metavar="NAME", help="Take this package, with what it needs."),
     click.option("--level", "levels", multiple=True, metavar="NAME=LEVEL", help="How closely it must match."),
     click.option("--add-pip", multiple=True, metavar="REQUIREMENT", help="A package for the cluster only."),
+    click.option("--code", type=_PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
+    click.option("--code-max-size", metavar="SIZE", help="How large --code may be, such as 50MB."),
     click.option("--apt", multiple=True, metavar="PACKAGE", help="A system package for the image."),
     click.option("--base", metavar="REF", help="The image to start from."),
     click.option("--resolver", type=click.Choice(["uv", "pip-tools"]), default=None, help="Who resolves."),

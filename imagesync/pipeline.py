@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from imagesync.environment_hash import environment_hash, image_tag
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
-from imagesync.scan.environment import Environment
+from imagesync.scan.environment import Environment, Finding
 from imagesync.settings import Settings
 from imagesync.ui.progress import Progress, SilentProgress
 
@@ -85,12 +85,11 @@ class Session:
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
         from imagesync.plan.consistency import inconsistencies
-        from imagesync.plan.make import make_plan
 
         environment = self.scan()
-        plan = make_plan(environment, settings=self.settings)
+        plan = self._plan(environment)
         conflicts = tuple(conflict.to_finding() for conflict in inconsistencies(environment))
-        return replace(plan, findings=plan.findings + conflicts)
+        return replace(plan, findings=plan.findings + self._loose_code(environment) + conflicts)
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
@@ -158,12 +157,37 @@ class Session:
         image = self.build()
         return run_container(find_endpoint(self.environ), replace(request, reference=image.reference))
 
-    def _prepare(self, *, checked: bool = False) -> Prepared:
+    def _plan(self, environment: Environment) -> Plan:
         from imagesync.plan.make import make_plan
+
+        plan = make_plan(environment, settings=self.settings)
+        if not self.settings.code:
+            return plan
+        from imagesync.code.collect import collect_code
+
+        code = collect_code(
+            self.settings.code,
+            max_size=self.settings.code_max_size,
+            environment=environment,
+            shipped=[package.name for package in plan.packages],
+            cache=self.store.root,
+        )
+        return replace(plan, code=code, findings=plan.findings + code.findings)
+
+    def _loose_code(self, environment: Environment) -> tuple[Finding, ...]:
+        """Return what is importable here, belongs to no package, and doesn't go in."""
+        from imagesync.code.detect import find_loose_code
+
+        environ = self.environ if self.prefix is None else {}
+        cwd = Path.cwd()
+        found = find_loose_code(environment, environ=environ, cwd=cwd, code=self.settings.code)
+        return tuple(loose.to_finding(cwd) for loose in found)
+
+    def _prepare(self, *, checked: bool = False) -> Prepared:
         from imagesync.wheels.contents import content_digests
 
         environment = self.scan()
-        plan = make_plan(environment, settings=self.settings)
+        plan = self._plan(environment)
         prepared = Prepared(environment, plan, content_digests(plan, cache=self.store.root))
         if checked:
             self._refuse_contradictions(prepared)
@@ -173,7 +197,7 @@ class Session:
         # Only here, and not in the plan: an image that is found was checked when it was built.
         from imagesync.plan.consistency import inconsistencies
 
-        for finding in prepared.plan.findings:
+        for finding in (*prepared.plan.findings, *self._loose_code(prepared.environment)):
             self.progress.line(f"{finding.severity.value}: {finding.message}")
         conflicts = inconsistencies(prepared.environment)
         if not conflicts or self.settings.allow_inconsistent:

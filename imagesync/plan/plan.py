@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from imagesync.code.code import Code
 from imagesync.scan.environment import Finding, Interpreter, Package, Source
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Plan:
         Sorted by canonical name; Python itself is the entry ``python``.
     apt
         System packages, sorted.
+    code
+        Modules of no package, and where they lie on this machine.
     profile
         The profile's name, such as ``dask``.
     critical_imports
@@ -109,6 +112,7 @@ class Plan:
     left_out: tuple[LeftOut, ...] = ()
     findings: tuple[Finding, ...] = ()
     apt: tuple[str, ...] = ()
+    code: Code = field(default_factory=Code)
     profile: str = "none"
     critical_imports: tuple[str, ...] = ()
     strict: bool = False
@@ -123,5 +127,6 @@ class Plan:
             "packages": [package.to_dict() for package in self.packages],
             "left_out": [package.to_dict() for package in self.left_out],
             "apt": list(self.apt),
+            "code": self.code.to_dict(),
             "findings": [finding.to_dict() for finding in self.findings],
         }

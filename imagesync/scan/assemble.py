@@ -29,6 +29,7 @@ def assemble(answer: ProbeAnswer, environ: Mapping[str, str], findings: list[Fin
         packages=tuple(sorted(packages, key=lambda package: package.name)),
         findings=tuple(sorted(set(findings), key=_order)),
         indexes=indexes,
+        path=tuple(folder.path for folder in folders),
     )
 
 

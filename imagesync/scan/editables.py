@@ -117,7 +117,7 @@ class _Marking:
         for index, package in enumerate(self.packages):
             if package.location == folder and _identifier(f"{package.name}-{package.version}") == identity:
                 if package.source.kind == "index":
-                    for target in _mapped_folders(os.path.join(folder, name)):
+                    for target in mapped_folders(os.path.join(folder, name)):
                         self._mark(index, project_root(target))
                         break
                 return
@@ -136,7 +136,7 @@ class _Marking:
 
     def pth_line(self, folder: str, name: str, line: PathLine, held: Folder | None) -> None:
         """Take in a folder that a ``.pth`` file names; *held* is what was found there."""
-        if line.folder.endswith(".egg") or _is_inside(line.folder, folder):
+        if line.folder.endswith(".egg") or is_inside(line.folder, folder):
             return
         index = self._owner(folder, name, line.folder)
         exists = os.path.exists(line.folder)
@@ -190,7 +190,7 @@ class _Marking:
             ):
                 return index
             root = source_folder(package.source)
-            if root is not None and _is_inside(target, root):
+            if root is not None and is_inside(target, root):
                 return index
         return self._recorded(folder, name)
 
@@ -232,11 +232,12 @@ def _identifier(name: str) -> str:
     return _NOT_IN_IDENTIFIERS.sub("-", name).strip("-").lower()
 
 
-def _is_inside(path: str, folder: str) -> bool:
+def is_inside(path: str, folder: str) -> bool:
+    """Return whether *path* is *folder* or lies in it, links resolved."""
     return os.path.join(os.path.realpath(path), "").startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def _mapped_folders(file: str) -> tuple[str, ...]:
+def mapped_folders(file: str) -> tuple[str, ...]:
     """Return the paths in the ``MAPPING`` of a setuptools finder, which is read, not run."""
     import ast
 
@@ -288,5 +289,6 @@ def _pth_unowned(line: PathLine) -> Finding:
         f"{line.file} makes the modules in {line.folder} importable, but they belong to no package, "
         "so they won't be in the image",
         path=line.file,
-        hint=f"Give them a pyproject.toml and install them: pip install -e {line.folder}",
+        hint=f"Give them a pyproject.toml and install them (pip install -e {line.folder}), or take them into "
+        f"the image as they are: --code {line.folder}",
     )

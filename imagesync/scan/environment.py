@@ -198,18 +198,22 @@ class Environment:
         Sorted by canonical name; one entry a name.
     indexes
         The index URLs that the user's configuration names, without credentials.
+    path
+        The folders of its ``sys.path`` that exist, in their order, without those of the standard library.
     """
 
     python: Interpreter
     packages: tuple[Package, ...]
     findings: tuple[Finding, ...] = ()
     indexes: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the environment as documented JSON (``docs/json.md``)."""
         return {
             "python": self.python.to_dict(),
             "indexes": list(self.indexes),
+            "path": list(self.path),
             "packages": [package.to_dict() for package in self.packages],
             "findings": [finding.to_dict() for finding in self.findings],
         }

@@ -10,10 +10,13 @@ from typing import Literal
 from imagesync.plan.plan import Level
 from imagesync.settings.reference import is_reference, is_repository
 
-Kind = Literal["switch", "text", "list", "requirements", "table", "path"]
+Kind = Literal["switch", "text", "size", "list", "requirements", "table", "path", "paths"]
 
 # PEP 508 names, with * for several.
 _NAME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?")
+# In decimal units, as sizes are shown.
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|kB|KB|MB|GB)")
+_UNITS = {"": 1, "kB": 1_000, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 # Debian Policy 5.6.1 and 5.6.12. A name that ends with a dash would tell apt-get to remove the package.
 _APT = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9][A-Za-z0-9.+:~-]*)?")
 
@@ -60,6 +63,16 @@ def _is_level(text: str) -> bool:
     return _is_name(name) and level in {known.value for known in Level}
 
 
+def parse_size(text: str) -> int | None:
+    """Return a size in bytes, or ``None`` for what isn't one.
+
+    >>> parse_size("1.5 GB"), parse_size("800"), parse_size("much")
+    (1500000000, 800, None)
+    """
+    match = _SIZE.fullmatch(text.strip())
+    return None if match is None else int(float(match["number"]) * _UNITS[match["unit"]])
+
+
 def _is_apt_package(text: str) -> bool:
     return _APT.fullmatch(text) is not None
 
@@ -80,6 +93,14 @@ KEYS = (
     ),
     Key("add.pip", "add_pip", "requirements"),
     Key("add.conda", "add_conda", "requirements"),
+    Key("code", "code", "paths", expected="paths of folders and modules, such as ['.', 'lib/helper.py']"),
+    Key(
+        "code-max-size",
+        "code_max_size",
+        "size",
+        lambda text: parse_size(text) is not None,
+        "a size, such as '50 MB' or '1 GB'",
+    ),
     Key(
         "apt",
         "apt",

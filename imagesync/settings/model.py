@@ -9,6 +9,7 @@ from typing import Literal
 
 DEFAULT_BASE = "ubuntu:24.04"
 DEFAULT_REPOSITORY = "imagesync"
+DEFAULT_CODE_MAX_SIZE = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Settings:
         Package name or pattern to level, over the shipped ones.
     add_pip, add_conda
         Requirements that only the cluster gets (``[tool.imagesync.add]``: ``pip``, ``conda``).
+    code
+        Folders and modules that no package owns, to go into the image.
+    code_max_size
+        How large they may be together, in bytes.
     apt
         Debian package names, each optionally with ``=version``.
     base
@@ -44,6 +49,8 @@ class Settings:
     levels: Mapping[str, str] = field(default_factory=dict)
     add_pip: tuple[str, ...] = ()
     add_conda: tuple[str, ...] = ()
+    code: tuple[Path, ...] = ()
+    code_max_size: int = DEFAULT_CODE_MAX_SIZE
     apt: tuple[str, ...] = ()
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE

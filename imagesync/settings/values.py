@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from imagesync.credentials import redact
 from imagesync.errors import UsageError
 from imagesync.plan.levels import canonical_pattern
 from imagesync.plan.matching import nearest
-from imagesync.settings.keys import Key
+from imagesync.settings.keys import Key, parse_size
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -55,16 +56,20 @@ def read_value(key: Key, value: object, place: Place) -> object:
         if not isinstance(value, list | tuple):
             raise _wrong(place, value, "a list of texts")
         return tuple(_accepted(key, entry, place) for entry in value)
-    if key.kind == "path":
-        text = _accepted(key, str(value) if isinstance(value, Path) else value, place)
-        return place.folder / Path(text).expanduser()
+    if key.kind in ("path", "paths"):
+        return _read_paths(key, value, place)
+    if key.kind == "size":
+        # A number without a unit is in bytes; true and false are numbers to Python.
+        plain = isinstance(value, int) and not isinstance(value, bool)
+        return parse_size(_accepted(key, str(value) if plain else value, place))
     return _accepted(key, value, place)
 
 
 def parse_text(key: Key, text: str, place: Place) -> object:
     """Return *text*, the value of an environment variable, as the settings hold it.
 
-    Lists are separated by commas or spaces, tables are written ``name=level,name=level``.
+    Lists are separated by commas or spaces, paths as in ``PATH``, and tables are written
+    ``name=level,name=level``.
 
     Raises
     ------
@@ -78,6 +83,8 @@ def parse_text(key: Key, text: str, place: Place) -> object:
         return word in _TRUE
     if key.kind == "requirements":
         return read_value(key, _split(_BETWEEN_REQUIREMENTS, text), place)
+    if key.kind == "paths":
+        return read_value(key, [part for part in text.split(os.pathsep) if part.strip()], place)
     if key.kind in ("list", "table"):
         return read_value(key, _split(_BETWEEN_NAMES, text), place)
     return read_value(key, text.strip(), place)
@@ -96,6 +103,19 @@ def _read_table(key: Key, value: object, place: Place) -> dict[str, str]:
         pairs = [_accepted(key, entry, place).partition("=") for entry in value]
         return {canonical_pattern(name): level for name, _, level in pairs}
     raise _wrong(place, value, "a table of names and levels")
+
+
+def _read_paths(key: Key, value: object, place: Place) -> Path | tuple[Path, ...]:
+    if key.kind == "path":
+        return _path(key, value, place)
+    if not isinstance(value, list | tuple):
+        raise _wrong(place, value, key.expected)
+    return tuple(_path(key, entry, place) for entry in value)
+
+
+def _path(key: Key, value: object, place: Place) -> Path:
+    text = _accepted(key, str(value) if isinstance(value, Path) else value, place)
+    return place.folder / Path(text).expanduser()
 
 
 def _accepted(key: Key, value: object, place: Place) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from imagesync.code.code import Code
 from imagesync.lock.lock import Deviation, Lock
 from imagesync.plan.plan import Level, Plan, PlannedPackage
 from imagesync.scan.environment import Environment, Finding, Severity, Source
@@ -107,8 +108,29 @@ def plan_sections(plan: Plan) -> tuple[Section, ...]:
         rows = [Row((p.name, p.version, p.level.value, p.reason)) for p in plan.left_out]
         title = f"left out: {counted(len(rows), 'package')} not in the image"
         sections.append(Section(title, ("package", "version", "level", "reason"), tuple(rows)))
-    sections += finding_sections(plan.findings)
+    sections += [*code_sections(plan.code), *finding_sections(plan.findings)]
     return (*sections, _plan_summary(plan))
+
+
+def code_sections(code: Code) -> tuple[Section, ...]:
+    """Return what goes in of the code that no package owns, or nothing where none was named."""
+    if not code.paths:
+        return ()
+    rows = [
+        Row(
+            (
+                path.path,
+                " ".join(path.modules) or "-",
+                str(len(path.files)),
+                format_size(path.size),
+                str(len(path.left_out)),
+            )
+        )
+        for path in code.paths
+    ]
+    title = f"loose code: {counted(sum(1 for _ in code.files), 'file')}, {format_size(code.size)}"
+    headers = ("path", "modules", "files", "size", "left out")
+    return (Section(title, headers, tuple(rows), frozenset({2, 3, 4})),)
 
 
 def _level_section(plan: Plan, level: Level) -> Section:

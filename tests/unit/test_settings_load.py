@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -87,6 +88,19 @@ def test_paths_in_files_are_relative_to_the_file(tmp_path: Path) -> None:
     assert load(below, cache_dir=Path("/abs")).cache_dir == Path("/abs")
 
 
+def test_code_is_a_list_of_paths_relative_to_where_it_is_written(tmp_path: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    (tmp_path / "imagesync.toml").write_text('code = ["lib", "/srv/code"]\ncode-max-size = "1.5 GB"\n')
+    settings = load(below)
+    assert settings.code == (tmp_path / "lib", Path("/srv/code"))
+    assert settings.code_max_size == 1_500_000_000
+    assert load(below, {"IMAGESYNC_CODE": f"a b{os.pathsep}c"}).code == (below / "a b", below / "c")
+    assert load(below, code=(Path("helper.py"),)).code == (below / "helper.py",)
+    (tmp_path / "imagesync.toml").write_text("code_max_size = 2000\n")
+    assert load(below).code_max_size == 2000
+
+
 def test_the_search_ends_at_the_repository_and_at_home(tmp_path: Path) -> None:
     (tmp_path / "imagesync.toml").write_text("strict = true\n")
     repository = tmp_path / "repository"
@@ -144,6 +158,10 @@ def test_variables_hold_lists(tmp_path: Path) -> None:
         ('python = "conda"', "'base'"),
         ('templates = "nowhere"', "doesn't exist"),
         ("cache-dir = 3", "a folder's path"),
+        ('code = "."', "paths of folders and modules"),
+        ("code = [1]", "paths of folders and modules"),
+        ('code-max-size = "much"', "a size"),
+        ("code-max-size = true", "a size"),
     ],
 )
 @pytest.mark.parametrize("name", ["imagesync.toml", "pyproject.toml"])
@@ -278,6 +296,7 @@ def test_the_template_parses_and_names_every_key(tmp_path: Path) -> None:
         "profile",
         "allow_inconsistent",
         "base",
+        "code_max_size",
         "python_source",
         "repository",
         "resolver",

@@ -1,0 +1,1 @@
+"""Loose code: modules that no distribution owns, taken into the image with their data files."""

@@ -1,0 +1,99 @@
+"""The archive that carries loose code into the image: the same files give the same bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.code.code import Code, CodeFile
+from imagesync.errors import WheelError
+from imagesync.render.layout import CODE
+
+if TYPE_CHECKING:
+    from imagesync.lock.lock import Target
+    from imagesync.scan.environment import Interpreter
+    from imagesync.store.store import Store, StoredFile
+    from imagesync.ui.progress import Progress
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
+_UNIX = 3
+
+
+@dataclass(frozen=True)
+class CodeLayer:
+    """Loose code, ready for the image.
+
+    Parameters
+    ----------
+    archive
+        A ZIP archive of the files, with modes, relative to the image's folder of code.
+    bytecode
+        An archive of the compiled modules; ``None`` where the image's own interpreter has to compile.
+    """
+
+    archive: StoredFile
+    bytecode: StoredFile | None
+
+
+def make_layer(
+    code: Code, *, python: Interpreter, target: Target, store: Store, progress: Progress
+) -> CodeLayer | None:
+    """Return *code* as archives in the store, made now or found there; ``None`` where there is no code.
+
+    Raises
+    ------
+    WheelError
+        A file has changed since *code* was collected, or can't be read.
+    """
+    from imagesync.wheels.bytecode import compile_bytecode
+
+    if not code:
+        return None
+    key = f"code {code.digest}"
+    archive = store.recall(key, progress=progress)
+    if archive is None:
+        archive = _archive(code, store)
+        store.remember(key, archive)
+    bytecode = compile_bytecode(
+        [archive], python=python, target=target, site_packages=CODE, store=store, progress=progress
+    )
+    return CodeLayer(archive, bytecode[0] if bytecode else None)
+
+
+def _archive(code: Code, store: Store) -> StoredFile:
+    with tempfile.TemporaryDirectory(prefix="imagesync-code-") as folder:
+        path = Path(folder, "code.zip")
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for file in sorted(code.files, key=lambda file: file.path):
+                archive.writestr(_member(file), file.link.encode() if file.link else _content(file))
+        return store.add_file(path, filename="code.zip")
+
+
+def _member(file: CodeFile) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(file.path, _DATE)
+    member.create_system = _UNIX
+    kind = stat.S_IFLNK if file.link else stat.S_IFREG
+    member.external_attr = (kind | (0o755 if file.executable else 0o644)) << 16
+    return member
+
+
+def _content(file: CodeFile) -> bytes:
+    """Return the file's bytes, if they are still those that the digest was taken of."""
+    try:
+        with Path(file.source).open("rb") as stream:
+            found = os.fstat(stream.fileno())
+            content = stream.read()
+    except OSError as error:
+        raise WheelError(
+            f"The file {file.source} can't be read: {error.strerror}.", hint="Run the command again."
+        ) from error
+    if (found.st_mtime_ns, found.st_size, len(content)) != (file.modified, file.size, file.size):
+        raise WheelError(
+            f"{file.source} was changed while the image was being made.", hint="Run the command again."
+        )
+    return content

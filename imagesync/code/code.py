@@ -1,0 +1,155 @@
+"""What goes in of the loose code: a list of files with their places in the image, as frozen values."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from imagesync.scan.environment import Finding
+
+_FORMAT = 1  # raised when the same files begin to give another layer
+MODULE_SUFFIXES = (".py", ".so", ".pyd")
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """One file of the loose code.
+
+    Parameters
+    ----------
+    path
+        Relative to the image's folder of code, with ``/``.
+    source
+        The local file; where it is a link to a file, the file.
+    size
+        In bytes.
+    modified
+        When it was last modified, in nanoseconds since the epoch: what was read then is what goes in.
+    link
+        For a link to a folder: where it points to, relative to its own folder. Otherwise empty.
+    executable
+        Whether its owner may execute it.
+    """
+
+    path: str
+    source: str
+    size: int
+    modified: int = 0
+    link: str = ""
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class CodePath:
+    """What goes in of one path that the user names.
+
+    Parameters
+    ----------
+    path
+        As the settings name it, absolute.
+    root
+        The folder that would stand on ``sys.path`` here: *path*, or the folder that holds it.
+    digest
+        ``sha256:<hex>`` over names, executable bits, bytes and links.
+    left_out
+        Names in *path* that don't go in, with the reason; what git ignores is not among them.
+    """
+
+    path: str
+    root: str
+    files: tuple[CodeFile, ...]
+    digest: str
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Return what can be imported from it, top level only, sorted."""
+        return tuple(sorted(top_level_modules(file.path for file in self.files)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the path as documented JSON."""
+        return {
+            "path": self.path,
+            "modules": list(self.modules),
+            "files": [{"path": file.path, "size": file.size} for file in self.files],
+            "left_out": [{"path": path, "reason": reason} for path, reason in self.left_out],
+        }
+
+
+@dataclass(frozen=True)
+class Code:
+    """All loose code that goes into the image; false where there is none.
+
+    Parameters
+    ----------
+    paths
+        In the order in which they come on ``sys.path``.
+    findings
+        What a user should know of it.
+    """
+
+    paths: tuple[CodePath, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(path.files for path in self.paths)
+
+    @property
+    def files(self) -> Iterator[CodeFile]:
+        """Yield the files of all paths."""
+        for path in self.paths:
+            yield from path.files
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files together."""
+        return sum(path.size for path in self.paths)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Return what can be imported, top level only, sorted."""
+        return tuple(sorted({module for path in self.paths for module in path.modules}))
+
+    @property
+    def digest(self) -> str:
+        """Return ``sha256:<hex>`` over everything that reaches the image; empty where nothing does."""
+        if not self:
+            return ""
+        parts = [str(_FORMAT), *(path.digest for path in self.paths if path.files)]
+        return "sha256:" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the code as documented JSON."""
+        return {
+            "digest": self.digest or None,
+            "files": sum(len(path.files) for path in self.paths),
+            "size": self.size,
+            "modules": list(self.modules),
+            "paths": [path.to_dict() for path in self.paths],
+        }
+
+
+def top_level_modules(paths: Iterable[str]) -> set[str]:
+    """Return the names that can be imported from a folder on ``sys.path`` that holds *paths*.
+
+    A folder counts where it holds a module itself; without an ``__init__.py`` it is a namespace package.
+
+    >>> sorted(top_level_modules(["a.py", "b/__init__.py", "c/d.py", "data/x.csv", "my-script.py", "e/f/g"]))
+    ['a', 'b', 'c']
+    """
+    found = set()
+    for path in paths:
+        first, _, rest = path.partition("/")
+        if not path.endswith(MODULE_SUFFIXES) or "/" in rest:
+            continue
+        name = first if rest else first.partition(".")[0]
+        if name.isidentifier() and name not in ("__init__", "__main__"):
+            found.add(name)
+    return found

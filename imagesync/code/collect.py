@@ -1,0 +1,233 @@
+"""Collecting loose code: from the setting ``code`` to what goes into the image."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagesync.code.code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
+from imagesync.code.owners import Owners, Provided
+from imagesync.code.tree import OUTSIDE, SECRET, Tree, read_tree, take
+from imagesync.errors import PlanError
+from imagesync.scan.editables import is_inside, source_folder
+from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
+
+_SHOWN = 5
+
+
+def collect_code(
+    paths: Sequence[Path],
+    *,
+    max_size: int,
+    environment: Environment,
+    shipped: Iterable[str],
+    cache: Path | None = None,
+) -> Code:
+    """Return what goes into the image of the loose code at *paths*.
+
+    Parameters
+    ----------
+    paths
+        Folders and modules; an earlier one wins, as on ``sys.path``.
+    max_size
+        What all of it may take, in bytes.
+    shipped
+        The distributions that the image holds, by canonical name: what they provide is left out.
+    cache
+        The store's root, which keeps what is known of unchanged files; ``None`` for no such memory.
+
+    Raises
+    ------
+    UsageError
+        A path isn't there, or holds nothing that could be imported.
+    PlanError
+        It is larger than *max_size*; the message names the largest files.
+    WheelError
+        A file can't be read.
+    """
+    if not paths:
+        return Code()
+    collection = _Collection(Owners(environment, frozenset(shipped)))
+    known = None if cache is None else cache / "code"
+    taken: list[CodePath] = []
+    for tree in [read_tree(path) for path in dict.fromkeys(paths)]:
+        collection.look_at(tree)
+        taken.append(take(tree, excluded=collection.excluded, cache=known))
+        collection.claim(taken[-1])
+    findings = [*collection.findings, *_findings(taken, environment.python)]
+    code = Code(tuple(taken), tuple(findings))
+    _refuse_large(code, max_size)
+    return code
+
+
+@dataclass
+class _Collection:
+    """What is taken already, and who else provides the modules of the next path."""
+
+    owners: Owners
+    findings: list[Finding] = field(default_factory=list)
+    _files: set[str] = field(default_factory=set)
+    _modules: dict[str, str] = field(default_factory=dict)
+    _reasons: dict[str, str] = field(default_factory=dict)
+
+    def look_at(self, tree: Tree) -> None:
+        """Find out which modules of *tree* stay out, because something else provides them."""
+        self._reasons = {}
+        for module in sorted(top_level_modules(tree.within + name for name in tree.stats)):
+            place = _place(tree, module)
+            regular = not place.is_dir() or (place / "__init__.py").exists()
+            provided = self.owners.find(module)
+            if module in self._modules and regular:
+                self._reasons[module] = f"{self._modules[module]} has a module of that name"
+                self.findings.append(_twice(module, place, self._modules[module]))
+            elif provided is not None and (regular or provided.regular):
+                self._look_at_owner(module, place, provided)
+
+    def _look_at_owner(self, module: str, place: Path, provided: Provided) -> None:
+        name = provided.package.name
+        source = source_folder(provided.package.source) or _directory(provided)
+        same = any(is_inside(str(place), folder) for folder in (provided.path, source) if folder)
+        self._reasons[module] = f"the package {name} provides it"
+        self.findings.append(_shipped(module, place, name) if same else _shadowed(module, place, name))
+
+    def excluded(self, path: str) -> str:
+        """Return why the file at *path* in the image stays out; empty if it doesn't."""
+        first = path.partition("/")[0]
+        module = first if "/" in path else first.partition(".")[0]
+        if module in self._reasons and ("/" in path or path.endswith((*MODULE_SUFFIXES, ".pyi"))):
+            return self._reasons[module]
+        return "an earlier path has a file of that name" if path in self._files else ""
+
+    def claim(self, path: CodePath) -> None:
+        """Remember that *path* goes in."""
+        self._files.update(file.path for file in path.files)
+        for module in path.modules:
+            self._modules.setdefault(module, path.path)
+
+
+def _place(tree: Tree, module: str) -> Path:
+    """Return the file or folder that a top-level module is."""
+    folder = (tree.folder.parent if tree.within else tree.folder) / module
+    if folder.is_dir():
+        return folder
+    files = [name for name in tree.stats if "/" not in name and name.partition(".")[0] == module]
+    return tree.folder / next((name for name in files if name.endswith(MODULE_SUFFIXES)), module)
+
+
+def _directory(provided: Provided) -> str:
+    """Return the folder that a distribution was installed from, if it wasn't editable."""
+    source = provided.package.source
+    if source.kind != "directory" or source.editable or not source.url:
+        return ""
+    from urllib.parse import unquote, urlsplit
+
+    return unquote(urlsplit(source.url).path)
+
+
+def _shipped(module: str, place: Path, package: str) -> Finding:
+    return Finding(
+        Severity.INFO,
+        "code-already-shipped",
+        f"{place} is part of the package {package}, which the image holds; it doesn't go in twice.",
+        path=str(place),
+        package=package,
+        hint=f"Nothing is missing. The setting 'code' needn't cover {module}.",
+    )
+
+
+def _shadowed(module: str, place: Path, package: str) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "code-shadowed",
+        f"{place} is left out: the package {package} has a module '{module}' as well, which would be "
+        "imported in its place.",
+        path=str(place),
+        package=package,
+        hint="Rename yours, or make a package of it and install that.",
+    )
+
+
+def _twice(module: str, place: Path, earlier: str) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "code-twice",
+        f"{place} is left out: {earlier}, which comes earlier in 'code', has a module '{module}' as well.",
+        path=str(place),
+        hint="Rename one of them, or change their order.",
+    )
+
+
+def _findings(paths: Iterable[CodePath], python: Interpreter) -> Iterator[Finding]:
+    for path in paths:
+        yield from _left_out_findings(path)
+        for module in path.modules:
+            if module in sys.stdlib_module_names:
+                yield Finding(
+                    Severity.WARNING,
+                    "code-shadows-standard-library",
+                    f"The standard library has a module '{module}', too, which is imported in the image in "
+                    f"place of the one in {path.path}.",
+                    path=path.path,
+                    hint="Rename yours.",
+                )
+        compiled = [file.path for file in path.files if file.path.endswith((".so", ".pyd", ".dylib"))]
+        if compiled and python.platform != "linux-x86_64":
+            yield Finding(
+                Severity.WARNING,
+                "code-compiled",
+                f"{_some(compiled)} in {path.path} hold machine code for {python.platform}, which the image "
+                "can't use.",
+                path=path.path,
+                hint="Make a package of it and install that, so that it can be built for the image.",
+            )
+        if not path.modules:
+            yield Finding(
+                Severity.WARNING,
+                "code-without-modules",
+                f"Nothing of {path.path} that goes in can be imported.",
+                path=path.path,
+                hint="Name the folder that holds the modules, as it would stand on sys.path.",
+            )
+
+
+def _left_out_findings(path: CodePath) -> Iterator[Finding]:
+    secrets = [name for name, reason in path.left_out if reason == SECRET]
+    links = [name for name, reason in path.left_out if reason == OUTSIDE]
+    if secrets:
+        yield Finding(
+            Severity.WARNING,
+            "code-secret-left-out",
+            f"Left out of {path.path}, because they look like secrets: {_some(secrets)}.",
+            path=path.path,
+            hint="Give secrets to containers as variables or mounts, and name them in .gitignore.",
+        )
+    if links:
+        yield Finding(
+            Severity.WARNING,
+            "code-link-left-out",
+            f"Left out of {path.path}, because these links lead out of it, or to what doesn't go in: "
+            f"{_some(links)}.",
+            path=path.path,
+            hint="Copy what they lead to, or name it in 'code' as well.",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _refuse_large(code: Code, max_size: int) -> None:
+    if code.size <= max_size:
+        return
+    from imagesync.ui.text import format_size
+
+    largest: list[CodeFile] = sorted(code.files, key=lambda file: -file.size)[:_SHOWN]
+    raise PlanError(
+        f"The loose code is {format_size(code.size)}, and may be {format_size(max_size)} (code-max-size). "
+        "The largest files:\n" + "\n".join(f"  {format_size(file.size)} {file.source}" for file in largest),
+        hint="Name them in .gitignore, name fewer folders in 'code', or raise 'code-max-size'. Data that is "
+        "large belongs into a volume or an object store.",
+    )

@@ -1,0 +1,199 @@
+# Paths stay strings: what is asked here is asked of every folder on sys.path.
+# ruff: noqa: PTH112, PTH118, PTH119, PTH208
+"""Loose code that is there and doesn't go in: what can be imported here, and belongs to no distribution.
+
+It lies on ``PYTHONPATH``, in the folders of ``.pth`` files, among the installed packages, and next to
+scripts and notebooks. Nothing is imported; files are read only to tell whose a module is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from imagesync.code.owners import NO_MODULES, Owners, modules_in
+from imagesync.scan.editables import is_inside, source_folder
+from imagesync.scan.environment import Environment, Finding, Severity
+from imagesync.scan.metadata import read_bytes
+
+Kind = Literal["pythonpath", "pth", "site-packages", "folder"]
+
+_SHOWN = 5
+# Written by virtualenv, uv and setuptools' editables; the first two are in no RECORD.
+_OF_INSTALLERS = re.compile(r"_virtualenv|_distutils_hack|__editable__.*|sitecustomize|usercustomize")
+_CONDA_MODULE = re.compile(rb'site-packages/([A-Za-z_][A-Za-z0-9_]*)[/."]')
+
+
+@dataclass(frozen=True)
+class LooseFolder:
+    """A folder with modules that belong to no distribution.
+
+    Parameters
+    ----------
+    modules
+        Their files or folders, sorted.
+    """
+
+    kind: Kind
+    folder: str
+    modules: tuple[str, ...]
+
+    def to_finding(self, cwd: Path) -> Finding:
+        """Return what to tell the user, with the setting that takes the modules in."""
+        names = [os.path.basename(path).partition(".")[0] for path in self.modules]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        # Among the packages only the modules themselves can be named, never the whole folder.
+        paths = [_short(path, cwd) for path in (self.modules if self._single else (self.folder,))][:_SHOWN]
+        options = " ".join(f"--code {shlex.quote(path)}" for path in paths)
+        listed = ", ".join(f'"{path}"' for path in paths)
+        return Finding(
+            Severity.INFO if self.kind == "folder" else Severity.WARNING,
+            f"loose-{self.kind}",
+            f"{', '.join(names[:_SHOWN])}{more} in {self.folder} {_PLACES[self.kind]}, and "
+            f"{'belongs' if len(names) == 1 else 'belong'} to no package, so the image won't have "
+            f"{'it' if len(names) == 1 else 'them'}.",
+            path=self.folder,
+            hint=f"To take {'it' if len(names) == 1 else 'them'} in: {options}, or code = [{listed}] in the "
+            "settings.",
+        )
+
+    @property
+    def _single(self) -> bool:
+        return self.kind == "site-packages"
+
+
+_PLACES: Mapping[Kind, str] = {
+    "pythonpath": "can be imported by way of PYTHONPATH",
+    "pth": "can be imported by way of a .pth file",
+    "site-packages": "lies among the installed packages",
+    "folder": "can be imported by what runs in this folder",
+}
+
+
+def find_loose_code(
+    environment: Environment, *, environ: Mapping[str, str], cwd: Path, code: Sequence[Path] = ()
+) -> tuple[LooseFolder, ...]:
+    """Return what can be imported here, belongs to no distribution, and isn't in *code*.
+
+    Parameters
+    ----------
+    environ
+        Environment variables, for ``PYTHONPATH``.
+    cwd
+        The folder of the user's scripts and notebooks.
+    code
+        What goes into the image, as the settings name it.
+    """
+    owners = Owners(environment, {package.name for package in environment.packages})
+    seen: set[str] = set()
+    found = []
+    for kind, folder, modules in _candidates(environment, environ, str(cwd)):
+        if os.path.realpath(folder) in seen:
+            continue
+        seen.add(os.path.realpath(folder))
+        loose = tuple(
+            path
+            for name, path in sorted(modules.items())
+            if not any(is_inside(path, os.fspath(taken)) for taken in code)
+            and not _OF_INSTALLERS.fullmatch(name)
+            and not _owned(owners, name, path)
+        )
+        if loose:
+            found.append(LooseFolder(kind, folder, loose))
+    return tuple(found)
+
+
+def _owned(owners: Owners, name: str, path: str) -> bool:
+    provided = owners.find(name)
+    return provided is not None and os.path.realpath(provided.path) == os.path.realpath(path)
+
+
+def _candidates(
+    environment: Environment, environ: Mapping[str, str], cwd: str
+) -> Iterator[tuple[Kind, str, dict[str, str]]]:
+    for entry in environ.get("PYTHONPATH", "").split(os.pathsep):
+        if entry:
+            folder = os.path.normpath(os.path.join(cwd, entry))
+            yield "pythonpath", folder, modules_in(folder)
+    locations = {package.location for package in environment.packages}
+    sources = [source for package in environment.packages if (source := source_folder(package.source))]
+    for folder in environment.path:
+        if folder in locations or os.path.basename(folder) in ("site-packages", "dist-packages"):
+            yield "site-packages", folder, _unrecorded(environment, folder)
+        elif not any(is_inside(folder, place) for place in (*sources, *locations)):
+            yield "pth", folder, modules_in(folder)
+    if not _is_project(environment, sources, cwd):
+        yield "folder", cwd, _worked_on(modules_in(cwd))
+
+
+def _is_project(environment: Environment, sources: Iterable[str], cwd: str) -> bool:
+    """Return whether the folder belongs to an installed project, or is no place for scripts at all."""
+    inside_of = (*sources, environment.python.prefix)
+    nowhere = (Path(Path(cwd).anchor), Path.home())
+    return Path(cwd) in nowhere or any(is_inside(cwd, folder) for folder in inside_of)
+
+
+def _worked_on(modules: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: path
+        for name, path in modules.items()
+        if name not in NO_MODULES and not name.startswith("test_") and not path.endswith((".so", ".pyd"))
+    }
+
+
+def _unrecorded(environment: Environment, folder: str) -> dict[str, str]:
+    """Return the modules in *folder* that no list of installed files has.
+
+    Where a package has no such list, as those of Linux distributions, nobody can tell; then there are none.
+    """
+    packages = [package for package in environment.packages if package.location == folder]
+    if not all(package.has_record for package in packages):
+        return {}
+    modules = modules_in(folder)
+    for package in packages:
+        recorded = _recorded_modules(package.metadata_path)
+        modules = {name: path for name, path in modules.items() if name not in recorded}
+        if not modules:
+            return {}
+    conda = os.path.join(environment.python.prefix, "conda-meta")
+    if modules and os.path.isdir(conda):
+        claimed = _conda_modules(conda)
+        modules = {name: path for name, path in modules.items() if name not in claimed}
+    return modules
+
+
+def _recorded_modules(metadata_path: str) -> set[str]:
+    """Return the first parts of the paths in a RECORD (or ``installed-files.txt``), without suffixes."""
+    for name in ("RECORD", "installed-files.txt"):
+        try:
+            content = read_bytes(os.path.join(metadata_path, name))
+        except OSError:
+            continue
+        prefix = rb"(?:\.\./)?" if name == "installed-files.txt" else b""
+        names = re.findall(rb'(?m)^"?' + prefix + rb"([^/.,\"\r\n]+)", content)
+        return {os.fsdecode(name) for name in names}
+    return set()
+
+
+def _conda_modules(folder: str) -> set[str]:
+    """Return the modules that conda's records list; only asked for where RECORDs leave a question open."""
+    found: set[str] = set()
+    for name in os.listdir(folder):
+        if name.endswith(".json"):
+            try:
+                content = read_bytes(os.path.join(folder, name))
+            except OSError:
+                continue
+            found.update(os.fsdecode(module) for module in _CONDA_MODULE.findall(content))
+    return found
+
+
+def _short(path: str, cwd: Path) -> str:
+    """Return *path* as the user would write it in *cwd*."""
+    relative = os.path.relpath(path, cwd)
+    return path if relative.startswith("..") else relative

@@ -1,0 +1,228 @@
+# Paths stay strings where there may be thousands of them.
+# ruff: noqa: PTH118, PTH120
+"""One path of loose code: which of its files go in, and where in the image they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from imagesync.code.code import CodeFile, CodePath
+from imagesync.errors import UsageError, WheelError
+from imagesync.secret_files import looks_secret
+from imagesync.wheels.source_tree import is_cache_or_output, source_stats
+from imagesync.wheels.stat_cache import digest_files
+
+SECRET = "it looks like a secret"  # noqa: S105
+OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"
+_ENVIRONMENT = "it belongs to a virtual environment"
+_NOTEBOOK = "it is a notebook, which can't be imported"
+_METADATA = "it is the metadata of a distribution, or bytecode"
+_UNUSUAL = "it is no regular file, or its name isn't text"
+
+Excluded = Callable[[str], str]
+"""From a file's path in the image to why it stays out; empty if it doesn't."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A path that the user names, as it lies on disk.
+
+    Parameters
+    ----------
+    folder
+        The folder that is read.
+    within
+        Where its files lie in the image's folder of code: empty, or a package's name and ``/``.
+    stats
+        What goes in as far as the files themselves tell, by path relative to *folder*.
+    links
+        The real path, relative to *folder*, of each link among them.
+    """
+
+    path: Path
+    folder: Path
+    within: str
+    stats: Mapping[str, os.stat_result]
+    links: Mapping[str, str]
+    left_out: Mapping[str, str]
+    began: int
+
+
+def read_tree(path: Path) -> Tree:
+    """Return the files of *path* that may go in: of a folder, or a single module.
+
+    Raises
+    ------
+    UsageError
+        There is nothing at *path*, or nothing that could be imported.
+    WheelError
+        A folder can't be read.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100  links stay: their names are the modules' names
+    began = time.time_ns()
+    if path.is_file():
+        if not path.name.endswith((".py", ".so")):
+            raise UsageError(
+                f"The code {path} is no module.", hint="Name a folder, or a file that ends with .py or .so."
+            )
+        # A link that the user names is followed: the name is the module's, the file is what it leads to.
+        return Tree(path, path.parent, "", {path.name: path.stat()}, {}, {}, began)
+    _refuse_folder(path)
+    found = source_stats(path)
+    left_out = _left_out(path, found)
+    stats = {name: value for name, value in found.items() if name not in left_out}
+    links = _resolve_links(path, stats, left_out)
+    stats = {name: value for name, value in stats.items() if name not in left_out}
+    return Tree(path, path, f"{path.name}/" if is_package(path) else "", stats, links, left_out, began)
+
+
+def is_package(folder: Path) -> bool:
+    """Return whether *folder* is itself a package, so that its parent is what stands on ``sys.path``."""
+    return folder.name.isidentifier() and (folder / "__init__.py").is_file()
+
+
+def _refuse_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise UsageError(
+            f"The code {path} doesn't exist.", hint="Correct the setting 'code', or the option --code."
+        )
+    if path in (Path(path.anchor), Path.home()):
+        raise UsageError(
+            f"{path} as a whole can't go into an image.",
+            hint="Name the folders or modules in it that you import.",
+        )
+    if is_package(path) and is_package(path.parent):
+        whole = path.parent
+        while is_package(whole.parent):
+            whole = whole.parent
+        raise UsageError(
+            f"{path} is a part of the package {whole}, and can't be imported without it.",
+            hint=f"Name the whole package: --code {whole}",
+        )
+
+
+def _left_out(folder: Path, stats: Mapping[str, os.stat_result]) -> dict[str, str]:
+    """Return which files stay out whatever git says of them, and why."""
+    environments = {name.rpartition("/")[0] for name in stats if PurePosixPath(name).name == "pyvenv.cfg"}
+    environments |= {name.partition("conda-meta/")[0].rstrip("/") for name in stats if "conda-meta/" in name}
+    reasons = {}
+    for name, value in stats.items():
+        if reason := _reason(folder, name, value.st_mode, environments):
+            reasons[name] = reason
+    return reasons
+
+
+def _reason(folder: Path, name: str, mode: int, environments: set[str]) -> str:
+    parts = name.split("/")
+    if environments and any("/".join(parts[:depth]) in environments for depth in range(len(parts))):
+        return _ENVIRONMENT
+    if looks_secret(name, lambda: _read(folder / name)):
+        return SECRET
+    # Tracked by git or not: bytecode that isn't made for the image, metadata that would be a second
+    # distribution there. What is a build output at the top of a project can be a package here.
+    if any(is_cache_or_output(PurePosixPath("_", part)) for part in parts):
+        return _METADATA
+    if name.endswith(".ipynb"):
+        return _NOTEBOOK
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) or not name.isprintable():
+        return _UNUSUAL
+    return ""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes() if path.is_file() else b""
+    except OSError as error:
+        raise WheelError(
+            f"The file {path} can't be read: {error.strerror}.",
+            hint="Make it readable for yourself, or remove it.",
+        ) from error
+
+
+def _resolve_links(
+    folder: Path, stats: Mapping[str, os.stat_result], left_out: dict[str, str]
+) -> dict[str, str]:
+    """Return what each link leads to; those that lead to nothing that goes in are added to *left_out*."""
+    real = os.path.realpath(folder)
+    links = {}
+    for name, value in stats.items():
+        if not stat.S_ISLNK(value.st_mode):
+            continue
+        place = os.path.join(os.fspath(folder), name)
+        target = os.path.relpath(os.path.realpath(place), real).replace(os.sep, "/")
+        to_file = target in stats and stat.S_ISREG(stats[target].st_mode)
+        if to_file or _leads_to_folder(name, target, stats):
+            links[name] = target
+        else:
+            left_out[name] = OUTSIDE
+    return links
+
+
+def _leads_to_folder(name: str, target: str, stats: Mapping[str, os.stat_result]) -> bool:
+    # A folder that holds the link itself would be a loop.
+    return not name.startswith(target + "/") and any(path.startswith(target + "/") for path in stats)
+
+
+def take(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
+    """Return what goes in of *tree*.
+
+    Parameters
+    ----------
+    excluded
+        What else stays out, and why.
+    cache
+        A folder for what is known of unchanged files.
+
+    Raises
+    ------
+    WheelError
+        A file can't be read.
+    """
+    left_out = dict(tree.left_out)
+    stats = {}
+    for name, value in tree.stats.items():
+        if reason := excluded(tree.within + name):
+            left_out[name] = reason
+        else:
+            stats[name] = value
+    for name in [name for name, target in tree.links.items() if name in stats and not _kept(target, stats)]:
+        del stats[name]
+        left_out[name] = OUTSIDE
+    files = tuple(_file(tree, name, value, stats) for name, value in sorted(stats.items()))
+    content = digest_files(tree.folder, stats, began=tree.began, cache=cache)
+    digest = hashlib.sha256(f"{tree.within}\0{content}".encode()).hexdigest()
+    return CodePath(
+        path=str(tree.path),
+        root=str(tree.folder.parent if tree.within else tree.folder),
+        files=files,
+        digest=f"sha256:{digest}",
+        left_out=tuple(sorted(left_out.items())),
+    )
+
+
+def _kept(target: str, stats: Mapping[str, os.stat_result]) -> bool:
+    return target in stats or any(path.startswith(target + "/") for path in stats)
+
+
+def _file(tree: Tree, name: str, value: os.stat_result, stats: Mapping[str, os.stat_result]) -> CodeFile:
+    file = CodeFile(
+        path=tree.within + name,
+        source=os.path.join(os.fspath(tree.folder), name),
+        size=value.st_size,
+        modified=value.st_mtime_ns,
+        executable=bool(value.st_mode & stat.S_IXUSR),
+    )
+    target = tree.links.get(name)
+    if target is None:
+        return file
+    if target not in stats:
+        link = os.path.relpath(target, os.path.dirname(name) or ".").replace(os.sep, "/")
+        return replace(file, size=0, modified=0, link=link, executable=False)
+    linked = _file(tree, target, stats[target], stats)
+    return replace(linked, path=file.path)

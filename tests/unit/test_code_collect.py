@@ -1,0 +1,237 @@
+"""What goes into the image of code that no package owns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagesync.code.code import Code
+from imagesync.code.collect import collect_code
+from imagesync.errors import PlanError, UsageError
+from imagesync.scan.scan import scan
+from tests.commands import clean_environ
+from tests.environments import LocalEnvironment, make_environment
+
+MakeEnvironment = Callable[..., LocalEnvironment]
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n"
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
+    return make_environment(
+        tmp_path_factory.mktemp("bare") / "env", packages=["toolz"], python=sys.executable
+    )
+
+
+def tree(folder: Path, *paths: str) -> Path:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("value = 1\n" if path.endswith(".py") else "data")
+    return folder
+
+
+def collect(
+    local: LocalEnvironment, *paths: Path, max_size: int = 1_000_000, cache: Path | None = None
+) -> Code:
+    environment = scan(python=local.python, environ=clean_environ())
+    shipped = [package.name for package in environment.packages]
+    return collect_code(paths, max_size=max_size, environment=environment, shipped=shipped, cache=cache)
+
+
+def names(code: Code) -> list[str]:
+    return [file.path for file in code.files]
+
+
+def codes(code: Code) -> list[str]:
+    return [finding.code for finding in code.findings]
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_folder_stands_for_its_content_and_a_package_for_itself(
+    bare: LocalEnvironment, tmp_path: Path
+) -> None:
+    lib = tree(tmp_path / "lib", "helper.py", "data/table.csv")
+    package = tree(tmp_path / "stats", "__init__.py", "mean.py", "table.csv")
+    tree(tmp_path, "single.py", "other.py")
+    code = collect(bare, lib, package, tmp_path / "single.py")
+    assert names(code) == [
+        "data/table.csv",
+        "helper.py",
+        "stats/__init__.py",
+        "stats/mean.py",
+        "stats/table.csv",
+        "single.py",
+    ]
+    assert code.modules == ("helper", "single", "stats")
+    assert [path.root for path in code.paths] == [str(lib), str(tmp_path), str(tmp_path)]
+    assert codes(code) == []
+
+
+def test_a_part_of_a_package_is_refused_with_the_whole_named(bare: LocalEnvironment, tmp_path: Path) -> None:
+    tree(tmp_path / "outer", "__init__.py", "middle/__init__.py", "middle/inner/__init__.py")
+    with pytest.raises(UsageError, match=f"--code {tmp_path / 'outer'}$"):
+        collect(bare, tmp_path / "outer" / "middle" / "inner")
+
+
+def test_what_is_no_code_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UsageError, match="doesn't exist"):
+        collect(bare, tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is no module"):
+        collect(bare, tmp_path / "notes.txt")
+    with pytest.raises(UsageError, match="as a whole"):
+        collect(bare, Path("/"))
+    with pytest.raises(UsageError, match="as a whole"):
+        collect(bare, Path.home())
+
+
+def test_what_git_ignores_and_secrets_stay_out(bare: LocalEnvironment, tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        "helper.py",
+        "ignored/big.bin",
+        ".env",
+        "keys/id_rsa",
+        "tls.key",
+        "note.ipynb",
+        ".aws/config",
+    )
+    tree(tmp_path, "venv2/pyvenv.cfg", "venv2/lib/site.py", "old-1.0.dist-info/METADATA", "pkg/stale.pyc")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    (tmp_path / "deploy.pem").write_text(KEY)
+    (tmp_path / ".gitignore").write_text("ignored/\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-f", ".env", "helper.py", "pkg/stale.pyc", "old-1.0.dist-info/METADATA")
+    code = collect(bare, tmp_path)
+    assert names(code) == [".gitignore", "ca.pem", "helper.py"]
+    assert codes(code) == ["code-secret-left-out"]
+    left_out = dict(code.paths[0].left_out)
+    secrets = {name for name, reason in left_out.items() if "secret" in reason}
+    assert secrets == {".env", "keys/id_rsa", "tls.key", ".aws/config", "deploy.pem"}
+    assert {"note.ipynb", "venv2/lib/site.py", "pkg/stale.pyc"} < set(left_out)
+    assert "ignored/big.bin" not in left_out
+    assert ".env" in code.findings[0].message
+
+
+def test_links_stay_inside(bare: LocalEnvironment, tmp_path: Path) -> None:
+    lib = tree(tmp_path / "lib", "helper.py", "data/deep/x.csv", ".env")
+    tree(tmp_path, "outside.py")
+    for link, target in {
+        "alias.py": "helper.py",
+        "data/shallow": "deep",
+        "data/loop": "..",
+        "out.py": "../outside.py",
+        "passwd": "/etc/passwd",
+        "config": ".env",
+        "gone": "nowhere",
+    }.items():
+        (lib / link).symlink_to(target)
+    code = collect(bare, lib)
+    files = {file.path: file for file in code.files}
+    assert set(files) == {"alias.py", "helper.py", "data/deep/x.csv", "data/shallow"}
+    assert files["data/shallow"].link == "deep"
+    assert (files["alias.py"].source, files["alias.py"].link) == (str(lib / "helper.py"), "")
+    (finding,) = (finding for finding in code.findings if finding.code == "code-link-left-out")
+    assert all(name in finding.message for name in ("out.py", "passwd", "config", "gone", "data/loop"))
+
+
+def test_the_digest_covers_names_modes_and_bytes_and_no_times_or_places(
+    bare: LocalEnvironment, tmp_path: Path
+) -> None:
+    lib = tree(tmp_path / "one" / "lib", "helper.py", "run.py")
+    cache = tmp_path / "cache"
+    first = collect(bare, lib, cache=cache).digest
+    assert first.startswith("sha256:")
+    os.utime(lib / "helper.py", (1, 1))
+    assert collect(bare, lib, cache=cache).digest == first
+    assert collect(bare, tree(tmp_path / "two" / "lib", "helper.py", "run.py"), cache=cache).digest == first
+    seen = {first}
+    for change in (
+        lambda: (lib / "helper.py").write_text("value = 2\n"),
+        lambda: (lib / "helper.py").rename(lib / "helped.py"),
+        lambda: (lib / "run.py").chmod(0o755),
+        lambda: tree(lib, "__init__.py"),
+    ):
+        change()
+        digest = collect(bare, lib, cache=cache).digest
+        assert digest not in seen
+        seen.add(digest)
+
+
+def test_the_cap_names_the_largest_files(bare: LocalEnvironment, tmp_path: Path) -> None:
+    tree(tmp_path, "helper.py")
+    (tmp_path / "large.bin").write_bytes(bytes(2_000_000))
+    with pytest.raises(PlanError, match=r"2\.0 MB.*large\.bin") as caught:
+        collect(bare, tmp_path)
+    assert "code-max-size" in str(caught.value)
+    assert collect(bare, tmp_path, max_size=3_000_000).size > 2_000_000
+
+
+def test_nothing_is_shipped_twice(environment: MakeEnvironment, tmp_path: Path) -> None:
+    project = tree(tmp_path / "project", "src/orchard/__init__.py", "src/loose.py", "tools.py")
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "Or-Chard"\nversion = "1.0"\n'
+        '[tool.hatch.build.targets.wheel]\npackages = ["src/orchard"]\n'
+    )
+    made = environment("toolz", editable=[project])
+    lib = tree(tmp_path / "lib", "toolz.py", "mine.py")
+    code = collect(made, project / "src", lib, made.site_packages / "toolz")
+    assert names(code) == ["loose.py", "mine.py"]
+    assert sorted(codes(code)) == [
+        "code-already-shipped",
+        "code-already-shipped",
+        "code-shadowed",
+        "code-without-modules",
+    ]
+    shadowed = next(finding for finding in code.findings if finding.code == "code-shadowed")
+    assert (shadowed.package, shadowed.path) == ("toolz", str(lib / "toolz.py"))
+
+
+def test_the_modules_of_every_kind_of_editable_are_known(
+    environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    for backend, requires in (("setuptools.build_meta", "setuptools"), ("flit_core.buildapi", "flit_core")):
+        name = f"tree_{requires}"
+        project = tree(tmp_path / requires, f"{name}/__init__.py", "script.py")
+        (project / "pyproject.toml").write_text(
+            f'[build-system]\nrequires = ["{requires}"]\nbuild-backend = "{backend}"\n'
+            f'[project]\nname = "{name}"\nversion = "1.0"\ndescription = "x"\n'
+            + (f'[tool.setuptools]\npackages = ["{name}"]\n' if requires == "setuptools" else "")
+        )
+        made = environment(name=f"env-{requires}", editable=[project])
+        code = collect(made, project)
+        assert code.modules == ("script",), requires
+        assert "code-already-shipped" in codes(code)
+
+
+def test_an_earlier_path_wins(bare: LocalEnvironment, tmp_path: Path) -> None:
+    first = tree(tmp_path / "first", "helper.py", "space/one.py", "README.md")
+    second = tree(tmp_path / "second", "helper.py", "space/two.py", "README.md")
+    code = collect(bare, first, second)
+    assert names(code) == ["README.md", "helper.py", "space/one.py", "space/two.py"]
+    assert codes(code) == ["code-twice"]
+
+
+def test_what_the_standard_library_has_is_said(bare: LocalEnvironment, tmp_path: Path) -> None:
+    code = collect(bare, tree(tmp_path, "json.py", "mine.py"))
+    assert codes(code) == ["code-shadows-standard-library"]
+    assert "'json'" in code.findings[0].message
+
+
+def test_a_folder_without_modules_is_said(bare: LocalEnvironment, tmp_path: Path) -> None:
+    assert codes(collect(bare, tree(tmp_path, "src/pkg/mod.py", "my-script.py"))) == ["code-without-modules"]
+
+
+def test_without_code_there_is_nothing(bare: LocalEnvironment) -> None:
+    code = collect(bare)
+    assert not code
+    assert code.to_dict() == {"digest": None, "files": 0, "size": 0, "modules": [], "paths": []}
