@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ class Artifacts:
     packages, vendored
         The wheels from indexes, and those made on this machine.
     installer
-        A uv executable for the image's platform.
+        A uv executable for the image's platform; ``None`` where no package is from an index.
     lock
         The lock, with the versions that the wheels made on this machine have.
     """
@@ -45,7 +45,7 @@ class Artifacts:
     lock: Lock
     packages: Wheels
     vendored: Wheels
-    installer: Path
+    installer: Path | None
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     from imagesync.render.make import Wheels
     from imagesync.wheels.vendor import vendor
 
-    fetched = fetch(
-        [_download(package) for package in lock.packages],
-        store=workshop.store,
-        access=workshop.access,
-        progress=workshop.progress,
-    )
+    fetched = _fetch(lock.packages, workshop) if lock.packages else ()
     packages = tuple(
         file if package.artifact.is_wheel else _build(package, file, lock, workshop)
         for package, file in zip(lock.packages, fetched, strict=True)
@@ -131,7 +126,16 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         lock=as_built(lock, [wheel.filename for wheel in vendored]),
         packages=Wheels(packages, _compile(packages, lock, workshop)),
         vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
-        installer=_installer(lock, workshop),
+        installer=_installer(lock, workshop) if lock.packages else None,
+    )
+
+
+def _fetch(packages: Sequence[LockedPackage], workshop: Workshop) -> tuple[StoredFile, ...]:
+    return fetch(
+        [_download(package) for package in packages],
+        store=workshop.store,
+        access=workshop.access,
+        progress=workshop.progress,
     )
 
 
@@ -183,9 +187,7 @@ def _installer(lock: Lock, workshop: Workshop) -> Path:
     if executable is None:
         request = ResolutionRequest(target=lock.target, requirements=(f"uv=={version('uv')}",))
         (locked,) = workshop.resolver.resolve(request)
-        (wheel,) = fetch(
-            [_download(locked)], store=workshop.store, access=workshop.access, progress=workshop.progress
-        )
+        (wheel,) = _fetch([locked], workshop)
         executable = extract_installer(wheel, workshop.store)
         workshop.store.remember(key, executable)
     return executable.path

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.settings import Settings
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 # Raise it when the same inputs begin to give another image: no older image is then taken for a new one.
 FORMAT_VERSION = 1
+PACKAGES_FORMAT_VERSION = 1
 
 TAG_DIGITS = 16
+
+
+class Foundation(TypedDict):
+    """What both hashes cover beside the plan and the settings; see :func:`environment_hash`."""
+
+    base_hash: str
+    templates_digest: str
 
 
 def environment_hash(
@@ -57,6 +65,52 @@ def environment_hash(
     }
     canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def packages_hash(
+    plan: Plan, *, indexes: Sequence[str], base_hash: str, templates_digest: str, settings: Settings
+) -> str:
+    """Return ``sha256:<hex>`` over what the packages image of *plan* is made from.
+
+    That is everything but the user's own packages: an edit of them leaves it as it is. Where packages
+    are resolved, what the user's own require has a say in it, and so it counts.
+
+    Parameters
+    ----------
+    indexes
+        The URLs of the user's indexes, without credentials: one version may be another thing elsewhere, and
+        this image is shared by all projects.
+    base_hash, templates_digest
+        As in :func:`environment_hash`.
+    """
+    local = plan.python
+    indexed = [package for package in plan.packages if not package.vendored]
+    own = [package for package in plan.packages if package.vendored] if _is_resolved(plan, indexed) else []
+    covered = {
+        "format": PACKAGES_FORMAT_VERSION,
+        "platform": plan.platform,
+        "python": [local.implementation, local.version, local.platform, local.libc],
+        "packages": sorted(_covered(package, {}) for package in indexed),
+        "indexes": list(indexes),
+        "own": sorted([package.name, package.version, *_requires(package)] for package in own),
+        "base": base_hash,
+        "templates": templates_digest,
+        "strict": plan.strict,
+        "resolver": settings.resolver,
+    }
+    canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:
+    """Return whether more than what is installed has a say in the lock."""
+    elsewhere = plan.python.platform != "linux-x86_64" or plan.python.libc.startswith("musl")
+    additions = (p for p in indexed if p.name != "python" and (p.installed is None or p.extras))
+    return elsewhere or next(additions, None) is not None
+
+
+def _requires(package: PlannedPackage) -> list[str]:
+    return sorted(package.installed.requires) if package.installed is not None else []
 
 
 def image_tag(digest: str) -> str:

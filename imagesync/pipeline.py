@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.environment_hash import environment_hash, image_tag
+from imagesync.environment_hash import Foundation, environment_hash, image_tag, packages_hash
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Environment, Finding
@@ -27,12 +27,12 @@ from imagesync.ui.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.artifacts import Workshop
+    from imagesync.assemble import Assembly
     from imagesync.build.base import BaseImage
     from imagesync.build.engine import Engine
     from imagesync.build.image import Image
+    from imagesync.build.lookup import Lookup
     from imagesync.lock.lock import Lock
-    from imagesync.render.context import BuildContext
     from imagesync.store.store import Store
 
 
@@ -96,7 +96,7 @@ class Session:
         prepared = self._prepare(checked=True)
         with self._engine() as engine:
             base = self._base(engine, prepared)
-        return self._lock(prepared, base, self._workshop(prepared))
+        return self._assembly(prepared, base).lock()
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
@@ -105,9 +105,7 @@ class Session:
         prepared = self._prepare(checked=True)
         with self._engine() as engine:
             base = self._base(engine, prepared)
-        workshop = self._workshop(prepared)
-        lock = self._lock(prepared, base, workshop)
-        write_context(self._context(prepared, base, lock, workshop), folder)
+        write_context(self._assembly(prepared, base).whole(), folder)
 
     def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
         """Return the image of the environment: found by its hash, or else built, checked and named.
@@ -120,7 +118,7 @@ class Session:
             Build anew, even if the image exists.
         """
         prepared = self._prepare()
-        if not no_cache and (image := self._find(prepared)) is not None:
+        if not no_cache and (image := self._find(prepared, self._look())) is not None:
             return self._named(image, tags)
         self._refuse_contradictions(prepared)
         with self._engine() as engine:
@@ -128,9 +126,12 @@ class Session:
             digest = self._identify(prepared, base.digest)
             # Who comes second waits here, and then finds the image of who came first.
             with self.store.lock(f"build-{image_tag(digest)}"):
-                if not no_cache and (image := self._find(prepared)) is not None:
+                lookup = self._look()
+                if not no_cache and (image := self._find(prepared, lookup)) is not None:
                     return self._named(image, tags)
-                return self._make(prepared, engine, base, tags=tags, no_cache=no_cache)
+                return self._assembly(prepared, base).build(
+                    engine, lookup=lookup, look=self._look, tags=tags, no_cache=no_cache
+                )
 
     def run(
         self, command: tuple[str, ...], *, variables: tuple[str, ...] = (), ports: tuple[str, ...] = ()
@@ -209,14 +210,18 @@ class Session:
             hint="\n".join((*remedies, "Or build it as it is: --allow-inconsistent")),
         )
 
-    def _find(self, prepared: Prepared) -> Image | None:
-        """Ask the engine, once, whether it has the environment's image."""
+    def _look(self) -> Lookup:
+        """Ask the engine, once, what it has."""
         from imagesync.build.endpoint import find_endpoint
-        from imagesync.build.image import image_of
         from imagesync.build.lookup import look_up
 
         settings = self.settings
-        lookup = look_up(find_endpoint(self.environ), base=settings.base, repository=settings.repository)
+        return look_up(find_endpoint(self.environ), base=settings.base, repository=settings.repository)
+
+    def _find(self, prepared: Prepared, lookup: Lookup) -> Image | None:
+        from imagesync.build.image import image_of
+
+        settings = self.settings
         if lookup.base_digest is None:
             return None
         digest = self._identify(prepared, lookup.base_digest)
@@ -228,16 +233,22 @@ class Session:
         )
 
     def _identify(self, prepared: Prepared, root_digest: str) -> str:
-        from imagesync.build.base import base_hash
-        from imagesync.render.templates import dockerfile_base, templates_digest
-
         return environment_hash(
             prepared.plan,
             contents=prepared.contents,
-            base_hash=base_hash(root_digest, dockerfile_base(), self.settings.apt),
-            templates_digest=templates_digest(self.settings.templates),
             settings=self.settings,
+            **self._foundation(root_digest),
         )
+
+    def _foundation(self, root_digest: str) -> Foundation:
+        """Return what hashes cover beside the plan."""
+        from imagesync.build.base import base_hash
+        from imagesync.render.templates import dockerfile_base, templates_digest
+
+        return {
+            "base_hash": base_hash(root_digest, dockerfile_base(), self.settings.apt),
+            "templates_digest": templates_digest(self.settings.templates),
+        }
 
     def _named(self, image: Image, tags: tuple[str, ...]) -> Image:
         if tags:
@@ -261,79 +272,31 @@ class Session:
         check_interpreter(base, prepared.plan)
         return base
 
-    def _workshop(self, prepared: Prepared) -> Workshop:
+    def _assembly(self, prepared: Prepared, base: BaseImage) -> Assembly:
         from imagesync.artifacts import open_workshop
+        from imagesync.assemble import Assembly
 
-        return open_workshop(
+        workshop = open_workshop(
             prepared.plan.python,
             resolver=self.settings.resolver,
             store=self.store,
             environ=self.environ,
             progress=self.progress,
         )
-
-    def _lock(self, prepared: Prepared, base: BaseImage, workshop: Workshop) -> Lock:
-        from imagesync.lock.lock import Target
-        from imagesync.lock.make import make_lock
-
-        target = Target(prepared.plan.platform, base.python_version, base.glibc)
-        return make_lock(
-            prepared.plan,
-            target=target,
+        return Assembly(
+            plan=prepared.plan,
             contents=prepared.contents,
-            resolver=workshop.resolver,
-            progress=self.progress,
-            installed_content=workshop.installed_content(target),
-        )
-
-    def _context(self, prepared: Prepared, base: BaseImage, lock: Lock, workshop: Workshop) -> BuildContext:
-        from importlib.metadata import version
-
-        from imagesync.artifacts import gather
-        from imagesync.lock.make import refuse_deviations
-        from imagesync.render.make import make_context
-
-        artifacts = gather(lock, workshop)
-        refuse_deviations(prepared.plan, artifacts.lock)
-        digest = self._identify(prepared, base.digest)
-        return make_context(
-            artifacts.lock,
             base=base,
-            environment_hash=digest,
-            name=f"{self.settings.repository}:{image_tag(digest)}",
-            packages=artifacts.packages,
-            vendored=artifacts.vendored,
-            installer=artifacts.installer,
-            templates=self.settings.templates,
-            version=version("imagesync"),
-            created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
-        )
-
-    def _make(
-        self, prepared: Prepared, engine: Engine, base: BaseImage, *, tags: tuple[str, ...], no_cache: bool
-    ) -> Image:
-        from imagesync.build.builder import build_image
-        from imagesync.build.verify import verify
-
-        workshop = self._workshop(prepared)
-        lock = self._lock(prepared, base, workshop)
-        for deviation in lock.deviations:
-            local = deviation.local or "not installed here"
-            self.progress.line(f"differs: {deviation.name} {local} -> {deviation.locked}: {deviation.reason}")
-        context = self._context(prepared, base, lock, workshop)
-        return build_image(
-            context,
-            engine=engine,
-            extra_tags=tags,
-            no_cache=no_cache,
-            verify=lambda image: verify(
-                engine,
-                image,
-                lock=context.lock,
-                critical_imports=prepared.plan.critical_imports,
-                progress=self.progress,
+            settings=self.settings,
+            workshop=workshop,
+            environment_hash=self._identify(prepared, base.digest),
+            packages_hash=packages_hash(
+                prepared.plan,
+                indexes=prepared.environment.indexes,
+                settings=self.settings,
+                **self._foundation(base.digest),
             ),
-            progress=self.progress,
+            created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
         )
 
 

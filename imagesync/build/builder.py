@@ -37,11 +37,9 @@ def build_image(
     BuildError
         A step failed.
     """
-    request = BuildRequest(network="none", no_cache=no_cache)
-    image_id = engine.build(stream_context(context), request, progress=progress)
-    with _removed_on_failure(engine, image_id):
-        verify(image_id)
-        _tag_all(engine, image_id, (context.name, *extra_tags))
+    image_id = build_checked(
+        context, engine=engine, verify=verify, progress=progress, extra_tags=extra_tags, no_cache=no_cache
+    )
     return Image(
         reference=context.name,
         image_id=image_id,
@@ -50,6 +48,24 @@ def build_image(
         cached=False,
         deviations=tuple(deviation.to_dict() for deviation in context.lock.deviations),
     )
+
+
+def build_checked(
+    context: BuildContext,
+    *,
+    engine: Engine,
+    verify: Callable[[str], None],
+    progress: Progress,
+    extra_tags: Sequence[str] = (),
+    no_cache: bool = False,
+) -> str:
+    """Do what :func:`build_image` does, and return the image's ID."""
+    request = BuildRequest(network="none", no_cache=no_cache)
+    image_id = engine.build(stream_context(context), request, progress=progress)
+    with _removed_on_failure(engine, image_id):
+        verify(image_id)
+        _tag_all(engine, image_id, (context.name, *extra_tags))
+    return image_id
 
 
 @contextmanager

@@ -31,6 +31,8 @@ def verify(
     lock: Lock,
     critical_imports: Sequence[str],
     progress: Progress | None = None,
+    new: Sequence[str] | None = None,
+    user: str | None = None,
 ) -> None:
     """Check that an image holds exactly what its lock says, and that it works.
 
@@ -44,6 +46,11 @@ def verify(
         A reference or an ID.
     critical_imports
         Names of modules.
+    new
+        Of which distributions the files are looked at, and what they have in common with others, because
+        the image below was checked already; ``None`` for all.
+    user
+        As ``docker run --user``; ``None`` is the image's own.
 
     Raises
     ------
@@ -51,7 +58,7 @@ def verify(
         The image differs; the message names each difference.
     """
     with (progress or SilentProgress()).task("Checking the image", total=None, unit="steps"):
-        differences = tuple(_differences(_facts(engine, image, critical_imports), lock))
+        differences = tuple(_differences(_facts(engine, image, critical_imports, new, user), lock))
     if differences:
         raise VerifyError(
             "The image that was built isn't what the lock says, and gets no name:\n"
@@ -61,15 +68,22 @@ def verify(
         )
 
 
-def _facts(engine: Engine, image: str, critical_imports: Sequence[str]) -> Mapping[str, Any]:
+def _facts(
+    engine: Engine,
+    image: str,
+    critical_imports: Sequence[str],
+    new: Sequence[str] | None,
+    user: str | None,
+) -> Mapping[str, Any]:
     """Return what ``inside/image_facts.py`` finds."""
     from imagesync.build.engine import RunRequest
 
     script = Path(__file__).with_name("inside") / "image_facts.py"
-    arguments = (str(PREFIX), str(IMPORT_TIMEOUT), *critical_imports)
+    selected = "*" if new is None else ",".join(new)
+    arguments = (str(PREFIX), str(IMPORT_TIMEOUT), selected, *critical_imports)
     command = ("python", "-W", "ignore", "-c", script.read_text(encoding="utf-8"), *arguments)
     try:
-        result = engine.run(RunRequest(image, command, timeout=IMPORT_TIMEOUT + 180))
+        result = engine.run(RunRequest(image, command, user=user, timeout=IMPORT_TIMEOUT + 180))
     except EngineError as error:
         raise VerifyError(
             f"The image that was built can't be started: {error.message}", hint=error.hint

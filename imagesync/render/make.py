@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
 from imagesync.errors import RenderError
+from imagesync.lock.parts import own_part, to_text
 from imagesync.render import labels as label
 from imagesync.render.context import BuildContext, ContextFile
 from imagesync.render.layout import HOME, PREFIX, PYTHON, USER, site_packages
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from imagesync.build.base import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.store.store import StoredFile
+
+
+Part = Literal["whole", "packages", "environment"]
 
 
 @dataclass(frozen=True)
@@ -49,37 +53,46 @@ def make_context(
     name: str,
     packages: Wheels,
     vendored: Wheels,
-    installer: Path,
+    installer: Path | None,
     templates: Path | None,
     version: str,
     created: int = 0,
+    part: Part = "whole",
+    packages_image: str | None = None,
 ) -> BuildContext:
-    """Return the build context of a lock.
+    """Return the build context of a lock, or of one of the two parts that an image is built in.
 
     Parameters
     ----------
     name
         The reference that the image is going to have.
     packages, vendored
-        The wheels from indexes, and those made on this machine: one for each package of the lock.
+        The wheels from indexes, and those made on this machine: one for each package of the lock. On a
+        packages image there are only those of the user's own packages.
     installer
-        A uv executable for the image's platform.
+        A uv executable for the image's platform; ``None`` on a packages image.
     templates
         The user's own templates.
     version
         Of imagesync.
     created
         Seconds since the epoch, such as ``SOURCE_DATE_EPOCH``; the same inputs give the same image labels.
+    part
+        ``packages`` is what environments can share, and *lock* has nothing but that; *environment_hash* and
+        *name* are then those of the packages image. ``environment`` is what goes on top of it.
+    packages_image
+        The reference of the packages image that ``environment`` stands on.
 
     Raises
     ------
     RenderError
         A template fails, or the wheels aren't those of the lock.
     """
-    requirements = _requirements(packages.wheels, {package.name for package in lock.packages})
-    requirements_vendored = _requirements(vendored.wheels, {package.name for package in lock.vendored})
+    here = own_part(lock) if part == "environment" else lock
+    requirements = _requirements(packages.wheels, {package.name for package in here.packages})
+    requirements_vendored = _requirements(vendored.wheels, {package.name for package in here.vendored})
     labels = _labels(
-        lock, base, environment_hash=environment_hash, name=name, version=version, created=created
+        lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
     )
     values = {
         "base": base,
@@ -89,27 +102,29 @@ def make_context(
         "labels": labels,
         "lock": lock,
         "name": name,
-        "packages": lock.packages,
+        "packages": here.packages,
         "packages_bytecode": packages.bytecode,
+        "packages_image": packages_image,
+        "part": part,
         "prefix": str(PREFIX),
         "python": str(PYTHON),
         "site_packages": str(site_packages(lock.target.minor)),
         "user": USER,
-        "vendored": lock.vendored,
+        "vendored": here.vendored,
         "vendored_bytecode": vendored.bytecode,
         "version": version,
     }
     shipped = shipped_templates()
     dockerfile = _text("Dockerfile", render_template("Dockerfile.j2", values, folder=templates))
     files = [
-        _text("README.md", render_template("context/README.md.j2", values, folder=templates)),
-        _text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
-        _text("base/Dockerfile", dockerfile_base()),
+        *(_explanations(values, lock, templates) if part == "whole" else []),
         _text("requirements.txt", requirements),
         _text("requirements-vendored.txt", requirements_vendored),
         _file(".dockerignore", shipped / "context" / "dockerignore"),
         _file("tools/bytecode.py", shipped / "image" / "bytecode.py"),
-        _file("tools/uv", installer, mode=0o755),
+        _file("tools/install.py", shipped / "image" / "install.py"),
+        *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
+        *(_installer_files() if here.vendored else []),
         *_stored("wheels/index", packages.wheels),
         *_stored("wheels/vendored", vendored.wheels),
         *_stored("bytecode/index", packages.bytecode),
@@ -121,10 +136,43 @@ def make_context(
     return BuildContext((dockerfile, *files), base, lock, environment_hash, labels, name)
 
 
+def _explanations(values: Mapping[str, Any], lock: Lock, templates: Path | None) -> list[ContextFile]:
+    """Return what a person reads, and what the build doesn't use."""
+    return [
+        _text("README.md", render_template("context/README.md.j2", values, folder=templates)),
+        _text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
+        _text("base/Dockerfile", dockerfile_base()),
+    ]
+
+
+def _installer_files() -> list[ContextFile]:
+    """Return PyPA's installer, which is pure Python; its launchers for Windows stay behind."""
+    import installer
+
+    folder = Path(installer.__file__).parent
+    modules = sorted(folder.rglob("*.py"))
+    return [_file(f"tools/installer/{path.relative_to(folder).as_posix()}", path) for path in modules]
+
+
 def _labels(
-    lock: Lock, base: BaseImage, *, environment_hash: str, name: str, version: str, created: int
+    lock: Lock,
+    base: BaseImage,
+    *,
+    environment_hash: str,
+    name: str,
+    version: str,
+    created: int,
+    part: Part,
 ) -> dict[str, str]:
     deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
+    if part == "packages":
+        identity = {label.PACKAGES_HASH: environment_hash, label.PACKAGES_LOCK: to_text(lock)}
+    else:
+        identity = {label.ENVIRONMENT_HASH: environment_hash, label.LOCK_DIGEST: lock.digest}
+        identity[label.DEVIATIONS] = deviations
+    if part == "environment":
+        # Inherited, long, and of no use here.
+        identity[label.PACKAGES_LOCK] = ""
     count = len(lock.packages) + len(lock.vendored)
     tag = name.rpartition(":")[2]
     return {
@@ -136,10 +184,8 @@ def _labels(
         "org.opencontainers.image.created": _timestamp(created),
         "org.opencontainers.image.base.name": base.root,
         "org.opencontainers.image.base.digest": base.digest,
-        label.ENVIRONMENT_HASH: environment_hash,
-        label.LOCK_DIGEST: lock.digest,
         label.VERSION: version,
-        label.DEVIATIONS: deviations,
+        **identity,
     }
 
 

@@ -62,6 +62,17 @@ def templates_digest(folder: Path | None) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def is_in_parts(folder: Path | None) -> bool:
+    """Return whether the Dockerfile can be rendered in parts, of which one is shared by environments.
+
+    A user's own that has nothing of the shipped one is always rendered as a whole.
+    """
+    if folder is None or not (own := folder / "Dockerfile.j2").is_file():
+        return True
+    text = own.read_text(encoding="utf-8", errors="replace")
+    return "imagesync/Dockerfile.j2" in text or "packages_image" in text
+
+
 def user_files(folder: Path) -> tuple[Path, ...]:
     """Return the files of a user's templates folder, sorted; hidden ones and caches are left out.
 

@@ -7,7 +7,7 @@ Modules without any are compiled here. All of it is unchecked: files of a layer 
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
-# ruff: noqa: PTH103, PTH112, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH110, PTH112, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -57,6 +57,25 @@ def without_bytecode(site_packages: str) -> list[str]:
     return sorted(found)
 
 
+def installed_path(name: str) -> str:
+    """Return where a wheel's member goes below site-packages; empty for what goes elsewhere."""
+    first, _, rest = name.partition("/")
+    if not first.endswith(".data"):
+        return name
+    scheme, _, inside = rest.partition("/")
+    return inside if scheme in ("purelib", "platlib") else ""
+
+
+def lacking(modules: list[str]) -> list[str]:
+    """Return those of some modules that have no bytecode yet."""
+    return [path for path in modules if not os.path.exists(importlib.util.cache_from_source(path))]
+
+
+def packages_folder() -> str:
+    """Return the environment's folder of packages."""
+    return os.path.realpath(sysconfig.get_path("purelib"))
+
+
 def compile_module(path: str) -> None:
     """Compile one module; one that isn't Python of this version, such as a code template, stays as it is."""
     compileall.compile_file(path, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
@@ -64,7 +83,7 @@ def compile_module(path: str) -> None:
 
 def main(arguments: list[str]) -> None:
     """Unpack what there is, and compile the rest, on all cores."""
-    site_packages = os.path.realpath(sysconfig.get_path("purelib"))
+    site_packages = packages_folder()
     archives = [os.path.join(folder, name) for folder in arguments for name in sorted(os.listdir(folder))]
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(unpack, site_packages=site_packages), archives))

@@ -16,6 +16,7 @@ from tests.environments import run
 
 ROOT = Path(__file__).parents[2]
 LABEL_NAME = "org.opencontainers.image.ref.name"
+LABEL_PACKAGES = "dev.imagesync.packages-hash"
 
 # testcontainers' reaper is an image of its own, which needs a registry; these tests clean up themselves.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
@@ -52,13 +53,17 @@ def base_python(root_image: str) -> Path:
 
 @pytest.fixture
 def repository(engine: docker.DockerClient) -> Iterator[str]:
-    """Return an image name of this test's own; at the end its images and their containers go."""
+    """Return an image name of this test's own; at the end go its images and what they stand on."""
     name = f"imagesync-test-{secrets.token_hex(4)}"
     yield name
     # A build anew takes the name from the image before it, which is then known by its label alone.
     dangling = engine.images.list(filters={"dangling": True})
     nameless = [image for image in dangling if image.labels.get(LABEL_NAME, "").startswith(f"{name}:")]
-    for image in (*engine.images.list(name), *nameless):
+    made = [*engine.images.list(name), *nameless]
+    below = {image.labels.get(LABEL_PACKAGES) for image in made} - {None}
+    packages = [*engine.images.list("imagesync-packages"), *dangling]
+    made += [image for image in packages if image.labels.get(LABEL_PACKAGES) in below and image not in made]
+    for image in made:
         for container in engine.containers.list(all=True, filters={"ancestor": image.id}):
             container.remove(force=True)
         engine.images.remove(image.id, force=True)

@@ -104,7 +104,10 @@ def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Input
     names = [member.name for member in members if member.isfile()]
     assert names[0] == "Dockerfile"
     assert names[1:] == sorted(names[1:])
-    assert set(names) == {
+    installer = {name for name in names if name.startswith("tools/installer/")}
+    assert "tools/installer/__init__.py" in installer
+    assert {name.rpartition(".")[2] for name in installer} == {"py"}
+    assert set(names) - installer == {
         ".dockerignore",
         "Dockerfile",
         "README.md",
@@ -114,6 +117,7 @@ def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Input
         "requirements-vendored.txt",
         "requirements.txt",
         "tools/bytecode.py",
+        "tools/install.py",
         "tools/uv",
         "wheels/index/Birch.Tree-2.0-py3-none-any.whl",
         "wheels/index/alder-1.0-py3-none-any.whl",

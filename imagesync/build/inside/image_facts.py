@@ -1,6 +1,9 @@
 """Print what an environment's image holds and what is wrong with it, as JSON.
 
-Usage: python image_facts.py PREFIX SECONDS [MODULE ...]; the modules are imported, within that many seconds.
+Usage: python image_facts.py PREFIX SECONDS NEW [MODULE ...]
+
+The modules are imported, within that many seconds. NEW names the distributions whose files are looked at,
+with commas between them; * stands for all, and for everything else below PREFIX.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # Thousands of files: os.path is several times as fast as pathlib.
-# ruff: noqa: PTH118, PTH123
+# ruff: noqa: PTH118, PTH120, PTH123
 
 IMPORT_EACH = """
 import importlib, json, sys, traceback
@@ -29,15 +33,21 @@ for name in sys.argv[1:]:
 """
 
 
-def failed_imports(names: list[str], timeout: float) -> dict[str, str]:
-    """Return why modules can't be imported; in a process of their own, since a bad library may end it."""
+def begin_imports(names: list[str]) -> subprocess.Popen[bytes]:
+    """Import modules in a process of their own, since a bad library may end it; it runs beside the rest."""
     command = [sys.executable, "-c", IMPORT_EACH, *names]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def failed_imports(process: subprocess.Popen[bytes], timeout: float) -> dict[str, str]:
+    """Return why modules can't be imported."""
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout, check=False)
-        output, ending = done.stdout, done.stderr.decode(errors="replace").strip()[-500:]
-        crash = f"the interpreter ended with {done.returncode}: {ending}" if done.returncode else None
-    except subprocess.TimeoutExpired as error:
-        output, crash = error.stdout or b"", f"not imported within {timeout:g} s"
+        output, said = process.communicate(timeout=timeout)
+        ending = said.decode(errors="replace").strip()[-500:]
+        crash = f"the interpreter ended with {process.returncode}: {ending}" if process.returncode else None
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output, crash = process.communicate()[0], f"not imported within {timeout:g} s"
     # What modules print themselves stands between the lines.
     lines = [json.loads(line) for line in output.splitlines() if line.startswith(b'["')]
     failed = {name: reason for name, reason in lines if reason is not None}
@@ -46,13 +56,34 @@ def failed_imports(names: list[str], timeout: float) -> dict[str, str]:
     return failed
 
 
-def records() -> Iterator[tuple[str, int | None]]:
-    """Yield path and size of each file that the distributions say they have."""
-    for distribution in importlib.metadata.distributions():
+def installed() -> list[tuple[str, str, importlib.metadata.Distribution]]:
+    """Return name and version of all distributions; their metadata are parsed anew at each access."""
+    found = ((distribution.metadata, distribution) for distribution in importlib.metadata.distributions())
+    return [(metadata["Name"], metadata["Version"], distribution) for metadata, distribution in found]
+
+
+def records(
+    distributions: list[tuple[str, str, importlib.metadata.Distribution]], new: set[str] | None
+) -> list[tuple[str, int | None]]:
+    """Return path and size of each file that the distributions say they have.
+
+    Of the distributions that aren't among the new ones only the files that a new one says it has, too.
+    """
+    files: dict[bool, list[tuple[str, int | None]]] = {True: [], False: []}
+    for name, _, distribution in distributions:
+        selected = new is None or canonical(name) in new
+        folder = distribution.locate_file("")
         for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             if row:
                 size = int(row[2]) if len(row) > 2 and row[2] else None
-                yield os.path.normpath(str(distribution.locate_file(row[0]))), size
+                files[selected].append((os.path.normpath(f"{folder}/{row[0]}"), size))
+    paths = {path for path, _ in files[True]}
+    return files[True] + [entry for entry in files[False] if entry[0] in paths]
+
+
+def canonical(name: str) -> str:
+    """Return the name of a distribution as PEP 503 normalises it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:
@@ -93,29 +124,51 @@ def compiles(path: str) -> bool:
     return True
 
 
-def writable(prefix: str) -> Iterator[str]:
-    """Yield what this process could change in the environment."""
+def below(prefix: str) -> Iterator[str]:
+    """Yield all folders and files below a folder, and itself."""
     for folder, _, names in os.walk(prefix):
-        for path in (folder, *(os.path.join(folder, name) for name in names)):
-            if not os.path.islink(path) and os.access(path, os.W_OK):  # noqa: PTH114
-                yield path
+        yield folder
+        yield from (os.path.join(folder, name) for name in names)
 
 
-def main(prefix: str, seconds: str, *modules: str) -> None:
+def with_folders(paths: list[str], prefix: str) -> Iterator[str]:
+    """Yield files, their bytecode and the folders that they lie in, up to a prefix."""
+    known = {prefix}
+    for path in paths:
+        yield path
+        if path.endswith(".py"):
+            yield importlib.util.cache_from_source(path)
+        folder = os.path.dirname(path)
+        while folder.startswith(prefix) and folder not in known:
+            known.add(folder)
+            yield folder
+            folder = os.path.dirname(folder)
+    yield prefix
+
+
+def writable(paths: Iterable[str]) -> Iterator[str]:
+    """Yield what this process could change."""
+    for path in paths:
+        if not os.path.islink(path) and os.access(path, os.W_OK):  # noqa: PTH114
+            yield path
+
+
+def main(prefix: str, seconds: str, selected: str, *modules: str) -> None:
     """Print the facts."""
-    files = list(records())
+    imports = begin_imports(list(modules)) if modules else None
+    distributions = installed()
+    new = None if selected == "*" else set(selected.split(","))
+    files = records(distributions, new)
+    paths = below(prefix) if new is None else with_folders([path for path, _ in files], prefix)
     facts = {
         "version": platform.python_version(),
         "prefix": sys.prefix,
         "user": os.getuid(),
-        "distributions": sorted(
-            (distribution.metadata["Name"], distribution.version)
-            for distribution in importlib.metadata.distributions()
-        ),
+        "distributions": sorted((name, version) for name, version, _ in distributions),
         "damaged": list(damaged(files)),
         "without_bytecode": list(without_valid_bytecode(files)),
-        "writable": list(writable(prefix)),
-        "failed_imports": failed_imports(list(modules), float(seconds)) if modules else {},
+        "writable": list(writable(paths)),
+        "failed_imports": failed_imports(imports, float(seconds)) if imports else {},
     }
     print("\n" + json.dumps(facts))
 

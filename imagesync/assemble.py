@@ -1,0 +1,221 @@
+"""From a plan to its image, in two parts: what environments share, and what is the user's own.
+
+The packages image has the interpreter and everything from indexes. It is named by a hash of its own, holds
+its lock in a label, and is checked in full once. The environment's image stands on it and adds the user's own
+packages: an edit of them asks no index, sends their wheels alone, and checks what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from imagesync.artifacts import Artifacts, Workshop, gather
+from imagesync.build.builder import build_checked, build_image
+from imagesync.build.lookup import PACKAGES_REPOSITORY
+from imagesync.build.verify import verify
+from imagesync.environment_hash import image_tag
+from imagesync.errors import BuildError
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.make import make_lock, refuse_deviations
+from imagesync.lock.parts import from_text, index_part, join, own_packages, own_part
+from imagesync.render import labels as label
+from imagesync.render.layout import USER
+from imagesync.render.make import Part, make_context
+from imagesync.render.templates import is_in_parts
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+    from imagesync.build.base import BaseImage
+    from imagesync.build.engine import Engine
+    from imagesync.build.image import Image
+    from imagesync.build.lookup import Lookup
+    from imagesync.plan.plan import Plan
+    from imagesync.render.context import BuildContext
+    from imagesync.settings import Settings
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """All that decides what an image holds, and where its artifacts come from.
+
+    Parameters
+    ----------
+    contents
+        For each vendored package the digest of what its wheel is made from.
+    environment_hash, packages_hash
+        ``sha256:<hex>``, of the image and of the packages image below it.
+    created
+        Seconds since the epoch.
+    """
+
+    plan: Plan
+    contents: Mapping[NormalizedName, str]
+    base: BaseImage
+    settings: Settings
+    workshop: Workshop
+    environment_hash: str
+    packages_hash: str
+    created: int
+
+    @property
+    def name(self) -> str:
+        """Return the reference that the image gets."""
+        return f"{self.settings.repository}:{image_tag(self.environment_hash)}"
+
+    @property
+    def packages_name(self) -> str:
+        """Return the reference that the packages image gets."""
+        return f"{PACKAGES_REPOSITORY}:{image_tag(self.packages_hash)}"
+
+    @cached_property
+    def target(self) -> Target:
+        """Return what the image runs."""
+        return Target(self.plan.platform, self.base.python_version, self.base.glibc)
+
+    def lock(self) -> Lock:
+        """Return the exact artifact of each package; an index is asked for it."""
+        return make_lock(
+            self.plan,
+            target=self.target,
+            contents=self.contents,
+            resolver=self.workshop.resolver,
+            progress=self.workshop.progress,
+            installed_content=self.workshop.installed_content(self.target),
+        )
+
+    def whole(self) -> BuildContext:
+        """Return the build context of the whole image, which needs no packages image."""
+        artifacts = gather(self.lock(), self.workshop)
+        refuse_deviations(self.plan, artifacts.lock)
+        return self._context("whole", artifacts.lock, artifacts)
+
+    def build(
+        self,
+        engine: Engine,
+        *,
+        lookup: Lookup,
+        look: Callable[[], Lookup],
+        tags: tuple[str, ...],
+        no_cache: bool,
+    ) -> Image:
+        """Return the image, built on its packages image; that one is built before, where there is none.
+
+        Parameters
+        ----------
+        lookup, look
+            What the engine has, and how to ask it again.
+        tags
+            Further references that the image gets.
+        no_cache
+            Build both anew.
+        """
+        in_parts = is_in_parts(self.settings.templates)
+        context = self._on_packages(engine, lookup, look, no_cache=no_cache) if in_parts else self.whole()
+        for deviation in context.lock.deviations:
+            local = deviation.local or "not installed here"
+            self.workshop.progress.line(
+                f"differs: {deviation.name} {local} -> {deviation.locked}: {deviation.reason}"
+            )
+        # A step of the user's own may have changed anything; the shipped ones only add packages.
+        own = own_part(context.lock).vendored
+        new = [package.name for package in own] if in_parts and self.settings.templates is None else None
+        try:
+            return build_image(
+                context,
+                engine=engine,
+                extra_tags=tags,
+                no_cache=no_cache,
+                verify=lambda image: verify(
+                    engine,
+                    image,
+                    lock=context.lock,
+                    critical_imports=self.plan.critical_imports,
+                    progress=self.workshop.progress,
+                    new=new,
+                ),
+                progress=self.workshop.progress,
+            )
+        except BuildError:
+            if not in_parts or engine.inspect(self.packages_name) is not None:
+                raise
+            # Somebody removed it since the engine was asked.
+            return self.build(engine, lookup=look(), look=look, tags=tags, no_cache=no_cache)
+
+    def _on_packages(
+        self, engine: Engine, lookup: Lookup, look: Callable[[], Lookup], *, no_cache: bool
+    ) -> BuildContext:
+        """Return the build context of what goes on top of the packages image, which is there then."""
+        index = None if no_cache else self._known(lookup)
+        lock = self.lock() if index is None else None
+        # First of all, because this is what fails most often, and soonest.
+        own = Lock(self.target, (), own_packages(self.plan, self.contents))
+        artifacts = gather(own, self.workshop)
+        if lock is not None:
+            refuse_deviations(self.plan, join(index_part(lock), artifacts.lock))
+            with self.workshop.store.lock(
+                f"packages-{image_tag(self.packages_hash)}", progress=self.workshop.progress
+            ):
+                # Another environment with the same packages may have been built meanwhile.
+                index = None if no_cache else self._known(look())
+                if index is None:
+                    index = self._build_packages(engine, index_part(lock), no_cache=no_cache)
+        assert index is not None  # noqa: S101  known, or made above
+        joined = join(index, artifacts.lock)
+        refuse_deviations(self.plan, joined)
+        return self._context("environment", joined, artifacts)
+
+    def _known(self, lookup: Lookup) -> Lock | None:
+        """Return the lock of the packages image that the engine has, or ``None``."""
+        found = next(
+            (image for image in lookup.packages_images if image_tag(self.packages_hash) in image.tags), None
+        )
+        if found is None or found.labels.get(label.PACKAGES_HASH) != self.packages_hash:
+            return None
+        index = from_text(found.labels.get(label.PACKAGES_LOCK, ""), self.plan)
+        if index is None or index.target != self.target:
+            return None
+        # What stands in for an index package may be another user's, or have been edited since.
+        content = self.workshop.installed_content(self.target)
+        same = all(content(package.planned) == package.content for package in index.vendored)
+        return index if same else None
+
+    def _build_packages(self, engine: Engine, index: Lock, *, no_cache: bool) -> Lock:
+        """Build the packages image of *index*, and return what it holds in the end."""
+        progress = self.workshop.progress
+        artifacts = gather(index, self.workshop)
+        refuse_deviations(self.plan, artifacts.lock)
+        progress.line(f"Making {self.packages_name}, which all environments with the same packages stand on")
+        build_checked(
+            self._context("packages", artifacts.lock, artifacts),
+            engine=engine,
+            no_cache=no_cache,
+            # What is critical may be the user's own, and may need it; that is tried in the finished image.
+            verify=lambda image: verify(
+                engine, image, lock=artifacts.lock, critical_imports=(), user=USER, progress=progress
+            ),
+            progress=progress,
+        )
+        return artifacts.lock
+
+    def _context(self, part: Part, lock: Lock, artifacts: Artifacts) -> BuildContext:
+        from importlib.metadata import version
+
+        shared = part == "packages"
+        return make_context(
+            lock,
+            base=self.base,
+            environment_hash=self.packages_hash if shared else self.environment_hash,
+            name=self.packages_name if shared else self.name,
+            packages=artifacts.packages,
+            vendored=artifacts.vendored,
+            installer=artifacts.installer if part != "environment" else None,
+            templates=self.settings.templates,
+            version=version("imagesync"),
+            created=self.created,
+            part=part,
+            packages_image=self.packages_name if part == "environment" else None,
+        )
