@@ -78,7 +78,8 @@ def hold(
     refused: list[tuple[PlannedPackage, str]] = []
     for package, said in missing:
         why = _why(package, target, said, silent)
-        if content := installed_content(package):
+        # The installed files of a package that needs another patch level of Python are no help either.
+        if _fits_python(package, target) and (content := installed_content(package)):
             repacked.append(VendoredPackage(package.name, package.version, content, package, why))
         elif (nearest := _nearest(package, request, resolver)) is None:
             refused.append((package, why))
@@ -165,14 +166,17 @@ def allowed(package: PlannedPackage) -> Iterator[str]:
         yield package.specifier
 
 
-def _why(package: PlannedPackage, target: Target, said: str, silent: Sequence[str]) -> str:
+def _fits_python(package: PlannedPackage, target: Target) -> bool:
     requires = package.installed.requires_python if package.installed is not None else None
     try:
-        fits = requires is None or SpecifierSet(requires).contains(target.python_version, prereleases=True)
+        return requires is None or SpecifierSet(requires).contains(target.python_version, prereleases=True)
     except InvalidSpecifier:
-        fits = True
-    if not fits:
-        image = target.python_version
+        return True
+
+
+def _why(package: PlannedPackage, target: Target, said: str, silent: Sequence[str]) -> str:
+    if package.installed is not None and not _fits_python(package, target):
+        requires, image = package.installed.requires_python, target.python_version
         return f"{package.name} {package.version} requires Python {requires}, and the image has {image}"
     reason = " ".join(said.split()).rstrip(".")
     return reason + (f"; {' and '.join(silent)} can't be asked, for it doesn't answer" if silent else "")

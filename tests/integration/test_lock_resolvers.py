@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import DeviationError, LockError, UnsolvableError
+from imagesync.lock.hold import hold
 from imagesync.lock.index_environment import make_access
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
@@ -140,6 +141,20 @@ def test_requires_python_is_the_reason(name: str, index: LocalIndex, tmp_path: P
     lock = lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
     (deviation,) = lock.deviations
     assert deviation.reason == f"demo 1.0.2 requires Python >=3.99, and the image has {VERSION}"
+
+
+def test_installed_files_do_not_stand_in_for_another_python(index: LocalIndex, tmp_path: Path) -> None:
+    index.add_wheel("demo", "1.0.3")
+    resolver = open_resolver("uv", environment(tmp_path, PIP_INDEX_URL=index.url))
+    for requires, expected in ((">=3.99", []), (">=3.8", ["demo"])):
+        held, repacked = hold(
+            [installed("demo", "1.0.2", requires_python=requires)],
+            target=TARGET,
+            resolver=resolver,
+            installed_content=lambda _: "sha256:" + "0" * 64,
+        )
+        assert [package.name for package in repacked] == expected
+        assert [entry.locked.version for entry in held] == ([] if expected else ["1.0.3"])
 
 
 def test_strict_refuses_and_lists_all(name: str, index: LocalIndex, tmp_path: Path) -> None:
