@@ -84,12 +84,14 @@ class Session:
 
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
+        from imagesync.plan.checks import check
         from imagesync.plan.consistency import inconsistencies
 
         environment = self.scan()
         plan = self._plan(environment)
         conflicts = tuple(conflict.to_finding() for conflict in inconsistencies(environment))
-        return replace(plan, findings=plan.findings + self._loose_code(environment) + conflicts)
+        loose = self._loose_code(environment)
+        return replace(plan, findings=(*plan.findings, *check(plan, environment), *loose, *conflicts))
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
@@ -196,9 +198,11 @@ class Session:
 
     def _refuse_contradictions(self, prepared: Prepared) -> None:
         # Only here, and not in the plan: an image that is found was checked when it was built.
+        from imagesync.plan.checks import check
         from imagesync.plan.consistency import inconsistencies
 
-        for finding in (*prepared.plan.findings, *self._loose_code(prepared.environment)):
+        found = check(prepared.plan, prepared.environment)
+        for finding in (*prepared.plan.findings, *found, *self._loose_code(prepared.environment)):
             self.progress.line(f"{finding.severity.value}: {finding.message}")
         conflicts = inconsistencies(prepared.environment)
         if not conflicts or self.settings.allow_inconsistent:

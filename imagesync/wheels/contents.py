@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from packaging.utils import NormalizedName
 
 from imagesync.credentials import strip_credentials
 from imagesync.errors import WheelError
 from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.plan.sources import is_copied, local_path
 from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.source_tree import source_digest
 
@@ -47,7 +46,7 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
 def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:
     """Return the digest, ``sha256:<hex>``, of what the wheel of *package* is made from."""
     source = package.source
-    if source.kind == "directory":
+    if source.kind == "directory" and not is_copied(package):
         try:
             return source_digest(source_folder(package), cache=cache)
         except WheelError as error:
@@ -73,15 +72,10 @@ def source_folder(package: PlannedPackage) -> Path:
     WheelError
         It is no ``file://`` URL.
     """
-    parts = urlsplit(package.source.url or "")
-    if parts.scheme != "file" or not parts.path:
+    folder = local_path(package.source)
+    if folder is None:
         raise WheelError(
             f"{package.name} {package.version} was installed from {package.source.url}, which is no folder.",
             hint="Install it again from its folder.",
         )
-    path = unquote(parts.path)
-    if os.name == "nt":
-        from urllib.request import url2pathname
-
-        path = url2pathname(parts.path)
-    return Path(path)
+    return Path(folder)

@@ -16,7 +16,10 @@ from imagesync.wheels.stat_cache import file_digests
 
 # Written by whoever installs, and different on each machine.
 _INSTALLER_FILES = frozenset(
-    {"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"}
+    {
+        *("INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"),
+        *("uv_cache.json", "uv_build.json"),
+    }
 )
 
 

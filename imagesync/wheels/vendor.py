@@ -15,6 +15,7 @@ from uv import find_uv_bin
 
 from imagesync.lock.index_environment import uv_environment
 from imagesync.lock.lock import Target, VendoredPackage
+from imagesync.plan.sources import is_copied
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
@@ -124,7 +125,7 @@ class _Maker:
 
     def _make_in(self, package: VendoredPackage, folder: Path) -> Path:
         installed = package.planned.installed
-        if package.planned.source.kind == "directory":
+        if package.planned.source.kind == "directory" and not is_copied(package.planned):
             return self._build(package, stage(source_folder(package.planned), folder / "source"), folder)
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             repacked = repack(installed, python=self.python, into=folder)

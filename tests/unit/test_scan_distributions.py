@@ -463,7 +463,9 @@ def test_every_finding_is_documented() -> None:
     import re
 
     root = Path(__file__).parents[2]
-    sources = "".join(file.read_text() for file in (root / "imagesync" / "scan").glob("*.py"))
+    package = root / "imagesync"
+    files = [*package.glob("scan/*.py"), package / "plan" / "clashes.py", package / "plan" / "sources.py"]
+    sources = "".join(file.read_text() for file in files)
     codes = set(re.findall(r'Severity\.\w+(?: if same else Severity\.\w+)?,\s*"([a-z0-9-]+)"', sources))
     codes |= set(re.findall(r'Severity\.WARNING,\s*"([a-z0-9-]+)"', sources))
     documented = set(

@@ -1,0 +1,13 @@
+"""What a plan says beside its packages, and a build that finds its image needn't ask again."""
+
+from __future__ import annotations
+
+from imagesync.plan.clashes import clashes
+from imagesync.plan.plan import Plan
+from imagesync.plan.sources import missing_sources
+from imagesync.scan.environment import Environment, Finding
+
+
+def check(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
+    """Return what is odd about the files behind *plan*: sources that are gone, modules that clash."""
+    return (*missing_sources(plan, environment), *clashes(plan, environment))

@@ -1,0 +1,184 @@
+"""Modules that two packages have, or the standard library too; sources that are gone: real installations."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagesync.plan.checks import check
+from imagesync.plan.make import make_plan
+from imagesync.plan.standard_library import standard_library
+from imagesync.scan.environment import Finding, Severity
+from imagesync.scan.scan import scan
+from imagesync.settings import Settings
+from tests.environments import LocalEnvironment, make_environment
+from tests.indexes.wheels import make_wheel
+
+# A build backend without requirements, for one package or module in src, or at the top.
+BACKEND = """
+import pathlib, sys
+sys.path.insert(0, {wheels!r})
+from wheels import make_wheel
+
+TOP = pathlib.Path("src") if pathlib.Path("src").is_dir() else pathlib.Path(".")
+
+def _write(folder, files):
+    name, content = make_wheel({name!r}, "1.0", files=files)
+    (pathlib.Path(folder) / name).write_bytes(content)
+    return name
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    return _write(folder, {{str(path.relative_to(TOP)): path.read_bytes() for path in TOP.rglob("*.py")}})
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return _write(folder, {{"_{name}.pth": str(TOP.absolute()).encode()}})
+"""
+PYPROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["backend"]
+[project]
+name = {name!r}
+version = "1.0"
+"""
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalEnvironment:
+    return make_environment(tmp_path / "env", python=sys.executable)
+
+
+InstallWheel = Callable[..., None]
+
+
+@pytest.fixture
+def wheel(local: LocalEnvironment, tmp_path: Path) -> InstallWheel:
+    def install(name: str, **files: bytes) -> None:
+        content = {path.replace("__in__", "/") + ".py": text for path, text in files.items()}
+        filename, archive = make_wheel(name, "1.0", files=content)
+        (tmp_path / filename).write_bytes(archive)
+        local.install("--offline", "--no-deps", tmp_path / filename)
+
+    return install
+
+
+def project(folder: Path, name: str, *modules: str) -> Path:
+    (folder / "backend").mkdir(parents=True)
+    backend = BACKEND.format(wheels=str(Path(__file__).parents[1] / "indexes"), name=name)
+    (folder / "backend/backend.py").write_text(backend)
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name))
+    for module in modules:
+        path = folder / module
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine = True\n")
+    return folder
+
+
+def findings(local: LocalEnvironment, **settings: object) -> list[Finding]:
+    environment = scan(python=local.python, environ={})
+    plan = make_plan(environment, settings=Settings(profile="none", **settings))
+    return list(check(plan, environment))
+
+
+def test_two_packages_with_one_module(local: LocalEnvironment, wheel: InstallWheel) -> None:
+    wheel("vision", cv__in____init__=b"full = True\n", cv__in__data=b"same\n")
+    wheel("vision-headless", cv__in____init__=b"full = False\n", cv__in__data=b"same\n")
+    (clash,) = findings(local)
+    assert (clash.code, clash.severity) == ("module-clash", Severity.WARNING)
+    assert "vision 1.0 and vision-headless 1.0 both have the module cv (cv/__init__.py)" in clash.message
+    assert f"uv pip uninstall --python {local.python} vision vision-headless" in (clash.hint or "")
+    assert findings(local, ignore=("vision-headless",)) == [], "what is left out clashes with nothing"
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        None,
+        b"",
+        b"__import__('pkg_resources').declare_namespace(__name__)\n",
+        b"from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n",
+    ],
+)
+def test_portions_of_a_namespace_do_not_clash(
+    local: LocalEnvironment, wheel: InstallWheel, init: bytes | None
+) -> None:
+    for portion in ("herbs", "roots"):
+        both = {} if init is None else {"garden__in____init__": init + f"# {portion}\n".encode() * bool(init)}
+        wheel(f"garden-{portion}", **{f"garden__in__{portion}": b"x = 1\n"}, **both)
+    assert findings(local) == []
+
+
+def test_an_editable_project_with_the_module_of_a_package(
+    local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path
+) -> None:
+    wheel("orchard-tools", orchard__in____init__=b"mine = False\n")
+    source = project(tmp_path / "p", "orchard", "src/orchard/__init__.py", "tests/__init__.py")
+    local.install("--offline", "-e", source)
+    (clash,) = findings(local)
+    assert clash.code == "module-clash"
+    assert "orchard 1.0 and orchard-tools 1.0 both have the module orchard" in clash.message
+    assert "Rename what orchard has" in (clash.hint or "")
+
+
+def test_editable_projects_with_tests_at_their_tops_do_not_clash(
+    local: LocalEnvironment, tmp_path: Path
+) -> None:
+    for name in ("orchard", "meadow"):
+        source = project(tmp_path / name, name, f"{name}/__init__.py", "tests/__init__.py", "setup.py")
+        local.install("--offline", "-e", source)
+    assert findings(local) == []
+
+
+def test_a_module_of_the_standard_library(
+    local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path
+) -> None:
+    wheel("enum-backport", enum__in____init__=b"", enum__in__more=b"", dataclasses=b"", enumerated=b"")
+    local.install("--offline", "-e", project(tmp_path / "p", "parser-tools", "src/json.py"))
+    first, second = findings(local)
+    assert (first.code, first.package) == ("standard-library-clash", "enum-backport")
+    assert "the modules dataclasses, enum, and so has the standard library" in first.message
+    assert f"uv pip uninstall --python {local.python} enum-backport" in (first.hint or "")
+    assert (second.package, second.hint) == ("parser-tools", "Rename the module in parser-tools.")
+
+
+def test_a_source_tree_that_is_gone(local: LocalEnvironment, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "orchard", "src/orchard/__init__.py")
+    local.install("--offline", "-e", source)
+    assert findings(local) == []
+    (source / "pyproject.toml").rename(source / "pyproject.old")
+    (empty,) = findings(local)
+    assert (empty.code, empty.severity, empty.path) == ("source-not-a-project", Severity.ERROR, str(source))
+    shutil.rmtree(source)
+    (gone,) = findings(local)
+    assert (gone.code, gone.severity, gone.package) == ("source-missing", Severity.ERROR, "orchard")
+    assert str(source) in gone.message
+    assert f"uv pip install --python {local.python} --editable FOLDER" in (gone.hint or "")
+    assert "--ignore orchard" in (gone.hint or "")
+    assert findings(local, ignore=("orchard",)) == []
+
+
+def test_what_is_installed_stands_in_for_a_folder_that_is_gone(
+    local: LocalEnvironment, tmp_path: Path
+) -> None:
+    source = project(tmp_path / "p", "orchard", "src/orchard/__init__.py")
+    local.install("--offline", source)
+    shutil.rmtree(source)
+    (gone,) = findings(local)
+    assert (gone.code, gone.severity) == ("source-missing", Severity.INFO)
+    assert "the image gets the installed files" in gone.message
+    next(local.site_packages.glob("orchard-1.0.dist-info/RECORD")).unlink()
+    (gone,) = findings(local)
+    assert gone.severity is Severity.ERROR
+
+
+@pytest.mark.parametrize("minor", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_names_of_the_standard_library(minor: str, find_python: Callable[[str], Path]) -> None:
+    code = "import sys; print(*(name for name in sys.stdlib_module_names if not name.startswith('_')))"
+    said = subprocess.run([find_python(minor), "-c", code], check=True, capture_output=True, text=True).stdout
+    assert standard_library(minor) == set(said.split())
