@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from imagesync.store.access import Access
     from imagesync.store.store import Store
     from imagesync.ui.progress import Progress
+    from imagesync.wheels.container import Container, ContainerBuilder
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Workshop:
         The scanned interpreter, which wheels and bytecode are made with.
     indexes, access
         The user's indexes, and how to read them.
+    container
+        Where sdists are built that this machine can't build for the target; ``None`` for nowhere.
     """
 
     python: Interpreter
@@ -66,6 +69,7 @@ class Workshop:
     indexes: IndexConfiguration
     access: Access
     progress: Progress
+    container: Container | None = None
 
     def installed_content(self, target: Target) -> InstalledContent:
         """Return what gives the digest of a package's installed files, if *target* can use them."""
@@ -110,10 +114,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     from imagesync.wheels.vendor import vendor
 
     fetched = _fetch(lock.packages, workshop) if lock.packages else ()
-    packages = tuple(
-        file if package.artifact.is_wheel else _build(package, file, lock, workshop)
-        for package, file in zip(lock.packages, fetched, strict=True)
-    )
+    lock, packages = _build(lock, fetched, workshop)
     vendored = vendor(
         lock.vendored,
         python=workshop.python,
@@ -144,16 +145,50 @@ def _download(package: LockedPackage) -> Download:
     return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)
 
 
-def _build(package: LockedPackage, sdist: StoredFile, lock: Lock, workshop: Workshop) -> StoredFile:
-    from imagesync.wheels.sdist import build_sdist
+def _build(
+    lock: Lock, fetched: Sequence[StoredFile], workshop: Workshop
+) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return the wheels of the packages from indexes, sdists built; and the lock without those that can't be.
 
-    return build_sdist(
-        sdist,
-        package=package,
+    What can't be built is made from its installed files, where the target can use them.
+    """
+    from imagesync.wheels.sdist import build_sdists
+    from imagesync.wheels.standins import stand_in
+
+    pairs = list(zip(lock.packages, fetched, strict=True))
+    sdists = [(package, file) for package, file in pairs if not package.artifact.is_wheel]
+    built = build_sdists(
+        sdists,
         target=lock.target,
         python=workshop.python,
         store=workshop.store,
         indexes=workshop.indexes,
+        progress=workshop.progress,
+        containers=_containers(lock, workshop) if sdists else None,
+    )
+    lock, wheels = stand_in(
+        lock,
+        {package.name: wheel for (package, _), wheel in zip(sdists, built, strict=True)},
+        installed_content=workshop.installed_content(lock.target),
+        logs=workshop.store.root / "logs",
+        progress=workshop.progress,
+    )
+    files = {**{package.name: file for package, file in pairs}, **wheels}
+    return lock, tuple(files[package.name] for package in lock.packages)
+
+
+def _containers(lock: Lock, workshop: Workshop) -> ContainerBuilder | None:
+    from imagesync.wheels.container import ContainerBuilder
+
+    if workshop.container is None:
+        return None
+    return ContainerBuilder(
+        workshop.container,
+        lock.target,
+        store=workshop.store,
+        resolver=workshop.resolver,
+        access=workshop.access,
+        uv=lambda: _installer(lock, workshop),
         progress=workshop.progress,
     )
 

@@ -120,6 +120,10 @@ class Assembly:
             self.workshop.progress.line(
                 f"differs: {deviation.name} {local} -> {deviation.locked}: {deviation.reason}"
             )
+        for package in context.lock.repacked:
+            self.workshop.progress.line(
+                f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}"
+            )
         # A step of the user's own may have changed anything; the shipped ones only add packages.
         own = own_part(context.lock).vendored
         new = [package.name for package in own] if in_parts and self.settings.templates is None else None

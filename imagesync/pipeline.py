@@ -279,6 +279,8 @@ class Session:
     def _assembly(self, prepared: Prepared, base: BaseImage) -> Assembly:
         from imagesync.artifacts import open_workshop
         from imagesync.assemble import Assembly
+        from imagesync.build.endpoint import find_endpoint
+        from imagesync.build.sandbox import EngineContainer
 
         workshop = open_workshop(
             prepared.plan.python,
@@ -292,7 +294,7 @@ class Session:
             contents=prepared.contents,
             base=base,
             settings=self.settings,
-            workshop=workshop,
+            workshop=replace(workshop, container=EngineContainer(find_endpoint(self.environ), base)),
             environment_hash=self._identify(prepared, base.digest),
             packages_hash=packages_hash(
                 prepared.plan,

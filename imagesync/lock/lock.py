@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from packaging.utils import NormalizedName
@@ -64,11 +64,23 @@ class Artifact:
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """A package from an index, with the artifact that the image gets."""
+    """A package from an index, with the artifact that the image gets.
+
+    Parameters
+    ----------
+    planned
+        What is installed here, where it is of the same version: its files stand in for an sdist that
+        can't be built. No part of what is locked.
+    """
 
     name: NormalizedName
     version: str
     artifact: Artifact
+    planned: PlannedPackage | None = field(default=None, compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as documented JSON."""
+        return {"name": self.name, "version": self.version, "artifact": asdict(self.artifact)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ class Lock:
             "digest": self.digest,
             "resolver": self.resolver,
             "target": asdict(self.target),
-            "packages": [asdict(package) for package in self.packages],
+            "packages": [package.to_dict() for package in self.packages],
             "vendored": [package.to_dict() for package in self.vendored],
             "deviations": [deviation.to_dict() for deviation in self.deviations],
         }

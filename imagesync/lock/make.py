@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.errors import DeviationError, LockError, UnsolvableError
-from imagesync.lock.hold import Held, InstalledContent, hold, no_installed_content
+from imagesync.lock.hold import Held, InstalledContent, hold, no_installed_content, pin
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import Resolver
 from imagesync.lock.solve import solve_additions, solve_platform
@@ -83,7 +84,7 @@ def make_lock(
     made = [VendoredPackage(p.name, p.version, contents[p.name], p) for p in vendored]
     lock = Lock(
         target=target,
-        packages=tuple(sorted(packages, key=lambda package: package.name)),
+        packages=_beside_installed(packages, indexed),
         vendored=tuple(sorted((*made, *repacked), key=lambda package: package.name)),
         deviations=_deviations(plan, target, held, packages, deviations),
         resolver=resolver.name,
@@ -102,6 +103,17 @@ def refuse_deviations(plan: Plan, lock: Lock) -> None:
     """
     if plan.strict and lock.deviations:
         raise _strict_refusal(lock.deviations)
+
+
+def _beside_installed(
+    packages: Iterable[LockedPackage], planned: Iterable[PlannedPackage]
+) -> tuple[LockedPackage, ...]:
+    """Return *packages*, sorted, each with what is installed here if that is of the same version."""
+    here = {pin(package.name, package.version): package for package in planned}
+    return tuple(
+        replace(package, planned=here.get(pin(package.name, package.version)))
+        for package in sorted(packages, key=lambda package: package.name)
+    )
 
 
 def _hold(

@@ -18,6 +18,7 @@ from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.fit import check_identity, check_wheel, host_is_target, is_pure, warn_of_secrets
+from imagesync.wheels.standins import log_of
 from imagesync.wheels.unpack import unpack_sdist
 
 if TYPE_CHECKING:
@@ -101,11 +102,6 @@ def build_sdist(
     return built
 
 
-def sdist_log(store: Store, package: LockedPackage) -> Path:
-    """Return where the log of the build of *package* is."""
-    return store.root / "logs" / f"{package.name}-{package.version}.log"
-
-
 @dataclass(frozen=True)
 class _Builder:
     target: Target
@@ -175,7 +171,7 @@ class _Builder:
     ) -> tuple[Path, bool]:
         """Return the wheel, and whether it was built in a container."""
         label = f"{package.name} {package.version}"
-        log = sdist_log(self.store, package)
+        log = log_of(package, self.store.root / "logs")
         if self.containers is None or host_is_target(self.python, self.target):
             request = BuildRequest(
                 name=package.name,
