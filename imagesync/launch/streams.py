@@ -34,9 +34,11 @@ def attach_streams(api: docker.APIClient, container: str) -> None:
     """
     from docker.utils.socket import frames_iter
 
-    attached = _attach(api, container)
+    attached = _attach(api, container, "stdout", "stderr")
+    # A connection of its own: over TLS, one whose sending side is closed can't be read any more.
+    stdin = _attach(api, container, "stdin")
     api.start(container)
-    threading.Thread(target=_send_stdin, args=(attached,), daemon=True).start()
+    threading.Thread(target=_send_stdin, args=(stdin,), daemon=True).start()
     try:
         _copy_output(frames_iter(attached, tty=False))
     except KeyboardInterrupt:
@@ -56,14 +58,14 @@ def _copy_output(frames: Iterable[tuple[int, bytes]]) -> None:
 
 def attach_terminal(api: docker.APIClient, container: str) -> None:
     """Start the container with this terminal as its own, window size included."""
-    attached = _attach(api, container)
+    attached = _attach(api, container, "stdin", "stdout", "stderr")
     api.start(container)
     with _raw_terminal(), _window_size(api, container):
         _copy_terminal(_plain_socket(attached))
 
 
-def _attach(api: docker.APIClient, container: str) -> Any:  # noqa: ANN401  docker has no types
-    return api.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+def _attach(api: docker.APIClient, container: str, *streams: str) -> Any:  # noqa: ANN401  docker has no types
+    return api.attach_socket(container, params={"stream": 1, **dict.fromkeys(streams, 1)})
 
 
 def _plain_socket(attached: Any) -> socket.socket:  # noqa: ANN401

@@ -9,6 +9,8 @@ import selectors
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +23,7 @@ from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.build.lookup import look_up
 from imagesync.errors import EngineError, EngineNotFound
 from imagesync.ui.progress import SilentProgress
-from tests.commands import CommandLine
+from tests.commands import CommandLine, clean_environ
 from tests.indexes.certificates import make_certificates
 from tests.integration.engines import docker_endpoint
 from tests.integration.tiny_image import REFERENCE, context
@@ -231,6 +233,27 @@ def test_doctor_asks_for_the_right_certificates(
     assert "No TLS connection to the engine" in said
     assert "Check that ca.pem, cert.pem and key.pem are for this engine" in said
     assert "usermod" not in said
+
+
+def test_command_in_a_container_reads_to_its_end_over_tls(
+    port: int, certificates: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import os, pathlib, sys; from imagesync.build.endpoint import find_endpoint;"
+        "from imagesync.launch.container import ContainerRun, run_container;"
+        "run = ContainerRun(sys.argv[1], ('sh', '-c', 'wc -c; echo after; exit 5'), pathlib.Path.cwd());"
+        "sys.exit(run_container(find_endpoint(os.environ), run))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, REFERENCE],
+        input=b"x" * 1_000_000,
+        capture_output=True,
+        cwd=tmp_path,
+        env={**clean_environ(), **by_docker_host(tmp_path, port, certificates)},
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, b"1000000\nafter\n", b"")
 
 
 def test_ssh_says_what_to_install(cli: CommandLine) -> None:
