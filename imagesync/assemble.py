@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from imagesync.build.engine import Engine
     from imagesync.build.image import Image
     from imagesync.build.lookup import Lookup
+    from imagesync.code.archive import CodeLayer
     from imagesync.plan.plan import Plan
     from imagesync.render.context import BuildContext
     from imagesync.settings import Settings
@@ -138,6 +139,7 @@ class Assembly:
                     image,
                     lock=context.lock,
                     critical_imports=self.plan.critical_imports,
+                    code_modules=self.plan.code.modules,
                     progress=self.workshop.progress,
                     new=new,
                 ),
@@ -222,4 +224,19 @@ class Assembly:
             created=self.created,
             part=part,
             packages_image=self.packages_name if part == "environment" else None,
+            code=None if shared else self._code_layer(),
+        )
+
+    def _code_layer(self) -> CodeLayer | None:
+        if not self.plan.code:
+            return None
+        from imagesync.code.archive import make_layer
+
+        workshop = self.workshop
+        return make_layer(
+            self.plan.code,
+            python=workshop.python,
+            target=self.target,
+            store=workshop.store,
+            progress=workshop.progress,
         )

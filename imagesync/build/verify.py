@@ -33,6 +33,7 @@ def verify(
     progress: Progress | None = None,
     new: Sequence[str] | None = None,
     user: str | None = None,
+    code_modules: Sequence[str] = (),
 ) -> None:
     """Check that an image holds exactly what its lock says, and that it works.
 
@@ -51,6 +52,8 @@ def verify(
         the image below was checked already; ``None`` for all.
     user
         As ``docker run --user``; ``None`` is the image's own.
+    code_modules
+        Modules of no package that have to be found; they aren't run.
 
     Raises
     ------
@@ -58,7 +61,9 @@ def verify(
         The image differs; the message names each difference.
     """
     with (progress or SilentProgress()).task("Checking the image", total=None, unit="steps"):
-        differences = tuple(_differences(_facts(engine, image, critical_imports, new, user), lock))
+        selected = "*" if new is None else ",".join(new)
+        arguments = (str(PREFIX), str(IMPORT_TIMEOUT), selected, ",".join(code_modules), *critical_imports)
+        differences = tuple(_differences(_facts(engine, image, arguments, user), lock))
     if differences:
         raise VerifyError(
             "The image that was built isn't what the lock says, and gets no name:\n"
@@ -68,19 +73,11 @@ def verify(
         )
 
 
-def _facts(
-    engine: Engine,
-    image: str,
-    critical_imports: Sequence[str],
-    new: Sequence[str] | None,
-    user: str | None,
-) -> Mapping[str, Any]:
+def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | None) -> Mapping[str, Any]:
     """Return what ``inside/image_facts.py`` finds."""
     from imagesync.build.engine import RunRequest
 
     script = Path(__file__).with_name("inside") / "image_facts.py"
-    selected = "*" if new is None else ",".join(new)
-    arguments = (str(PREFIX), str(IMPORT_TIMEOUT), selected, *critical_imports)
     command = ("python", "-W", "ignore", "-c", script.read_text(encoding="utf-8"), *arguments)
     try:
         result = engine.run(RunRequest(image, command, user=user, timeout=IMPORT_TIMEOUT + 180))
@@ -109,6 +106,7 @@ def _differences(facts: Mapping[str, Any], lock: Lock) -> Iterator[str]:
     yield from _packages(facts["distributions"], lock)
     for name, reason in facts["failed_imports"].items():
         yield f"{name} can't be imported: {reason}"
+    yield from _some([f"{name}, which belongs to no package, can't be found" for name in facts["not_found"]])
     yield from _some(facts["damaged"])
     yield from _some([f"{path} has no valid bytecode" for path in facts["without_bytecode"]])
     yield from _some([f"{path} can be changed by the process user" for path in facts["writable"]])

@@ -39,6 +39,11 @@ class CodeLayer:
     archive: StoredFile
     bytecode: StoredFile | None
 
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Return both archives, or the one that there is."""
+        return (self.archive,) if self.bytecode is None else (self.archive, self.bytecode)
+
 
 def make_layer(
     code: Code, *, python: Interpreter, target: Target, store: Store, progress: Progress

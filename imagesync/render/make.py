@@ -16,11 +16,12 @@ from imagesync.errors import RenderError
 from imagesync.lock.parts import own_part, to_text
 from imagesync.render import labels as label
 from imagesync.render.context import BuildContext, ContextFile
-from imagesync.render.layout import HOME, PREFIX, PYTHON, USER, site_packages
+from imagesync.render.layout import CODE, HOME, PREFIX, PYTHON, USER, site_packages
 from imagesync.render.templates import dockerfile_base, render_template, shipped_templates, user_files
 
 if TYPE_CHECKING:
     from imagesync.build.base import BaseImage
+    from imagesync.code.archive import CodeLayer
     from imagesync.lock.lock import Lock
     from imagesync.store.store import StoredFile
 
@@ -59,6 +60,7 @@ def make_context(
     created: int = 0,
     part: Part = "whole",
     packages_image: str | None = None,
+    code: CodeLayer | None = None,
 ) -> BuildContext:
     """Return the build context of a lock, or of one of the two parts that an image is built in.
 
@@ -82,6 +84,8 @@ def make_context(
         *name* are then those of the packages image. ``environment`` is what goes on top of it.
     packages_image
         The reference of the packages image that ``environment`` stands on.
+    code
+        Modules of no package; ``None`` where there are none.
 
     Raises
     ------
@@ -97,6 +101,8 @@ def make_context(
     values = {
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
+        "code": code,
+        "code_folder": str(CODE),
         "environment_hash": environment_hash,
         "home": str(HOME),
         "labels": labels,
@@ -122,6 +128,7 @@ def make_context(
         _text("requirements-vendored.txt", requirements_vendored),
         _file(".dockerignore", shipped / "context" / "dockerignore"),
         _file("tools/bytecode.py", shipped / "image" / "bytecode.py"),
+        _file("tools/loose_code.py", shipped / "image" / "loose_code.py"),
         _file("tools/install.py", shipped / "image" / "install.py"),
         *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
         *(_installer_files() if here.vendored else []),
@@ -129,6 +136,7 @@ def make_context(
         *_stored("wheels/vendored", vendored.wheels),
         *_stored("bytecode/index", packages.bytecode),
         *_stored("bytecode/vendored", vendored.bytecode),
+        *(_stored("code", code.files) if code is not None else []),
         *_user_files(templates),
     ]
     _refuse_duplicates(files)

@@ -16,6 +16,7 @@ import pytest
 from packaging.utils import parse_wheel_filename
 
 from imagesync.build.base import BaseImage
+from imagesync.code.archive import CodeLayer
 from imagesync.errors import RenderError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import Level, PlannedPackage
@@ -64,6 +65,7 @@ class Inputs:
         self.birch = stored(folder, "Birch.Tree-2.0-py3-none-any.whl", b"birch")
         self.mine = stored(folder, "mine-0.1+local.1-py3-none-any.whl", b"mine")
         self.bytecode = stored(folder, "alder-1.0-py3-none-any.zip", b"bytecode")
+        self.code = CodeLayer(stored(folder, "code.zip", b"code"), stored(folder, "code.zip.pyc.zip", b"pyc"))
         self.uv = folder / "uv"
         self.uv.write_bytes(b"#!/bin/sh\n")
         target = Target("linux/amd64", BASE.python_version, BASE.glibc)
@@ -118,6 +120,7 @@ def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Input
         "requirements.txt",
         "tools/bytecode.py",
         "tools/install.py",
+        "tools/loose_code.py",
         "tools/uv",
         "wheels/index/Birch.Tree-2.0-py3-none-any.whl",
         "wheels/index/alder-1.0-py3-none-any.whl",
@@ -191,8 +194,9 @@ def test_labels_say_what_the_image_is(inputs: Inputs) -> None:
 
 
 def test_layers_lie_in_order_of_how_rarely_they_change(inputs: Inputs) -> None:
-    text = inputs.context().dockerfile
-    places = [text.index(part) for part in ("FROM", "-m venv", "wheels/index", "wheels/vendored", "\nLABEL ")]
+    text = inputs.context(code=inputs.code).dockerfile
+    parts = ("FROM", "-m venv", "wheels/index", "wheels/vendored", "code.zip /opt/env/code", "\nLABEL ")
+    places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert text.rstrip().endswith("USER 1000:1000")
     assert "syntax=" not in text
@@ -207,7 +211,9 @@ def test_environment_without_packages_of_its_own_has_no_step_for_them(inputs: In
 @pytest.mark.parametrize("own", [True, False])
 def test_hadolint_finds_nothing(inputs: Inputs, own: bool, tmp_path: Path) -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
-    changes = {} if own else {"lock": replace(inputs.lock, vendored=()), "vendored": Wheels()}
+    changes = (
+        {"code": inputs.code} if own else {"lock": replace(inputs.lock, vendored=()), "vendored": Wheels()}
+    )
     folder = tmp_path / "context"
     write_context(inputs.context(**changes), folder)
     done = subprocess.run(
@@ -217,6 +223,25 @@ def test_hadolint_finds_nothing(inputs: Inputs, own: bool, tmp_path: Path) -> No
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_code_is_in_the_context_and_never_in_the_packages_image(inputs: Inputs) -> None:
+    whole = inputs.context(code=inputs.code)
+    assert {"code/code.zip", "code/code.zip.pyc.zip"} < {file.path for file in whole.files}
+    uncompiled = inputs.context(code=replace(inputs.code, bytecode=None))
+    assert "code/code.zip.pyc.zip" not in {file.path for file in uncompiled.files}
+    assert "pyc.zip" not in uncompiled.dockerfile
+    assert "loose_code" not in inputs.context().dockerfile
+    assert "loose_code" not in inputs.context(part="packages").dockerfile
+
+
+def test_users_block_on_one_line_stays_a_line_of_its_own(inputs: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile.j2").write_text(
+        '{% extends "imagesync/Dockerfile.j2" %}{% block before_packages %}RUN one{% endblock %}'
+        "{% block after_packages %}RUN two{% endblock %}"
+    )
+    lines = inputs.context(templates=tmp_path).dockerfile.splitlines()
+    assert {"RUN one", "RUN two"} < set(lines)
 
 
 def test_users_block_and_files_get_in(inputs: Inputs, tmp_path: Path) -> None:

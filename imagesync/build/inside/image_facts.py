@@ -1,9 +1,10 @@
 """Print what an environment's image holds and what is wrong with it, as JSON.
 
-Usage: python image_facts.py PREFIX SECONDS NEW [MODULE ...]
+Usage: python image_facts.py PREFIX SECONDS NEW CODE [MODULE ...]
 
 The modules are imported, within that many seconds. NEW names the distributions whose files are looked at,
-with commas between them; * stands for all, and for everything else below PREFIX.
+with commas between them; * stands for all, and for everything else below PREFIX. CODE names modules, with
+commas between them, that are looked up and not run: the files in PREFIX/code are looked at as well.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import sys
 from collections.abc import Iterable, Iterator
 
 # Thousands of files: os.path is several times as fast as pathlib.
-# ruff: noqa: PTH118, PTH120, PTH123
+# ruff: noqa: PTH113, PTH118, PTH120, PTH123
+
+CODE = os.path.join(sys.prefix, "code", "")
 
 IMPORT_EACH = """
 import importlib, json, sys, traceback
@@ -81,6 +84,13 @@ def records(
     return files[True] + [entry for entry in files[False] if entry[0] in paths]
 
 
+def not_found(modules: list[str]) -> Iterator[str]:
+    """Yield the top-level modules that an import wouldn't find; none of them is run."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            yield name
+
+
 def canonical(name: str) -> str:
     """Return the name of a distribution as PEP 503 normalises it."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -101,7 +111,7 @@ def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:
 def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]:
     """Yield the modules that Python would compile again at each start."""
     for path, _ in files:
-        if not path.endswith(".py") or os.sep + "site-packages" + os.sep not in path:
+        if not path.endswith(".py") or not ("/site-packages/" in path or path.startswith(CODE)):
             continue
         try:
             with open(importlib.util.cache_from_source(path), "rb") as file:
@@ -153,18 +163,20 @@ def writable(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def main(prefix: str, seconds: str, selected: str, *modules: str) -> None:
+def main(prefix: str, seconds: str, selected: str, code: str, *modules: str) -> None:
     """Print the facts."""
     imports = begin_imports(list(modules)) if modules else None
     distributions = installed()
     new = None if selected == "*" else set(selected.split(","))
     files = records(distributions, new)
+    files += [(path, None) for path in below(CODE) if os.path.isfile(path)]
     paths = below(prefix) if new is None else with_folders([path for path, _ in files], prefix)
     facts = {
         "version": platform.python_version(),
         "prefix": sys.prefix,
         "user": os.getuid(),
         "distributions": sorted((name, version) for name, version, _ in distributions),
+        "not_found": list(not_found([name for name in code.split(",") if name])),
         "damaged": list(damaged(files)),
         "without_bytecode": list(without_valid_bytecode(files)),
         "writable": list(writable(paths)),
