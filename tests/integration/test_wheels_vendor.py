@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import http.server
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +24,8 @@ from imagesync.wheels.contents import content_digests
 from imagesync.wheels.sdist import build_sdist
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment, make_environment, run
+from tests.git_server import GitServer
+from tests.passwords import Password
 
 SECRET = "hunter2-secret"
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -304,35 +302,15 @@ def test_a_source_that_is_gone_is_named(vendoring: Vendoring, tmp_path: Path) ->
         vendoring.wheels()
 
 
-class GitServer(http.server.SimpleHTTPRequestHandler):
-    """A bare repository over HTTP (git's "dumb" protocol), for who knows the password."""
-
-    def do_GET(self) -> None:
-        expected = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
-        if self.headers.get("Authorization") != expected:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.end_headers()
-            return
-        super().do_GET()
-
-    def log_message(self, *arguments: object) -> None: ...
-
-
 @pytest.fixture
 def private_git(tmp_path: Path) -> Iterator[str]:
     source = project(tmp_path / "work", "gitted", FLIT)
     git(source, "init", "-q")
     git(source, "add", ".")
     git(source, "commit", "-qm", "first")
-    (tmp_path / "served").mkdir()
     git(tmp_path, "clone", "-q", "--bare", str(source), "served/gitted.git")
-    git(tmp_path / "served/gitted.git", "update-server-info")
-    handler = functools.partial(GitServer, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}/gitted.git"
-        server.shutdown()
+    with GitServer(tmp_path / "served", Password("me", SECRET)) as server:
+        yield f"{server.host}/gitted.git"
 
 
 def everything_below(folder: Path) -> bytes:
