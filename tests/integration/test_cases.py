@@ -122,6 +122,9 @@ def check_plan(planned: Mapping[str, Any], wanted: Mapping[str, Any], *, install
         assert_holds(packages[name], fragment, f"plan of {name}")
     assert not packages.keys() & set(wanted.get("absent", ()))
     assert set(wanted.get("left_out", ())) <= left_out
+    for fragment in wanted.get("findings", ()):
+        assert any(holds(finding, fragment) for finding in planned["findings"]), planned["findings"]
+    assert_holds(planned["code"], wanted.get("code", {}), "plan of the code that belongs to no package")
     assert installed <= packages.keys() | left_out, "nothing is dropped silently"
 
 
