@@ -43,7 +43,8 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
         response = api.post(
             f"{api.base_url}/v{api.api_version}/images/create",
             params={"fromImage": repository, "tag": wanted, "platform": platform},
-            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)},
+            # Without the header Podman uses what `podman login` keeps, and Docker no credentials.
+            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)} if credentials else {},
             stream=True,
             timeout=(_CONNECT_TIMEOUT, None),
         )
@@ -132,7 +133,10 @@ def _registry_error(reference: str, said: str) -> RegistryError:
     said = redact(said).strip().rstrip(".")
     lower = said.lower()
     if any(word in lower for word in _REFUSED):
-        hint = f"Log in: `docker login {domain}`; if you have, check that the image's name is right."
+        hint = (
+            f"Log in: `docker login {domain}` (or, for Podman, `podman login {domain}`);"
+            " if you have, check that the image's name is right."
+        )
     elif any(word in lower for word in ("manifest unknown", "not found", "no matching manifest")):
         hint = "Check the image's name and tag, and that it exists for this platform."
     else:

@@ -245,6 +245,23 @@ def test_wrong_password_is_told_and_not_shown(
     assert WRONG not in str(caught.value)
 
 
+def test_podman_goes_by_its_own_login(
+    registry: LocalRegistry, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Podman's socket path has to stay short.
+    folder = tmp_path_factory.mktemp("e")
+    (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
+    registry.docker_config(folder / "containers")
+    (folder / "containers" / "config.json").rename(folder / "containers" / "auth.json")
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    configure(monkeypatch, folder / "docker", {})
+    for endpoint in podman_endpoint(folder):
+        with Engine(endpoint) as ours:
+            image = ours.pull(f"{registry.host}/team/small:1", progress=SilentProgress())
+    assert image.digests
+
+
 @pytest.mark.parametrize("name", ["team/small:2", "team/nothing:1", "team/small@sha256:" + "0" * 64])
 def test_image_that_is_not_there(
     real: Engine, registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
