@@ -125,28 +125,43 @@ def _hold(
     progress: Progress,
 ) -> tuple[tuple[Held, ...], tuple[VendoredPackage, ...], Resolver]:
     """Hold *packages* by the indexes that answer, and return the resolver that asks these as well."""
+    failure: LockError | None = None
+    held: tuple[Held, ...] = ()
+    repacked: tuple[VendoredPackage, ...] = ()
     try:
         held, repacked = hold(packages, target=target, resolver=resolver, installed_content=installed_content)
     except UnsolvableError:
         raise
     except LockError as error:
-        # pip goes on without an index that doesn't answer, and so does this; without all of them it can't.
-        silent = resolver.silent_indexes(packages[0].name)
-        if not silent:
-            raise
-        if resolver.indexes.index_url is not None and set(resolver.indexes.public_urls) <= set(silent):
-            raise LockError(
-                f"None of the indexes answers ({', '.join(silent)}). {error.message}",
-                hint="Look at the network, and at the URLs in `pip config list`.\n"
-                "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build",
-            ) from error
-        for url in silent:
-            progress.line(f"warning: {url} doesn't answer; going on without it.")
-        resolver = resolver.without(silent)
-        held, repacked = hold(
-            packages, target=target, resolver=resolver, installed_content=installed_content, silent=silent
-        )
+        failure = error
+    # What is missing may be on an index that doesn't answer; pip doesn't always say that of one.
+    silent = resolver.silent_indexes(packages[0].name) if failure is not None or repacked else ()
+    if not silent:
+        if failure is not None:
+            raise failure
+        return held, repacked, resolver
+    _refuse_silence(resolver, silent, failure)
+    for url in silent:
+        progress.line(f"warning: {url} doesn't answer; going on without it.")
+    resolver = resolver.without(silent)
+    held, repacked = hold(
+        packages, target=target, resolver=resolver, installed_content=installed_content, silent=silent
+    )
     return held, repacked, resolver
+
+
+def _refuse_silence(resolver: Resolver, silent: Sequence[str], failure: LockError | None) -> None:
+    """Raise if none of the indexes answers; pip goes on without one of several, and so does this."""
+    # Where pip is told of no main index there is PyPI beside the others.
+    named = resolver.indexes.public_urls
+    if resolver.indexes.index_url is None or not named or not set(named) <= set(silent):
+        return
+    said = "" if failure is None else f" {failure.message}"
+    raise LockError(
+        f"None of the indexes answers ({', '.join(silent)}).{said}",
+        hint="Look at the network, and at the URLs in `pip config list`.\n"
+        "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build",
+    ) from failure
 
 
 def same_platform(plan: Plan, target: Target) -> bool:

@@ -93,12 +93,12 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
             environment.install(builder.get_requires_for_build("wheel"))
             return Path(builder.build("wheel", output))
         except (BuildException, subprocess.CalledProcessError, OSError) as error:
-            raise _failure(request, error, run.end) from error
+            raise _failure(request, error, run) from error
         except Exception as error:
             # Among the rest are BuildBackendException and what pyproject_hooks raises.
             if type(error).__module__.partition(".")[0] not in ("build", "pyproject_hooks"):
                 raise
-            raise _failure(request, error, run.end) from error
+            raise _failure(request, error, run) from error
 
 
 class _Runner:
@@ -203,9 +203,12 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
     return environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
 
 
-def _failure(request: BuildRequest, error: Exception, end: deque[str]) -> WheelError:
+def _failure(request: BuildRequest, error: Exception, run: _Runner) -> WheelError:
+    # A backend that can't be imported says so in an exception, and nothing in the log.
+    for line in getattr(getattr(error, "exception", error), "traceback", "").splitlines():
+        run.note(f"{line}\n")
     reason = "" if isinstance(error, subprocess.CalledProcessError) else redact(str(error))
-    return failure(request.name, request.version, end, request.log, reason=reason)
+    return failure(request.name, request.version, run.end, request.log, reason=reason)
 
 
 def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: str = "") -> WheelError:

@@ -453,6 +453,14 @@ class LocalIndex:
         filename, data = make_sdist(name, version, requires=requires, requires_python=requires_python)
         return self.add_file(filename, data, requires_python=requires_python)
 
+    def remove_file(self, filename: str) -> None:
+        """Delete a file, as maintainers delete a release; the last one of a project takes its page along."""
+        del self._state.files[filename]
+
+    def yank(self, filename: str, reason: str) -> None:
+        """Mark a file as yanked (PEP 592)."""
+        self._state.files[filename].yanked = reason
+
     def fault(self, filename: str, fault: Fault) -> None:
         """Let *fault* happen to a file from now on."""
         self._state.faults[filename] = fault

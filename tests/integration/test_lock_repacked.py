@@ -1,0 +1,283 @@
+"""What no index has: made from the installed files and named; never silently, never all of it by accident."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imagesync.artifacts import Workshop, gather, open_workshop
+from imagesync.errors import LockError, UnsolvableError, WheelError
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.make import make_lock
+from imagesync.plan.make import make_plan
+from imagesync.scan.scan import scan
+from imagesync.settings import Settings
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
+from tests.environments import LocalEnvironment
+from tests.indexes import LocalIndex
+from tests.indexes.sdists import make_source_archive
+from tests.indexes.wheels import make_wheel
+
+MakeEnvironment = Callable[..., LocalEnvironment]
+# As crick 0.0.3 does with NumPy and Cython: nothing says that the build needs it.
+CRICK_LIKE = {
+    "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n",
+    "backend.py": "import undeclared_at_build_time\n",
+}
+
+
+class Lines(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+class Locking:
+    """An environment and its user's indexes."""
+
+    def __init__(self, environment: LocalEnvironment, folder: Path, resolver: str) -> None:
+        self.environment = environment
+        self.store = Store(folder / "store")
+        self.progress = Lines()
+        self.resolver = resolver
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "XDG_CONFIG_DIRS": str(folder),
+            "PIP_CONFIG_FILE": os.devnull,
+            "UV_NO_CONFIG": "1",
+            "UV_CACHE_DIR": str(folder / "uv"),
+            "PIP_CACHE_DIR": str(folder / "pip"),
+            "PIP_RETRIES": "0",
+            "UV_HTTP_RETRIES": "0",
+        }
+
+    def workshop(self, **variables: str) -> Workshop:
+        python = scan(python=self.environment.python, environ={}).python
+        return open_workshop(
+            python,
+            resolver=self.resolver,
+            store=self.store,
+            environ={**self.environ, **variables},
+            progress=self.progress,
+        )
+
+    def lock(self, *, strict: bool = False, platform: str | None = None, **variables: str) -> Lock:
+        found = scan(python=self.environment.python, environ={})
+        if platform is not None:
+            found = replace(found, python=replace(found.python, platform=platform))
+        plan = make_plan(found, settings=Settings(profile="none", strict=strict))
+        workshop = self.workshop(**variables)
+        if platform is not None:
+            workshop = replace(workshop, python=found.python)
+        target = Target("linux/amd64", found.python.version, (2, 36))
+        return make_lock(
+            plan,
+            target=target,
+            contents={},
+            resolver=workshop.resolver,
+            progress=self.progress,
+            installed_content=workshop.installed_content(target),
+        )
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex() as running:
+        yield running
+
+
+@pytest.fixture(params=["uv", "pip-tools"])
+def locking(
+    request: pytest.FixtureRequest, index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> Locking:
+    index.add_wheel("anemone", "1.0.0")
+    index.add_wheel("bluebell", "2.0.0", tag="py2.py3-none-any")
+    made = environment("anemone==1.0.0", "bluebell==2.0.0", arguments=["--index-url", index.url])
+    return Locking(made, tmp_path, request.param)
+
+
+def test_a_deleted_package_is_repacked_and_named(locking: Locking, index: LocalIndex) -> None:
+    index.remove_file("bluebell-2.0.0-py2.py3-none-any.whl")
+    index.add_wheel("bluebell", "2.0.1")
+    lock = locking.lock(strict=True, PIP_INDEX_URL=index.url)
+    assert [package.name for package in lock.packages] == ["anemone"]
+    (package,) = lock.repacked
+    assert (package.name, package.version) == ("bluebell", "2.0.0")
+    assert "bluebell==2.0.0" in package.repacked
+    assert package.to_dict()["repacked"] == package.repacked
+    assert lock.deviations == ()
+    wheels = gather(lock, locking.workshop(PIP_INDEX_URL=index.url)).vendored.wheels
+    assert [wheel.filename for wheel in wheels] == ["bluebell-2.0.0-py2.py3-none-any.whl"]
+
+
+def test_an_edit_of_installed_files_is_another_lock(locking: Locking, index: LocalIndex) -> None:
+    index.remove_file("bluebell-2.0.0-py2.py3-none-any.whl")
+    before = locking.lock(PIP_INDEX_URL=index.url)
+    (locking.environment.site_packages / "bluebell.py").write_text("patched = True\n")
+    after = locking.lock(PIP_INDEX_URL=index.url)
+    assert before.repacked[0].content != after.repacked[0].content
+    assert before.digest != after.digest
+
+
+def test_a_yanked_package_is_still_the_index_s(locking: Locking, index: LocalIndex) -> None:
+    index.yank("bluebell-2.0.0-py2.py3-none-any.whl", "has a bug")
+    lock = locking.lock(PIP_INDEX_URL=index.url)
+    assert [package.name for package in lock.packages] == ["anemone", "bluebell"]
+    assert lock.vendored == ()
+
+
+def test_without_a_record_the_level_decides(locking: Locking, index: LocalIndex) -> None:
+    index.remove_file("bluebell-2.0.0-py2.py3-none-any.whl")
+    index.add_wheel("bluebell", "2.0.1")
+    (locking.environment.site_packages / "bluebell-2.0.0.dist-info" / "RECORD").unlink()
+    lock = locking.lock(PIP_INDEX_URL=index.url)
+    (deviation,) = lock.deviations
+    assert (deviation.name, deviation.locked) == ("bluebell", "2.0.1")
+    assert lock.repacked == ()
+
+
+def test_an_index_that_does_not_answer_costs_only_what_it_alone_has(
+    locking: Locking, index: LocalIndex
+) -> None:
+    index.remove_file("bluebell-2.0.0-py2.py3-none-any.whl")
+    gone = LocalIndex(username="me", password="secret-of-mine")
+    gone.start()
+    url, public = gone.url_with_credentials, gone.url
+    gone.stop()
+    lock = locking.lock(PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=index.url)
+    assert [package.name for package in lock.packages] == ["anemone"]
+    assert lock.packages[0].artifact.url == index.file_url("anemone-1.0.0-py3-none-any.whl")
+    assert [package.name for package in lock.repacked] == ["bluebell"]
+    assert public in lock.repacked[0].repacked
+    assert any(public in line and "doesn't answer" in line for line in locking.progress.lines)
+    assert "secret-of-mine" not in str(lock.to_dict()) + str(locking.progress.lines)
+
+
+def test_without_any_index_nothing_is_repacked_silently(locking: Locking, index: LocalIndex) -> None:
+    url = index.url
+    index.stop()
+    with pytest.raises(LockError) as caught:
+        locking.lock(PIP_INDEX_URL=url)
+    assert not isinstance(caught.value, UnsolvableError)
+    assert url in caught.value.message
+    assert "PIP_NO_INDEX=1" in str(caught.value.hint)
+
+
+def test_whoever_asks_no_index_gets_everything_as_it_is_installed(
+    locking: Locking, index: LocalIndex
+) -> None:
+    index.forget_requests()
+    lock = locking.lock(strict=True, PIP_INDEX_URL=index.url, PIP_NO_INDEX="1")
+    assert [package.name for package in lock.repacked] == ["anemone", "bluebell"]
+    assert lock.packages == ()
+    assert index.requests == []
+
+
+def test_too_much_that_is_missing_is_a_missing_index(
+    index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    names = [f"private{number:02}" for number in range(24)]
+    for name in (*names, "zinnia"):
+        index.add_wheel(name, "1.0.0")
+    made = environment(*names, "zinnia", arguments=["--index-url", index.url])
+    for name in names:
+        index.remove_file(f"{name}-1.0.0-py3-none-any.whl")
+    locking = Locking(made, tmp_path, "uv")
+    with pytest.raises(LockError, match="packages and perhaps more are on none of the indexes") as caught:
+        locking.lock(PIP_INDEX_URL=index.url)
+    assert "PIP_NO_INDEX=1" in str(caught.value.hint)
+    lock = locking.lock(PIP_INDEX_URL=index.url, PIP_NO_INDEX="1")
+    assert [package.name for package in lock.repacked] == [*names, "zinnia"]
+
+
+def test_many_missing_versions_lose_no_package(
+    index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    names = [f"flower{number:02}" for number in range(50)]
+    for name in names:
+        index.add_wheel(name, "1.0.0")
+    made = environment(*names, arguments=["--index-url", index.url])
+    for name in names[:45]:
+        index.remove_file(f"{name}-1.0.0-py3-none-any.whl")
+        index.add_wheel(name, "1.0.1")
+        # Nothing to stand in for them.
+        (made.site_packages / f"{name}-1.0.0.dist-info" / "RECORD").unlink()
+    lock = Locking(made, tmp_path, "uv").lock(PIP_INDEX_URL=index.url)
+    assert [package.name for package in lock.packages] == names
+    assert len(lock.deviations) == 45
+
+
+def test_compiled_files_of_another_platform_are_not_taken(
+    index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    filename, content = make_wheel(
+        "native", "1.0.0", tag="cp311-abi3-linux_x86_64", files={"native.abi3.so": b"no library at all"}
+    )
+    index.add_file(filename, content)
+    index.add_wheel("pure", "1.0.0")
+    made = environment("native", "pure", arguments=["--index-url", index.url])
+    for name in (filename, "pure-1.0.0-py3-none-any.whl"):
+        index.remove_file(name)
+    locking = Locking(made, tmp_path, "uv")
+    assert [package.name for package in locking.lock(PIP_INDEX_URL=index.url).repacked] == ["native", "pure"]
+    with pytest.raises(UnsolvableError) as caught:
+        locking.lock(platform="macosx-14.0-arm64", PIP_INDEX_URL=index.url)
+    assert "native" in caught.value.message
+    assert "pure" not in caught.value.message
+
+
+def test_compiled_files_for_a_newer_glibc_are_not_taken(
+    index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    filename, content = make_wheel(
+        "native", "1.0.0", tag="cp311-abi3-linux_x86_64", files={"native.abi3.so": b"\0GLIBC_2.38\0"}
+    )
+    index.add_file(filename, content)
+    made = environment("native", arguments=["--index-url", index.url])
+    index.remove_file(filename)
+    with pytest.raises(UnsolvableError, match="native"):
+        Locking(made, tmp_path, "uv").lock(PIP_INDEX_URL=index.url)
+
+
+@pytest.fixture
+def crocus(index: LocalIndex, environment: MakeEnvironment, tmp_path: Path) -> Locking:
+    """Return an environment with a package that the index has only as an sdist that nobody can build."""
+    filename = index.add_wheel("crocus", "0.0.3")
+    made = environment("crocus", arguments=["--index-url", index.url])
+    index.remove_file(filename)
+    index.add_file(*make_source_archive("crocus", "0.0.3", CRICK_LIKE))
+    return Locking(made, tmp_path, "uv")
+
+
+def test_an_sdist_that_cannot_be_built_is_replaced_by_the_installed_files(
+    crocus: Locking, index: LocalIndex
+) -> None:
+    lock = crocus.lock(strict=True, PIP_INDEX_URL=index.url)
+    (package,) = lock.packages
+    assert package.artifact.filename == "crocus-0.0.3.tar.gz"
+    artifacts = gather(lock, crocus.workshop(PIP_INDEX_URL=index.url))
+    assert artifacts.packages.wheels == ()
+    assert artifacts.lock.packages == ()
+    (standing_in,) = artifacts.lock.repacked
+    assert "crocus-0.0.3.tar.gz can't be built" in standing_in.repacked
+    (wheel,) = artifacts.vendored.wheels
+    assert wheel.filename == "crocus-0.0.3-py3-none-any.whl"
+    (line,) = [line for line in crocus.progress.lines if "sdist can't be built" in line]
+    assert "undeclared_at_build_time" in Path(line.rpartition(" ")[2]).read_text()
+
+
+def test_an_sdist_that_cannot_be_built_and_has_no_stand_in_is_an_error(
+    crocus: Locking, index: LocalIndex
+) -> None:
+    (crocus.environment.site_packages / "crocus-0.0.3.dist-info" / "RECORD").unlink()
+    lock = crocus.lock(PIP_INDEX_URL=index.url)
+    with pytest.raises(WheelError, match="undeclared_at_build_time"):
+        gather(lock, crocus.workshop(PIP_INDEX_URL=index.url))
