@@ -33,6 +33,7 @@ class EngineProxy:
         self._listener.bind(str(self._folder / "s"))
         self._listener.listen(64)
         self._requests: list[str] = []
+        self._sent = 0
         self._asked = threading.Condition()
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -56,10 +57,17 @@ class EngineProxy:
         with self._asked:
             return list(self._requests)
 
+    @property
+    def sent(self) -> int:
+        """Return how many bytes went to the engine so far."""
+        with self._asked:
+            return self._sent
+
     def forget(self) -> None:
         """Start counting anew."""
         with self._asked:
             self._requests.clear()
+            self._sent = 0
 
     def wait_for(self, request: str, *, timeout: float = 300) -> None:
         """Wait until a request came in, for *timeout* seconds at most."""
@@ -100,10 +108,10 @@ class EngineProxy:
 
     def _note(self, data: bytes) -> None:
         found = [f"{m[1].decode()} {urlsplit(m[2].decode()).path}" for m in _REQUEST.finditer(data)]
-        if found:
-            with self._asked:
-                self._requests += found
-                self._asked.notify_all()
+        with self._asked:
+            self._sent += len(data)
+            self._requests += found
+            self._asked.notify_all()
 
 
 def _connect() -> socket.socket:
