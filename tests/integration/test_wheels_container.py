@@ -1,0 +1,194 @@
+"""sdists for the image's platform, built in a container of the base image from a machine that is another."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imagesync.artifacts import Workshop, gather, open_workshop
+from imagesync.build.base import BaseImage, ensure_base
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import Engine
+from imagesync.build.sandbox import EngineContainer
+from imagesync.errors import WheelError
+from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
+from imagesync.scan.environment import Interpreter
+from imagesync.settings import Settings
+from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import SilentProgress
+from tests.indexes import LocalIndex
+from tests.indexes.sdists import make_source_archive
+from tests.indexes.wheels import make_wheel
+
+EXTENSION = """
+#include <Python.h>
+#include <math.h>
+static PyObject *answer(PyObject *self, PyObject *args) { return PyLong_FromLong(42); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "NAME", "", -1, methods};
+PyMODINIT_FUNC PyInit_NAME(void) { return PyModule_Create(&module); }
+"""
+# One backend for all of them, which compiles with what the base image has, asks for more when it is asked,
+# and needs neither setuptools nor an index with thousands of packages.
+BACKEND = """
+import base64, hashlib, pathlib, subprocess, sysconfig, zipfile
+NAME, VERSION = "@NAME@", "1.0"
+
+def get_requires_for_build_wheel(config_settings=None):
+    print("asked what else is needed")
+    return ["late-helper==1.0"]
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    import early_helper, late_helper
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    include = sysconfig.get_path("include")
+    command = ["gcc", "-shared", "-fPIC", "-I", include, NAME + ".c", "-o", NAME + suffix]
+    subprocess.run(command, check=True)
+    minor = sysconfig.get_config_var("py_version_nodot")
+    tag = "cp%s-cp%s-linux_x86_64" % (minor, minor)
+    info = NAME + "-" + VERSION + ".dist-info/"
+    files = {NAME + suffix: pathlib.Path(NAME + suffix).read_bytes(), "@NAME@_data/.env": b"TOKEN=1",
+             info + "METADATA": b"Metadata-Version: 2.1\\nName: @NAME@\\nVersion: 1.0\\n",
+             info + "WHEEL": ("Wheel-Version: 1.0\\nRoot-Is-Purelib: false\\nTag: %s\\n" % tag).encode()}
+    record = info + "RECORD,,\\n"
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        record += "%s,sha256=%s,%d\\n" % (path, digest, len(data))
+    files[info + "RECORD"] = record.encode()
+    name = NAME + "-" + VERSION + "-" + tag + ".whl"
+    with zipfile.ZipFile(pathlib.Path(wheel_directory, name), "w") as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+    return name
+"""
+PYPROJECT = '[build-system]\nrequires = ["early-helper"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+class Lines(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def sdist_of(name: str, **changes: str) -> tuple[str, bytes]:
+    files = {
+        "pyproject.toml": PYPROJECT,
+        "backend.py": BACKEND.replace("@NAME@", name),
+        f"{name}.c": EXTENSION.replace("NAME", name),
+    }
+    return make_source_archive(name, "1.0", {**files, **changes})
+
+
+@pytest.fixture(scope="module")
+def base(root_image: str) -> BaseImage:
+    with Engine(find_endpoint(os.environ)) as engine:
+        return ensure_base(engine, settings=Settings(base=root_image), progress=SilentProgress())
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex() as running:
+        running.add_wheel("early-helper", "1.0")
+        # Build requirements may be sdists themselves.
+        pure = 'build-backend = "backend"\nbackend-path = ["."]\n'
+        _, late = make_wheel("late-helper", "1.0")
+        backend = (
+            "import pathlib\n"
+            "def build_wheel(folder, config_settings=None, metadata_directory=None):\n"
+            "    name = 'late_helper-1.0-py3-none-any.whl'\n"
+            f"    pathlib.Path(folder, name).write_bytes({late!r})\n"
+            "    return name\n"
+        )
+        pyproject = f"[build-system]\nrequires = []\n{pure}[project]\nname = 'late-helper'\nversion = '1.0'\n"
+        running.add_file(
+            *make_source_archive("late-helper", "1.0", {"pyproject.toml": pyproject, "backend.py": backend})
+        )
+        yield running
+
+
+class Building:
+    """A machine that says it is a Mac, with an engine beside it."""
+
+    def __init__(self, base: BaseImage, index: LocalIndex, folder: Path) -> None:
+        self.index = index
+        self.store = Store(folder / "store")
+        self.progress = Lines()
+        self.target = Target("linux/amd64", base.python_version, base.glibc)
+        python = Interpreter(
+            *("cpython", base.python_version, "macosx-14.0-arm64"),
+            *(f"cp{base.minor.replace('.', '')}", "", str(folder), "/usr"),
+        )
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PIP_CONFIG_FILE": os.devnull,
+            "UV_NO_CONFIG": "1",
+            "UV_CACHE_DIR": str(folder / "uv"),
+            "PIP_INDEX_URL": index.url,
+        }
+        workshop = open_workshop(
+            python, resolver="uv", store=self.store, environ=environ, progress=self.progress
+        )
+        self.container = EngineContainer(find_endpoint(os.environ), base)
+        self.workshop: Workshop = replace(workshop, container=self.container)
+
+    def add(self, name: str, **changes: str) -> LockedPackage:
+        filename = self.index.add_file(*sdist_of(name, **changes))
+        artifact = Artifact(filename, self.index.file_url(filename), self.index.digest(filename))
+        return LockedPackage(name, "1.0", artifact)
+
+    def gather(self, *packages: LockedPackage) -> tuple[StoredFile, ...]:
+        return gather(Lock(self.target, packages), self.workshop).packages.wheels
+
+
+@pytest.fixture
+def building(base: BaseImage, index: LocalIndex, tmp_path: Path) -> Building:
+    return Building(base, index, tmp_path)
+
+
+def test_extension_modules_are_built_for_the_image(building: Building, base: BaseImage) -> None:
+    packages = [building.add("amber"), building.add("beryl")]
+    wheels = building.gather(*packages)
+    tag = f"cp{base.minor.replace('.', '')}"
+    assert [wheel.filename for wheel in wheels] == [
+        f"{name}-1.0-{tag}-{tag}-linux_x86_64.whl" for name in ("amber", "beryl")
+    ]
+    unpack = "import io, sys, zipfile; sys.path.insert(0, '/tmp'); "
+    unpack += "zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())).extractall('/tmp'); "
+    script = f"{unpack}import beryl; print(beryl.answer())"
+    assert building.container.run(script, stdin=wheels[1].path.read_bytes(), log=print) == (0, b"42\n")
+    log = (building.store.root / "logs" / "amber-1.0.log").read_text()
+    assert "asked what else is needed" in log
+    assert any("amber_data/.env" in line and "secret" in line for line in building.progress.lines)
+
+
+def test_what_was_built_is_remembered_for_that_base(building: Building) -> None:
+    package = building.add("amber")
+    before = building.gather(package)
+    log = building.store.root / "logs" / "amber-1.0.log"
+    log.unlink()
+    assert building.gather(package) == before
+    assert not log.exists()
+
+
+def test_a_build_that_fails_ends_with_its_log(building: Building) -> None:
+    package = building.add("amber", **{"amber.c": "#error no amber today\n"})
+    with pytest.raises(WheelError, match="no amber today") as caught:
+        building.gather(package)
+    path = re.search(r"/\S+\.log", str(caught.value.hint))
+    assert path is not None
+    assert "gcc" in Path(path[0]).read_text()
+
+
+def test_a_build_has_no_network(building: Building) -> None:
+    backend = "import socket\nsocket.create_connection(('1.1.1.1', 443), timeout=5)\n"
+    package = building.add("amber", **{"backend.py": backend})
+    with pytest.raises(WheelError, match="unreachable"):
+        building.gather(package)
