@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from imagesync.code.code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_l
 from imagesync.code.owners import Owners, Provided
 from imagesync.code.tree import OUTSIDE, SECRET, Tree, read_tree, take
 from imagesync.errors import PlanError
+from imagesync.plan.standard_library import standard_library
 from imagesync.scan.editables import is_inside, source_folder
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
 
@@ -160,10 +160,11 @@ def _twice(module: str, place: Path, earlier: str) -> Finding:
 
 
 def _findings(paths: Iterable[CodePath], python: Interpreter) -> Iterator[Finding]:
+    standard = standard_library(python.minor)
     for path in paths:
         yield from _left_out_findings(path)
         for module in path.modules:
-            if module in sys.stdlib_module_names:
+            if module in standard:
                 yield Finding(
                     Severity.WARNING,
                     "code-shadows-standard-library",

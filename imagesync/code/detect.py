@@ -119,14 +119,14 @@ def _candidates(
     for entry in environ.get("PYTHONPATH", "").split(os.pathsep):
         if entry:
             folder = os.path.normpath(os.path.join(cwd, entry))
-            yield "pythonpath", folder, modules_in(folder)
+            yield "pythonpath", folder, _worked_on(modules_in(folder))
     locations = {package.location for package in environment.packages}
     sources = [source for package in environment.packages if (source := source_folder(package.source))]
     for folder in environment.path:
         if folder in locations or os.path.basename(folder) in ("site-packages", "dist-packages"):
             yield "site-packages", folder, _unrecorded(environment, folder)
         elif not any(is_inside(folder, place) for place in (*sources, *locations)):
-            yield "pth", folder, modules_in(folder)
+            yield "pth", folder, _worked_on(modules_in(folder))
     if not _is_project(environment, sources, cwd):
         yield "folder", cwd, _worked_on(modules_in(cwd))
 
@@ -134,15 +134,16 @@ def _candidates(
 def _is_project(environment: Environment, sources: Iterable[str], cwd: str) -> bool:
     """Return whether the folder belongs to an installed project, or is no place for scripts at all."""
     inside_of = (*sources, environment.python.prefix)
-    nowhere = (Path(Path(cwd).anchor), Path.home())
+    nowhere = (Path(Path(cwd).anchor), Path("~").expanduser())
     return Path(cwd) in nowhere or any(is_inside(cwd, folder) for folder in inside_of)
 
 
 def _worked_on(modules: Mapping[str, str]) -> dict[str, str]:
+    """Return *modules* without what lies beside a project's modules and is imported by nothing of it."""
     return {
         name: path
         for name, path in modules.items()
-        if name not in NO_MODULES and not name.startswith("test_") and not path.endswith((".so", ".pyd"))
+        if name not in NO_MODULES and not name.startswith("test_")
     }
 
 

@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than asking the file system for the few that matter.
-# ruff: noqa: PTH110, PTH112, PTH118, PTH119
+# ruff: noqa: PTH110, PTH112, PTH118
 """Which modules the distributions of an environment provide; nothing is imported, and little is read."""
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from imagesync.code.code import MODULE_SUFFIXES
-from imagesync.scan.editables import is_inside, mapped_folders, source_folder
+from imagesync.plan.modules import modules
 from imagesync.scan.environment import Environment, Package
 from imagesync.scan.metadata import read_bytes
-from imagesync.scan.record import read_record
 
 NO_MODULES = frozenset(
     {
@@ -63,8 +62,8 @@ class Owners:
     def __post_init__(self) -> None:
         for package in self._packages():
             if package.source.editable:
-                for path in editable_modules(package, self.environment.path):
-                    self._editable.setdefault(_module_name(path), Provided(package, path))
+                for name, path in editable_modules(package).items():
+                    self._editable.setdefault(name, Provided(package, path))
             elif package.location not in self._installed:
                 self._installed[package.location] = _modules_in(package.location)
 
@@ -72,13 +71,13 @@ class Owners:
         """Return who provides the top-level *module*, or ``None``."""
         if module in self._editable:
             return self._editable[module]
-        for location, modules in self._installed.items():
-            if module not in modules:
+        for location, found in self._installed.items():
+            if module not in found:
                 continue
             pattern = re.compile(rb'(?m)^"?%s[/.,]' % re.escape(os.fsencode(module)))
             for package in self._packages():
                 if package.location == location and _lists(package, pattern):
-                    return Provided(package, modules[module])
+                    return Provided(package, found[module])
         return None
 
     def _packages(self) -> Iterator[Package]:
@@ -105,14 +104,14 @@ def _modules_in(folder: str) -> dict[str, str]:
             found = sorted((not entry.is_dir(), entry.name) for entry in entries)
     except OSError:
         return {}
-    modules: dict[str, str] = {}
+    named: dict[str, str] = {}
     for is_file, name in found:
         if name.startswith((".", "__")) or (is_file and not name.endswith(MODULE_SUFFIXES)):
             continue
         module = name.partition(".")[0] if is_file else name
         if module.isidentifier():
-            modules.setdefault(module, os.path.join(folder, name))
-    return modules
+            named.setdefault(module, os.path.join(folder, name))
+    return named
 
 
 def modules_in(folder: str) -> dict[str, str]:
@@ -124,54 +123,19 @@ def modules_in(folder: str) -> dict[str, str]:
     }
 
 
-def _module_name(path: str) -> str:
-    return os.path.basename(path).partition(".")[0]
+def editable_modules(package: Package) -> dict[str, str]:
+    """Return the top-level modules that an editable *package* most likely has in its wheel: name to path.
 
-
-def editable_modules(package: Package, path: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the paths of the top-level modules that an editable *package* provides.
-
-    Parameters
-    ----------
-    path
-        The environment's ``sys.path``.
+    A wrong yes would leave a module out of the image, a wrong no ships it twice. So a lone module that lies
+    beside the project's packages counts only where the metadata name it, or it has the project's name.
     """
-    source = source_folder(package.source)
-    if source is None:
-        return ()
-    listed = _listed(package)
-    named = listed or {package.name.replace("-", "_"), package.name.replace("-", "")}
-    modules: dict[str, str] = {_module_name(found): found for found in _mapped(package)}
-    roots = [folder for folder in path if is_inside(folder, source)]
-    for root in dict.fromkeys((*roots, source, os.path.join(source, "src"), os.path.join(source, "python"))):
-        for name, found in _modules_in(root).items():
-            if name in named or (not listed and root in roots and _is_of_project(name, found)):
-                modules.setdefault(name, found)
-    return tuple(modules.values())
-
-
-def _listed(package: Package) -> frozenset[str]:
-    """Return the modules that the metadata names; of the common backends only setuptools writes them."""
-    try:
-        listed = read_bytes(os.path.join(package.metadata_path, "top_level.txt")).decode("utf-8", "replace")
-    except OSError:
-        return frozenset()
-    return frozenset(listed.split())
-
-
-def _is_of_project(name: str, path: str) -> bool:
-    """Return whether a module that lies in a project's folder on ``sys.path`` is most likely in its wheel.
-
-    A wrong yes would leave a module out, a wrong no ships it twice: so packages are, lone modules aren't.
-    """
-    return name not in NO_MODULES and os.path.exists(os.path.join(path, "__init__.py"))
-
-
-def _mapped(package: Package) -> Iterator[str]:
-    """Yield the modules that an import hook of setuptools knows."""
-    if not package.has_record:
-        return
-    for name, _, _ in read_record(package.metadata_path):
-        if name.startswith("__editable__") and name.endswith("_finder.py"):
-            for found in mapped_folders(os.path.join(package.location, name)):
-                yield found if os.path.exists(found) else f"{found}.py"
+    declared = os.path.exists(os.path.join(package.metadata_path, "top_level.txt"))
+    found: dict[str, str] = {}
+    for path, file in modules(package).items():
+        top, inside, rest = path.partition("/")
+        name = top.removesuffix(".py")
+        if inside:
+            found.setdefault(name, file.removesuffix(os.path.join("", *rest.split("/"))).rstrip(os.sep))
+        elif declared or name == package.name.replace("-", "_"):
+            found.setdefault(name, file)
+    return found

@@ -92,7 +92,7 @@ def _refuse_folder(path: Path) -> None:
         raise UsageError(
             f"The code {path} doesn't exist.", hint="Correct the setting 'code', or the option --code."
         )
-    if path in (Path(path.anchor), Path.home()):
+    if path in (Path(path.anchor), Path("~").expanduser()):
         raise UsageError(
             f"{path} as a whole can't go into an image.",
             hint="Name the folders or modules in it that you import.",
@@ -195,7 +195,9 @@ def take(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
         del stats[name]
         left_out[name] = OUTSIDE
     files = tuple(_file(tree, name, value, stats) for name, value in sorted(stats.items()))
-    content = digest_files(tree.folder, stats, began=tree.began, cache=cache)
+    # What is known of a folder's files is kept by the folder; a single module is read each time.
+    known = cache if tree.path == tree.folder else None
+    content = digest_files(tree.folder, stats, began=tree.began, cache=known)
     digest = hashlib.sha256(f"{tree.within}\0{content}".encode()).hexdigest()
     return CodePath(
         path=str(tree.path),

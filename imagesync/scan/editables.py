@@ -117,7 +117,7 @@ class _Marking:
         for index, package in enumerate(self.packages):
             if package.location == folder and _identifier(f"{package.name}-{package.version}") == identity:
                 if package.source.kind == "index":
-                    for target in mapped_folders(os.path.join(folder, name)):
+                    for target in _mapped_folders(os.path.join(folder, name)):
                         self._mark(index, project_root(target))
                         break
                 return
@@ -237,7 +237,7 @@ def is_inside(path: str, folder: str) -> bool:
     return os.path.join(os.path.realpath(path), "").startswith(os.path.join(os.path.realpath(folder), ""))
 
 
-def mapped_folders(file: str) -> tuple[str, ...]:
+def _mapped_folders(file: str) -> tuple[str, ...]:
     """Return the paths in the ``MAPPING`` of a setuptools finder, which is read, not run."""
     import ast
 
