@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -19,6 +20,7 @@ from imagesync.errors import ImagesyncError
 from imagesync.options import cache_option, environment_options, format_option, settings_options
 
 if TYPE_CHECKING:
+    from imagesync.build.image import Image
     from imagesync.pipeline import Session
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
@@ -159,6 +161,7 @@ def render(context: click.Context, /, output_dir: Path, **options: object) -> No
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="One more name for the image.")
 @click.option("--no-cache", is_flag=True, help="Build anew, even if the image exists.")
 @click.option("--metadata-file", type=_path, metavar="FILE", help="Write what was built there, as JSON.")
+@click.option("--watch", is_flag=True, help="Build again on every change, until Ctrl-C.")
 @click.pass_context
 def build(
     context: click.Context,
@@ -167,15 +170,34 @@ def build(
     metadata_file: Path | None,
     *,
     no_cache: bool,
+    watch: bool,
     **options: object,
 ) -> None:
     """Build the environment's image, or find it, and print its reference."""
-    image = _session(context, options).build(tags=tags, no_cache=no_cache)
-    if metadata_file is not None:
-        from imagesync.atomic import write_text
 
-        write_text(metadata_file, json.dumps(image.to_dict(), indent=2) + "\n")
-    click.echo(image.reference)
+    def answer(image: Image) -> None:
+        if metadata_file is not None:
+            from imagesync.atomic import write_text
+
+            write_text(metadata_file, json.dumps(image.to_dict(), indent=2) + "\n")
+        click.echo(image.reference)
+
+    if not watch:
+        answer(_session(context, options).build(tags=tags, no_cache=no_cache))
+        return
+    if no_cache:
+        raise click.UsageError("--no-cache builds once, and --watch again and again: take one of them.")
+    from imagesync.ui.errors import print_error
+    from imagesync.watch import rebuild_on_change
+
+    # Ctrl-C is how this ends, so it is no failure.
+    with suppress(KeyboardInterrupt):
+        for image in rebuild_on_change(
+            lambda: _session(context, options),
+            build=lambda session: session.build(tags=tags),
+            failed=print_error,
+        ):
+            answer(image)
 
 
 @cli.command()
