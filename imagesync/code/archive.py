@@ -53,12 +53,13 @@ def make_layer(
     Raises
     ------
     WheelError
-        A file has changed since *code* was collected, or can't be read.
+        A file has changed since *code* was collected, or can't be read, or needs a newer glibc.
     """
     from imagesync.wheels.bytecode import compile_bytecode
 
     if not code:
         return None
+    _refuse_newer_glibc(code, target)
     key = f"code {code.digest}"
     archive = store.recall(key, progress=progress)
     if archive is None:
@@ -68,6 +69,22 @@ def make_layer(
         [archive], python=python, target=target, site_packages=CODE, store=store, progress=progress
     )
     return CodeLayer(archive, bytecode[0] if bytecode else None)
+
+
+def _refuse_newer_glibc(code: Code, target: Target) -> None:
+    libraries = [file for file in code.files if file.path.endswith(".so") or ".so." in file.path]
+    if not libraries:
+        return
+    from imagesync.wheels.fit import needed_glibc
+
+    for file in libraries:
+        needed = needed_glibc(_content(file))
+        if needed > target.glibc[1]:
+            raise WheelError(
+                f"{file.source} needs glibc 2.{needed}, and the image has "
+                f"{target.glibc[0]}.{target.glibc[1]}.",
+                hint="Choose a newer base image, or build it on a system that is as old as the image.",
+            )
 
 
 def _archive(code: Code, store: Store) -> StoredFile:

@@ -52,7 +52,7 @@ def collect_code(
     collection = _Collection(Owners(environment, frozenset(shipped)))
     known = None if cache is None else cache / "code"
     taken: list[CodePath] = []
-    for tree in [read_tree(path) for path in dict.fromkeys(paths)]:
+    for tree in [read_tree(path, store=cache) for path in dict.fromkeys(paths)]:
         collection.look_at(tree)
         taken.append(take(tree, excluded=collection.excluded, cache=known))
         collection.claim(taken[-1])

@@ -21,6 +21,7 @@ from imagesync.wheels.stat_cache import digest_files
 SECRET = "it looks like a secret"  # noqa: S105
 OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"
 _ENVIRONMENT = "it belongs to a virtual environment"
+_OURS = "it was written by imagesync"
 _NOTEBOOK = "it is a notebook, which can't be imported"
 _METADATA = "it is the metadata of a distribution, or bytecode"
 _UNUSUAL = "it is no regular file, or its name isn't text"
@@ -54,8 +55,13 @@ class Tree:
     began: int
 
 
-def read_tree(path: Path) -> Tree:
+def read_tree(path: Path, *, store: Path | None = None) -> Tree:
     """Return the files of *path* that may go in: of a folder, or a single module.
+
+    Parameters
+    ----------
+    store
+        The store's root, which never goes in.
 
     Raises
     ------
@@ -75,7 +81,7 @@ def read_tree(path: Path) -> Tree:
         return Tree(path, path.parent, "", {path.name: path.stat()}, {}, {}, began)
     _refuse_folder(path)
     found = source_stats(path)
-    left_out = _left_out(path, found)
+    left_out = _left_out(path, found, store)
     stats = {name: value for name, value in found.items() if name not in left_out}
     links = _resolve_links(path, stats, left_out)
     stats = {name: value for name, value in stats.items() if name not in left_out}
@@ -107,21 +113,31 @@ def _refuse_folder(path: Path) -> None:
         )
 
 
-def _left_out(folder: Path, stats: Mapping[str, os.stat_result]) -> dict[str, str]:
+def _left_out(folder: Path, stats: Mapping[str, os.stat_result], store: Path | None) -> dict[str, str]:
     """Return which files stay out whatever git says of them, and why."""
-    environments = {name.rpartition("/")[0] for name in stats if PurePosixPath(name).name == "pyvenv.cfg"}
-    environments |= {name.partition("conda-meta/")[0].rstrip("/") for name in stats if "conda-meta/" in name}
+    folders: dict[str, str] = {}
+    for name in stats:
+        place, _, last = name.rpartition("/")
+        if last == "pyvenv.cfg":
+            folders[place] = _ENVIRONMENT
+        elif place.endswith("conda-meta"):
+            folders[place.removesuffix("conda-meta").rstrip("/")] = _ENVIRONMENT
+        elif last == ".imagesync.json":  # a build context that was rendered there
+            folders[place] = _OURS
+    if store is not None and store.absolute().is_relative_to(folder):
+        folders[store.absolute().relative_to(folder).as_posix()] = _OURS
     reasons = {}
     for name, value in stats.items():
-        if reason := _reason(folder, name, value.st_mode, environments):
+        if reason := _reason(folder, name, value.st_mode, folders):
             reasons[name] = reason
     return reasons
 
 
-def _reason(folder: Path, name: str, mode: int, environments: set[str]) -> str:
+def _reason(folder: Path, name: str, mode: int, folders: Mapping[str, str]) -> str:
     parts = name.split("/")
-    if environments and any("/".join(parts[:depth]) in environments for depth in range(len(parts))):
-        return _ENVIRONMENT
+    for place in ("/".join(parts[:depth]) for depth in range(len(parts))) if folders else ():
+        if place in folders:
+            return folders[place]
     if looks_secret(name, lambda: _read(folder / name)):
         return SECRET
     # Tracked by git or not: bytecode that isn't made for the image, metadata that would be a second

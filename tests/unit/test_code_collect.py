@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.code.archive import CodeLayer, make_layer
 from imagesync.code.code import Code
 from imagesync.code.collect import collect_code
-from imagesync.errors import PlanError, UsageError
+from imagesync.errors import PlanError, UsageError, WheelError
+from imagesync.lock.lock import Target
 from imagesync.scan.scan import scan
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
 from tests.commands import clean_environ
 from tests.environments import LocalEnvironment, make_environment
 
@@ -235,3 +239,53 @@ def test_without_code_there_is_nothing(bare: LocalEnvironment) -> None:
     code = collect(bare)
     assert not code
     assert code.to_dict() == {"digest": None, "files": 0, "size": 0, "modules": [], "paths": []}
+
+
+def test_what_imagesync_wrote_stays_out(bare: LocalEnvironment, tmp_path: Path) -> None:
+    tree(tmp_path, "helper.py", "store/blobs/x", "context/.imagesync.json", "context/code/code.zip")
+    assert names(collect(bare, tmp_path, cache=tmp_path / "store")) == ["helper.py"]
+
+
+def test_a_library_for_a_newer_glibc_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
+    lib = tree(tmp_path / "lib", "helper.py")
+    (lib / "fast.so").write_bytes(b"\x7fELF\0GLIBC_2.4\0GLIBC_2.36\0")
+    code = collect(bare, lib)
+    python = scan(python=bare.python, environ=clean_environ()).python
+
+    def layer(glibc: int) -> CodeLayer | None:
+        target = Target("linux/amd64", python.version, (2, glibc))
+        store = Store(tmp_path / "store")
+        return make_layer(code, python=python, target=target, store=store, progress=SilentProgress())
+
+    assert layer(36) is not None
+    with pytest.raises(WheelError, match=r"fast\.so needs glibc 2\.36, and the image has 2\.31"):
+        layer(31)
+
+
+def test_the_same_code_gives_the_same_archives(bare: LocalEnvironment, tmp_path: Path) -> None:
+    python = scan(python=bare.python, environ=clean_environ()).python
+    target = Target("linux/amd64", python.version, (2, 36))
+    digests = []
+    for place in ("one", "two"):
+        lib = tree(tmp_path / place / "lib", "helper.py", "pkg/__init__.py", "data.csv")
+        (lib / "linked").symlink_to("pkg")
+        store = Store(tmp_path / place / "store")
+        layer = make_layer(
+            collect(bare, lib), python=python, target=target, store=store, progress=SilentProgress()
+        )
+        assert layer is not None
+        digests.append([file.digest for file in layer.files])
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 2
+
+
+def test_a_file_that_changes_before_it_is_taken_is_an_error(bare: LocalEnvironment, tmp_path: Path) -> None:
+    lib = tree(tmp_path / "lib", "helper.py")
+    code = collect(bare, lib)
+    (lib / "helper.py").write_text("value = 3\n")
+    python = scan(python=bare.python, environ=clean_environ()).python
+    target = Target("linux/amd64", python.version, (2, 36))
+    with pytest.raises(WheelError, match=r"helper\.py was changed"):
+        make_layer(
+            code, python=python, target=target, store=Store(tmp_path / "store"), progress=SilentProgress()
+        )
