@@ -63,7 +63,7 @@ def missing_sources(plan: Plan, environment: Environment) -> Iterator[Finding]:
                 "pyproject.toml nor a setup.py any more, so no wheel can be built from it.",
                 path=folder,
                 package=package.name,
-                hint=f"Bring the file back. {_otherwise(package, environment)}",
+                hint=_remedy("file", package, environment),
             )
 
 
@@ -75,14 +75,13 @@ def _gone(package: PlannedPackage, folder: str, environment: Environment) -> Fin
         "can be built.",
         path=folder,
         package=package.name,
-        hint=f"Bring the folder back. {_otherwise(package, environment)}",
+        hint=_remedy("folder", package, environment),
     )
 
 
-def _otherwise(package: PlannedPackage, environment: Environment) -> str:
+def _remedy(missing: str, package: PlannedPackage, environment: Environment) -> str:
     options = ["--editable"] if package.source.editable else []
-    install = install_command(environment, [], *options)
     return (
-        f"Or install the package from where its sources are now: {install} FOLDER\n"
-        f"Or leave it out: --ignore {package.name}"
+        f"Bring the {missing} back, or leave the package out (--ignore {package.name}), or install it from where "
+        f"its sources are now: {install_command(environment, [], *options)} FOLDER"
     )

@@ -50,7 +50,10 @@ def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
         try:
             return source_digest(source_folder(package), cache=cache)
         except WheelError as error:
-            raise WheelError(f"{package.name} {package.version}: {error.message}", hint=error.hint) from error
+            raise WheelError(
+                f"{package.name} {package.version}: {error.message}",
+                hint=f"{error.hint} Or leave the package out: --ignore {package.name}",
+            ) from error
     identity: dict[str, object] = {"kind": source.kind, "subdirectory": source.subdirectory}
     url = None if source.url is None else strip_credentials(source.url)
     if source.kind == "vcs" and source.commit:

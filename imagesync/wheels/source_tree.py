@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from imagesync.errors import WheelError
@@ -90,7 +90,7 @@ def source_stats(folder: Path) -> dict[str, os.stat_result]:
     top = repository_root(folder)
     listed = _tracked_or_not_ignored(folder, top) if top is not None else None
     # A folder that its repository ignores as a whole is a project of its own.
-    return _expand(folder, listed) if listed else stats_of(folder, _walk(folder, ""))
+    return _expand(folder, listed) if listed else _walk(folder)
 
 
 def repository_root(folder: Path) -> Path | None:
@@ -104,11 +104,14 @@ def is_cache_or_output(path: PurePosixPath) -> bool:
     >>> is_cache_or_output(PurePosixPath("build")), is_cache_or_output(PurePosixPath("pkg/build"))
     (True, False)
     """
-    name = path.name
+    return _is_skipped(path.name, top=len(path.parts) == 1)
+
+
+def _is_skipped(name: str, *, top: bool) -> bool:
     return (
         name in _VCS
         or name in _CACHES
-        or (len(path.parts) == 1 and name in _OUTPUTS)
+        or (top and name in _OUTPUTS)
         or name.endswith(_OUTPUT_SUFFIXES)
         or name.endswith(_CACHE_FILES)
     )
@@ -164,23 +167,28 @@ def _expand(folder: Path, listed: list[str]) -> dict[str, os.stat_result]:
     return stats
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[str]:
-    try:
-        entries = list(os.scandir(folder / prefix))
-    except OSError as error:
-        raise WheelError(
-            f"The source folder {folder / prefix} can't be read: {error.strerror}.",
-            hint="Make it readable, or install the package from somewhere else.",
-        ) from error
-    for entry in entries:
-        path = prefix + entry.name
-        if is_cache_or_output(PurePosixPath(path)):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            if not _is_environment(entry.path):
-                yield from _walk(folder, path + "/")
-        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
-            yield path
+def _walk(folder: Path) -> dict[str, os.stat_result]:
+    stats: dict[str, os.stat_result] = {}
+    folders = [""]
+    while folders:
+        inside = folders.pop()
+        try:
+            with os.scandir(f"{os.fspath(folder)}/{inside}") as entries:
+                for entry in entries:
+                    if _is_skipped(entry.name, top=not inside):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        if not _is_environment(entry.path):
+                            folders.append(f"{inside}{entry.name}/")
+                    elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+                            stats[inside + entry.name] = entry.stat(follow_symlinks=False)
+        except OSError as error:
+            raise WheelError(
+                f"The source folder {folder / inside} can't be read: {error.strerror}.",
+                hint="Make it readable, or install the package from somewhere else.",
+            ) from error
+    return stats
 
 
 def _is_environment(folder: str) -> bool:

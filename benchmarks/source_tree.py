@@ -1,0 +1,86 @@
+"""``python -m benchmarks.source_tree``: what an unchanged source tree of 10,000 files costs the second time.
+
+Beside it ``git status`` on the same tree, which has the same question to answer. Needs git, and no engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.measure import in_turns
+from benchmarks.report import Figure, machine, print_figure
+from imagesync.wheels.source_tree import source_digest, source_files
+
+FILES = 10_000
+LIMIT = 0.05  # seconds
+_A_FOLDER = 50
+# Files that are younger than this are read again, because a file system may give a second edit the same time.
+_SETTLED = 2.5
+
+
+def main() -> int:
+    """Measure, print tables on stdout, and return 1 if the goal is missed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.source_tree", description=__doc__)
+    parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="where JSON goes")
+    arguments = parser.parse_args()
+    figures = []
+    for name, with_git in ((f"{FILES} files, git", True), (f"{FILES} files, no git", False)):
+        with tempfile.TemporaryDirectory(prefix="imagesync-bench-") as place:
+            figure = measure(Path(place), turns=arguments.turns, with_git=with_git)
+            figures.append(replace(figure, name=name))
+        print_figure(figures[-1], sys.stdout)
+    if arguments.json:
+        document = {"machine": machine(), "figures": [figure.to_dict() for figure in figures]}
+        arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    return 0 if all(figure.good for figure in figures) else 1
+
+
+def measure(place: Path, *, turns: int, with_git: bool) -> Figure:
+    """Return the figure of a new tree below *place*, whose digest was taken once before."""
+    tree, cache = make_tree(place / "tree"), place / "cache"
+    repository = tree if with_git else make_tree(place / "beside")
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "All"]):
+        _git(repository, *arguments)
+    time.sleep(_SETTLED)
+    first = source_digest(tree, cache=cache)
+
+    if len(source_files(tree)) != FILES:
+        raise RuntimeError("not every file is in the digest")
+
+    def digest() -> Mapping[str, int]:
+        if source_digest(tree, cache=cache) != first:
+            raise RuntimeError("the digest of an unchanged tree changed")
+        return {}
+
+    contenders = {"digest": digest, "git status": lambda: _git(repository, "status", "--porcelain")}
+    runs = in_turns(contenders, runs=turns, warm_up=True)
+    return Figure("", "digest", "git status", runs, limit=LIMIT)
+
+
+def make_tree(folder: Path) -> Path:
+    """Make a tree of small modules, all different."""
+    for number in range(FILES):
+        path = folder / f"package{number // _A_FOLDER:03}" / f"module{number % _A_FOLDER:02}.py"
+        if number % _A_FOLDER == 0:
+            path.parent.mkdir(parents=True)
+        path.write_text(f"number = {number}\n" * 20, "utf-8")
+    return folder
+
+
+def _git(folder: Path, *arguments: str) -> Mapping[str, int]:
+    identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.com"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
