@@ -230,10 +230,25 @@ class Session:
             return None
         digest = self._identify(prepared, lookup.base_digest)
         found = lookup.tagged(image_tag(digest))
-        return (
-            None
-            if found is None
-            else image_of(found, repository=settings.repository, environment_hash=digest)
+        if found is None:
+            return None
+        image = image_of(found, repository=settings.repository, environment_hash=digest)
+        return image if image is not None and self._as_installed(prepared, image) else None
+
+    def _as_installed(self, prepared: Prepared, image: Image) -> bool:
+        """Return whether what *image* has of installed files is still what is installed.
+
+        The environment hash can't say it: which packages no index has isn't known before the lock.
+        """
+        if not image.repacked:
+            return True
+        from imagesync.wheels.installed import installed_digest
+
+        installed = {package.name: package.installed for package in prepared.plan.packages}
+        trees = self.store.root / "trees"
+        return all(
+            installed_digest(installed.get(entry["name"]), cache=trees) == entry["content"]
+            for entry in image.repacked
         )
 
     def _identify(self, prepared: Prepared, root_digest: str) -> str:

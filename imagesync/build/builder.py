@@ -47,6 +47,7 @@ def build_image(
         lock_digest=context.lock.digest,
         cached=False,
         deviations=tuple(deviation.to_dict() for deviation in context.lock.deviations),
+        repacked=tuple(context.lock.repacked_to_list()),
     )
 
 

@@ -28,6 +28,9 @@ class Image:
         Whether it was there already.
     deviations
         As :meth:`imagesync.lock.lock.Deviation.to_dict` gives them.
+    repacked
+        Packages of an index that were made from the installed files, as
+        :meth:`imagesync.lock.lock.Lock.repacked_to_list` gives them.
     """
 
     reference: str
@@ -36,10 +39,15 @@ class Image:
     lock_digest: str
     cached: bool
     deviations: tuple[Mapping[str, Any], ...] = ()
+    repacked: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""
-        return {**asdict(self), "deviations": [dict(deviation) for deviation in self.deviations]}
+        return {
+            **asdict(self),
+            "deviations": [dict(deviation) for deviation in self.deviations],
+            "repacked": [dict(package) for package in self.repacked],
+        }
 
 
 def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:
@@ -62,11 +70,12 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         environment_hash=environment_hash,
         lock_digest=lock_digest,
         cached=True,
-        deviations=_deviations(found.labels.get(label.DEVIATIONS, "")),
+        deviations=_entries(found.labels.get(label.DEVIATIONS, "")),
+        repacked=_entries(found.labels.get(label.REPACKED, "")),
     )
 
 
-def _deviations(label: str) -> tuple[Mapping[str, Any], ...]:
+def _entries(label: str) -> tuple[Mapping[str, Any], ...]:
     try:
         content = json.loads(label or "[]")
     except ValueError:

@@ -150,6 +150,13 @@ class Lock:
         """Return the packages of an index that are made from their installed files."""
         return tuple(package for package in self.vendored if package.repacked)
 
+    def repacked_to_list(self) -> list[dict[str, str]]:
+        """Return what is repacked as documented JSON: of each package name, version, content and reason."""
+        return [
+            {"name": p.name, "version": p.version, "content": p.content, "reason": p.repacked}
+            for p in self.repacked
+        ]
+
     @property
     def digest(self) -> str:
         """Return ``sha256:<hex>`` over what is locked; the same lock, the same digest."""

@@ -178,6 +178,7 @@ def _labels(
     else:
         identity = {label.ENVIRONMENT_HASH: environment_hash, label.LOCK_DIGEST: lock.digest}
         identity[label.DEVIATIONS] = deviations
+        identity[label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
     if part == "environment":
         # Inherited, long, and of no use here.
         identity[label.PACKAGES_LOCK] = ""

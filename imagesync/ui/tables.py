@@ -165,8 +165,13 @@ def _plan_summary(plan: Plan) -> Section:
 def lock_sections(lock: Lock) -> tuple[Section, ...]:
     """Return what the image holds exactly: what differs from here first, then every artifact."""
     sections = [*deviation_sections(lock.deviations)]
-    if lock.vendored:
-        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in lock.vendored]
+    if lock.repacked:
+        rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
+        title = f"{counted(len(rows), 'package')} repacked from the installed files"
+        sections.append(Section(title, ("package", "version", "reason"), tuple(rows), tone="warning"))
+    own = [package for package in lock.vendored if not package.repacked]
+    if own:
+        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in own]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
     sizes = [package.artifact.size for package in lock.packages]
     if lock.packages:

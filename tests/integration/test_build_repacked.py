@@ -1,0 +1,100 @@
+"""Images with packages that no index has: the files in them are those that are installed here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from tests.commands import CommandLine
+from tests.environments import LocalEnvironment, make_environment
+from tests.indexes import LocalIndex
+from tests.indexes.sdists import make_source_archive
+
+# As crick 0.0.3: setup.py imports what no metadata asks for.
+SETUP = "import undeclared_at_build_time\nfrom setuptools import setup\nsetup(name='imsync-crocus')\n"
+FILES = {
+    "imsync_bluebell/__init__.py": b"COLOUR = 'blue'\n",
+    "imsync_bluebell/data.bin": bytes(range(256)),
+    "imsync_bluebell-2.0.data/scripts/bluebell": b"#!python\nimport imsync_bluebell as b\nprint(b.COLOUR)\n",
+}
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex() as running:
+        yield running
+
+
+@pytest.fixture
+def local(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironment:
+    """Return an environment of three packages, of which the index has one left as it was."""
+    index.add_wheel("imsync-anemone", "1.0.0")
+    deleted = [
+        index.add_wheel("imsync-bluebell", "2.0", files=FILES),
+        index.add_wheel("imsync-crocus", "0.0.3"),
+    ]
+    packages = ["imsync-anemone", "imsync-bluebell", "imsync-crocus"]
+    made = make_environment(
+        tmp_path / "env", packages=packages, python=base_python, arguments=["--index-url", index.url]
+    )
+    for filename in deleted:
+        index.remove_file(filename)
+    index.add_file(*make_source_archive("imsync-crocus", "0.0.3", {"setup.py": SETUP}))
+    return made
+
+
+def local_files(environment: LocalEnvironment) -> dict[str, str]:
+    folders = ("imsync_bluebell", "imsync_bluebell-2.0.dist-info", "imsync_crocus-0.0.3.dist-info")
+    ours = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
+    site = environment.site_packages
+    files = [path for folder in folders for path in (site / folder).rglob("*") if path.is_file()]
+    files.append(site / "imsync_crocus.py")
+    return {
+        path.relative_to(site).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.suffix != ".pyc" and path.name not in ours
+    }
+
+
+def test_files_in_the_image_are_the_local_ones(
+    engine: docker.DockerClient, image_cli: CommandLine, local: LocalEnvironment, index: LocalIndex
+) -> None:
+    cli = image_cli.with_environ(PIP_EXTRA_INDEX_URL=index.url)
+    command = ["build", "--python", str(local.python), "--profile", "none", "--strict"]
+    built = cli.run(*command, "--metadata-file", "metadata.json")
+    assert built.returncode == 0, built.stderr
+    metadata = json.loads((cli.cwd / "metadata.json").read_text())
+    assert {entry["name"]: entry["version"] for entry in metadata["repacked"]} == {
+        "imsync-bluebell": "2.0",
+        "imsync-crocus": "0.0.3",
+    }
+    assert metadata["deviations"] == []
+    assert "repacked: imsync-bluebell 2.0" in built.stderr
+    assert "imsync-crocus 0.0.3: its sdist can't be built" in built.stderr
+    labels = engine.images.get(built.reference).labels
+    assert json.loads(labels["dev.imagesync.repacked"]) == metadata["repacked"]
+
+    expected = local_files(local)
+    assert len(expected) >= 7
+    code = (
+        "import hashlib, json, pathlib, sysconfig; site = pathlib.Path(sysconfig.get_path('purelib'));"
+        "digest = lambda path: hashlib.sha256((site / path).read_bytes()).hexdigest();"
+        f"print(json.dumps({{path: digest(path) for path in {sorted(expected)!r}}}))"
+    )
+    assert json.loads(engine.containers.run(built.reference, ["python", "-c", code], remove=True)) == expected
+    assert engine.containers.run(built.reference, ["bluebell"], remove=True) == b"blue\n"
+
+    again = cli.run(*command, "--metadata-file", "metadata.json")
+    assert again.stdout == built.stdout
+    again_metadata = json.loads((cli.cwd / "metadata.json").read_text())
+    assert again_metadata == {**metadata, "cached": True}
+
+    (local.site_packages / "imsync_bluebell" / "__init__.py").write_text("COLOUR = 'white'\n")
+    edited = cli.run(*command)
+    assert edited.returncode == 0, edited.stderr
+    assert engine.containers.run(edited.reference, ["bluebell"], remove=True) == b"white\n"
