@@ -82,6 +82,6 @@ def _gone(package: PlannedPackage, folder: str, environment: Environment) -> Fin
 def _remedy(missing: str, package: PlannedPackage, environment: Environment) -> str:
     options = ["--editable"] if package.source.editable else []
     return (
-        f"Bring the {missing} back, or leave the package out (--ignore {package.name}), or install it from where "
-        f"its sources are now: {install_command(environment, [], *options)} FOLDER"
+        f"Bring the {missing} back, or leave the package out (--ignore {package.name}), or install it from "
+        f"where its sources are now: {install_command(environment, [], *options)} FOLDER"
     )
