@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 _NAMES = re.compile(
     r"(?i)(\.env(\..+)?|\.envrc|\.netrc|_netrc|\.pypirc|\.pgpass|\.git-credentials|\.htpasswd"
@@ -24,12 +23,12 @@ def looks_secret(path: str, read: Callable[[], bytes]) -> bool:
         Gives the file's bytes; called for ``.pem`` files only. Certificate bundles are such files as well,
         and a private key says that it is one.
 
-    >>> looks_secret("app/.env", bytes), looks_secret("app/.env.example", bytes), looks_secret(".ssh/x", bytes)
-    (True, False, True)
+    >>> [looks_secret(path, bytes) for path in ("app/.env", "app/.env.example", ".ssh/x")]
+    [True, False, True]
     """
     folder, _, name = path.rpartition("/")
     if _NAMES.fullmatch(name):
         return not _TEMPLATES.fullmatch(name)
-    if folder and not _FOLDERS.isdisjoint(PurePosixPath(folder).parts):
+    if not _FOLDERS.isdisjoint(folder.split("/")):
         return True
     return name.lower().endswith(".pem") and _PRIVATE_KEY.search(read()) is not None

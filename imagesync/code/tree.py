@@ -10,12 +10,12 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from imagesync.code.code import CodeFile, CodePath
 from imagesync.errors import UsageError, WheelError
 from imagesync.secret_files import looks_secret
-from imagesync.wheels.source_tree import is_cache_or_output, source_stats
+from imagesync.wheels.source_tree import is_skipped, source_stats
 from imagesync.wheels.stat_cache import digest_files
 
 SECRET = "it looks like a secret"  # noqa: S105
@@ -126,23 +126,31 @@ def _left_out(folder: Path, stats: Mapping[str, os.stat_result], store: Path | N
             folders[place] = _OURS
     if store is not None and store.absolute().is_relative_to(folder):
         folders[store.absolute().relative_to(folder).as_posix()] = _OURS
+    known: dict[str, str] = {}
     reasons = {}
     for name, value in stats.items():
-        if reason := _reason(folder, name, value.st_mode, folders):
+        place = name.rpartition("/")[0]
+        if place not in known:
+            known[place] = _reason_of_folder(place, folders)
+        if reason := known[place] or _reason(folder, name, value.st_mode):
             reasons[name] = reason
     return reasons
 
 
-def _reason(folder: Path, name: str, mode: int, folders: Mapping[str, str]) -> str:
-    parts = name.split("/")
-    for place in ("/".join(parts[:depth]) for depth in range(len(parts))) if folders else ():
-        if place in folders:
-            return folders[place]
+def _reason_of_folder(place: str, folders: Mapping[str, str]) -> str:
+    parts = place.split("/")
+    for above in ("", *("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))):
+        if above in folders:
+            return folders[above]
+    return _METADATA if any(is_skipped(part, top=False) for part in parts) else ""
+
+
+def _reason(folder: Path, name: str, mode: int) -> str:
     if looks_secret(name, lambda: _read(folder / name)):
         return SECRET
     # Tracked by git or not: bytecode that isn't made for the image, metadata that would be a second
     # distribution there. What is a build output at the top of a project can be a package here.
-    if any(is_cache_or_output(PurePosixPath("_", part)) for part in parts):
+    if is_skipped(name.rpartition("/")[2], top=False):
         return _METADATA
     if name.endswith(".ipynb"):
         return _NOTEBOOK

@@ -104,10 +104,11 @@ def is_cache_or_output(path: PurePosixPath) -> bool:
     >>> is_cache_or_output(PurePosixPath("build")), is_cache_or_output(PurePosixPath("pkg/build"))
     (True, False)
     """
-    return _is_skipped(path.name, top=len(path.parts) == 1)
+    return is_skipped(path.name, top=len(path.parts) == 1)
 
 
-def _is_skipped(name: str, *, top: bool) -> bool:
+def is_skipped(name: str, *, top: bool) -> bool:
+    """Return the same for a file or folder by its *name*, which lies at the *top* of its project or below."""
     return (
         name in _VCS
         or name in _CACHES
@@ -175,7 +176,7 @@ def _walk(folder: Path) -> dict[str, os.stat_result]:
         try:
             with os.scandir(f"{os.fspath(folder)}/{inside}") as entries:
                 for entry in entries:
-                    if _is_skipped(entry.name, top=not inside):
+                    if is_skipped(entry.name, top=not inside):
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         if not _is_environment(entry.path):
