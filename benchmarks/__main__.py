@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.edit import BACKENDS, measure_edit
 from benchmarks.measure import Contender, in_turns
 from benchmarks.report import Figure, machine, print_figure
 from benchmarks.subjects import (
@@ -29,11 +30,14 @@ from benchmarks.subjects import (
 from imagesync.build.base import ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
+from imagesync.build.lookup import PACKAGES_REPOSITORY
+from imagesync.environment_hash import image_tag
+from imagesync.render.labels import PACKAGES_HASH
 from imagesync.settings import Settings
 from imagesync.ui.progress import make_progress
 from tests.engine_proxy import EngineProxy
 
-FIGURES = ("scan", "hit", "cold", "warm")
+FIGURES = ("scan", "hit", "edit", "cold", "warm")
 _RIVAL = "docker build, {}"
 
 
@@ -60,7 +64,7 @@ def main() -> int:
             print_figure(figure, sys.stdout)
             figures.append(figure)
         if set(arguments.figures) != {"scan"}:
-            engine.remove(ours.image())
+            _remove(engine, ours.image())
     document = {
         "machine": machine(),
         "packages": len(installed),
@@ -70,6 +74,15 @@ def main() -> int:
     arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
     print(f"{len(installed)} packages; every run is in {arguments.json}")
     return 0 if all(figure.good for figure in figures) else 1
+
+
+def _remove(engine: Engine, image_id: str) -> None:
+    """Remove an image, and the packages image that it stands on."""
+    image = engine.inspect(image_id)
+    engine.remove(image_id)
+    digest = image.labels.get(PACKAGES_HASH, "") if image is not None else ""
+    if digest:
+        engine.remove(f"{PACKAGES_REPOSITORY}:{image_tag(digest)}")
 
 
 def _parse() -> argparse.Namespace:
@@ -113,6 +126,10 @@ def _measure(
         runs = in_turns(contenders, runs=short_turns, warm_up=True)
         yield Figure("hit", "imagesync build", "imagesync scan", runs, goal=1.5, limit=0.6)
         _print_requests(ours)
+    if "edit" in arguments.figures:
+        ours.image()
+        for backend in BACKENDS:
+            yield measure_edit(ours, rival, backend=backend, work=ours.work, turns=short_turns // 2)
     for name, title, goal in (
         ("cold", "cold build, nothing in the store", 0.75),
         ("warm", "cold build, artifacts in the store", 0.45),

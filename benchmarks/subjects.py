@@ -133,9 +133,9 @@ class Imagesync:
             raise RuntimeError("the build was meant to build, and hit")
         return {"deviations": len(metadata["deviations"])}
 
-    def image(self) -> str:
+    def image(self, *, docker_host: str | None = None) -> str:
         """Return the ID of the environment's image, built if need be."""
-        return str(self._build()["image_id"])
+        return str(self._build(docker_host=docker_host)["image_id"])
 
     def _build(self, *arguments: str, docker_host: str | None = None) -> dict[str, Any]:
         metadata = self.work / "metadata.json"
@@ -181,8 +181,13 @@ class PlainDockerfile:
 
     def build(self) -> str:
         """Build without the builder's cache, and return the image's ID."""
-        request = BuildRequest(network="default", build_args=_index_arguments(), no_cache=True)
-        return self.engine.build([self._context()], request, progress=self.progress)
+        request = BuildRequest(network="default", build_args=self.index_arguments(), no_cache=True)
+        return self.engine.build([self.context()], request, progress=self.progress)
+
+    def index_arguments(self) -> dict[str, str]:
+        """Return the build arguments that name the index."""
+        url = os.environ.get("PIP_INDEX_URL")
+        return {"PIP_INDEX_URL": url} if url else {}
 
     def _dockerfile(self, *, certificate: bool) -> str:
         lines = [
@@ -198,10 +203,11 @@ class PlainDockerfile:
         ]
         return "\n".join(line for line in lines if line) + "\n"
 
-    def _context(self) -> bytes:
+    def context(self, *steps: str, project: Path | None = None) -> bytes:
+        """Return the build context, with further steps and the folder ``project`` if they are given."""
         certificate = os.environ.get("PIP_CERT") or os.environ.get("REQUESTS_CA_BUNDLE")
         files = {
-            "Dockerfile": self._dockerfile(certificate=certificate is not None).encode(),
+            "Dockerfile": "\n".join([self._dockerfile(certificate=certificate is not None), *steps]).encode(),
             "requirements.txt": "".join(f"{line}\n" for line in self.requirements).encode(),
         }
         if certificate is not None:
@@ -212,12 +218,9 @@ class PlainDockerfile:
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
+            if project is not None:
+                tar.add(project, "project")
         return archive.getvalue()
-
-
-def _index_arguments() -> dict[str, str]:
-    url = os.environ.get("PIP_INDEX_URL")
-    return {"PIP_INDEX_URL": url} if url else {}
 
 
 def image_facts(engine: Engine, image_id: str) -> Mapping[str, int]:
