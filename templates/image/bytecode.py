@@ -7,7 +7,7 @@ Modules without any are compiled here. All of it is unchecked: files of a layer 
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
-# ruff: noqa: PTH103, PTH110, PTH112, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH107, PTH112, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -24,13 +24,30 @@ from functools import partial
 TAG = f".{sys.implementation.cache_tag}.pyc"
 
 
-def unpack(archive: str, *, site_packages: str) -> None:
+def of_several(archives: list[str]) -> frozenset[str]:
+    """Return the members that more than one archive has: namespaces may share an ``__init__.py``.
+
+    Whose module is installed only its file says, and bytecode that isn't checked must be of that one.
+    """
+    seen: set[str] = set()
+    again: set[str] = set()
+    for archive in archives:
+        with zipfile.ZipFile(archive) as content:
+            names = set(content.namelist())
+        again |= names & seen
+        seen |= names
+    return frozenset(again)
+
+
+def unpack(archive: str, *, site_packages: str, without: frozenset[str] = frozenset()) -> None:
     """Write the members of an archive that this interpreter can load and that have a source file."""
     known: dict[str, bool] = {}
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
             target = os.path.normpath(os.path.join(site_packages, member.filename))
             if not target.startswith(site_packages + os.sep) or not target.endswith(TAG):
+                continue
+            if member.filename in without:
                 continue
             folder = os.path.dirname(target)
             if folder not in known:
@@ -67,8 +84,23 @@ def installed_path(name: str) -> str:
 
 
 def lacking(modules: list[str]) -> list[str]:
-    """Return those of some modules that have no bytecode yet."""
-    return [path for path in modules if not os.path.exists(importlib.util.cache_from_source(path))]
+    """Return those of some modules that have no bytecode of their own; what another one left is removed."""
+    return [path for path in modules if not has_bytecode(path)]
+
+
+def has_bytecode(path: str) -> bool:
+    """Return whether the bytecode of a module was made from what is in its file now (PEP 552)."""
+    cached = importlib.util.cache_from_source(path)
+    try:
+        with open(cached, "rb") as file:
+            made_from = file.read(16)[8:]
+    except FileNotFoundError:
+        return False
+    with open(path, "rb") as file:
+        same = made_from == importlib.util.source_hash(file.read())
+    if not same:
+        os.remove(cached)
+    return same
 
 
 def packages_folder() -> str:
@@ -86,7 +118,8 @@ def main(arguments: list[str]) -> None:
     site_packages = packages_folder()
     archives = [os.path.join(folder, name) for folder in arguments for name in sorted(os.listdir(folder))]
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(unpack, site_packages=site_packages), archives))
+        write = partial(unpack, site_packages=site_packages, without=of_several(archives))
+        list(pool.map(write, archives))
         list(pool.map(compile_module, without_bytecode(site_packages), chunksize=16))
 
 
