@@ -111,18 +111,31 @@ def test_what_git_ignores_and_secrets_stay_out(bare: LocalEnvironment, tmp_path:
     tree(tmp_path, "venv2/pyvenv.cfg", "venv2/lib/site.py", "old-1.0.dist-info/METADATA", "pkg/stale.pyc")
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     (tmp_path / "deploy.pem").write_text(KEY)
+    (tmp_path / "deploy_key").write_text(KEY)
+    (tmp_path / "monkey").write_text("no key")
+    tree(tmp_path, "service-account-prod.json", ".streamlit/secrets.toml")
     (tmp_path / ".gitignore").write_text("ignored/\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-f", ".env", "helper.py", "pkg/stale.pyc", "old-1.0.dist-info/METADATA")
     code = collect(bare, tmp_path)
-    assert names(code) == [".gitignore", "ca.pem", "helper.py"]
+    assert names(code) == [".gitignore", "ca.pem", "helper.py", "monkey"]
     assert codes(code) == ["code-secret-left-out"]
     left_out = dict(code.paths[0].left_out)
     secrets = {name for name, reason in left_out.items() if "secret" in reason}
-    assert secrets == {".env", "keys/id_rsa", "tls.key", ".aws/config", "deploy.pem"}
+    assert secrets == {
+        ".aws/config",
+        ".env",
+        ".streamlit/secrets.toml",
+        "deploy.pem",
+        "deploy_key",
+        "keys/id_rsa",
+        "service-account-prod.json",
+        "tls.key",
+    }
     assert {"note.ipynb", "venv2/lib/site.py", "pkg/stale.pyc"} < set(left_out)
     assert "ignored/big.bin" not in left_out
     assert ".env" in code.findings[0].message
+    assert "3 more" in code.findings[0].message
 
 
 def test_links_stay_inside(bare: LocalEnvironment, tmp_path: Path) -> None:
