@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
@@ -22,6 +23,7 @@ from imagesync.secret_files import looks_secret
 if TYPE_CHECKING:
     from imagesync.ui.progress import Progress
 
+_ANY_PYTHON_3 = Tag("py3", "none", "any")
 _GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")
 
 
@@ -40,7 +42,8 @@ def fits(filename: str, target: Target) -> bool:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:
         return False
-    return not tags.isdisjoint(target_tags(target))
+    # Most wheels that are made here; a target has hundreds of tags, and listing them takes its time.
+    return _ANY_PYTHON_3 in tags or not tags.isdisjoint(target_tags(target))
 
 
 def host_is_target(python: Interpreter, target: Target) -> bool:

@@ -10,6 +10,7 @@ from imagesync.credentials import redact
 from imagesync.errors import WheelError
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
+from imagesync.wheels.installed import has_record
 from imagesync.wheels.unpack import unpack_sdist
 
 
@@ -31,9 +32,12 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
 
         checkout = unpack_sdist(source_folder(package), into, name=package.name)
     else:
+        installed = package.installed
+        recorded = installed is not None and has_record(installed)
         raise WheelError(
-            f"{package.name} {package.version} was installed from {source.url}; the installed files "
-            "don't hold for the image, and its sources can't be fetched from there.",
+            f"{package.name} {package.version} was installed from {source.url}; "
+            + ("the installed files don't hold for the image" if recorded else "no RECORD lists its files")
+            + ", and its sources can't be fetched from there.",
             hint="Install it from a folder: clone or download it, then: python -m pip install <folder>",
         )
     folder = checkout / source.subdirectory if source.subdirectory else checkout

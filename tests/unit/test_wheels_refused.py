@@ -1,0 +1,115 @@
+"""Wheels that the image couldn't use are refused before anything is built of them, with what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import WheelError
+from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
+from imagesync.plan.make import make_plan
+from imagesync.scan.pip_configuration import IndexConfiguration
+from imagesync.scan.scan import scan
+from imagesync.settings import Settings
+from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.contents import content_digests
+from imagesync.wheels.sdist import build_sdist
+from imagesync.wheels.vendor import vendor
+from tests.environments import LocalEnvironment
+from tests.indexes import make_wheel
+from tests.indexes.sdists import make_source_archive
+
+MakeEnvironment = Callable[..., LocalEnvironment]
+MINOR = f"{sys.version_info.major}{sys.version_info.minor}"
+LINUX = f"cp{MINOR}-cp{MINOR}-linux_x86_64"
+# What a library for a newer glibc has in its table of strings.
+LIBRARY = b"\x7fELF\0GLIBC_2.2.5\0GLIBC_2.38\0"
+BACKEND = """
+import pathlib
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    pathlib.Path(folder, FILENAME).write_bytes(CONTENT)
+    return FILENAME
+"""
+PYPROJECT = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n"
+
+
+def target(minor: int) -> Target:
+    return Target("linux/amd64", ".".join(map(str, sys.version_info[:3])), (2, minor))
+
+
+class Vendoring:
+    """A package that was installed from a file, with a library for glibc 2.38."""
+
+    def __init__(self, environment: LocalEnvironment, store: Store) -> None:
+        self.environment = environment
+        self.store = store
+
+    def wheel(self, minor: int) -> StoredFile:
+        """Return its wheel for an image with glibc 2.<minor>."""
+        found = scan(python=self.environment.python, environ={})
+        plan = make_plan(found, settings=Settings(profile="none"))
+        contents = content_digests(plan)
+        (planned,) = (package for package in plan.packages if package.vendored)
+        (wheel,) = vendor(
+            [VendoredPackage(planned.name, planned.version, contents[planned.name], planned)],
+            python=found.python,
+            target=target(minor),
+            store=self.store,
+            indexes=IndexConfiguration(),
+            progress=SilentProgress(),
+        )
+        return wheel
+
+
+@pytest.fixture
+def vendoring(environment: MakeEnvironment, tmp_path: Path) -> Vendoring:
+    filename, data = make_wheel("native", "1.0", tag=LINUX, files={"native.so": LIBRARY})
+    (tmp_path / filename).write_bytes(data)
+    return Vendoring(environment(str(tmp_path / filename)), Store(tmp_path / "store"))
+
+
+def test_a_repacked_library_for_a_newer_glibc(vendoring: Vendoring) -> None:
+    with pytest.raises(WheelError, match=r"native\.so needs glibc 2\.38, and the image has 2\.36") as caught:
+        vendoring.wheel(36)
+    assert "newer base image" in str(caught.value.hint)
+
+
+def test_a_wheel_that_is_remembered_is_checked_for_each_image(vendoring: Vendoring) -> None:
+    assert vendoring.wheel(39).filename == f"native-1.0-{LINUX}.whl"
+    with pytest.raises(WheelError, match=r"needs glibc 2\.38"):
+        vendoring.wheel(36)
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        (LINUX, r"needs glibc 2\.38, and the image has 2\.36"),
+        (f"cp{MINOR}-cp{MINOR}-macosx_11_0_arm64", "can't be used on linux/amd64"),
+        (f"cp{MINOR}-cp{MINOR}-manylinux_2_38_x86_64", "can't be used on linux/amd64"),
+        ("cp39-cp39-linux_x86_64", "can't be used on linux/amd64"),
+    ],
+)
+def test_what_an_sdist_gives(environment: MakeEnvironment, tmp_path: Path, tag: str, said: str) -> None:
+    wheel_name, wheel = make_wheel("native", "1.0", tag=tag, files={"native.so": LIBRARY})
+    backend = BACKEND.replace("FILENAME", repr(wheel_name)).replace("CONTENT", repr(wheel))
+    filename, data = make_source_archive(
+        "native", "1.0", {"pyproject.toml": PYPROJECT, "backend.py": backend}
+    )
+    (tmp_path / filename).write_bytes(data)
+    store = Store(tmp_path / "store")
+    sdist = store.add_file(tmp_path / filename)
+    with pytest.raises(WheelError, match=said) as caught:
+        build_sdist(
+            sdist,
+            package=LockedPackage("native", "1.0", Artifact(filename, "file:///x", sdist.digest)),
+            target=target(36),
+            python=scan(python=environment().python, environ={}).python,
+            store=store,
+            indexes=IndexConfiguration(no_index=True),
+            progress=SilentProgress(),
+        )
+    assert "base image" in str(caught.value.hint)
