@@ -17,6 +17,7 @@ from imagesync.errors import WheelError
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
+    from imagesync.wheels.build_pins import BuildPins
 
 # zip can't hold an earlier time.
 SOURCE_DATE_EPOCH = "315532800"
@@ -46,6 +47,8 @@ class BuildRequest:
         Whether build requirements come from ``find-links`` alone.
     log
         Where everything goes that the backend says, without credentials.
+    pins
+        What build requirements were resolved to before; ``None`` resolves them each time.
     """
 
     name: str
@@ -56,6 +59,7 @@ class BuildRequest:
     log: Path
     uv: str
     no_index: bool = False
+    pins: BuildPins | None = None
 
 
 def build_wheel(request: BuildRequest, *, output: Path) -> Path:
@@ -168,6 +172,8 @@ class _IsolatedEnvironment:
         listed = self._place / "requirements.txt"
         listed.write_text("\n".join(sorted(requirements)) + "\n", encoding="utf-8")
         self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
+        if self._install_again(requirements):
+            return
         options = [
             "--index-strategy",
             "unsafe-best-match",
@@ -177,6 +183,31 @@ class _IsolatedEnvironment:
             *("pip", "install", *options, "--python", self.python_executable),
             *("--requirements", os.fspath(listed)),
         )
+
+        if self._request.pins is not None:
+            self._request.pins.remember(requirements, self._frozen())
+
+    def _install_again(self, requirements: Collection[str]) -> bool:
+        """Install the versions that were resolved to before, without an index; return whether that works."""
+        pins = self._request.pins.recall(requirements) if self._request.pins is not None else None
+        if pins is None:
+            return False
+        listed = self._place / "pins.txt"
+        listed.write_text(pins, encoding="utf-8")
+        options = ["--offline", "--no-deps", "--index-strategy", "unsafe-best-match"]
+        try:
+            self._uv(
+                *("pip", "install", *options, "--python", self.python_executable),
+                *("--requirements", os.fspath(listed)),
+            )
+        except subprocess.CalledProcessError:
+            return False  # uv's cache was cleared meanwhile
+        return True
+
+    def _frozen(self) -> str:
+        command = [self._request.uv, "pip", "freeze", "--python", self.python_executable]
+        done = subprocess.run(command, cwd=self._place, env=self._environ, capture_output=True, check=True)
+        return done.stdout.decode()
 
     def _uv(self, *arguments: str) -> None:
         # A uv.toml or pyproject.toml near the sources says nothing about the build's environment.

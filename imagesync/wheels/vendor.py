@@ -19,6 +19,7 @@ from imagesync.plan.sources import is_copied
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
+from imagesync.wheels.build_pins import BuildPins
 from imagesync.wheels.contents import source_folder
 from imagesync.wheels.fit import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
@@ -141,14 +142,17 @@ class _Maker:
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
+        environ = uv_environment(self.indexes, os.environ)
+        no_index = self.indexes.no_index
         request = BuildRequest(
             name=package.name,
             version=package.version,
             source=source,
             python=self.python,
-            environ=uv_environment(self.indexes, os.environ),
+            environ=environ,
             uv=self.uv,
-            no_index=self.indexes.no_index,
+            no_index=no_index,
+            pins=BuildPins(self.store, python=self.python, environ=environ, no_index=no_index),
             log=self.store.root
             / "logs"
             / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",

@@ -100,7 +100,7 @@ def test_edit_sends_and_builds_its_own_layer_alone(
         proxy.forget()
         (project / "elder.py").write_text("berries = 2\n")
         second = cli("build").reference
-        assert asked(index) == []
+        assert index.requests == [], "not even for what the backend needs"
         assert proxy.requests.count("POST /build") == 1
         # The wheel, its bytecode, what installs them, and the talk with the engine; no wheel of an index.
         assert proxy.sent < 400_000

@@ -1,0 +1,70 @@
+"""What build requirements were resolved to, so that an edit asks no index for them.
+
+A build's environment is made anew each time; only the versions in it are remembered, for an hour. uv has the
+wheels of these versions in its cache, and needs neither a resolution nor a network to install them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import Interpreter
+    from imagesync.store.store import Store
+
+FRESH = 3600
+"""Seconds that a resolution holds: a new release of a build backend is noticed then."""
+_FORMAT = 1
+_FILES = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE")
+
+
+class BuildPins:
+    """The versions that build requirements got before, in the store.
+
+    Parameters
+    ----------
+    environ
+        The variables that uv gets; the user's indexes are in them, and decide which versions there are.
+    """
+
+    def __init__(
+        self, store: Store, *, python: Interpreter, environ: Mapping[str, str], no_index: bool
+    ) -> None:
+        self._store = store
+        variables = sorted((key, value) for key, value in environ.items() if key.startswith("UV_"))
+        facts = [_FORMAT, python.implementation, python.version, python.platform, no_index, variables]
+        facts += _digests(environ)
+        # Hashed, because the URLs of indexes may hold passwords.
+        self._context = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def key(self, requirements: Collection[str]) -> str:
+        """Return what the versions of *requirements* are remembered by."""
+        content = json.dumps([self._context, sorted(requirements)])
+        return "build-pins-" + hashlib.sha256(content.encode()).hexdigest()
+
+    def recall(self, requirements: Collection[str], *, now: float | None = None) -> str | None:
+        """Return pins, one a line, if they were resolved within the last :data:`FRESH` seconds."""
+        stored = self._store.recall(self.key(requirements))
+        if stored is None:
+            return None
+        first, _, pins = stored.path.read_text("utf-8").partition("\n")
+        age = (time.time() if now is None else now) - float(first.removeprefix("# "))
+        return pins if 0 <= age < FRESH else None
+
+    def remember(self, requirements: Collection[str], pins: str) -> None:
+        """Keep *pins* for *requirements*, unless one of either is a file or URL, whose content may change."""
+        if any("@" in line or "/" in line for line in (*requirements, *pins.splitlines())):
+            return
+        content = f"# {time.time()}\n{pins}".encode()
+        self._store.remember(self.key(requirements), self._store.add([content], filename="build-pins.txt"))
+
+
+def _digests(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the digests of the files that limit versions, which may change while their names don't."""
+    paths = (Path(path).expanduser() for name in _FILES for path in environ.get(name, "").split())
+    yield from (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file())

@@ -1,0 +1,66 @@
+"""What build requirements were resolved to: remembered for the same question, and not for ever."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from imagesync.scan.environment import Interpreter
+from imagesync.store.store import Store
+from imagesync.wheels.build_pins import FRESH, BuildPins
+
+PYTHON = Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311", "/usr/bin/python3", "/usr", "/usr")
+PINS = "hatchling==1.27.0\npackaging==25.0\n"
+
+
+def pins(store: Store, *, python: Interpreter = PYTHON, no_index: bool = False, **environ: str) -> BuildPins:
+    return BuildPins(store, python=python, environ=environ, no_index=no_index)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_same_question_same_answer(store: Store) -> None:
+    pins(store).remember(["hatchling", "hatch-vcs"], PINS)
+    assert pins(Store(store.root)).recall(["hatch-vcs", "hatchling"]) == PINS
+    assert pins(store).recall(["hatchling"]) is None
+
+
+def test_another_index_interpreter_or_constraint_is_another_question(store: Store, tmp_path: Path) -> None:
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("hatchling<1.28\n")
+    variables = {"UV_DEFAULT_INDEX": "https://me:secret@one.example/", "UV_CONSTRAINT": str(constraints)}
+    pins(store, **variables).remember(["hatchling"], PINS)
+    assert pins(store, HOME="/elsewhere", **variables).recall(["hatchling"]) == PINS
+    assert pins(store).recall(["hatchling"]) is None
+    assert pins(store, no_index=True, **variables).recall(["hatchling"]) is None
+    other = Interpreter("cpython", "3.12.3", "linux-x86_64", "cp312", "/usr/bin/python3", "/usr", "/usr")
+    assert pins(store, python=other, **variables).recall(["hatchling"]) is None
+    constraints.write_text("hatchling<1.27\n")
+    assert pins(store, **variables).recall(["hatchling"]) is None
+    assert not any(b"secret" in path.read_bytes() for path in store.root.rglob("*") if path.is_file())
+
+
+def test_newer_releases_are_noticed_in_time(store: Store) -> None:
+    pins(store).remember(["hatchling"], PINS)
+    assert pins(store).recall(["hatchling"], now=time.time() + FRESH - 60) == PINS
+    assert pins(store).recall(["hatchling"], now=time.time() + FRESH + 1) is None
+
+
+@pytest.mark.parametrize(
+    ("requirements", "frozen"),
+    [
+        (["backend @ file:///src/backend"], "backend @ file:///src/backend\n"),
+        (["backend"], "backend @ git+https://example.com/backend@main\n"),
+        (["./backend"], PINS),
+    ],
+)
+def test_what_may_change_under_its_name_is_not_remembered(
+    store: Store, requirements: list[str], frozen: str
+) -> None:
+    pins(store).remember(requirements, frozen)
+    assert pins(store).recall(requirements) is None
