@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.code.code import Code, CodeFile, CodePath
 from imagesync.environment_hash import environment_hash, image_tag
 from imagesync.plan.plan import Level, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
@@ -32,6 +33,9 @@ MINE = PlannedPackage(
 PLAN = Plan(
     python=Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311", "/here/bin/python", "/here", "/usr"),
     packages=(MINE, TOOLZ),
+)
+LOOSE = Code(
+    (CodePath("/here/lib", "/here/lib", (CodeFile("a.py", "/here/lib/a.py", 3),), "sha256:" + "4" * 64),)
 )
 INPUTS: dict[str, Any] = {
     "contents": {MINE.name: "sha256:" + "1" * 64},
@@ -61,6 +65,7 @@ def test_its_form() -> None:
         replace(PLAN, python=replace(PLAN.python, version="3.11.3")),
         replace(PLAN, platform="linux/arm64"),
         replace(PLAN, strict=True),
+        replace(PLAN, code=LOOSE),
     ],
 )
 def test_it_covers_the_plan(plan: Plan) -> None:
@@ -92,6 +97,18 @@ def test_it_covers_what_else_reaches_the_image(changed: dict[str, object]) -> No
 )
 def test_it_covers_neither_order_nor_places(plan: Plan) -> None:
     assert digest(plan) == digest()
+
+
+def test_it_covers_the_loose_code_and_not_where_it_lies() -> None:
+    (path,) = LOOSE.paths
+    moved = replace(
+        path, path="/there", root="/there", files=(CodeFile("a.py", "/there/a.py", 3, modified=9),)
+    )
+    assert digest(replace(PLAN, code=Code((moved,)))) == digest(replace(PLAN, code=LOOSE))
+    edited = replace(path, digest="sha256:" + "5" * 64)
+    assert digest(replace(PLAN, code=Code((edited,)))) != digest(replace(PLAN, code=LOOSE))
+    # A path of which nothing goes in is as good as none.
+    assert digest(replace(PLAN, code=Code((replace(path, files=()),)))) == digest()
 
 
 def test_the_settings_of_this_machine_do_not_count() -> None:
