@@ -10,8 +10,9 @@ from imagesync.code.code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_l
 from imagesync.code.owners import Owners, Provided
 from imagesync.code.tree import OUTSIDE, SECRET, Tree, read_tree, take
 from imagesync.errors import PlanError
+from imagesync.plan.sources import local_path
 from imagesync.plan.standard_library import standard_library
-from imagesync.scan.editables import is_inside, source_folder
+from imagesync.scan.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
 
 _SHOWN = 5
@@ -87,7 +88,7 @@ class _Collection:
 
     def _look_at_owner(self, module: str, place: Path, provided: Provided) -> None:
         name = provided.package.name
-        source = source_folder(provided.package.source) or _directory(provided)
+        source = local_path(provided.package.source)
         same = any(is_inside(str(place), folder) for folder in (provided.path, source) if folder)
         self._reasons[module] = f"the package {name} provides it"
         self.findings.append(_shipped(module, place, name) if same else _shadowed(module, place, name))
@@ -114,16 +115,6 @@ def _place(tree: Tree, module: str) -> Path:
         return folder
     files = [name for name in tree.stats if "/" not in name and name.partition(".")[0] == module]
     return tree.folder / next((name for name in files if name.endswith(MODULE_SUFFIXES)), module)
-
-
-def _directory(provided: Provided) -> str:
-    """Return the folder that a distribution was installed from, if it wasn't editable."""
-    source = provided.package.source
-    if source.kind != "directory" or source.editable or not source.url:
-        return ""
-    from urllib.parse import unquote, urlsplit
-
-    return unquote(urlsplit(source.url).path)
 
 
 def _shipped(module: str, place: Path, package: str) -> Finding:
