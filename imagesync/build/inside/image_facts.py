@@ -97,15 +97,21 @@ def canonical(name: str) -> str:
 
 
 def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:
-    """Yield the files that aren't there, or have another length than RECORD says."""
+    """Yield the files that aren't there, or have another length than RECORD says.
+
+    Where several distributions have the file (a plan says so) that of one of them is there.
+    """
+    sizes: dict[str, set[int | None]] = {}
     for path, size in files:
+        sizes.setdefault(path, set()).add(size)
+    for path, recorded in sizes.items():
         try:
             actual = os.stat(path).st_size  # noqa: PTH116
         except OSError:
             yield f"{path} is missing"
             continue
-        if size is not None and size != actual:
-            yield f"{path} has {actual} bytes instead of {size}"
+        if not recorded & {actual, None}:
+            yield f"{path} has {actual} bytes instead of {' or '.join(str(size) for size in recorded)}"
 
 
 def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]:
