@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -114,6 +115,10 @@ def make_context(
         "part": part,
         "prefix": str(PREFIX),
         "python": str(PYTHON),
+        "requirements_digests": {
+            "requirements.txt": _digest(requirements),
+            "requirements-vendored.txt": _digest(requirements_vendored),
+        },
         "site_packages": str(site_packages(lock.target.minor)),
         "user": USER,
         "vendored": here.vendored,
@@ -219,6 +224,10 @@ def _requirements(wheels: Sequence[StoredFile], expected: set[NormalizedName]) -
     if surplus := sorted(set(lines) - expected):
         raise RenderError(f"a wheel is there that the lock doesn't name: {', '.join(surplus)}")
     return "".join(lines[name] for name in sorted(lines))
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _text(path: str, text: str) -> ContextFile:

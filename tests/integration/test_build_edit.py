@@ -13,7 +13,7 @@ import pytest
 
 from tests.commands import CommandLine
 from tests.engine_proxy import EngineProxy
-from tests.environments import LocalEnvironment, make_environment
+from tests.environments import LocalEnvironment, feature_version, make_environment
 from tests.indexes import LocalIndex
 
 PYPROJECT = """
@@ -28,6 +28,7 @@ description = "Berries"
 name = "{module}"
 """
 PACKAGES_HASH = "dev.imagesync.packages-hash"
+NAME = "org.opencontainers.image.ref.name"
 SIZE = 3_000_000
 
 
@@ -197,6 +198,44 @@ def test_two_builds_of_one_edit_are_one(
         assert proxy.requests.count("POST /build") == 1
     assert outputs[0][0] == outputs[1][0]
     assert berries(engine, outputs[0][0].strip()) == b"2\n"
+
+
+def test_two_environments_at_once_build_what_they_share_once(
+    build_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path
+) -> None:
+    other = make_environment(
+        tmp_path / "env2",
+        packages=["alder"],
+        python=base_python,
+        editable=[make_project(tmp_path / "other", name="rowan", module="rowan")],
+        arguments=["--extra-index-url", index.url],
+    )
+    with EngineProxy() as proxy:
+        cli = build_cli.with_environ(DOCKER_HOST=proxy.url)
+        processes = [cli.start("build"), cli.with_environ(VIRTUAL_ENV=other.prefix).start("build")]
+        outputs = [process.communicate(timeout=500) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+        assert proxy.requests.count("POST /build") == 3
+    assert outputs[0][0] != outputs[1][0]
+
+
+def test_failed_check_of_an_edit_leaves_no_image_without_a_name(
+    build_cli: CommandLine, base_python: Path, project: Path, engine: docker.DockerClient, repository: str
+) -> None:
+    build_cli("build")
+    # What the environment's interpreter runs at each start ends it.
+    (project / "elder.py").write_text("berries = 2\n")
+    (project / "pyproject.toml").write_text(
+        PYPROJECT.format(name="elder", module="elder") + '[tool.flit.external-data]\ndirectory = "data"\n'
+    )
+    site_packages = project / f"data/lib/python{feature_version(base_python)}/site-packages"
+    site_packages.mkdir(parents=True)
+    (site_packages / "ends.pth").write_text("import os; os._exit(3)\n")
+    finished = build_cli.run("build")
+    assert finished.returncode == 1
+    assert "ended with 3" in finished.stderr
+    names = [image.labels.get(NAME, "") for image in engine.images.list(filters={"dangling": True})]
+    assert not any(name.startswith(repository) for name in names)
 
 
 def test_dockerfile_of_the_users_own_is_built_as_a_whole(

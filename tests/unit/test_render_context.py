@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sysconfig
 import tarfile
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from imagesync.build.base import BaseImage
 from imagesync.code.archive import CodeLayer
 from imagesync.errors import RenderError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.lock.parts import from_text, index_part, to_text
+from imagesync.plan.plan import Level, Plan, PlannedPackage
 from imagesync.render.context import BuildContext, stream_context, write_context
 from imagesync.render.make import Wheels, make_context
-from imagesync.scan.environment import Source
+from imagesync.scan.environment import Interpreter, Source
 from imagesync.store.store import StoredFile
 
 BASE = BaseImage(
@@ -36,6 +39,8 @@ BASE = BaseImage(
     base_hash="sha256:" + "c" * 64,
     apt=("curl", "libgl1"),
 )
+
+INTERPRETER = Interpreter("cpython", "3.12.3", "linux-x86_64", "cp312", "/usr/bin/python3", "/usr", "/usr")
 
 
 def stored(folder: Path, filename: str, content: bytes = b"content") -> StoredFile:
@@ -327,3 +332,49 @@ def test_file_in_the_place_of_the_folder_is_refused(inputs: Inputs, tmp_path: Pa
         write_context(inputs.context(), tmp_path / "file")
     with pytest.raises(RenderError):
         write_context(inputs.context(), tmp_path / "file" / "below")
+
+
+def test_steps_say_what_is_mounted_into_them(inputs: Inputs, tmp_path: Path) -> None:
+    """Podman's cache looks at the text of a step, and not at the files that are mounted into it."""
+    other = stored(tmp_path, inputs.mine.filename, b"edited")
+    edited = inputs.context(
+        lock=replace(inputs.lock, vendored=(vendored(other),)), vendored=Wheels((other,))
+    ).dockerfile
+    before, after = (
+        [line for line in text.splitlines() if "/opt/env/bin/python -IB" in line]
+        for text in (inputs.context().dockerfile, edited)
+    )
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+def test_two_parts_have_between_them_what_the_whole_has(inputs: Inputs) -> None:
+    index = index_part(inputs.lock)
+    shared = inputs.context(lock=index, part="packages", vendored=Wheels())
+    above = inputs.context(
+        part="environment",
+        packages=Wheels(),
+        installer=None,
+        packages_image="imagesync-packages:0123456789abcdef",
+    )
+    assert above.dockerfile.startswith("FROM imagesync-packages:0123456789abcdef\n")
+    wheels = [
+        {file.path for file in context.files if file.path.startswith("wheels/")}
+        for context in (shared, above, inputs.context())
+    ]
+    assert not wheels[0] & wheels[1]
+    assert wheels[0] | wheels[1] == wheels[2]
+    assert not any(file.path == "tools/uv" for file in above.files)
+    # The lock can be read again from the label, which the image above doesn't inherit.
+    plan = Plan(INTERPRETER, ())
+    assert from_text(shared.labels["dev.imagesync.packages-lock"], plan) == index
+    assert above.labels["dev.imagesync.packages-lock"] == ""
+    assert above.labels["dev.imagesync.lock-digest"] == inputs.lock.digest
+
+
+def test_label_that_is_no_lock_is_none(inputs: Inputs) -> None:
+    plan = Plan(INTERPRETER, ())
+    text = to_text(index_part(inputs.lock))
+    assert from_text(text, plan) is not None
+    for broken in ("", "no base64!", text[:-8], base64.b64encode(zlib.compress(b"[]")).decode()):
+        assert from_text(broken, plan) is None
