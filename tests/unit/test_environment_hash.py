@@ -9,7 +9,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.code.code import Code, CodeFile, CodePath
-from imagesync.environment_hash import environment_hash, image_tag
+from imagesync.environment_hash import environment_hash, image_tag, packages_hash
 from imagesync.plan.plan import Level, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 from imagesync.settings import Settings
@@ -113,3 +113,45 @@ def test_it_covers_the_loose_code_and_not_where_it_lies() -> None:
 
 def test_the_settings_of_this_machine_do_not_count() -> None:
     assert digest(settings=Settings(repository="elsewhere/env", base="named:otherwise")) == digest()
+
+
+def packages(plan: Plan = PLAN, **changed: object) -> str:
+    inputs = {**INPUTS, "indexes": ("https://pypi.org/simple",), **changed}
+    del inputs["contents"]
+    return packages_hash(plan, **inputs)
+
+
+def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
+    edited = replace(PLAN, packages=(replace(MINE, version="0.2"), TOOLZ))
+    assert packages(edited) == packages() == packages(replace(PLAN, packages=(TOOLZ,), code=LOOSE))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"plan": replace(PLAN, packages=(MINE, replace(TOOLZ, version="1.1.1")))},
+        {"plan": replace(PLAN, packages=(MINE,))},
+        {"plan": replace(PLAN, strict=True)},
+        {"plan": replace(PLAN, python=replace(PLAN.python, version="3.11.3"))},
+        {"indexes": ("https://mirror.example/simple",)},
+        {"base_hash": "sha256:" + "9" * 64},
+        {"templates_digest": "sha256:" + "9" * 64},
+        {"settings": Settings(resolver="pip-tools")},
+    ],
+)
+def test_what_else_is_in_the_packages_image_changes_its_hash(changed: dict[str, Any]) -> None:
+    assert packages(**changed) != packages()
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        replace(PLAN, packages=(MINE, replace(TOOLZ, installed=None))),
+        replace(PLAN, packages=(MINE, replace(TOOLZ, extras=("fast",)))),
+        replace(PLAN, python=replace(PLAN.python, platform="macosx-14.0-arm64")),
+    ],
+)
+def test_own_packages_count_where_packages_are_resolved(plan: Plan) -> None:
+    needy = Package(name=MINE.name, version="0.1", requires=("toolz>=1",))
+    edited = replace(plan, packages=(replace(MINE, installed=needy), plan.packages[1]))
+    assert packages(edited) != packages(plan)
