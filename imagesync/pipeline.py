@@ -127,7 +127,7 @@ class Session:
             base = self._base(engine, prepared)
             digest = self._identify(prepared, base.digest)
             # Who comes second waits here, and then finds the image of who came first.
-            with self.store.lock(f"build-{image_tag(digest)}"):
+            with self.store.lock(f"build-{image_tag(digest)}", progress=self.progress):
                 lookup = self._look()
                 if not no_cache and (image := self._find(prepared, lookup)) is not None:
                     return self._named(image, tags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,12 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     if not any(re.search(allowed, reason) for allowed in ALLOWED_SKIPS):
         report.outcome = "failed"
         report.longrepr = f"{reason}\nis not among the reasons for a skip that tests/conftest.py allows"
+
+
+def pytest_configure() -> None:
+    """Let interrupts interrupt: a shell's background job ignores them, and so would all that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
