@@ -61,6 +61,8 @@ class Workshop:
         The user's indexes, and how to read them.
     container
         Where sdists are built that this machine can't build for the target; ``None`` for nowhere.
+    no_isolation
+        Names and patterns of packages that are built in the scanned environment itself.
     """
 
     python: Interpreter
@@ -70,6 +72,7 @@ class Workshop:
     access: Access
     progress: Progress
     container: Container | None = None
+    no_isolation: tuple[str, ...] = ()
 
     def installed_content(self, target: Target) -> InstalledContent:
         """Return what gives the digest of a package's installed files, if *target* can use them."""
@@ -122,6 +125,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         store=workshop.store,
         indexes=workshop.indexes,
         progress=workshop.progress,
+        no_isolation=workshop.no_isolation,
     )
     return Artifacts(
         lock=as_built(lock, [wheel.filename for wheel in vendored]),

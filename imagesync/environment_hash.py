@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from imagesync.plan.levels import canonical_pattern
+from imagesync.plan.matching import matches
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.settings import Settings
 
@@ -63,6 +65,13 @@ def environment_hash(
         "allow_inconsistent": settings.allow_inconsistent,
         "resolver": settings.resolver,
     }
+    patterns = [canonical_pattern(entry) for entry in settings.no_isolation]
+    bare = sorted(
+        package.name for package in plan.packages if package.vendored and matches(patterns, package.name)
+    )
+    if bare:
+        # Else an image with the wheels of isolated builds would be found, and the setting do nothing.
+        covered["no_isolation"] = bare
     canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 

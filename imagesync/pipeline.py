@@ -309,7 +309,11 @@ class Session:
             contents=prepared.contents,
             base=base,
             settings=self.settings,
-            workshop=replace(workshop, container=EngineContainer(find_endpoint(self.environ), base)),
+            workshop=replace(
+                workshop,
+                container=EngineContainer(find_endpoint(self.environ), base),
+                no_isolation=self.settings.no_isolation,
+            ),
             environment_hash=self._identify(prepared, base.digest),
             packages_hash=packages_hash(
                 prepared.plan,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # What uv would add to the indexes that it is given.
 _UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+_UV_CONSTRAINTS = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
 
 
 def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
@@ -45,6 +46,26 @@ def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> d
         environment.setdefault("UV_KEYRING_PROVIDER", "subprocess")
         environment["PATH"] = keyring_path(environ)
     return environment
+
+
+def build_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what uv installs build requirements with: :func:`uv_environment`, with pip's constraints.
+
+    As in pip, they hold for the build requirements of build requirements as well.
+    """
+    environment = uv_environment(indexes, environ)
+    constraints = [_place(entry) for entry in indexes.build_constraints]
+    for name in _UV_CONSTRAINTS if constraints else ():
+        environment[name] = " ".join([*environ.get(name, "").split(), *constraints])
+    return environment
+
+
+def _place(constraints: str) -> str:
+    """Return a URL or path as uv can read it from any folder: it takes a space for the end of an entry."""
+    if "://" in constraints or constraints.startswith("file:"):
+        return constraints
+    path = Path(constraints).absolute()
+    return path.as_uri() if " " in str(path) else str(path)
 
 
 def pip_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:

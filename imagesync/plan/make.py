@@ -70,6 +70,10 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         findings += _add(settings.add_pip, planned, environment=environment, markers=markers)
         left_out = [package for package in left_out if package.name not in planned]
 
+    vendored = {package.name for package in planned.values() if package.vendored}
+    kind = "package whose wheel is made on this machine"
+    findings += unmatched("no-isolation", settings.no_isolation, vendored, kind=kind)
+
     python = _plan_python(environment.python, strict=settings.strict)
     return Plan(
         python=environment.python,

@@ -27,8 +27,16 @@ def nearest(text: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def unmatched(key: str, entries: Iterable[str], names: Collection[str]) -> list[Finding]:
-    """Return a warning for each of the *entries* of setting *key* that stands for none of the *names*."""
+def unmatched(
+    key: str, entries: Iterable[str], names: Collection[str], *, kind: str = "installed package"
+) -> list[Finding]:
+    """Return a warning for each of the *entries* of setting *key* that stands for none of the *names*.
+
+    Parameters
+    ----------
+    kind
+        What the names are of, in words.
+    """
     findings = []
     for entry in entries:
         pattern = canonical_pattern(entry)
@@ -39,7 +47,7 @@ def unmatched(key: str, entries: Iterable[str], names: Collection[str]) -> list[
             Finding(
                 severity=Severity.WARNING,
                 code="unmatched-setting",
-                message=f"'{entry}' in the setting '{key}' matches no installed package.",
+                message=f"'{entry}' in the setting '{key}' matches no {kind}.",
                 package=pattern,
                 hint=f"Did you mean '{close}'?" if close else "Correct the name, or remove the entry.",
             )

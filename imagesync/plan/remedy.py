@@ -5,21 +5,30 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from imagesync.scan.environment import Environment
+from imagesync.scan.environment import Environment, Interpreter
 
 
 def install_command(environment: Environment, requirements: Iterable[str], *options: str) -> str:
     """Return the command that installs *requirements* into *environment*, with uv where it has no pip."""
-    return _command(environment, "install", *options, *requirements)
+    return install_command_of(environment.python, requirements, *options, has_pip=_has_pip(environment))
+
+
+def install_command_of(python: Interpreter, requirements: Iterable[str], *options: str, has_pip: bool) -> str:
+    """Return the command that installs *requirements* for *python*, with uv where it has no pip."""
+    return _command(python, "install", *options, *requirements, has_pip=has_pip)
 
 
 def uninstall_command(environment: Environment, names: Iterable[str]) -> str:
     """Return the command that removes the packages *names* from *environment*."""
-    return _command(environment, "uninstall", *names)
+    return _command(environment.python, "uninstall", *names, has_pip=_has_pip(environment))
 
 
-def _command(environment: Environment, command: str, *arguments: str) -> str:
-    executable = environment.python.executable or "python"
-    if any(package.name == "pip" for package in environment.packages):
+def _has_pip(environment: Environment) -> bool:
+    return any(package.name == "pip" for package in environment.packages)
+
+
+def _command(python: Interpreter, command: str, *arguments: str, has_pip: bool) -> str:
+    executable = python.executable or "python"
+    if has_pip:
         return shlex.join([executable, "-m", "pip", command, *arguments])
     return shlex.join(["uv", "pip", command, "--python", executable, *arguments])

@@ -45,6 +45,9 @@ class IndexConfiguration:
         In seconds.
     keyring_provider
         ``auto``, ``disabled``, ``import`` or ``subprocess``; ``None`` where nothing is configured.
+    build_constraints
+        Files and URLs that limit the versions of build requirements: pip's ``constraint`` and
+        ``build-constraint``.
     """
 
     index_url: str | None = None
@@ -57,6 +60,7 @@ class IndexConfiguration:
     proxy: str | None = None
     timeout: float | None = None
     keyring_provider: str | None = None
+    build_constraints: tuple[str, ...] = ()
 
     @property
     def public_urls(self) -> tuple[str, ...]:
@@ -202,6 +206,7 @@ def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, 
         proxy=text("proxy"),
         timeout=_seconds(merged),
         keyring_provider=text("keyring-provider"),
+        build_constraints=tuple(dict.fromkeys(words("constraint") + words("build-constraint"))),
     )
 
 

@@ -101,6 +101,7 @@ KEYS = (
         lambda text: parse_size(text) is not None,
         "a size, such as '50 MB' or '1 GB'",
     ),
+    Key("no-isolation", "no_isolation", "list", _is_name, _NAME_EXPECTED),
     Key(
         "apt",
         "apt",

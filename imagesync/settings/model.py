@@ -28,6 +28,8 @@ class Settings:
         Folders and modules that no package owns, to go into the image.
     code_max_size
         How large they may be together, in bytes.
+    no_isolation
+        Packages that are built in the scanned environment itself, with what is installed there.
     apt
         Debian package names, each optionally with ``=version``.
     base
@@ -51,6 +53,7 @@ class Settings:
     add_conda: tuple[str, ...] = ()
     code: tuple[Path, ...] = ()
     code_max_size: int = DEFAULT_CODE_MAX_SIZE
+    no_isolation: tuple[str, ...] = ()
     apt: tuple[str, ...] = ()
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE

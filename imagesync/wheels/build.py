@@ -1,4 +1,4 @@
-"""Wheels from source trees, by PEP 517, in an isolated environment of the scanned interpreter."""
+"""Wheels from source trees, by PEP 517, isolated or in the scanned environment itself."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from imagesync.errors import WheelError
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
     from imagesync.wheels.build_pins import BuildPins
+    from imagesync.wheels.build_requirements import InstalledRequirements
 
 # zip can't hold an earlier time.
 SOURCE_DATE_EPOCH = "315532800"
@@ -49,6 +50,9 @@ class BuildRequest:
         Where everything goes that the backend says, without credentials.
     pins
         What build requirements were resolved to before; ``None`` resolves them each time.
+    installed
+        What is installed beside *python*, to build with that and not in an isolated environment;
+        ``None`` isolates the build.
     """
 
     name: str
@@ -60,6 +64,7 @@ class BuildRequest:
     uv: str
     no_index: bool = False
     pins: BuildPins | None = None
+    installed: InstalledRequirements | None = None
 
 
 def build_wheel(request: BuildRequest, *, output: Path) -> Path:
@@ -68,7 +73,8 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
     Raises
     ------
     WheelError
-        The project can't be built; the end of the log is in the message.
+        The project can't be built; the end of the log is in the message. Or a build requirement isn't
+        installed, and the build isn't isolated.
     """
     from build import BuildException, ProjectBuilder
 
@@ -78,7 +84,11 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
         tempfile.TemporaryDirectory(prefix="imagesync-") as place,
     ):
         run = _Runner(log)
-        environment = _IsolatedEnvironment(Path(place), request, run)
+        environment = (
+            _IsolatedEnvironment(Path(place), request, run)
+            if request.installed is None
+            else _ScannedEnvironment(request, request.installed)
+        )
         backend_environ = _backend_environ(request)
 
         def call_hook(
@@ -195,10 +205,13 @@ class _IsolatedEnvironment:
         listed = self._place / "pins.txt"
         listed.write_text(pins, encoding="utf-8")
         options = ["--offline", "--no-deps", "--index-strategy", "unsafe-best-match"]
+        # The pins keep to the constraints, and a constraint's URL can't be read offline.
+        unconstrained = {"UV_CONSTRAINT": "", "UV_BUILD_CONSTRAINT": ""}
         try:
             self._uv(
                 *("pip", "install", *options, "--python", self.python_executable),
                 *("--requirements", os.fspath(listed)),
+                environ=unconstrained,
             )
         except subprocess.CalledProcessError:
             return False  # uv's cache was cleared meanwhile
@@ -209,9 +222,50 @@ class _IsolatedEnvironment:
         done = subprocess.run(command, cwd=self._place, env=self._environ, capture_output=True, check=True)
         return done.stdout.decode()
 
-    def _uv(self, *arguments: str) -> None:
+    def _uv(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         # A uv.toml or pyproject.toml near the sources says nothing about the build's environment.
-        self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=self._environ)
+        environ = {**self._environ, **(environ or {})}
+        self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=environ)
+
+
+class _ScannedEnvironment:
+    """The scanned environment itself; nothing is installed into it."""
+
+    def __init__(self, request: BuildRequest, installed: InstalledRequirements) -> None:
+        self._request = request
+        self._installed = installed
+
+    @property
+    def python_executable(self) -> str:
+        return self._request.python.executable
+
+    def make_extra_environ(self) -> dict[str, str]:
+        python = self._request.python
+        # What activating it would set: CMake and Meson look for a conda environment's libraries by it.
+        is_conda = (Path(python.prefix) / "conda-meta").is_dir()
+        scripts = os.fspath(Path(python.executable).parent)
+        return {
+            "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),
+            ("CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"): python.prefix,
+        }
+
+    def create(self) -> None:
+        """Do nothing: it is there."""
+
+    def install(self, requirements: Collection[str]) -> None:
+        """Refuse to go on where one of *requirements* isn't installed."""
+        unmet = self._installed.unmet(requirements)
+        if not unmet:
+            return
+        from imagesync.plan.remedy import install_command_of
+
+        request = self._request
+        command = install_command_of(request.python, unmet, has_pip="pip" in self._installed.distributions)
+        raise WheelError(
+            f"{request.name} {request.version} is built without isolation, and what its build requires isn't "
+            f"installed in {request.python.prefix}: {', '.join(map(redact, unmet))}",
+            hint=redact(f"{command}\nOr remove the package from `no-isolation`."),
+        )
 
 
 def _backend_environ(request: BuildRequest) -> dict[str, str]:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
@@ -66,5 +68,9 @@ class BuildPins:
 
 def _digests(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the digests of the files that limit versions, which may change while their names don't."""
-    paths = (Path(path).expanduser() for name in _FILES for path in environ.get(name, "").split())
+    paths = (_path(entry) for name in _FILES for entry in environ.get(name, "").split())
     yield from (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file())
+
+
+def _path(entry: str) -> Path:
+    return Path(url2pathname(urlsplit(entry).path) if entry.startswith("file:") else entry).expanduser()

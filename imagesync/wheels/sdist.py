@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from imagesync.errors import WheelError
-from imagesync.lock.index_environment import uv_environment
+from imagesync.lock.index_environment import build_environment
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
@@ -178,7 +178,7 @@ class _Builder:
                 version=package.version,
                 source=unpack_sdist(sdist.path, folder / "here", name=label),
                 python=self.python,
-                environ=uv_environment(self.indexes, os.environ),
+                environ=build_environment(self.indexes, os.environ),
                 uv=self.uv,
                 no_index=self.indexes.no_index,
                 log=log,

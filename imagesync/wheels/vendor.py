@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
-from imagesync.lock.index_environment import uv_environment
+from imagesync.lock.index_environment import build_environment
 from imagesync.lock.lock import Target, VendoredPackage
+from imagesync.plan.levels import canonical_pattern
+from imagesync.plan.matching import matches
 from imagesync.plan.sources import is_copied
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.build_pins import BuildPins
+from imagesync.wheels.build_requirements import InstalledRequirements, installed_requirements
 from imagesync.wheels.contents import source_folder
 from imagesync.wheels.fit import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
@@ -41,6 +44,7 @@ def vendor(
     store: Store,
     indexes: IndexConfiguration,
     progress: Progress,
+    no_isolation: Sequence[str] = (),
 ) -> tuple[StoredFile, ...]:
     """Return a wheel for each of *vendored*, in their order, built or repacked where the store has none.
 
@@ -50,14 +54,19 @@ def vendor(
         The scanned interpreter, which extension modules are built for.
     indexes
         Where build requirements come from.
+    no_isolation
+        Names and patterns of packages that are built with what is installed beside *python*.
 
     Raises
     ------
     WheelError
         A wheel can't be made, or can't be used on the target.
     """
-    # Found before there are threads: sysconfig, which uv asks, can't be loaded by two at once.
-    maker = _Maker(python, target, store, indexes, progress, uv=find_uv_bin())
+    patterns = [canonical_pattern(entry) for entry in no_isolation]
+    bare = frozenset(package.name for package in vendored if matches(patterns, package.name))
+    installed = installed_requirements(python) if bare else None
+    # uv is found before there are threads: sysconfig, which it asks, can't be loaded by two at once.
+    maker = _Maker(python, target, store, indexes, progress, find_uv_bin(), bare, installed)
     known = [maker.recall(package) for package in vendored]
     wanted = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
     if not wanted:
@@ -88,12 +97,20 @@ class _Maker:
     indexes: IndexConfiguration
     progress: Progress
     uv: str
+    bare: frozenset[str]  # what is built without isolation, with what is installed
+    installed: InstalledRequirements | None
 
     def key(self, package: VendoredPackage) -> str:
         """Return what a wheel depends on: where the same comes again, nothing is built."""
         parts = (package.name, package.version, package.content, self.python.minor, self.target.platform)
         content = "\0".join((str(_FORMAT), *parts, self.python.platform))
+        if (installed := self._installed(package)) is not None:
+            content += f"\0no-isolation\0{installed.digest}"
         return "wheel-" + hashlib.sha256(content.encode()).hexdigest()
+
+    def _installed(self, package: VendoredPackage) -> InstalledRequirements | None:
+        """Return what *package* is built with, if that isn't an environment of its own."""
+        return self.installed if package.name in self.bare else None
 
     def recall(self, package: VendoredPackage) -> StoredFile | None:
         """Return the wheel that was made of the same before, if the target can still use it.
@@ -142,7 +159,7 @@ class _Maker:
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
-        environ = uv_environment(self.indexes, os.environ)
+        environ = build_environment(self.indexes, os.environ)
         no_index = self.indexes.no_index
         request = BuildRequest(
             name=package.name,
@@ -152,6 +169,7 @@ class _Maker:
             environ=environ,
             uv=self.uv,
             no_index=no_index,
+            installed=self._installed(package),
             pins=BuildPins(self.store, python=self.python, environ=environ, no_index=no_index),
             log=self.store.root
             / "logs"

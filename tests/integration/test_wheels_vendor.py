@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,11 +20,13 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.contents import content_digests
 from imagesync.wheels.sdist import build_sdist
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer
+from tests.indexes import LocalIndex
 from tests.passwords import Password
 
 SECRET = "hunter2-secret"
@@ -103,7 +105,9 @@ class Vendoring:
     def plan(self) -> Plan:
         return make_plan(scan(python=self.environment.python), settings=Settings(profile="none"))
 
-    def wheels(self) -> dict[str, StoredFile]:
+    def wheels(
+        self, *, environ: Mapping[str, str] | None = None, no_isolation: tuple[str, ...] = ()
+    ) -> dict[str, StoredFile]:
         plan = self.plan()
         contents = content_digests(plan, cache=self.store.root)
         packages = [p for p in plan.packages if p.vendored]
@@ -112,8 +116,11 @@ class Vendoring:
             python=plan.python,
             target=self.target,
             store=self.store,
-            indexes=read_pip_configuration(prefix=self.environment.prefix, environ=os.environ),
+            indexes=read_pip_configuration(
+                prefix=self.environment.prefix, environ={**os.environ, **(environ or {})}
+            ),
             progress=self.progress,
+            no_isolation=no_isolation,
         )
         return {str(package.name): wheel for package, wheel in zip(packages, made, strict=True)}
 
@@ -406,3 +413,117 @@ def test_an_sdist_of_an_index(vendoring: Vendoring, tmp_path: Path) -> None:
     log.unlink()
     assert build() == wheel
     assert not log.exists()
+
+
+# A backend with no requirements, whose wheels say by which version of it they were made.
+BACKEND = """
+import zipfile
+from pathlib import Path
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    name = "mine-1.0-py3-none-any.whl"
+    files = {{
+        "mine.py": "made_by = '{version}'",
+        "mine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: mine\\nVersion: 1.0\\n",
+        "mine-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }}
+    files["mine-1.0.dist-info/RECORD"] = "".join(f"{{path}},,\\n" for path in files)
+    with zipfile.ZipFile(Path(wheel_directory) / name, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return name
+
+build_editable = build_wheel
+"""
+
+
+@pytest.fixture
+def backends() -> Iterator[LocalIndex]:
+    with LocalIndex() as index:
+        for version in ("1.0", "2.0", "3.0"):
+            files = {"tiny_backend.py": BACKEND.format(version=version).encode()}
+            index.add_wheel("tiny-backend", version, files=files)
+        yield index
+
+
+@pytest.fixture
+def mine(vendoring: Vendoring, backends: LocalIndex, tmp_path: Path) -> Path:
+    """Return a project that is installed, with version 1.0 of its backend beside it."""
+    system = '[build-system]\nrequires = ["tiny-backend"]\nbuild-backend = "tiny_backend"\n'
+    source = write(tmp_path / "mine", {"pyproject.toml": system})
+    index = {"UV_DEFAULT_INDEX": backends.url}
+    vendoring.environment.install("tiny-backend==1.0", environ=index)
+    vendoring.environment.install("--no-build-isolation", "-e", source, environ=index)
+    return source
+
+
+def made_by(wheels: Mapping[str, StoredFile]) -> str:
+    with zipfile.ZipFile(wheels["mine"].path) as archive:
+        return archive.read("mine.py").decode().split("'")[1]
+
+
+@pytest.mark.parametrize("setting", ["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"])
+@pytest.mark.parametrize("folder", ["plain", "with space"])
+def test_constraints_hold_for_build_requirements(
+    vendoring: Vendoring, backends: LocalIndex, mine: Path, tmp_path: Path, setting: str, folder: str
+) -> None:
+    constraints = write(tmp_path / folder, {"constraints.txt": "tiny-backend<3\n"}) / "constraints.txt"
+    # A path with a space is a URL to pip, too, whose lists end at spaces.
+    place = constraints.as_uri() if " " in folder else str(constraints)
+    environ = {"PIP_INDEX_URL": backends.url}
+    assert made_by(vendoring.wheels(environ=environ)) == "3.0"
+    (mine / "edit.txt").write_text("one")
+    assert made_by(vendoring.wheels(environ={**environ, setting: place})) == "2.0"
+    constraints.write_text("tiny-backend<2\n")
+    (mine / "edit.txt").write_text("two")
+    assert made_by(vendoring.wheels(environ={**environ, setting: place})) == "1.0"
+    backends.stop()
+    (mine / "edit.txt").write_text("three")
+    assert made_by(vendoring.wheels(environ={**environ, setting: place})) == "1.0"
+
+
+def test_without_isolation_a_wheel_is_built_with_what_is_installed(
+    vendoring: Vendoring, backends: LocalIndex, mine: Path
+) -> None:
+    environ = {"PIP_INDEX_URL": backends.url}
+    assert made_by(vendoring.wheels(environ=environ)) == "3.0"
+    backends.forget_requests()
+    before = snapshot(vendoring.environment.prefix)
+    assert made_by(vendoring.wheels(environ=environ, no_isolation=("Mine",))) == "1.0"
+    assert snapshot(vendoring.environment.prefix) == before
+    assert backends.requests == []
+    assert made_by(vendoring.wheels(environ=environ)) == "3.0"
+    # Another version of what it is built with makes another wheel of the same sources.
+    vendoring.environment.install("tiny-backend==2.0", environ={"UV_DEFAULT_INDEX": backends.url})
+    assert made_by(vendoring.wheels(environ=environ, no_isolation=("mine",))) == "2.0"
+
+
+def test_without_isolation_missing_requirements_are_named(
+    vendoring: Vendoring, backends: LocalIndex, mine: Path
+) -> None:
+    pyproject = mine / "pyproject.toml"
+    pyproject.write_text(
+        pyproject.read_text().replace(
+            '"tiny-backend"]', '"tiny-backend>=2", "cython; python_version > \'3\'"]'
+        )
+    )
+    with pytest.raises(WheelError, match=r"mine 1\.0 is built without isolation") as raised:
+        vendoring.wheels(no_isolation=("mine",))
+    python = vendoring.environment.python
+    assert raised.value.message.endswith("cython, tiny-backend>=2")
+    assert f"uv pip install --python {python} cython 'tiny-backend>=2'" in str(raised.value.hint)
+    # What the installed backend requires itself counts as well.
+    metadata = next(vendoring.environment.site_packages.glob("tiny_backend-*.dist-info/METADATA"))
+    text = metadata.read_text().replace("\n\n", "\nRequires-Dist: absent>1\n\n")
+    metadata.unlink()  # it may be a hard link into uv's cache
+    metadata.write_text(text)
+    pyproject.write_text(pyproject.read_text().replace(">=2", "").replace(', "cython', ', "tiny-backend'))
+    with pytest.raises(WheelError, match=r": absent>1\n"):
+        vendoring.wheels(no_isolation=("mine",))
+
+
+def test_without_isolation_there_must_be_an_interpreter(environment: LocalEnvironment) -> None:
+    plan = make_plan(scan(prefix=environment.prefix), settings=Settings(profile="none"))
+    with pytest.raises(WheelError, match="only the files") as raised:
+        installed_requirements(plan.python)
+    assert "--python" in str(raised.value.hint)

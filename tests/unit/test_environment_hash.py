@@ -80,6 +80,7 @@ def test_it_covers_the_plan(plan: Plan) -> None:
         {"templates_digest": "sha256:" + "9" * 64},
         {"settings": Settings(allow_inconsistent=True)},
         {"settings": Settings(resolver="pip-tools")},
+        {"settings": Settings(no_isolation=("Mine",))},
     ],
 )
 def test_it_covers_what_else_reaches_the_image(changed: dict[str, object]) -> None:
@@ -113,6 +114,8 @@ def test_it_covers_the_loose_code_and_not_where_it_lies() -> None:
 
 def test_the_settings_of_this_machine_do_not_count() -> None:
     assert digest(settings=Settings(repository="elsewhere/env", base="named:otherwise")) == digest()
+    # toolz comes from an index, and isn't built here.
+    assert digest(settings=Settings(no_isolation=("toolz", "nothing"))) == digest()
 
 
 def packages(plan: Plan = PLAN, **changed: object) -> str:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from imagesync.lock.index_environment import make_access, pip_environment, uv_environment
+from pathlib import Path
+
+import pytest
+
+from imagesync.lock.index_environment import (
+    build_environment,
+    make_access,
+    pip_environment,
+    uv_environment,
+)
 from imagesync.scan.pip_configuration import IndexConfiguration
 
 FULL = IndexConfiguration(
@@ -48,6 +57,21 @@ def test_the_systems_authorities_hold_by_default() -> None:
     environment = uv_environment(IndexConfiguration(), {"PATH": "/bin"})
     assert environment["UV_SYSTEM_CERTS"] == "true"
     assert environment["UV_KEYRING_PROVIDER"] == "subprocess"
+
+
+def test_constraints_hold_for_build_requirements_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "https://me:secret@a.example.com/c.txt"
+    indexes = IndexConfiguration(build_constraints=("c.txt", "/with space/c.txt", url))
+    own = {"PATH": "/bin", "UV_CONSTRAINT": "/own.txt"}
+    environment = build_environment(indexes, own)
+    given = f"{tmp_path}/c.txt file:///with%20space/c.txt {url}"
+    assert environment["UV_CONSTRAINT"] == f"/own.txt {given}"
+    assert environment["UV_BUILD_CONSTRAINT"] == given
+    assert uv_environment(indexes, own)["UV_CONSTRAINT"] == "/own.txt"
+    assert "UV_BUILD_CONSTRAINT" not in build_environment(IndexConfiguration(), own)
 
 
 def test_what_requests_reads_holds_for_uv() -> None:

@@ -218,6 +218,15 @@ def test_an_entry_that_matches_nothing_names_the_nearest(key: str) -> None:
     assert finding.hint == "Did you mean 'xarray'?"
 
 
+def test_no_isolation_is_for_what_is_built_here() -> None:
+    source = Source(kind="directory", url="file:///work/mine", editable=True)
+    here = environment("xarray==2026.9.0", installed("mine==0.2", source=source))
+    plan = make_plan(here, settings=Settings(no_isolation=("Mine", "xarray")))
+    (finding,) = (finding for finding in plan.findings if finding.code == "unmatched-setting")
+    assert (finding.severity, finding.package) == (Severity.WARNING, "xarray")
+    assert "made on this machine" in finding.message
+
+
 def test_requested_packages_come_first_in_what_is_left_out() -> None:
     here = environment(
         installed("pip==23.2.1", requested=True), "appnope==0.1.4", installed("pywin32==311", requested=True)

@@ -88,7 +88,8 @@ def test_all_that_is_asked_for(environ: dict[str, str], prefix: Path) -> None:
         "[global]\nindex_url = https://a.example.com/simple\nextra-index-url =\n    https://b.example.com\n"
         "    https://c.example.com\nno-index = yes\nfind-links = /wheels ./more\ncert = /ca.pem\n"
         "client-cert = /me.pem\ntrusted-host = a.example.com b.example.com:8080\nproxy = http://proxy:3128\n"
-        "timeout = 7.5\nkeyring-provider = subprocess\n"
+        "timeout = 7.5\nkeyring-provider = subprocess\nconstraint = a.txt https://c.example.com/b.txt\n"
+        "build-constraint = /c.txt\n"
     )
     assert read_pip_configuration(prefix=prefix, environ=environ) == IndexConfiguration(
         index_url="https://a.example.com/simple",
@@ -101,6 +102,7 @@ def test_all_that_is_asked_for(environ: dict[str, str], prefix: Path) -> None:
         proxy="http://proxy:3128",
         timeout=7.5,
         keyring_provider="subprocess",
+        build_constraints=("a.txt", "https://c.example.com/b.txt", "/c.txt"),
     )
 
 
@@ -114,8 +116,11 @@ def test_variables_replace_lists_and_empty_ones_count_for_nothing(
         "PIP_EXTRA_INDEX_URL": "https://c https://d",
         "PIP_FIND_LINKS": "",
         "PIP_DEFAULT_TIMEOUT": "9",
+        "PIP_CONSTRAINT": "a.txt",
+        "PIP_BUILD_CONSTRAINT": "b.txt  a.txt",
     }
     found = read_pip_configuration(prefix=prefix, environ=environ)
+    assert found.build_constraints == ("a.txt", "b.txt")
     assert found.extra_index_urls == ("https://c", "https://d")
     assert found.find_links == ("/wheels",)
     assert found.timeout == 9

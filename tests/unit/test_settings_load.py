@@ -125,6 +125,7 @@ def test_variables_hold_lists(tmp_path: Path) -> None:
         {
             "IMAGESYNC_IGNORE": "black, ruff jupyterlab*",
             "IMAGESYNC_APT": "git libgomp1",
+            "IMAGESYNC_NO_ISOLATION": "My_Extension other",
             "IMAGESYNC_ADD_PIP": "torch >= 2, < 3 dask[array,dataframe],lz4",
             "IMAGESYNC_STRICT": "Yes",
             "IMAGESYNC_ONLY": "",
@@ -132,6 +133,7 @@ def test_variables_hold_lists(tmp_path: Path) -> None:
     )
     assert settings.ignore == ("black", "ruff", "jupyterlab*")
     assert settings.apt == ("git", "libgomp1")
+    assert settings.no_isolation == ("My_Extension", "other")
     assert settings.add_pip == ("torch >= 2, < 3", "dask[array,dataframe]", "lz4")
     assert settings.strict
     assert settings.only == ()

@@ -42,6 +42,11 @@ def test_another_index_interpreter_or_constraint_is_another_question(store: Stor
     assert pins(store, python=other, **variables).recall(["hatchling"]) is None
     constraints.write_text("hatchling<1.27\n")
     assert pins(store, **variables).recall(["hatchling"]) is None
+    variables["UV_CONSTRAINT"] = constraints.as_uri()
+    pins(store, **variables).remember(["hatchling"], PINS)
+    assert pins(store, **variables).recall(["hatchling"]) == PINS
+    constraints.write_text("hatchling<1.26\n")
+    assert pins(store, **variables).recall(["hatchling"]) is None
     assert not any(b"secret" in path.read_bytes() for path in store.root.rglob("*") if path.is_file())
 
 

@@ -1,0 +1,119 @@
+"""What is installed beside an interpreter, and which build requirements that leaves open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion
+
+from imagesync.errors import WheelError
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import Interpreter
+
+# The first of a name is the one that is imported.
+_LIST = """
+import json
+from importlib.metadata import distributions
+found = {}
+for each in distributions():
+    found.setdefault(each.metadata["Name"], [each.version, each.requires or []])
+print(json.dumps({name: entry for name, entry in found.items() if name and entry[0]}))
+"""
+
+
+@dataclass(frozen=True)
+class InstalledRequirements:
+    """The distributions that an interpreter can import.
+
+    Parameters
+    ----------
+    distributions
+        Canonical name to version and requirements.
+    markers
+        The interpreter's marker environment.
+    """
+
+    distributions: Mapping[NormalizedName, tuple[str, tuple[str, ...]]]
+    markers: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Return ``sha256:<hex>`` over the names and versions."""
+        versions = sorted((name, version) for name, (version, _) in self.distributions.items())
+        return "sha256:" + hashlib.sha256(json.dumps(versions).encode()).hexdigest()
+
+    def unmet(self, requirements: Iterable[str]) -> tuple[str, ...]:
+        """Return those of *requirements*, and of what they require in turn, that nothing installed meets.
+
+        It is what ``build --no-isolation`` checks, which looks at the interpreter that runs it.
+        """
+        return tuple(sorted(set(self._unmet(requirements, frozenset({""}), set()))))
+
+    def _unmet(self, lines: Iterable[str], extras: frozenset[str], seen: set[str]) -> Iterator[str]:
+        for line in lines:
+            try:
+                requirement = Requirement(line)
+            except InvalidRequirement:
+                continue  # of metadata that is installed already; the backend's own were read by build
+            marker = requirement.marker
+            if marker and not any(marker.evaluate({**self.markers, "extra": extra}) for extra in extras):
+                continue
+            requirement.marker = None
+            if str(requirement) in seen:
+                continue
+            seen.add(str(requirement))
+            installed = self.distributions.get(canonicalize_name(requirement.name))
+            if installed is None or not _allows(requirement, installed[0]):
+                yield str(requirement)
+            else:
+                yield from self._unmet(installed[1], frozenset({"", *requirement.extras}), seen)
+
+
+def installed_requirements(python: Interpreter) -> InstalledRequirements:
+    """Return what is installed beside *python*.
+
+    Raises
+    ------
+    WheelError
+        There is no interpreter to run, or it doesn't answer.
+    """
+    if not python.executable:
+        raise WheelError(
+            f"The setting 'no-isolation' builds with the interpreter of {python.prefix}, "
+            "and only the files there were read.",
+            hint="Name the interpreter (--python PATH) instead of the folder, or remove the setting.",
+        )
+    try:
+        # Neither PYTHONPATH nor the current folder is part of the environment.
+        done = subprocess.run(
+            [python.executable, "-E", "-c", _LIST],
+            cwd=python.prefix,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+        )
+        found = json.loads(done.stdout.decode())
+    except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise WheelError(
+            f"{python.executable} doesn't say what is installed beside it: {error}",
+            hint=f"See whether it starts: {python.executable} -c 'import importlib.metadata'",
+        ) from error
+    return InstalledRequirements(
+        {canonicalize_name(name): (version, tuple(requires)) for name, (version, requires) in found.items()},
+        python.markers,
+    )
+
+
+def _allows(requirement: Requirement, version: str) -> bool:
+    try:
+        return requirement.specifier.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
