@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.ahead import Ahead
 from imagesync.environment_hash import Foundation, environment_hash, image_tag, packages_hash
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
@@ -76,11 +77,17 @@ class Session:
 
         return Store(self.settings.cache_dir or default_root(self.environ))
 
-    def scan(self) -> Environment:
-        """Return what is installed."""
+    def scan(self, *, meanwhile: Callable[[], None] | None = None) -> Environment:
+        """Return what is installed.
+
+        Parameters
+        ----------
+        meanwhile
+            Called while the interpreter answers, where one is asked.
+        """
         from imagesync.scan.scan import scan
 
-        return scan(python=self.python, prefix=self.prefix, environ=self.environ)
+        return scan(python=self.python, prefix=self.prefix, environ=self.environ, meanwhile=meanwhile)
 
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
@@ -119,8 +126,11 @@ class Session:
         no_cache
             Build anew, even if the image exists.
         """
-        prepared = self._prepare()
-        if not no_cache and (image := self._find(prepared, self._look())) is not None:
+        # The engine is asked while the interpreter that is scanned starts.
+        look = Ahead(self._look)
+        prepared = self._prepare(meanwhile=look.ask)
+        lookup = look.answer()
+        if not no_cache and (image := self._find(prepared, lookup)) is not None:
             return self._named(image, tags)
         self._refuse_contradictions(prepared)
         with self._engine() as engine:
@@ -186,10 +196,10 @@ class Session:
         found = find_loose_code(environment, environ=environ, cwd=cwd, code=self.settings.code)
         return tuple(loose.to_finding(cwd) for loose in found)
 
-    def _prepare(self, *, checked: bool = False) -> Prepared:
+    def _prepare(self, *, checked: bool = False, meanwhile: Callable[[], None] | None = None) -> Prepared:
         from imagesync.wheels.contents import content_digests
 
-        environment = self.scan()
+        environment = self.scan(meanwhile=meanwhile)
         plan = self._plan(environment)
         prepared = Prepared(environment, plan, content_digests(plan, cache=self.store.root))
         if checked:

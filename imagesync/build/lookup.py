@@ -6,7 +6,6 @@ requests is imported for an engine that plain HTTP can reach.
 
 from __future__ import annotations
 
-import http.client
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT = 20.0
 """Seconds that a connected engine may take to list its images."""
+_OK: Final = 200
 PACKAGES_REPOSITORY: Final = "imagesync-packages"
 """Where the images are that environments with the same packages from indexes stand on."""
 
@@ -113,7 +113,7 @@ def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
         answer = json.loads(body)
     except ValueError:
         answer = None
-    if status != http.client.OK or not isinstance(answer, list):
+    if status != _OK or not isinstance(answer, list):
         said = answer.get("message", "") if isinstance(answer, dict) else body[:200].decode(errors="replace")
         raise EngineError(
             f"The container engine at {endpoint.url} ({endpoint.origin}) doesn't list its images:"
@@ -126,10 +126,16 @@ def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
 def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
     connection = open_connection(endpoint, timeout=ANSWER_TIMEOUT)
     try:
-        connection.request("GET", path, headers={"User-Agent": "imagesync"})
-        response = connection.getresponse()
-        return response.status, response.headers.get("Server", ""), response.read()
-    except (OSError, http.client.HTTPException) as error:
+        # By hand, because importing http.client takes a tenth of a build that hits; and as HTTP/1.0, whose
+        # answer is in one piece and ends with the connection (RFC 1945, section 7.2.2).
+        connection.sendall(
+            f"GET {path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: imagesync\r\n\r\n".encode()
+        )
+        head, _, body = b"".join(iter(lambda: connection.recv(1 << 16), b"")).partition(b"\r\n\r\n")
+        status, *headers = head.decode("latin-1").split("\r\n")
+        fields = dict(header.lower().partition(":")[::2] for header in headers)
+        return int(status.split()[1]), fields.get("server", "").strip(), body
+    except (OSError, ValueError, IndexError) as error:
         raise EngineError(
             f"The container engine at {endpoint.url} ({endpoint.origin}) took the connection but gives no"
             f" answer: {redact(str(error)) or type(error).__name__}.",

@@ -1,9 +1,8 @@
-"""One plain HTTP connection to an engine, and what to tell when there is none."""
+"""One plain connection to an engine, and what to tell when there is none."""
 
 from __future__ import annotations
 
 import errno
-import http.client
 import socket
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ def can_speak_to(endpoint: Endpoint) -> bool:
     return endpoint.scheme in {"unix", "tcp"}
 
 
-def open_connection(endpoint: Endpoint, *, timeout: float) -> http.client.HTTPConnection:
+def open_connection(endpoint: Endpoint, *, timeout: float) -> socket.socket:
     """Return an open connection to a ``unix://`` or ``tcp://`` endpoint.
 
     Parameters
@@ -51,9 +50,7 @@ def open_connection(endpoint: Endpoint, *, timeout: float) -> http.client.HTTPCo
             connected = tls.wrap_socket(connected, server_hostname=host)
     except OSError as error:
         raise unreachable(endpoint, error) from error
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    connection.sock = connected
-    return connection
+    return connected
 
 
 def _host_and_port(endpoint: Endpoint) -> tuple[str, int]:

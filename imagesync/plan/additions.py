@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packaging.utils import NormalizedName, canonicalize_name
-
 from imagesync.credentials import redact
 from imagesync.errors import UsageError
 from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.plan.requirements import applies
 from imagesync.scan.environment import Finding, Package, Severity
+from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
 
 
 def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[NormalizedName, Requirement]:
@@ -55,7 +55,7 @@ def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[No
             )
         if not applies(requirement, markers):
             continue
-        name = canonicalize_name(requirement.name)
+        name = canonical_name(requirement.name)
         if earlier := added.get(name):
             requirement.specifier &= earlier.specifier
             requirement.extras |= earlier.extras

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING
 
 from imagesync.errors import UsageError
 from imagesync.plan.levels import (
@@ -22,6 +21,9 @@ from imagesync.plan.plan import Level
 from imagesync.plan.requirements import closure, requirers
 from imagesync.scan.environment import Environment, Package
 from imagesync.settings import Settings
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 LEFT_OUT = frozenset({Level.PLATFORM_ONLY, Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED})
 

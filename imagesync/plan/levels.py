@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
-
-from packaging.utils import NormalizedName, canonicalize_name
+from typing import TYPE_CHECKING, Any
 
 from imagesync.plan.plan import Level
+from imagesync.scan.names import canonical_name
 from imagesync.toml import read_toml
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 _DATA = Path(__file__).parent
 
@@ -78,7 +80,7 @@ def canonical_pattern(text: str) -> str:
     >>> canonical_pattern("PyObjC_framework.*")
     'pyobjc-framework-*'
     """
-    return canonicalize_name(text.strip())
+    return canonical_name(text.strip())
 
 
 def is_pattern(text: str) -> bool:
@@ -112,10 +114,10 @@ def load_profiles() -> dict[str, Profile]:
 def _make_profile(name: str, table: Mapping[str, Any]) -> Profile:
     return Profile(
         name=name,
-        chosen_by=tuple(canonicalize_name(package) for package in table["chosen_by"]),
+        chosen_by=tuple(canonical_name(package) for package in table["chosen_by"]),
         critical=tuple(
             CriticalPackage(
-                name=canonicalize_name(package),
+                name=canonical_name(package),
                 import_name=entry["import"],
                 reason=entry["reason"],
                 same_version_as=entry.get("same_version_as"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-from packaging.utils import NormalizedName, canonicalize_name
+from typing import TYPE_CHECKING
 
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
@@ -15,7 +14,11 @@ from imagesync.plan.remedy import install_command
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
+from imagesync.scan.names import canonical_name
 from imagesync.settings import Settings
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 _NO_SPECIFIER = "Its version can't be written as a requirement, so no index can be asked for it."
 _LABEL_KEPT = "The build label '+{label}' is part of the version, so an index that has this build is needed."
@@ -142,7 +145,7 @@ def _all_critical(settings: Settings, profile: Profile, chooser: Chooser) -> Ite
             yield critical
     for name, rule in chooser.levels.names.items():
         if rule.level is Level.CRITICAL and name not in chooser.critical:
-            yield CriticalPackage(canonicalize_name(name), "", "Your settings call it critical.")
+            yield CriticalPackage(canonical_name(name), "", "Your settings call it critical.")
 
 
 def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage], profile: Profile) -> None:
@@ -275,7 +278,7 @@ def _plan_python(python: Interpreter, *, strict: bool) -> PlannedPackage:
     # Debian and builds from git end the version with a plus sign, which PEP 440 has no place for.
     version = python.version.rstrip("+")
     return PlannedPackage(
-        name=canonicalize_name("python"),
+        name=canonical_name("python"),
         version=version,
         level=Level.CRITICAL,
         specifier=f"=={version}" if strict else f"=={python.minor}.*",

@@ -6,12 +6,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from packaging.utils import NormalizedName, canonicalize_name
-
 from imagesync.scan.environment import Interpreter, Package
+from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
 
 _NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
 _EXTRA_ONLY = re.compile(r"extra\s*==")
@@ -91,7 +91,7 @@ def requirers(
     for package in packages:
         for line in package.requires:
             match = _NAME.match(line)
-            if match is None or (name := canonicalize_name(match[1])) not in wanted:
+            if match is None or (name := canonical_name(match[1])) not in wanted:
                 continue
             if package.name not in found.get(name, ()) and _line_applies(line, markers):
                 found.setdefault(name, []).append(package.name)
@@ -128,7 +128,7 @@ def _direct(package: Package, extra: str, markers: Mapping[str, str]) -> Iterato
     for line in package.requires:
         requirement = parse_requirement(line)
         if requirement is not None and applies(requirement, markers, (extra,)):
-            name = canonicalize_name(requirement.name)
+            name = canonical_name(requirement.name)
             yield name, ""
             for requested in requirement.extras:
                 yield name, requested

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from imagesync.errors import UsageError
@@ -12,7 +12,11 @@ from imagesync.scan.interpreter import Probe, choose_interpreter
 
 
 def scan(
-    *, python: Path | None = None, prefix: Path | None = None, environ: Mapping[str, str] | None = None
+    *,
+    python: Path | None = None,
+    prefix: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Environment:
     """Return what is installed in an environment, and where each package came from.
 
@@ -25,6 +29,8 @@ def scan(
         A folder, of any platform, whose files are read; nothing in it is run.
     environ
         The environment variables to go by; by default the process's own.
+    meanwhile
+        Called while the interpreter answers, which takes some 20 ms; not called for a *prefix*.
 
     Raises
     ------
@@ -46,4 +52,6 @@ def scan(
     # What reads the answer is imported while the probe runs, which takes about as long.
     from imagesync.scan.assemble import assemble
 
+    if meanwhile is not None:
+        meanwhile()
     return assemble(probe.answer(), environ, findings)

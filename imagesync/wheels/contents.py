@@ -6,8 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING
 
 from imagesync.credentials import strip_credentials
 from imagesync.errors import WheelError
@@ -15,6 +14,9 @@ from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.sources import is_copied, local_path
 from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.source_tree import source_digest
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 
 def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
