@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.ahead import Ahead
 from imagesync.environment_hash import Foundation, environment_hash, image_tag, packages_hash
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
@@ -126,11 +125,8 @@ class Session:
         no_cache
             Build anew, even if the image exists.
         """
-        # The engine is asked while the interpreter that is scanned starts.
-        look = Ahead(self._look)
-        prepared = self._prepare(meanwhile=look.ask)
-        lookup = look.answer()
-        if not no_cache and (image := self._find(prepared, lookup)) is not None:
+        prepared = self._prepare(meanwhile=_import_what_a_hit_needs)
+        if not no_cache and (image := self._find(prepared, self._look())) is not None:
             return self._named(image, tags)
         self._refuse_contradictions(prepared)
         with self._engine() as engine:
@@ -333,6 +329,16 @@ class Session:
             ),
             created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
         )
+
+
+def _import_what_a_hit_needs() -> None:
+    """Import, while the scanned interpreter starts, what is used anyway once it has answered."""
+    import imagesync.build.image
+    import imagesync.build.lookup
+    import imagesync.plan.make
+    import imagesync.plan.specifiers
+    import imagesync.render.templates
+    import imagesync.wheels.contents  # noqa: F401
 
 
 def open_session(
