@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from packaging.utils import NormalizedName
 
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,57 @@ class LockedPackage:
 
 
 @dataclass(frozen=True)
+class LockedConda:
+    """A conda package, with the archive that the image gets.
+
+    Parameters
+    ----------
+    name
+        Its conda name.
+    channel
+        The channel's URL, without credentials and without the subdirectory.
+    subdir
+        ``linux-64`` or ``noarch``.
+    artifact
+        The archive, ``.conda`` or ``.tar.bz2``.
+    md5
+        In hex; empty where nothing says.
+    noarch
+        ``python``, ``generic``, or empty for a package of the platform.
+    distributions
+        The canonical names of the Python distributions that it provides.
+    planned
+        What the plan says of it; ``None`` where it came in with another one. No part of what is locked.
+    """
+
+    name: str
+    version: str
+    build: str
+    channel: str
+    subdir: str
+    artifact: Artifact
+    build_number: int = 0
+    md5: str = ""
+    noarch: Literal["", "python", "generic"] = ""
+    depends: tuple[str, ...] = ()
+    constrains: tuple[str, ...] = ()
+    distributions: tuple[NormalizedName, ...] = ()
+    planned: PlannedConda | None = field(default=None, compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as documented JSON."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "build": self.build,
+            "channel": self.channel,
+            "subdir": self.subdir,
+            "artifact": asdict(self.artifact),
+            "distributions": list(self.distributions),
+        }
+
+
+@dataclass(frozen=True)
 class VendoredPackage:
     """A package whose wheel is made on this machine, from sources or from what is installed.
 
@@ -137,6 +188,10 @@ class Lock:
         Sorted by canonical name, and disjoint.
     resolver
         ``uv`` or ``pip-tools``.
+    conda
+        Sorted by conda name; Python among them makes it the image's interpreter.
+    channels
+        Where they come from, first the one that wins; URLs without credentials.
     """
 
     target: Target
@@ -144,6 +199,8 @@ class Lock:
     vendored: tuple[VendoredPackage, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     resolver: Literal["uv", "pip-tools"] = "uv"
+    conda: tuple[LockedConda, ...] = ()
+    channels: tuple[str, ...] = ()
 
     @property
     def repacked(self) -> tuple[VendoredPackage, ...]:
@@ -164,6 +221,7 @@ class Lock:
             "target": asdict(self.target),
             "packages": [[p.name, p.version, p.artifact.filename, p.artifact.digest] for p in self.packages],
             "vendored": [[p.name, p.version, p.content] for p in self.vendored],
+            "conda": [[p.name, p.version, p.build, p.artifact.filename, p.artifact.digest] for p in self.conda],
         }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
@@ -174,6 +232,8 @@ class Lock:
             "digest": self.digest,
             "resolver": self.resolver,
             "target": asdict(self.target),
+            "channels": list(self.channels),
+            "conda": [package.to_dict() for package in self.conda],
             "packages": [package.to_dict() for package in self.packages],
             "vendored": [package.to_dict() for package in self.vendored],
             "deviations": [deviation.to_dict() for deviation in self.deviations],

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.code.code import Code
-from imagesync.scan.environment import Finding, Interpreter, Package, Source
+from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Package, Source
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -71,6 +71,47 @@ class PlannedPackage:
 
 
 @dataclass(frozen=True)
+class PlannedConda:
+    """A conda package that the image must hold.
+
+    Parameters
+    ----------
+    name
+        Its conda name, which may be another one than that of the distributions it provides.
+    version, build
+        The local ones; empty for a package that only the cluster gets.
+    specifier
+        The versions that are allowed, as a conda match spec writes them, such as ``~=1.26.4``; may be empty.
+    reason
+        Why this level, in words.
+    record
+        The installed record; ``None`` for a package that only the cluster gets.
+    """
+
+    name: str
+    version: str
+    build: str
+    level: Level
+    specifier: str
+    reason: str
+    requested: bool | None = None
+    record: CondaRecord | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as documented JSON."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "build": self.build,
+            "level": self.level.value,
+            "specifier": self.specifier,
+            "reason": self.reason,
+            "requested": self.requested,
+            "distributions": list(self.record.distributions) if self.record is not None else [],
+        }
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A package that is installed here and won't be in the image, with the reason."""
 
@@ -105,6 +146,12 @@ class Plan:
         Import names of the critical packages, for the check of the built image.
     platform
         The target, ``linux/amd64``.
+    conda
+        Sorted by conda name; what they provide isn't among *packages*.
+    channels
+        Where conda packages come from, first the one that wins; URLs without credentials.
+    interpreter
+        Whose Python the image runs: the base image's, or that of conda.
     """
 
     python: Interpreter
@@ -117,6 +164,9 @@ class Plan:
     critical_imports: tuple[str, ...] = ()
     strict: bool = False
     platform: str = "linux/amd64"
+    conda: tuple[PlannedConda, ...] = ()
+    channels: tuple[str, ...] = ()
+    interpreter: Literal["base", "conda"] = "base"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as documented JSON (``docs/json.md``)."""
@@ -124,6 +174,9 @@ class Plan:
             "profile": self.profile,
             "strict": self.strict,
             "platform": self.platform,
+            "interpreter": self.interpreter,
+            "channels": list(self.channels),
+            "conda": [package.to_dict() for package in self.conda],
             "packages": [package.to_dict() for package in self.packages],
             "left_out": [package.to_dict() for package in self.left_out],
             "apt": list(self.apt),

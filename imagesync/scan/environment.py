@@ -82,6 +82,68 @@ class Source:
 
 
 @dataclass(frozen=True)
+class CondaRecord:
+    """One package as conda installed it: a prefix record (``conda-meta/*.json``).
+
+    Parameters
+    ----------
+    name
+        Its conda name, which may be another one than that of the distributions it provides.
+    channel
+        The channel's URL without credentials and without the subdirectory, such as
+        ``https://conda.anaconda.org/conda-forge``; the name where no URL is known.
+    subdir
+        ``linux-64``, ``noarch`` ...
+    filename
+        Of the archive, such as ``numpy-1.26.4-py311_0.conda``.
+    url
+        Of the archive, without credentials.
+    sha256
+        ``sha256:<hex>``; empty where the record has none.
+    md5
+        In hex; empty where the record has none.
+    size
+        Of the archive, in bytes; ``None`` where the record doesn't say.
+    noarch
+        ``python``, ``generic``, or empty for a package of the platform.
+    requested_spec
+        What the user asked for; empty for a package that came in with another one.
+    distributions
+        The canonical names of the Python distributions whose metadata it holds.
+    has_post_link
+        Whether a script of the package runs after it was linked.
+    """
+
+    name: str
+    version: str
+    build: str
+    build_number: int
+    channel: str
+    subdir: str
+    filename: str
+    url: str
+    sha256: str = ""
+    md5: str = ""
+    size: int | None = None
+    noarch: Literal["", "python", "generic"] = ""
+    requested_spec: str = ""
+    depends: tuple[str, ...] = ()
+    constrains: tuple[str, ...] = ()
+    distributions: tuple[NormalizedName, ...] = ()
+    license: str = ""
+    has_post_link: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as documented JSON."""
+        return {
+            **asdict(self),
+            "depends": list(self.depends),
+            "constrains": list(self.constrains),
+            "distributions": list(self.distributions),
+        }
+
+
+@dataclass(frozen=True)
 class Package:
     """One installed distribution.
 
@@ -111,6 +173,8 @@ class Package:
         ``Requires-Python``, as it is written.
     has_record
         Whether a RECORD (or ``installed-files.txt``) lists its files.
+    conda
+        The name of the conda package that provides it; empty for one of pip.
     """
 
     name: NormalizedName
@@ -126,6 +190,7 @@ class Package:
     requires: tuple[str, ...] = ()
     requires_python: str | None = None
     has_record: bool = False
+    conda: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the package as documented JSON."""
@@ -143,6 +208,7 @@ class Package:
             "requires": list(self.requires),
             "requires_python": self.requires_python,
             "has_record": self.has_record,
+            "conda": self.conda,
         }
 
 
@@ -200,6 +266,10 @@ class Environment:
         The index URLs that the user's configuration names, without credentials.
     path
         The folders of its ``sys.path`` that exist, in their order, without those of the standard library.
+    conda
+        What conda installed, sorted by conda name, without what pip has replaced.
+    channels
+        Where conda packages come from, first the one that wins; URLs without credentials.
     """
 
     python: Interpreter
@@ -207,6 +277,8 @@ class Environment:
     findings: tuple[Finding, ...] = ()
     indexes: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
+    conda: tuple[CondaRecord, ...] = ()
+    channels: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the environment as documented JSON (``docs/json.md``)."""
@@ -214,6 +286,8 @@ class Environment:
             "python": self.python.to_dict(),
             "indexes": list(self.indexes),
             "path": list(self.path),
+            "channels": list(self.channels),
+            "conda": [record.to_dict() for record in self.conda],
             "packages": [package.to_dict() for package in self.packages],
             "findings": [finding.to_dict() for finding in self.findings],
         }
