@@ -152,6 +152,9 @@ class Plan:
         Where conda packages come from, first the one that wins; URLs without credentials.
     interpreter
         Whose Python the image runs: the base image's, or that of conda.
+    provided
+        The installed distributions that packages of *conda* provide, sorted by canonical name: what pip's
+        part must live with, and what can be made from the installed files.
     """
 
     python: Interpreter
@@ -167,6 +170,7 @@ class Plan:
     conda: tuple[PlannedConda, ...] = ()
     channels: tuple[str, ...] = ()
     interpreter: Literal["base", "conda"] = "base"
+    provided: tuple[Package, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as documented JSON (``docs/json.md``)."""
