@@ -217,7 +217,7 @@ class Engine:
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more reference, taking it from another image that may have it."""
         from imagesync.build.client import engine_errors
-        from imagesync.build.reference import split_reference
+        from imagesync.oci.reference import split_reference
 
         repository, tag = split_reference(reference)
         with engine_errors(f"tag {reference}"):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.build.base import root_digest
-from imagesync.build.reference import Reference, parse_reference
 from imagesync.build.transport import CERTIFICATES, can_speak_to, open_connection
 from imagesync.credentials import redact
 from imagesync.errors import EngineError
+from imagesync.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import docker
 import docker.auth
 import docker.errors
 import requests
-from docker.utils.config import find_config_file
 
 from imagesync.build.client import messages, refusal
-from imagesync.build.reference import parse_reference
 from imagesync.credentials import redact
 from imagesync.errors import RegistryError
+from imagesync.oci.login import registry_credentials
+from imagesync.oci.reference import parse_reference
 from imagesync.ui.progress import Progress, Task
 
 _CONNECT_TIMEOUT = 60
@@ -56,40 +53,6 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
                 layers.feed(message, reference)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise _registry_error(reference, redact(str(error))) from error
-
-
-def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:
-    """Return the user's credentials for one registry, as Docker's ``config.json`` has them; else nothing.
-
-    Only the helper of that registry is asked. One that fails costs its own entry and not the pull
-    (https://github.com/docker/docker-py/issues/3379): images may be public.
-    """
-    try:
-        config = _read_config()
-    except (docker.errors.DockerException, OSError, ValueError, AttributeError) as error:
-        progress.line(
-            f"Docker's config.json can't be read ({redact(str(error))}): pulling without credentials."
-        )
-        return {}
-    try:
-        with warnings.catch_warnings():
-            # The SDK warns of a helper that isn't installed, and raises an error all the same.
-            warnings.simplefilter("ignore", UserWarning)
-            found = config.resolve_authconfig(registry)
-    except (docker.errors.DockerException, ValueError, TypeError, AttributeError) as error:
-        # The SDK takes any helper's answer for an object in JSON.
-        reason = redact(str(error.__cause__ or error)).strip()
-        progress.line(f"The credential helper for {registry} fails ({reason}): going on without it.")
-        found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(registry)
-    return dict(found or {})
-
-
-def _read_config() -> docker.auth.AuthConfig:
-    path = find_config_file()
-    if path is not None and path.endswith(".json"):
-        # The SDK takes a file that isn't JSON for an empty one.
-        json.loads(Path(path).read_bytes())
-    return docker.auth.load_config(path)
 
 
 class _Layers:

@@ -37,6 +37,17 @@ class Reference:
         """Return registry and repository, without tag and digest."""
         return f"{self.domain}/{self.path}"
 
+    @property
+    def names_registry(self) -> bool:
+        """Return whether a registry was written out; Podman's ``localhost/`` is none.
+
+        >>> parse_reference("registry.example.com/env").names_registry
+        True
+        >>> parse_reference("team/env").names_registry, parse_reference("localhost/env").names_registry
+        (False, False)
+        """
+        return self.written_domain and self.domain != "localhost"
+
     def names(self, *, podman: bool) -> tuple[str, ...]:
         """Return the full names that an engine may keep this repository under, the likeliest first.
 

@@ -1,0 +1,1 @@
+"""The OCI specifications: references, manifests, registries; nothing here knows of Python environments."""

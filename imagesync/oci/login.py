@@ -1,0 +1,60 @@
+"""Who the user is at a registry: Docker's ``config.json``, and the credential helpers that it names."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import docker.auth
+import docker.errors
+from docker.utils.config import find_config_file
+
+from imagesync.credentials import redact
+from imagesync.ui.progress import Progress
+
+
+def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:
+    """Return the user's credentials for one registry, as Docker's ``config.json`` has them; else nothing.
+
+    Only the helper of that registry is asked. One that fails costs its own entry and nothing else
+    (https://github.com/docker/docker-py/issues/3379): images may be public.
+
+    Returns
+    -------
+    dict
+        ``username`` and ``password``, or ``identitytoken``, in lower case.
+    """
+    try:
+        config, tokens = _read_config()
+    except (docker.errors.DockerException, OSError, ValueError, AttributeError) as error:
+        progress.line(f"Docker's config.json can't be read ({redact(str(error))}): going on without it.")
+        return {}
+    try:
+        with warnings.catch_warnings():
+            # The SDK warns of a helper that isn't installed, and raises an error all the same.
+            warnings.simplefilter("ignore", UserWarning)
+            found = config.resolve_authconfig(registry)
+    except (docker.errors.DockerException, ValueError, TypeError, AttributeError) as error:
+        # The SDK takes any helper's answer for an object in JSON.
+        reason = redact(str(error.__cause__ or error)).strip()
+        progress.line(f"The credential helper for {registry} fails ({reason}): going on without it.")
+        found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(registry)
+    credentials = {key.lower(): value for key, value in (found or {}).items() if value}
+    if token := tokens.get(registry):
+        credentials = {"identitytoken": token}
+    return credentials
+
+
+def _read_config() -> tuple[docker.auth.AuthConfig, dict[str, str]]:
+    """Return the configuration, and by registry the identity tokens, which the SDK drops."""
+    path = find_config_file()
+    tokens = {}
+    if path is not None and path.endswith(".json"):
+        # The SDK takes a file that isn't JSON for an empty one.
+        auths = json.loads(Path(path).read_bytes()).get("auths") or {}
+        for name, entry in auths.items():
+            if isinstance(entry, dict) and entry.get("identitytoken"):
+                tokens[docker.auth.resolve_index_name(name)] = entry["identitytoken"]
+    return docker.auth.load_config(path), tokens
