@@ -46,12 +46,27 @@ settings_options = _all(
     click.option("--only", multiple=True, metavar="NAME", help="Take this package, with what it needs."),
     click.option("--level", "levels", multiple=True, metavar="NAME=LEVEL", help="How closely it must match."),
     click.option("--add-pip", multiple=True, metavar="REQUIREMENT", help="A package for the cluster only."),
+    click.option("--add-conda", multiple=True, metavar="SPEC", help="A conda package for the cluster only."),
+    click.option(
+        "--channel", "channels", multiple=True, metavar="CHANNEL", help="Where conda packages are from."
+    ),
     click.option("--code", type=_PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
     click.option("--code-max-size", metavar="SIZE", help="How large --code may be, such as 50MB."),
     click.option("--no-isolation", multiple=True, metavar="NAME", help="Build it with what is installed."),
     click.option("--apt", multiple=True, metavar="PACKAGE", help="A system package for the image."),
     click.option("--base", metavar="REF", help="The image to start from."),
     click.option("--resolver", type=click.Choice(["uv", "pip-tools"]), default=None, help="Who resolves."),
+    click.option(
+        "--solver", type=click.Choice(["rattler", "conda-lock"]), default=None, help="Who solves for conda."
+    ),
+    click.option("--cuda", metavar="VERSION", help="Solve for a machine with this CUDA."),
+    click.option(
+        "--conda-installer",
+        type=click.Choice(["auto", "micromamba", "rattler"]),
+        default=None,
+        help="Who installs conda packages.",
+    ),
+    click.option("--micromamba", type=_PATH, metavar="PATH", help="The micromamba that does."),
     click.option("--repository", metavar="NAME", help="The image's name, before the colon."),
     click.option("--templates", type=_PATH, metavar="DIR", help="Your templates, before the shipped ones."),
     click.option("--allow-inconsistent", is_flag=True, default=None, help="Build despite contradictions."),

@@ -93,7 +93,9 @@ def work_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def cli(work_dir: Path, cache_dir: Path) -> CommandLine:
     """Return the console script, with a store of this test's own."""
-    return CommandLine(environ={**clean_environ(), "IMAGESYNC_CACHE_DIR": str(cache_dir)}, cwd=work_dir)
+    # Most tests are about pip environments, and no conda channel is meant to be asked for a Python.
+    settings = {"IMAGESYNC_CACHE_DIR": str(cache_dir), "IMAGESYNC_PYTHON": "base"}
+    return CommandLine(environ={**clean_environ(), **settings}, cwd=work_dir)
 
 
 MakeEnvironment = Callable[..., LocalEnvironment]

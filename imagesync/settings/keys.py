@@ -12,11 +12,14 @@ from imagesync.settings.reference import is_reference, is_repository
 
 Kind = Literal["switch", "text", "size", "list", "requirements", "table", "path", "paths"]
 
-# PEP 508 names, with * for several.
-_NAME = re.compile(r"[A-Za-z0-9*]([A-Za-z0-9._*-]*[A-Za-z0-9*])?")
+# PEP 508 names, with * for several; conda's may begin with an underscore, too.
+_NAME = re.compile(r"[A-Za-z0-9*_]([A-Za-z0-9._*-]*[A-Za-z0-9*])?")
+# A channel's name, such as ``conda-forge`` or ``pytorch/label/test``, or a URL or path.
+_CHANNEL = re.compile(r"[A-Za-z0-9._~/-][^\s,\"'<>]*")
 # In decimal units, as sizes are shown.
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|kB|KB|MB|GB)")
 _UNITS = {"": 1, "kB": 1_000, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+_CUDA = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
 # Debian Policy 5.6.1 and 5.6.12. A name that ends with a dash would tell apt-get to remove the package.
 _APT = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9][A-Za-z0-9.+:~-]*)?")
 
@@ -51,7 +54,9 @@ class Key:
     @property
     def flag(self) -> str:
         """Return the command-line option, such as ``--add-pip``."""
-        return "--level" if self.field == "levels" else "--" + self.field.replace("_", "-")
+        # One at a time on the command line: --level, --channel.
+        name = self.field.removesuffix("s") if self.field in ("levels", "channels") else self.field
+        return "--" + name.replace("_", "-")
 
 
 def _is_name(text: str) -> bool:
@@ -71,6 +76,10 @@ def parse_size(text: str) -> int | None:
     """
     match = _SIZE.fullmatch(text.strip())
     return None if match is None else int(float(match["number"]) * _UNITS[match["unit"]])
+
+
+def _one_of(*choices: str) -> Callable[[str], bool]:
+    return lambda text: text in choices
 
 
 def _is_apt_package(text: str) -> bool:
@@ -112,7 +121,33 @@ KEYS = (
     Key("allow-inconsistent", "allow_inconsistent", "switch"),
     Key("base", "base", "text", is_reference, "an image reference, such as 'ubuntu:24.04'"),
     Key(
-        "python", "python_source", "text", lambda text: text == "base", "'base', the base image's interpreter"
+        "python",
+        "python_source",
+        "text",
+        _one_of("auto", "base", "conda"),
+        "'auto', 'base' (the base image's interpreter) or 'conda' (that of a conda channel)",
+    ),
+    Key(
+        "channels",
+        "channels",
+        "list",
+        lambda text: _CHANNEL.fullmatch(text) is not None,
+        "conda channels, such as 'conda-forge' or 'https://conda.example.com/team'",
+    ),
+    Key(
+        "conda-installer",
+        "conda_installer",
+        "text",
+        _one_of("auto", "micromamba", "rattler"),
+        "'auto', 'micromamba' or 'rattler'",
+    ),
+    Key("micromamba", "micromamba", "path", expected="the path of a micromamba executable"),
+    Key(
+        "cuda",
+        "cuda",
+        "text",
+        lambda text: _CUDA.fullmatch(text) is not None,
+        "a version of CUDA, such as '12.4'",
     ),
     Key(
         "repository",
@@ -121,7 +156,8 @@ KEYS = (
         is_repository,
         "an image's name without a tag, in lower case, such as 'registry.example.com/team/imagesync'",
     ),
-    Key("resolver", "resolver", "text", lambda text: text in ("uv", "pip-tools"), "'uv' or 'pip-tools'"),
+    Key("resolver", "resolver", "text", _one_of("uv", "pip-tools"), "'uv' or 'pip-tools'"),
+    Key("solver", "solver", "text", _one_of("rattler", "conda-lock"), "'rattler' or 'conda-lock'"),
     Key("templates", "templates", "path", expected="a folder's path"),
     Key("cache-dir", "cache_dir", "path", expected="a folder's path"),
 )

@@ -35,7 +35,16 @@ class Settings:
     base
         The image that the base image is made from.
     python_source
-        Where the image's interpreter comes from (key ``python``): ``base``.
+        Where the image's interpreter comes from (key ``python``): the base image, a conda channel, or, with
+        ``auto``, the channel where one answers. A conda environment has its own.
+    channels
+        Names or URLs of conda channels, first the one that wins; empty for those of the environment.
+    conda_installer, micromamba
+        What installs conda packages in the build, and the executable of micromamba, where it is given.
+    solver
+        What solves for conda packages where it must be done.
+    cuda
+        The CUDA version that the image's machine has; empty for none.
     repository
         The image's name without a tag.
     templates
@@ -57,9 +66,14 @@ class Settings:
     apt: tuple[str, ...] = ()
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE
-    python_source: Literal["base"] = "base"
+    python_source: Literal["auto", "base", "conda"] = "auto"
+    channels: tuple[str, ...] = field(default=(), repr=False)  # may hold a token
+    conda_installer: Literal["auto", "micromamba", "rattler"] = "auto"
+    micromamba: Path | None = None
+    cuda: str = ""
     repository: str = DEFAULT_REPOSITORY
     resolver: Literal["uv", "pip-tools"] = "uv"
+    solver: Literal["rattler", "conda-lock"] = "rattler"
     templates: Path | None = None
     cache_dir: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

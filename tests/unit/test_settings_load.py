@@ -157,7 +157,7 @@ def test_variables_hold_lists(tmp_path: Path) -> None:
         ("profile = 1", "text"),
         ('profile = ""', "text that isn't empty"),
         ('resolver = "poetry"', "'uv' or 'pip-tools'"),
-        ('python = "conda"', "'base'"),
+        ('python = "pyenv"', "'base'"),
         ('templates = "nowhere"', "doesn't exist"),
         ("cache-dir = 3", "a folder's path"),
         ('code = "."', "paths of folders and modules"),
@@ -302,6 +302,8 @@ def test_the_template_parses_and_names_every_key(tmp_path: Path) -> None:
         "python_source",
         "repository",
         "resolver",
+        "solver",
+        "conda_installer",
     ):
         assert getattr(settings, name) == getattr(Settings(), name), name
 
