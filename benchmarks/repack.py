@@ -21,6 +21,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.installed import installed_digest
 from imagesync.wheels.vendor import vendor
 from tests.environments import make_environment
@@ -56,7 +57,7 @@ def main() -> int:
                 python=found.python,
                 target=Target("linux/amd64", found.python.version, (2, 36)),
                 store=Store(folder / f"store{turn}"),
-                indexes=IndexConfiguration(),
+                indexes=BuildIndexes(IndexConfiguration()),
                 progress=SilentProgress(),
             )
             seconds.append(time.perf_counter() - start)

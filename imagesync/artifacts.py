@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from imagesync.lock.resolver import Resolver
     from imagesync.render.make import Wheels
     from imagesync.scan.environment import Interpreter
-    from imagesync.scan.pip_configuration import IndexConfiguration
     from imagesync.store.access import Access
     from imagesync.store.store import Store
     from imagesync.ui.progress import Progress
+    from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.container import Container, ContainerBuilder
 
 
@@ -57,8 +57,10 @@ class Workshop:
     ----------
     python
         The scanned interpreter, which wheels and bytecode are made with.
-    indexes, access
-        The user's indexes, and how to read them.
+    indexes
+        Where build requirements come from.
+    access
+        How to read the user's indexes.
     container
         Where sdists are built that this machine can't build for the target; ``None`` for nowhere.
     no_isolation
@@ -68,7 +70,7 @@ class Workshop:
     python: Interpreter
     store: Store
     resolver: Resolver
-    indexes: IndexConfiguration
+    indexes: BuildIndexes
     access: Access
     progress: Progress
     container: Container | None = None
@@ -97,11 +99,19 @@ def open_workshop(
     from imagesync.lock.pip_tools import PipToolsResolver
     from imagesync.lock.uv import UvResolver
     from imagesync.scan.pip_configuration import read_pip_configuration
+    from imagesync.wheels.build_indexes import BuildIndexes
 
-    indexes = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
-    access = make_access(indexes, environ)
+    configured = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
+    access = make_access(configured, environ)
     chosen = UvResolver if resolver == "uv" else PipToolsResolver
-    return Workshop(python, store, chosen(indexes, environ=environ, access=access), indexes, access, progress)
+    return Workshop(
+        python,
+        store,
+        chosen(configured, environ=environ, access=access),
+        BuildIndexes(configured, access=access, environ=environ, progress=progress),
+        access,
+        progress,
+    )
 
 
 def gather(lock: Lock, workshop: Workshop) -> Artifacts:
@@ -192,6 +202,7 @@ def _containers(lock: Lock, workshop: Workshop) -> ContainerBuilder | None:
         store=workshop.store,
         resolver=workshop.resolver,
         access=workshop.access,
+        indexes=workshop.indexes,
         uv=lambda: _installer(lock, workshop),
         progress=workshop.progress,
     )

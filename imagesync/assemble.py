@@ -86,6 +86,7 @@ class Assembly:
             resolver=self.workshop.resolver,
             progress=self.workshop.progress,
             installed_content=self.workshop.installed_content(self.target),
+            silent=self.workshop.indexes.leave_out,
         )
 
     def whole(self) -> BuildContext:

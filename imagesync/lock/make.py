@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from packaging.utils import NormalizedName, canonicalize_name
@@ -27,6 +27,7 @@ def make_lock(
     resolver: Resolver,
     progress: Progress,
     installed_content: InstalledContent = no_installed_content,
+    silent: Callable[[Sequence[str]], None] | None = None,
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
@@ -41,6 +42,8 @@ def make_lock(
         For each vendored package what its wheel is made from, as a digest.
     installed_content
         Gives the digest of a package's installed files, if they hold for the target.
+    silent
+        Gets the indexes that don't answer and were left out, if there are any.
 
     Raises
     ------
@@ -64,6 +67,7 @@ def make_lock(
             resolver=resolver,
             installed_content=installed_content,
             progress=progress,
+            report=silent,
         )
         beside = [*vendored, *(package.planned for package in repacked)]
         task.advance(len(installed))
@@ -123,6 +127,7 @@ def _hold(
     resolver: Resolver,
     installed_content: InstalledContent,
     progress: Progress,
+    report: Callable[[Sequence[str]], None] | None,
 ) -> tuple[tuple[Held, ...], tuple[VendoredPackage, ...], Resolver]:
     """Hold *packages* by the indexes that answer, and return the resolver that asks these as well."""
     failure: LockError | None = None
@@ -143,6 +148,8 @@ def _hold(
     _refuse_silence(resolver, silent, failure)
     for url in silent:
         progress.line(f"warning: {url} doesn't answer; going on without it.")
+    if report is not None:
+        report(silent)
     resolver = resolver.without(silent)
     held, repacked = hold(
         packages, target=target, resolver=resolver, installed_content=installed_content, silent=silent

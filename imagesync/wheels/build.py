@@ -17,6 +17,7 @@ from imagesync.errors import WheelError
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
+    from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.build_pins import BuildPins
     from imagesync.wheels.build_requirements import InstalledRequirements
 
@@ -39,13 +40,10 @@ class BuildRequest:
         A folder that the backend may write into.
     python
         The interpreter that extension modules are built for.
-    environ
-        The environment variables that build requirements are installed with: the user's indexes
-        are in them, with credentials.
+    indexes
+        Where build requirements come from.
     uv
         The executable that makes the isolated environment.
-    no_index
-        Whether build requirements come from ``find-links`` alone.
     log
         Where everything goes that the backend says, without credentials.
     pins
@@ -59,10 +57,9 @@ class BuildRequest:
     version: str
     source: Path
     python: Interpreter
-    environ: Mapping[str, str]
+    indexes: BuildIndexes
     log: Path
     uv: str
-    no_index: bool = False
     pins: BuildPins | None = None
     installed: InstalledRequirements | None = None
 
@@ -156,8 +153,6 @@ class _IsolatedEnvironment:
         self._place = place
         self._request = request
         self._run = run
-        inherited = {key: value for key, value in request.environ.items() if key not in _PYTHON_VARIABLES}
-        self._environ = inherited | {"VIRTUAL_ENV": os.fspath(self._folder), "UV_PYTHON_DOWNLOADS": "never"}
 
     @property
     def python_executable(self) -> str:
@@ -184,18 +179,24 @@ class _IsolatedEnvironment:
         self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
         if self._install_again(requirements):
             return
-        options = [
-            "--index-strategy",
-            "unsafe-best-match",
-            *(["--no-index"] if self._request.no_index else []),
-        ]
-        self._uv(
-            *("pip", "install", *options, "--python", self.python_executable),
-            *("--requirements", os.fspath(listed)),
-        )
-
+        indexes = self._request.indexes
+        while True:
+            silent = indexes.silent
+            try:
+                self._install_from_indexes(listed)
+                break
+            except subprocess.CalledProcessError:
+                if not indexes.find_silent(_project(requirements), known=silent):
+                    raise
         if self._request.pins is not None:
             self._request.pins.remember(requirements, self._frozen())
+
+    def _install_from_indexes(self, listed: Path) -> None:
+        no_index = ["--no-index"] if self._request.indexes.no_index else []
+        self._uv(
+            *("pip", "install", "--index-strategy", "unsafe-best-match", *no_index),
+            *("--python", self.python_executable, "--requirements", os.fspath(listed)),
+        )
 
     def _install_again(self, requirements: Collection[str]) -> bool:
         """Install the versions that were resolved to before, without an index; return whether that works."""
@@ -219,13 +220,27 @@ class _IsolatedEnvironment:
 
     def _frozen(self) -> str:
         command = [self._request.uv, "pip", "freeze", "--python", self.python_executable]
-        done = subprocess.run(command, cwd=self._place, env=self._environ, capture_output=True, check=True)
+        done = subprocess.run(command, cwd=self._place, env=self._environ(), capture_output=True, check=True)
         return done.stdout.decode()
+
+    def _environ(self) -> dict[str, str]:
+        environ = self._request.indexes.environment()
+        inherited = {key: value for key, value in environ.items() if key not in _PYTHON_VARIABLES}
+        return inherited | {"VIRTUAL_ENV": os.fspath(self._folder), "UV_PYTHON_DOWNLOADS": "never"}
 
     def _uv(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         # A uv.toml or pyproject.toml near the sources says nothing about the build's environment.
-        environ = {**self._environ, **(environ or {})}
+        environ = {**self._environ(), **(environ or {})}
         self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=environ)
+
+
+def _project(requirements: Collection[str]) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in sorted(requirements):
+        with contextlib.suppress(InvalidRequirement):
+            return Requirement(line).name
+    return "setuptools"
 
 
 class _ScannedEnvironment:

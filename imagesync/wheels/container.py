@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from packaging.requirements import Requirement
+
 from imagesync.credentials import redact
-from imagesync.errors import WheelError
+from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.store.access import Access
@@ -26,6 +28,7 @@ from imagesync.toml import parse_toml
 from imagesync.ui.progress import Progress
 from imagesync.wheels import container_worker
 from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
+from imagesync.wheels.build_indexes import BuildIndexes
 
 # A backend's further requirements may bring more of them; what asks again after that goes in circles.
 _ROUNDS = 3
@@ -53,6 +56,8 @@ class ContainerBuilder:
     ----------
     resolver, access
         What finds build requirements, and how they are fetched.
+    indexes
+        The indexes that they come from.
     uv
         Gives the path of an executable for the target.
     """
@@ -62,6 +67,7 @@ class ContainerBuilder:
     store: Store
     resolver: Resolver
     access: Access
+    indexes: BuildIndexes
     uv: Callable[[], Path]
     progress: Progress
 
@@ -86,9 +92,9 @@ class ContainerBuilder:
         Raises
         ------
         WheelError
-            It can't be built; the end of the log is in the message.
-        LockError, FetchError
-            Its build requirements can't be had.
+            It can't be built, or its build requirements can't be had; the end of the log is in the message.
+        HashMismatch
+            A build requirement isn't what the index says.
         """
         system = _build_system(source, package)
         requires: list[str] = list(system["requires"])
@@ -96,7 +102,14 @@ class ContainerBuilder:
         with log.open("w", encoding="utf-8") as stream:
             notes = _Notes(stream)
             for _ in range(_ROUNDS):
-                wheels = self._requirements(requires, build_requirement)
+                notes(f"Installing {', '.join(sorted(requires))}\n".encode())
+                try:
+                    wheels = self._requirements(requires, build_requirement)
+                except HashMismatch:
+                    raise
+                except (LockError, FetchError) as error:
+                    notes(f"{error.message}\n".encode())
+                    raise failure(package.name, package.version, notes.end, log) from error
                 request = {
                     "requires": requires,
                     "backend": system["build-backend"],
@@ -132,8 +145,7 @@ class ContainerBuilder:
     ) -> list[StoredFile]:
         if not requires:
             return []
-        request = ResolutionRequest(self.target, requirements=tuple(requires), dependencies=True)
-        locked = self.resolver.resolve(request)
+        locked = self._resolved(requires)
         downloads = [
             Download(p.artifact.url, p.artifact.digest, p.artifact.filename, p.artifact.size) for p in locked
         ]
@@ -142,6 +154,24 @@ class ContainerBuilder:
             file if package.artifact.is_wheel else build_requirement(package, file)
             for package, file in zip(locked, fetched, strict=True)
         ]
+
+    def _resolved(self, requires: Sequence[str]) -> tuple[LockedPackage, ...]:
+        """Return the wheels and sdists that satisfy *requires*, from the indexes that answer."""
+        request = ResolutionRequest(
+            self.target,
+            requirements=tuple(requires),
+            constraints=self.indexes.constraints,
+            dependencies=True,
+        )
+        while True:
+            silent = self.indexes.silent
+            resolver = self.resolver.without(silent) if silent else self.resolver
+            try:
+                return resolver.resolve(request)
+            except LockError:
+                # A resolver may take an index that doesn't answer for one that has nothing.
+                if not self.indexes.find_silent(Requirement(requires[0]).name, known=silent):
+                    raise
 
 
 class _Notes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from imagesync.errors import WheelError
-from imagesync.lock.index_environment import build_environment
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
@@ -22,8 +20,8 @@ from imagesync.wheels.standins import log_of
 from imagesync.wheels.unpack import unpack_sdist
 
 if TYPE_CHECKING:
-    from imagesync.scan.pip_configuration import IndexConfiguration
     from imagesync.ui.progress import Progress, Task
+    from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.container import ContainerBuilder
 
 _FORMAT = 2  # raised when the same sdist would give another wheel
@@ -36,7 +34,7 @@ def build_sdists(
     target: Target,
     python: Interpreter,
     store: Store,
-    indexes: IndexConfiguration,
+    indexes: BuildIndexes,
     progress: Progress,
     containers: ContainerBuilder | None = None,
 ) -> tuple[StoredFile | WheelError, ...]:
@@ -77,7 +75,7 @@ def build_sdist(
     target: Target,
     python: Interpreter,
     store: Store,
-    indexes: IndexConfiguration,
+    indexes: BuildIndexes,
     progress: Progress,
     containers: ContainerBuilder | None = None,
 ) -> StoredFile:
@@ -107,7 +105,7 @@ class _Builder:
     target: Target
     python: Interpreter
     store: Store
-    indexes: IndexConfiguration
+    indexes: BuildIndexes
     progress: Progress
     containers: ContainerBuilder | None
     uv: str
@@ -178,9 +176,8 @@ class _Builder:
                 version=package.version,
                 source=unpack_sdist(sdist.path, folder / "here", name=label),
                 python=self.python,
-                environ=build_environment(self.indexes, os.environ),
+                indexes=self.indexes,
                 uv=self.uv,
-                no_index=self.indexes.no_index,
                 log=log,
             )
             wheel = build_wheel(request, output=folder / "wheel")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
-from imagesync.lock.index_environment import build_environment
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.levels import canonical_pattern
 from imagesync.plan.matching import matches
@@ -29,8 +27,8 @@ from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.staging import stage
 
 if TYPE_CHECKING:
-    from imagesync.scan.pip_configuration import IndexConfiguration
     from imagesync.ui.progress import Progress, Task
+    from imagesync.wheels.build_indexes import BuildIndexes
 
 _FORMAT = 1  # raised when the same content would give another wheel
 _AT_ONCE = 2
@@ -42,7 +40,7 @@ def vendor(
     python: Interpreter,
     target: Target,
     store: Store,
-    indexes: IndexConfiguration,
+    indexes: BuildIndexes,
     progress: Progress,
     no_isolation: Sequence[str] = (),
 ) -> tuple[StoredFile, ...]:
@@ -94,7 +92,7 @@ class _Maker:
     python: Interpreter
     target: Target
     store: Store
-    indexes: IndexConfiguration
+    indexes: BuildIndexes
     progress: Progress
     uv: str
     bare: frozenset[str]  # what is built without isolation, with what is installed
@@ -159,18 +157,22 @@ class _Maker:
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
-        environ = build_environment(self.indexes, os.environ)
-        no_index = self.indexes.no_index
+        # By all that is configured: while an index is silent, an edit needn't wait for it each time.
+        pins = BuildPins(
+            self.store,
+            python=self.python,
+            environ=self.indexes.configured_environment(),
+            no_index=self.indexes.configured.no_index,
+        )
         request = BuildRequest(
             name=package.name,
             version=package.version,
             source=source,
             python=self.python,
-            environ=environ,
+            indexes=self.indexes,
             uv=self.uv,
-            no_index=no_index,
             installed=self._installed(package),
-            pins=BuildPins(self.store, python=self.python, environ=environ, no_index=no_index),
+            pins=pins,
             log=self.store.root
             / "logs"
             / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",

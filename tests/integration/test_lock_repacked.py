@@ -247,6 +247,46 @@ def test_compiled_files_for_a_newer_glibc_are_not_taken(
         Locking(made, tmp_path, "uv").lock(PIP_INDEX_URL=index.url)
 
 
+def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requirements(
+    index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    wheel_name, wheel = make_wheel("dahlia", "1.0.0")
+    backend = "def build_wheel(folder, config_settings=None, metadata_directory=None):\n    import soil\n"
+    backend += f"    open(folder + '/{wheel_name}', 'wb').write({wheel!r})\n    return '{wheel_name}'\n"
+    pyproject = CRICK_LIKE["pyproject.toml"].replace("[]", '["soil"]')
+    index.add_wheel("soil", "1.0.0")
+    index.add_file(wheel_name, wheel)
+    made = environment("dahlia", arguments=["--index-url", index.url])
+    index.remove_file(wheel_name)
+    index.add_file(
+        *make_source_archive("dahlia", "1.0.0", {"pyproject.toml": pyproject, "backend.py": backend})
+    )
+    gone = LocalIndex()
+    gone.start()
+    url = gone.url
+    gone.stop()
+    locking = Locking(made, tmp_path, "uv")
+    # Of one workshop, as in a build.
+    workshop = locking.workshop(PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=index.url)
+    found = scan(python=made.python, environ={})
+    lock = make_lock(
+        make_plan(found, settings=Settings(profile="none")),
+        target=Target("linux/amd64", found.python.version, (2, 36)),
+        contents={},
+        resolver=workshop.resolver,
+        progress=locking.progress,
+        silent=workshop.indexes.leave_out,
+    )
+    (package,) = lock.packages
+    assert not package.artifact.is_wheel
+    assert workshop.indexes.silent == (url,)
+    (built,) = gather(lock, workshop).packages.wheels
+    assert built.filename == wheel_name
+    assert [line for line in locking.progress.lines if url in line] == [
+        f"warning: {url} doesn't answer; going on without it."
+    ]
+
+
 @pytest.fixture
 def crocus(index: LocalIndex, environment: MakeEnvironment, tmp_path: Path) -> Locking:
     """Return an environment with a package that the index has only as an sdist that nobody can build."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from imagesync.build.engine import Engine
 from imagesync.build.sandbox import EngineContainer
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
+from imagesync.plan.make import make_plan
 from imagesync.scan.environment import Interpreter
+from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import SilentProgress
+from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.sdists import make_source_archive
 from tests.indexes.wheels import make_wheel
@@ -116,7 +119,7 @@ def index() -> Iterator[LocalIndex]:
 class Building:
     """A machine that says it is a Mac, with an engine beside it."""
 
-    def __init__(self, base: BaseImage, index: LocalIndex, folder: Path) -> None:
+    def __init__(self, base: BaseImage, index: LocalIndex, folder: Path, **variables: str) -> None:
         self.index = index
         self.store = Store(folder / "store")
         self.progress = Lines()
@@ -131,7 +134,9 @@ class Building:
             "PIP_CONFIG_FILE": os.devnull,
             "UV_NO_CONFIG": "1",
             "UV_CACHE_DIR": str(folder / "uv"),
+            "UV_HTTP_RETRIES": "0",
             "PIP_INDEX_URL": index.url,
+            **variables,
         }
         workshop = open_workshop(
             python, resolver="uv", store=self.store, environ=environ, progress=self.progress
@@ -146,6 +151,9 @@ class Building:
 
     def gather(self, *packages: LockedPackage) -> tuple[StoredFile, ...]:
         return gather(Lock(self.target, packages), self.workshop).packages.wheels
+
+    def log(self, package: LockedPackage) -> str:
+        return (self.store.root / "logs" / f"{package.name}-1.0.log").read_text()
 
 
 @pytest.fixture
@@ -164,8 +172,7 @@ def test_extension_modules_are_built_for_the_image(building: Building, base: Bas
     unpack += "zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())).extractall('/tmp'); "
     script = f"{unpack}import beryl; print(beryl.answer())"
     assert building.container.run(script, stdin=wheels[1].path.read_bytes(), log=print) == (0, b"42\n")
-    log = (building.store.root / "logs" / "amber-1.0.log").read_text()
-    assert "asked what else is needed" in log
+    assert "asked what else is needed" in building.log(packages[0])
     assert any("amber_data/.env" in line and "secret" in line for line in building.progress.lines)
 
 
@@ -192,3 +199,56 @@ def test_a_build_has_no_network(building: Building) -> None:
     package = building.add("amber", **{"backend.py": backend})
     with pytest.raises(WheelError, match="unreachable"):
         building.gather(package)
+
+
+def test_constraints_hold_for_build_requirements(base: BaseImage, index: LocalIndex, tmp_path: Path) -> None:
+    index.add_wheel("early-helper", "2.0")
+    folder = tmp_path / "with space"
+    folder.mkdir()
+    (folder / "constraints.txt").write_text("early-helper<2  # the last good one\n")
+    place = (folder / "constraints.txt").as_uri()
+    # The backend shows which version it got.
+    shown = BACKEND.replace("@NAME@", "amber").replace(
+        "import early_helper, late_helper",
+        "import early_helper, late_helper; print(early_helper.__version__)",
+    )
+    free = Building(base, index, tmp_path / "free")
+    package = free.add("amber", **{"backend.py": shown})
+    free.gather(package)
+    assert "\n2.0\n" in free.log(package)
+    constrained = Building(base, index, tmp_path / "constrained", PIP_CONSTRAINT=place)
+    constrained.gather(package)
+    assert "\n1.0\n" in constrained.log(package)
+
+
+def test_an_index_that_is_silent_does_not_end_it(base: BaseImage, index: LocalIndex, tmp_path: Path) -> None:
+    gone = LocalIndex()
+    gone.start()
+    url = gone.url
+    gone.stop()
+    building = Building(base, index, tmp_path, PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=index.url)
+    (wheel,) = building.gather(building.add("amber"))
+    assert wheel.filename.startswith("amber-1.0-")
+    assert [line for line in building.progress.lines if url in line and "doesn't answer" in line]
+
+
+def test_build_requirements_that_nobody_has(
+    building: Building, index: LocalIndex, environment: Callable[..., LocalEnvironment]
+) -> None:
+    pyproject = PYPROJECT.replace('"early-helper"', '"undug>=9"')
+    package = building.add("amber", **{"pyproject.toml": pyproject})
+    with pytest.raises(WheelError, match="undug") as caught:
+        building.gather(package)
+    assert "undug" in building.log(package)
+    assert str(building.store.root / "logs" / "amber-1.0.log") in str(caught.value.hint)
+    # Where it is installed here, its files stand in for it.
+    filename, wheel = make_wheel("amber", "1.0")
+    (building.store.root / filename).write_bytes(wheel)
+    local = environment(str(building.store.root / filename))
+    (planned,) = make_plan(scan(python=local.python, environ={}), settings=Settings(profile="none")).packages[
+        :1
+    ]
+    artifacts = gather(Lock(building.target, (replace(package, planned=planned),)), building.workshop)
+    (standing_in,) = artifacts.lock.repacked
+    assert "amber-1.0.tar.gz can't be built" in standing_in.repacked
+    assert [wheel.filename for wheel in artifacts.vendored.wheels] == [filename]

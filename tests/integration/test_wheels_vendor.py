@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import WheelError
+from imagesync.lock.index_environment import make_access
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
@@ -20,6 +21,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.contents import content_digests
 from imagesync.wheels.sdist import build_sdist
@@ -93,6 +95,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
     return make_environment(tmp_path_factory.mktemp("env") / "venv", python=sys.executable)
 
 
+def build_indexes(
+    environment: LocalEnvironment, environ: Mapping[str, str], progress: SilentProgress
+) -> BuildIndexes:
+    configured = read_pip_configuration(prefix=environment.prefix, environ=environ)
+    access = make_access(configured, environ)
+    return BuildIndexes(configured, access=access, environ=environ, progress=progress)
+
+
 class Vendoring:
     """An environment, a store, and what came out."""
 
@@ -116,9 +126,7 @@ class Vendoring:
             python=plan.python,
             target=self.target,
             store=self.store,
-            indexes=read_pip_configuration(
-                prefix=self.environment.prefix, environ={**os.environ, **(environ or {})}
-            ),
+            indexes=build_indexes(self.environment, {**os.environ, **(environ or {})}, self.progress),
             progress=self.progress,
             no_isolation=no_isolation,
         )
@@ -403,7 +411,7 @@ def test_an_sdist_of_an_index(vendoring: Vendoring, tmp_path: Path) -> None:
             target=vendoring.target,
             python=vendoring.plan().python,
             store=vendoring.store,
-            indexes=read_pip_configuration(prefix=vendoring.environment.prefix, environ=os.environ),
+            indexes=build_indexes(vendoring.environment, os.environ, vendoring.progress),
             progress=vendoring.progress,
         )
 
@@ -480,6 +488,40 @@ def test_constraints_hold_for_build_requirements(
     backends.stop()
     (mine / "edit.txt").write_text("three")
     assert made_by(vendoring.wheels(environ={**environ, setting: place})) == "1.0"
+
+
+def test_build_requirements_come_from_the_indexes_that_answer(
+    vendoring: Vendoring, backends: LocalIndex, mine: Path
+) -> None:
+    gone = LocalIndex(username="me", password=SECRET)
+    gone.start()
+    url, public = gone.url_with_credentials, gone.url
+    gone.stop()
+    environ = {
+        "PIP_INDEX_URL": url,
+        "PIP_EXTRA_INDEX_URL": backends.url,
+        "PIP_RETRIES": "0",
+        "UV_HTTP_RETRIES": "0",
+    }
+    assert made_by(vendoring.wheels(environ=environ)) == "3.0"
+    (line,) = vendoring.progress.lines
+    assert public in line
+    assert "doesn't answer" in line
+    # An edit doesn't wait for it again: what was resolved holds for a while.
+    (mine / "edit.txt").write_text("one")
+    assert made_by(vendoring.wheels(environ=environ)) == "3.0"
+    assert len(vendoring.progress.lines) == 1
+    assert SECRET.encode() not in everything_below(vendoring.store.root)
+
+
+def test_no_index_that_answers_is_an_error(vendoring: Vendoring, backends: LocalIndex, mine: Path) -> None:
+    url = backends.url
+    backends.stop()
+    with pytest.raises(WheelError, match="tiny-backend"):
+        vendoring.wheels(
+            environ={"PIP_INDEX_URL": url, "PIP_CONFIG_FILE": os.devnull, "UV_HTTP_RETRIES": "0"}
+        )
+    assert vendoring.progress.lines == []
 
 
 def test_without_isolation_a_wheel_is_built_with_what_is_installed(

@@ -16,6 +16,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import SilentProgress
+from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.contents import content_digests
 from imagesync.wheels.sdist import build_sdist
 from imagesync.wheels.vendor import vendor
@@ -59,7 +60,7 @@ class Vendoring:
             python=found.python,
             target=target(minor),
             store=self.store,
-            indexes=IndexConfiguration(),
+            indexes=BuildIndexes(IndexConfiguration()),
             progress=SilentProgress(),
         )
         return wheel
@@ -109,7 +110,7 @@ def test_what_an_sdist_gives(environment: MakeEnvironment, tmp_path: Path, tag: 
             target=target(36),
             python=scan(python=environment().python, environ={}).python,
             store=store,
-            indexes=IndexConfiguration(no_index=True),
+            indexes=BuildIndexes(IndexConfiguration(no_index=True)),
             progress=SilentProgress(),
         )
     assert "base image" in str(caught.value.hint)
