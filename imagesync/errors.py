@@ -16,6 +16,7 @@
     |   +-- HashMismatch             an artifact isn't what the lock says
     +-- WheelError                   a wheel can't be built, repacked, or used on the target
     +-- RenderError                  a template fails
+    +-- MismatchError                a cluster doesn't run what the client runs
     +-- EngineError                  the engine answers with an error
         +-- EngineNotFound           no engine answers
         +-- BaseImageError           the base image can't be had, or doesn't fit
@@ -101,6 +102,10 @@ class WheelError(ImagesyncError):
 
 class RenderError(ImagesyncError):
     """A template fails."""
+
+
+class MismatchError(ImagesyncError):
+    """A cluster doesn't run what the client runs, and that was asked for (``strict``)."""
 
 
 class EngineError(ImagesyncError):

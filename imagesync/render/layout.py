@@ -8,6 +8,7 @@ from typing import Final
 PREFIX: Final = PurePosixPath("/opt/env")
 HOME: Final = PurePosixPath("/home/imagesync")
 USER: Final = "1000:1000"
+INVENTORY: Final = PREFIX / "share" / "imagesync" / "environment.json"
 CODE: Final = PREFIX / "code"
 PYTHON: Final = PREFIX / "bin" / "python"
 

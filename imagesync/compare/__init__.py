@@ -1,0 +1,1 @@
+"""Comparing environments: what each side holds, and where two sides differ."""

@@ -1,0 +1,84 @@
+"""Does a cluster run what the client runs? Asked of the scheduler and of every worker, package by package."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from imagesync.compare.comparison import Comparison, Side, compare
+from imagesync.compare.running import Facts, Here, ask, side_of
+from imagesync.compare.words import remedy, summary
+from imagesync.errors import MismatchError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Client
+
+    from imagesync.pipeline import Session
+
+
+class MismatchWarning(UserWarning):
+    """A cluster doesn't run what the client runs."""
+
+
+def check(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
+    """Compare this process's environment with what the scheduler and each worker have now.
+
+    Every package is compared, local code by the digest of its sources. Where something differs, or is missing
+    there, a :class:`MismatchWarning` says what, and the command that mends it.
+
+    Parameters
+    ----------
+    client
+        A connected client of Dask's.
+    strict
+        Raise instead of warning.
+    session
+        The settings that the cluster's image was built with; by default those that hold in this folder.
+
+    Raises
+    ------
+    MismatchError
+        *strict*, and something differs.
+    UsageError
+        The client is asynchronous; await :func:`check_async`.
+    """
+    if client.asynchronous:
+        raise UsageError(
+            "This client is asynchronous.", hint="Use `await imagesync.compare.check.check_async(client)`."
+        )
+    here = _here(session)
+    return _report(here, client.sync(ask, client), strict=strict)
+
+
+async def check_async(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
+    """Do what :func:`check` does, for an asynchronous client; the event loop goes on meanwhile."""
+    import asyncio
+
+    here, answers = await asyncio.gather(asyncio.to_thread(_here, session), ask(client))
+    return _report(here, answers, strict=strict)
+
+
+def compare_with(here: Here, answers: tuple[Facts, Mapping[str, Facts | Exception]]) -> Comparison:
+    """Return how this environment and a cluster compare."""
+    return compare(Side("client", {"client": here.inventory}), side_of(answers, here=here))
+
+
+def _here(session: Session | None) -> Here:
+    """Return what this process runs, whatever environment may be active beside it."""
+    from imagesync.compare.local import of_session, running_session
+
+    return of_session(session or running_session())
+
+
+def _report(
+    here: Here, answers: tuple[Facts, Mapping[str, Facts | Exception]], *, strict: bool
+) -> Comparison:
+    comparison = compare_with(here, answers)
+    if comparison.differences:
+        message = summary(comparison)
+        if strict:
+            raise MismatchError(message, hint=remedy(comparison))
+        warnings.warn(f"{message}\n{remedy(comparison)}", MismatchWarning, stacklevel=3)
+    return comparison

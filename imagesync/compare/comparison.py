@@ -1,0 +1,320 @@
+"""Where two sides differ: every package, in one of four groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import product
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from imagesync.compare.inventory import Entry, Inventory, Kind
+from imagesync.plan.plan import Level
+
+_LEVELS = list(Level)
+_OUT_ON_PURPOSE = (Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED, Level.PLATFORM_ONLY)
+
+
+class Group(str, Enum):
+    """How a package compares; a later one weighs more."""
+
+    SAME = "same"
+    WITHIN = "within its level"
+    ONE_SIDED = "only on one side"
+    DIFFERS = "differs"
+
+
+_WEIGHTS = list(Group)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Parameters
+    ----------
+    name
+        What the user calls it, or what says best what it is.
+    members
+        By name; one for all but a running cluster, which has a scheduler and workers.
+    silent
+        Members that gave no answer, with the reason.
+    """
+
+    name: str
+    members: Mapping[str, Inventory]
+    silent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """What some members of a side have of one package; empty version and no content for nothing at all.
+
+    Parameters
+    ----------
+    members
+        Names of members; empty where all of the side have it like this.
+    """
+
+    version: str
+    build: str = ""
+    content: str = ""
+    members: tuple[str, ...] = ()
+    present: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as documented JSON."""
+        return {
+            "present": self.present,
+            "version": self.version or None,
+            "build": self.build or None,
+            "content": self.content or None,
+            "members": list(self.members),
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One package on both sides.
+
+    Parameters
+    ----------
+    level
+        How closely the sides must match; ``None`` for loose code.
+    counts
+        Whether it differs, or is missing, and is critical, exact or local code.
+    intended
+        Whether it is on one side only on purpose.
+    notes
+        What there is to say about it, in words.
+    """
+
+    name: str
+    kind: Kind
+    group: Group
+    level: Level | None
+    left: tuple[State, ...]
+    right: tuple[State, ...]
+    counts: bool = False
+    intended: bool = False
+    local: bool = False
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as documented JSON."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "group": self.group.value,
+            "level": None if self.level is None else self.level.value,
+            "counts": self.counts,
+            "intended": self.intended,
+            "local": self.local,
+            "left": [state.to_dict() for state in self.left],
+            "right": [state.to_dict() for state in self.right],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two sides compare.
+
+    Parameters
+    ----------
+    left, right
+        What the sides are called.
+    rows
+        Every package, sorted by name.
+    silent
+        Members of a cluster that gave no answer, with the reason.
+    """
+
+    left: str
+    right: str
+    rows: tuple[Row, ...]
+    silent: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, group: Group) -> tuple[Row, ...]:
+        """Return the packages of one group."""
+        return tuple(row for row in self.rows if row.group is group)
+
+    @property
+    def differences(self) -> tuple[Row, ...]:
+        """Return what a user should know of: what differs, and what the right side lacks."""
+        return tuple(row for row in self.rows if row.counts or _is_notable(row))
+
+    @property
+    def matches(self) -> bool:
+        """Return whether nothing that is critical, exact or local code differs or is missing."""
+        return not any(row.counts for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as documented JSON (``docs/json.md``)."""
+        return {
+            "left": self.left,
+            "right": self.right,
+            "matches": self.matches,
+            "groups": {group.value: len(self.of(group)) for group in Group},
+            "packages": [row.to_dict() for row in self.rows],
+            "silent": dict(self.silent),
+        }
+
+
+def compare(left: Side, right: Side) -> Comparison:
+    """Return how every package of two sides compares.
+
+    Each member of the one side is held against each of the other, and what weighs most is the answer. The left
+    side's level decides what is within it, where it has one: what is wanted belongs there.
+    """
+    keys = {key for side in (left, right) for one in side.members.values() for key in one.by_key}
+    found = {
+        name: {member: inventory.by_key for member, inventory in side.members.items()}
+        for name, side in (("left", left), ("right", right))
+    }
+    platforms = {inventory.platform for side in (left, right) for inventory in side.members.values()}
+    rows = []
+    for key in sorted(keys):
+        lefts, rights = (
+            {member: entries.get(key) for member, entries in found[name].items()}
+            for name in ("left", "right")
+        )
+        row = _row(key, lefts, rights, one_platform=len(platforms - {""}) < 2)
+        if row is not None:
+            rows.append(row)
+    return Comparison(left.name, right.name, tuple(rows), {**left.silent, **right.silent})
+
+
+Entries = Mapping[str, "Entry | None"]
+
+
+def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform: bool) -> Row | None:
+    pairs = set(product(lefts.values(), rights.values()))
+    known = [entry for entry in (*lefts.values(), *rights.values()) if entry is not None]
+    verdicts = [_judge(one, other, one_platform=one_platform) for one, other in pairs]
+    group = max((verdict.group for verdict in verdicts), key=_WEIGHTS.index)
+    if group is Group.SAME and all(_is_absent(entry) for entry in known):
+        return None
+    kind = known[0].kind
+    local = any(entry.local for entry in known)
+    level = _level(lefts.values()) or _level(rights.values())
+    intended = group is Group.ONE_SIDED and all(
+        verdict.intended for verdict in verdicts if verdict.group is group
+    )
+    apart = group in (Group.DIFFERS, Group.ONE_SIDED) and not intended
+    notes = [verdict.note for verdict in verdicts if verdict.note and verdict.group is group]
+    reasons = [entry.reason for entry in known if group is not Group.SAME and entry.reason]
+    return Row(
+        name=key[0],
+        kind=kind,
+        group=group,
+        level=level,
+        left=_states(lefts),
+        right=_states(rights),
+        counts=apart and (level in (Level.CRITICAL, Level.EXACT) or local),
+        intended=intended,
+        local=local,
+        notes=tuple(dict.fromkeys((*sorted(notes), *reasons))),
+    )
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    group: Group
+    note: str = ""
+    intended: bool = False
+
+
+def _judge(left: Entry | None, right: Entry | None, *, one_platform: bool) -> _Verdict:
+    """Return how one package of two inventories compares."""
+    if left is None or right is None or _is_absent(left) or _is_absent(right):
+        return _one_sided(left, right)
+    if left.local or right.local:
+        return _local(left, right)
+    if not _same_version(left.version, right.version):
+        wanted, other = (left, right) if left.specifier else (right, left)
+        return _Verdict(Group.WITHIN if _admits(wanted.specifier, other.version) else Group.DIFFERS)
+    if left.manager and right.manager and left.manager != right.manager:
+        return _Verdict(Group.WITHIN, f"from {left.manager} on one side, from {right.manager} on the other")
+    if one_platform and left.build and right.build and left.build != right.build:
+        return _Verdict(Group.WITHIN, "the same version, another build")
+    return _Verdict(Group.SAME)
+
+
+def _one_sided(left: Entry | None, right: Entry | None) -> _Verdict:
+    here = [entry for entry in (left, right) if entry is not None and not _is_absent(entry)]
+    if not here:
+        if (left is None) is (right is None):
+            return _Verdict(Group.SAME)
+        return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster, and it isn't there")
+    if left is not None and right is not None:
+        return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster", intended=True)
+    (entry,) = here
+    if entry.left_out or entry.level in _OUT_ON_PURPOSE:
+        return _Verdict(Group.ONE_SIDED, "left out on purpose", intended=True)
+    return _Verdict(Group.ONE_SIDED)
+
+
+def _local(left: Entry, right: Entry) -> _Verdict:
+    if left.content and right.content:
+        if left.content == right.content:
+            return _Verdict(Group.SAME)
+        return _Verdict(Group.DIFFERS, "the code differs")
+    if not (left.content or right.content):
+        return _Verdict(Group.DIFFERS, "neither side says what its code is")
+    return _Verdict(Group.DIFFERS, "one side says only its version, and not what its code is")
+
+
+def _is_notable(row: Row) -> bool:
+    """Return whether a user should know of a row, though it doesn't count."""
+    if row.intended or row.group is Group.SAME or row.group is Group.WITHIN:
+        return False
+    # A package that the right side has beside what is needed harms nobody.
+    return row.group is Group.DIFFERS or not all(state.present for state in row.right)
+
+
+def _is_absent(entry: Entry) -> bool:
+    return not entry.version and not entry.content
+
+
+def _level(entries: Iterable[Entry | None]) -> Level | None:
+    levels = [entry.level for entry in entries if entry is not None and entry.level is not None]
+    return min(levels, key=_LEVELS.index, default=None)
+
+
+def _states(entries: Entries) -> tuple[State, ...]:
+    """Return what the members of a side have, the most usual first."""
+    members: dict[State, list[str]] = {}
+    for member, entry in entries.items():
+        if entry is None or _is_absent(entry):
+            state = State("", present=False)
+        else:
+            state = State(entry.version, entry.build, entry.content)
+        members.setdefault(state, []).append(member)
+    if len(members) == 1:
+        return tuple(members)
+    return tuple(_named(members))
+
+
+def _named(members: Mapping[State, list[str]]) -> Iterator[State]:
+    for state, names in sorted(members.items(), key=lambda item: -len(item[1])):
+        yield State(state.version, state.build, state.content, tuple(names), state.present)
+
+
+def _same_version(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other
+
+
+def _admits(specifier: str, version: str) -> bool:
+    if not specifier:
+        return False
+    try:
+        return SpecifierSet(specifier).contains(version)
+    except (InvalidSpecifier, InvalidVersion):
+        return False

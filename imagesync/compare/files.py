@@ -1,0 +1,72 @@
+"""Inventories from files: a lock, or an inventory that an image holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from imagesync.compare.inventory import Entry, Inventory
+from imagesync.compare.planned import sysconfig_platform
+from imagesync.compare.unplanned import with_levels
+from imagesync.errors import UsageError
+
+_JSON = "`imagesync lock --format json` writes one that can be read here."
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Return what a file says that an environment holds.
+
+    Parameters
+    ----------
+    path
+        What ``imagesync lock --format json`` printed, or an image's ``environment.json``.
+
+    Raises
+    ------
+    UsageError
+        It can't be read, or is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
+        raise UsageError(f"{path} can't be read: {reason}") from error
+    try:
+        return _reader(path)(text)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} isn't a lock that is known here.", hint=_JSON) from error
+
+
+def _reader(path: Path) -> Callable[[str], Inventory]:
+    """Return what reads a file of that name."""
+    return _from_json
+
+
+def _from_json(text: str) -> Inventory:
+    content = json.loads(text)
+    return Inventory.from_dict(content) if "inventory" in content else _from_lock(content)
+
+
+def _from_lock(content: Mapping[str, Any]) -> Inventory:
+    target = content["target"]
+    return Inventory(sysconfig_platform(target["platform"]), with_levels(_locked(content)))
+
+
+def _locked(content: Mapping[str, Any]) -> Iterator[Entry]:
+    deviations = {deviation["name"]: deviation for deviation in content["deviations"]}
+
+    def reason(name: str) -> str:
+        return str(deviations[name]["reason"]) if name in deviations else ""
+
+    version = content["target"]["python_version"]
+    yield Entry("python", version, kind="python", reason=reason("python"))
+    for package in content["packages"]:
+        name = package["name"]
+        yield Entry(name, package["version"], reason=reason(name))
+    for package in content["vendored"]:
+        name = package["name"]
+        own = not package.get("repacked")
+        content_digest = package["content"] if own else ""
+        yield Entry(name, package["version"], content=content_digest, local=own, reason=reason(name))

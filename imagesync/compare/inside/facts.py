@@ -1,0 +1,89 @@
+"""Say what this process's environment holds; sent as text to schedulers and workers, where it runs.
+
+As text, because pickled functions hold bytecode, which another Python can't read: and that is what has to be found.
+"""
+
+# A worker does nothing else while this runs: os.path is several times as fast as pathlib.
+# ruff: noqa: PTH118, PTH123, PTH208
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import socket
+import sys
+import sysconfig
+from typing import Any
+
+_FIELD = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+
+
+def facts() -> dict[str, Any]:
+    """Return what can be imported here, by distribution, and what the image's build wrote about it."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "platform": sysconfig.get_platform(),
+        "distributions": distributions(),
+        "conda": conda_records(),
+        "environment": read_json(os.path.join(sys.prefix, "share", "imagesync", "environment.json")),
+        # What came to a running worker lies in a folder of its own, and says there what it is.
+        "synced": synced(),
+        "purelib": sysconfig.get_path("purelib"),
+        "place": place(sys.prefix),
+    }
+
+
+def place(prefix: str) -> list[Any]:
+    """Return what makes a folder the very same one, seen from several processes."""
+    status = os.stat(prefix)  # noqa: PTH116
+    return [socket.gethostname(), status.st_dev, status.st_ino]
+
+
+def synced() -> dict[str, Any]:
+    """Return by folder of the path what the sync that wrote it says of its content."""
+    said = {folder: read_json(os.path.join(folder, "imagesync-synced.json")) for folder in sys.path}
+    return {folder: content for folder, content in said.items() if content is not None}
+
+
+def distributions() -> list[dict[str, Any]]:
+    """Return the distributions that an import would find, the first of a name."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        # Parsing it as a message takes ten times as long.
+        fields = dict(reversed(_FIELD.findall(text.partition("\n\n")[0])))
+        if "Name" not in fields:
+            continue
+        name = re.sub(r"[-_.]+", "-", fields["Name"]).lower()
+        found.setdefault(
+            name,
+            {
+                "name": name,
+                "version": fields.get("Version", ""),
+                "location": str(distribution.locate_file("")),
+                "installer": (distribution.read_text("INSTALLER") or "").strip(),
+                "local": distribution.read_text("direct_url.json") is not None,
+            },
+        )
+    return list(found.values())
+
+
+def conda_records() -> list[list[str]]:
+    """Return name, version and build of conda's records, off the names of their files."""
+    try:
+        names = os.listdir(os.path.join(sys.prefix, "conda-meta"))
+    except OSError:
+        return []
+    records = (name[: -len(".json")].rsplit("-", 2) for name in names if name.endswith(".json"))
+    return [record for record in records if len(record) == 3]
+
+
+def read_json(path: str) -> Any:  # noqa: ANN401  it is whatever the file has
+    """Return what a file has, or nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,33 @@
+"""The inventory of an environment of this machine: scanned, planned, and its sources digested."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.compare.planned import local_inventory
+from imagesync.compare.running import Here
+
+if TYPE_CHECKING:
+    from imagesync.pipeline import Session
+
+
+def running_session() -> Session:
+    """Return a session of the environment that this very process runs in, with the settings that hold here."""
+    from imagesync.pipeline import open_session
+
+    return open_session(python=Path(sys.executable), quiet=True)
+
+
+def of_session(session: Session) -> Here:
+    """Return what the environment of *session* holds, and where it is.
+
+    Raises
+    ------
+    ScanError, PlanError, WheelError
+        It can't be read, or no image could be made of it.
+    """
+    prepared = session.prepare()
+    inventory = local_inventory(prepared.plan, prepared.contents)
+    return Here(inventory, prepared.environment.python.prefix)

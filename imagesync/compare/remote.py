@@ -1,0 +1,42 @@
+"""A function for another process, as text: it runs on any Python, with imagesync or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+INSIDE: Final = Path(__file__).with_name("inside")
+
+
+class Remote:
+    """A function of a module in ``inside``, for ``Client.run`` and its like.
+
+    Pickling it gives the module's text, and unpickling that gives the function: no bytecode travels, which only
+    the same Python could read, and no name of a module that isn't there.
+
+    Parameters
+    ----------
+    module
+        The module's name in ``inside``.
+    function
+        The function's name in it.
+
+    >>> import pickle
+    >>> sorted(pickle.loads(pickle.dumps(Remote("facts", "facts")))())[:3]
+    ['conda', 'distributions', 'environment']
+    """
+
+    def __init__(self, module: str, function: str) -> None:
+        self.__name__ = function
+        self._text = (INSIDE / f"{module}.py").read_text(encoding="utf-8")
+
+    def __call__(self) -> Any:  # noqa: ANN401  where a cluster lives in this process, nothing is pickled
+        """Call the function here."""
+        maker, arguments = self.__reduce__()
+        return maker(*arguments)()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, Mapping[str, Any]]]:
+        # eval and exec are in every Python, and need no import there.
+        made = f"(lambda names: (exec({self._text!r}, names), names[{self.__name__!r}])[1])"
+        return eval, (f"{made}({{'__name__': 'imagesync_inside'}})", {})

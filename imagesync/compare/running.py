@@ -1,0 +1,167 @@
+"""The inventories of a running Dask cluster: its scheduler and each of its workers say what they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from imagesync.compare.comparison import Side
+from imagesync.compare.inside.facts import place
+from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.compare.remote import Remote
+from imagesync.compare.unplanned import with_levels
+from imagesync.errors import ImagesyncError
+from imagesync.ui.text import counted
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+SCHEDULER = "scheduler"
+Facts = Mapping[str, Any]
+
+
+async def ask(client: Client) -> tuple[Facts, Mapping[str, Facts | Exception]]:
+    """Return what the scheduler says of itself, and what each worker says, by address.
+
+    A worker that ends meanwhile has its exception instead; what to make of the answers says
+    :func:`side_of`.
+
+    Parameters
+    ----------
+    client
+        A connected client, on whose event loop this runs.
+
+    Raises
+    ------
+    ImagesyncError
+        The scheduler gives no answer.
+    """
+    import asyncio
+
+    question = Remote("facts", "facts")
+    try:
+        scheduler, workers = await asyncio.gather(
+            client.run_on_scheduler(question), client.run(question, on_error="return")
+        )
+    except Exception as error:
+        raise ImagesyncError(
+            f"The scheduler doesn't say what it runs: {type(error).__name__}: {error}",
+            hint="Look at its log; it may have ended.",
+        ) from error
+    return scheduler, workers
+
+
+@dataclass(frozen=True)
+class Here:
+    """This machine's own side, for members of a cluster that run in the very same folder.
+
+    Parameters
+    ----------
+    prefix
+        The environment's folder.
+    """
+
+    inventory: Inventory
+    prefix: str
+
+
+def side_of(
+    answers: tuple[Facts, Mapping[str, Facts | Exception]],
+    *,
+    name: str | None = None,
+    here: Here | None = None,
+) -> Side:
+    """Return a cluster as one side of a comparison.
+
+    Parameters
+    ----------
+    answers
+        From :func:`ask`.
+    name
+        What to call it; by default how many workers there are.
+    """
+    scheduler, workers = answers
+    members = {SCHEDULER: inventory_of(scheduler, here=here)}
+    silent = {}
+    for address, answer in sorted(workers.items()):
+        if isinstance(answer, Exception):
+            silent[address] = f"{type(answer).__name__}: {answer}"
+        else:
+            members[address] = inventory_of(answer, here=here)
+    return Side(name or f"scheduler and {counted(len(workers), 'worker')}", members, silent)
+
+
+def inventory_of(facts: Facts, *, here: Here | None = None) -> Inventory:
+    """Return what a process says that it has.
+
+    Versions are what is installed there now. What local code is made from, and which level a package has,
+    its image says, as far as the packages are still those of the image.
+    """
+    built = _built(facts["environment"])
+    if here is not None and facts["place"] == place(here.prefix):
+        known: Inventory | None = here.inventory
+    else:
+        known = built
+    environment_hash = "" if built is None else built.environment_hash
+    return Inventory(facts["platform"], with_levels(_entries(facts, known)), environment_hash)
+
+
+def _built(content: object) -> Inventory | None:
+    try:
+        return Inventory.from_dict(content) if isinstance(content, dict) else None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None  # of a later version of imagesync
+
+
+def _entries(facts: Facts, known: Inventory | None) -> Iterator[Entry]:
+    planned = {} if known is None else known.by_key
+    records = {name: (version, build) for name, version, build in facts["conda"]}
+    claimed = set()
+
+    def completed(entry: Entry) -> Entry:
+        plan = planned.get(entry.key)
+        if plan is None:
+            record = entry.conda
+        else:
+            record = plan.conda if entry.manager == "conda" else ""
+            entry = replace(entry, level=plan.level, specifier=plan.specifier, reason=plan.reason)
+        if record in records:
+            claimed.add(record)
+            return replace(entry, manager="conda", conda=record, build=records[record][1])
+        return replace(entry, manager="pip", conda="")
+
+    python = Entry("python", facts["python"], kind="python", manager="conda", conda="python")
+    yield replace(completed(python), manager="") if "python" not in records else completed(python)
+    for found in facts["distributions"]:
+        yield completed(_distribution(found, facts, planned.get((found["name"], "distribution"))))
+    for name in sorted(set(records) - claimed):
+        version, build = records[name]
+        entry = Entry(name, version, kind="conda", manager="conda", conda=name, build=build)
+        plan = planned.get(entry.key)
+        yield entry if plan is None else replace(entry, level=plan.level, specifier=plan.specifier)
+    if code := _loose_code(facts, planned.get((LOOSE_CODE, "code"))):
+        yield code
+
+
+def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
+    """Return a distribution, with what its code is made from as far as something says it."""
+    name, version = found["name"], found["version"]
+    manager: Literal["pip", "conda"] = "conda" if found["installer"] == "conda" else "pip"
+    entry = Entry(name, version, manager=manager, conda=name, local=found["local"])
+    sync = facts["synced"].get(found["location"])
+    if sync is not None:
+        content = sync["packages"].get(name, "")
+        return replace(entry, content=content, local=bool(content))
+    if planned is None or not planned.local:
+        return entry
+    # An installation by hand may have replaced what the image has.
+    as_built = planned.version == version and found["location"] == facts["purelib"]
+    return replace(entry, content=planned.content if as_built else "", local=True)
+
+
+def _loose_code(facts: Facts, planned: Entry | None) -> Entry | None:
+    synced = next((sync["code"] for sync in facts["synced"].values() if sync.get("code")), None)
+    if synced is not None:
+        return Entry(LOOSE_CODE, "", kind="code", content=synced, local=True)
+    return planned

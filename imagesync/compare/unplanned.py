@@ -1,0 +1,48 @@
+"""Levels for what nobody planned: a lock from elsewhere, a worker whose image says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from imagesync.compare.inventory import Entry
+from imagesync.plan.levels import load_levels, load_profiles
+from imagesync.plan.plan import Level
+from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
+from imagesync.scan.names import canonical_name
+
+
+def with_levels(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return *entries*, those that have no level with the one that the shipped rules give them."""
+    entries = tuple(entries)
+    names = {entry.name for entry in entries}
+    rules = load_levels()
+    critical = {
+        package.name
+        for profile in load_profiles().values()
+        if not names.isdisjoint(profile.chosen_by)
+        for package in profile.critical
+    }
+
+    def level(entry: Entry) -> Level:
+        if entry.kind == "python" or entry.name in critical:
+            return Level.CRITICAL
+        rule = rules.find(canonical_name(entry.name))
+        return Level.COMPATIBLE if rule is None else rule.level
+
+    return tuple(_with_level(entry, level(entry)) if entry.level is None else entry for entry in entries)
+
+
+def _with_level(entry: Entry, level: Level) -> Entry:
+    if entry.kind == "code":
+        return entry
+    return replace(entry, level=level, specifier=_specifier(entry, level))
+
+
+def _specifier(entry: Entry, level: Level) -> str:
+    version = parse_version(entry.version)
+    if version is None:
+        return arbitrary(entry.version) or ""
+    if entry.kind == "python":
+        return f"=={version.major}.{version.minor}.*"
+    return exact(version) if level in (Level.CRITICAL, Level.EXACT) else compatible(version)

@@ -1,0 +1,78 @@
+"""A comparison in words: what differs, and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from imagesync.compare.comparison import Comparison, Row, State
+from imagesync.compare.inventory import LOOSE_CODE
+from imagesync.plan.plan import Level
+from imagesync.ui.text import counted
+
+_SHOWN = 8
+
+
+def summary(comparison: Comparison) -> str:
+    """Return the differences, those that count first, one a line."""
+    rows = sorted(comparison.differences, key=lambda row: (not row.counts, row.name))
+    lines = [f"  {line}" for line in map(_line, rows[:_SHOWN])]
+    if len(rows) > _SHOWN:
+        lines.append(f"  ... and {len(rows) - _SHOWN} more")
+    head = f"{counted(len(rows), 'package')} of the {comparison.right} "
+    head += "isn't what the client has:" if len(rows) == 1 else "aren't what the client has:"
+    return "\n".join((head, *lines))
+
+
+def remedy(comparison: Comparison) -> str:
+    """Return what to do about the differences: a command for each kind of them."""
+    rows = comparison.differences
+    lines = []
+    if uneven := [row for row in rows if len(row.right) > 1]:
+        names = ", ".join(row.name for row in uneven[:3])
+        members = sorted({member for row in uneven for state in row.right[1:] for member in state.members})
+        lines.append(
+            f"The cluster's own members don't agree on {names}: replace {', '.join(members[:3])}"
+            f"{' and others' if len(members) > 3 else ''}, for example by client.restart_workers([...])."
+        )
+    even = [row for row in rows if len(row.right) == 1]
+    if any(row.local for row in even):
+        lines.append("To send what you edited to the running cluster: imagesync.sync(client).")
+    if even:
+        lines.append("To start a cluster from an image that has what you have: imagesync build.")
+    lines.append("To see every package: imagesync diff local " + "tcp://... (or tls://...).")
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    level = "local code" if row.local else (row.level or Level.COMPATIBLE).value
+    notes = f": {'; '.join(row.notes)}" if row.notes else ""
+    if row.name == LOOSE_CODE:
+        return f"the code that no package owns{notes}"
+    return f"{row.name} ({level}): {states(row.left)} here, {states(row.right)} there{notes}"
+
+
+def states(found: Sequence[State], *, shown: int = 2) -> str:
+    """Return what the members of a side have in a few words.
+
+    >>> states([State("1.0", members=("scheduler", "tcp://a")), State("2.0", members=("tcp://b",))])
+    '1.0 (scheduler, tcp://a), 2.0 (tcp://b)'
+    """
+    return ", ".join(_state(state, shown) for state in found)
+
+
+def _state(state: State, shown: int) -> str:
+    text = _text(state)
+    return f"{text} ({_members(state.members, shown)})" if state.members else text
+
+
+def _text(state: State) -> str:
+    if not state.present:
+        return "-"
+    parts = [state.version, state.build, state.content.removeprefix("sha256:")[:12]]
+    return " ".join(part for part in parts if part)
+
+
+def _members(members: Sequence[str], shown: int) -> str:
+    named: Iterable[str] = members[:shown]
+    more = len(members) - shown
+    return ", ".join((*named, f"{more} more")) if more > 0 else ", ".join(named)
