@@ -16,6 +16,7 @@ from imagesync.artifacts import Artifacts, Workshop, gather
 from imagesync.build.builder import build_checked, build_image
 from imagesync.build.lookup import PACKAGES_REPOSITORY
 from imagesync.build.verify import verify
+from imagesync.compare.planned import image_inventory
 from imagesync.environment_hash import image_tag
 from imagesync.errors import BuildError
 from imagesync.lock.lock import Lock, Target
@@ -226,6 +227,9 @@ class Assembly:
             part=part,
             packages_image=self.packages_name if part == "environment" else None,
             code=None if shared else self._code_layer(),
+            inventory=None
+            if shared
+            else image_inventory(self.plan, lock, environment_hash=self.environment_hash),
         )
 
     def _code_layer(self) -> CodeLayer | None:

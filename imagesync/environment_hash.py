@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 # Raise it when the same inputs begin to give another image: no older image is then taken for a new one.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PACKAGES_FORMAT_VERSION = 1
 
 TAG_DIGITS = 16

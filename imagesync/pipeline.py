@@ -76,6 +76,10 @@ class Session:
 
         return Store(self.settings.cache_dir or default_root(self.environ))
 
+    def prepare(self) -> Prepared:
+        """Return all that is known without an engine and without a network."""
+        return self._prepare()
+
     def scan(self, *, meanwhile: Callable[[], None] | None = None) -> Environment:
         """Return what is installed.
 

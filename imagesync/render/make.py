@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
+from imagesync.compare.inventory import to_json
+from imagesync.compare.inventory import to_text as to_label
 from imagesync.errors import RenderError
 from imagesync.lock.parts import own_part, to_text
 from imagesync.render import labels as label
 from imagesync.render.context import BuildContext, ContextFile
-from imagesync.render.layout import CODE, HOME, PREFIX, PYTHON, USER, site_packages
+from imagesync.render.layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
 from imagesync.render.templates import dockerfile_base, render_template, shipped_templates, user_files
 
 if TYPE_CHECKING:
     from imagesync.build.base import BaseImage
     from imagesync.code.archive import CodeLayer
+    from imagesync.compare.inventory import Inventory
     from imagesync.lock.lock import Lock
     from imagesync.store.store import StoredFile
 
@@ -62,6 +65,7 @@ def make_context(
     part: Part = "whole",
     packages_image: str | None = None,
     code: CodeLayer | None = None,
+    inventory: Inventory | None = None,
 ) -> BuildContext:
     """Return the build context of a lock, or of one of the two parts that an image is built in.
 
@@ -87,6 +91,8 @@ def make_context(
         The reference of the packages image that ``environment`` stands on.
     code
         Modules of no package; ``None`` where there are none.
+    inventory
+        What the image holds, for comparing it; ``None`` for an image that doesn't say it.
 
     Raises
     ------
@@ -99,6 +105,8 @@ def make_context(
     labels = _labels(
         lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
     )
+    if inventory is not None:
+        labels[label.INVENTORY] = to_label(inventory)
     values = {
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
@@ -106,6 +114,7 @@ def make_context(
         "code_folder": str(CODE),
         "environment_hash": environment_hash,
         "home": str(HOME),
+        "inventory_path": str(INVENTORY) if inventory is not None else None,
         "labels": labels,
         "lock": lock,
         "name": name,
@@ -142,6 +151,7 @@ def make_context(
         *_stored("bytecode/index", packages.bytecode),
         *_stored("bytecode/vendored", vendored.bytecode),
         *(_stored("code", code.files) if code is not None else []),
+        *([] if inventory is None else [_text("environment.json", to_json(inventory))]),
         *_user_files(templates),
     ]
     _refuse_duplicates(files)
