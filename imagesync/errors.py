@@ -14,6 +14,7 @@
     +-- StoreError                   the artifact store can't be used (disk full, permissions)
     +-- FetchError                   an artifact can't be had
     |   +-- HashMismatch             an artifact isn't what the lock says
+    |   +-- ArtifactGone             an index lists it, and doesn't have it any more
     +-- WheelError                   a wheel can't be built, repacked, or used on the target
     +-- RenderError                  a template fails
     +-- MismatchError                a cluster doesn't run what the client runs
@@ -96,6 +97,10 @@ class HashMismatch(FetchError):
     """An artifact's content isn't what the lock says."""
 
 
+class ArtifactGone(FetchError):
+    """An index lists an artifact, and answers that it isn't there."""
+
+
 class WheelError(ImagesyncError):
     """A wheel can't be built or repacked, or can't be used on the target."""
 
@@ -106,6 +111,10 @@ class RenderError(ImagesyncError):
 
 class MismatchError(ImagesyncError):
     """A cluster doesn't run what the client runs, and that was asked for (``strict``)."""
+
+
+class ClusterError(ImagesyncError):
+    """A cluster can't be started, can't be found, or has been lost."""
 
 
 class EngineError(ImagesyncError):
