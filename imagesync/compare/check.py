@@ -49,7 +49,7 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
             "This client is asynchronous.", hint="Use `await imagesync.compare.check.check_async(client)`."
         )
     here = _here(session)
-    return _report(here, client.sync(ask, client), strict=strict)
+    return _report(here, client.sync(ask, client), strict=strict)  # type: ignore[no-untyped-call]
 
 
 async def check_async(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:

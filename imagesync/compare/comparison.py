@@ -167,8 +167,8 @@ class Comparison:
 def compare(left: Side, right: Side) -> Comparison:
     """Return how every package of two sides compares.
 
-    Each member of the one side is held against each of the other, and what weighs most is the answer. The left
-    side's level decides what is within it, where it has one: what is wanted belongs there.
+    Each member of the one side is held against each of the other, and what weighs most is the answer. The
+    left side's level decides what is within it, where it has one: what is wanted belongs there.
     """
     keys = {key for side in (left, right) for one in side.members.values() for key in one.by_key}
     found = {

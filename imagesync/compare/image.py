@@ -27,7 +27,8 @@ def image_inventory_of(reference: str, *, environ: Mapping[str, str]) -> Invento
         what = "is of an earlier version of imagesync" if label.ENVIRONMENT_HASH in labels else "is not ours"
         raise ImagesyncError(
             f"{reference} doesn't say what it holds: it {what}.",
-            hint="Build it anew: imagesync build. Or compare with a running worker of it: imagesync diff local tcp://...",
+            hint="Build it anew: imagesync build. A running cluster of it can be compared as it is:"
+            " imagesync diff local tcp://HOST:8786",
         )
     return inventory
 

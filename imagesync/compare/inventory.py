@@ -102,7 +102,7 @@ class Inventory:
     Parameters
     ----------
     platform
-        As ``sysconfig.get_platform()`` says: ``linux-x86_64``, ``macosx-14.0-arm64``; empty where nothing says.
+        As ``sysconfig.get_platform()`` says: ``linux-x86_64``, ``macosx-14.0-arm64``.
     entries
         Sorted by name; Python itself is the entry ``python``.
     environment_hash

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def running_session() -> Session:
-    """Return a session of the environment that this very process runs in, with the settings that hold here."""
+    """Return a session of the environment that this very process runs in."""
     from imagesync.pipeline import open_session
 
     return open_session(python=Path(sys.executable), quiet=True)

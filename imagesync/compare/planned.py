@@ -10,13 +10,15 @@ from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.plan.plan import Level
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.lock import Lock
     from imagesync.plan.plan import Plan, PlannedPackage
 
 _SYSCONFIG = {"linux/amd64": "linux-x86_64", "linux/arm64": "linux-aarch64"}
 
 
-def local_inventory(plan: Plan, contents: Mapping[str, str]) -> Inventory:
+def local_inventory(plan: Plan, contents: Mapping[NormalizedName, str]) -> Inventory:
     """Return what the environment holds that *plan* was made for, what stays out of the image included.
 
     Parameters
@@ -49,7 +51,7 @@ def sysconfig_platform(platform: str) -> str:
     return _SYSCONFIG.get(platform, platform.replace("/", "-"))
 
 
-def _local(plan: Plan, contents: Mapping[str, str]) -> Iterator[Entry]:
+def _local(plan: Plan, contents: Mapping[NormalizedName, str]) -> Iterator[Entry]:
     for package in plan.packages:
         yield _planned(package, version=package.version, content=contents.get(package.name, ""))
     for left in plan.left_out:
@@ -58,12 +60,15 @@ def _local(plan: Plan, contents: Mapping[str, str]) -> Iterator[Entry]:
 
 
 def _locked(plan: Plan, lock: Lock) -> Iterator[Entry]:
-    planned = {package.name: package for package in plan.packages}
-    reasons = {deviation.name: deviation.reason for deviation in lock.deviations}
-    versions = {"python": lock.target.python_version}
-    versions |= {package.name: package.version for package in (*lock.packages, *lock.vendored)}
+    planned: dict[str, PlannedPackage] = {package.name: package for package in plan.packages}
+    reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
+    versions: dict[str, str] = {"python": lock.target.python_version}
+    versions |= {package.name: package.version for package in lock.packages}
+    versions |= {package.name: package.version for package in lock.vendored}
     # What stands in for an index package is no local code: the same version is the same package.
-    contents = {package.name: package.content for package in lock.vendored if not package.repacked}
+    contents: dict[str, str] = {
+        package.name: package.content for package in lock.vendored if not package.repacked
+    }
     for name, version in versions.items():
         reason = reasons.get(name, "")
         if name in planned:

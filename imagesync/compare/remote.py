@@ -12,8 +12,8 @@ INSIDE: Final = Path(__file__).with_name("inside")
 class Remote:
     """A function of a module in ``inside``, for ``Client.run`` and its like.
 
-    Pickling it gives the module's text, and unpickling that gives the function: no bytecode travels, which only
-    the same Python could read, and no name of a module that isn't there.
+    Pickling it gives the module's text, and unpickling that gives the function: no bytecode travels, which
+    only the same Python could read, and no name of a module that isn't there.
 
     Parameters
     ----------

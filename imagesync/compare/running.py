@@ -42,7 +42,8 @@ async def ask(client: Client) -> tuple[Facts, Mapping[str, Facts | Exception]]:
     question = Remote("facts", "facts")
     try:
         scheduler, workers = await asyncio.gather(
-            client.run_on_scheduler(question), client.run(question, on_error="return")
+            client.run_on_scheduler(question),  # type: ignore[no-untyped-call]
+            client.run(question, on_error="return"),
         )
     except Exception as error:
         raise ImagesyncError(
@@ -54,7 +55,7 @@ async def ask(client: Client) -> tuple[Facts, Mapping[str, Facts | Exception]]:
 
 @dataclass(frozen=True)
 class Here:
-    """This machine's own side, for members of a cluster that run in the very same folder.
+    """The side of this machine, for members of a cluster that run in the very same folder.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What runs in other processes, where imagesync is not installed: standard library only, Python 3.8 and later."""
+"""What runs in other processes, without imagesync: standard library only, Python 3.8 and later."""

@@ -1,6 +1,7 @@
 """Say what this process's environment holds; sent as text to schedulers and workers, where it runs.
 
-As text, because pickled functions hold bytecode, which another Python can't read: and that is what has to be found.
+As text, because pickled functions hold bytecode, which another Python can't read, and another Python is among
+what has to be found.
 """
 
 # A worker does nothing else while this runs: os.path is several times as fast as pathlib.
@@ -49,7 +50,7 @@ def synced() -> dict[str, Any]:
 
 def distributions() -> list[dict[str, Any]]:
     """Return the distributions that an import would find, the first of a name."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for distribution in importlib.metadata.distributions():
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
         # Parsing it as a message takes ten times as long.

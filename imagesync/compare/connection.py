@@ -1,0 +1,79 @@
+"""A connection to a running scheduler, by its address."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from imagesync.errors import ImagesyncError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+    from distributed.security import Security
+
+    from imagesync.compare.sides import Certificates
+
+TIMEOUT = 10
+"""Seconds that a scheduler may take to answer."""
+
+
+@contextlib.contextmanager
+def connected(address: str, certificates: Certificates) -> Iterator[Client]:
+    """Give a client of the scheduler at *address*, closed afterwards.
+
+    Parameters
+    ----------
+    certificates
+        Needed for ``tls://``, unless Dask's own configuration names them.
+
+    Raises
+    ------
+    UsageError
+        Dask isn't installed beside imagesync, or there are no certificates.
+    ImagesyncError
+        Nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError(
+            "Dask isn't installed beside imagesync, so no scheduler can be asked.",
+            hint="pip install 'imagesync[dask]'",
+        ) from error
+    security = _security(certificates)
+    if address.startswith("tls://") and not security.require_encryption:
+        raise UsageError(
+            f"{address} wants certificates.",
+            hint="Give them: --tls-ca-file FILE --tls-cert FILE --tls-key FILE;"
+            " or name them in Dask's own configuration.",
+        )
+    try:
+        with warnings.catch_warnings():
+            # Dask's own remarks on versions: what comes says more.
+            warnings.simplefilter("ignore")
+            client = Client(  # type: ignore[no-untyped-call]
+                address, security=security, timeout=TIMEOUT, set_as_default=False
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ImagesyncError(
+            f"No scheduler answers at {address}: {type(error).__name__}: {error}",
+            hint="Is that its address, and are the certificates those of the cluster?",
+        ) from error
+    with client:
+        yield client
+
+
+def _security(certificates: Certificates) -> Security:
+    from distributed.security import Security
+
+    given = {
+        "tls_ca_file": certificates.ca_file,
+        "tls_client_cert": certificates.cert,
+        "tls_client_key": certificates.key,
+    }
+    named = {key: str(path) for key, path in given.items() if path is not None}
+    if not named:
+        return Security()  # type: ignore[no-untyped-call]
+    return Security(require_encryption=True, **named)  # type: ignore[no-untyped-call]
