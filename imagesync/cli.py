@@ -9,19 +9,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from imagesync.commands.diff import diff
+from imagesync.commands.session import session_of as _session
 from imagesync.errors import ImagesyncError
 from imagesync.options import cache_option, environment_options, format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.build.image import Image
-    from imagesync.pipeline import Session
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 TERMINATED = 143  # and for SIGTERM
@@ -65,17 +65,7 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
     context.obj = quiet
 
 
-def _session(context: click.Context, /, options: Mapping[str, object]) -> Session:
-    """Return the session that the options describe."""
-    from imagesync.pipeline import open_session
-
-    settings = {key: value for key, value in options.items() if value not in (None, ())}
-    python, prefix = (_optional_path(settings.pop(key, None)) for key in ("python", "prefix"))
-    return open_session(python=python, prefix=prefix, quiet=context.obj, **settings)
-
-
-def _optional_path(value: object) -> Path | None:
-    return value if isinstance(value, Path) else None
+cli.add_command(diff)
 
 
 def _print_json(value: object) -> None:
