@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.errors import FetchError
+from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.lock import Lock, LockedPackage
 from imagesync.lock.resolver import ResolutionRequest
-from imagesync.store.fetch import Download, fetch
+from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
@@ -76,6 +76,11 @@ class Workshop:
     container: Container | None = None
     no_isolation: tuple[str, ...] = ()
 
+    def answering_resolver(self) -> Resolver:
+        """Return the resolver of the indexes that weren't found silent."""
+        silent = self.indexes.silent
+        return self.resolver.without(silent) if silent else self.resolver
+
     def installed_content(self, target: Target) -> InstalledContent:
         """Return what gives the digest of a package's installed files, if *target* can use them."""
         from imagesync.wheels.repack import installed_content
@@ -126,7 +131,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     from imagesync.render.make import Wheels
     from imagesync.wheels.vendor import vendor
 
-    fetched = _fetch(lock.packages, workshop) if lock.packages else ()
+    lock, fetched = _fetch_all(lock, workshop)
     lock, packages = _build(lock, fetched, workshop)
     vendored = vendor(
         lock.vendored,
@@ -143,6 +148,30 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
         installer=_installer(lock, workshop) if lock.packages else None,
     )
+
+
+def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return what indexes have of *lock*, and the lock with something else for what they list in vain."""
+    from imagesync.lock.gone import replace_gone
+
+    while lock.packages:
+        found = fetch_available(
+            [_download(package) for package in lock.packages],
+            store=workshop.store,
+            access=workshop.access,
+            progress=workshop.progress,
+        )
+        pairs = list(zip(lock.packages, found, strict=True))
+        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+        if not gone:
+            return lock, tuple(file for file in found if isinstance(file, StoredFile))
+        lock = replace_gone(
+            lock,
+            gone,
+            resolver=workshop.answering_resolver(),
+            installed_content=workshop.installed_content(lock.target),
+        )
+    return lock, ()
 
 
 def _fetch(packages: Sequence[LockedPackage], workshop: Workshop) -> tuple[StoredFile, ...]:

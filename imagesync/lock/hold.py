@@ -19,7 +19,7 @@ from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Level, PlannedPackage
 
 # An index that refuses everybody, or a platform that nothing is made for, shows after so many.
-_ENOUGH = 20
+ENOUGH = 20
 
 # The digest of the installed files of a package; empty where they don't hold for the target.
 InstalledContent = Callable[[PlannedPackage], str]
@@ -81,13 +81,13 @@ def hold(
         # The installed files of a package that needs another patch level of Python are no help either.
         if _fits_python(package, target) and (content := installed_content(package)):
             repacked.append(VendoredPackage(package.name, package.version, content, package, why))
-        elif (nearest := _nearest(package, request, resolver)) is None:
+        elif (other := nearest(package, request, resolver)) is None:
             refused.append((package, why))
         else:
-            held[package.name] = Held(package, nearest, why)
+            held[package.name] = Held(package, other, why)
     if refused:
         raise _refusal(refused, target, more=bool(unasked))
-    if len(repacked) >= _ENOUGH and not resolver.indexes.no_index:
+    if len(repacked) >= ENOUGH and not resolver.indexes.no_index:
         raise _too_many(repacked)
     if unasked:
         further, more = hold(
@@ -122,7 +122,7 @@ def _ask(
     # One question usually answers for all. Otherwise halves are asked until the culprits stand alone:
     # a few more questions for each, and no need to understand the resolver's prose.
     waiting = [packages] if packages else []
-    while waiting and (len(missing) < _ENOUGH or indexes.no_index):
+    while waiting and (len(missing) < ENOUGH or indexes.no_index):
         asked = waiting.pop()
         requirements = tuple(pin(package.name, package.version) for package in asked)
         try:
@@ -136,8 +136,21 @@ def _ask(
     return found, missing, [package for part in reversed(waiting) for package in part]
 
 
-def _nearest(package: PlannedPackage, request: ResolutionRequest, resolver: Resolver) -> LockedPackage | None:
+def nearest(
+    package: PlannedPackage, request: ResolutionRequest, resolver: Resolver, *, besides: str = ""
+) -> LockedPackage | None:
+    """Return the nearest version of *package* that its level allows; ``None`` where an index has none.
+
+    Parameters
+    ----------
+    request
+        What to ask beside its requirements.
+    besides
+        A version that won't do.
+    """
     for specifier in dict.fromkeys(allowed(package)):
+        if besides:
+            specifier = f"{specifier},!={besides}".lstrip(",")  # noqa: PLW2901 - the same, narrowed
         try:
             (locked,) = resolver.resolve(replace(request, requirements=(f"{package.name}{specifier}",)))
         except UnsolvableError:
@@ -193,7 +206,7 @@ def _too_many(repacked: Sequence[VendoredPackage]) -> LockError:
 
 
 def _refusal(refused: Sequence[tuple[PlannedPackage, str]], target: Target, *, more: bool) -> UnsolvableError:
-    lines = [f"- {package.name} ({_allowance(package)}): {why}" for package, why in refused]
+    lines = [f"- {package.name} ({allowance(package)}): {why}" for package, why in refused]
     if more:
         lines.append("- and perhaps more: the search stopped here")
     names = [package.name for package, _ in refused if package.level is not Level.CRITICAL]
@@ -214,5 +227,6 @@ def _refusal(refused: Sequence[tuple[PlannedPackage, str]], target: Target, *, m
     )
 
 
-def _allowance(package: PlannedPackage) -> str:
+def allowance(package: PlannedPackage) -> str:
+    """Return which versions the level of *package* allows, for a message."""
     return f"{package.level.value}, any version" if package.level is Level.EXACT else package.specifier

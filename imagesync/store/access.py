@@ -51,6 +51,9 @@ class Access:
         In seconds, for a connection and for each gap in an answer.
     keyring
         The ``keyring`` executable, or ``None``.
+    tokens
+        Of conda channels that take one in the path: the channel's URL without and with it
+        (``https://conda.example.com/team``, ``https://conda.example.com/t/<token>/team``).
     """
 
     credentials: tuple[Credential, ...] = ()
@@ -60,6 +63,15 @@ class Access:
     proxy: str | None = field(default=None, repr=False)
     timeout: float = 15.0
     keyring: str | None = None
+    tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def with_token(self, url: str) -> str:
+        """Return *url* with the token of the channel that it is in, if that has one."""
+        matching = [pair for pair in self.tokens if url.startswith(f"{pair[0].rstrip('/')}/")]
+        if not matching:
+            return url
+        public, private = (part.rstrip("/") for part in max(matching, key=lambda pair: len(pair[0])))
+        return private + url.removeprefix(public)
 
     def authentication(self, url: str) -> tuple[str, str] | None:
         """Return user name and password for *url* from the configured indexes, or ``None``."""
@@ -149,7 +161,7 @@ def get(
 
     def send(authentication: tuple[str, str] | None) -> requests.Response:
         return session.get(
-            url,
+            access.with_token(url),
             stream=True,
             auth=authentication,
             headers=headers,

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from imagesync.credentials import redact
-from imagesync.errors import FetchError
+from imagesync.errors import ArtifactGone, FetchError
 from imagesync.store.access import Access, get, open_session
 from imagesync.store.incoming import Incoming
 from imagesync.store.source import CHUNK, local_path, read_chunks
@@ -27,6 +27,7 @@ _BACK_OFF = 0.3
 _LONGEST_WAIT = 20.0
 # Seconds between two looks at another process's lock.
 _LOOK_AGAIN = 0.05
+_GONE = frozenset({404, 410})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -251,10 +252,15 @@ def _refuse(response: requests.Response, download: Download) -> None:
             hint="Credentials are taken from the index URLs in pip's configuration, netrc and keyring: "
             "what they say of this host isn't accepted, or they say nothing.",
         )
+    if status in _GONE:
+        raise ArtifactGone(
+            f"{download.filename}: {download.url} answers {status}",
+            hint="The index doesn't have the file any more, or moved it: lock again with `imagesync lock`.",
+        )
     if status >= 400:
         raise FetchError(
             f"{download.filename}: {download.url} answers {status}",
-            hint="The index doesn't have the file any more, or moved it: lock again with `imagesync lock`.",
+            hint="Ask whoever runs the index or the proxy, or lock again with `imagesync lock`.",
         )
 
 

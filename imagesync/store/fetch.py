@@ -7,8 +7,9 @@ import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from imagesync.errors import ArtifactGone
 from imagesync.store.access import Access
 from imagesync.store.download import Cancelled, Connection, Downloader
 from imagesync.store.store import Store, StoredFile
@@ -51,6 +52,8 @@ def fetch(
 
     Raises
     ------
+    ArtifactGone
+        An index answers that a file isn't there.
     HashMismatch
         A file isn't what its digest says; nothing of it is kept.
     FetchError
@@ -58,6 +61,20 @@ def fetch(
     StoreError
         The store can't be written to.
     """
+    found = _fetch(downloads, store=store, access=access, progress=progress, stop_at_gone=True)
+    return tuple(file for file in found if isinstance(file, StoredFile))
+
+
+def fetch_available(
+    downloads: Sequence[Download], *, store: Store, access: Access, progress: Progress
+) -> tuple[StoredFile | ArtifactGone, ...]:
+    """Return the same as :func:`fetch`, and in the place of each file that isn't there what was answered."""
+    return _fetch(downloads, store=store, access=access, progress=progress, stop_at_gone=False)
+
+
+def _fetch(
+    downloads: Sequence[Download], *, store: Store, access: Access, progress: Progress, stop_at_gone: bool
+) -> tuple[StoredFile | ArtifactGone, ...]:
     unique = {download.digest: download for download in downloads}
     missing = [download for download in unique.values() if not store.has(download.digest)]
     total = sum(download.size or 0 for download in missing)
@@ -65,12 +82,12 @@ def fetch(
         if access.trusted_hosts:
             _accept_trusted_hosts()
         work = _Work(list(unique.values()), Downloader(store, access, task, progress, counted=missing), task)
-        found = work.run()
-    return tuple(
-        StoredFile(download.filename, stored.path, stored.digest, stored.size)
-        for download in downloads
-        for stored in (found[download.digest],)
-    )
+        found = work.run(stop_at_gone=stop_at_gone)
+    return tuple(_named(found[download.digest], download.filename) for download in downloads)
+
+
+def _named(found: StoredFile | ArtifactGone, filename: str) -> StoredFile | ArtifactGone:
+    return found if isinstance(found, ArtifactGone) else replace(found, filename=filename)
 
 
 def _accept_trusted_hosts() -> None:
@@ -97,8 +114,8 @@ class _Work:
             threading.Thread(target=self._serve, daemon=True) for _ in range(min(_WORKERS, len(downloads)))
         ]
 
-    def run(self) -> dict[str, StoredFile]:
-        found: dict[str, StoredFile] = {}
+    def run(self, *, stop_at_gone: bool) -> dict[str, StoredFile | ArtifactGone]:
+        found: dict[str, StoredFile | ArtifactGone] = {}
         try:
             for thread in self._threads:
                 thread.start()
@@ -108,7 +125,9 @@ class _Work:
                 except queue.Empty:
                     continue
                 self._remaining -= 1
-                if isinstance(outcome, BaseException):
+                if isinstance(outcome, ArtifactGone) and not stop_at_gone:
+                    self._task.grow(-(download.size or 0))
+                elif isinstance(outcome, BaseException):
                     raise outcome
                 found[download.digest] = outcome
         finally:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.errors import FetchError, HashMismatch, StoreError
+from imagesync.errors import ArtifactGone, FetchError, HashMismatch, StoreError
 from imagesync.store.access import Access
-from imagesync.store.fetch import Download, fetch
+from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import SilentProgress, Task, Unit
 from tests.indexes import CountingProxy, Fault, LocalIndex
@@ -140,6 +140,20 @@ def test_a_missing_file_is_not_asked_for_twice(index: LocalIndex, store: Store) 
         get(wanted(index, name), store)
     assert "imagesync lock" in str(caught.value.hint)
     assert index.downloads(name) == 1
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_whoever_asks_for_what_is_available_gets_the_rest(
+    index: LocalIndex, store: Store, status: int
+) -> None:
+    names = [index.add_wheel(f"demo{number}", "1.0") for number in range(3)]
+    index.fault(names[1], Fault(status=status))
+    progress = Recorder()
+    found = fetch_available(wanted(index, *names), store=store, access=Access(), progress=progress)
+    assert [getattr(file, "filename", None) for file in found] == [names[0], None, names[2]]
+    assert isinstance(found[1], ArtifactGone)
+    assert f"answers {status}" in found[1].message
+    assert progress.done == progress.total
 
 
 def test_a_wrong_hash_is_refused_and_nothing_kept(index: LocalIndex, store: Store) -> None:
@@ -287,7 +301,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from imagesync.store.access import Access
-from imagesync.store.fetch import Download, fetch
+from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.artifacts import Workshop, gather, open_workshop
-from imagesync.errors import LockError, UnsolvableError, WheelError
+from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.plan.make import make_plan
@@ -20,6 +21,7 @@ from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
+from tests.indexes.index import Fault
 from tests.indexes.sdists import make_source_archive
 from tests.indexes.wheels import make_wheel
 
@@ -285,6 +287,60 @@ def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requiremen
     assert [line for line in locking.progress.lines if url in line] == [
         f"warning: {url} doesn't answer; going on without it."
     ]
+
+
+BLUEBELL = "bluebell-2.0.0-py2.py3-none-any.whl"
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_file_that_is_listed_and_gone_is_repacked_and_named(
+    locking: Locking, index: LocalIndex, status: int
+) -> None:
+    index.fault(BLUEBELL, Fault(status=status))
+    index.add_wheel("bluebell", "2.0.1")
+    lock = locking.lock(strict=True, PIP_INDEX_URL=index.url)
+    assert [package.name for package in lock.packages] == ["anemone", "bluebell"]
+    artifacts = gather(lock, locking.workshop(PIP_INDEX_URL=index.url))
+    (package,) = artifacts.lock.repacked
+    assert (package.name, package.version) == ("bluebell", "2.0.0")
+    assert package.repacked == f"the index lists {BLUEBELL}, and doesn't have it any more"
+    assert artifacts.lock.deviations == ()
+    assert [wheel.filename for wheel in artifacts.vendored.wheels] == [BLUEBELL]
+    assert [wheel.filename for wheel in artifacts.packages.wheels] == ["anemone-1.0.0-py3-none-any.whl"]
+
+
+def test_where_the_installed_files_will_not_do_the_level_decides(locking: Locking, index: LocalIndex) -> None:
+    index.fault(BLUEBELL, Fault(status=404))
+    (locking.environment.site_packages / "bluebell-2.0.0.dist-info" / "RECORD").unlink()
+    lock = locking.lock(PIP_INDEX_URL=index.url)
+    workshop = locking.workshop(PIP_INDEX_URL=index.url)
+    with pytest.raises(FetchError, match=r"bluebell.* answers 404.*no other version will do") as caught:
+        gather(lock, workshop)
+    assert 'levels = { bluebell = "exact" }' in str(caught.value.hint)
+    index.add_wheel("bluebell", "2.0.1")
+    # Which pages there are, uv remembers for some minutes.
+    shutil.rmtree(locking.environ["UV_CACHE_DIR"], ignore_errors=True)
+    artifacts = gather(lock, workshop)
+    (deviation,) = artifacts.lock.deviations
+    assert (deviation.name, deviation.local, deviation.locked) == ("bluebell", "2.0.0", "2.0.1")
+    assert "doesn't have it any more" in deviation.reason
+    names = [wheel.filename for wheel in artifacts.packages.wheels]
+    assert names == ["anemone-1.0.0-py3-none-any.whl", "bluebell-2.0.1-py3-none-any.whl"]
+
+
+def test_a_mirror_without_its_files_is_an_error(
+    index: LocalIndex, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    names = [f"flower{number:02}" for number in range(20)]
+    files = [index.add_wheel(name, "1.0.0") for name in names]
+    made = environment(*names, arguments=["--index-url", index.url])
+    for filename in files:
+        index.fault(filename, Fault(status=404))
+    locking = Locking(made, tmp_path, "uv")
+    lock = locking.lock(PIP_INDEX_URL=index.url)
+    with pytest.raises(FetchError, match="20 files that the index lists can't be had") as caught:
+        gather(lock, locking.workshop(PIP_INDEX_URL=index.url))
+    assert "PIP_NO_INDEX=1" in str(caught.value.hint)
 
 
 @pytest.fixture
