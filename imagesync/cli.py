@@ -149,6 +149,7 @@ def render(context: click.Context, /, output_dir: Path, **options: object) -> No
 @cli.command()
 @settings_options
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="One more name for the image.")
+@click.option("--push", is_flag=True, default=None, help="Have it in the registry that --repository names.")
 @click.option("--no-cache", is_flag=True, help="Build anew, even if the image exists.")
 @click.option("--metadata-file", type=_path, metavar="FILE", help="Write what was built there, as JSON.")
 @click.option("--watch", is_flag=True, help="Build again on every change, until Ctrl-C.")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from imagesync.build.image import Image
     from imagesync.build.lookup import Lookup
     from imagesync.lock.lock import Lock
+    from imagesync.publish import Shelf
     from imagesync.store.store import Store
 
 
@@ -119,7 +120,7 @@ class Session:
             base = self._base(engine, prepared)
         write_context(self._assembly(prepared, base).whole(), folder)
 
-    def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
+    def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False, push: bool | None = None) -> Image:
         """Return the image of the environment: found by its hash, or else built, checked and named.
 
         Parameters
@@ -128,10 +129,32 @@ class Session:
             Further references that the image gets.
         no_cache
             Build anew, even if the image exists.
+        push
+            Have it in the registry that the repository names; as the settings say if not given. An image
+            that is there already isn't pulled for that, unless it gets tags.
         """
+        push = self.settings.push if push is None else push
+        if push:
+            from imagesync.publish import require_registry
+
+            require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
         prepared = self._prepare(meanwhile=_import_what_a_hit_needs)
-        if not no_cache and (image := self._find(prepared, self._look())) is not None:
-            return self._named(image, tags)
+        lookup = self._look_for_base(self._look())
+        image = None if no_cache else self._find(prepared, lookup)
+        if image is None and self._names_registry and (push or not no_cache):
+            image = self._find_in_registry(prepared, lookup, tags=tags, no_cache=no_cache, push=push)
+            if image is not None and push and not tags:
+                return image
+        if image is None:
+            image = self._make(prepared, tags=tags, no_cache=no_cache)
+        else:
+            image = self._named(image, tags)
+        if not push:
+            return image
+        with self._shelf() as shelf:
+            return shelf.publish(image, tags=tags, rebuilt=no_cache)
+
+    def _make(self, prepared: Prepared, *, tags: tuple[str, ...], no_cache: bool) -> Image:
         self._refuse_contradictions(prepared)
         with self._engine() as engine:
             base = self._base(engine, prepared)
@@ -167,7 +190,7 @@ class Session:
             environment=parse_variables(variables, self.environ),
             ports=parse_ports(ports),
         )
-        image = self.build()
+        image = self.build(push=False)
         return run_container(find_endpoint(self.environ), replace(request, reference=image.reference))
 
     def _plan(self, environment: Environment) -> Plan:
@@ -244,6 +267,47 @@ class Session:
             return None
         image = image_of(found, repository=settings.repository, environment_hash=digest)
         return image if image is not None and self._as_installed(prepared, image) else None
+
+    @property
+    def _names_registry(self) -> bool:
+        from imagesync.oci.reference import parse_reference
+
+        return parse_reference(self.settings.repository).names_registry
+
+    def _look_for_base(self, lookup: Lookup) -> Lookup:
+        """Return *lookup* with the base's digest; its registry knows it where the engine has no base."""
+        if lookup.base_digest is not None or not self._names_registry:
+            return lookup
+        with self._shelf() as shelf:
+            return replace(lookup, base_digest=shelf.base_digest(self.settings.base))
+
+    def _find_in_registry(
+        self, prepared: Prepared, lookup: Lookup, *, tags: tuple[str, ...], no_cache: bool, push: bool
+    ) -> Image | None:
+        """Return what a colleague or a CI job has pushed; where nothing is, make sure that one may push."""
+        from imagesync.errors import RegistryError
+
+        with self._shelf() as shelf:
+            try:
+                root = lookup.base_digest
+                image = None if root is None else shelf.find(self._identify(prepared, root))
+                if image is not None and not no_cache and self._as_installed(prepared, image):
+                    self.progress.line(f"The registry has it already: {image.digest}")
+                    return image if push and not tags else shelf.fetch(image)
+                if push:
+                    shelf.check_push()
+            except RegistryError as error:
+                if push:
+                    raise
+                self.progress.line(f"warning: {error.message} Building without it.")
+        return None
+
+    @contextlib.contextmanager
+    def _shelf(self) -> Iterator[Shelf]:
+        from imagesync.publish import Shelf
+
+        with self._engine() as engine:
+            yield Shelf(self.settings.repository, engine, self.progress)
 
     def _as_installed(self, prepared: Prepared, image: Image) -> bool:
         """Return whether what *image* has of installed files is still what is installed.

@@ -257,6 +257,27 @@ class Engine:
             raise EngineError(f"{reference} was pulled, and is gone again.", hint="Try again.")
         return image
 
+    def push(self, reference: str, *, progress: Progress) -> str | None:
+        """Push an image with the user's own credentials, and return the digest that the engine gives it.
+
+        Raises
+        ------
+        RegistryError
+            The registry doesn't answer, or refuses. That nothing is raised is no proof that it is there.
+        """
+        from imagesync.build.push import push_image
+
+        return push_image(self._api, reference, progress=progress)
+
+    def takes_without_tls(self, registry: str) -> bool:
+        """Return whether the engine is configured to reach a registry, by host and port, without TLS too."""
+        from imagesync.build.client import engine_errors
+
+        with engine_errors("say its configuration"):
+            configured = self._api.info().get("RegistryConfig") or {}
+        entry = (configured.get("IndexConfigs") or {}).get(registry) or {}
+        return entry.get("Secure") is False
+
     def run(self, request: RunRequest, *, output: Output | None = None) -> RunResult:
         """Run a command in a fresh container, and remove the container whatever happens.
 

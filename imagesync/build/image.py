@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.environment_hash import image_tag
+from imagesync.oci.reference import parse_reference
 from imagesync.render import labels as label
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Image:
         ``<repository>:<tag>``, to be used with any tool of the engine.
     image_id, environment_hash, lock_digest
         ``sha256:<hex>``.
+    digest
+        ``<repository>@sha256:<hex>``: what means this image, and no other, to everybody who reaches its
+        registry. ``None`` where it isn't known to be in one.
     cached
         Whether it was there already.
     deviations
@@ -38,6 +42,7 @@ class Image:
     environment_hash: str
     lock_digest: str
     cached: bool
+    digest: str | None = None
     deviations: tuple[Mapping[str, Any], ...] = ()
     repacked: tuple[Mapping[str, Any], ...] = ()
 
@@ -64,12 +69,14 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
     if not lock_digest:
         return None
     tag = image_tag(environment_hash)
+    pushed = found.digest is not None and parse_reference(repository).names_registry
     return Image(
         reference=f"{repository}:{tag if tag in found.tags else found.tags[0]}",
         image_id=found.image_id,
         environment_hash=environment_hash,
         lock_digest=lock_digest,
         cached=True,
+        digest=f"{repository}@{found.digest}" if pushed else None,
         deviations=_entries(found.labels.get(label.DEVIATIONS, "")),
         repacked=_entries(found.labels.get(label.REPACKED, "")),
     )

@@ -37,11 +37,14 @@ class FoundImage:
         ``sha256:<hex>``.
     tags
         Its tags in that repository, without the repository.
+    digest
+        ``sha256:<hex>``, under which it was pulled from that repository or pushed to it, or ``None``.
     """
 
     image_id: str
     tags: tuple[str, ...]
     labels: Mapping[str, str]
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,4 +202,12 @@ def _found_images(images: Iterable[Mapping[str, Any]], names: tuple[str, ...]) -
             parsed.tag for parsed in _parsed(image, "RepoTags") if parsed.name in names and parsed.tag
         )
         if tags:
-            yield FoundImage(_image_id(image), tags, dict(image.get("Labels") or {}))
+            yield FoundImage(
+                _image_id(image), tags, dict(image.get("Labels") or {}), _registry_digest(image, names)
+            )
+
+
+def _registry_digest(image: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    digests = [parsed.digest for parsed in _parsed(image, "RepoDigests") if parsed.name in names]
+    # A containerd image store gives every image such a digest, pushed or not: it is the image's ID there.
+    return next((digest for digest in digests if digest != _image_id(image)), None)

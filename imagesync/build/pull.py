@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import docker
 import docker.auth
 import docker.errors
 import requests
 
 from imagesync.build.client import messages, refusal
+from imagesync.build.transfer import Layers, registry_error
 from imagesync.credentials import redact
-from imagesync.errors import RegistryError
 from imagesync.oci.login import registry_credentials
 from imagesync.oci.reference import parse_reference
-from imagesync.ui.progress import Progress, Task
+from imagesync.ui.progress import Progress
 
 _CONNECT_TIMEOUT = 60
-# What an engine says of a layer whose bytes are all here.
-_DOWNLOADED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete"})
 
 
 def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress: Progress) -> None:
@@ -47,61 +42,9 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
         )
         with response, progress.task(f"Pulling {reference}", total=None, unit="bytes") as task:
             if not response.ok:
-                raise _registry_error(reference, refusal(response))
-            layers = _Layers(task)
+                raise registry_error(reference, "pulled", refusal(response))
+            layers = Layers(task, reference, "pulled")
             for message in messages(response):
-                layers.feed(message, reference)
+                layers.feed(message)
     except (docker.errors.DockerException, requests.RequestException) as error:
-        raise _registry_error(reference, redact(str(error))) from error
-
-
-class _Layers:
-    """The layers of a pull, whose sizes become known one after the other."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._done: dict[str, int] = {}
-        self._sizes: dict[str, int] = {}
-
-    def feed(self, message: Mapping[str, Any], reference: str) -> None:
-        detail = message.get("errorDetail")
-        if detail or message.get("error"):
-            raise _registry_error(reference, str((detail or {}).get("message") or message.get("error")))
-        layer, status = message.get("id"), message.get("status")
-        if not layer:
-            return
-        sizes = message.get("progressDetail") or {}
-        if status == "Downloading" and sizes.get("total"):
-            if layer not in self._sizes:
-                self._sizes[layer] = sizes["total"]
-                self._task.grow(sizes["total"])
-            self._reach(layer, sizes.get("current", 0))
-        elif status in _DOWNLOADED:
-            # Engines leave out what they would say too soon after the message before, the last bytes too.
-            self._reach(layer, self._sizes.get(layer, 0))
-
-    def _reach(self, layer: str, current: int) -> None:
-        # An engine that tries a layer again starts at zero; what is shown never goes back.
-        done = max(current, self._done.get(layer, 0))
-        self._task.advance(done - self._done.get(layer, 0))
-        self._done[layer] = done
-
-
-# What registries and engines say to a wrong password, and to none.
-_REFUSED = ("unauthorized", "denied", "authentication required", "forbidden", "no basic auth credentials")
-
-
-def _registry_error(reference: str, said: str) -> RegistryError:
-    domain = parse_reference(reference).domain
-    said = redact(said).strip().rstrip(".")
-    lower = said.lower()
-    if any(word in lower for word in _REFUSED):
-        hint = (
-            f"Log in: `docker login {domain}` (or, for Podman, `podman login {domain}`);"
-            " if you have, check that the image's name is right."
-        )
-    elif any(word in lower for word in ("manifest unknown", "not found", "no matching manifest")):
-        hint = "Check the image's name and tag, and that it exists for this platform."
-    else:
-        hint = f"Check that the engine reaches {domain}; a proxy belongs into the engine's own settings."
-    return RegistryError(f"{reference} can't be pulled: {said}.", hint=hint)
+        raise registry_error(reference, "pulled", redact(str(error))) from error

@@ -47,6 +47,8 @@ class Settings:
         The CUDA version that the image's machine has; empty for none.
     repository
         The image's name without a tag.
+    push
+        Whether a build ends with the image in the registry that *repository* names.
     templates
         A folder whose templates win over the shipped ones.
     origins
@@ -72,6 +74,7 @@ class Settings:
     micromamba: Path | None = None
     cuda: str = ""
     repository: str = DEFAULT_REPOSITORY
+    push: bool = False
     resolver: Literal["uv", "pip-tools"] = "uv"
     solver: Literal["rattler", "conda-lock"] = "rattler"
     templates: Path | None = None
