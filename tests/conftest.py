@@ -9,9 +9,12 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.channels.channel import ensure_channel
+from tests.channels.environments import CondaEnvironment, make_conda_environment
 from tests.commands import CommandLine, clean_environ
 from tests.environments import LocalEnvironment, feature_version, make_environment
 
@@ -126,6 +129,31 @@ def environment(tmp_path: Path) -> MakeEnvironment:
             arguments=arguments,
             environ=environ,
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def channel() -> Path:
+    """Return the folder of the conda channel that tests install from (tests/channels); nobody changes it."""
+    return ensure_channel()
+
+
+MakeCondaEnvironment = Callable[..., CondaEnvironment]
+
+
+@pytest.fixture
+def conda_environment(tmp_path: Path, channel: Path) -> MakeCondaEnvironment:
+    """Return a factory: ``conda_environment("python", "dask", platform="osx-arm64", pip=["toolz==0.12.0"])``.
+
+    Its further arguments are those of ``tests.channels.environments.make_conda_environment``, and *channel*.
+    """
+    made = 0
+
+    def make(*specs: str, name: str = "", channel: Path | str = channel, **options: Any) -> CondaEnvironment:
+        nonlocal made
+        made += 1
+        return make_conda_environment(channel, specs, tmp_path / (name or f"conda{made}"), **options)
 
     return make
 
