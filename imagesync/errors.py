@@ -117,6 +117,10 @@ class ClusterError(ImagesyncError):
     """A cluster can't be started, can't be found, or has been lost."""
 
 
+class MismatchWarning(UserWarning):
+    """A cluster doesn't run what the client runs."""
+
+
 class EngineError(ImagesyncError):
     """The container engine answers with an error."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from imagesync.compare.comparison import Comparison, Side, compare
 from imagesync.compare.running import Facts, Here, ask, side_of
 from imagesync.compare.words import remedy, summary
-from imagesync.errors import MismatchError, UsageError
+from imagesync.errors import MismatchError, MismatchWarning, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,15 +18,11 @@ if TYPE_CHECKING:
     from imagesync.pipeline import Session
 
 
-class MismatchWarning(UserWarning):
-    """A cluster doesn't run what the client runs."""
-
-
 def check(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
     """Compare this process's environment with what the scheduler and each worker have now.
 
     Every package is compared, local code by the digest of its sources. Where something differs, or is missing
-    there, a :class:`MismatchWarning` says what, and the command that mends it.
+    there, a :class:`~imagesync.errors.MismatchWarning` says what, and the command that mends it.
 
     Parameters
     ----------
@@ -49,7 +45,8 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
             "This client is asynchronous.", hint="Use `await imagesync.compare.check.check_async(client)`."
         )
     here = _here(session)
-    return _report(here, client.sync(ask, client), strict=strict)  # type: ignore[no-untyped-call]
+    answers = client.sync(ask, client)  # type: ignore[no-untyped-call]
+    return _report(compare_with(here, answers), _address(client), strict=strict)
 
 
 async def check_async(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
@@ -57,7 +54,7 @@ async def check_async(client: Client, *, strict: bool = False, session: Session 
     import asyncio
 
     here, answers = await asyncio.gather(asyncio.to_thread(_here, session), ask(client))
-    return _report(here, answers, strict=strict)
+    return _report(compare_with(here, answers), _address(client), strict=strict)
 
 
 def compare_with(here: Here, answers: tuple[Facts, Mapping[str, Facts | Exception]]) -> Comparison:
@@ -72,13 +69,15 @@ def _here(session: Session | None) -> Here:
     return of_session(session or running_session())
 
 
-def _report(
-    here: Here, answers: tuple[Facts, Mapping[str, Facts | Exception]], *, strict: bool
-) -> Comparison:
-    comparison = compare_with(here, answers)
-    if comparison.differences:
-        message = summary(comparison)
-        if strict:
-            raise MismatchError(message, hint=remedy(comparison))
-        warnings.warn(f"{message}\n{remedy(comparison)}", MismatchWarning, stacklevel=3)
+def _address(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else "ADDRESS"
+
+
+def _report(comparison: Comparison, address: str, *, strict: bool) -> Comparison:
+    if not comparison.differences:
+        return comparison
+    message, hint = summary(comparison), remedy(comparison, address)
+    if strict:
+        raise MismatchError(message, hint=hint)
+    warnings.warn(f"{message}\n{hint}", MismatchWarning, stacklevel=3)
     return comparison

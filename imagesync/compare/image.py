@@ -5,43 +5,72 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imagesync.compare.inventory import Inventory, from_text
-from imagesync.errors import ImagesyncError
+from imagesync.errors import EngineNotFound, ImagesyncError
 from imagesync.render import labels as label
 
 
-def image_inventory_of(reference: str, *, environ: Mapping[str, str]) -> Inventory:
+def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
     """Return what an image holds, by the label that its build wrote.
 
-    The engine is asked first, and then the registry that the reference names.
+    The engine is asked first, where one answers, and then the registry that the reference names.
+
+    Parameters
+    ----------
+    environ
+        Environment variables, which say where the engine is.
 
     Raises
     ------
     ImagesyncError
         There is no such image, or it says nothing about what it holds.
-    EngineNotFound
-        No engine answers.
+    RegistryError
+        The registry doesn't answer, or refuses.
     """
     labels = _labels(reference, environ=environ)
     inventory = from_text(labels.get(label.INVENTORY, ""))
-    if inventory is None:
-        what = "is of an earlier version of imagesync" if label.ENVIRONMENT_HASH in labels else "is not ours"
-        raise ImagesyncError(
-            f"{reference} doesn't say what it holds: it {what}.",
-            hint="Build it anew: imagesync build. A running cluster of it can be compared as it is:"
-            " imagesync diff local tcp://HOST:8786",
-        )
-    return inventory
+    if inventory is not None:
+        return inventory
+    ours = label.ENVIRONMENT_HASH in labels
+    why = "another version of imagesync built it" if ours else "it wasn't built by imagesync"
+    raise ImagesyncError(
+        f"{reference} doesn't say what it holds: {why}.",
+        hint="Build it anew: imagesync build. A running cluster of it can be compared as it is:"
+        " imagesync diff local tcp://HOST:8786",
+    )
 
 
 def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
     from imagesync.build.endpoint import find_endpoint
     from imagesync.build.engine import Engine
+    from imagesync.oci.reference import parse_reference
 
-    with Engine(find_endpoint(environ)) as engine:
-        image = engine.inspect(reference)
-    if image is None:
+    parsed = parse_reference(reference)
+    insecure = False
+    try:
+        with Engine(find_endpoint(environ)) as engine:
+            image = engine.inspect(reference)
+            if image is not None:
+                return image.labels
+            insecure = engine.takes_without_tls(parsed.domain)
+    except EngineNotFound:
+        # Labels in a registry can be read on a machine without an engine.
+        if not parsed.names_registry:
+            raise
+    if parsed.names_registry:
+        return _in_registry(reference, insecure=insecure)
+    raise ImagesyncError(
+        f"The engine has no image {reference}.",
+        hint="See `docker images`. An image of a registry is named with it: registry.example.com/name:tag",
+    )
+
+
+def _in_registry(reference: str, *, insecure: bool) -> Mapping[str, str]:
+    from imagesync.oci.registry import read_config
+
+    remote = read_config(reference, insecure=insecure)
+    if remote is None:
         raise ImagesyncError(
-            f"The engine has no image {reference}.",
-            hint="See `docker images`; or pull it: docker pull " + reference,
+            f"Neither the engine nor the registry has an image {reference}.",
+            hint="See `docker images`, and whether it was pushed: imagesync build --push",
         )
-    return image.labels
+    return remote.labels

@@ -60,9 +60,9 @@ def find_side(text: str, *, session: Session, certificates: Certificates) -> Sid
         raise UsageError(
             f"{text} is no address of a scheduler.", hint="Its address begins with tcp:// or tls://."
         )
-    from imagesync.compare.image import image_inventory_of
+    from imagesync.compare.image import read_image
 
-    return Side(text, {text: image_inventory_of(text, environ=session.environ)})
+    return Side(text, {text: read_image(text, environ=session.environ)})
 
 
 def _here(session: Session) -> Here:

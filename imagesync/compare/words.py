@@ -23,8 +23,14 @@ def summary(comparison: Comparison) -> str:
     return "\n".join((head, *lines))
 
 
-def remedy(comparison: Comparison) -> str:
-    """Return what to do about the differences: a command for each kind of them."""
+def remedy(comparison: Comparison, address: str) -> str:
+    """Return what to do about the differences: a command for each kind of them.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler.
+    """
     rows = comparison.differences
     lines = []
     if uneven := [row for row in rows if len(row.right) > 1]:
@@ -36,10 +42,10 @@ def remedy(comparison: Comparison) -> str:
         )
     even = [row for row in rows if len(row.right) == 1]
     if any(row.local for row in even):
-        lines.append("To send what you edited to the running cluster: imagesync.sync(client).")
+        lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
     if even:
-        lines.append("To start a cluster from an image that has what you have: imagesync build.")
-    lines.append("To see every package: imagesync diff local " + "tcp://... (or tls://...).")
+        lines.append("To start a cluster from an image that has what you have: imagesync build")
+    lines.append(f"To see every package: imagesync diff local {address}")
     return "\n".join(lines)
 
 
