@@ -12,19 +12,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from imagesync.errors import ImagesyncError
+    from imagesync.compare.check import check
+    from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.pipeline import Session, open_session
     from imagesync.settings import Settings
 
-__all__ = ["ImagesyncError", "Session", "Settings", "open_session"]
+__all__ = ["ImagesyncError", "MismatchWarning", "Session", "Settings", "check", "open_session"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, which type checkers see above
     # At first use (PEP 562): importing the package must cost the commands nothing that they don't use.
     homes = {
         "ImagesyncError": "imagesync.errors",
+        "MismatchWarning": "imagesync.errors",
         "Session": "imagesync.pipeline",
         "Settings": "imagesync.settings",
+        "check": "imagesync.compare.check",
         "open_session": "imagesync.pipeline",
     }
     if name not in homes:

@@ -8,7 +8,14 @@ import imagesync
 
 
 def test_the_public_names() -> None:
-    assert imagesync.__all__ == ["ImagesyncError", "Session", "Settings", "open_session"]
+    assert imagesync.__all__ == [
+        "ImagesyncError",
+        "MismatchWarning",
+        "Session",
+        "Settings",
+        "check",
+        "open_session",
+    ]
     for name in imagesync.__all__:
         assert getattr(imagesync, name).__name__ == name
 
