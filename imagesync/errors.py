@@ -18,6 +18,7 @@
     +-- WheelError                   a wheel can't be built, repacked, or used on the target
     +-- RenderError                  a template fails
     +-- MismatchError                a cluster doesn't run what the client runs
+    +-- ClusterError                 a cluster can't be started or found, or has been lost
     +-- EngineError                  the engine answers with an error
         +-- EngineNotFound           no engine answers
         +-- BaseImageError           the base image can't be had, or doesn't fit
