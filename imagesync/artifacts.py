@@ -17,6 +17,7 @@ from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
+    from imagesync.lock.conda.channels import Channels
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Target
     from imagesync.lock.resolver import Resolver
@@ -37,6 +38,8 @@ class Artifacts:
     ----------
     packages, vendored
         The wheels from indexes, and those made on this machine.
+    conda
+        The archives from channels, in the order of ``lock.conda``.
     installer
         A uv executable for the image's platform; ``None`` where no package is from an index.
     lock
@@ -47,6 +50,7 @@ class Artifacts:
     packages: Wheels
     vendored: Wheels
     installer: Path | None
+    conda: tuple[StoredFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Workshop:
         Where sdists are built that this machine can't build for the target; ``None`` for nowhere.
     no_isolation
         Names and patterns of packages that are built in the scanned environment itself.
+    channels
+        The user's conda channels; ``None`` where nothing is from one.
     """
 
     python: Interpreter
@@ -75,6 +81,7 @@ class Workshop:
     progress: Progress
     container: Container | None = None
     no_isolation: tuple[str, ...] = ()
+    channels: Channels | None = None
 
     def answering_resolver(self) -> Resolver:
         """Return the resolver of the indexes that weren't found silent."""
@@ -91,7 +98,13 @@ class Workshop:
 
 
 def open_workshop(
-    python: Interpreter, *, resolver: str, store: Store, environ: Mapping[str, str], progress: Progress
+    python: Interpreter,
+    *,
+    resolver: str,
+    store: Store,
+    environ: Mapping[str, str],
+    progress: Progress,
+    channels: Sequence[str] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
 
@@ -99,7 +112,10 @@ def open_workshop(
     ----------
     resolver
         ``uv`` or ``pip-tools``.
+    channels
+        URLs of conda channels, without credentials; none for an environment without conda.
     """
+    from imagesync.lock.conda.channels import open_channels
     from imagesync.lock.index_environment import make_access
     from imagesync.lock.pip_tools import PipToolsResolver
     from imagesync.lock.uv import UvResolver
@@ -116,6 +132,9 @@ def open_workshop(
         BuildIndexes(configured, access=access, environ=environ, progress=progress),
         access,
         progress,
+        channels=open_channels(
+            channels, prefix=Path(python.prefix), environ=environ, store=store, progress=progress
+        ),
     )
 
 
@@ -131,6 +150,13 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     from imagesync.render.make import Wheels
     from imagesync.wheels.vendor import vendor
 
+    conda: tuple[StoredFile, ...] = ()
+    if lock.conda and workshop.channels is not None:
+        from imagesync.lock.conda.fetching import fetch_archives
+
+        lock, conda = fetch_archives(
+            lock, channels=workshop.channels, installed_content=workshop.installed_content(lock.target)
+        )
     lock, fetched = _fetch_all(lock, workshop)
     lock, packages = _build(lock, fetched, workshop)
     vendored = vendor(
@@ -147,6 +173,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         packages=Wheels(packages, _compile(packages, lock, workshop)),
         vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
         installer=_installer(lock, workshop) if lock.packages else None,
+        conda=conda,
     )
 
 

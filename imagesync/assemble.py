@@ -88,6 +88,7 @@ class Assembly:
             progress=self.workshop.progress,
             installed_content=self.workshop.installed_content(self.target),
             silent=self.workshop.indexes.leave_out,
+            solver=self.workshop.channels,
         )
 
     def whole(self) -> BuildContext:

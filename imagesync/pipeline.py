@@ -205,7 +205,7 @@ class Session:
             self.settings.code,
             max_size=self.settings.code_max_size,
             environment=environment,
-            shipped=[package.name for package in plan.packages],
+            shipped=[package.name for package in (*plan.packages, *plan.provided)],
             cache=self.store.root,
         )
         return replace(plan, code=code, findings=plan.findings + code.findings)
@@ -377,6 +377,7 @@ class Session:
             store=self.store,
             environ=self.environ,
             progress=self.progress,
+            channels=prepared.plan.channels,
         )
         return Assembly(
             plan=prepared.plan,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from packaging.utils import NormalizedName
 
 from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
+from imagesync.scan.environment import Manager
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,27 @@ class VendoredPackage:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A package whose version in the image differs from the local one, and why."""
+    """A package whose version in the image differs from the local one, and why.
 
-    name: NormalizedName
+    Parameters
+    ----------
+    name
+        Canonical for a Python distribution; a conda package's own.
+    local
+        Empty for a package that isn't installed here.
+    locked
+        Empty for a package that the image goes without, because no channel has it for its platform.
+    requested
+        Whether the user asked for the package; ``None`` where nothing says.
+    """
+
+    name: NormalizedName | str
     local: str
     locked: str
     level: Level
     reason: str
+    manager: Manager = "pip"
+    requested: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the deviation as documented JSON."""
@@ -221,7 +236,9 @@ class Lock:
             "target": asdict(self.target),
             "packages": [[p.name, p.version, p.artifact.filename, p.artifact.digest] for p in self.packages],
             "vendored": [[p.name, p.version, p.content] for p in self.vendored],
-            "conda": [[p.name, p.version, p.build, p.artifact.filename, p.artifact.digest] for p in self.conda],
+            "conda": [
+                [p.name, p.version, p.build, p.artifact.filename, p.artifact.digest] for p in self.conda
+            ],
         }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

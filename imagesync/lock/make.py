@@ -8,6 +8,9 @@ from dataclasses import replace
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.errors import DeviationError, LockError, UnsolvableError
+from imagesync.lock.conda.part import CondaPart, lock_conda
+from imagesync.lock.conda.provided import refuse_shared, stand_ins
+from imagesync.lock.conda.solver import CondaSolver
 from imagesync.lock.hold import Held, InstalledContent, hold, no_installed_content, pin
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import Resolver
@@ -28,6 +31,7 @@ def make_lock(
     progress: Progress,
     installed_content: InstalledContent = no_installed_content,
     silent: Callable[[Sequence[str]], None] | None = None,
+    solver: CondaSolver | None = None,
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
@@ -44,6 +48,8 @@ def make_lock(
         Gives the digest of a package's installed files, if they hold for the target.
     silent
         Gets the indexes that don't answer and were left out, if there are any.
+    solver
+        Answers from the channels; only a plan without conda packages can do without.
 
     Raises
     ------
@@ -54,6 +60,8 @@ def make_lock(
     LockError
         The target isn't one that can be locked for, or no index can be reached.
     """
+    conda = CondaPart() if solver is None else lock_conda(plan, target=target, solver=solver)
+    target = conda.target(target)
     _refuse_other_python(plan, target)
     resolver.check(target)
     vendored = [package for package in plan.packages if package.vendored]
@@ -69,7 +77,11 @@ def make_lock(
             progress=progress,
             report=silent,
         )
-        beside = [*vendored, *(package.planned for package in repacked)]
+        beside = [
+            *vendored,
+            *(package.planned for package in repacked),
+            *stand_ins(conda.packages, plan.provided),
+        ]
         task.advance(len(installed))
         if not same_platform(plan, target):
             task.describe(f"resolving for {target.platform}")
@@ -90,9 +102,12 @@ def make_lock(
         target=target,
         packages=_beside_installed(packages, indexed),
         vendored=tuple(sorted((*made, *repacked), key=lambda package: package.name)),
-        deviations=_deviations(plan, target, held, packages, deviations),
+        deviations=_deviations(plan, target, held, packages, (*conda.deviations, *deviations)),
         resolver=resolver.name,
+        conda=conda.packages,
+        channels=solver.channels if solver is not None and conda.packages else (),
     )
+    refuse_shared(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     refuse_deviations(plan, lock)
     return lock
 
@@ -193,17 +208,17 @@ def _deviations(
     packages: Iterable[LockedPackage],
     others: Iterable[Deviation],
 ) -> tuple[Deviation, ...]:
-    by_name = {deviation.name: deviation for deviation in others}
+    by_name = {(deviation.name, deviation.manager): deviation for deviation in others}
     locked = {package.name: package.version for package in packages}
     for entry in held:
         package = entry.planned
         if entry.why:
             by_name.setdefault(
-                package.name,
+                (package.name, "pip"),
                 Deviation(package.name, package.version, locked[package.name], package.level, entry.why),
             )
-    if (python := _python_deviation(plan, target)) is not None:
-        by_name[_PYTHON] = python
+    if plan.interpreter == "base" and (python := _python_deviation(plan, target)) is not None:
+        by_name[_PYTHON, "pip"] = python
     return tuple(by_name[name] for name in sorted(by_name))
 
 

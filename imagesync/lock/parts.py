@@ -11,24 +11,33 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from packaging.utils import NormalizedName
 
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.plan import Level, Plan
+from imagesync.lock.conda.provided import planned_distribution
+from imagesync.lock.lock import (
+    Artifact,
+    Deviation,
+    Lock,
+    LockedConda,
+    LockedPackage,
+    Target,
+    VendoredPackage,
+)
+from imagesync.plan.plan import Level, Plan, PlannedConda
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def index_part(lock: Lock) -> Lock:
     """Return *lock* without the user's own packages: what is from indexes, or stands in for that."""
-    own = {package.name for package in own_part(lock).vendored}
+    own = set(own_part(lock).deviations)
     return replace(
         lock,
         vendored=lock.repacked,
-        deviations=tuple(deviation for deviation in lock.deviations if deviation.name not in own),
+        deviations=tuple(deviation for deviation in lock.deviations if deviation not in own),
     )
 
 
@@ -36,8 +45,8 @@ def own_part(lock: Lock) -> Lock:
     """Return *lock* with the user's own packages alone."""
     own = tuple(package for package in lock.vendored if not package.repacked)
     names = {package.name for package in own}
-    deviations = tuple(deviation for deviation in lock.deviations if deviation.name in names)
-    return replace(lock, packages=(), vendored=own, deviations=deviations)
+    deviations = tuple(d for d in lock.deviations if d.name in names and d.manager == "pip")
+    return replace(lock, packages=(), vendored=own, deviations=deviations, conda=(), channels=())
 
 
 def own_packages(plan: Plan, contents: Mapping[NormalizedName, str]) -> tuple[VendoredPackage, ...]:
@@ -67,6 +76,8 @@ def to_text(index: Lock) -> str:
         "format": _FORMAT,
         "resolver": index.resolver,
         "target": asdict(index.target),
+        "channels": index.channels,
+        "conda": [_conda_fields(package) for package in index.conda],
         "packages": [[p.name, p.version, asdict(p.artifact)] for p in index.packages],
         "repacked": [[p.name, p.version, p.content, p.repacked] for p in index.vendored],
         "deviations": [deviation.to_dict() for deviation in index.deviations],
@@ -84,8 +95,15 @@ def from_text(text: str, plan: Plan) -> Lock | None:
         return None
 
 
+def _conda_fields(package: LockedConda) -> dict[str, Any]:
+    known = {field.name: getattr(package, field.name) for field in fields(package) if field.name != "planned"}
+    return {**known, "artifact": asdict(package.artifact)}
+
+
 def _lock(content: Mapping[str, Any], plan: Plan) -> Lock:
     planned = {package.name: package for package in plan.packages}
+    planned |= {package.name: planned_distribution(package) for package in plan.provided}
+    conda = {package.name: package for package in plan.conda}
     target = content["target"]
     return Lock(
         target=Target(**{**target, "glibc": tuple(target["glibc"])}),
@@ -102,4 +120,12 @@ def _lock(content: Mapping[str, Any], plan: Plan) -> Lock:
             for deviation in content["deviations"]
         ),
         resolver=content["resolver"],
+        conda=tuple(_locked_conda(known, conda) for known in content["conda"]),
+        channels=tuple(content["channels"]),
     )
+
+
+def _locked_conda(known: Mapping[str, Any], planned: Mapping[str, PlannedConda]) -> LockedConda:
+    lists = {key: tuple(known[key]) for key in ("depends", "constrains", "distributions")}
+    artifact = Artifact(**known["artifact"])
+    return LockedConda(**{**known, **lists, "artifact": artifact}, planned=planned.get(known["name"]))

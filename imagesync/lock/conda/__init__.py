@@ -1,0 +1,1 @@
+"""Locking what conda installed: read off its records, or solved for another platform."""

@@ -1,0 +1,158 @@
+"""The archives of conda packages: in the store, in the user's package caches, or from their channels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.errors import ArtifactGone, FetchError, HashMismatch
+from imagesync.lock.lock import Artifact, LockedConda
+from imagesync.store.access import Access
+from imagesync.store.fetch import Download, fetch_available
+from imagesync.store.source import local_path, open_source, read_chunks
+from imagesync.store.store import Store, StoredFile
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import CondaRecord
+    from imagesync.ui.progress import Progress
+
+
+@dataclass(frozen=True)
+class Archives:
+    """Where archives come from and go to.
+
+    Parameters
+    ----------
+    access
+        How to read the channels.
+    caches
+        The user's package caches (``pkgs_dirs``), which hold archives under their names.
+    """
+
+    store: Store
+    access: Access
+    caches: tuple[Path, ...]
+    progress: Progress
+
+    def obtain(self, packages: Sequence[LockedConda]) -> tuple[StoredFile | ArtifactGone, ...]:
+        """Return the archives of *packages*, in their order, and where there is none what was answered.
+
+        What a package cache has isn't fetched from a channel.
+
+        Raises
+        ------
+        HashMismatch
+            An archive isn't what its digest says.
+        FetchError
+            A channel doesn't answer.
+        """
+        for package in packages:
+            if not self.store.has(package.artifact.digest):
+                self._from_caches(package.artifact)
+        present = [package for package in packages if not self._is_missing(package.artifact)]
+        found = dict(
+            zip(
+                (package.artifact.digest for package in present),
+                fetch_available(
+                    [_download(package.artifact) for package in present],
+                    store=self.store,
+                    access=self.access,
+                    progress=self.progress,
+                ),
+                strict=True,
+            )
+        )
+        return tuple(found.get(p.artifact.digest) or _gone(p.artifact) for p in packages)
+
+    def digest(self, record: CondaRecord) -> str:
+        """Return ``sha256:<hex>`` of the archive of *record*, which has none, by the MD5 that it has.
+
+        Raises
+        ------
+        HashMismatch
+            The archive that is there has another MD5.
+        FetchError
+            The archive can't be had, or the record has no MD5 either.
+        """
+        if not record.md5:
+            raise FetchError(
+                f"The record of {record.name} {record.version} has no checksum to check its archive by.",
+                hint=f"Install it again: conda install --force-reinstall {record.name}",
+            )
+        key = f"conda archive {record.filename} md5 {record.md5}"
+        stored = self.store.recall(key, progress=self.progress)
+        if stored is None:
+            stored = self._read_by_md5(record)
+            self.store.remember(key, stored)
+        return stored.digest
+
+    def _read_by_md5(self, record: CondaRecord) -> StoredFile:
+        for path in self._cached(record.filename):
+            if _md5(path) == record.md5:
+                return self.store.add_file(path, filename=record.filename)
+        found = hashlib.md5(usedforsecurity=False)
+        try:
+            with (
+                self.store.begin() as incoming,
+                open_source(record.url, access=self.access) as chunks,
+                self.progress.task(f"Fetching {record.filename}", total=record.size, unit="bytes") as task,
+            ):
+                for chunk in chunks:
+                    found.update(chunk)
+                    incoming.write(chunk)
+                    task.advance(len(chunk))
+                if found.hexdigest() != record.md5:
+                    raise HashMismatch(
+                        f"{record.filename} isn't what was installed: its MD5 is {found.hexdigest()}, and "
+                        f"the record has {record.md5}.",
+                        hint="Whoever serves it replaced the file, or something on the way did. "
+                        "Nothing was kept.",
+                    )
+                return incoming.commit(filename=record.filename)
+        except OSError as error:
+            raise FetchError(
+                f"The record of {record.name} {record.version} has no sha256, and its archive {record.url} "
+                f"can't be read: {_said(error)}",
+                hint="Check the network, or install a version that the channel has: "
+                f"conda install {record.name}",
+            ) from error
+
+    def _from_caches(self, artifact: Artifact) -> None:
+        for path in self._cached(artifact.filename):
+            try:
+                self.store.add_file(path, filename=artifact.filename, expected=artifact.digest)
+            except (HashMismatch, OSError):
+                continue  # another build under the same name, or half a file
+            return
+
+    def _cached(self, filename: str) -> Iterable[Path]:
+        return (path for cache in self.caches if (path := cache / filename).is_file())
+
+    def _is_missing(self, artifact: Artifact) -> bool:
+        path = local_path(artifact.url)
+        return path is not None and not self.store.has(artifact.digest) and not path.is_file()
+
+
+def _download(artifact: Artifact) -> Download:
+    return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)
+
+
+def _gone(artifact: Artifact) -> ArtifactGone:
+    return ArtifactGone(f"{artifact.filename}: {artifact.url} isn't there")
+
+
+def _md5(path: Path) -> str:
+    found = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        for chunk in read_chunks(file):
+            found.update(chunk)
+    return found.hexdigest()
+
+
+def _said(error: OSError) -> str:
+    from imagesync.credentials import redact
+
+    return redact(str(error))

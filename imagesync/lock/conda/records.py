@@ -1,0 +1,96 @@
+"""Installed records as a lock: on the image's own platform nothing is solved, and no channel is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from imagesync.errors import LockError
+from imagesync.lock.lock import Artifact, LockedConda, Target
+from imagesync.plan.plan import PlannedConda
+from imagesync.scan.environment import CondaRecord
+
+_GLIBC = re.compile(r"__glibc\s+>=(\d+)\.(\d+)")
+
+# The digest (``sha256:<hex>``) of the archive of a record that has none, as old versions of conda wrote them.
+MissingDigest = Callable[[CondaRecord], str]
+
+
+def lock_records(planned: Iterable[PlannedConda], *, target: Target) -> tuple[LockedConda, ...]:
+    """Return the installed packages among *planned* as they are, sorted by conda name.
+
+    A record without a sha256 gives an artifact without a digest.
+
+    Raises
+    ------
+    LockError
+        A package needs a newer glibc than *target* has, or a record doesn't say where it came from.
+    """
+    installed = [package for package in planned if package.record is not None]
+    _refuse_older_glibc(installed, target)
+    return tuple(lock_record(package) for package in sorted(installed, key=lambda package: package.name))
+
+
+def lock_record(planned: PlannedConda) -> LockedConda:
+    """Return the archive that an installed package was made from.
+
+    Raises
+    ------
+    LockError
+        The record doesn't say where it came from.
+    """
+    record = planned.record
+    if record is None or not record.url:
+        raise LockError(
+            f"The record of {planned.name} {planned.version} doesn't say where the package came from.",
+            hint=f"Install it again: conda install --force-reinstall {planned.name}",
+        )
+    return LockedConda(
+        name=record.name,
+        version=record.version,
+        build=record.build,
+        channel=record.channel,
+        subdir=record.subdir,
+        artifact=Artifact(
+            filename=record.filename or record.url.rpartition("/")[2],
+            url=record.url,
+            digest=record.sha256,
+            size=record.size,
+        ),
+        build_number=record.build_number,
+        md5=record.md5,
+        noarch=record.noarch,
+        depends=record.depends,
+        constrains=record.constrains,
+        distributions=record.distributions,
+        planned=planned,
+    )
+
+
+def needed_glibc(depends: Iterable[str]) -> tuple[int, int] | None:
+    """Return the glibc that a package asks for in *depends*, or ``None``.
+
+    >>> needed_glibc(["python", "__glibc >=2.17,<3.0.a0"])
+    (2, 17)
+    """
+    found = [(int(match[1]), int(match[2])) for line in depends if (match := _GLIBC.match(line))]
+    return max(found, default=None)
+
+
+def _refuse_older_glibc(installed: Sequence[PlannedConda], target: Target) -> None:
+    wanting = [
+        (needed, package)
+        for package in installed
+        if package.record is not None
+        and (needed := needed_glibc(package.record.depends)) is not None
+        and needed > target.glibc
+    ]
+    if not wanting:
+        return
+    lines = [f"- {p.name} {p.version} needs glibc {needed[0]}.{needed[1]}" for needed, p in wanting]
+    most = max(needed for needed, _ in wanting)
+    raise LockError(
+        f"The base image has glibc {target.glibc[0]}.{target.glibc[1]}, which is too old for:\n"
+        + "\n".join(lines),
+        hint=f"Choose a base image with glibc {most[0]}.{most[1]} or newer (--base).",
+    )
