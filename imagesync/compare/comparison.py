@@ -315,6 +315,7 @@ def _admits(specifier: str, version: str) -> bool:
     if not specifier:
         return False
     try:
-        return SpecifierSet(specifier).contains(version)
+        allowed = SpecifierSet(specifier)
+        return allowed.contains(version, prereleases=bool(allowed.prereleases))
     except (InvalidSpecifier, InvalidVersion):
         return False

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from imagesync.compare.comparison import Comparison, Group, Row, Side, compare
+from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.compare.unplanned import with_levels
+from imagesync.compare.words import remedy, states, summary
+from imagesync.plan.plan import Level
+from imagesync.ui.comparison import comparison_sections
+
+ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+EXACT = Entry("numpy", "2.1.0", level=Level.EXACT, specifier="==2.1.0")
+COMPATIBLE = Entry("alder", "1.4.3", level=Level.COMPATIBLE, specifier="~=1.4.3")
+OWN = Entry("elder", "0.1", level=Level.COMPATIBLE, specifier="==0.1", content=ONE, local=True)
+
+
+def side(*entries: Entry, platform: str = "linux-x86_64", name: str = "here") -> Side:
+    return Side(name, {name: Inventory(platform, entries)})
+
+
+def cluster(**members: tuple[Entry, ...]) -> Side:
+    return Side("cluster", {name: Inventory("linux-x86_64", entries) for name, entries in members.items()})
+
+
+def only_row(left: Side, right: Side) -> Row:
+    (row,) = compare(left, right).rows
+    return row
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "group", "counts"),
+    [
+        (EXACT, EXACT, Group.SAME, False),
+        (EXACT, replace(EXACT, version="2.1"), Group.SAME, False),
+        (EXACT, replace(EXACT, version="2.1.1"), Group.DIFFERS, True),
+        (COMPATIBLE, replace(COMPATIBLE, version="1.4.9"), Group.WITHIN, False),
+        (COMPATIBLE, replace(COMPATIBLE, version="1.4.2"), Group.DIFFERS, False),
+        (COMPATIBLE, replace(COMPATIBLE, version="1.5.0"), Group.DIFFERS, False),
+        (COMPATIBLE, replace(COMPATIBLE, version="1.4.4rc1"), Group.DIFFERS, False),
+        (COMPATIBLE, replace(COMPATIBLE, version="unknown"), Group.DIFFERS, False),
+        (COMPATIBLE, replace(COMPATIBLE, level=None, specifier=""), Group.SAME, False),
+    ],
+)
+def test_versions(here: Entry, there: Entry, group: Group, counts: bool) -> None:
+    row = only_row(side(here), side(there))
+    assert (row.group, row.counts) == (group, counts)
+
+
+def test_what_is_wanted_is_on_the_left() -> None:
+    later = replace(COMPATIBLE, version="1.4.9", specifier="~=1.4.9")
+    assert only_row(side(COMPATIBLE), side(later)).group is Group.WITHIN
+    assert only_row(side(later), side(COMPATIBLE)).group is Group.DIFFERS
+
+
+@pytest.mark.parametrize(
+    ("there", "group", "note"),
+    [
+        (replace(OWN, version="9.9"), Group.SAME, ()),
+        (replace(OWN, content=OTHER), Group.DIFFERS, ("the code differs",)),
+        (
+            replace(OWN, content=""),
+            Group.DIFFERS,
+            ("one side says only its version, and not what its code is",),
+        ),
+    ],
+)
+def test_local_code_is_compared_by_content_and_not_by_version(
+    there: Entry, group: Group, note: tuple[str, ...]
+) -> None:
+    row = only_row(side(OWN), side(there))
+    assert (row.group, row.notes, row.counts) == (group, note, group is not Group.SAME)
+
+
+def test_loose_code_counts() -> None:
+    here = Entry(LOOSE_CODE, "", kind="code", content=ONE, local=True)
+    assert only_row(side(here), side(replace(here, content=OTHER))).counts
+    assert only_row(side(here), side()).counts
+
+
+def test_package_on_one_side_only() -> None:
+    assert only_row(side(EXACT), side()).counts
+    assert only_row(side(), side(EXACT)).counts
+    row = only_row(side(COMPATIBLE), side())
+    assert (row.group, row.counts, row.intended) == (Group.ONE_SIDED, False, False)
+    assert compare(side(COMPATIBLE), side()).differences
+    assert not compare(side(), side(COMPATIBLE)).differences, "more than is needed harms nobody"
+
+
+@pytest.mark.parametrize("entry", [Entry("pip", "26.0", level=Level.IGNORE), replace(EXACT, left_out=True)])
+def test_what_was_left_out_on_purpose_is_no_difference(entry: Entry) -> None:
+    comparison = compare(side(entry), side())
+    assert comparison.rows[0].intended
+    assert comparison.matches
+    assert not comparison.differences
+
+
+def test_what_the_settings_add_belongs_on_the_cluster_alone() -> None:
+    added = replace(EXACT, version="", specifier=">=2")
+    assert only_row(side(added), side(EXACT)).intended
+    row = only_row(side(added), side())
+    assert (row.counts, row.notes) == (True, ("the settings add it for the cluster, and it isn't there",))
+    assert compare(side(added), side(added)).rows == ()
+
+
+def test_conda_and_pip_of_one_version() -> None:
+    conda = replace(EXACT, manager="conda", build="py311h1_0")
+    row = only_row(side(conda), side(EXACT))
+    assert (row.group, row.notes) == (Group.WITHIN, ("from conda on one side, from pip on the other",))
+    other = replace(conda, build="py311h2_1")
+    assert only_row(side(conda), side(other)).notes == ("the same version, another build",)
+    assert only_row(side(conda), side(other, platform="macosx-14.0-arm64")).group is Group.SAME
+
+
+def test_conda_package_that_is_no_distribution_is_a_thing_of_its_own() -> None:
+    openssl = Entry("openssl", "3.5.0", kind="conda", manager="conda", level=Level.COMPATIBLE)
+    rows = compare(side(openssl), side(replace(openssl, kind="distribution", manager="pip"))).rows
+    assert [row.group for row in rows] == [Group.ONE_SIDED, Group.ONE_SIDED]
+
+
+def test_each_member_of_a_cluster_is_looked_at() -> None:
+    changed = replace(EXACT, version="2.0.0")
+    there = cluster(scheduler=(EXACT,), a=(EXACT,), b=(changed,), c=())
+    row = only_row(side(EXACT), there)
+    assert (row.group, row.counts) == (Group.DIFFERS, True)
+    assert states(row.left) == "2.1.0"
+    assert states(row.right) == "2.1.0 (scheduler, a), 2.0.0 (b), - (c)"
+
+
+def test_report_names_members_that_dont_agree_and_what_mends_it() -> None:
+    there = cluster(scheduler=(EXACT,), a=(replace(EXACT, version="2.0.0"),))
+    comparison = compare(side(EXACT), there)
+    assert summary(comparison) == (
+        "1 package of the cluster isn't what the client has:\n"
+        "  numpy (exact): 2.1.0 here, 2.1.0 (scheduler), 2.0.0 (a) there"
+    )
+    assert "restart_workers" in remedy(comparison, "tcp://x:8786")
+    assert "imagesync build" not in remedy(comparison, "tcp://x:8786"), "the image is right"
+    stale = compare(side(OWN), cluster(scheduler=(replace(OWN, content=OTHER),)))
+    assert "imagesync.sync(client)" in remedy(stale, "tcp://x:8786")
+    assert "imagesync build" in remedy(stale, "tcp://x:8786")
+
+
+def test_what_counts_is_shown_first() -> None:
+    changed = [replace(COMPATIBLE, version="9"), replace(EXACT, version="9")]
+    comparison = compare(side(COMPATIBLE, EXACT), side(*changed, name="there"))
+    section, summary_ = comparison_sections(comparison)
+    assert [row.cells[0] for row in section.rows] == ["numpy", "alder"]
+    assert section.title == "differs (2, of which 1 critical, exact or local code)"
+    assert summary_.notes[0] == "2 packages: 2 differs"
+
+
+def test_json_has_every_package_and_the_four_groups() -> None:
+    comparison = compare(side(COMPATIBLE, EXACT), side(EXACT))
+    content = comparison.to_dict()
+    assert content["groups"] == {"same": 1, "within its level": 0, "only on one side": 1, "differs": 0}
+    assert [package["name"] for package in content["packages"]] == ["alder", "numpy"]
+    assert content["packages"][0]["right"] == [
+        {"present": False, "version": None, "build": None, "content": None, "members": []}
+    ]
+
+
+def test_shipped_levels_hold_for_what_nobody_planned() -> None:
+    found = with_levels(
+        [
+            Entry("dask", "2026.8.0"),
+            Entry("distributed", "2026.8.0"),
+            Entry("numpy", "2.1.0"),
+            Entry("pip", "26.0"),
+            Entry("python", "3.11.2", kind="python"),
+            replace(COMPATIBLE, level=None, specifier=""),
+        ]
+    )
+    assert [entry.level for entry in found] == [
+        Level.CRITICAL,
+        Level.CRITICAL,
+        Level.EXACT,
+        Level.IGNORE,
+        Level.CRITICAL,
+        Level.COMPATIBLE,
+    ]
+    assert found[-1].specifier == "~=1.4.3"
+
+
+def test_comparison_says_who_was_silent() -> None:
+    comparison = compare(
+        side(EXACT), Side("cluster", {"scheduler": Inventory("", (EXACT,))}, {"tcp://a": "gone"})
+    )
+    assert isinstance(comparison, Comparison)
+    assert comparison.to_dict()["silent"] == {"tcp://a": "gone"}
+    assert [row.cells for row in comparison_sections(comparison)[1].rows] == [("tcp://a", "gone")]
