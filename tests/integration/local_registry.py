@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,23 +21,47 @@ USER = "me"
 PASSWORD = "not:so secret/123"
 # Of that password, by bcrypt, which is all that the registry takes.
 _HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuY3hr4ij0F5XpdTA8rCxIlICYiSs7N66\n"
-_LISTENING = re.compile(r"listening on 127\.0\.0\.1:(\d+)")
+_LISTENING = re.compile(r"listening on ([0-9.]+:\d+)")
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 
 class LocalRegistry:
-    """A registry on the loopback interface, where engines ask for no TLS.
+    """A registry; on the loopback interface engines ask for no TLS.
 
     ::
 
         with LocalRegistry(tmp_path) as registry:
             registry.push(client, "debian:bookworm", "debian:bookworm")
             registry.host    # 127.0.0.1:39463
+
+    Parameters
+    ----------
+    auth
+        How it knows its users, in the words of its configuration; by that one password if not given.
+    tls
+        Its certificate and key.
+    address
+        Of this machine.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        auth: Mapping[str, object] | None = None,
+        tls: tuple[Path, Path] | None = None,
+        address: str = "127.0.0.1",
+    ) -> None:
         self._folder = folder
+        self._address = address
+        self._auth = auth or {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+        self._tls = {} if tls is None else {"tls": {"certificate": str(tls[0]), "key": str(tls[1])}}
+
+    @property
+    def data(self) -> Path:
+        """Return the folder that it keeps everything in."""
+        return self._folder / "data"
 
     def __enter__(self) -> LocalRegistry:
         command = shutil.which("docker-registry")
@@ -47,9 +72,9 @@ class LocalRegistry:
             json.dumps(
                 {
                     "version": 0.1,
-                    "storage": {"filesystem": {"rootdirectory": str(self._folder / "data")}},
-                    "http": {"addr": "127.0.0.1:0"},
-                    "auth": {"htpasswd": {"realm": "test", "path": str(self._folder / "htpasswd")}},
+                    "storage": {"filesystem": {"rootdirectory": str(self.data)}},
+                    "http": {"addr": f"{self._address}:0", **self._tls},
+                    "auth": self._auth,
                 }
             )
         )
@@ -62,7 +87,7 @@ class LocalRegistry:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if found := _LISTENING.search(line):
-                self.host = f"127.0.0.1:{found[1]}"
+                self.host = found[1]
                 break
         else:
             raise AssertionError(f"docker-registry ended with {self._process.wait()}")
