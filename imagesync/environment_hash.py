@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from imagesync.plan.levels import canonical_pattern
 from imagesync.plan.matching import matches
-from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Raise it when the same inputs begin to give another image: no older image is then taken for a new one.
 FORMAT_VERSION = 2
-PACKAGES_FORMAT_VERSION = 1
+PACKAGES_FORMAT_VERSION = 2
 
 TAG_DIGITS = 16
 
@@ -57,6 +57,7 @@ def environment_hash(
         "platform": plan.platform,
         "python": [plan.python.implementation, plan.python.version],
         "packages": sorted(_covered(package, contents) for package in plan.packages),
+        **_covered_conda(plan, settings),
         "code": plan.code.digest,
         "base": base_hash,
         "templates": templates_digest,
@@ -100,6 +101,8 @@ def packages_hash(
         "platform": plan.platform,
         "python": [local.implementation, local.version, local.platform, local.libc],
         "packages": sorted(_covered(package, {}) for package in indexed),
+        **_covered_conda(plan, settings),
+        "channels": list(plan.channels),
         "indexes": list(indexes),
         "own": sorted([package.name, package.version, *_requires(package)] for package in own),
         "base": base_hash,
@@ -129,6 +132,34 @@ def image_tag(digest: str) -> str:
     'abababababababab'
     """
     return digest.removeprefix("sha256:")[:TAG_DIGITS]
+
+
+def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """Return what counts of conda's part, and of whose Python it is."""
+    return {
+        "conda": sorted(
+            [
+                package.name,
+                package.version,
+                package.build,
+                package.level.value,
+                package.specifier,
+                _archive(package),
+            ]
+            for package in plan.conda
+        ),
+        # A conda environment has its own Python. For others the setting counts and not what comes of "auto":
+        # that takes a channel's answer, and a look-up has to do without.
+        "interpreter": plan.interpreter if plan.interpreter == "conda" else settings.python_source,
+        "cuda": settings.cuda if plan.conda else "",
+        "solver": settings.solver if plan.conda else "",
+    }
+
+
+def _archive(package: PlannedConda) -> str:
+    """Return what tells one archive of a conda package from another, wherever it is from."""
+    record = package.record
+    return "" if record is None else record.sha256 or record.md5 or record.filename
 
 
 def _covered(package: PlannedPackage, contents: Mapping[NormalizedName, str]) -> list[Any]:

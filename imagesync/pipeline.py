@@ -205,7 +205,7 @@ class Session:
             self.settings.code,
             max_size=self.settings.code_max_size,
             environment=environment,
-            shipped=[package.name for package in (*plan.packages, *plan.provided)],
+            shipped=[*(p.name for p in plan.packages), *(p.name for p in plan.provided)],
             cache=self.store.root,
         )
         return replace(plan, code=code, findings=plan.findings + code.findings)

@@ -103,3 +103,23 @@ def apply_addition(
         kept = replace(added, version=installed.version, source=installed.source, installed=installed)
         return replace(kept, reason=reason), finding
     return replace(added, reason=reason), replace(finding, severity=Severity.WARNING)
+
+
+def refuse_over_conda(installed: Package, requirement: Requirement) -> None:
+    """Stop where *requirement* would put a distribution of pip's over the one that conda provides.
+
+    Raises
+    ------
+    UsageError
+        It names versions or extras; its bare name is met by conda's.
+    """
+    if not requirement.specifier and not requirement.extras:
+        return
+    what = "versions" if requirement.specifier else "extras"
+    raise UsageError(
+        f"The setting 'add.pip' names {what} for {installed.name}, and {installed.name} {installed.version} "
+        f"is conda's ({installed.conda}): a package is conda's or pip's, never both.",
+        hint=f"Name what you want of {installed.conda} in 'add.conda'."
+        if requirement.specifier
+        else "Name the packages that the extra stands for.",
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from imagesync.errors import UsageError
+from imagesync.plan.depends import closure_of, requirers_of
 from imagesync.plan.levels import (
     CriticalPackage,
     Levels,
@@ -18,15 +18,16 @@ from imagesync.plan.levels import (
 )
 from imagesync.plan.matching import matches, nearest
 from imagesync.plan.plan import Level
-from imagesync.plan.requirements import closure, requirers
-from imagesync.scan.environment import Environment, Package
+from imagesync.plan.subject import Key, Subject, subjects
+from imagesync.scan.environment import Environment
 from imagesync.settings import Settings
 
-if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
-
+PYTHON: Key = ("conda", "python")
 LEFT_OUT = frozenset({Level.PLATFORM_ONLY, Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED})
 
+PYTHON_REASON = (
+    "Bytecode and pickled functions pass between your machine and the cluster; conda has exactly your Python."
+)
 _VENDORED_REASONS = {
     "directory": "It is installed from a folder on this machine, so its wheel is made here.",
     "vcs": "It is installed from a repository, so its wheel is made from the very commit that is installed.",
@@ -61,46 +62,48 @@ class Chooser:
     Parameters
     ----------
     only
-        The names that may stay; ``None`` where the user doesn't narrow them.
+        What may stay; ``None`` where the user doesn't narrow it.
     """
 
     ignore: tuple[str, ...]
-    only: frozenset[NormalizedName] | None
+    only: frozenset[Key] | None
     levels: Levels
-    critical: Mapping[NormalizedName, CriticalPackage]
+    critical: Mapping[str, CriticalPackage]
     shipped: Levels
 
-    def choose(self, package: Package) -> Choice:
-        """Return the level of *package*, other packages' wishes aside."""
-        if matches(self.ignore, package.name):
+    def choose(self, subject: Subject) -> Choice:
+        """Return the level of *subject*, other packages' wishes aside."""
+        if subject.key == PYTHON:
+            return Choice(Level.CRITICAL, PYTHON_REASON, kept=True, by_user=True)
+        if any(matches(self.ignore, name) for name in subject.names):
             return Choice(Level.IGNORE, "Your settings ignore it.", kept=False, by_user=True)
-        if self.only is not None and package.name not in self.only:
+        if self.only is not None and subject.key not in self.only:
             reason = "Your setting 'only' doesn't name it, and nothing that is kept requires it."
             return Choice(Level.IGNORE, reason, kept=False, by_user=True)
-        if rule := self.levels.find(package.name):
-            return replace(_follow(rule, package), by_user=True)
-        if critical := self.critical.get(package.name):
+        if rule := self.levels.find(*subject.names):
+            return replace(_follow(rule, subject), by_user=True)
+        if critical := next((self.critical[name] for name in subject.names if name in self.critical), None):
             return Choice(Level.CRITICAL, critical.reason, kept=True)
-        rule = self.shipped.find(package.name)
-        if rule and rule.level is Level.PLATFORM_ONLY and _is_linux_build(package):
+        return self._by_itself(subject)
+
+    def _by_itself(self, subject: Subject) -> Choice:
+        """Return the level that holds where neither the user nor the profile has a say."""
+        rule = self.shipped.find(*subject.names)
+        if rule and rule.level is Level.PLATFORM_ONLY and subject.for_linux:
             rule = None
-        choice = _follow(rule, package) if rule else Choice(Level.COMPATIBLE, "", kept=True)
-        if choice.kept and package.source.kind != "index":
-            return Choice(Level.EXACT, _VENDORED_REASONS[package.source.kind], kept=True)
+        choice = _follow(rule, subject) if rule else Choice(Level.COMPATIBLE, "", kept=True)
+        if choice.kept and subject.source != "index":
+            return Choice(Level.EXACT, _VENDORED_REASONS[subject.source], kept=True)
         return choice
 
 
-def _follow(rule: Rule, package: Package) -> Choice:
+def _follow(rule: Rule, subject: Subject) -> Choice:
     if rule.level is not Level.IGNORE_UNLESS_REQUESTED:
         return Choice(rule.level, rule.reason, kept=rule.level not in LEFT_OUT)
-    if package.requested:
+    if subject.requested:
         reason = "You installed it by name, or it came with the environment."
         return Choice(Level.COMPATIBLE, reason, kept=True)
     return Choice(rule.level, f"{rule.reason} You didn't install it by name.", kept=False)
-
-
-def _is_linux_build(package: Package) -> bool:
-    return any("linux" in tag.rpartition("-")[2] for tag in package.tags)
 
 
 def make_chooser(
@@ -113,13 +116,16 @@ def make_chooser(
     UsageError
         A level in the settings doesn't exist.
     """
-    critical = {package.name: package for package in profile.critical}
+    critical: dict[str, CriticalPackage] = {package.name: package for package in profile.critical}
     only = None
     if settings.only:
-        installed = {package.name: package for package in environment.packages}
         patterns = [canonical_pattern(entry) for entry in settings.only]
-        roots = {name for name in installed if name in critical or matches(patterns, name)}
-        only = closure(installed, roots, markers)
+        roots = {
+            subject.key
+            for subject in subjects(environment)
+            if subject.key == PYTHON or any(n in critical or matches(patterns, n) for n in subject.names)
+        }
+        only = closure_of(environment, roots, markers)
     return Chooser(
         ignore=tuple(canonical_pattern(entry) for entry in settings.ignore),
         only=only,
@@ -146,32 +152,29 @@ def _level_named(text: str, name: str) -> Level:
 
 def choose_levels(
     environment: Environment, *, chooser: Chooser, markers: Mapping[str, str]
-) -> tuple[dict[NormalizedName, Choice], dict[NormalizedName, list[NormalizedName]]]:
+) -> tuple[dict[Key, Choice], dict[Key, list[str]]]:
     """Return the choice for each package, and which packages that stay require one that is left out.
 
     A package that only the shipped levels would leave out stays where a package that
-    stays requires it; a platform-only one does so where it is installed on Linux.
+    stays requires it; a platform-only one does so where it is installed on Linux. What conda's
+    packages of another platform depend on there says nothing about Linux.
     """
-    choices = {package.name: chooser.choose(package) for package in environment.packages}
+    choices = {subject.key: chooser.choose(subject) for subject in subjects(environment)}
     on_linux = environment.python.platform.startswith("linux")
     while True:
-        left_out = {name for name, choice in choices.items() if not choice.kept}
-        kept = [package for package in environment.packages if package.name not in left_out]
-        required = requirers(kept, left_out, markers)
-        wanted = {
-            name: by
-            for name, by in required.items()
-            if not choices[name].by_user and (choices[name].level is not Level.PLATFORM_ONLY or on_linux)
-        }
+        left_out = {key for key, choice in choices.items() if not choice.kept}
+        foreign = {key for key in left_out if choices[key].level is Level.PLATFORM_ONLY and not on_linux}
+        required = requirers_of(environment, left_out, markers, foreign=foreign)
+        wanted = {key: by for key, by in required.items() if not choices[key].by_user and key not in foreign}
         if not wanted:
             return choices, required
-        for name, by in wanted.items():
-            choices[name] = Choice(Level.COMPATIBLE, f"{_listed(by)} {_verb(by)} it.", kept=True)
+        for key, by in wanted.items():
+            choices[key] = Choice(Level.COMPATIBLE, f"{_listed(by)} {_verb(by)} it.", kept=True)
 
 
-def _listed(names: list[NormalizedName]) -> str:
+def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _verb(names: list[NormalizedName]) -> str:
+def _verb(names: list[str]) -> str:
     return "requires" if len(names) == 1 else "require"

@@ -68,7 +68,8 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
     """Return what ``pip check`` finds in *environment*, and packages that need another Python.
 
     Missing requirements and wrong versions; extras that nobody can tell were asked for don't count.
-    Pre-releases satisfy a specifier, as they do for pip. Ordered by package.
+    Pre-releases satisfy a specifier, as they do for pip. Ordered by package. Among conda's packages it is
+    conda's metadata that counts, which its packagers correct: only what pip put beneath them is looked at.
     """
     installed = {package.name: package for package in environment.packages}
     markers = local_markers(environment.python)
@@ -78,9 +79,15 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
         for name, specifier in dict.fromkeys(_requirements(package, markers))
     ]
     specifiers: dict[str, SpecifierSet] = {}
-    conflicts = [_python_conflict(package, environment, specifiers) for package in environment.packages]
+    conflicts = [
+        _python_conflict(package, environment, specifiers)
+        for package in environment.packages
+        if not package.conda
+    ]
     for each in wanted:
         there = installed.get(canonicalize_name(each.name))
+        if each.package.conda and (there is None or there.conda):
+            continue
         if there is None or not _satisfies(there.version, each.specifier, specifiers):
             conflicts.append(
                 Conflict(

@@ -24,6 +24,13 @@ def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
         and (every or package.level in (Level.CRITICAL, Level.EXACT))
         and not _is_exact(package.specifier)
     }
+    drifting.update(
+        package.name
+        for package in plan.conda
+        if package.record is not None
+        and (every or package.level in (Level.CRITICAL, Level.EXACT))
+        and not _is_exact(package.specifier)
+    )
     # What is ignored was meant to be left out: pip stands in every virtual environment.
     left_out = (package for package in plan.left_out if package.level is not Level.IGNORE)
     drifting.update(package.name for package in left_out if every or package.requested)

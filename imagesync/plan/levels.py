@@ -33,11 +33,12 @@ class Levels:
     names: Mapping[str, Rule]
     patterns: Mapping[str, Rule]
 
-    def find(self, name: NormalizedName) -> Rule | None:
-        """Return the rule for *name*; of several patterns that match, the longest decides."""
-        if rule := self.names.get(name):
-            return rule
-        matching = [pattern for pattern in self.patterns if fnmatchcase(name, pattern)]
+    def find(self, *names: str) -> Rule | None:
+        """Return the rule for what has these *names*; of several patterns that match, the longest decides."""
+        for name in names:
+            if rule := self.names.get(name):
+                return rule
+        matching = [p for p in self.patterns if any(fnmatchcase(name, p) for name in names)]
         return self.patterns[max(matching, key=lambda pattern: (len(pattern), pattern))] if matching else None
 
 
@@ -51,12 +52,15 @@ class CriticalPackage:
         What to import in the finished image.
     same_version_as
         The package whose version to install when this one is missing.
+    conda
+        Its conda name, where that is another one.
     """
 
     name: NormalizedName
     import_name: str
     reason: str
     same_version_as: NormalizedName | None = None
+    conda: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def _make_profile(name: str, table: Mapping[str, Any]) -> Profile:
                 import_name=entry["import"],
                 reason=entry["reason"],
                 same_version_as=entry.get("same_version_as"),
+                conda=entry.get("conda", ""),
             )
             for package, entry in table.get("critical", {}).items()
         ),

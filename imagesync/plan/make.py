@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
+from imagesync.plan.channels import find_channels
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
 from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
 from imagesync.plan.matching import nearest, unmatched
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
-from imagesync.plan.remedy import install_command
+from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.remedy import install_critical
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
+from imagesync.plan.subject import Key, subjects
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
 from imagesync.scan.names import canonical_name
 from imagesync.settings import Settings
@@ -52,14 +54,15 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     chooser = make_chooser(environment, settings=settings, profile=profile, markers=markers)
     choices, required = choose_levels(environment, chooser=chooser, markers=markers)
     _refuse_missing(environment, _all_critical(settings, profile, chooser), profile)
-    _refuse_conda(environment, choices)
 
     findings = _unmatched_settings(environment, settings)
-    findings += _left_out_findings(choices, required, chooser)
+    findings += _left_out_findings(environment, choices, required, chooser)
     planned: dict[NormalizedName, PlannedPackage] = {}
     left_out: list[LeftOut] = []
     for package in environment.packages:
-        choice = choices[package.name]
+        if package.conda:
+            continue
+        choice = choices["pip", package.name]
         if not choice.kept:
             left_out.append(_leave_out(package, choice))
             continue
@@ -69,15 +72,25 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
             left_out.append(_leave_out(package, Choice(choice.level, _NO_SPECIFIER, kept=False)))
         else:
             planned[package.name] = entry
+    conda, about_conda = _plan_conda(environment, choices, settings=settings)
+    findings += about_conda
     if settings.add_pip:
-        findings += _add(settings.add_pip, planned, environment=environment, markers=markers)
+        findings += _add(settings.add_pip, planned, conda, environment=environment, markers=markers)
         left_out = [package for package in left_out if package.name not in planned]
+    left_out += [
+        LeftOut(r.name, r.version, choice.level, choice.reason, bool(r.requested_spec), "conda")
+        for r in environment.conda
+        if not (choice := choices["conda", r.name]).kept and r.name not in conda
+    ]
+    provided = _provided(environment, conda.values())
 
     vendored = {package.name for package in planned.values() if package.vendored}
     kind = "package whose wheel is made on this machine"
     findings += unmatched("no-isolation", settings.no_isolation, vendored, kind=kind)
 
-    python = _plan_python(environment.python, strict=settings.strict)
+    own = "python" in conda
+    python = _plan_python(environment.python, exactly=settings.strict or own)
+    there = {*planned, *(package.name for package in provided)}
     return Plan(
         python=environment.python,
         packages=tuple(sorted((python, *planned.values()), key=lambda package: package.name)),
@@ -86,10 +99,29 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         apt=tuple(sorted(set(settings.apt))),
         profile=profile.name,
         critical_imports=tuple(
-            critical.import_name for critical in profile.critical if critical.name in planned
+            critical.import_name for critical in profile.critical if critical.name in there
         ),
         strict=settings.strict,
+        conda=tuple(conda[name] for name in sorted(conda)),
+        channels=find_channels(environment, settings.channels) if conda else (),
+        interpreter="conda" if own else "base",
+        provided=provided,
     )
+
+
+def _plan_conda(
+    environment: Environment, choices: Mapping[Key, Choice], *, settings: Settings
+) -> tuple[dict[str, PlannedConda], list[Finding]]:
+    if not environment.conda and settings.python_source != "conda" and not settings.add_conda:
+        return {}, []
+    from imagesync.plan.conda import plan_conda
+
+    return plan_conda(environment, choices, settings=settings)
+
+
+def _provided(environment: Environment, conda: Iterable[PlannedConda]) -> tuple[Package, ...]:
+    records = {entry.name for entry in conda if entry.record is not None}
+    return tuple(package for package in environment.packages if package.conda in records)
 
 
 def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
@@ -99,27 +131,13 @@ def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
             f"The environment runs {python.implementation} {python.version}, and an image has CPython.",
             hint="Use an environment of CPython 3.8 or later (imagesync build --python PATH).",
         )
-    if settings.add_conda:
+    if settings.add_conda and settings.python_source == "base" and not environment.conda:
         raise PlanError(
-            f"The setting 'add.conda' names {len(settings.add_conda)} conda package(s), and this release of "
-            "imagesync builds images from pip packages only.",
-            hint="Name what is on PyPI in 'add.pip' and system packages in 'apt', and remove 'add.conda'.",
+            f"The setting 'add.conda' names {len(settings.add_conda)} conda package(s), which need conda's "
+            "Python, and the setting 'python' is 'base'.",
+            hint='Take the interpreter from a conda channel, too (python = "conda"), or name what is on PyPI '
+            "in 'add.pip' and system packages in 'apt'.",
         )
-
-
-def _refuse_conda(environment: Environment, choices: Mapping[NormalizedName, Choice]) -> None:
-    # Taking pip's package of the same name instead would build something else than what runs here:
-    # conda's numpy is linked against other libraries, and some names mean different projects.
-    concerned = [p.name for p in environment.packages if p.manager == "conda" and choices[p.name].kept]
-    if not concerned:
-        return
-    shown = ", ".join(concerned[:3]) + (" ..." if len(concerned) > 3 else "")
-    raise PlanError(
-        f"{len(concerned)} of {len(environment.packages)} packages were installed by conda ({shown}). This "
-        "release of imagesync builds images of pip environments; conda environments come with the next one.",
-        hint="Until then, install what you need into a virtual environment (python -m venv .venv) and build "
-        "from that one, or leave the conda packages out with the setting 'ignore'.",
-    )
 
 
 def _find_profile(name: str, environment: Environment) -> Profile:
@@ -149,26 +167,28 @@ def _all_critical(settings: Settings, profile: Profile, chooser: Chooser) -> Ite
 
 
 def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage], profile: Profile) -> None:
-    versions = {package.name: package.version for package in environment.packages}
+    versions: dict[str, str] = {canonical_name(record.name): record.version for record in environment.conda}
+    versions |= {package.name: package.version for package in environment.packages}
     missing = [package for package in critical if package.name not in versions]
     if not missing:
         return
-    requirements = []
-    for package in missing:
-        version = versions.get(package.same_version_as) if package.same_version_as else None
-        requirements.append(f"{package.name}=={version}" if version else package.name)
+    wanted = {
+        package: versions.get(package.same_version_as) if package.same_version_as else None
+        for package in missing
+    }
     reasons = " ".join(f"{package.name}: {package.reason}" for package in missing)
     names = ", ".join(package.name for package in missing)
     way_out = "" if profile.name == "none" else "\nFor an image without a cluster, use --profile none."
     raise CriticalPackageMissing(
         f"{names} must be installed in {environment.python.prefix} (profile '{profile.name}') and "
         f"{'is' if len(missing) == 1 else 'are'} not. {reasons}",
-        hint=f"{install_command(environment, requirements)}{way_out}",
+        hint=f"{install_critical(environment, wanted)}{way_out}",
     )
 
 
 def _unmatched_settings(environment: Environment, settings: Settings) -> list[Finding]:
-    installed = {package.name for package in environment.packages}
+    installed: set[str] = {package.name for package in environment.packages}
+    installed |= {canonical_name(record.name) for record in environment.conda}
     return [
         *unmatched("ignore", settings.ignore, installed),
         *unmatched("only", settings.only, installed),
@@ -177,8 +197,9 @@ def _unmatched_settings(environment: Environment, settings: Settings) -> list[Fi
 
 
 def _left_out_findings(
-    choices: Mapping[NormalizedName, Choice],
-    required: Mapping[NormalizedName, list[NormalizedName]],
+    environment: Environment,
+    choices: Mapping[Key, Choice],
+    required: Mapping[Key, list[str]],
     chooser: Chooser,
 ) -> list[Finding]:
     findings = [
@@ -189,20 +210,23 @@ def _left_out_findings(
             package=name,
             hint=f"Leave out {', '.join(sorted(by))} too, or keep {name}.",
         )
-        for name, by in sorted(required.items())
+        for (_, name), by in sorted(required.items(), key=lambda item: item[0][1])
     ]
-    findings += [
-        Finding(
-            severity=Severity.WARNING,
-            code="critical-overruled",
-            message=f"{name} is critical for a cluster, and your settings "
-            + ("leave it out." if not choices[name].kept else f"make it '{choices[name].level.value}'."),
-            package=name,
-            hint=f"{chooser.critical[name].reason} Keep it, unless no cluster is started from the image.",
-        )
-        for name in chooser.critical
-        if name in choices and choices[name].level is not Level.CRITICAL
-    ]
+    for subject in subjects(environment):
+        names = [name for name in subject.names if name in chooser.critical]
+        choice = choices[subject.key]
+        if names and choice.level is not Level.CRITICAL:
+            said = "leave it out." if not choice.kept else f"make it '{choice.level.value}'."
+            findings.append(
+                Finding(
+                    severity=Severity.WARNING,
+                    code="critical-overruled",
+                    message=f"{names[0]} is critical for a cluster, and your settings {said}",
+                    package=names[0],
+                    hint=f"{chooser.critical[names[0]].reason} "
+                    "Keep it, unless no cluster is started from the image.",
+                )
+            )
     return findings
 
 
@@ -274,14 +298,14 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
     )
 
 
-def _plan_python(python: Interpreter, *, strict: bool) -> PlannedPackage:
+def _plan_python(python: Interpreter, *, exactly: bool) -> PlannedPackage:
     # Debian and builds from git end the version with a plus sign, which PEP 440 has no place for.
     version = python.version.rstrip("+")
     return PlannedPackage(
         name=canonical_name("python"),
         version=version,
         level=Level.CRITICAL,
-        specifier=f"=={version}" if strict else f"=={python.minor}.*",
+        specifier=f"=={version}" if exactly else f"=={python.minor}.*",
         reason="Bytecode and pickled functions pass between your machine and the cluster, and both belong to "
         f"Python {python.minor}.",
         requested=True,
@@ -291,16 +315,20 @@ def _plan_python(python: Interpreter, *, strict: bool) -> PlannedPackage:
 def _add(
     lines: Iterable[str],
     planned: dict[NormalizedName, PlannedPackage],
+    conda: Mapping[str, PlannedConda],
     *,
     environment: Environment,
     markers: Mapping[str, str],
 ) -> list[Finding]:
     # Only where something is added: parsing requirements takes imports that a hit doesn't need.
-    from imagesync.plan.additions import apply_addition, parse_additions
+    from imagesync.plan.additions import apply_addition, parse_additions, refuse_over_conda
 
     installed = {package.name: package for package in environment.packages}
     findings = []
     for name, requirement in parse_additions(lines, markers).items():
+        if name in installed and installed[name].conda in conda:
+            refuse_over_conda(installed[name], requirement)
+            continue
         entry = planned.get(name)
         if entry is None and name in installed and not requirement.specifier:
             entry, _ = _plan_package(installed[name], Choice(Level.COMPATIBLE, "", kept=True), strict=False)

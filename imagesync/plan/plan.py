@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.code.code import Code
-from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Package, Source
+from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Source
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -113,13 +113,25 @@ class PlannedConda:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A package that is installed here and won't be in the image, with the reason."""
+    """A package that is installed here and won't be in the image, with the reason.
 
-    name: NormalizedName
+    Parameters
+    ----------
+    name
+        Canonical; of a conda package its conda name.
+    """
+
+    name: str
     version: str
     level: Level
     reason: str
     requested: bool | None = None
+    manager: Manager = "pip"
+
+    @property
+    def missed(self) -> bool:
+        """Return whether the user asked for it, and it isn't one that no image has a use for."""
+        return bool(self.requested) and self.level is not Level.IGNORE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""

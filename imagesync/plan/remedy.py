@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from imagesync.scan.environment import Environment, Interpreter
+
+if TYPE_CHECKING:
+    from imagesync.plan.levels import CriticalPackage
 
 
 def install_command(environment: Environment, requirements: Iterable[str], *options: str) -> str:
@@ -16,6 +20,20 @@ def install_command(environment: Environment, requirements: Iterable[str], *opti
 def install_command_of(python: Interpreter, requirements: Iterable[str], *options: str, has_pip: bool) -> str:
     """Return the command that installs *requirements* for *python*, with uv where it has no pip."""
     return _command(python, "install", *options, *requirements, has_pip=has_pip)
+
+
+def install_critical(environment: Environment, wanted: Mapping[CriticalPackage, str | None]) -> str:
+    """Return the command that installs critical packages: by conda, where the environment is conda's.
+
+    Parameters
+    ----------
+    wanted
+        The version of each, or ``None`` for any.
+    """
+    if environment.conda:
+        specs = [f"{p.conda or p.name}{f'={version}' if version else ''}" for p, version in wanted.items()]
+        return shlex.join(["conda", "install", "--prefix", environment.python.prefix, *specs])
+    return install_command(environment, [f"{p.name}=={v}" if v else p.name for p, v in wanted.items()])
 
 
 def uninstall_command(environment: Environment, names: Iterable[str]) -> str:

@@ -112,15 +112,19 @@ def _line_applies(line: str, markers: Mapping[str, str]) -> bool:
 def closure(
     packages: Mapping[NormalizedName, Package], roots: Iterable[NormalizedName], markers: Mapping[str, str]
 ) -> frozenset[NormalizedName]:
-    """Return *roots* and everything installed that they require, extras of requirements included."""
+    """Return *roots* and everything that they require, extras of requirements included.
+
+    What isn't among *packages* is named, and what it requires isn't known.
+    """
     todo: list[tuple[NormalizedName, str]] = [(name, "") for name in roots]
     seen: set[tuple[NormalizedName, str]] = set()
     while todo:
         name, extra = todo.pop()
-        if (name, extra) in seen or name not in packages:
+        if (name, extra) in seen:
             continue
         seen.add((name, extra))
-        todo.extend(_direct(packages[name], extra, markers))
+        if name in packages:
+            todo.extend(_direct(packages[name], extra, markers))
     return frozenset(name for name, _ in seen)
 
 

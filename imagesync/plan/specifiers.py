@@ -1,4 +1,8 @@
-"""Specifiers: from an installed version to the versions that the image may hold (PEP 440)."""
+"""Specifiers: from an installed version to the versions that the image may hold.
+
+For distributions as PEP 440 has them, for conda packages as match specs have them
+(https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html#package-match-specifications).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import re
 
 from packaging.version import InvalidVersion, Version
 
+_SERIES = re.compile(r"(?:\d+!)?\d+\.\d+\.\d+[a-z0-9]*(?:\.[a-z0-9]+)*", re.IGNORECASE)
 _ARBITRARY = re.compile(r"[^\s;)]+")
 
 
@@ -61,3 +66,27 @@ def arbitrary(version: str) -> str | None:
     True
     """
     return f"==={version}" if _ARBITRARY.fullmatch(version) else None
+
+
+def conda_exact(version: str) -> str:
+    """Return what a match spec says to admit *version* alone.
+
+    >>> conda_exact("1.1.1w")
+    '==1.1.1w'
+    """
+    return f"=={version}"
+
+
+def conda_compatible(version: str) -> str:
+    """Return what a match spec says to admit later fixes of the series that *version* is of.
+
+    As with distributions, versions of fewer than three components are pinned: they name no series, and many
+    are no numbers at all. A local label is left off.
+
+    >>> conda_compatible("3.2.1"), conda_compatible("1.1.1w"), conda_compatible("2.1.0+cu121")
+    ('~=3.2.1', '~=1.1.1w', '~=2.1.0')
+    >>> conda_compatible("2024a"), conda_compatible("9e"), conda_compatible("2.40")
+    ('==2024a', '==9e', '==2.40')
+    """
+    public = version.partition("+")[0]
+    return f"~={public}" if _SERIES.fullmatch(public) else f"=={version}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from imagesync.code.code import Code
 from imagesync.lock.lock import Deviation, Lock
-from imagesync.plan.plan import Level, Plan, PlannedPackage
-from imagesync.scan.environment import Environment, Finding, Severity, Source
+from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda, PlannedPackage
+from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity, Source
 from imagesync.ui.section import Row, Section, Tone, print_sections
 from imagesync.ui.text import counted, format_size
 
@@ -43,28 +43,46 @@ def print_lock(lock: Lock, stream: TextIO | None = None) -> None:
 def environment_sections(environment: Environment) -> tuple[Section, ...]:
     """Return what a scan found: the interpreter, the packages, the findings."""
     python = environment.python
+    title = f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}"
     packages = Section(
-        title=f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}",
+        title="from pip" if environment.conda else title,
         headers=("package", "version", "manager", "requested", "source"),
         rows=tuple(
             Row((p.name, p.version, p.manager, _yes_no(p.requested), source_text(p.source)))
             for p in environment.packages
+            if not p.conda
         ),
         notes=(_summary(environment),),
     )
-    return (packages, *finding_sections(environment.findings))
+    return (*_conda_section(environment, title), packages, *finding_sections(environment.findings))
+
+
+def _conda_section(environment: Environment, title: str) -> tuple[Section, ...]:
+    if not environment.conda:
+        return ()
+    rows = tuple(
+        Row((r.name, r.version, r.build, r.requested_spec or "-", r.channel or "-", _others(r)))
+        for r in environment.conda
+    )
+    headers = ("conda package", "version", "build", "requested", "channel", "distributions")
+    return (Section(title, headers, rows),)
+
+
+def _others(record: CondaRecord) -> str:
+    """Return the distributions of *record*, where it isn't one of the same name."""
+    return "" if record.distributions == (record.name,) else " ".join(record.distributions)
 
 
 def _summary(environment: Environment) -> str:
-    kinds = [p.source.kind for p in environment.packages]
+    kinds = [p.source.kind for p in environment.packages if not p.conda]
     local = {
         "from directories": kinds.count("directory"),
         "from repositories": kinds.count("vcs"),
         "from archives": kinds.count("archive"),
     }
-    parts = [counted(len(kinds), "package")] + [
-        f"{number} {words}" for words, number in local.items() if number
-    ]
+    conda = [counted(len(environment.conda), "conda package")] if environment.conda else []
+    of_pip = f"{len(kinds)} from pip" if conda else counted(len(kinds), "package")
+    parts = [*conda, of_pip] + [f"{number} {words}" for words, number in local.items() if number]
     return ", ".join(parts)
 
 
@@ -103,13 +121,21 @@ def _finding_text(finding: Finding) -> str:
 def plan_sections(plan: Plan) -> tuple[Section, ...]:
     """Return what the image will hold and why: by level, the closest first, then what stays out."""
     levels = [_level_section(plan, level) for level in Level]
-    sections = [section for section in levels if section.rows]
-    if plan.left_out:
-        rows = [Row((p.name, p.version, p.level.value, p.reason)) for p in plan.left_out]
-        title = f"left out: {counted(len(rows), 'package')} not in the image"
-        sections.append(Section(title, ("package", "version", "level", "reason"), tuple(rows)))
+    missed = [package for package in plan.left_out if package.missed]
+    rest = [package for package in plan.left_out if not package.missed]
+    title = f"you asked for {counted(len(missed), 'package')} that won't be in the image"
+    sections = [*_left_out_section(title, missed, "warning")]
+    sections += [section for section in levels if section.rows]
+    sections += _left_out_section(f"left out: {counted(len(rest), 'package')} not in the image", rest)
     sections += [*code_sections(plan.code), *finding_sections(plan.findings)]
     return (*sections, _plan_summary(plan))
+
+
+def _left_out_section(title: str, left_out: Sequence[LeftOut], tone: Tone = "plain") -> tuple[Section, ...]:
+    if not left_out:
+        return ()
+    rows = tuple(Row((p.name, p.version, p.level.value, p.reason), tone) for p in left_out)
+    return (Section(title, ("package", "version", "level", "reason"), rows, tone=tone),)
 
 
 def code_sections(code: Code) -> tuple[Section, ...]:
@@ -134,13 +160,24 @@ def code_sections(code: Code) -> tuple[Section, ...]:
 
 
 def _level_section(plan: Plan, level: Level) -> Section:
-    packages = [package for package in plan.packages if package.level is level]
+    # A conda environment's Python is one of its packages.
+    conda = [_conda_cells(package) for package in plan.conda if package.level is level]
+    packages = [_planned_cells(p) for p in _of_pip(plan) if p.level is level]
     words = f": {_LEVELS[level]}" if level in _LEVELS else ""
     return Section(
-        title=f"{level.value} ({len(packages)}){words}",
+        title=f"{level.value} ({len(conda) + len(packages)}){words}",
         headers=("package", "here", "in the image", "source", "reason"),
-        rows=tuple(Row(_planned_cells(package)) for package in packages),
+        rows=tuple(map(Row, (*conda, *packages))),
     )
+
+
+def _of_pip(plan: Plan) -> list[PlannedPackage]:
+    return [package for package in plan.packages if package.name != "python" or plan.interpreter == "base"]
+
+
+def _conda_cells(package: PlannedConda) -> tuple[str, ...]:
+    here = f"{package.version} {package.build}".strip() or "-"
+    return (package.name, here, package.specifier or "any", "conda", package.reason)
 
 
 def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
@@ -152,13 +189,16 @@ def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
 def _plan_summary(plan: Plan) -> Section:
     parts = [
         f"profile {plan.profile}{', strict' if plan.strict else ''}",
-        counted(len(plan.packages), "package"),
+        *([counted(len(plan.conda), "conda package")] if plan.conda else []),
+        f"{len(_of_pip(plan))} from pip" if plan.conda else counted(len(plan.packages), "package"),
         f"{len(plan.left_out)} left out",
         counted(len(plan.findings), "finding"),
     ]
     notes = [f"target {plan.platform}, Python {plan.python.minor}: {', '.join(parts)}"]
     if plan.apt:
         notes.insert(0, f"system packages: {' '.join(plan.apt)}")
+    if plan.channels:
+        notes.insert(0, f"channels: {' '.join(plan.channels)}")
     return Section(title="", notes=tuple(notes))
 
 

@@ -284,15 +284,6 @@ def test_an_addition_that_is_none_is_refused_without_its_password(line: str) -> 
     assert "secret" not in str(caught.value)
 
 
-def test_conda_packages_stop_the_plan_and_are_counted() -> None:
-    here = environment(
-        installed("numpy==2.4.6", manager="conda"), installed("pip==25.0", manager="conda"), "a==1.0.0"
-    )
-    with pytest.raises(PlanError, match=r"1 of 3 packages were installed by conda \(numpy\)"):
-        make_plan(here, settings=Settings())
-    assert names(make_plan(here, settings=Settings(ignore=("numpy",)))) == ["a", "python"]
-
-
 def test_other_interpreters_are_refused() -> None:
     with pytest.raises(PlanError, match="pypy"):
         make_plan(environment(python=replace(PYTHON, implementation="pypy")), settings=Settings())

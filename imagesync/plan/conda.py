@@ -1,0 +1,157 @@
+"""What a plan says of conda packages: those that are installed, and those that a user adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imagesync.credentials import redact
+from imagesync.errors import UsageError
+from imagesync.plan.choice import PYTHON_REASON, Choice
+from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.specifiers import conda_compatible, conda_exact
+from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
+
+if TYPE_CHECKING:
+    from rattler import MatchSpec
+
+    from imagesync.plan.subject import Key
+    from imagesync.settings import Settings
+
+_SERIES = "Later fixes of the same release series will do."
+_SHORT_VERSION = "Its version doesn't name a series of fixes, so it is pinned."
+_ADDED = "Your setting 'add.conda' adds it for the cluster."
+
+
+def plan_conda(
+    environment: Environment, choices: Mapping[Key, Choice], *, settings: Settings
+) -> tuple[dict[str, PlannedConda], list[Finding]]:
+    """Return the conda packages of the image by name, and what to tell the user about them.
+
+    An environment of pip gets conda's Python, where the settings need it, in exactly its version.
+
+    Raises
+    ------
+    UsageError
+        The setting ``add.conda`` holds what can't be added.
+    """
+    planned = {
+        record.name: _plan_record(record, choice, strict=settings.strict)
+        for record in environment.conda
+        if (choice := choices["conda", record.name]).kept
+    }
+    if "python" not in planned:
+        # Debian and builds from git end the version with a plus sign.
+        version = environment.python.version.rstrip("+")
+        planned["python"] = PlannedConda(
+            "python", version, "", Level.CRITICAL, conda_exact(version), PYTHON_REASON, requested=True
+        )
+    return _add(settings.add_conda, planned) if settings.add_conda else (planned, [])
+
+
+def _plan_record(record: CondaRecord, choice: Choice, *, strict: bool) -> PlannedConda:
+    level, reason = choice.level, choice.reason
+    if strict and level is not Level.CRITICAL:
+        level, reason = Level.EXACT, "You asked for exactly what is installed here (strict)."
+    if level in (Level.CRITICAL, Level.EXACT):
+        specifier = conda_exact(record.version)
+    else:
+        specifier = conda_compatible(record.version)
+        reason = f"{reason} {_SHORT_VERSION if specifier.startswith('==') else _SERIES}".strip()
+    return PlannedConda(
+        name=record.name,
+        version=record.version,
+        build=record.build,
+        level=level,
+        specifier=specifier,
+        reason=reason,
+        requested=bool(record.requested_spec),
+        record=record,
+    )
+
+
+def _add(
+    lines: Iterable[str], planned: Mapping[str, PlannedConda]
+) -> tuple[dict[str, PlannedConda], list[Finding]]:
+    entries = dict(planned)
+    findings = []
+    for line in lines:
+        spec = _parse(line)
+        name, specifier = spec.name.normalized, _specifier(spec)
+        entry = entries.get(name)
+        if entry is None:
+            entries[name] = PlannedConda(name, "", "", Level.COMPATIBLE, specifier, _ADDED, True)
+        elif not specifier:
+            entries[name] = replace(entry, reason=f"{entry.reason} Your setting 'add.conda' adds it too.")
+        elif entry.level is Level.CRITICAL:
+            raise UsageError(
+                f"The setting 'add.conda' asks for {name} {specifier}, and {name} {entry.version}, which is "
+                "installed here, is critical.",
+                hint=f"Install the version that you want here, too, or remove '{name}' from 'add.conda'.",
+            )
+        else:
+            finding = _wins(entry, spec, specifier)
+            fits = finding.severity is Severity.INFO
+            entries[name] = replace(
+                entry,
+                version=entry.version if fits else "",
+                build=entry.build if fits else "",
+                record=entry.record if fits else None,
+                specifier=specifier,
+                requested=True,
+                reason=f"{_ADDED} It wins over the local version {entry.version}.",
+            )
+            findings.append(finding)
+    return entries, findings
+
+
+def _wins(entry: PlannedConda, spec: MatchSpec, specifier: str) -> Finding:
+    fits = _matches(spec, entry)
+    return Finding(
+        severity=Severity.INFO if fits else Severity.WARNING,
+        code="addition-wins",
+        message=f"{entry.name} {entry.version} is installed, and the image gets {entry.name} {specifier}, "
+        "because the setting 'add.conda' says so.",
+        package=entry.name,
+    )
+
+
+def _matches(spec: MatchSpec, entry: PlannedConda) -> bool:
+    from fnmatch import fnmatchcase
+
+    from rattler import Version, VersionSpec
+
+    version = spec.version is None or VersionSpec(spec.version).matches(Version(entry.version))
+    return version and (spec.build is None or fnmatchcase(entry.build, spec.build))
+
+
+def _parse(line: str) -> MatchSpec:
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
+
+    hint = "Write a name, with versions and a build where needed, such as 'pytorch >=2.4 cuda*'."
+    try:
+        spec = MatchSpec(line)
+    except (InvalidMatchSpecError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"The setting 'add.conda' holds '{redact(line)}', which isn't a match spec: {redact(reason)}",
+            hint=hint,
+        ) from None
+    if spec.channel is not None:
+        raise UsageError(
+            f"The setting 'add.conda' names a channel in '{redact(line)}'.",
+            hint="Name the channel in the setting 'channels', and here the package alone.",
+        )
+    if str(spec) != " ".join((spec.name.normalized, _specifier(spec))).strip():
+        raise UsageError(
+            f"The setting 'add.conda' holds '{redact(line)}', which says more than name, version and build.",
+            hint=hint,
+        )
+    return spec
+
+
+def _specifier(spec: MatchSpec) -> str:
+    version = spec.version or ("*" if spec.build else "")
+    return f"{version} {spec.build or ''}".strip()

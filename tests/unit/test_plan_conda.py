@@ -1,0 +1,390 @@
+"""Plans of conda environments: names of both kinds, levels, what is left out, and what is added."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from packaging.utils import canonicalize_name
+from rattler import MatchSpec
+
+from imagesync.environment_hash import environment_hash, packages_hash
+from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
+from imagesync.plan.consistency import inconsistencies
+from imagesync.plan.drift import possible_drift
+from imagesync.plan.make import make_plan
+from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda
+from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
+from imagesync.settings import Settings
+
+LINUX = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
+MAC = replace(LINUX, platform="macosx-14.0-arm64")
+CHANNEL = "https://conda.example.com/team"
+
+
+def record(
+    text: str,
+    *depends: str,
+    dists: tuple[str, ...] = (),
+    requested: str = "",
+    subdir: str = "linux-64",
+) -> CondaRecord:
+    name, version, build = (*text.split("="), "0", "h1_0")[:3]
+    filename = f"{name}-{version}-{build}.conda"
+    return CondaRecord(
+        name=name,
+        version=version,
+        build=build,
+        build_number=0,
+        channel=CHANNEL,
+        subdir=subdir,
+        filename=filename,
+        url=f"{CHANNEL}/{subdir}/{filename}",
+        sha256="sha256:" + "a" * 64,
+        requested_spec=requested,
+        depends=depends,
+        distributions=tuple(map(canonicalize_name, dists)),
+    )
+
+
+def pip(pin: str, *requires: str) -> Package:
+    name, _, version = pin.partition("==")
+    return Package(canonicalize_name(name), version, requires=requires, installer="pip")
+
+
+def environment(
+    *records: CondaRecord, packages: tuple[Package, ...] = (), python: Interpreter = LINUX
+) -> Environment:
+    provided = [
+        Package(name, each.version, manager="conda", conda=each.name)
+        for each in records
+        for name in each.distributions
+    ]
+    ours = record(f"python={python.version}=h1_0_cpython", "openssl >=3", requested="python=3.11")
+    return Environment(
+        python,
+        tuple(sorted((*provided, *packages), key=lambda package: package.name)),
+        conda=tuple(sorted((ours, *records), key=lambda each: each.name)),
+        channels=(CHANNEL,),
+    )
+
+
+DASK = (
+    record("dask-core=2026.8.0", "cloudpickle", dists=("dask",)),
+    record("distributed=2026.8.0", "msgpack-python >=1.0", dists=("distributed",)),
+    record("msgpack-python=1.2.4=py311_0", dists=("msgpack",)),
+    record("cloudpickle=3.1.2", dists=("cloudpickle",), subdir="noarch"),
+    record("tornado=6.6.1", dists=("tornado",)),
+    record("toolz=1.2.0", dists=("toolz",)),
+)
+NUMPY = record("numpy=1.26.4=py311h1", "libblas >=3.9", dists=("numpy",), requested="numpy")
+BLAS = record("libblas=3.9.0=0_openblas")
+OPENSSL = record("openssl=3.2.1")
+
+
+def planned(plan: Plan, name: str) -> PlannedConda:
+    return next(package for package in plan.conda if package.name == name)
+
+
+def left_out(plan: Plan) -> dict[str, LeftOut]:
+    return {package.name: package for package in plan.left_out}
+
+
+def codes(plan: Plan) -> list[str]:
+    return [finding.code for finding in plan.findings]
+
+
+def names(plan: Plan) -> set[str]:
+    return {package.name for package in plan.conda}
+
+
+def test_what_conda_provides_is_condas_and_the_rest_is_pips() -> None:
+    here = environment(NUMPY, BLAS, packages=(pip("mine==1.0", "numpy"),))
+    plan = make_plan(here, settings=Settings())
+    assert [package.name for package in plan.packages] == ["mine", "python"]
+    assert [package.name for package in plan.conda] == ["libblas", "numpy", "python"]
+    assert [package.name for package in plan.provided] == ["numpy"]
+    assert (plan.interpreter, plan.channels) == ("conda", (CHANNEL,))
+    assert plan.findings == ()
+    assert planned(plan, "numpy").record == NUMPY
+
+
+def test_python_is_critical_and_exact() -> None:
+    plan = make_plan(environment(), settings=Settings(ignore=("python",), levels={"python": "ignore"}))
+    python = planned(plan, "python")
+    assert (python.level, python.specifier) == (Level.CRITICAL, "==3.11.7")
+    assert next(p for p in plan.packages if p.name == "python").specifier == "==3.11.7"
+
+
+def test_critical_packages_are_found_by_the_names_of_their_distributions() -> None:
+    plan = make_plan(environment(*DASK), settings=Settings())
+    assert plan.profile == "dask"
+    assert planned(plan, "msgpack-python").level is Level.CRITICAL
+    assert planned(plan, "msgpack-python").specifier == "==1.2.4"
+    assert planned(plan, "dask-core").level is Level.CRITICAL
+    assert "msgpack" in plan.critical_imports
+
+
+def test_a_missing_critical_package_is_installed_by_conda() -> None:
+    with pytest.raises(CriticalPackageMissing) as caught:
+        make_plan(
+            environment(*(each for each in DASK if each.name not in ("distributed", "msgpack-python"))),
+            settings=Settings(),
+        )
+    assert caught.value.hint is not None
+    command = "conda install --prefix /env distributed=2026.8.0 msgpack-python"
+    assert caught.value.hint.splitlines()[0] == command
+
+
+@pytest.mark.parametrize("name", ["msgpack", "msgpack-python", "MsgPack_Python", "*msgpack-py*"])
+def test_levels_hold_for_either_name(name: str) -> None:
+    plan = make_plan(
+        environment(*DASK),
+        settings=Settings(profile="none", levels={name.lower().replace("_", "-"): "exact"}),
+    )
+    entry = planned(plan, "msgpack-python")
+    assert (entry.level, entry.specifier) == (Level.EXACT, "==1.2.4")
+    assert codes(plan) == []
+
+
+def test_shipped_levels_hold_for_either_name() -> None:
+    torch = record("pytorch=2.4.1=cuda120_0", dists=("torch",))
+    plan = make_plan(environment(NUMPY, BLAS, torch), settings=Settings())
+    assert planned(plan, "numpy").level is Level.EXACT
+    assert planned(plan, "pytorch").level is Level.EXACT
+    assert planned(plan, "libblas").specifier == "~=3.9.0"
+
+
+def test_every_specifier_is_one_that_conda_reads() -> None:
+    odd = (
+        "jpeg=9e",
+        "tzdata=2024a",
+        "openssl=1.1.1w",
+        "x=2.1.0+cu121",
+        "ca=2026.10.4",
+        "r=4.3.1_2",
+        "e=1!2.0.3",
+    )
+    plan = make_plan(environment(*map(record, odd)), settings=Settings())
+    specs = {entry.name: MatchSpec(f"{entry.name} {entry.specifier}") for entry in plan.conda}
+    assert specs["jpeg"].version == "==9e"
+    assert specs["tzdata"].version == "==2024a"
+    assert specs["openssl"].version == "~=1.1.1w"
+    assert specs["x"].version == "~=2.1.0"
+    assert all(entry.reason.endswith(".") for entry in plan.conda)
+
+
+def test_strict_makes_everything_exact() -> None:
+    plan = make_plan(environment(NUMPY, BLAS), settings=Settings(strict=True))
+    assert {entry.specifier[:2] for entry in plan.conda} == {"=="}
+    assert possible_drift(plan, every=True) == ()
+
+
+def test_a_build_for_another_platform_is_left_out_by_the_list() -> None:
+    libcxx = record("libcxx=17.0.6", subdir="osx-arm64")
+    appnope = record("appnope=0.1.4", dists=("appnope",), subdir="noarch")
+    objc = record("pyobjc-core=10.0", dists=("pyobjc-core",), subdir="osx-arm64", requested="pyobjc-core")
+    numpy = replace(NUMPY, subdir="osx-arm64", depends=("libcxx >=16", "__osx >=11.0"))
+    plan = make_plan(environment(libcxx, appnope, objc, numpy, python=MAC), settings=Settings())
+    out = left_out(plan)
+    assert set(out) == {"libcxx", "appnope", "pyobjc-core"}
+    assert {entry.level for entry in out.values()} == {Level.PLATFORM_ONLY}
+    assert {entry.manager for entry in out.values()} == {"conda"}
+    # macOS packages depend on libcxx there, and those for Linux don't.
+    assert codes(plan) == []
+    # What the user asked for comes first.
+    assert plan.left_out[0].name == "pyobjc-core"
+    assert [entry.name for entry in plan.left_out if entry.missed] == ["pyobjc-core"]
+    assert possible_drift(plan, every=False) == ("pyobjc-core",)
+
+
+def test_a_build_for_linux_stays_whatever_its_name() -> None:
+    plan = make_plan(environment(record("libcxx=17.0.6")), settings=Settings())
+    assert "libcxx" in names(plan)
+
+
+def test_windows_runtimes_are_left_out() -> None:
+    windows = replace(LINUX, platform="win-amd64")
+    runtimes = (
+        "vc=14.3",
+        "vc14_runtime=14.38",
+        "ucrt=10.0",
+        "vs2015_runtime=14.38",
+        "pywin32=306",
+        "m2w64-gmp=6.1",
+    )
+    here = environment(*(record(text, subdir="win-64") for text in runtimes), python=windows)
+    assert set(left_out(make_plan(here, settings=Settings()))) == {
+        text.partition("=")[0] for text in runtimes
+    }
+
+
+def test_what_is_ignored_and_needed_is_said() -> None:
+    here = environment(NUMPY, BLAS, packages=(pip("mine==1.0", "numpy"),))
+    plan = make_plan(here, settings=Settings(ignore=("libblas", "numpy")))
+    assert names(plan) == {"python"}
+    assert plan.provided == ()
+    assert [(f.package, f.message) for f in plan.findings if f.code == "required-but-left-out"] == [
+        ("numpy", "numpy is left out of the image, and mine won't find it there.")
+    ]
+    plan = make_plan(here, settings=Settings(ignore=("lib*",)))
+    assert [f.package for f in plan.findings] == ["libblas"]
+
+
+def test_only_takes_what_is_needed_across_conda_and_pip() -> None:
+    replaced = record("tool=1.0", "plugin >=2", requested="tool")
+    here = environment(
+        NUMPY,
+        BLAS,
+        OPENSSL,
+        replaced,
+        record("pandas=2.0.0", dists=("pandas",)),
+        packages=(pip("mine==1.0", "numpy"), pip("plugin==2.0"), pip("other==1.0")),
+    )
+    plan = make_plan(here, settings=Settings(only=("mine",)))
+    assert names(plan) == {"numpy", "libblas", "openssl", "python"}
+    assert [package.name for package in plan.packages] == ["mine", "python"]
+    # pip has replaced what conda's package depends on.
+    plan = make_plan(here, settings=Settings(only=("tool",)))
+    assert names(plan) == {"tool", "openssl", "python"}
+    assert [package.name for package in plan.packages] == ["plugin", "python"]
+
+
+def test_ignore_unless_requested_reads_what_was_asked_of_conda() -> None:
+    tools = record("setuptools=80.0.0", dists=("setuptools",))
+    assert "setuptools" in left_out(make_plan(environment(tools), settings=Settings()))
+    asked = replace(tools, requested_spec="setuptools")
+    assert "setuptools" in names(make_plan(environment(asked), settings=Settings()))
+    needed = record("builder=1.0", "setuptools")
+    plan = make_plan(environment(tools, needed), settings=Settings())
+    assert planned(plan, "setuptools").reason.startswith("builder requires it.")
+
+
+def test_settings_are_matched_against_both_kinds_of_names() -> None:
+    plan = make_plan(
+        environment(*DASK),
+        settings=Settings(profile="none", ignore=("msgpack_python", "tornadoo", "_libgcc*")),
+    )
+    assert [finding.package for finding in plan.findings if finding.code == "unmatched-setting"] == [
+        "tornadoo",
+        "-libgcc*",
+    ]
+
+
+def test_a_critical_package_that_is_ignored_is_said_by_its_name() -> None:
+    plan = make_plan(environment(*DASK), settings=Settings(ignore=("msgpack-python",)))
+    assert {finding.code for finding in plan.findings} == {"required-but-left-out", "critical-overruled"}
+    assert "msgpack" not in plan.critical_imports
+
+
+def test_match_specs_are_added() -> None:
+    settings = Settings(add_conda=("cuda-version=12.4", "PyTorch >=2.4 cuda*", "libblas", "numpy 1.26.*"))
+    plan = make_plan(environment(NUMPY, BLAS), settings=settings)
+    assert planned(plan, "cuda-version").specifier == "12.4.*"
+    assert (planned(plan, "pytorch").specifier, planned(plan, "pytorch").record) == (">=2.4 cuda*", None)
+    assert planned(plan, "libblas").record == BLAS
+    assert (planned(plan, "numpy").specifier, planned(plan, "numpy").record) == ("1.26.*", NUMPY)
+    assert [(f.code, f.severity) for f in plan.findings] == [("addition-wins", Severity.INFO)]
+    plan = make_plan(environment(NUMPY, BLAS), settings=Settings(add_conda=("numpy >=2",)))
+    assert (planned(plan, "numpy").version, planned(plan, "numpy").record) == ("", None)
+    assert plan.provided == ()
+    assert [f.severity for f in plan.findings] == [Severity.WARNING]
+    for entry in plan.conda:
+        MatchSpec(f"{entry.name} {entry.specifier}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("numpy ~~1", "isn't a match spec"),
+        ("", "isn't a match spec"),
+        ("https://me:secret@conda.example.com::numpy", "add.conda"),
+        ("conda-forge::numpy", "names a channel"),
+        ("numpy[license=MIT]", "more than name, version and build"),
+        ("python 3.12.*", "critical"),
+    ],
+)
+def test_a_spec_that_cannot_be_added_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        make_plan(environment(NUMPY, BLAS), settings=Settings(add_conda=(spec,)))
+    assert "secret" not in caught.value.message
+
+
+def test_pip_does_not_go_over_conda() -> None:
+    here = environment(NUMPY, BLAS)
+    assert make_plan(here, settings=Settings(add_pip=("numpy",))).findings == ()
+    for line in ("numpy>=2", "numpy[x]"):
+        with pytest.raises(UsageError, match="never both"):
+            make_plan(here, settings=Settings(add_pip=(line,)))
+    plan = make_plan(here, settings=Settings(ignore=("numpy",), add_pip=("numpy>=2",)))
+    assert [package.name for package in plan.packages] == ["numpy", "python"]
+
+
+def test_a_pip_environment_gets_condas_python_where_the_setting_says_so() -> None:
+    here = Environment(LINUX, (pip("mine==1.0"),))
+    assert make_plan(here, settings=Settings()).interpreter == "base"
+    plan = make_plan(
+        here, settings=Settings(python_source="conda", channels=("team", "https://x:y@h.example/t/tk/c"))
+    )
+    assert plan.interpreter == "conda"
+    assert [(entry.name, entry.specifier) for entry in plan.conda] == [("python", "==3.11.7")]
+    assert plan.channels == ("https://conda.anaconda.org/team", "https://h.example/c")
+    assert names(make_plan(here, settings=Settings(add_conda=("r-base",)))) == {"python", "r-base"}
+    with pytest.raises(PlanError, match=r"'add\.conda' names 1 conda package"):
+        make_plan(here, settings=Settings(add_conda=("r-base",), python_source="base"))
+
+
+def test_conda_metadata_decides_whether_condas_packages_fit() -> None:
+    def provided(name: str, version: str, *requires: str) -> Package:
+        return Package(
+            canonicalize_name(name),
+            version,
+            manager="conda",
+            conda=name,
+            requires=requires,
+            requires_python=">=4",
+        )
+
+    pandas = provided("pandas", "2.0", "numpy<2", "missing")
+    assert inconsistencies(Environment(LINUX, (provided("numpy", "2.1"), pandas))) == ()
+    found = inconsistencies(Environment(LINUX, (pip("numpy==2.1"), pandas)))
+    assert [conflict.requirement for conflict in found] == ["numpy<2"]
+    found = inconsistencies(Environment(LINUX, (pip("mine==1.0", "numpy<2"), provided("numpy", "2.1"))))
+    assert [conflict.package for conflict in found] == ["mine"]
+
+
+def test_hashes_cover_conda() -> None:
+    def both(plan: Plan, **settings: object) -> tuple[str, str]:
+        given = {"base_hash": "b", "templates_digest": "t", "settings": Settings(**settings)}  # type: ignore[arg-type]
+        return environment_hash(plan, contents={}, **given), packages_hash(plan, indexes=(), **given)  # type: ignore[arg-type]
+
+    plan = make_plan(environment(NUMPY, BLAS), settings=Settings())
+    seen = {both(plan)}
+    other = replace(NUMPY, sha256="sha256:" + "b" * 64)
+    for changed in (
+        make_plan(environment(other, BLAS), settings=Settings()),
+        make_plan(environment(replace(NUMPY, build="py311h2"), BLAS), settings=Settings()),
+        make_plan(environment(NUMPY, BLAS), settings=Settings(levels={"libblas": "exact"})),
+        make_plan(environment(NUMPY), settings=Settings()),
+    ):
+        seen.add(both(changed))
+    seen.add(both(plan, cuda="12.4"))
+    seen.add(both(plan, solver="conda-lock"))
+    assert len({first for first, _ in seen}) == len({second for _, second in seen}) == 7
+    # A conda environment has its own Python, whatever the setting says.
+    assert both(plan, python_source="base") == both(plan)
+    # Where a package is from is like an index: it counts for what all projects share.
+    moved = replace(plan, channels=("https://mirror.example.com/team",))
+    assert both(moved)[0] == both(plan)[0]
+    assert both(moved)[1] != both(plan)[1]
+
+
+def test_the_setting_of_the_interpreter_counts_for_pip_environments() -> None:
+    plan = make_plan(Environment(LINUX, (pip("mine==1.0"),)), settings=Settings())
+    digests = {
+        environment_hash(
+            plan, contents={}, base_hash="", templates_digest="", settings=Settings(python_source=source)
+        )
+        for source in ("auto", "base")
+    }
+    assert len(digests) == 2
