@@ -6,13 +6,15 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import docker
 import pytest
 
-from tests.commands import CommandLine
-from tests.environments import run
+from tests.commands import CommandLine, clean_environ
+from tests.environments import make_environment, run
+from tests.integration.dask_project import DaskProject, make_project
 
 ROOT = Path(__file__).parents[2]
 LABEL_NAME = "org.opencontainers.image.ref.name"
@@ -56,6 +58,11 @@ def repository(engine: docker.DockerClient) -> Iterator[str]:
     """Return an image name of this test's own; at the end go its images and what they stand on."""
     name = f"imagesync-test-{secrets.token_hex(4)}"
     yield name
+    remove_images(engine, name)
+
+
+def remove_images(engine: docker.DockerClient, name: str) -> None:
+    """Remove the images of a repository, what they stand on, and their containers."""
     # A build anew takes the name from the image before it, which is then known by its label alone.
     dangling = engine.images.list(filters={"dangling": True})
     nameless = [image for image in dangling if image.labels.get(LABEL_NAME, "").startswith(f"{name}:")]
@@ -67,6 +74,31 @@ def repository(engine: docker.DockerClient) -> Iterator[str]:
         for container in engine.containers.list(all=True, filters={"ancestor": image.id}):
             container.remove(force=True)
         engine.images.remove(image.id, force=True)
+
+
+@pytest.fixture(scope="session")
+def dask_project(
+    engine: docker.DockerClient,
+    root_image: str,
+    base_python: Path,
+    shared_cache_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[DaskProject]:
+    """Return a project with Dask beside it, and its image; whoever edits the project takes it back."""
+    folder = tmp_path_factory.mktemp("dask")
+    project = make_project(folder / "project")
+    versions = [f"{name}=={version(name)}" for name in ("dask", "distributed", "cloudpickle", "tornado", "msgpack")]
+    environment = make_environment(
+        folder / "env", packages=versions, python=base_python, editable=[project]
+    )
+    name = f"imagesync-test-{secrets.token_hex(4)}"
+    (folder / "work").mkdir()
+    cli = CommandLine({**clean_environ(), "IMAGESYNC_CACHE_DIR": str(shared_cache_dir)}, folder / "work")
+    cli = cli.with_environ(
+        IMAGESYNC_BASE=root_image, IMAGESYNC_REPOSITORY=name, VIRTUAL_ENV=environment.prefix
+    )
+    yield DaskProject(project, environment, cli, cli("build").reference)
+    remove_images(engine, name)
 
 
 @pytest.fixture
