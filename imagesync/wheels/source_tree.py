@@ -179,7 +179,7 @@ def _walk(folder: Path) -> dict[str, os.stat_result]:
                     if is_skipped(entry.name, top=not inside):
                         continue
                     if entry.is_dir(follow_symlinks=False):
-                        if not _is_environment(entry.path):
+                        if not is_environment(entry.path):
                             folders.append(f"{inside}{entry.name}/")
                     elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
                         with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
@@ -192,5 +192,6 @@ def _walk(folder: Path) -> dict[str, os.stat_result]:
     return stats
 
 
-def _is_environment(folder: str) -> bool:
+def is_environment(folder: str) -> bool:
+    """Return whether *folder* is a virtual environment, or one of conda."""
     return os.path.lexists(f"{folder}/pyvenv.cfg") or os.path.lexists(f"{folder}/conda-meta")

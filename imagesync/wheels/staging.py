@@ -7,29 +7,42 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 from imagesync.errors import WheelError
 from imagesync.wheels.source_tree import (
     GIT_OPTIONS,
     git_environment,
-    is_cache_or_output,
     repository_root,
     source_files,
 )
+from imagesync.wheels.staging_rest import Rest, beside, ignored
 
-_LARGE = 1 << 20  # bytes
+
+@dataclass(frozen=True)
+class Staged:
+    """A source tree's copy.
+
+    Parameters
+    ----------
+    folder
+        The project's folder in the copy.
+    rest
+        What it has beside the sources.
+    """
+
+    folder: Path
+    rest: Rest
 
 
-def stage(folder: Path, into: Path) -> Path:
-    """Copy the source tree *folder* into the empty folder *into*, and return the copy's folder.
+def stage(folder: Path, into: Path) -> Staged:
+    """Copy the source tree *folder* into the empty folder *into*.
 
-    Copied is what the digest covers. What git ignores is there as well: a build that wants a generated
-    file finds it. Small files are copied, because a build may write them anew (a module with the version
-    in it); large files and folders are linked, so that data costs nothing. What lies beside *folder* in the
-    same repository is linked as well (a project may name ``../README.md``), and the copy has the
-    repository's history, for versions and file lists that are taken from it.
+    Copied is what the digest covers. What git ignores is there as well, because a build may want a generated
+    file, or write it anew; so is what lies beside *folder* in the same repository (a project may name
+    ``../README.md``). The copy has the repository's history, for versions and file lists that are taken
+    from it.
 
     Raises
     ------
@@ -42,11 +55,12 @@ def stage(folder: Path, into: Path) -> Path:
     files = source_files(folder)
     for path in files:
         _copy_file(folder / path, copy / path, within=into)
-    _link_rest(folder, copy, listed=files)
+    rest = Rest()
+    rest.bring(ignored(folder, copy, listed=files))
     if root is not None:
-        _link_siblings(root, folder, into)
+        rest.bring(beside(root, folder, into))
         _give_history(root, folder, into)
-    return copy
+    return Staged(copy, rest)
 
 
 def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
@@ -69,38 +83,6 @@ def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
             f"The source file {source} can't be copied: {error.strerror}.",
             hint="Make it readable for yourself, and see that there is room in the temporary folder.",
         ) from error
-
-
-def _link_rest(folder: Path, copy: Path, *, listed: Iterable[str]) -> None:
-    """Give *copy* what isn't *listed*, but for caches and build outputs, as far as its folder was copied."""
-    folders = {PurePosixPath(".")}
-    for path in listed:
-        folders.update(PurePosixPath(path).parents)
-    for inside in sorted(folders):
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(folder / inside):
-                link = copy / inside / entry.name
-                if is_cache_or_output(inside / entry.name) or os.path.lexists(link):
-                    continue
-                if _is_small_file(entry):
-                    with contextlib.suppress(OSError):
-                        shutil.copy2(entry.path, link)
-                elif not os.path.lexists(f"{entry.path}/pyvenv.cfg"):
-                    link.symlink_to(entry.path)
-
-
-def _is_small_file(entry: os.DirEntry[str]) -> bool:
-    return entry.is_file(follow_symlinks=False) and entry.stat().st_size <= _LARGE
-
-
-def _link_siblings(root: Path, folder: Path, into: Path) -> None:
-    """Link what lies beside *folder* and beside its parents, up to the repository's *root*."""
-    for parent in folder.relative_to(root).parents:
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(root / parent):
-                link = into / parent / entry.name
-                if entry.name != ".git" and not os.path.lexists(link):
-                    link.symlink_to(entry.path)
 
 
 def _give_history(root: Path, folder: Path, into: Path) -> None:

@@ -142,7 +142,7 @@ class _Maker:
     def _make_in(self, package: VendoredPackage, folder: Path) -> Path:
         installed = package.planned.installed
         if package.planned.source.kind == "directory" and not is_copied(package.planned):
-            return self._build(package, stage(source_folder(package.planned), folder / "source"), folder)
+            return self._build_staged(package, folder)
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             repacked = repack(installed, python=self.python, into=folder)
             for path in (*repacked.edited, *repacked.missing):
@@ -155,6 +155,17 @@ class _Maker:
         from imagesync.wheels.origin import fetch_source
 
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
+
+    def _build_staged(self, package: VendoredPackage, folder: Path) -> Path:
+        staged = stage(source_folder(package.planned), folder / "source")
+        try:
+            return self._build(package, staged.folder, folder)
+        finally:
+            for path in staged.rest.written():
+                self.progress.line(
+                    f"warning: {path} was changed while {package.name} {package.version} was built. "
+                    "It is too large to be copied for a build, so one that writes into it writes into yours."
+                )
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
         # By all that is configured: while an index is silent, an edit needn't wait for it each time.

@@ -13,6 +13,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
+from tests.indexes.index import Fault
 from tests.indexes.sdists import make_source_archive
 
 # As crick 0.0.3: setup.py imports what no metadata asks for.
@@ -32,18 +33,20 @@ def index() -> Iterator[LocalIndex]:
 
 @pytest.fixture
 def local(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironment:
-    """Return an environment of three packages, of which the index has one left as it was."""
+    """Return an environment of four packages, of which the index has one left as it was."""
     index.add_wheel("imsync-anemone", "1.0.0")
+    listed = index.add_wheel("imsync-daisy", "1.0")
     deleted = [
         index.add_wheel("imsync-bluebell", "2.0", files=FILES),
         index.add_wheel("imsync-crocus", "0.0.3"),
     ]
-    packages = ["imsync-anemone", "imsync-bluebell", "imsync-crocus"]
+    packages = ["imsync-anemone", "imsync-bluebell", "imsync-crocus", "imsync-daisy"]
     made = make_environment(
         tmp_path / "env", packages=packages, python=base_python, arguments=["--index-url", index.url]
     )
     for filename in deleted:
         index.remove_file(filename)
+    index.fault(listed, Fault(status=410))
     index.add_file(*make_source_archive("imsync-crocus", "0.0.3", {"setup.py": SETUP}))
     return made
 
@@ -53,7 +56,7 @@ def local_files(environment: LocalEnvironment) -> dict[str, str]:
     ours = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
     site = environment.site_packages
     files = [path for folder in folders for path in (site / folder).rglob("*") if path.is_file()]
-    files.append(site / "imsync_crocus.py")
+    files += [site / "imsync_crocus.py", site / "imsync_daisy.py"]
     return {
         path.relative_to(site).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
@@ -72,9 +75,11 @@ def test_files_in_the_image_are_the_local_ones(
     assert {entry["name"]: entry["version"] for entry in metadata["repacked"]} == {
         "imsync-bluebell": "2.0",
         "imsync-crocus": "0.0.3",
+        "imsync-daisy": "1.0",
     }
     assert metadata["deviations"] == []
     assert "repacked: imsync-bluebell 2.0" in built.stderr
+    assert "repacked: imsync-daisy 1.0, from the installed files: the index lists" in built.stderr
     assert "imsync-crocus 0.0.3: its sdist can't be built" in built.stderr
     labels = engine.images.get(built.reference).labels
     assert json.loads(labels["dev.imagesync.repacked"]) == metadata["repacked"]
@@ -90,6 +95,7 @@ def test_files_in_the_image_are_the_local_ones(
     assert engine.containers.run(built.reference, ["bluebell"], remove=True) == b"blue\n"
 
     again = cli.run(*command, "--metadata-file", "metadata.json")
+    assert again.returncode == 0, again.stderr
     assert again.stdout == built.stdout
     again_metadata = json.loads((cli.cwd / "metadata.json").read_text())
     assert again_metadata == {**metadata, "cached": True}

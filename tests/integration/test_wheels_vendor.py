@@ -243,6 +243,41 @@ def test_an_extension_module_is_built_for_the_scanned_interpreter(
         vendoring.wheels()
 
 
+def test_a_build_that_writes_everywhere_leaves_the_tree_alone(vendoring: Vendoring, tmp_path: Path) -> None:
+    writing = (
+        "    for place in ('generated/old.txt', 'generated/new.txt', 'old.bin', 'mine/_made.py', "
+        "'../shared/x.txt'):\n"
+        "        Path(place).write_text('by the build')\n"
+        "    Path('generated/gone.txt').unlink()\n"
+    )
+    backend = BACKEND.format(version="1.0").replace("    name = ", writing + "    name = ")
+    system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    source = write(
+        tmp_path / "repository/project",
+        {
+            "pyproject.toml": system,
+            "backend.py": backend,
+            "mine/__init__.py": "",
+            ".gitignore": "generated/\n*.bin\n_made.py\n",
+        },
+    )
+    git(source.parent, "init", "-q")
+
+    def ours() -> None:
+        files = ("generated/old.txt", "generated/gone.txt", "mine/_made.py", "../shared/x.txt")
+        write(source, dict.fromkeys(files, "ours"))
+        (source / "old.bin").write_bytes(bytes(3 << 20))
+
+    ours()
+    vendoring.environment.install("-e", source)  # which builds in place
+    ours()
+    (source / "generated/new.txt").unlink()
+    before = snapshot(source.parent)
+    assert set(vendoring.wheels()) == {"mine"}
+    assert snapshot(source.parent) == before
+    assert vendoring.progress.lines == []
+
+
 def test_a_build_error_has_the_log(vendoring: Vendoring, tmp_path: Path) -> None:
     source = project(tmp_path / "p", "broken", SETUPTOOLS)
     vendoring.environment.install("-e", source)

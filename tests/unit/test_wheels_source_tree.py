@@ -244,14 +244,14 @@ class TestStaging:
     def test_the_copy_is_the_tree(self, any_tree: Path, tmp_path: Path) -> None:
         (any_tree / "link").symlink_to("pkg/init.py")
         make_executable(any_tree)
-        copy = stage(any_tree, tmp_path / "copy")
+        copy = stage(any_tree, tmp_path / "copy").folder
         assert sorted(source_files(copy)) == sorted(source_files(any_tree))
         assert source_digest(copy) == source_digest(any_tree)
 
     def test_writing_into_the_copy_leaves_the_tree_alone(self, any_tree: Path, tmp_path: Path) -> None:
         before = source_digest(any_tree)
         (any_tree / "pkg/init.py").chmod(0o444)
-        copy = stage(any_tree, tmp_path / "copy")
+        copy = stage(any_tree, tmp_path / "copy").folder
         edit(copy)
         (copy / "pkg/init.py").write_text("changed")
         assert source_digest(any_tree) == before
@@ -263,17 +263,17 @@ class TestStaging:
         git(tree, "add", ".")
         git(tree, "commit", "-qm", "first")
         git(tree, "tag", "v1.5")
-        copy = stage(tree / "inner", tmp_path / "copy")
+        copy = stage(tree / "inner", tmp_path / "copy").folder
         assert git(copy, "describe", "--dirty", "--tags") == "v1.5\n"
         write(tree, **{"inner__pyproject.toml": "changed"})
-        dirty = stage(tree / "inner", tmp_path / "dirty")
+        dirty = stage(tree / "inner", tmp_path / "dirty").folder
         assert git(dirty, "describe", "--dirty", "--tags") == "v1.5-dirty\n"
         assert "secret" not in (tmp_path / "copy/.git/config").read_text()
 
     def test_files_beside_and_above_can_be_named(self, tree: Path, tmp_path: Path) -> None:
         git(tree, "init", "-q")
         write(tree, **{"README.md": "read me", "a__inner__mod.py": "", "a__other__x": "x"})
-        copy = stage(tree / "a/inner", tmp_path / "copy")
+        copy = stage(tree / "a/inner", tmp_path / "copy").folder
         assert (copy / "../../README.md").resolve().read_text() == "read me"
         assert (tmp_path / "copy/a/other/x").read_text() == "x"
 
@@ -283,17 +283,56 @@ class TestStaging:
             tree,
             **{".gitignore": "*_pb2.py\nbuild\n", "pkg__x_pb2.py": "generated", "build__lib__stale.py": ""},
         )
-        copy = stage(tree, tmp_path / "copy")
+        copy = stage(tree, tmp_path / "copy").folder
         assert (copy / "pkg/x_pb2.py").read_text() == "generated"
         assert not (copy / "build").exists()
 
+    def test_a_build_writes_into_its_copy_alone(self, tree: Path, tmp_path: Path) -> None:
+        names = ("_version.py", "data/a.bin", "data/deep/b.bin", "pkg/_native.so")
+        (tree / "inner").mkdir()
+        write(
+            tree, **{".gitignore": "_version.py\ndata/\n*.so\n", "inner__mod.py": "", "inner__.gitignore": ""}
+        )
+        for name in (*names, *(f"inner/{name}" for name in names)):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes(b"mine" * (1 << 19))
+        (tree / "data/link").symlink_to("deep")
+        git(tree, "init", "-q")
+        before = state_of(tree)
+        staged = stage(tree / "inner", tmp_path / "copy")
+        for folder in (staged.folder, staged.folder.parent):
+            for name in names:
+                assert (folder / name).read_bytes() == (tree / name).read_bytes()
+                (folder / name).write_bytes(b"the build's")
+                (folder / name).with_name("new").write_bytes(b"the build's")
+            (folder / "data/deep/b.bin").unlink()
+        (staged.folder.parent / "data/link/new").write_bytes(b"the build's")
+        assert state_of(tree) == before
+        assert staged.rest.written() == []
 
-def test_a_build_that_writes_an_ignored_file_does_not_reach_the_source(tree: Path, tmp_path: Path) -> None:
-    (tree / ".gitignore").write_text("_version.py\ndata/\n")
-    (tree / "_version.py").write_text("version = '1'\n")
-    write(tree, **{"data/large.bin": "x"})
-    git(tree, "init", "-q")
-    copy = stage(tree, tmp_path / "copy")
-    assert (copy / "data").is_symlink()
-    (copy / "_version.py").write_text("version = '2'\n")
-    assert (tree / "_version.py").read_text() == "version = '1'\n"
+    def test_a_large_ignored_folder_is_linked_file_by_file(self, tree: Path, tmp_path: Path) -> None:
+        (tree / ".gitignore").write_text("data/\nsmall/\n")
+        git(tree, "init", "-q")
+        for count in range(1100):
+            write(tree, **{f"data__{count}": "mine"})
+        write(tree, small__x="mine")
+        before = state_of(tree)
+        staged = stage(tree, tmp_path / "copy")
+        assert (staged.folder / "data/1").is_symlink()
+        (staged.folder / "data/new").write_text("the build's")
+        (staged.folder / "data/1").unlink()
+        (staged.folder / "small/x").write_text("the build's")
+        (tmp_path / "other").write_text("the build's")
+        (tmp_path / "other").replace(staged.folder / "data/2")
+        assert state_of(tree) == before
+        assert staged.rest.written() == []
+        (staged.folder / "data/3").write_text("the build wrote over it")
+        assert staged.rest.written() == [str(tree / "data/3")]
+
+
+def state_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    }

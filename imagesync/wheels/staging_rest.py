@@ -1,0 +1,174 @@
+"""The rest of a copied source tree: what git ignores, and what lies beside the project in its repository.
+
+A build may read it and may write there, and must not reach the user's own files. So folders are made
+anew, and files are copied as far as that costs little. What is larger is linked file by file: whatever a
+build adds, replaces or removes stays in its copy, and only what it writes into in place would be the user's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from imagesync.wheels.source_tree import is_cache_or_output, is_environment, is_skipped
+
+# A new file costs 20 to 200 microseconds, be it a copy or a link, and an edit shall take about a second.
+_COPIED_FILES = 1000
+_COPIED_BYTES = 128 << 20
+# A folder with more in it is linked as a whole.
+_LINKED_FILES = 20_000
+_FILES_BESIDE = 5_000
+
+
+@dataclass
+class Rest:
+    """What is brought into a copy beside the listed sources, and which files in it are the user's own.
+
+    Parameters
+    ----------
+    linked
+        The size and modification time of each file, by the user's path, that the copy only links to.
+    """
+
+    linked: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _files: int = _COPIED_FILES
+    _bytes: int = _COPIED_BYTES
+
+    def written(self) -> list[str]:
+        """Return those of the user's files that aren't as they were."""
+        return [path for path, known in self.linked.items() if _state(path) != known]
+
+    def bring(self, contents: list[Content]) -> None:
+        """Bring *contents* into the copy, single files first, then folders, the smallest first."""
+        for content in sorted(contents, key=lambda content: (content.is_folder, len(content.files))):
+            if content.too_many:
+                _link(content.source, content.copy)
+                continue
+            for folder in content.folders:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            size = sum(file.st_size for _, _, file in content.files)
+            copied = len(content.files) <= self._files and size <= self._bytes
+            if copied:
+                self._files -= len(content.files)
+                self._bytes -= size
+            for source, copy, state in content.files:
+                if copied:
+                    _copy(source, copy, state)
+                else:
+                    self.linked[source] = (state.st_size, state.st_mtime_ns)
+                    _link(source, copy)
+        # At the end, because one may lead into another of the folders.
+        for content in contents:
+            for source, copy in content.links:
+                _copy_link(source, copy)
+
+
+@dataclass
+class Content:
+    """A file, or a folder with all that is in it; paths as they are, and as they shall be in the copy."""
+
+    source: str
+    copy: str
+    is_folder: bool
+    folders: list[str] = field(default_factory=list)
+    files: list[tuple[str, str, os.stat_result]] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)
+    too_many: bool = False
+
+
+def ignored(folder: Path, copy: Path, *, listed: Iterable[str]) -> list[Content]:
+    """Return what isn't *listed*, but for caches and build outputs, in the folders that have listed files."""
+    folders = {PurePosixPath(".")}
+    for path in listed:
+        folders.update(PurePosixPath(path).parents)
+    found = []
+    for inside in sorted(folders):
+        for entry in _entries(folder / inside):
+            place = copy / inside / entry.name
+            skipped = is_cache_or_output(inside / entry.name) or is_environment(entry.path)
+            if not skipped and not os.path.lexists(place):
+                found.append(_content(entry, os.fspath(place), most=_LINKED_FILES))
+    return found
+
+
+def beside(root: Path, folder: Path, into: Path) -> list[Content]:
+    """Return what lies beside *folder* and beside its parents, up to the repository's *root*."""
+    found = []
+    left = _FILES_BESIDE
+    for parent in folder.relative_to(root).parents:
+        for entry in _entries(root / parent):
+            place = into / parent / entry.name
+            if entry.name != ".git" and not os.path.lexists(place):
+                content = _content(entry, os.fspath(place), most=left)
+                left -= 0 if content.too_many else len(content.files)
+                found.append(content)
+    return found
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        yield from entries
+
+
+def _content(entry: os.DirEntry[str], copy: str, *, most: int) -> Content:
+    content = Content(entry.path, copy, entry.is_dir(follow_symlinks=False))
+    if is_skipped(entry.name, top=False) or is_environment(entry.path):
+        content.too_many = True  # a cache beside the project: whoever reads it may
+        return content
+    _add(content, entry, copy)
+    folders = [(entry.path, copy)] if content.is_folder else []
+    while folders and not content.too_many:
+        source, place = folders.pop()
+        for inner in _entries(Path(source)):
+            if is_skipped(inner.name, top=False) or is_environment(inner.path):
+                continue
+            inner_place = f"{place}/{inner.name}"
+            _add(content, inner, inner_place)
+            if inner.is_dir(follow_symlinks=False):
+                folders.append((inner.path, inner_place))
+        content.too_many = len(content.files) > most
+    return content
+
+
+def _add(content: Content, entry: os.DirEntry[str], copy: str) -> None:
+    with contextlib.suppress(OSError):  # gone since it was listed
+        if entry.is_symlink():
+            content.links.append((entry.path, copy))
+        elif entry.is_dir(follow_symlinks=False):
+            content.folders.append(copy)
+        elif stat.S_ISREG((state := entry.stat(follow_symlinks=False)).st_mode):
+            content.files.append((entry.path, copy, state))
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    try:
+        state = os.lstat(path)
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+def _copy(source: str, copy: str, state: os.stat_result) -> None:
+    # What can't be read is missing from the copy; a build that needs it says so.
+    with contextlib.suppress(OSError):
+        shutil.copy2(source, copy)
+        if not state.st_mode & stat.S_IWUSR:
+            Path(copy).chmod(stat.S_IMODE(state.st_mode) | stat.S_IWUSR | stat.S_IRUSR)
+
+
+def _link(source: str, copy: str) -> None:
+    with contextlib.suppress(OSError):
+        Path(copy).symlink_to(source)
+
+
+def _copy_link(source: str, copy: str) -> None:
+    """Make a link that leads where the one at *source* leads: inside what was copied, to the copy."""
+    with contextlib.suppress(OSError):
+        target = Path(source).readlink()
+        there = target.is_absolute() or not (Path(copy).parent / target).exists()
+        Path(copy).symlink_to(Path(source).resolve() if there else target)
