@@ -12,24 +12,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imagesync.cluster.detached import connect
+    from imagesync.cluster.docker_cluster import DockerCluster
     from imagesync.compare.check import check
     from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.pipeline import Session, open_session
     from imagesync.settings import Settings
 
-__all__ = ["ImagesyncError", "MismatchWarning", "Session", "Settings", "check", "open_session"]
+__all__ = [
+    "DockerCluster",
+    "ImagesyncError",
+    "MismatchWarning",
+    "Session",
+    "Settings",
+    "check",
+    "connect",
+    "open_session",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, which type checkers see above
     # At first use (PEP 562): importing the package must cost the commands nothing that they don't use.
     homes = {
+        "DockerCluster": "imagesync.cluster.docker_cluster",
         "ImagesyncError": "imagesync.errors",
         "MismatchWarning": "imagesync.errors",
         "Session": "imagesync.pipeline",
         "Settings": "imagesync.settings",
         "check": "imagesync.compare.check",
+        "connect": "imagesync.cluster.detached",
         "open_session": "imagesync.pipeline",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if homes[name].startswith("imagesync.cluster."):
+        from imagesync.cluster.requirement import require_dask
+
+        require_dask()
     return getattr(import_module(homes[name]), name)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from imagesync.commands.cluster import cluster
 from imagesync.commands.diff import diff
 from imagesync.commands.session import session_of as _session
 from imagesync.errors import ImagesyncError
@@ -66,6 +67,7 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
 
 
 cli.add_command(diff)
+cli.add_command(cluster)
 
 
 def _print_json(value: object) -> None:

@@ -9,11 +9,13 @@ import imagesync
 
 def test_the_public_names() -> None:
     assert imagesync.__all__ == [
+        "DockerCluster",
         "ImagesyncError",
         "MismatchWarning",
         "Session",
         "Settings",
         "check",
+        "connect",
         "open_session",
     ]
     for name in imagesync.__all__:

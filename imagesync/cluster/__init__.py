@@ -1,0 +1,1 @@
+"""Dask clusters in containers of an environment's image."""

@@ -1,0 +1,79 @@
+"""Whether client and cluster agree: Dask's own versions before the first task, all packages a moment later."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from imagesync.errors import MismatchError
+
+if TYPE_CHECKING:
+    from distributed.deploy.spec import SpecCluster
+
+    from imagesync.compare.comparison import Comparison
+    from imagesync.pipeline import Session
+
+_MEND = "Build the image of this environment: imagesync build; or leave image= away."
+
+
+async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN401  an rpc has no types
+    """Compare the versions that Dask's own protocol depends on, which takes milliseconds.
+
+    Parameters
+    ----------
+    scheduler
+        The connection to it.
+
+    Raises
+    ------
+    MismatchError
+        *strict*, and something differs.
+    """
+    from distributed.versions import VersionMismatchWarning, get_versions, required_packages
+
+    theirs = (await scheduler.versions())["packages"]
+    ours = get_versions()["packages"]
+    differing = [
+        f"{name} is {ours.get(name)} here and {theirs.get(name)} on the scheduler"
+        for name in ("python", *required_packages)
+        if _short(name, ours.get(name)) != _short(name, theirs.get(name))
+    ]
+    if not differing:
+        return
+    message = f"The cluster doesn't run what the client runs: {'; '.join(differing)}."
+    if strict:
+        raise MismatchError(message, hint=_MEND)
+    warnings.warn(f"{message}\n{_MEND}", VersionMismatchWarning, stacklevel=2)
+
+
+def _short(name: str, version: str | None) -> str | None:
+    """Return what matters of a version: of Python's, all but the patch level.
+
+    >>> _short("python", "3.11.2.final.0"), _short("dask", "2026.8.0")
+    ('3.11', '2026.8.0')
+    """
+    return ".".join(version.split(".")[:2]) if name == "python" and version else version
+
+
+async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Session | None) -> Comparison:
+    """Compare every package of scheduler and workers with this environment.
+
+    Raises
+    ------
+    MismatchError
+        *strict*, and something differs.
+    """
+    from distributed import Client
+
+    from imagesync.compare.check import check_async
+
+    with warnings.catch_warnings():
+        # Dask's own remarks on versions: what comes says more.
+        warnings.simplefilter("ignore")
+        client = await Client(
+            cluster.scheduler_address, security=cluster.security, asynchronous=True, set_as_default=False
+        )
+    try:
+        return await check_async(client, strict=strict, session=session)
+    finally:
+        await client.close()

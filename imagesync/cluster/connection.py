@@ -1,0 +1,137 @@
+"""The files by which clusters that outlive a script are found again: address, certificates, kind of worker.
+
+Each is a configuration file of Dask's, so that any client connects by it, without imagesync too:
+``DASK_CONFIG=FILE python script.py``, with ``Client()`` in the script. Only its owner can read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imagesync.cluster.options import WorkerOptions, worker_options_of
+from imagesync.errors import ClusterError
+
+_SECTION = "imagesync-cluster"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What it takes to use a cluster, and to add workers.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler, for clients on the engine's machine.
+    dashboard
+        The dashboard's URL.
+    security
+        The arguments of ``distributed.Security``, certificates included.
+    config
+        Dask's configuration in the containers.
+    """
+
+    name: str
+    image: str
+    address: str
+    dashboard: str
+    worker: WorkerOptions
+    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Return the file."""
+        return _folder() / f"{self.name}.yaml"
+
+    def save(self) -> None:
+        """Write the file, readable by this user alone.
+
+        Raises
+        ------
+        ClusterError
+            The state folder can't be written to.
+        """
+        # JSON is YAML: Dask reads it, and needs no writer of ours.
+        content = json.dumps(self._content(), indent=2) + "\n"
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent)  # mode 0600
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(content)
+            Path(temporary).replace(self.path)
+        except OSError as error:
+            raise ClusterError(f"{self.path} can't be written: {error.strerror}") from error
+
+    def _content(self) -> dict[str, Any]:
+        security = self.security
+        roles = {
+            role: {part: security.get(f"tls_{role}_{part}") for part in ("cert", "key")}
+            for role in ("client", "scheduler", "worker")
+        }
+        tls = {"ca-file": security.get("tls_ca_file"), **roles}
+        comm = {"require-encryption": security["require_encryption"], "tls": tls}
+        return {
+            "scheduler-address": self.address,
+            "distributed": {"comm": comm},
+            _SECTION: {
+                "name": self.name,
+                "image": self.image,
+                "dashboard": self.dashboard,
+                "worker": self.worker.to_dict(),
+                "config": dict(self.config),
+            },
+        }
+
+
+def load_connection(name: str) -> Connection:
+    """Return what :meth:`Connection.save` has written.
+
+    Raises
+    ------
+    ClusterError
+        There is no such file, or it isn't one of ours.
+    """
+    path = _folder() / f"{name}.yaml"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        ours, comm = content[_SECTION], content["distributed"]["comm"]
+        security = {"require_encryption": comm["require-encryption"], "tls_ca_file": comm["tls"]["ca-file"]}
+        for role in ("client", "scheduler", "worker"):
+            for part in ("cert", "key"):
+                security[f"tls_{role}_{part}"] = comm["tls"][role][part]
+        return Connection(
+            name=ours["name"],
+            image=ours["image"],
+            address=content["scheduler-address"],
+            dashboard=ours["dashboard"],
+            worker=worker_options_of(ours["worker"]),
+            security={key: value for key, value in security.items() if value is not None},
+            config=ours["config"],
+        )
+    except FileNotFoundError as error:
+        raise ClusterError(
+            f"No cluster {name} was started here by `imagesync cluster up`.",
+            hint="See which there are: imagesync cluster ls",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClusterError(
+            f"{path} can't be read: {error}",
+            hint=f"End the cluster, and start it again: imagesync cluster down {name}",
+        ) from error
+
+
+def forget_connection(name: str) -> None:
+    """Remove the file, if there is one."""
+    (_folder() / f"{name}.yaml").unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("imagesync", appauthor=False) / "clusters"

@@ -1,0 +1,198 @@
+"""Clusters that outlive whoever starts them: up, connect, scale, logs, down."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from imagesync.build.endpoint import find_endpoint
+from imagesync.cluster.connection import Connection, forget_connection, load_connection
+from imagesync.cluster.engine import START_TIMEOUT, THREADS, ClusterEngine, ClusterPlan
+from imagesync.cluster.labels import WORKER
+from imagesync.cluster.leftovers import claim_network, read_logs, remove_cluster
+from imagesync.cluster.security import make_security, security_of, security_to_dict
+from imagesync.errors import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Client
+
+    from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+    from imagesync.ui.progress import Progress
+
+
+def start_cluster(
+    plan: ClusterPlan,
+    *,
+    workers: int,
+    worker: WorkerOptions,
+    scheduler: SchedulerOptions,
+    progress: Progress,
+    encrypted: bool = True,
+) -> Connection:
+    """Start a cluster that goes on until :func:`stop_cluster`, and return how to connect to it.
+
+    Parameters
+    ----------
+    plan
+        Without an owner.
+    workers
+        How many; all of them have come when this returns.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler doesn't start, or not all workers come; nothing is left then.
+    """
+    security = security_to_dict(make_security(encrypted))
+    engine = ClusterEngine(find_endpoint(os.environ), replace(plan, security=security))
+    claim_network(engine)
+    try:
+        with progress.task(f"Starting {plan.name}", total=workers + 1, unit="steps") as task:
+            with ThreadPoolExecutor(THREADS) as pool:
+                listening = pool.submit(engine.start_scheduler, scheduler, workers=workers)
+                list(pool.map(lambda name: engine.start_worker(name, worker), range(workers)))
+                running = listening.result()
+            task.advance(1)
+            connection = Connection(
+                name=plan.name,
+                image=plan.image,
+                address=running.address,
+                dashboard=f"http://{running.dashboard}/status",
+                worker=worker,
+                security=security,
+                config=plan.config,
+            )
+            _wait_for_workers(connection, engine, workers)
+            task.advance(workers)
+        connection.save()
+    except BaseException:
+        engine.remove_everything()
+        forget_connection(plan.name)
+        raise
+    finally:
+        engine.close()
+    return connection
+
+
+def _wait_for_workers(connection: Connection, engine: ClusterEngine, workers: int) -> None:
+    from distributed import TimeoutError as DaskTimeoutError
+
+    if workers == 0:
+        return
+    with _client(connection) as client:
+        try:
+            client.wait_for_workers(workers, timeout=START_TIMEOUT)
+        except (DaskTimeoutError, TimeoutError) as error:
+            there = len(client.scheduler_info()["workers"])
+            containers, _ = engine.everything()
+            said = [engine.logs(entry["Id"], tail=20) for entry in containers if WORKER in entry["Labels"]]
+            raise ClusterError(
+                f"{there} of {workers} workers have come in {START_TIMEOUT:.0f} s."
+                + "".join(f"\n{text}" for text in said[:1])
+            ) from error
+
+
+def connect(name: str, **options: Any) -> Client:  # noqa: ANN401
+    """Return a client of Dask's for a cluster that ``imagesync cluster up`` has started.
+
+    Parameters
+    ----------
+    options
+        Further ones of :class:`distributed.Client`.
+
+    Raises
+    ------
+    ClusterError
+        There is no such cluster, or it doesn't answer.
+    """
+    connection = load_connection(name)
+    try:
+        return _client(connection, **{"set_as_default": True, **options})
+    except OSError as error:
+        raise ClusterError(
+            f"The cluster {name} doesn't answer at {connection.address}.",
+            hint=f"See `imagesync cluster ls`, and end what is left of it: imagesync cluster down {name}",
+        ) from error
+
+
+def scale_cluster(name: str, workers: int) -> tuple[int, int]:
+    """Start or retire workers until there are *workers*, and return how many there were and are.
+
+    Workers that go hand their results to others first.
+
+    Raises
+    ------
+    ClusterError
+        There is no such cluster, or it doesn't answer.
+    """
+    connection = load_connection(name)
+    plan = ClusterPlan(name, connection.image, None, connection.security, connection.config)
+    engine = ClusterEngine(find_endpoint(os.environ), plan)
+    try:
+        containers, _ = engine.everything()
+        present = {
+            int(entry["Labels"][WORKER]): entry["Id"] for entry in containers if WORKER in entry["Labels"]
+        }
+        if len(present) < workers:
+            free = (number for number in range(workers + len(present)) if number not in present)
+            new = [next(free) for _ in range(workers - len(present))]
+            with ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(lambda number: engine.start_worker(number, connection.worker), new))
+            _wait_for_workers(connection, engine, workers)
+        elif len(present) > workers:
+            _retire(connection, engine, {number: present[number] for number in sorted(present)[workers:]})
+        return len(present), workers
+    finally:
+        engine.close()
+
+
+def _retire(connection: Connection, engine: ClusterEngine, going: Mapping[int, str]) -> None:
+    with connect(connection.name, set_as_default=False) as client:
+        addresses = [
+            address
+            for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()
+            if worker["name"] in going
+        ]
+        client.retire_workers(addresses)
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(engine.remove, going.values()))
+
+
+def cluster_logs(name: str, *, tail: int | None = None) -> dict[str, str]:
+    """Return what each container of a cluster has written: by ``scheduler`` and ``worker-<name>``.
+
+    Raises
+    ------
+    ClusterError
+        No container of such a cluster is there.
+    """
+    engine = ClusterEngine(find_endpoint(os.environ), ClusterPlan(name, "", None))
+    try:
+        return read_logs(engine, tail=tail)
+    finally:
+        engine.close()
+
+
+def stop_cluster(name: str) -> int:
+    """Remove a cluster, whoever started it, and return how many containers and networks it had."""
+    removed = remove_cluster(name, find_endpoint(os.environ))
+    forget_connection(name)
+    return removed
+
+
+def _client(connection: Connection, **options: Any) -> Client:  # noqa: ANN401
+    from distributed import Client
+
+    with warnings.catch_warnings():
+        # This process may be imagesync's own environment; who computes compares versions when connecting.
+        warnings.simplefilter("ignore")
+        return Client(
+            connection.address,
+            security=security_of(connection.security),
+            **{"set_as_default": False, "timeout": 10, **options},
+        )

@@ -1,0 +1,81 @@
+"""What happens to a cluster's containers and its network, as the engine reports it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from imagesync.build.client import connect
+from imagesync.build.endpoint import Endpoint
+from imagesync.cluster import labels
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that has happened.
+
+    Parameters
+    ----------
+    action
+        ``die`` of a container, ``disconnect`` of a container from the network, ``destroy`` of the network.
+    container
+        Its ID; empty where none is concerned.
+    exit_code
+        Of a container that died.
+    """
+
+    action: str
+    container: str = ""
+    exit_code: int = 0
+
+
+class Watch:
+    """Listens to the engine in a thread until it is closed.
+
+    Parameters
+    ----------
+    network
+        The ID of the cluster's network.
+    notify
+        Called in that thread.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, *, cluster: str, network: str, notify: Callable[[Event], None]
+    ) -> None:
+        self._cluster = cluster
+        self._network = network
+        self._notify = notify
+        self._api = connect(endpoint)
+        self._events = self._api.events(
+            decode=True,
+            filters={"type": ["container", "network"], "event": ["die", "disconnect", "destroy"]},
+        )
+        self._thread = threading.Thread(target=self._listen, daemon=True, name=f"imagesync-{cluster}-events")
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._events.close()
+        self._thread.join(timeout=5)
+        self._api.close()
+
+    def _listen(self) -> None:
+        # Closing ends the stream by whatever error the transport has for it.
+        with suppress(Exception):
+            for content in self._events:
+                event = self._event(content)
+                if event is not None:
+                    self._notify(event)
+
+    def _event(self, content: Mapping[str, Any]) -> Event | None:
+        kind, action, actor = content.get("Type"), content.get("Action", ""), content.get("Actor") or {}
+        attributes = actor.get("Attributes") or {}
+        if kind == "container" and action == "die" and attributes.get(labels.CLUSTER) == self._cluster:
+            return Event(action, actor["ID"], int(attributes.get("exitCode") or 0))
+        if kind == "network" and actor.get("ID") == self._network and action in {"disconnect", "destroy"}:
+            return Event(action, attributes.get("container", ""))
+        return None

@@ -1,0 +1,1 @@
+"""The program that runs inside a cluster's containers, in the image's own Python."""

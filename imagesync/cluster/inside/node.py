@@ -1,0 +1,245 @@
+"""The program of a cluster's containers: it starts a scheduler or a worker, and a worker again when it fails.
+
+It is sent to the container's standard input, with its configuration, and runs as process 1. That process
+imports next to nothing: it reaps what others leave behind, passes signals on, and forks the process that
+imports Dask. So it does for a worker what Dask's nanny does, at the price of a bare interpreter.
+
+It runs by the image's interpreter: Python 3.8 and later, with the standard library and ``distributed``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+READY = "imagesync: ready"
+PORT = 8786
+DASHBOARD_PORT = 8787
+AGAIN = 75  # the exit code that asks for a new process; EX_TEMPFAIL of sysexits.h
+ATTEMPTS = 10  # failures in a row after which the container ends
+STEADY = 60.0  # seconds after which a process counts as one that worked
+GRACE = 3.0  # seconds that a scheduler gets to say goodbye when its client has gone
+
+# Reasons for which a worker isn't wanted any more; for any other one, a new process takes its place.
+_DISMISSED = ("scheduler-close", "scheduler-close-worker", "signal")
+
+
+def main(config: dict[str, Any]) -> None:
+    """Run what *config* describes until it ends, and exit with its code."""
+    sys.exit(_Supervisor(config).run())
+
+
+class _Supervisor:
+    """Process 1 of the container."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+        self.child = 0
+        self.stopping = False
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        if self.config["role"] == "scheduler":
+            self._fork()
+            if self.config["lifeline"]:
+                self._watch_stdin()
+            return self._wait()
+        return self._keep_alive()
+
+    def _keep_alive(self) -> int:
+        failures = 0
+        while True:
+            start = time.monotonic()
+            self._fork()
+            code = self._wait()
+            if code == 0 or self.stopping:
+                return 0
+            failures = failures + 1 if time.monotonic() - start < STEADY else 1
+            if failures > ATTEMPTS:
+                _say(f"the worker failed {ATTEMPTS} times in a row, and isn't started again")
+                return 1
+            if code != AGAIN:
+                ended = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+                _say(f"the worker {ended}, and is started again")
+            time.sleep(min(30.0, 0.05 * 2**failures))
+            self.config["death_timeout"] = self.config["reconnect_timeout"]
+
+    def _fork(self) -> None:
+        # Until the child has its own handlers, a signal would reach those of process 1.
+        signals = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.child = os.fork()
+        if self.child == 0:
+            _run_child(self.config, signals)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def _wait(self) -> int:
+        """Wait for the child's end; process 1 also gets everybody else's orphans."""
+        while True:
+            pid, status = os.wait()
+            if pid == self.child:
+                self.child = 0
+                return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+    def _stop(self, number: int, _frame: object) -> None:
+        self.stopping = True
+        if self.child:
+            os.kill(self.child, signal.SIGTERM)
+        else:
+            os._exit(0)
+
+    def _watch_stdin(self) -> None:
+        """End the scheduler when its client closes the standard input, as it is for a client that dies."""
+        import threading
+
+        def watch() -> None:
+            while os.read(0, 65536):
+                pass
+            _say("the client has gone")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(GRACE)
+            os.kill(self.child, signal.SIGKILL)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _say(text: str) -> None:
+    print("imagesync: " + text, file=sys.stderr, flush=True)
+
+
+def _run_child(config: dict[str, Any], signals: Any) -> None:  # noqa: ANN401
+    code = 1
+    try:
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        code = _serve(config)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        # Not sys.exit: the frames below belong to process 1.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _serve(config: dict[str, Any]) -> int:
+    import asyncio
+    import gc
+
+    # Imports make objects that stay: collecting in between costs a tenth of them.
+    gc.disable()
+    import dask
+
+    dask.config.set(config["config"])
+    from distributed import Security
+
+    serve = _schedule if config["role"] == "scheduler" else _work
+    gc.freeze()
+    gc.enable()
+    # As the `dask` command has it (distributed #1653).
+    gc.set_threshold(*(3 * number for number in gc.get_threshold()))
+    security = Security(**config["security"])
+    return asyncio.run(serve(config, security))
+
+
+def _on_stop(stop: Callable[[], Any]) -> None:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: asyncio.ensure_future(stop()))
+
+
+async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
+    import asyncio
+
+    from distributed import Scheduler
+
+    scheduler = Scheduler(
+        protocol=config["protocol"],
+        port=PORT,
+        security=security,
+        dashboard=False,
+        dashboard_address=f":{DASHBOARD_PORT}",
+        idle_timeout=config["idle_timeout"],
+    )
+    await scheduler
+    _on_stop(scheduler.close)
+    print(READY, flush=True)
+    dashboard = asyncio.ensure_future(_open_dashboard(scheduler, config["workers"]))
+    await scheduler.finished()
+    dashboard.cancel()
+    return 0
+
+
+async def _open_dashboard(scheduler: Any, workers: int) -> None:  # noqa: ANN401
+    """Add the dashboard once the workers have come: importing Bokeh takes longer than all the rest."""
+    import asyncio
+
+    for _ in range(50):
+        if len(scheduler.workers) >= workers:
+            break
+        await asyncio.sleep(0.1)
+    try:
+        module = await asyncio.get_running_loop().run_in_executor(None, _import_dashboard)
+        module.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="")
+    except ImportError:
+        from distributed.http.scheduler import missing_bokeh
+
+        scheduler.http_application.add_handlers(
+            ".*", [("/" + path.lstrip("/"), *rest) for path, *rest in missing_bokeh.routes]
+        )
+
+
+def _import_dashboard() -> Any:  # noqa: ANN401
+    import distributed.dashboard.scheduler
+
+    return distributed.dashboard.scheduler
+
+
+async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
+    import asyncio
+
+    import distributed
+
+    class Worker(distributed.Worker):
+        """A worker that remembers why it was closed."""
+
+        reason = ""
+
+        async def close(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+            self.reason = self.reason or options.get("reason") or ""
+            return await super().close(*arguments, **options)
+
+    options = {
+        "name": config["name"],
+        "nthreads": config["nthreads"],
+        "memory_limit": config["memory_limit"],
+        "resources": config["resources"],
+        "security": security,
+        "death_timeout": config["death_timeout"],
+    }
+    nanny = config["nanny"]
+    node: Any = (distributed.Nanny if nanny else Worker)(config["scheduler"], **options)
+    _on_stop(lambda: node.close() if nanny else node.close(reason="signal"))
+    try:
+        await node
+    except (asyncio.TimeoutError, TimeoutError, OSError):
+        _say(f"no scheduler answers at {config['scheduler']}")
+        return 0
+    print(READY, flush=True)
+    await node.finished()
+    return 0 if nanny or node.reason in _DISMISSED else AGAIN

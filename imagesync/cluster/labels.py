@@ -1,0 +1,79 @@
+"""The labels of a cluster's containers and networks, and who owns them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+CLUSTER: Final = "dev.imagesync.cluster"
+ROLE: Final = "dev.imagesync.cluster.role"
+WORKER: Final = "dev.imagesync.cluster.worker"
+OWNER: Final = "dev.imagesync.cluster.owner"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that a cluster ends with.
+
+    Parameters
+    ----------
+    host
+        The name of its machine.
+    pid
+        Its number there.
+    started
+        When it was started, in seconds since the epoch: numbers of processes are used again.
+    """
+
+    host: str
+    pid: int
+    started: float
+
+    def __str__(self) -> str:
+        """Return the label's value.
+
+        >>> str(Owner("desk", 4711, 1700000000.25))
+        'desk/4711/1700000000.25'
+        """
+        return f"{self.host}/{self.pid}/{self.started:.2f}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether the process is known to have ended; of other machines nothing is known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            import psutil
+        except ImportError:  # it comes with Dask, and looking at clusters needs no Dask
+            return False
+        try:
+            # The kernel counts in ticks, so that two readings may differ by some.
+            return bool(abs(psutil.Process(self.pid).create_time() - self.started) > 1)
+        except psutil.NoSuchProcess:
+            return True
+        except psutil.AccessDenied:
+            return False
+
+
+def this_process() -> Owner:
+    """Return this process as an owner."""
+    import psutil
+
+    return Owner(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+
+def parse_owner(label: str) -> Owner | None:
+    """Return the owner that a label names, or ``None`` for a cluster that outlives whoever started it.
+
+    >>> parse_owner("desk/4711/1700000000.25").pid
+    4711
+    >>> parse_owner("") is None
+    True
+    """
+    host, _, rest = label.rpartition("/")[0].rpartition("/")
+    try:
+        return Owner(host, int(rest), float(label.rpartition("/")[2]))
+    except ValueError:
+        return None

@@ -1,0 +1,142 @@
+"""What a cluster's containers get, as frozen values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from imagesync.build.engine import Mount
+from imagesync.errors import UsageError
+
+if TYPE_CHECKING:
+    import docker
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """One worker.
+
+    Parameters
+    ----------
+    nthreads
+        How many tasks it runs at once.
+    memory_limit
+        In bytes, for Dask and for the engine; 0 for none.
+    cpus
+        How many CPUs the engine gives it; 0 for all.
+    environment
+        Variables; they are seen in ``docker inspect``, so no place for secrets.
+    gpus
+        ``all``, how many, or which; empty for none.
+    resources
+        Dask's abstract resources by name.
+    nanny
+        Whether a nanny of Dask's own watches the worker, which plugins for nannies need.
+    """
+
+    nthreads: int = 1
+    memory_limit: int = 0
+    cpus: float = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    gpus: str = ""
+    resources: Mapping[str, float] = field(default_factory=dict)
+    nanny: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what :func:`worker_options_of` reads."""
+        return {**asdict(self), "mounts": [asdict(mount) for mount in self.mounts]}
+
+
+def worker_options_of(content: Mapping[str, Any]) -> WorkerOptions:
+    """Return the options that :meth:`WorkerOptions.to_dict` has written."""
+    return WorkerOptions(**{**content, "mounts": tuple(Mount(**mount) for mount in content["mounts"])})
+
+
+@dataclass(frozen=True)
+class SchedulerOptions:
+    """The scheduler.
+
+    Parameters
+    ----------
+    host
+        The address of the engine's machine that its ports are published at.
+    port, dashboard_port
+        0 for any that is free.
+    idle_timeout
+        Seconds without work after which the cluster ends; ``None`` for never.
+    environment
+        Variables, as for workers.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    dashboard_port: int = 0
+    idle_timeout: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+
+
+def check_name(name: str) -> str:
+    """Return a cluster's name if the engine takes it in the names of containers and networks.
+
+    Raises
+    ------
+    UsageError
+        It doesn't.
+
+    >>> check_name("nightly-2")
+    'nightly-2'
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} can't be a cluster's name.",
+            hint="Take up to 40 of a-z, 0-9, '-', '_' and '.', beginning with a letter or a digit.",
+        )
+    return name
+
+
+def parse_mounts(mounts: Iterable[str | Mount]) -> tuple[Mount, ...]:
+    """Return mounts, from values or from ``SOURCE:TARGET[:ro|rw]`` as ``docker run --volume`` takes them.
+
+    A source that is no absolute path is a volume's name.
+
+    >>> parse_mounts(["/data:/data:ro", "scratch:/scratch"])[1].kind
+    'volume'
+
+    Raises
+    ------
+    UsageError
+        One has another form.
+    """
+    return tuple(_parse_mount(mount) if isinstance(mount, str) else mount for mount in mounts)
+
+
+def _parse_mount(text: str) -> Mount:
+    # C:\data:/data has a colon that separates nothing.
+    match = re.fullmatch(r"((?:[A-Za-z]:[\\/])?[^:]+):(/[^:]*)(?::(ro|rw))?", text)
+    if match is None:
+        raise UsageError(
+            f"The mount {text!r} has another form.", hint="Write SOURCE:TARGET, or SOURCE:TARGET:ro."
+        )
+    source, target, mode = match.groups()
+    bind = source.startswith("/") or bool(re.match(r"[A-Za-z]:[\\/]", source))
+    return Mount(source, target, read_only=mode == "ro", kind="bind" if bind else "volume")
+
+
+def device_requests(gpus: str) -> list[docker.types.DeviceRequest] | None:
+    """Return what the engine is asked for, as by ``docker run --gpus``."""
+    import docker.types
+
+    if not gpus:
+        return None
+    kind = [["gpu"]]
+    if gpus == "all":
+        return [docker.types.DeviceRequest(count=-1, capabilities=kind)]
+    if gpus.isdigit():
+        return [docker.types.DeviceRequest(count=int(gpus), capabilities=kind)]
+    return [docker.types.DeviceRequest(device_ids=gpus.split(","), capabilities=kind)]

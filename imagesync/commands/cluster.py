@@ -1,0 +1,189 @@
+"""``imagesync cluster``: Dask clusters that outlive a script, and what clusters have left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from imagesync.options import format_option, settings_options
+
+if TYPE_CHECKING:
+    from imagesync.cluster.connection import Connection
+
+
+@click.group()
+def cluster() -> None:
+    """Start Dask clusters that outlive a script, look at them, end them."""
+
+
+@cluster.command("up")
+@settings_options
+@click.option("--name", metavar="NAME", help="What to call it; random if not given.")
+@click.option("--image", metavar="REF", help="The image to run; by default that of the environment here.")
+@click.option("-n", "--workers", type=click.IntRange(min=0), metavar="N", help="How many workers.")
+@click.option("--nthreads", type=click.IntRange(min=1), metavar="N", help="Tasks that each runs at once.")
+@click.option("--memory-limit", default="auto", metavar="SIZE", help="Of each worker, such as 4GiB, or 0.")
+@click.option("--cpus", type=click.FloatRange(min=0), metavar="N", help="CPUs of each worker; 0 for all.")
+@click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set a variable.")
+@click.option("--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount into all of it.")
+@click.option("--gpus", default="", metavar="GPUS", help="Of each worker: all, how many, or which.")
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where ports are published.")
+@click.option("--port", type=int, default=0, metavar="PORT", help="The scheduler's; any if not given.")
+@click.option("--dashboard-port", type=int, default=0, metavar="PORT", help="The dashboard's.")
+@click.option("--idle-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End without work.")
+@format_option
+@click.pass_context
+def up(  # noqa: PLR0917  click passes what the options say
+    context: click.Context,
+    /,
+    name: str | None,
+    image: str | None,
+    workers: int | None,
+    nthreads: int | None,
+    memory_limit: str,
+    cpus: float | None,
+    variables: tuple[str, ...],
+    mounts: tuple[str, ...],
+    gpus: str,
+    host: str,
+    port: int,
+    dashboard_port: int,
+    idle_timeout: float | None,
+    output: str,
+    **options: object,
+) -> None:
+    """Start a cluster in the environment's image, and print how to connect to it.
+
+    The image is built if it is missing. The cluster goes on until `imagesync cluster down`.
+    """
+    from imagesync.cluster.requirement import require_dask
+
+    require_dask()
+    import secrets
+    from dataclasses import replace
+
+    from imagesync.build.endpoint import find_endpoint
+    from imagesync.cluster.detached import start_cluster
+    from imagesync.cluster.engine import ClusterEngine, ClusterPlan
+    from imagesync.cluster.image import cluster_image
+    from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
+    from imagesync.cluster.sizes import worker_sizes
+    from imagesync.commands.session import session_of
+    from imagesync.launch.container import parse_variables
+
+    session = session_of(context, options)
+    endpoint = find_endpoint(os.environ)
+    plan = ClusterPlan(check_name(name or secrets.token_hex(4)), "", None)
+    environment, mounted = parse_variables(variables, os.environ), parse_mounts(mounts)
+    count, worker = worker_sizes(
+        ClusterEngine(endpoint, plan),
+        n_workers=workers,
+        nthreads=nthreads,
+        memory_limit=memory_limit,
+        cpus=cpus,
+    )
+    connection = start_cluster(
+        replace(plan, image=cluster_image(image, session, endpoint)),
+        workers=count,
+        worker=replace(worker, environment=environment, mounts=mounted, gpus=gpus),
+        scheduler=SchedulerOptions(host, port, dashboard_port, idle_timeout, environment, mounted),
+        progress=session.progress,
+    )
+    _print_connection(connection, count, output)
+
+
+def _print_connection(connection: Connection, workers: int, output: str) -> None:
+    facts = {
+        "name": connection.name,
+        "image": connection.image,
+        "address": connection.address,
+        "dashboard": connection.dashboard,
+        "workers": workers,
+        "file": str(connection.path),
+    }
+    if output == "json":
+        click.echo(json.dumps(facts, indent=2))
+        return
+    from imagesync.ui.section import Row, Section, print_sections
+
+    notes = (
+        "",
+        f"From Python:            client = imagesync.connect({connection.name!r})",
+        f"Without imagesync:      DASK_CONFIG={connection.path} python SCRIPT, with Client() in it",
+        f"To end it:              imagesync cluster down {connection.name}",
+    )
+    rows = tuple(Row((key, str(value))) for key, value in facts.items() if key != "file")
+    print_sections([Section(title="", rows=rows, notes=notes)])
+
+
+@cluster.command("ls")
+@format_option
+def ls(output: str) -> None:
+    """Show all clusters of the engine, and what is left of others."""
+    from imagesync.build.endpoint import find_endpoint
+    from imagesync.cluster.leftovers import find_clusters
+
+    found = find_clusters(find_endpoint(os.environ))
+    if output == "json":
+        click.echo(json.dumps([entry.to_dict() for entry in found], indent=2))
+        return
+    from imagesync.ui.clusters import print_clusters
+
+    print_clusters(found)
+
+
+@cluster.command("logs")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each.")
+@click.argument("name")
+@click.argument("parts", metavar="[scheduler|worker-N]...", nargs=-1)
+def logs(name: str, parts: tuple[str, ...], tail: int | None) -> None:
+    """Print what scheduler and workers have written, or some of them."""
+    from imagesync.cluster.detached import cluster_logs
+
+    texts = cluster_logs(name, tail=tail)
+    unknown = [part for part in parts if part not in texts]
+    if unknown:
+        raise click.UsageError(f"{name} has no {unknown[0]}; it has {', '.join(texts)}.")
+    for part in parts or texts:
+        for line in texts[part].splitlines():
+            click.echo(f"{part:12} {line}")
+
+
+@cluster.command("scale")
+@click.argument("name")
+@click.argument("workers", type=click.IntRange(min=0))
+def scale(name: str, workers: int) -> None:
+    """Start or retire workers until cluster NAME has WORKERS of them."""
+    from imagesync.cluster.requirement import require_dask
+
+    require_dask()
+    from imagesync.cluster.detached import scale_cluster
+
+    before, after = scale_cluster(name, workers)
+    click.echo(f"{name}: {after} workers, {before} before")
+
+
+@cluster.command("down")
+@click.option("--leftovers", is_flag=True, help="All that nobody can use any more.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def down(names: tuple[str, ...], *, leftovers: bool) -> None:
+    """End clusters, whoever started them, and remove all they have in the engine."""
+    from imagesync.build.endpoint import find_endpoint
+    from imagesync.cluster.detached import stop_cluster
+    from imagesync.cluster.leftovers import find_clusters
+    from imagesync.errors import ClusterError
+
+    if not names and not leftovers:
+        raise click.UsageError("Name the clusters to end (`imagesync cluster ls`), or give --leftovers.")
+    if leftovers:
+        found = find_clusters(find_endpoint(os.environ))
+        names = (*names, *(entry.name for entry in found if entry.is_leftover))
+    for name in dict.fromkeys(names):
+        if not stop_cluster(name):
+            raise ClusterError(
+                f"There is no cluster {name}.", hint="See which there are: imagesync cluster ls"
+            )
+        click.echo(f"{name}: removed")
