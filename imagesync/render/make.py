@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from imagesync.build.base import BaseImage
     from imagesync.code.archive import CodeLayer
     from imagesync.compare.inventory import Inventory
+    from imagesync.conda.layer import CondaLayer
     from imagesync.lock.lock import Lock
     from imagesync.store.store import StoredFile
 
 
 Part = Literal["whole", "packages", "environment"]
+CONDA_SCRIPTS = ("activate.sh", "conda.py", "conda_bytecode.py", "conda_rattler.py")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def make_context(
     part: Part = "whole",
     packages_image: str | None = None,
     code: CodeLayer | None = None,
+    conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
 ) -> BuildContext:
     """Return the build context of a lock, or of one of the two parts that an image is built in.
@@ -91,6 +94,8 @@ def make_context(
         The reference of the packages image that ``environment`` stands on.
     code
         Modules of no package; ``None`` where there are none.
+    conda
+        The packages from conda channels; ``None`` where there are none, and on a packages image.
     inventory
         What the image holds, for comparing it; ``None`` for an image that doesn't say it.
 
@@ -112,6 +117,7 @@ def make_context(
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
         "code": code,
         "code_folder": str(CODE),
+        "conda": conda,
         "environment_hash": environment_hash,
         "home": str(HOME),
         "inventory_path": str(INVENTORY) if inventory is not None else None,
@@ -127,6 +133,7 @@ def make_context(
         "requirements_digests": {
             "requirements.txt": _digest(requirements),
             "requirements-vendored.txt": _digest(requirements_vendored),
+            "conda": _digest(conda.explicit() + conda.records()) if conda is not None else "",
         },
         "site_packages": str(site_packages(lock.target.minor)),
         "user": USER,
@@ -151,6 +158,7 @@ def make_context(
         *_stored("bytecode/index", packages.bytecode),
         *_stored("bytecode/vendored", vendored.bytecode),
         *(_stored("code", code.files) if code is not None else []),
+        *(_conda_files(conda, shipped / "image") if conda is not None else []),
         *([] if inventory is None else [_text("environment.json", to_json(inventory))]),
         *_user_files(templates),
     ]
@@ -175,6 +183,21 @@ def _installer_files() -> list[ContextFile]:
     folder = Path(installer.__file__).parent
     modules = sorted(folder.rglob("*.py"))
     return [_file(f"tools/installer/{path.relative_to(folder).as_posix()}", path) for path in modules]
+
+
+def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
+    """Return the archives, what says which they are, and what installs them."""
+    micromamba = conda.installer.micromamba
+    archives = zip(conda.packages, conda.archives, strict=True)
+    return [
+        _text("conda/explicit.txt", conda.explicit()),
+        _text("conda/records.json", conda.records()),
+        *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
+        *_stored("bytecode/conda", conda.bytecode),
+        *(_file(f"tools/{name}", scripts / name) for name in CONDA_SCRIPTS),
+        *([] if micromamba is None else [_file("tools/micromamba", micromamba, mode=0o755)]),
+        *(_file(f"tools/rattler/{name}", path) for name, path in conda.installer.rattler),
+    ]
 
 
 def _labels(
