@@ -87,7 +87,7 @@ class Row:
     counts
         Whether it differs, or is missing, and is critical, exact or local code.
     intended
-        Whether it is on one side only on purpose.
+        Whether it may differ, or be on one side only, on purpose.
     notes
         What there is to say about it, in words.
     """
@@ -201,8 +201,8 @@ def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform:
     kind = known[0].kind
     local = any(entry.local for entry in known)
     level = _level(lefts.values()) or _level(rights.values())
-    intended = group is Group.ONE_SIDED and all(
-        verdict.intended for verdict in verdicts if verdict.group is group
+    intended = level in _OUT_ON_PURPOSE or (
+        group is Group.ONE_SIDED and all(verdict.intended for verdict in verdicts if verdict.group is group)
     )
     apart = group in (Group.DIFFERS, Group.ONE_SIDED) and not intended
     notes = [verdict.note for verdict in verdicts if verdict.note and verdict.group is group]
@@ -232,7 +232,7 @@ def _judge(left: Entry | None, right: Entry | None, *, one_platform: bool) -> _V
     """Return how one package of two inventories compares."""
     if left is None or right is None or _is_absent(left) or _is_absent(right):
         return _one_sided(left, right)
-    if left.local or right.local:
+    if (left.local or right.local) and not (left.left_out or right.left_out):
         return _local(left, right)
     if not _same_version(left.version, right.version):
         wanted, other = (left, right) if left.specifier else (right, left)

@@ -45,7 +45,8 @@ def remedy(comparison: Comparison, address: str) -> str:
         lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
     if even:
         lines.append("To start a cluster from an image that has what you have: imagesync build")
-    lines.append(f"To see every package: imagesync diff local {address}")
+    if not address.startswith("inproc:"):
+        lines.append(f"To see every package: imagesync diff local {address}")
     return "\n".join(lines)
 
 

@@ -87,10 +87,10 @@ def dask_project(
     """Return a project with Dask beside it, and its image; whoever edits the project takes it back."""
     folder = tmp_path_factory.mktemp("dask")
     project = make_project(folder / "project")
-    versions = [f"{name}=={version(name)}" for name in ("dask", "distributed", "cloudpickle", "tornado", "msgpack")]
-    environment = make_environment(
-        folder / "env", packages=versions, python=base_python, editable=[project]
-    )
+    versions = [
+        f"{name}=={version(name)}" for name in ("dask", "distributed", "cloudpickle", "tornado", "msgpack")
+    ]
+    environment = make_environment(folder / "env", packages=versions, python=base_python, editable=[project])
     name = f"imagesync-test-{secrets.token_hex(4)}"
     (folder / "work").mkdir()
     cli = CommandLine({**clean_environ(), "IMAGESYNC_CACHE_DIR": str(shared_cache_dir)}, folder / "work")

@@ -97,6 +97,15 @@ def test_what_was_left_out_on_purpose_is_no_difference(entry: Entry) -> None:
     assert not comparison.differences
 
 
+def test_what_is_left_out_may_differ() -> None:
+    here = Entry("imagesync", "1.0", level=Level.IGNORE, local=True, left_out=True)
+    assert only_row(side(here), side(here)).group is Group.SAME
+    comparison = compare(side(here), side(replace(here, version="2.0")))
+    assert comparison.rows[0].group is Group.DIFFERS
+    assert comparison.matches
+    assert not comparison.differences
+
+
 def test_what_the_settings_add_belongs_on_the_cluster_alone() -> None:
     added = replace(EXACT, version="", specifier=">=2")
     assert only_row(side(added), side(EXACT)).intended
