@@ -17,12 +17,14 @@ from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
+    from imagesync.conda.installer import CondaInstaller
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Target
     from imagesync.lock.resolver import Resolver
     from imagesync.render.make import Wheels
     from imagesync.scan.environment import Interpreter
+    from imagesync.settings import Settings
     from imagesync.store.access import Access
     from imagesync.store.store import Store
     from imagesync.ui.progress import Progress
@@ -43,7 +45,7 @@ class Artifacts:
     installer
         A uv executable for the image's platform; ``None`` where no package is from an index.
     lock
-        The lock, with the versions that the wheels made on this machine have.
+        The lock, with the versions that the wheels made on this machine have, and what they were made from.
     """
 
     lock: Lock
@@ -159,7 +161,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         )
     lock, fetched = _fetch_all(lock, workshop)
     lock, packages = _build(lock, fetched, workshop)
-    vendored = vendor(
+    made = vendor(
         lock.vendored,
         python=workshop.python,
         target=lock.target,
@@ -168,8 +170,9 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         progress=workshop.progress,
         no_isolation=workshop.no_isolation,
     )
+    vendored = tuple(each.wheel for each in made)
     return Artifacts(
-        lock=as_built(lock, [wheel.filename for wheel in vendored]),
+        lock=as_built(lock, [wheel.filename for wheel in vendored], [each.content for each in made]),
         packages=Wheels(packages, _compile(packages, lock, workshop)),
         vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
         installer=_installer(lock, workshop) if lock.packages else None,
@@ -278,6 +281,34 @@ def _compile(wheels: tuple[StoredFile, ...], lock: Lock, workshop: Workshop) -> 
         store=workshop.store,
         progress=workshop.progress,
     )
+
+
+def conda_installer(lock: Lock, settings: Settings, workshop: Workshop) -> CondaInstaller:
+    """Return what a build installs the conda packages of *lock* with.
+
+    Raises
+    ------
+    UsageError
+        The micromamba that the settings name can't be used.
+    """
+    from imagesync.conda.installer import choose_installer
+
+    return choose_installer(
+        settings.conda_installer,
+        micromamba=settings.micromamba,
+        channels=workshop.channels,
+        store=workshop.store,
+        wheel=lambda requirement: _tool(requirement, lock, workshop),
+    )
+
+
+def _tool(requirement: str, lock: Lock, workshop: Workshop) -> StoredFile:
+    """Return the wheel of a tool for the image's platform, from the user's index."""
+    name = requirement.partition("==")[0]
+    resolver = workshop.answering_resolver()
+    found = resolver.resolve(ResolutionRequest(target=lock.target, requirements=(requirement,)))
+    (wheel,) = _fetch([package for package in found if package.name == name], workshop)
+    return wheel
 
 
 def _installer(lock: Lock, workshop: Workshop) -> Path:

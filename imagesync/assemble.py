@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync.artifacts import Artifacts, Workshop, gather
+from imagesync.artifacts import Artifacts, Workshop, conda_installer, gather
 from imagesync.build.builder import build_checked, build_image
 from imagesync.build.lookup import PACKAGES_REPOSITORY
 from imagesync.build.verify import verify
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imagesync.build.image import Image
     from imagesync.build.lookup import Lookup
     from imagesync.code.archive import CodeLayer
+    from imagesync.conda.layer import CondaLayer
     from imagesync.plan.plan import Plan
     from imagesync.render.context import BuildContext
     from imagesync.settings import Settings
@@ -48,8 +49,11 @@ class Assembly:
     ----------
     contents
         For each vendored package the digest of what its wheel is made from.
-    environment_hash, packages_hash
-        ``sha256:<hex>``, of the image and of the packages image below it.
+    identify
+        Gives the environment hash, ``sha256:<hex>``, from such digests: a build may have taken files that
+        they don't cover yet.
+    packages_hash
+        Of the packages image below it.
     created
         Seconds since the epoch.
     """
@@ -59,14 +63,9 @@ class Assembly:
     base: BaseImage
     settings: Settings
     workshop: Workshop
-    environment_hash: str
+    identify: Callable[[Mapping[NormalizedName, str]], str]
     packages_hash: str
     created: int
-
-    @property
-    def name(self) -> str:
-        """Return the reference that the image gets."""
-        return f"{self.settings.repository}:{image_tag(self.environment_hash)}"
 
     @property
     def packages_name(self) -> str:
@@ -76,7 +75,8 @@ class Assembly:
     @cached_property
     def target(self) -> Target:
         """Return what the image runs."""
-        return Target(self.plan.platform, self.base.python_version, self.base.glibc)
+        versions = (package.version for package in self.plan.conda if package.name == "python")
+        return Target(self.plan.platform, next(versions, self.base.python_version), self.base.glibc)
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package; an index is asked for it."""
@@ -214,11 +214,15 @@ class Assembly:
         from importlib.metadata import version
 
         shared = part == "packages"
+        made = {package.name: package.content for package in lock.vendored if package.name in self.contents}
+        environment_hash = self.identify({**self.contents, **made})
         return make_context(
             lock,
             base=self.base,
-            environment_hash=self.packages_hash if shared else self.environment_hash,
-            name=self.packages_name if shared else self.name,
+            environment_hash=self.packages_hash if shared else environment_hash,
+            name=self.packages_name
+            if shared
+            else f"{self.settings.repository}:{image_tag(environment_hash)}",
             packages=artifacts.packages,
             vendored=artifacts.vendored,
             installer=artifacts.installer if part != "environment" else None,
@@ -228,9 +232,26 @@ class Assembly:
             part=part,
             packages_image=self.packages_name if part == "environment" else None,
             code=None if shared else self._code_layer(),
+            conda=self._conda_layer(lock, artifacts) if part != "environment" else None,
             inventory=None
             if shared
-            else image_inventory(self.plan, lock, environment_hash=self.environment_hash),
+            else image_inventory(self.plan, lock, environment_hash=environment_hash),
+        )
+
+    def _conda_layer(self, lock: Lock, artifacts: Artifacts) -> CondaLayer | None:
+        if not lock.conda:
+            return None
+        from imagesync.conda.layer import make_layer
+
+        workshop = self.workshop
+        return make_layer(
+            lock,
+            artifacts.conda,
+            installer=conda_installer(lock, self.settings, workshop),
+            wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
+            python=workshop.python,
+            store=workshop.store,
+            progress=workshop.progress,
         )
 
     def _code_layer(self) -> CodeLayer | None:

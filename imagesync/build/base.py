@@ -140,13 +140,15 @@ def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
 def check_interpreter(base: BaseImage, plan: Plan) -> None:
     """Return if the base's interpreter is of the local one's feature version; another patch level will do.
 
+    Where the image's interpreter is conda's, that of the base only runs the installer, and any will do.
+
     Raises
     ------
     BaseImageError
         It has another feature version, for which compiled packages and bytecode don't fit.
     """
     local = plan.python
-    if base.minor == local.minor:
+    if plan.interpreter == "conda" or base.minor == local.minor:
         return
     fitting = filter(None, (BASES.get(local.minor), f"python:{local.minor}-slim"))
     raise BaseImageError(

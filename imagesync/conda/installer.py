@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.conda.contents import named
-from imagesync.errors import ImagesyncError, UsageError
+from imagesync.errors import ArtifactGone, FetchError, ImagesyncError, LockError, UsageError
 from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
+    from imagesync.lock.conda.channels import Channels
     from imagesync.lock.lock import LockedConda
     from imagesync.store.store import Store, StoredFile
 
@@ -48,7 +49,7 @@ def choose_installer(
     kind: Kind,
     *,
     micromamba: Path | None,
-    from_channel: Callable[[], StoredFile | None],
+    channels: Channels | None,
     store: Store,
     wheel: Callable[[str], StoredFile],
 ) -> CondaInstaller:
@@ -58,8 +59,8 @@ def choose_installer(
     ----------
     micromamba
         The executable that the user named; it wins.
-    from_channel
-        Gives the executable of the channel's package ``micromamba``, where there is one.
+    channels
+        The channels whose package ``micromamba`` is taken, where one of them has it.
     wheel
         Gives a wheel for the image's platform: of a requirement, such as ``py-rattler==0.28.0``.
 
@@ -71,7 +72,7 @@ def choose_installer(
     if kind != "rattler":
         if micromamba is not None:
             return CondaInstaller("micromamba", _checked(micromamba))
-        executable = from_channel()
+        executable = _from_channel(channels, store) if channels is not None else None
         if executable is not None:
             return CondaInstaller("micromamba", executable.path)
         if kind == "micromamba":
@@ -95,6 +96,26 @@ def _checked(path: Path) -> Path:
             hint="Name a micromamba for linux-64: https://micro.mamba.pm/api/micromamba/linux-64/latest",
         )
     return path
+
+
+def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
+    """Return the newest micromamba of the channels; what was found once is kept."""
+    key = f"micromamba of {' '.join(channels.channels)}"
+    known = store.recall(key)
+    if known is not None:
+        return known
+    try:
+        found = channels.available(["micromamba"]).get("micromamba", ())
+        if not found:
+            return None
+        (archive,) = channels.archives.obtain([found[-1]])
+    except (LockError, FetchError):
+        return None  # py-rattler does as well
+    if isinstance(archive, ArtifactGone):
+        return None
+    executable = extract_micromamba(found[-1], archive, store=store)
+    store.remember(key, executable)
+    return executable
 
 
 def extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Store) -> StoredFile:
