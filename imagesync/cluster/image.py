@@ -32,7 +32,8 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         from imagesync.pipeline import open_session
 
         session = session or open_session(python=Path(sys.executable))
-        return session.build().reference
+        # Here, where the containers run; an image that is only in a registry would not do.
+        return session.build(push=False).reference
     from imagesync.build.engine import Engine
 
     with Engine(endpoint) as engine:
