@@ -5,13 +5,13 @@ from __future__ import annotations
 import platform
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.lock.lock import Lock, LockedPackage
+from imagesync.lock.lock import Lock, LockedPackage, VendoredPackage
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
@@ -148,9 +148,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     FetchError, StoreError, WheelError
         Something can't be had, kept or made.
     """
-    from imagesync.lock.as_built import as_built
     from imagesync.render.make import Wheels
-    from imagesync.wheels.vendor import vendor
 
     conda: tuple[StoredFile, ...] = ()
     if lock.conda and workshop.channels is not None:
@@ -161,8 +159,32 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         )
     lock, fetched = _fetch_all(lock, workshop)
     lock, packages = _build(lock, fetched, workshop)
+    lock, vendored = make_wheels(lock, workshop)
+    return Artifacts(
+        lock=lock,
+        packages=Wheels(packages, _compile(packages, lock, workshop)),
+        vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
+        installer=_installer(lock, workshop) if lock.packages else None,
+        conda=conda,
+    )
+
+
+def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return the wheels of the vendored packages of *lock*, in their order, and the lock as it is then.
+
+    A package of which a lock file brought the wheel isn't made: its wheel is taken as it is.
+
+    Raises
+    ------
+    FetchError, WheelError
+        A wheel can't be had, made, or used on the target.
+    """
+    from imagesync.lock.as_built import as_built
+    from imagesync.wheels.vendor import vendor
+
+    given = [package for package in lock.vendored if package.is_given]
     made = vendor(
-        lock.vendored,
+        [package for package in lock.vendored if not package.is_given],
         python=workshop.python,
         target=lock.target,
         store=workshop.store,
@@ -170,14 +192,27 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         progress=workshop.progress,
         no_isolation=workshop.no_isolation,
     )
-    vendored = tuple(each.wheel for each in made)
-    return Artifacts(
-        lock=as_built(lock, [wheel.filename for wheel in vendored], [each.content for each in made]),
-        packages=Wheels(packages, _compile(packages, lock, workshop)),
-        vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
-        installer=_installer(lock, workshop) if lock.packages else None,
-        conda=conda,
-    )
+    there = iter(_given_wheels(given, workshop, lock.target))
+    others = iter((each.wheel, each.content) for each in made)
+    wheels = [next(there) if package.is_given else next(others) for package in lock.vendored]
+    filenames = [wheel.filename for wheel, _ in wheels]
+    return as_built(lock, filenames, [content for _, content in wheels]), tuple(wheel for wheel, _ in wheels)
+
+
+def _given_wheels(
+    packages: Sequence[VendoredPackage], workshop: Workshop, target: Target
+) -> Iterator[tuple[StoredFile, str]]:
+    from imagesync.wheels.fit import check_wheel
+
+    artifacts = [(package.planned.source, package.content) for package in packages]
+    downloads = [
+        Download(source.url or "", digest, (source.url or "").rpartition("/")[2]) for source, digest in artifacts
+    ]
+    for wheel in fetch(
+        downloads, store=workshop.store, access=workshop.access, progress=workshop.progress
+    ):
+        check_wheel(wheel.path, filename=wheel.filename, target=target)
+        yield wheel, wheel.digest
 
 
 def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
@@ -204,7 +239,14 @@ def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, 
     return lock, ()
 
 
-def _fetch(packages: Sequence[LockedPackage], workshop: Workshop) -> tuple[StoredFile, ...]:
+def fetch_locked(packages: Sequence[LockedPackage], workshop: Workshop) -> tuple[StoredFile, ...]:
+    """Return the artifacts of *packages*, in their order.
+
+    Raises
+    ------
+    FetchError
+        One can't be had, or isn't what its digest says.
+    """
     return fetch(
         [_download(package) for package in packages],
         store=workshop.store,
@@ -307,7 +349,7 @@ def _tool(requirement: str, lock: Lock, workshop: Workshop) -> StoredFile:
     name = requirement.partition("==")[0]
     resolver = workshop.answering_resolver()
     found = resolver.resolve(ResolutionRequest(target=lock.target, requirements=(requirement,)))
-    (wheel,) = _fetch([package for package in found if package.name == name], workshop)
+    (wheel,) = fetch_locked([package for package in found if package.name == name], workshop)
     return wheel
 
 
@@ -324,7 +366,7 @@ def _installer(lock: Lock, workshop: Workshop) -> Path:
     if executable is None:
         request = ResolutionRequest(target=lock.target, requirements=(f"uv=={version('uv')}",))
         (locked,) = workshop.resolver.resolve(request)
-        (wheel,) = _fetch([locked], workshop)
+        (wheel,) = fetch_locked([locked], workshop)
         executable = extract_installer(wheel, workshop.store)
         workshop.store.remember(key, executable)
     return executable.path

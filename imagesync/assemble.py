@@ -89,6 +89,7 @@ class Assembly:
             installed_content=self.workshop.installed_content(self.target),
             silent=self.workshop.indexes.leave_out,
             solver=self.workshop.channels,
+            cuda=self.settings.cuda,
         )
 
     def whole(self) -> BuildContext:

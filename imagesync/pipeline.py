@@ -389,7 +389,7 @@ class Session:
                 container=EngineContainer(find_endpoint(self.environ), base),
                 no_isolation=self.settings.no_isolation,
             ),
-            environment_hash=self._identify(prepared, base.digest),
+            identify=lambda contents: self._identify(replace(prepared, contents=contents), base.digest),
             packages_hash=packages_hash(
                 prepared.plan,
                 indexes=prepared.environment.indexes,

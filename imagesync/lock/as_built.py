@@ -13,7 +13,7 @@ from imagesync.lock.lock import Deviation, Lock
 _REASON = "its sources have changed their version since it was installed"
 
 
-def as_built(lock: Lock, filenames: Sequence[str]) -> Lock:
+def as_built(lock: Lock, filenames: Sequence[str], contents: Sequence[str]) -> Lock:
     """Return *lock* with the versions of the wheels that were made, each that differs as a deviation.
 
     An editable package is installed once and its version raised later: what is installed then has old
@@ -21,12 +21,13 @@ def as_built(lock: Lock, filenames: Sequence[str]) -> Lock:
 
     Parameters
     ----------
-    filenames
-        Of the vendored wheels, in the order of ``lock.vendored``.
+    filenames, contents
+        Of the vendored wheels, in the order of ``lock.vendored``: their names, and what they were made from.
     """
     vendored = []
     deviations = list(lock.deviations)
-    for package, filename in zip(lock.vendored, filenames, strict=True):
+    for locked, filename, content in zip(lock.vendored, filenames, contents, strict=True):
+        package = replace(locked, content=content)
         built = parse_wheel_filename(filename)[1]
         if _same(package.version, built):
             vendored.append(package)

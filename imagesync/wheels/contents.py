@@ -14,6 +14,7 @@ from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.sources import is_copied, local_path
 from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.source_tree import source_digest
+from imagesync.wheels.taken import with_taken
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -30,7 +31,8 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
     Returns
     -------
     Mapping
-        Canonical name to ``sha256:<hex>``: of a source tree its files; of a version-control
+        Canonical name to ``sha256:<hex>``: of a source tree its files, and the others that its last wheel
+        took; of a version-control
         checkout the URL without credentials, the commit and the subdirectory; of an archive its hash.
         Installed files that were edited since count as well.
 
@@ -50,7 +52,8 @@ def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
     source = package.source
     if source.kind == "directory" and not is_copied(package):
         try:
-            return source_digest(source_folder(package), cache=cache)
+            folder = source_folder(package)
+            return with_taken(folder, source_digest(folder, cache=cache), cache=cache)
         except WheelError as error:
             raise WheelError(
                 f"{package.name} {package.version}: {error.message}",

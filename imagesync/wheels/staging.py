@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +29,14 @@ class Staged:
     ----------
     folder
         The project's folder in the copy.
+    files
+        The sources, relative to it.
     rest
         What it has beside the sources.
     """
 
     folder: Path
+    files: Sequence[str]
     rest: Rest
 
 
@@ -60,7 +64,7 @@ def stage(folder: Path, into: Path) -> Staged:
     if root is not None:
         rest.bring(beside(root, folder, into))
         _give_history(root, folder, into)
-    return Staged(copy, rest)
+    return Staged(copy, files, rest)
 
 
 def _copy_file(source: Path, destination: Path, *, within: Path) -> None:

@@ -31,10 +31,13 @@ class Rest:
 
     Parameters
     ----------
+    sizes
+        The size in bytes of each file that it has, by the user's path.
     linked
         The size and modification time of each file, by the user's path, that the copy only links to.
     """
 
+    sizes: dict[str, int] = field(default_factory=dict)
     linked: dict[str, tuple[int, int]] = field(default_factory=dict)
     _files: int = _COPIED_FILES
     _bytes: int = _COPIED_BYTES
@@ -57,6 +60,7 @@ class Rest:
                 self._files -= len(content.files)
                 self._bytes -= size
             for source, copy, state in content.files:
+                self.sizes[source] = state.st_size
                 if copied:
                     _copy(source, copy, state)
                 else:

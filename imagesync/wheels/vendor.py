@@ -24,7 +24,9 @@ from imagesync.wheels.build_requirements import InstalledRequirements, installed
 from imagesync.wheels.contents import source_folder
 from imagesync.wheels.fit import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
+from imagesync.wheels.source_tree import source_digest
 from imagesync.wheels.staging import stage
+from imagesync.wheels.taken import remember_taken
 
 if TYPE_CHECKING:
     from imagesync.ui.progress import Progress, Task
@@ -32,6 +34,20 @@ if TYPE_CHECKING:
 
 _FORMAT = 1  # raised when the same content would give another wheel
 _AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Made:
+    """A wheel, and what it was made from.
+
+    Parameters
+    ----------
+    content
+        As a digest. It isn't the one that was asked for where a build took files that nobody knew of.
+    """
+
+    wheel: StoredFile
+    content: str
 
 
 def vendor(
@@ -43,7 +59,7 @@ def vendor(
     indexes: BuildIndexes,
     progress: Progress,
     no_isolation: Sequence[str] = (),
-) -> tuple[StoredFile, ...]:
+) -> tuple[Made, ...]:
     """Return a wheel for each of *vendored*, in their order, built or repacked where the store has none.
 
     Parameters
@@ -74,12 +90,10 @@ def vendor(
     return tuple(wheel if wheel is not None else next(made) for wheel in known)
 
 
-def _in_parallel(
-    packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], StoredFile]
-) -> list[StoredFile]:
+def _in_parallel(packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], Made]) -> list[Made]:
     """Make wheels, two at a time; the first failure stops those that haven't begun."""
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="wheel") as pool:
-        futures: list[Future[StoredFile]] = [pool.submit(make, package) for package in packages]
+        futures: list[Future[Made]] = [pool.submit(make, package) for package in packages]
         try:
             return [future.result() for future in futures]
         except BaseException:
@@ -98,19 +112,25 @@ class _Maker:
     bare: frozenset[str]  # what is built without isolation, with what is installed
     installed: InstalledRequirements | None
 
-    def key(self, package: VendoredPackage) -> str:
+    def key(self, package: VendoredPackage, content: str = "") -> str:
         """Return what a wheel depends on: where the same comes again, nothing is built."""
-        parts = (package.name, package.version, package.content, self.python.minor, self.target.platform)
-        content = "\0".join((str(_FORMAT), *parts, self.python.platform))
+        parts = (
+            package.name,
+            package.version,
+            content or package.content,
+            self.python.minor,
+            self.target.platform,
+        )
+        identity = "\0".join((str(_FORMAT), *parts, self.python.platform))
         if (installed := self._installed(package)) is not None:
-            content += f"\0no-isolation\0{installed.digest}"
-        return "wheel-" + hashlib.sha256(content.encode()).hexdigest()
+            identity += f"\0no-isolation\0{installed.digest}"
+        return "wheel-" + hashlib.sha256(identity.encode()).hexdigest()
 
     def _installed(self, package: VendoredPackage) -> InstalledRequirements | None:
         """Return what *package* is built with, if that isn't an environment of its own."""
         return self.installed if package.name in self.bare else None
 
-    def recall(self, package: VendoredPackage) -> StoredFile | None:
+    def recall(self, package: VendoredPackage) -> Made | None:
         """Return the wheel that was made of the same before, if the target can still use it.
 
         Raises
@@ -121,28 +141,32 @@ class _Maker:
         stored = self.store.recall(self.key(package), progress=self.progress)
         if stored is not None and not is_pure(stored.filename):
             check_wheel(stored.path, filename=stored.filename, target=self.target)
-        return stored
+        return None if stored is None else Made(stored, package.content)
 
-    def make(self, package: VendoredPackage, task: Task) -> StoredFile:
+    def make(self, package: VendoredPackage, task: Task) -> Made:
         """Return the wheel of *package*, in the store."""
         key = self.key(package)
         # Another process may be making the same wheel: it is made once, and both get it.
         with self.store.lock(key, progress=self.progress):
-            stored = self.recall(package)
-            if stored is None:
+            made = self.recall(package)
+            if made is None:
                 task.describe(f"{package.name} {package.version}")
                 with build_folder() as folder:
-                    wheel = self._make_in(package, folder)
+                    wheel, content = self._make_in(package, folder)
                     self._check(package, wheel)
-                    stored = self.store.add_file(wheel)
-                self.store.remember(key, stored)
+                    made = Made(self.store.add_file(wheel), content)
+                self.store.remember(self.key(package, content), made.wheel)
         task.advance(1)
-        return stored
+        return made
 
-    def _make_in(self, package: VendoredPackage, folder: Path) -> Path:
-        installed = package.planned.installed
+    def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
+        """Return the wheel, and what it was made from."""
         if package.planned.source.kind == "directory" and not is_copied(package.planned):
-            return self._build_staged(package, folder)
+            return self._build_tree(package, folder)
+        return self._make_of_installed(package, folder), package.content
+
+    def _make_of_installed(self, package: VendoredPackage, folder: Path) -> Path:
+        installed = package.planned.installed
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             repacked = repack(installed, python=self.python, into=folder)
             for path in (*repacked.edited, *repacked.missing):
@@ -156,16 +180,23 @@ class _Maker:
 
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 
-    def _build_staged(self, package: VendoredPackage, folder: Path) -> Path:
-        staged = stage(source_folder(package.planned), folder / "source")
+    def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
+        tree, cache = source_folder(package.planned), self.store.root / "trees"
+        # Before it is copied: who edits it now gets another digest, and so another wheel.
+        digest = source_digest(tree, cache=cache)
+        staged = stage(tree, folder / "source")
         try:
-            return self._build(package, staged.folder, folder)
+            wheel = self._build(package, staged.folder, folder)
         finally:
             for path in staged.rest.written():
                 self.progress.line(
                     f"warning: {path} was changed while {package.name} {package.version} was built. "
                     "It is too large to be copied for a build, so one that writes into it writes into yours."
                 )
+        content = remember_taken(
+            tree, wheel, staged.rest.sizes, digest=digest, listed=staged.files, cache=cache
+        )
+        return wheel, content
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
         # By all that is configured: while an index is silent, an edit needn't wait for it each time.

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,28 @@ def test_edit_sends_and_builds_its_own_layer_alone(
         assert layers(engine, reference)[: len(shared)] == shared
     own = [layers(engine, reference)[len(shared) :] for reference in (first, second)]
     assert own[0][0] != own[1][0]
+
+
+def test_edit_of_an_ignored_file_that_is_in_the_wheel(
+    build_cli: CommandLine, project: Path, engine: docker.DockerClient
+) -> None:
+    (project / "elder.py").unlink()
+    (project / "elder").mkdir()
+    (project / "elder/__init__.py").write_text('"""Berries."""\nfrom elder._made import berries\n')
+    (project / "elder/_made.py").write_text("berries = 1\n")
+    (project / ".gitignore").write_text("_made.py\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+    first = build_cli("build").reference
+    # It is known now, and nothing has changed.
+    again = build_cli("build", "--metadata-file", "metadata.json")
+    assert again.reference == first
+    assert json.loads((build_cli.cwd / "metadata.json").read_text())["cached"]
+    (project / "elder/_made.py").write_text("berries = 2\n")
+    second = build_cli("build").reference
+    assert berries(engine, second) == b"2\n"
+    (project / "elder/_made.py").write_text("berries = 1\n")
+    assert build_cli("build").reference == first
+    assert berries(engine, first) == b"1\n"
 
 
 def test_metadata_of_an_edit_is_that_of_the_whole(build_cli: CommandLine, project: Path) -> None:

@@ -130,7 +130,7 @@ class Vendoring:
             progress=self.progress,
             no_isolation=no_isolation,
         )
-        return {str(package.name): wheel for package, wheel in zip(packages, made, strict=True)}
+        return {str(package.name): each.wheel for package, each in zip(packages, made, strict=True)}
 
 
 @pytest.fixture
@@ -276,6 +276,49 @@ def test_a_build_that_writes_everywhere_leaves_the_tree_alone(vendoring: Vendori
     assert set(vendoring.wheels()) == {"mine"}
     assert snapshot(source.parent) == before
     assert vendoring.progress.lines == []
+
+
+def test_ignored_files_that_a_wheel_has_count_from_then_on(vendoring: Vendoring, tmp_path: Path) -> None:
+    source = project(tmp_path / "p", "flitted", FLIT)
+    write(
+        source,
+        {".gitignore": "_made.py\nother.py\n", "flitted/_made.py": "one", "other.py": "not in the wheel"},
+    )
+    git(source, "init", "-q")
+    vendoring.environment.install("-e", source)
+    first = vendoring.wheels()["flitted"]
+    assert "flitted/_made.py" in members(first)
+    log = next((vendoring.store.root / "logs").iterdir())
+    log.unlink()
+    (source / "other.py").write_text("still not")
+    assert vendoring.wheels()["flitted"] == first
+    assert not log.exists()
+    (source / "flitted/_made.py").write_text("two")
+    second = vendoring.wheels()["flitted"]
+    with zipfile.ZipFile(second.path) as archive:
+        assert archive.read("flitted/_made.py") == b"two"
+    (source / "flitted/_made.py").unlink()
+    assert "flitted/_made.py" not in members(vendoring.wheels()["flitted"])
+    (source / "flitted/_made.py").write_text("two")
+    assert vendoring.wheels()["flitted"].digest == second.digest
+
+
+def test_files_beside_the_project_that_a_wheel_has_count_from_then_on(
+    vendoring: Vendoring, tmp_path: Path
+) -> None:
+    more = (
+        '[tool.hatch.build.targets.wheel.force-include]\n"../shared/table.csv" = "hatched/data/units.csv"\n'
+    )
+    source = project(tmp_path / "p/inner", "hatched", HATCHLING, more=more)
+    write(source.parent, {"shared/table.csv": "km", "shared/other.csv": "not in the wheel"})
+    git(source.parent, "init", "-q")
+    vendoring.environment.install("-e", source)
+    first = vendoring.wheels()["hatched"]
+    (source.parent / "shared/other.csv").write_text("still not")
+    assert vendoring.wheels()["hatched"] == first
+    (source.parent / "shared/table.csv").write_text("miles")
+    with zipfile.ZipFile(vendoring.wheels()["hatched"].path) as archive:
+        assert archive.read("hatched/data/units.csv") == b"miles"
 
 
 def test_a_build_error_has_the_log(vendoring: Vendoring, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from imagesync.lock.lock import Lock, Target, VendoredPackage
 from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.scan.environment import Source
 
+ZERO = "sha256:00"
+
 
 def lock(*packages: tuple[str, str]) -> Lock:
     vendored = []
@@ -17,13 +19,13 @@ def lock(*packages: tuple[str, str]) -> Lock:
         name = canonicalize_name(given)
         source = Source(kind="directory", url="file:///p", editable=True)
         planned = PlannedPackage(name, version, Level.EXACT, f"=={version}", "", source)
-        vendored.append(VendoredPackage(name, version, "sha256:00", planned))
+        vendored.append(VendoredPackage(name, version, ZERO, planned))
     return Lock(Target("linux/amd64", "3.11.2", (2, 36)), (), tuple(vendored))
 
 
 def test_another_version_is_locked_and_is_a_deviation() -> None:
     before = lock(("orchard", "1.2"), ("pond", "1.0"))
-    after = as_built(before, ["orchard-1.3-py3-none-any.whl", "pond-1.0-py3-none-any.whl"])
+    after = as_built(before, ["orchard-1.3-py3-none-any.whl", "pond-1.0-py3-none-any.whl"], [ZERO, ZERO])
     assert [package.version for package in after.vendored] == ["1.3", "1.0"]
     (deviation,) = after.deviations
     assert (deviation.name, deviation.local, deviation.locked) == ("orchard", "1.2", "1.3")
@@ -41,4 +43,11 @@ def test_another_version_is_locked_and_is_a_deviation() -> None:
 )
 def test_the_same_version_written_otherwise_changes_nothing(installed: str, filename: str) -> None:
     before = lock(("orchard", installed))
-    assert as_built(before, [filename]) == before
+    assert as_built(before, [filename], [ZERO]) == before
+
+
+def test_what_a_wheel_was_made_from_is_locked() -> None:
+    before = lock(("orchard", "1.0"))
+    after = as_built(before, ["orchard-1.0-py3-none-any.whl"], ["sha256:11"])
+    assert [package.content for package in after.vendored] == ["sha256:11"]
+    assert after.deviations == ()

@@ -55,7 +55,7 @@ class Vendoring:
         plan = make_plan(found, settings=Settings(profile="none"))
         contents = content_digests(plan)
         (planned,) = (package for package in plan.packages if package.vendored)
-        (wheel,) = vendor(
+        (made,) = vendor(
             [VendoredPackage(planned.name, planned.version, contents[planned.name], planned)],
             python=found.python,
             target=target(minor),
@@ -63,7 +63,7 @@ class Vendoring:
             indexes=BuildIndexes(IndexConfiguration()),
             progress=SilentProgress(),
         )
-        return wheel
+        return made.wheel
 
 
 @pytest.fixture
