@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from imagesync.build.activation import with_variables
 from imagesync.build.engine import BuildRequest
 from imagesync.build.image import Image
 from imagesync.render.context import stream_context
@@ -20,7 +21,7 @@ def build_image(
     context: BuildContext,
     *,
     engine: Engine,
-    verify: Callable[[str], None],
+    verify: Callable[[str], Mapping[str, str] | None],
     progress: Progress,
     extra_tags: Sequence[str] = (),
     no_cache: bool = False,
@@ -30,7 +31,8 @@ def build_image(
     Parameters
     ----------
     verify
-        Called with the image ID; what it raises goes on after the image is removed.
+        Called with the image ID; what it raises goes on after the image is removed. It may give
+        variables that the image gets beside its own.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def build_checked(
     context: BuildContext,
     *,
     engine: Engine,
-    verify: Callable[[str], None],
+    verify: Callable[[str], Mapping[str, str] | None],
     progress: Progress,
     extra_tags: Sequence[str] = (),
     no_cache: bool = False,
@@ -64,7 +66,7 @@ def build_checked(
     request = BuildRequest(network="none", no_cache=no_cache)
     image_id = engine.build(stream_context(context), request, progress=progress)
     with _removed_on_failure(engine, image_id):
-        verify(image_id)
+        image_id = with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
         _tag_all(engine, image_id, (context.name, *extra_tags))
     return image_id
 

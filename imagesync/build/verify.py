@@ -34,12 +34,13 @@ def verify(
     new: Sequence[str] | None = None,
     user: str | None = None,
     code_modules: Sequence[str] = (),
-) -> None:
+) -> Mapping[str, str]:
     """Check that an image holds exactly what its lock says, and that it works.
 
     The interpreter starts as the image's user and has the locked version; the distributions are those of the
-    lock, with all their files; the critical packages import; every module has bytecode that Python takes
-    as it is; the user can't change the environment.
+    lock, with all their files, and so are the conda packages, whose files nothing has changed; the critical
+    packages import; every module has bytecode that Python takes as it is; the user can't change the
+    environment.
 
     Parameters
     ----------
@@ -55,6 +56,12 @@ def verify(
     code_modules
         Modules of no package that have to be found; they aren't run.
 
+    Returns
+    -------
+    Mapping
+        The variables that activating the environment sets and the image doesn't: scripts of conda packages
+        were run for that. Empty where *new* says that only a part was looked at.
+
     Raises
     ------
     VerifyError
@@ -63,7 +70,8 @@ def verify(
     with (progress or SilentProgress()).task("Checking the image", total=None, unit="steps"):
         selected = "*" if new is None else ",".join(new)
         arguments = (str(PREFIX), str(IMPORT_TIMEOUT), selected, ",".join(code_modules), *critical_imports)
-        differences = tuple(_differences(_facts(engine, image, arguments, user), lock))
+        facts = _facts(engine, image, arguments, user)
+        differences = tuple(_differences(facts, lock))
     if differences:
         raise VerifyError(
             "The image that was built isn't what the lock says, and gets no name:\n"
@@ -71,6 +79,8 @@ def verify(
             hint="If a template of your own installs or changes packages, correct it."
             " Otherwise build again with --no-cache.",
         )
+    variables: Mapping[str, str] = facts["activation"]
+    return variables
 
 
 def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | None) -> Mapping[str, Any]:
@@ -103,6 +113,7 @@ def _differences(facts: Mapping[str, Any], lock: Lock) -> Iterator[str]:
         yield f"the environment is {facts['prefix']} instead of {PREFIX}"
     if facts["user"] == 0:
         yield "the process user is root"
+    yield from _conda(facts["conda"], lock)
     yield from _packages(facts["distributions"], lock)
     for name, reason in facts["failed_imports"].items():
         yield f"{name} can't be imported: {reason}"
@@ -112,15 +123,39 @@ def _differences(facts: Mapping[str, Any], lock: Lock) -> Iterator[str]:
     yield from _some([f"{path} can be changed by the process user" for path in facts["writable"]])
 
 
-def _packages(distributions: Sequence[tuple[str, str]], lock: Lock) -> Iterator[str]:
+def _conda(records: Sequence[tuple[str, str, str, str]], lock: Lock) -> Iterator[str]:
+    expected = {
+        package.name: (package.version, package.build, package.artifact.digest.removeprefix("sha256:"))
+        for package in lock.conda
+    }
+    found = {name: (version, build, digest) for name, version, build, digest in records}
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            yield f"the conda package {name} {expected[name][0]} is missing"
+        elif name not in expected:
+            yield f"the conda package {name} {found[name][0]} is there, and not in the lock"
+        elif found[name] != expected[name]:
+            yield (
+                f"the conda package {name} is {' '.join(found[name][:2])} instead of"
+                f" {' '.join(expected[name][:2])}, or of another archive"
+            )
+
+
+def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Iterator[str]:
     expected: dict[str, str] = {package.name: package.version for package in lock.packages}
     expected |= {package.name: package.version for package in lock.vendored}
     found: dict[str, str] = {}
-    for name, version in distributions:
+    provided = {name for package in lock.conda for name in package.distributions}
+    for name, version, of_conda in distributions:
         canonical = canonicalize_name(name)
+        # Their versions are conda's affair: those of the records were compared.
+        if of_conda and canonical not in expected:
+            provided.discard(canonical)
+            continue
         if canonical in found:
             yield f"{canonical} is there twice, as {found[canonical]} and as {version}"
         found[canonical] = version
+    yield from (f"{name}, which a conda package provides, is missing" for name in sorted(provided))
     for name in sorted({*expected, *found}):
         if name not in found:
             yield f"{name} {expected[name]} is missing"

@@ -10,6 +10,7 @@ commas between them, that are looked up and not run: the files in PREFIX/code ar
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -18,12 +19,18 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 # Thousands of files: os.path is several times as fast as pathlib.
 # ruff: noqa: PTH113, PTH118, PTH120, PTH123
 
 CODE = os.path.join(sys.prefix, "code", "")
+LIBRARY = os.path.join(sysconfig.get_path("stdlib"), "")
+ACTIVATION = os.path.join(sys.prefix, "share", "imagesync", "activate.sh")
+# What a shell sets for itself.
+OF_SHELLS = {"PWD", "OLDPWD", "SHLVL", "_"}
 
 IMPORT_EACH = """
 import importlib, json, sys, traceback
@@ -65,15 +72,60 @@ def installed() -> list[tuple[str, str, importlib.metadata.Distribution]]:
     return [(metadata["Name"], metadata["Version"], distribution) for metadata, distribution in found]
 
 
+def conda_records(prefix: str) -> list[dict[str, Any]]:
+    """Return what conda's records of an environment say; none where conda didn't make it."""
+    folder = os.path.join(prefix, "conda-meta")
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
+    found = []
+    for name in names:
+        if name.endswith(".json"):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                found.append(json.load(file))
+    return found
+
+
+def conda_files(conda: list[dict[str, Any]], prefix: str) -> dict[str, set[str]]:
+    """Return the files that conda's records name, each with its digests; empty where a record has none."""
+    files: dict[str, set[str]] = {}
+    for record in conda:
+        for entry in record["paths_data"]["paths"]:
+            path = os.path.normpath(os.path.join(prefix, entry["_path"]))
+            files.setdefault(path, set()).add(entry.get("sha256_in_prefix", ""))
+    return files
+
+
+def damaged_of_conda(files: dict[str, set[str]]) -> Iterator[str]:
+    """Yield conda's files that aren't there, or aren't what the records say."""
+    for path, digests in files.items():
+        if not os.path.lexists(path):
+            yield f"{path} of a conda package is missing"
+        elif "" not in digests:
+            with open(path, "rb") as file:
+                actual = hashlib.sha256(file.read()).hexdigest()
+            if actual not in digests:
+                yield f"{path} of a conda package was changed"
+
+
+def is_of_conda(distribution: importlib.metadata.Distribution, files: dict[str, set[str]]) -> bool:
+    """Return whether a conda package has brought a distribution: its metadata are among conda's files."""
+    metadata = str(getattr(distribution, "_path", ""))
+    return any(f"{metadata}{name}" in files for name in ("/METADATA", "/PKG-INFO", ""))
+
+
 def records(
-    distributions: list[tuple[str, str, importlib.metadata.Distribution]], new: set[str] | None
+    distributions: list[tuple[str, str, importlib.metadata.Distribution]],
+    new: set[str] | None,
+    conda: dict[str, set[str]],
 ) -> list[tuple[str, int | None]]:
-    """Return path and size of each file that the distributions say they have.
+    """Return path and size of each file that the distributions of pip say they have.
 
     Of the distributions that aren't among the new ones only the files that a new one says it has, too.
+    Those of conda have records of their own; RECORD has what was true where they were made.
     """
     files: dict[bool, list[tuple[str, int | None]]] = {True: [], False: []}
     for name, _, distribution in distributions:
+        if is_of_conda(distribution, conda):
+            continue
         selected = new is None or canonical(name) in new
         folder = distribution.locate_file("")
         for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
@@ -117,7 +169,7 @@ def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:
 def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]:
     """Yield the modules that Python would compile again at each start."""
     for path, _ in files:
-        if not path.endswith(".py") or not ("/site-packages/" in path or path.startswith(CODE)):
+        if not path.endswith(".py") or not ("/site-packages/" in path or path.startswith((CODE, LIBRARY))):
             continue
         try:
             with open(importlib.util.cache_from_source(path), "rb") as file:
@@ -169,21 +221,49 @@ def writable(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
+def activation(conda: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the variables that activating the environment sets, if it isn't active as it is."""
+    if not conda or os.environ.get("CONDA_SHLVL", "0") != "0" or not os.path.exists(ACTIVATION):  # noqa: PTH110
+        return {}
+    report = "import json, os; print('\\n' + json.dumps(dict(os.environ)))"
+    shell = "bash" if os.path.exists("/bin/bash") else "sh"  # noqa: PTH110
+    command = [shell, "-c", '. "$1" && exec "$2" -c "$3"', shell, ACTIVATION, sys.executable, report]
+    result = subprocess.run(command, check=False, capture_output=True, encoding="utf-8", timeout=60)
+    if result.returncode != 0:
+        return {}
+    after: dict[str, str] = json.loads(result.stdout.splitlines()[-1])
+    return {
+        name: value
+        for name, value in after.items()
+        if name not in OF_SHELLS and os.environ.get(name) != value and not name.startswith("BASH_FUNC_")
+    }
+
+
 def main(prefix: str, seconds: str, selected: str, code: str, *modules: str) -> None:
     """Print the facts."""
     imports = begin_imports(list(modules)) if modules else None
     distributions = installed()
     new = None if selected == "*" else set(selected.split(","))
-    files = records(distributions, new)
+    conda = conda_records(prefix)
+    of_conda = conda_files(conda, prefix)
+    files = records(distributions, new, of_conda)
+    if new is None:
+        checked = of_conda
+        files += [(path, None) for path, digests in of_conda.items() if digests != {""}]
+    else:
+        checked = {path: of_conda[path] for path, _ in files if path in of_conda}
     files += [(path, None) for path in below(CODE) if os.path.isfile(path)]
     paths = below(prefix) if new is None else with_folders([path for path, _ in files], prefix)
+    named = [(name, version, is_of_conda(found, of_conda)) for name, version, found in distributions]
     facts = {
         "version": platform.python_version(),
         "prefix": sys.prefix,
         "user": os.getuid(),
-        "distributions": sorted((name, version) for name, version, _ in distributions),
+        "distributions": sorted(named),
+        "conda": sorted((r["name"], r["version"], r["build"], r.get("sha256", "")) for r in conda),
+        "activation": activation(conda) if new is None else {},
         "not_found": list(not_found([name for name in code.split(",") if name])),
-        "damaged": list(damaged(files)),
+        "damaged": [*damaged(files), *damaged_of_conda(checked)],
         "without_bytecode": list(without_valid_bytecode(files)),
         "writable": list(writable(paths)),
         "failed_imports": failed_imports(imports, float(seconds)) if imports else {},
