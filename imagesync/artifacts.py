@@ -107,6 +107,7 @@ def open_workshop(
     environ: Mapping[str, str],
     progress: Progress,
     channels: Sequence[str] = (),
+    given_channels: Sequence[str] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
 
@@ -116,8 +117,10 @@ def open_workshop(
         ``uv`` or ``pip-tools``.
     channels
         URLs of conda channels, without credentials; none for an environment without conda.
+    given_channels
+        Channels as the settings name them, with credentials where they have some.
     """
-    from imagesync.lock.conda.channels import open_channels
+    from imagesync.lock.conda.channels import Channels
     from imagesync.lock.index_environment import make_access
     from imagesync.lock.pip_tools import PipToolsResolver
     from imagesync.lock.uv import UvResolver
@@ -134,8 +137,13 @@ def open_workshop(
         BuildIndexes(configured, access=access, environ=environ, progress=progress),
         access,
         progress,
-        channels=open_channels(
-            channels, prefix=Path(python.prefix), environ=environ, store=store, progress=progress
+        channels=Channels(
+            channels,
+            given=given_channels,
+            prefix=Path(python.prefix),
+            environ=environ,
+            store=store,
+            progress=progress,
         ),
     )
 
@@ -206,11 +214,10 @@ def _given_wheels(
 
     artifacts = [(package.planned.source, package.content) for package in packages]
     downloads = [
-        Download(source.url or "", digest, (source.url or "").rpartition("/")[2]) for source, digest in artifacts
+        Download(source.url or "", digest, (source.url or "").rpartition("/")[2])
+        for source, digest in artifacts
     ]
-    for wheel in fetch(
-        downloads, store=workshop.store, access=workshop.access, progress=workshop.progress
-    ):
+    for wheel in fetch(downloads, store=workshop.store, access=workshop.access, progress=workshop.progress):
         check_wheel(wheel.path, filename=wheel.filename, target=target)
         yield wheel, wheel.digest
 

@@ -73,9 +73,14 @@ class Session:
     @cached_property
     def store(self) -> Store:
         """Return the store of artifacts."""
-        from imagesync.store.store import Store, default_root
+        from imagesync.store.store import Store
 
-        return Store(self.settings.cache_dir or default_root(self.environ))
+        return Store(self._cache())
+
+    def _cache(self) -> Path:
+        from imagesync.store.store import default_root
+
+        return self.settings.cache_dir or default_root(self.environ)
 
     def prepare(self) -> Prepared:
         """Return all that is known without an engine and without a network."""
@@ -91,7 +96,13 @@ class Session:
         """
         from imagesync.scan.scan import scan
 
-        return scan(python=self.python, prefix=self.prefix, environ=self.environ, meanwhile=meanwhile)
+        return scan(
+            python=self.python,
+            prefix=self.prefix,
+            environ=self.environ,
+            meanwhile=meanwhile,
+            cache=self._cache,
+        )
 
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
@@ -378,6 +389,7 @@ class Session:
             environ=self.environ,
             progress=self.progress,
             channels=prepared.plan.channels,
+            given_channels=self.settings.channels,
         )
         return Assembly(
             plan=prepared.plan,

@@ -32,6 +32,7 @@ def make_lock(
     installed_content: InstalledContent = no_installed_content,
     silent: Callable[[Sequence[str]], None] | None = None,
     solver: CondaSolver | None = None,
+    cuda: str = "",
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
@@ -50,6 +51,8 @@ def make_lock(
         Gets the indexes that don't answer and were left out, if there are any.
     solver
         Answers from the channels; only a plan without conda packages can do without.
+    cuda
+        The version of CUDA that the cluster's machines have a driver for; empty for none.
 
     Raises
     ------
@@ -60,7 +63,10 @@ def make_lock(
     LockError
         The target isn't one that can be locked for, or no index can be reached.
     """
-    conda = CondaPart() if solver is None else lock_conda(plan, target=target, solver=solver)
+    conda = CondaPart()
+    if solver is not None:
+        here = same_platform(plan, target)
+        conda = lock_conda(plan, target=target, same_platform=here, solver=solver, cuda=cuda)
     target = conda.target(target)
     _refuse_other_python(plan, target)
     resolver.check(target)

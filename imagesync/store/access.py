@@ -42,7 +42,7 @@ class Access:
     ca_bundle
         A PEM file that is trusted alone; ``None`` for the system's authorities.
     client_certificate
-        A PEM file with certificate and key.
+        A PEM file with certificate and key, or two files.
     trusted_hosts
         ``host`` or ``host:port`` whose certificate isn't checked.
     proxy
@@ -58,7 +58,7 @@ class Access:
 
     credentials: tuple[Credential, ...] = ()
     ca_bundle: str | None = None
-    client_certificate: str | None = None
+    client_certificate: str | tuple[str, str] | None = None
     trusted_hosts: tuple[str, ...] = ()
     proxy: str | None = field(default=None, repr=False)
     timeout: float = 15.0

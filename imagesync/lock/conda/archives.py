@@ -49,10 +49,7 @@ class Archives:
         FetchError
             A channel doesn't answer.
         """
-        for package in packages:
-            if not self.store.has(package.artifact.digest):
-                self._from_caches(package.artifact)
-        present = [package for package in packages if not self._is_missing(package.artifact)]
+        present = [p for p in packages if self.has(p.artifact) or not self._is_missing(p.artifact)]
         found = dict(
             zip(
                 (package.artifact.digest for package in present),
@@ -66,6 +63,12 @@ class Archives:
             )
         )
         return tuple(found.get(p.artifact.digest) or _gone(p.artifact) for p in packages)
+
+    def has(self, artifact: Artifact) -> bool:
+        """Return whether *artifact* is in the store, or in a package cache; then it is in the store, too."""
+        if not self.store.has(artifact.digest):
+            self._from_caches(artifact)
+        return self.store.has(artifact.digest)
 
     def digest(self, record: CondaRecord) -> str:
         """Return ``sha256:<hex>`` of the archive of *record*, which has none, by the MD5 that it has.
@@ -133,7 +136,7 @@ class Archives:
 
     def _is_missing(self, artifact: Artifact) -> bool:
         path = local_path(artifact.url)
-        return path is not None and not self.store.has(artifact.digest) and not path.is_file()
+        return path is not None and not path.is_file()
 
 
 def _download(artifact: Artifact) -> Download:

@@ -3,52 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.lock.conda.archives import Archives
-from imagesync.lock.conda.solver import CondaRequest
+from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import LockedConda
-from imagesync.store.access import Access
 
 if TYPE_CHECKING:
+    from imagesync.lock.conda.archives import Archives
+    from imagesync.lock.conda.repodata import Repodata
+    from imagesync.scan.conda_configuration import CondaConfiguration
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
     from imagesync.ui.progress import Progress
 
 
-@dataclass(frozen=True)
 class Channels:
-    """Channels in their order, and their archives; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+    """Channels in their order, and their archives; see :class:`~imagesync.lock.conda.solver.CondaSolver`.
 
-    channels: tuple[str, ...]
-    archives: Archives
-
-    def available(self, names: Iterable[str]) -> Mapping[str, tuple[LockedConda, ...]]:
-        """Return what the channels have; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        raise NotImplementedError
-
-    def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
-        """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        raise NotImplementedError
-
-    def digest(self, record: CondaRecord) -> str:
-        """Return the digest of an archive; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.archives.digest(record)
-
-
-def open_channels(
-    channels: Sequence[str], *, prefix: Path, environ: Mapping[str, str], store: Store, progress: Progress
-) -> Channels:
-    """Return the user's *channels* and package caches, reached with conda's configuration.
+    conda's configuration is read when a channel is asked for something: a lock that is read off the
+    installed records needs nothing of it.
 
     Parameters
     ----------
     channels
         URLs without credentials, first the one that wins.
+    given
+        Channels as the user's settings name them, with credentials where they have some.
     prefix
         The environment, which may have a configuration of its own.
     """
-    archives = Archives(store, Access(), (), progress)
-    return Channels(tuple(channels), archives)
+
+    def __init__(
+        self,
+        channels: Sequence[str],
+        *,
+        given: Sequence[str] = (),
+        prefix: Path,
+        environ: Mapping[str, str],
+        store: Store,
+        progress: Progress,
+    ) -> None:
+        self.channels = tuple(channels)
+        self.store = store
+        self.progress = progress
+        self._given = given
+        self._prefix = prefix
+        self._environ = environ
+
+    @cached_property
+    def configuration(self) -> CondaConfiguration:
+        """Return what conda is told about channels."""
+        from imagesync.scan.conda_configuration import read_conda_configuration
+
+        return read_conda_configuration(self._prefix, self._environ)
+
+    def private_url(self, url: str) -> str:
+        """Return *url*, of a channel or of a file in one, with the credentials that open it."""
+        from imagesync.credentials import strip_credentials
+        from imagesync.scan.conda_channels import urls_of, with_credentials
+
+        for given in urls_of(self.configuration, self._given):
+            if (public := strip_credentials(given)) != given and f"{url}/".startswith(f"{public}/"):
+                return given + url.removeprefix(public)
+        return with_credentials(self.configuration, url, self._environ)
+
+    def archives(self, packages: Iterable[LockedConda] = ()) -> Archives:
+        """Return where archives come from; *packages* may be from other channels, too."""
+        from imagesync.lock.conda.access import channel_access
+        from imagesync.lock.conda.archives import Archives
+
+        urls = dict.fromkeys((*self.channels, *(package.channel for package in packages)))
+        private = {url: self.private_url(url) for url in urls if "://" in url}
+        access = channel_access(private, self.configuration, self._environ)
+        caches = tuple(map(Path, self.configuration.package_caches))
+        return Archives(self.store, access, caches, self.progress)
+
+    @cached_property
+    def repodata(self) -> Repodata:
+        """Return what answers questions about the channels."""
+        from imagesync.lock.conda.access import channel_settings, worker_environment
+        from imagesync.lock.conda.repodata import Repodata
+
+        private = {url: self.private_url(url) for url in self.channels}
+        settings = channel_settings(private, self.configuration, cache=self.store.root / "repodata")
+        return Repodata(settings, worker_environment(self.configuration, self._environ))
+
+    def available(
+        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+    ) -> Mapping[str, tuple[LockedConda, ...]]:
+        """Return what the channels have; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        return self.repodata.available(names, subdirs=subdirs)
+
+    def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
+        """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        return self.repodata.solve(request)
+
+    def has_archive(self, package: LockedConda) -> bool:
+        """Return whether an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        return self.archives().has(package.artifact)
+
+    def digest(self, record: CondaRecord) -> str:
+        """Return the digest of an archive; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        return self.archives().digest(record)

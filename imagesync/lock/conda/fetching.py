@@ -28,7 +28,7 @@ def fetch_archives(
     FetchError
         An archive can't be had, and nothing can take its place.
     """
-    found = channels.archives.obtain(lock.conda)
+    found = channels.archives(lock.conda).obtain(lock.conda)
     for file in found:
         if isinstance(file, ArtifactGone):
             raise file

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from imagesync.lock.conda.records import lock_records
-from imagesync.lock.conda.solver import CondaSolver
+from imagesync.lock.conda.solver import CondaSolver, VirtualPackage
+from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Deviation, LockedConda, Target
-from imagesync.plan.plan import Plan
+from imagesync.plan.plan import Plan, PlannedConda
 
 
 @dataclass(frozen=True)
@@ -20,10 +23,13 @@ class CondaPart:
         Sorted by conda name.
     deviations
         What differs from the local environment.
+    missing
+        Installed packages that can't be had; their installed files have to stand in for them.
     """
 
     packages: tuple[LockedConda, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    missing: tuple[PlannedConda, ...] = ()
 
     def target(self, target: Target) -> Target:
         """Return *target* with the interpreter that is among the packages, if one is."""
@@ -31,8 +37,20 @@ class CondaPart:
         return target if python is None else replace(target, python_version=python.version)
 
 
-def lock_conda(plan: Plan, *, target: Target, solver: CondaSolver) -> CondaPart:
+def lock_conda(
+    plan: Plan, *, target: Target, same_platform: bool, solver: CondaSolver, cuda: str = ""
+) -> CondaPart:
     """Return the archives of the conda packages of *plan*.
+
+    On the target's own platform the installed records are the lock, and what is added for the cluster is
+    solved with all of them held. Elsewhere everything is solved for the target.
+
+    Parameters
+    ----------
+    same_platform
+        Whether what runs here runs on *target* as it is.
+    cuda
+        The version of CUDA that the cluster's machines have a driver for; empty for none.
 
     Raises
     ------
@@ -43,8 +61,31 @@ def lock_conda(plan: Plan, *, target: Target, solver: CondaSolver) -> CondaPart:
     """
     if not plan.conda:
         return CondaPart()
-    packages = lock_records(plan.conda, target=target)
-    return CondaPart(tuple(_with_digest(package, solver) for package in packages))
+    machine_has = virtual_packages(target, cuda=cuda)
+    if same_platform:
+        return _same_platform(plan, target, solver, machine_has)
+    from imagesync.lock.conda.solve import solve_platform
+
+    solved = solve_platform(
+        plan.conda,
+        local_subdir=_local_subdir(plan.conda),
+        python=plan.python.minor,
+        solver=solver,
+        virtual_packages=machine_has,
+    )
+    return CondaPart(solved.packages, solved.deviations, solved.missing)
+
+
+def _same_platform(
+    plan: Plan, target: Target, solver: CondaSolver, machine_has: tuple[VirtualPackage, ...]
+) -> CondaPart:
+    packages = tuple(_with_digest(package, solver) for package in lock_records(plan.conda, target=target))
+    additions = [package for package in plan.conda if package.record is None]
+    if not additions:
+        return CondaPart(packages)
+    from imagesync.lock.conda.additions import add
+
+    return CondaPart(*add(additions, packages, solver=solver, virtual_packages=machine_has))
 
 
 def _with_digest(package: LockedConda, solver: CondaSolver) -> LockedConda:
@@ -52,3 +93,10 @@ def _with_digest(package: LockedConda, solver: CondaSolver) -> LockedConda:
     if package.artifact.digest or record is None:
         return package
     return replace(package, artifact=replace(package.artifact, digest=solver.digest(record)))
+
+
+def _local_subdir(packages: Iterable[PlannedConda]) -> str:
+    """Return the subdirectory of channels that *packages* were installed from, such as ``osx-arm64``."""
+    records = (package.record for package in packages if package.record is not None)
+    counted = Counter(record.subdir for record in records if record.subdir != "noarch")
+    return counted.most_common(1)[0][0] if counted else "noarch"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from imagesync.lock.lock import LockedConda
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import CondaRecord
+
+IMAGE_SUBDIRS: Final = ("linux-64", "noarch")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class CondaRequest:
         Packages that are there and stay exactly as they are, whether a channel has them or not.
     preferred
         Packages to take wherever *specs* and *constraints* allow them.
+    timeout
+        In seconds.
     """
 
     specs: tuple[str, ...]
@@ -42,6 +46,7 @@ class CondaRequest:
     constraints: tuple[str, ...] = ()
     held: tuple[LockedConda, ...] = ()
     preferred: tuple[LockedConda, ...] = ()
+    timeout: float | None = 120.0
 
 
 class CondaSolver(Protocol):
@@ -51,10 +56,15 @@ class CondaSolver(Protocol):
     def channels(self) -> tuple[str, ...]:
         """Return the channels' URLs without credentials, first the one that wins."""
 
-    def available(self, names: Iterable[str]) -> Mapping[str, tuple[LockedConda, ...]]:
+    def available(
+        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+    ) -> Mapping[str, tuple[LockedConda, ...]]:
         """Return what the channels have of each of *names*, oldest first; nothing for a name they don't have.
 
-        Of a name that several channels have, only what the first of them has counts.
+        Parameters
+        ----------
+        subdirs
+            Of the channels: those of the image, or that of the user's machine.
 
         Raises
         ------
@@ -72,6 +82,9 @@ class CondaSolver(Protocol):
         LockError
             A channel doesn't answer.
         """
+
+    def has_archive(self, package: LockedConda) -> bool:
+        """Return whether the archive of *package* is on this machine: in the store or in a package cache."""
 
     def digest(self, record: CondaRecord) -> str:
         """Return ``sha256:<hex>`` of the archive of a record that has none; it is checked by its MD5.

@@ -1,0 +1,158 @@
+"""Which versions to look for in channels: the local one, then what its level allows, nearest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from imagesync.lock.lock import LockedConda
+from imagesync.plan.plan import Level, PlannedConda
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An installed package, and what the image should have of it.
+
+    Parameters
+    ----------
+    version
+        The local version, or the nearest that its channel has and its level allows.
+    candidates
+        What its channel has, oldest first.
+    channel
+        The channel's URL, where it isn't the one that wins anyway; else empty.
+    """
+
+    planned: PlannedConda
+    version: str
+    candidates: tuple[LockedConda, ...]
+    channel: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the conda name."""
+        return self.planned.name
+
+    @property
+    def pinned(self) -> str:
+        """Return the match spec that only the wanted version satisfies."""
+        return f"{self._prefix}{self.name} =={self.version}"
+
+    @property
+    def limited(self) -> str:
+        """Return the match spec of all versions that the level allows."""
+        return f"{self._prefix}{self.name} {limit(self.planned)}".strip()
+
+    @property
+    def relaxed(self) -> str:
+        """Return the match spec of any version."""
+        return f"{self._prefix}{self.name}"
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.channel}::" if self.channel else ""
+
+
+def limit(planned: PlannedConda) -> str:
+    """Return the versions that a package's level allows, as a match spec writes them; empty for all."""
+    return "" if planned.level is Level.EXACT else planned.specifier
+
+
+def of_channel(
+    planned: PlannedConda, found: Sequence[LockedConda], channels: Sequence[str]
+) -> tuple[tuple[LockedConda, ...], str]:
+    """Return the builds of the channel that *planned* is from, else of the first that has it.
+
+    The second value is that channel's URL, where another one would win without being named.
+    """
+    having = [channel for channel in channels if any(package.channel == channel for package in found)]
+    if not having:
+        return tuple(found), ""
+    own = planned.record.channel if planned.record is not None else ""
+    chosen = own if own in having else having[0]
+    return tuple(package for package in found if package.channel == chosen), (
+        chosen if chosen != having[0] else ""
+    )
+
+
+def nearest(planned: PlannedConda, versions: Sequence[str]) -> str | None:
+    """Return the version of *versions* to take for an installed package; ``None`` where none is allowed.
+
+    The local one comes first, then by the level, as for packages of an index: the newest that the specifier
+    allows; for :attr:`Level.EXACT` the newest of the release series, then older ones, then newer ones.
+    """
+    if planned.version in versions:
+        return planned.version
+    for specifier in _ladder(planned):
+        fitting = [version for version in versions if _contains(specifier, version)]
+        if fitting:
+            return max(fitting, key=_key)
+    return None
+
+
+def _ladder(planned: PlannedConda) -> Iterator[str]:
+    if planned.level is not Level.EXACT:
+        yield planned.specifier
+        return
+    try:
+        version = Version(planned.version)
+    except InvalidVersion:
+        yield ""
+        return
+    epoch = f"{version.epoch}!" if version.epoch else ""
+    yield f"=={epoch}{version.major}.{version.minor}.*"
+    yield f"=={epoch}{version.major}.*,<{version.public}"
+    yield f"=={epoch}{version.major}.*"
+    yield f"<{version.public}"
+    yield ""
+
+
+def _contains(specifier: str, version: str) -> bool:
+    try:
+        limits = SpecifierSet(specifier)
+    except InvalidSpecifier:
+        return True  # a match spec that isn't one of PEP 440 as well; the solver reads it
+    try:
+        return limits.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return not specifier
+
+
+def _key(version: str) -> tuple[int, Version | str]:
+    try:
+        return 1, Version(version)
+    except InvalidVersion:
+        return 0, version
+
+
+def builds_for(wanted: Wanted, python: str) -> tuple[LockedConda, ...]:
+    """Return the builds of the wanted version that fit Python *python* (``3.11``), the last one best."""
+    same = [package for package in wanted.candidates if package.version == wanted.version]
+    digits = f"py{python.replace('.', '')}"
+    return tuple(p for p in same if p.noarch or digits in p.build or not _is_for_one_python(p))
+
+
+def _is_for_one_python(package: LockedConda) -> bool:
+    return any(line.partition(" ")[0] == "python_abi" for line in package.depends)
+
+
+def shown_versions(candidates: Sequence[LockedConda]) -> str:
+    """Return the versions of *candidates* in words, at most eight of them.
+
+    >>> shown_versions(())
+    'none'
+    """
+    versions = list(dict.fromkeys(package.version for package in candidates))
+    if len(versions) > _SHOWN:
+        return f"{', '.join(versions[-_SHOWN:])} and {len(versions) - _SHOWN} older"
+    return ", ".join(versions) or "none"
+
+
+def by_name(wanted: Sequence[Wanted]) -> Mapping[str, Wanted]:
+    """Return *wanted* by conda name."""
+    return {entry.name: entry for entry in wanted}

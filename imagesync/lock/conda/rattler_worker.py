@@ -1,0 +1,137 @@
+"""The one module that touches py-rattler: a process of its own that answers questions about channels.
+
+It is a process of its own because what it needs comes by the environment (certificates, proxies), which
+the caller's must not change; because a failed request leaves threads behind that can crash an
+interpreter at its end; and because an interrupt has to end a running solve.
+
+It reads lines of JSON: first how channels are reached (``repodata.ChannelSettings``), then questions. To
+each it writes one line: ``records``, or why there are none (``unsolvable``, ``silent``, ``unreadable``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import rattler
+from rattler import exceptions
+from rattler.config import Config
+from rattler.networking import Client
+
+PLATFORMS: Final = ("linux-64", "noarch")
+
+
+def main() -> None:
+    """Answer questions until there are no more."""
+    # The caller hears an interrupt, and ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a channel declares wrongly is said by the warnings module; stderr is for what breaks.
+    warnings.simplefilter("ignore")
+    lines = map(json.loads, sys.stdin)
+    answers = _Answers(next(lines))
+    for question in lines:
+        sys.stdout.write(json.dumps(answers.give(question)) + "\n")
+        sys.stdout.flush()
+    # Threads of requests that were given up crash an interpreter that takes itself apart.
+    os._exit(0)
+
+
+class _Answers:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._channels = [rattler.Channel(url) for url in settings["channels"]]
+        self._priority = (
+            rattler.ChannelPriority.Strict if settings["strict"] else rattler.ChannelPriority.Disabled
+        )
+        self._gateway = rattler.Gateway(cache_dir=Path(settings["cache"]), client=_client(settings))
+
+    def give(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to *question*."""
+        work = self._available if "names" in question else self._solve
+        try:
+            return {"records": [json.loads(record.to_json()) for record in asyncio.run(work(question))]}
+        except exceptions.SolverError as error:
+            return {"unsolvable": str(error)}
+        except (exceptions.GatewayError, exceptions.FetchRepoDataError, OSError) as error:
+            return {"silent": str(error)}
+        except (exceptions.InvalidMatchSpecError, exceptions.InvalidVersionError, ValueError) as error:
+            return {"unreadable": str(error)}
+
+    async def _available(self, question: Mapping[str, Any]) -> Sequence[rattler.RepoDataRecord]:
+        found = await self._gateway.query(
+            self._channels, question["subdirs"], question["names"], recursive=False
+        )
+        records = [record for part in found for record in part]
+        return sorted(records, key=lambda record: (record.version, record.build_number))
+
+    async def _solve(self, question: Mapping[str, Any]) -> Sequence[rattler.RepoDataRecord]:
+        return await rattler.solve(
+            self._channels,
+            question["specs"],
+            gateway=self._gateway,
+            platforms=PLATFORMS,
+            pinned_packages=[_record(package) for package in question["held"]],
+            locked_packages=[_record(package) for package in question["preferred"]],
+            virtual_packages=[_virtual(*fields) for fields in question["virtual_packages"]],
+            constraints=question["constraints"],
+            channel_priority=self._priority,
+            timeout=datetime.timedelta(seconds=question["timeout"]) if question["timeout"] else None,
+        )
+
+
+def _record(package: Mapping[str, Any]) -> rattler.RepoDataRecord:
+    record = rattler.PackageRecord(
+        name=package["name"],
+        version=package["version"],
+        build=rattler.BuildString.new_unchecked(package["build"]),
+        build_number=package["build_number"],
+        subdir=package["subdir"],
+        noarch=package["noarch"] or None,
+        depends=package["depends"],
+        constrains=package["constrains"],
+        sha256=bytes.fromhex(package["sha256"]) if package["sha256"] else None,
+        md5=bytes.fromhex(package["md5"]) if package["md5"] else None,
+        size=package["size"],
+    )
+    return rattler.RepoDataRecord(record, package["fn"], package["url"], package["channel"])
+
+
+def _virtual(name: str, version: str, build: str) -> rattler.GenericVirtualPackage:
+    return rattler.GenericVirtualPackage(
+        rattler.PackageName(name), rattler.Version(version), rattler.BuildString.new_unchecked(build)
+    )
+
+
+def _client(settings: Mapping[str, Any]) -> Client:
+    with tempfile.TemporaryDirectory(prefix="imagesync-channels-") as folder:
+        toml = f"tls-no-verify = {'false' if settings['verify'] else 'true'}\n"
+        if settings["passwords"]:
+            # The client reads it when it is made; nothing of it stays.
+            passwords = Path(folder, "passwords.json")
+            passwords.touch(mode=0o600)
+            entries = {host: _basic(*pair) for host, pair in settings["passwords"].items()}
+            passwords.write_text(json.dumps(entries), "utf-8")
+            toml += f"authentication-override-file = {json.dumps(str(passwords))}\n"
+        # Mirrors are below the cache, so no token is written into it.
+        toml += "[mirrors]\n"
+        for url, private in settings["tokens"].items():
+            toml += f"{json.dumps(url)} = [{json.dumps(private)}]\n"
+        return Client.from_config(Config.from_toml(toml), max_retries=1, timeout=int(settings["timeout"]))
+
+
+def _basic(username: str, password: str) -> dict[str, dict[str, str]]:
+    return {"BasicHTTP": {"username": username, "password": password}}
+
+
+if __name__ == "__main__":
+    # The folder of this file isn't meant to be imported from.
+    del sys.path[0]
+    main()

@@ -1,0 +1,257 @@
+"""What channels say of their packages, and what of it goes together: asked of a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from packaging.utils import canonicalize_name
+
+from imagesync.credentials import redact, strip_credentials
+from imagesync.errors import LockError, UnsolvableError
+from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
+from imagesync.lock.lock import Artifact, LockedConda
+
+_WORKER = Path(__file__).with_name("rattler_worker.py")
+_URL = re.compile(r"https?://[^\s()]+|file://[^\s()]+")
+_PYPI = "pkg:pypi/"
+
+
+@dataclass(frozen=True)
+class ChannelSettings:
+    """How channels are reached.
+
+    Parameters
+    ----------
+    channels
+        URLs without credentials, first the one that wins.
+    cache
+        The folder that keeps what channels say of their packages.
+    tokens
+        URLs of channels, without and with their token.
+    passwords
+        By host: user name and password.
+    verify
+        Whether certificates are checked.
+    strict
+        Whether a name's first channel is its only one.
+    timeout
+        Of a request, in seconds.
+    """
+
+    channels: tuple[str, ...]
+    cache: str
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    verify: bool = True
+    strict: bool = True
+    timeout: float = 30.0
+
+
+class Repodata:
+    """Channels, as py-rattler reads them; the process starts with the first question.
+
+    Parameters
+    ----------
+    settings
+        How the channels are reached.
+    environ
+        The environment variables of the process: certificates and proxies.
+    """
+
+    def __init__(self, settings: ChannelSettings, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self._environ = environ
+        self._process: _Process | None = None
+
+    def available(
+        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+    ) -> dict[str, tuple[LockedConda, ...]]:
+        """Return what the channels have of each of *names*, oldest first."""
+        wanted = sorted(set(names))
+        found: dict[str, list[LockedConda]] = {name: [] for name in wanted}
+        for record in self._ask({"names": wanted, "subdirs": subdirs})["records"]:
+            found[record["name"]].append(locked(record))
+        return {name: tuple(records) for name, records in found.items() if records}
+
+    def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
+        """Return the packages that satisfy *request*, sorted by name; what was given is given back.
+
+        Raises
+        ------
+        UnsolvableError
+            Nothing does; the message is the solver's own chain of reasons.
+        LockError
+            A channel doesn't answer, or a specifier can't be read.
+        """
+        answer = self._ask(
+            {
+                "specs": request.specs,
+                "constraints": request.constraints,
+                "held": [_fields(package) for package in request.held],
+                "preferred": [_fields(package) for package in request.preferred],
+                "virtual_packages": [[v.name, v.version, v.build] for v in request.virtual_packages],
+                "timeout": request.timeout,
+            }
+        )
+        if "unsolvable" in answer:
+            raise UnsolvableError(readable(answer["unsolvable"]))
+        given = {package.artifact.url: package for package in (*request.preferred, *request.held)}
+        found = (locked(record) for record in answer["records"])
+        return tuple(sorted((given.get(p.artifact.url, p) for p in found), key=lambda package: package.name))
+
+    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        if self._process is None:
+            self._process = _Process(self.settings, self._environ)
+        try:
+            answer = self._process.ask(question)
+        except BaseException:
+            # Interrupted, or broken: what it would answer belongs to nobody.
+            self._process.end()
+            self._process = None
+            raise
+        if "silent" in answer:
+            raise silence(answer["silent"], self.settings.channels)
+        if "unreadable" in answer:
+            raise LockError(f"A conda requirement can't be read: {redact(answer['unreadable'])}")
+        return answer
+
+
+class _Process:
+    def __init__(self, settings: ChannelSettings, environ: Mapping[str, str]) -> None:
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, str(_WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=dict(environ),
+            encoding="utf-8",
+        )
+        self.end = weakref.finalize(self, _end, self._process, self._errors)
+        self._write(asdict(settings))
+
+    def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        self._write(question)
+        line = self._process.stdout.readline() if self._process.stdout is not None else ""
+        if not line:
+            raise self._failure()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        if self._process.stdin is None:
+            return
+        try:
+            self._process.stdin.write(json.dumps(value) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failure() from None
+
+    def _failure(self) -> LockError:
+        self._process.wait()
+        self._errors.seek(0)
+        said = redact(self._errors.read()[-2000:].decode(errors="replace")).strip()
+        return LockError(
+            f"Reading the conda channels ended with {self._process.returncode}: {said}",
+            hint="Is py-rattler whole? `python -m pip install --force-reinstall py-rattler`",
+        )
+
+
+def _end(process: subprocess.Popen[str], errors: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, errors):
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError:
+                continue  # what was still to be written has no reader
+
+
+def locked(record: Mapping[str, Any]) -> LockedConda:
+    """Return an entry of a channel's ``repodata.json`` as a package of a lock.
+
+    Which distributions it provides stands in its archive; until that is here, the entry's purls say it,
+    or else what depends on Python is taken to provide a distribution of its own name.
+    """
+    digest = record.get("sha256")
+    return LockedConda(
+        name=record["name"],
+        version=record["version"],
+        build=record["build"],
+        channel=strip_credentials(record["channel"] or "").rstrip("/"),
+        subdir=record["subdir"],
+        artifact=Artifact(
+            filename=record["fn"],
+            url=strip_credentials(record["url"]),
+            digest=f"sha256:{digest}" if digest else "",
+            size=record.get("size"),
+        ),
+        build_number=record.get("build_number", 0),
+        md5=record.get("md5") or "",
+        noarch=record.get("noarch") or "",
+        depends=tuple(record.get("depends", ())),
+        constrains=tuple(record.get("constrains", ())),
+        distributions=tuple(map(canonicalize_name, _distributions(record))),
+    )
+
+
+def _distributions(record: Mapping[str, Any]) -> list[str]:
+    if purls := [purl for purl in record.get("purls") or () if purl.startswith(_PYPI)]:
+        return [re.split(r"[@?#]", purl.removeprefix(_PYPI))[0] for purl in purls]
+    names = {line.partition(" ")[0] for line in record.get("depends", ())}
+    return [record["name"]] if names & {"python", "python_abi"} else []
+
+
+def _fields(package: LockedConda) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "build": package.build,
+        "build_number": package.build_number,
+        "subdir": package.subdir,
+        "noarch": package.noarch,
+        "depends": package.depends,
+        "constrains": package.constrains,
+        "sha256": package.artifact.digest.removeprefix("sha256:"),
+        "md5": package.md5,
+        "size": package.artifact.size,
+        "fn": package.artifact.filename,
+        "url": package.artifact.url,
+        "channel": package.channel,
+    }
+
+
+def readable(said: str) -> str:
+    """Return the solver's chain of reasons without its first words and without credentials."""
+    text = redact(said).strip()
+    return text.removeprefix("Cannot solve the request because of: ").strip()
+
+
+def silence(said: str, channels: Iterable[str]) -> LockError:
+    """Return the error for a channel that doesn't answer, or refuses; *said* is the library's message."""
+    text = redact(said)
+    urls = [strip_credentials(url) for url in _URL.findall(text)]
+    concerned = next(
+        (channel for channel in channels if any(url.startswith(channel) for url in urls)), "a conda channel"
+    )
+    reason = text.strip().splitlines()[-1].removeprefix("Caused by:").strip()
+    if re.search(r"\b(401|403|407)\b", text):
+        return LockError(
+            f"The channel {concerned} refuses to be read: {reason}",
+            hint="Look at the channel's token or password: `conda config --show channels channel_alias`, "
+            "netrc, or `rattler auth login`.",
+        )
+    return LockError(
+        f"The channel {concerned} doesn't answer: {reason}",
+        hint="Look at the network, the proxy and the channel's URL (`conda config --show channels`).",
+    )
