@@ -145,17 +145,14 @@ def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Ite
     expected: dict[str, str] = {package.name: package.version for package in lock.packages}
     expected |= {package.name: package.version for package in lock.vendored}
     found: dict[str, str] = {}
-    provided = {name for package in lock.conda for name in package.distributions}
     for name, version, of_conda in distributions:
         canonical = canonicalize_name(name)
-        # Their versions are conda's affair: those of the records were compared.
+        # What conda packages bring along is their affair: the records and all their files were compared.
         if of_conda and canonical not in expected:
-            provided.discard(canonical)
             continue
         if canonical in found:
             yield f"{canonical} is there twice, as {found[canonical]} and as {version}"
         found[canonical] = version
-    yield from (f"{name}, which a conda package provides, is missing" for name in sorted(provided))
     for name in sorted({*expected, *found}):
         if name not in found:
             yield f"{name} {expected[name]} is missing"

@@ -108,7 +108,7 @@ def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
         found = channels.available(["micromamba"]).get("micromamba", ())
         if not found:
             return None
-        (archive,) = channels.archives.obtain([found[-1]])
+        (archive,) = channels.archives(found[-1:]).obtain(found[-1:])
     except (LockError, FetchError):
         return None  # py-rattler does as well
     if isinstance(archive, ArtifactGone):

@@ -220,7 +220,7 @@ def _labels(
     if part == "environment":
         # Inherited, long, and of no use here.
         identity[label.PACKAGES_LOCK] = ""
-    count = len(lock.packages) + len(lock.vendored)
+    count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
     tag = name.rpartition(":")[2]
     return {
         "org.opencontainers.image.title": "Python environment",
