@@ -70,6 +70,12 @@ cli.add_command(diff)
 cli.add_command(cluster)
 
 
+def _cache() -> Path:
+    from imagesync.store.store import default_root
+
+    return default_root()
+
+
 def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -81,7 +87,7 @@ def scan(python: Path | None, prefix: Path | None, output: str) -> None:
     """Show what is installed here, and where each package came from."""
     from imagesync.scan.scan import scan as scan_environment
 
-    environment = scan_environment(python=python, prefix=prefix, environ=os.environ)
+    environment = scan_environment(python=python, prefix=prefix, environ=os.environ, cache=_cache)
     if output == "json":
         _print_json(environment.to_dict())
         return

@@ -165,6 +165,22 @@ class Session:
         with self._shelf() as shelf:
             return shelf.publish(image, tags=tags, rebuilt=no_cache)
 
+    def published(self, image: Image) -> Image:
+        """Return *image* with its digest, if the registry that its repository names has it.
+
+        Nothing is pushed. A registry that doesn't answer is a warning.
+        """
+        from imagesync.errors import RegistryError
+
+        if image.digest is not None or not self._names_registry:
+            return image
+        with self._shelf() as shelf:
+            try:
+                return shelf.find(image.environment_hash) or image
+            except RegistryError as error:
+                self.progress.line(f"warning: {error.message}")
+                return image
+
     def _make(self, prepared: Prepared, *, tags: tuple[str, ...], no_cache: bool) -> Image:
         self._refuse_contradictions(prepared)
         with self._engine() as engine:

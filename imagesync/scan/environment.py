@@ -270,6 +270,8 @@ class Environment:
         What conda installed, sorted by conda name, without what pip has replaced.
     channels
         Where conda packages come from, first the one that wins; URLs without credentials.
+    replaced
+        What conda installed and pip has replaced since; none of it is in *conda*.
     """
 
     python: Interpreter
@@ -279,6 +281,7 @@ class Environment:
     path: tuple[str, ...] = ()
     conda: tuple[CondaRecord, ...] = ()
     channels: tuple[str, ...] = ()
+    replaced: tuple[CondaRecord, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the environment as documented JSON (``docs/json.md``)."""
@@ -288,6 +291,7 @@ class Environment:
             "path": list(self.path),
             "channels": list(self.channels),
             "conda": [record.to_dict() for record in self.conda],
+            "replaced": [record.to_dict() for record in self.replaced],
             "packages": [package.to_dict() for package in self.packages],
             "findings": [finding.to_dict() for finding in self.findings],
         }

@@ -17,6 +17,7 @@ def scan(
     prefix: Path | None = None,
     environ: Mapping[str, str] | None = None,
     meanwhile: Callable[[], None] | None = None,
+    cache: Callable[[], Path] | None = None,
 ) -> Environment:
     """Return what is installed in an environment, and where each package came from.
 
@@ -31,6 +32,8 @@ def scan(
         The environment variables to go by; by default the process's own.
     meanwhile
         Called while the interpreter answers, which takes some 20 ms; not called for a *prefix*.
+    cache
+        Gives the folder for what is remembered of conda's records; called where that pays.
 
     Raises
     ------
@@ -47,11 +50,13 @@ def scan(
         from imagesync.scan.assemble import assemble
         from imagesync.scan.prefix import read_prefix
 
-        return assemble(read_prefix(prefix, findings), environ, findings)
-    probe = Probe(choose_interpreter(python, environ), environ)
+        return assemble(read_prefix(prefix, findings), environ, findings, cache=cache)
+    executable = choose_interpreter(python, environ)
+    probe = Probe(executable, environ)
     # What reads the answer is imported while the probe runs, which takes about as long.
-    from imagesync.scan.assemble import assemble
+    from imagesync.scan.assemble import assemble, import_conda_parts
 
+    import_conda_parts(executable)
     if meanwhile is not None:
         meanwhile()
-    return assemble(probe.answer(), environ, findings)
+    return assemble(probe.answer(), environ, findings, cache=cache)

@@ -431,24 +431,6 @@ def test_system_site_packages_are_seen_and_shadowed(tmp_path: Path, local: MakeE
     assert finding(result, "shadowed").path == taken.metadata_path
 
 
-def test_conda_packages(local: MakeEnvironment) -> None:
-    made = local("alpha==1.0", "beta-pack", installer="pip")
-    (metadata_folder(made, "alpha") / "INSTALLER").write_text("conda\n")
-    (made.site_packages / "gamma-1.0.dist-info").mkdir()
-    (made.site_packages / "gamma-1.0.dist-info" / "METADATA").write_text("Name: gamma\nVersion: 1.0\n")
-    records = made.prefix / "conda-meta"
-    records.mkdir()
-    claimed = f"lib/python3/site-packages/{metadata_folder(made, 'beta_pack').name}/METADATA"
-    (records / "beta-0.5-0.json").write_text(json.dumps({"files": ["bin/x", claimed]}))
-    result = scanned(made)
-    assert {item.name: item.manager for item in result.packages} == {
-        "alpha": "conda",
-        "beta-pack": "conda",
-        "gamma": "pip",
-    }
-    assert package(result, "alpha").installer == "conda"
-
-
 def test_metadata_that_may_not_be_read(local: MakeEnvironment) -> None:
     made = local("alpha", "beta-pack")
     file = metadata_folder(made, "alpha") / "METADATA"

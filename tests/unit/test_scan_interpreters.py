@@ -158,4 +158,6 @@ def test_json_is_stable(environment: MakeEnvironment) -> None:
     made = environment()
     first = scan(python=made.python, environ=clean_environ()).to_dict()
     assert first == scan(python=made.python, environ=clean_environ()).to_dict()
-    assert list(first) == ["python", "indexes", "path", "packages", "findings"]
+    assert list(first) == [
+        *("python", "indexes", "path", "channels", "conda", "replaced", "packages", "findings")
+    ]

@@ -1,0 +1,322 @@
+# Paths stay strings: a Path costs more than reading the small file that it names.
+# ruff: noqa: PTH116, PTH118, PTH119, PTH208
+"""What of an environment is conda's and what is pip's: one owner for each distribution."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imagesync.scan.conda_history import requested_specs
+from imagesync.scan.conda_records import (
+    RecordFile,
+    distribution_name,
+    distribution_version,
+    sha256_of_file,
+)
+from imagesync.scan.environment import CondaRecord, Finding, Package, Severity, Source
+from imagesync.scan.metadata import read_bytes
+from imagesync.scan.names import canonical_name
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+
+@dataclass(frozen=True)
+class Ownership:
+    """Who owns what.
+
+    Parameters
+    ----------
+    packages
+        The distributions, each with its manager.
+    conda
+        conda's packages, sorted by name, without those in *replaced* and without those that are gone.
+    replaced
+        conda's packages whose distributions pip has replaced, sorted by name.
+    """
+
+    packages: list[Package]
+    conda: tuple[CondaRecord, ...] = ()
+    replaced: tuple[CondaRecord, ...] = ()
+
+
+def settle(
+    packages: Sequence[Package], records: Sequence[RecordFile], prefix: str, findings: list[Finding]
+) -> Ownership:
+    """Return who owns what in the conda environment in *prefix*.
+
+    A distribution is conda's where a record lists its metadata, in the version that is installed. Where pip
+    has put another version, or another source, over it, it is pip's, and the record goes.
+
+    Parameters
+    ----------
+    packages
+        One a name.
+    records
+        Those of the environment; a package may have several.
+    prefix
+        Empty where there is no conda environment, though some of *packages* say that conda installed them.
+    findings
+        Gets what is odd, and what a user should know.
+    """
+    return _Settling(packages, records, prefix, findings).ownership()
+
+
+def record_paths(prefix: str) -> list[str]:
+    """Return the files of conda's records in *prefix*, sorted; none where there are none."""
+    folder = os.path.join(prefix, "conda-meta")
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+    except OSError:
+        return []
+
+
+class _Settling:
+    """The records, while their distributions find their owners."""
+
+    def __init__(
+        self,
+        packages: Sequence[Package],
+        records: Sequence[RecordFile],
+        prefix: str,
+        findings: list[Finding],
+    ) -> None:
+        self._packages = {package.name: package for package in packages}
+        self._prefix = prefix
+        self._findings = findings
+        self._records = list(_one_each(records, prefix, findings))
+        asked = {
+            record_file.record.name: record_file.record.requested_spec
+            for record_file in self._records
+            if record_file.record.requested_spec
+        }
+        self._requested = {**asked, **requested_specs(prefix)}
+        self._replaced: set[str] = set()
+
+    def ownership(self) -> Ownership:
+        claims = self._claims()
+        for name, package in self._packages.items():
+            if name in claims:
+                self._packages[name] = self._settle(package, claims[name])
+            elif package.manager == "conda":
+                self._packages[name] = self._unrecorded(package)
+        self._give_up_replaced()
+        kept = [found for found in self._records if found.record.name not in self._replaced]
+        return Ownership(
+            packages=list(self._packages.values()),
+            conda=self._sorted(found for found in kept if not self._is_gone(found)),
+            replaced=self._sorted(found for found in self._records if found.record.name in self._replaced),
+        )
+
+    def _claims(self) -> dict[NormalizedName, list[tuple[RecordFile, str]]]:
+        """Return for each distribution the records that list its metadata, and where they say that it is."""
+        claims: dict[NormalizedName, list[tuple[RecordFile, str]]] = {}
+        for record_file in self._records:
+            for metadata in record_file.metadata:
+                name = canonical_name(distribution_name(metadata))
+                claims.setdefault(name, []).append((record_file, metadata))
+        return claims
+
+    def _settle(self, package: Package, claims: list[tuple[RecordFile, str]]) -> Package:
+        """Return *package* with its owner, and note the records that it replaces."""
+        matching = [
+            claim for claim in claims if self._is_at(package, claim[1]) or _same_version(package, claim[1])
+        ]
+        owners = [claim for claim in matching if self._is_from(package, *claim)]
+        if not owners:
+            self._replaced.update(claim[0].record.name for claim in claims)
+            self._findings.append(_pip_over_conda(package, [claim[0] for claim in claims]))
+            return replace(package, manager="pip", source=_source_of(package))
+        if len({claim[0].record.name for claim in owners}) > 1:
+            owners.sort(key=lambda claim: (claim[0].record.name != package.name, claim[0].record.name))
+            self._findings.append(_several_owners(package, [claim[0].record.name for claim in owners]))
+        owner, metadata = owners[0]
+        if self._was_reinstalled(package, owner, metadata):
+            self._findings.append(_reinstalled(package, owner))
+        return replace(
+            package,
+            manager="conda",
+            conda=owner.record.name,
+            source=Source(),
+            requested=(owner.record.name in self._requested) if self._requested else None,
+        )
+
+    def _is_at(self, package: Package, metadata: str) -> bool:
+        expected = os.path.join(self._prefix, *metadata.split("/"))
+        return os.path.realpath(package.metadata_path) == os.path.realpath(expected)
+
+    def _is_from(self, package: Package, record_file: RecordFile, metadata: str) -> bool:
+        """Return whether the installed distribution is the record's, and not from a source of the user's."""
+        if package.source.kind == "index":
+            return True
+        if not self._is_at(package, metadata):
+            return False
+        file = f"{metadata}/direct_url.json"
+        expected = sha256_of_file(record_file.path, file)
+        if not expected:
+            return package.installer == "conda"
+        return expected == _sha256(os.path.join(self._prefix, *file.split("/")))
+
+    def _was_reinstalled(self, package: Package, record_file: RecordFile, metadata: str) -> bool:
+        """Return whether pip has installed the same version once more."""
+        if package.installer in ("", "conda") or not package.metadata_path.endswith(".dist-info"):
+            return False
+        if not self._is_at(package, metadata):
+            return True
+        expected = sha256_of_file(record_file.path, f"{metadata}/INSTALLER")
+        return bool(expected) and expected != _sha256(os.path.join(package.metadata_path, "INSTALLER"))
+
+    def _unrecorded(self, package: Package) -> Package:
+        self._findings.append(
+            Finding(
+                Severity.WARNING,
+                "conda-record-missing",
+                f"{package.name} {package.version} was installed by conda, but no record in "
+                f"{self._prefix} names it; it counts as one from a package index",
+                path=package.metadata_path,
+                package=package.name,
+                hint=f"Install it again: conda install --force-reinstall {package.name}={package.version}",
+            )
+        )
+        return replace(package, manager="pip", source=_source_of(package))
+
+    def _give_up_replaced(self) -> None:
+        """Hand to pip what is left of a package of several distributions of which pip has replaced some."""
+        for name, package in self._packages.items():
+            if package.conda in self._replaced and package.conda:
+                self._findings.append(_left_over(package))
+                self._packages[name] = replace(package, manager="pip", conda="")
+
+    def _is_gone(self, record_file: RecordFile) -> bool:
+        """Return whether the files of a record are gone; that is said."""
+        if any(name in self._packages for name in record_file.record.distributions):
+            return False
+        listed = record_file.metadata or record_file.witnesses
+        gone = bool(listed) and not any(os.path.lexists(os.path.join(self._prefix, path)) for path in listed)
+        if gone:
+            self._findings.append(_gone(record_file))
+        return gone
+
+    def _sorted(self, found: Iterable[RecordFile]) -> tuple[CondaRecord, ...]:
+        records = (
+            replace(each.record, requested_spec=self._requested.get(each.record.name, "")) for each in found
+        )
+        return tuple(sorted(records, key=lambda record: record.name))
+
+
+def _one_each(records: Sequence[RecordFile], prefix: str, findings: list[Finding]) -> Iterator[RecordFile]:
+    groups: dict[str, list[RecordFile]] = {}
+    for record_file in records:
+        groups.setdefault(record_file.record.name, []).append(record_file)
+    for group in groups.values():
+        yield group[0] if len(group) == 1 else _choose(group, prefix, findings)
+
+
+def _choose(group: list[RecordFile], prefix: str, findings: list[Finding]) -> RecordFile:
+    """Return the record, of several of one package, whose files are there; the youngest of these."""
+
+    def rank(found: RecordFile) -> tuple[float, float, str]:
+        listed = found.metadata or found.witnesses
+        there = sum(os.path.lexists(os.path.join(prefix, entry)) for entry in listed)
+        return there / len(listed) if listed else 0.0, os.stat(found.path).st_mtime, found.path
+
+    winner = max(group, key=rank)
+    others = ", ".join(os.path.basename(found.path) for found in group if found is not winner)
+    findings.append(
+        Finding(
+            Severity.WARNING,
+            "several-conda-records",
+            f"conda has several records of {winner.record.name}; {os.path.basename(winner.path)} agrees best "
+            f"with the installed files, not {others}",
+            path=winner.path,
+            package=winner.record.name,
+            hint=f"Mend it: conda install --force-reinstall {winner.record.name}={winner.record.version}",
+        )
+    )
+    return winner
+
+
+def _same_version(package: Package, metadata: str) -> bool:
+    return distribution_version(metadata) == package.version
+
+
+def _sha256(path: str) -> str:
+    import hashlib
+
+    try:
+        return hashlib.sha256(read_bytes(path)).hexdigest()
+    except OSError:
+        return ""
+
+
+def _source_of(package: Package) -> Source:
+    """Return where pip's package is from: a folder on the machine that built a conda package is none."""
+    if package.installer == "conda" and package.source.kind == "directory":
+        return Source()
+    return package.source
+
+
+def _pip_over_conda(package: Package, records: list[RecordFile]) -> Finding:
+    record = records[0].record
+    before = ", ".join(f"{found.record.name} {found.record.version}" for found in records)
+    return Finding(
+        Severity.WARNING,
+        "pip-over-conda",
+        f"{package.name} {package.version} was installed by {package.installer or 'pip'} over conda's "
+        f"{before}; the image gets what is installed now, without conda's package",
+        path=package.metadata_path,
+        package=package.name,
+        hint=f"Let one of them own it: pip uninstall {package.name}, or conda remove --force {record.name}",
+    )
+
+
+def _reinstalled(package: Package, record_file: RecordFile) -> Finding:
+    return Finding(
+        Severity.INFO,
+        "conda-and-pip",
+        f"{package.name} {package.version} was installed by conda and, in the same version, by "
+        f"{package.installer}: the image gets conda's",
+        path=package.metadata_path,
+        package=package.name,
+        hint="If you mean pip's, take conda's away first: "
+        f"conda remove --force {record_file.record.name}, then pip install {package.name}",
+    )
+
+
+def _left_over(package: Package) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "pip-over-conda",
+        f"conda's {package.conda} brought {package.name} {package.version} along with a package that pip has "
+        f"replaced; since conda's is left out, {package.name} counts as one from a package index",
+        path=package.metadata_path,
+        package=package.name,
+        hint=f"Make it pip's: pip install --force-reinstall --no-deps {package.name}=={package.version}",
+    )
+
+
+def _several_owners(package: Package, names: list[str]) -> Finding:
+    return Finding(
+        Severity.INFO,
+        "several-conda-records",
+        f"the conda packages {', '.join(sorted(names))} all bring {package.name} {package.version}; "
+        f"{names[0]} counts as its owner",
+        path=package.metadata_path,
+        package=package.name,
+    )
+
+
+def _gone(record_file: RecordFile) -> Finding:
+    record = record_file.record
+    return Finding(
+        Severity.WARNING,
+        "conda-files-gone",
+        f"conda has a record of {record.name} {record.version}, whose files are gone; it is left out",
+        path=record_file.path,
+        package=record.name,
+        hint=f"Bring it back: conda install --force-reinstall {record.name}={record.version}; "
+        f"or forget it: conda remove --force {record.name}",
+    )

@@ -1,0 +1,302 @@
+# Paths stay strings: a Path costs more than reading the small file that it names.
+# ruff: noqa: PTH110, PTH111, PTH112, PTH113, PTH118, PTH120, PTH208
+"""conda's configuration, read as conda reads it: ``.condarc`` files, then ``CONDA_*``; conda isn't started.
+
+The source is conda's ``base/context.py`` and ``common/configuration.py``; its documentation, *Using the
+.condarc conda configuration file* and *Settings*, describes the same. mamba reads the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from imagesync.errors import ScanError
+
+DEFAULT_ALIAS = "https://conda.anaconda.org"
+DEFAULT_CHANNELS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+_FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
+_TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
+_LISTS = ("channels", "default_channels", "pkgs_dirs")
+_MAPS = ("custom_channels", "custom_multichannels", "proxy_servers")
+_WORDS = ("channel_alias", "ssl_verify", "client_ssl_cert", "client_ssl_cert_key", "add_anaconda_token")
+
+
+@dataclass(frozen=True, repr=False)
+class CondaConfiguration:
+    """What the user's conda configuration says about channels; URLs are WITH their credentials.
+
+    Parameters
+    ----------
+    channels
+        URLs without subdir, the first wins; empty where nothing is configured.
+    default_channels
+        What the name ``defaults`` stands for.
+    channel_alias
+        The URL below which a plain name is a channel.
+    custom_channels
+        Name to the URL below which the channel of that name is.
+    custom_multichannels
+        Name to the channels that it stands for.
+    package_caches
+        Folders with packages that conda has downloaded before, as far as they exist.
+    ssl_verify
+        ``False``, ``True``, or the path of a file with certificates.
+    client_cert, client_cert_key
+        Paths of PEM files.
+    proxies
+        Scheme, or ``scheme://host``, to the URL of a proxy.
+    tokens
+        The URL of a server of Anaconda's kind to the token that ``anaconda login`` has left for it.
+    """
+
+    channels: tuple[str, ...] = ()
+    default_channels: tuple[str, ...] = DEFAULT_CHANNELS
+    channel_alias: str = DEFAULT_ALIAS
+    custom_channels: Mapping[str, str] = field(default_factory=dict)
+    custom_multichannels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    package_caches: tuple[str, ...] = ()
+    ssl_verify: bool | str = True
+    client_cert: str | None = None
+    client_cert_key: str | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    tokens: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def public_urls(self) -> tuple[str, ...]:
+        """Return the configured channels' URLs in their order, without credentials."""
+        from imagesync.credentials import strip_credentials
+
+        return tuple(dict.fromkeys(strip_credentials(url) for url in self.channels))
+
+    def __repr__(self) -> str:
+        """Return the configuration without credentials."""
+        from imagesync.credentials import redact
+
+        shown = ", ".join(
+            f"{item.name}={redact(repr(getattr(self, item.name)))}"
+            for item in fields(self)
+            if item.name != "tokens"
+        )
+        return f"{type(self).__name__}({shown})"
+
+
+def read_conda_configuration(
+    prefix: Path, environ: Mapping[str, str], *, platform: str = sys.platform
+) -> CondaConfiguration:
+    """Return what conda would be told about channels in the environment at *prefix*.
+
+    Parameters
+    ----------
+    prefix
+        The environment; its own ``.condarc`` counts, and that of the installation that it belongs to.
+    environ
+        The variables to go by, ``HOME`` included.
+    platform
+        In the terms of ``sys.platform``.
+
+    Raises
+    ------
+    ScanError
+        A configuration file can't be read, or isn't a mapping in YAML. conda stops there as well.
+    """
+    home = environ.get("USERPROFILE" if platform == "win32" else "HOME") or os.path.expanduser("~")
+    root = root_prefix(str(prefix), environ)
+    values = _Values(environ, home)
+    for path in _files(str(prefix), root, home, environ, platform):
+        values.add(_read_file(path))
+    values.add(_variables(environ))
+    return values.configuration(_package_caches(values.merged_list("pkgs_dirs"), root, home, environ))
+
+
+def root_prefix(prefix: str, environ: Mapping[str, str]) -> str:
+    """Return the installation of conda or mamba that *prefix* belongs to, or nothing."""
+    for variable in ("CONDA_ROOT", "CONDA_ROOT_PREFIX", "MAMBA_ROOT_PREFIX"):
+        if environ.get(variable):
+            return environ[variable]
+    executable = environ.get("CONDA_EXE", "")
+    if executable and os.path.isfile(executable):
+        return os.path.dirname(os.path.dirname(executable))
+    folder, place = os.path.split(os.path.dirname(prefix))
+    if place == "envs" and os.path.isdir(os.path.join(folder, "conda-meta")):
+        return folder
+    return prefix if os.path.exists(os.path.join(prefix, "condabin")) else ""
+
+
+def _files(prefix: str, root: str, home: str, environ: Mapping[str, str], platform: str) -> Iterator[str]:
+    """Yield the configuration files that exist, the weakest first."""
+    system = ["C:/ProgramData/conda"] if platform == "win32" else ["/etc/conda", "/var/lib/conda"]
+    folders = [*system, root]
+    if environ.get("XDG_CONFIG_HOME"):
+        folders.append(os.path.join(environ["XDG_CONFIG_HOME"], "conda"))
+    folders += [os.path.join(home, ".config", "conda"), os.path.join(home, ".conda")]
+    seen = set()
+    for path in (
+        *(path for folder in folders if folder for path in _in_folder(folder)),
+        os.path.join(home, ".condarc"),
+        os.path.join(home, ".mambarc"),
+        *_in_folder(prefix),
+        environ.get("CONDARC", ""),
+        environ.get("MAMBARC", ""),
+    ):
+        if path and path not in seen and os.path.isfile(path):
+            seen.add(path)
+            yield path
+
+
+def _in_folder(folder: str) -> Iterator[str]:
+    yield os.path.join(folder, ".condarc")
+    yield os.path.join(folder, "condarc")
+    parts = os.path.join(folder, "condarc.d")
+    if os.path.isdir(parts):
+        for name in sorted(os.listdir(parts)):
+            if name.endswith((".yml", ".yaml")):
+                yield os.path.join(parts, name)
+    yield os.path.join(folder, ".mambarc")
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        document = yaml.load(text, Loader=loader)  # noqa: S506  one of the two safe loaders
+    except OSError as error:
+        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        # The parser's message quotes the line, and the line may hold a token.
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        raise ScanError(
+            f"{path} isn't a valid conda configuration file{where}",
+            hint="See what conda says of it: conda config --show-sources",
+        ) from None
+    if document is not None and not isinstance(document, dict):
+        raise ScanError(
+            f"{path} isn't a conda configuration file: it holds no settings",
+            hint="See what conda says of it: conda config --show-sources",
+        )
+    return document or {}
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``CONDA_*`` set; lists are written with commas, folders as in ``PATH``."""
+    values: dict[str, Any] = {}
+    for key in (*_LISTS, *_WORDS):
+        text = environ.get(f"CONDA_{key.upper()}", "")
+        if not text:
+            continue
+        separator = os.pathsep if key == "pkgs_dirs" else ","
+        values[key] = text.split(separator) if key in _LISTS else text
+    if "channels" not in values and environ.get("CONDA_CHANNEL"):
+        values["channels"] = environ["CONDA_CHANNEL"].split(",")
+    return values
+
+
+class _Values:
+    """What the sources say, the weakest first."""
+
+    def __init__(self, environ: Mapping[str, str], home: str) -> None:
+        self._environ = environ
+        self._home = home
+        self._sources: list[dict[str, Any]] = []
+
+    def add(self, source: Mapping[str, Any]) -> None:
+        """Take in a source that is stronger than those before."""
+        self._sources.append(dict(source))
+
+    def merged_list(self, key: str) -> tuple[str, ...]:
+        """Return a list: what the strongest source has comes first, and the others' follows."""
+        found: list[str] = []
+        for source in reversed(self._sources):
+            value = source.get(key)
+            found += self._texts(value)
+        return tuple(dict.fromkeys(found))
+
+    def configuration(self, package_caches: tuple[str, ...]) -> CondaConfiguration:
+        """Return the whole, channels as URLs."""
+        from imagesync.scan.conda_channels import Names, anaconda_tokens
+
+        alias = self._word("channel_alias") or DEFAULT_ALIAS
+        names = Names(
+            alias=alias if "://" in alias else f"https://{alias}",
+            default=self.merged_list("default_channels") or DEFAULT_CHANNELS,
+            custom={key: self._text(value) for key, value in self._map("custom_channels").items()},
+            multiple={key: self._texts(value) for key, value in self._map("custom_multichannels").items()},
+            home=self._home,
+        )
+        tokens = anaconda_tokens(self._environ, self._home) if self._flag("add_anaconda_token", True) else {}
+        return CondaConfiguration(
+            channels=names.urls(self.merged_list("channels")),
+            default_channels=names.urls(("defaults",)),
+            channel_alias=names.alias.rstrip("/"),
+            custom_channels=names.custom,
+            custom_multichannels=names.multiple,
+            package_caches=package_caches,
+            ssl_verify=self._ssl_verify(),
+            client_cert=self._word("client_ssl_cert") or None,
+            client_cert_key=self._word("client_ssl_cert_key") or None,
+            proxies={key: self._text(value) for key, value in self._map("proxy_servers").items() if value},
+            tokens=tokens,
+        )
+
+    def _ssl_verify(self) -> bool | str:
+        word = self._word("ssl_verify")
+        if word.lower() in _FALSE:
+            return False
+        if not word or word.lower() in _TRUE or word == "truststore":
+            return True
+        return os.path.join(self._home, word[2:]) if word.startswith("~/") else word
+
+    def _map(self, key: str) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for source in self._sources:
+            value = source.get(key)
+            if isinstance(value, dict):
+                merged.update({str(name): item for name, item in value.items()})
+        return merged
+
+    def _word(self, key: str) -> str:
+        for source in reversed(self._sources):
+            if source.get(key) is not None:
+                return self._text(source[key])
+        return ""
+
+    def _flag(self, key: str, default: bool) -> bool:
+        word = self._word(key).lower()
+        return word in _TRUE if word in _TRUE | _FALSE else default
+
+    def _texts(self, value: Any) -> tuple[str, ...]:  # noqa: ANN401  as YAML has it
+        items = value if isinstance(value, list) else [] if value is None else [value]
+        texts = (self._text(item).strip() for item in items)
+        return tuple(text for text in texts if text)
+
+    def _text(self, value: Any) -> str:  # noqa: ANN401
+        """Return a value with the variables in it filled in, as conda does; unknown ones stay."""
+        text = str(value)
+        if "$" not in text:
+            return text
+        find: Callable[[re.Match[str]], str] = lambda match: self._environ.get(match[1] or match[2], match[0])  # noqa: E731
+        return _VARIABLE.sub(find, text)
+
+
+def _package_caches(
+    configured: tuple[str, ...], root: str, home: str, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the folders that conda, mamba, micromamba and rattler keep packages in, as far as they exist."""
+    expanded = [os.path.join(home, path[2:]) if path.startswith("~/") else path for path in configured]
+    if not expanded:
+        expanded = [os.path.join(root, "pkgs")] if root else []
+        expanded += [os.path.join(home, *place) for place in ((".conda", "pkgs"), (".mamba", "pkgs"))]
+    rattler = environ.get("RATTLER_CACHE_DIR") or os.path.join(
+        environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rattler", "cache"
+    )
+    candidates = (*expanded, os.path.join(rattler, "pkgs"))
+    return tuple(dict.fromkeys(path for path in candidates if os.path.isdir(path)))

@@ -1,0 +1,255 @@
+# Paths stay strings: a Path costs more than reading the small file that it names.
+# ruff: noqa: PTH122
+"""conda's own records of what it installed: ``conda-meta/*.json``.
+
+A record names every file of its package, so that those of one environment are tens of megabytes of JSON.
+The lists are cut out before the rest is parsed; what matters of them is found by searching the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from imagesync.scan.environment import CondaRecord
+from imagesync.scan.metadata import read_bytes
+from imagesync.scan.names import canonical_name
+
+_FIRST_KEY = re.compile(rb"\{\n( +)\"")
+# The metadata of a distribution lies in site-packages itself; below it are those that others vendor.
+_METADATA = re.compile(r"(?:^|/)(?:site|dist)-packages/(?P<name>[^/]+)\.(?:dist|egg)-info$")
+_ENDINGS = (b'.dist-info/METADATA"', b'.egg-info"', b'.egg-info/PKG-INFO"')
+_SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?$")
+_WITNESSES = 4
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """One file of ``conda-meta``, and what of its list of files matters.
+
+    Parameters
+    ----------
+    path
+        The file itself.
+    metadata
+        The metadata folders (or files) of distributions that it lists, relative to the prefix.
+    witnesses
+        A few of the files that it lists, relative to the prefix; none where it lists none.
+    """
+
+    path: str
+    record: CondaRecord
+    metadata: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
+
+
+def read_record_file(path: str) -> RecordFile:
+    """Return what the record at *path* says.
+
+    Raises
+    ------
+    OSError
+        It can't be read.
+    ValueError
+        It isn't JSON, or not a prefix record: it gives no name, version or build.
+    """
+    data = read_bytes(path)
+    if data.startswith(b"{\r\n"):
+        data = data.replace(b"\r\n", b"\n")
+    document, files = _parse(data)
+    metadata = tuple(sorted(_metadata_in(files)))
+    names = {canonical_name(distribution_name(entry)) for entry in metadata}
+    return RecordFile(path, _record(document, tuple(sorted(names)), files), metadata, _witnesses(files))
+
+
+def distribution_name(metadata: str) -> str:
+    """Return the name in the path of a metadata folder.
+
+    >>> distribution_name("lib/python3.11/site-packages/PyYAML-6.0.3.dist-info")
+    'PyYAML'
+    """
+    return os.path.splitext(metadata.rpartition("/")[2])[0].partition("-")[0]
+
+
+def distribution_version(metadata: str) -> str:
+    """Return the version in the path of a metadata folder; empty where it has none.
+
+    >>> distribution_version("lib/python3.11/site-packages/PyYAML-6.0.3.dist-info")
+    '6.0.3'
+    >>> distribution_version("lib/python3.11/site-packages/demo-1.0-py3.11.egg-info")
+    '1.0'
+    """
+    rest = os.path.splitext(metadata.rpartition("/")[2])[0].partition("-")[2]
+    return rest.partition("-py")[0]
+
+
+def sha256_of_file(record_path: str, file: str) -> str:
+    """Return the sha256 (hexadecimal) that a record gives for one of its files; empty where it gives none.
+
+    Parameters
+    ----------
+    file
+        Relative to the prefix.
+    """
+    try:
+        entries = json.loads(read_bytes(record_path))["paths_data"]["paths"]
+        for entry in entries:
+            if entry["_path"] == file:
+                return str(entry.get("sha256_in_prefix") or entry.get("sha256") or "")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return ""
+
+
+def _parse(data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return the record without its lists of files, and the bytes of the list of names."""
+    files = b""
+    first = _FIRST_KEY.match(data)
+    if first is not None:
+        line = b"\n" + first[1]
+        data, _ = _cut(data, line, b'"paths_data": {', b"}")
+        data, files = _cut(data, line, b'"files": [', b"]")
+    document = json.loads(data)
+    if not isinstance(document, dict):
+        raise ValueError("it isn't an object")  # noqa: TRY004  callers handle bad content, whatever is bad
+    if not files and document.get("files"):  # not written line by line
+        files = "\n".join(json.dumps(name) for name in document["files"]).encode()
+    return document, files
+
+
+def _cut(data: bytes, line: bytes, opening: bytes, closing: bytes) -> tuple[bytes, bytes]:
+    """Return *data* without the content of a list or object, and that content.
+
+    Parameters
+    ----------
+    line
+        What stands before a key of the outermost object: a line break, and its indentation. A string can't
+        hold a line break, so that this with *closing* behind it is the end.
+    """
+    start = data.find(line + opening)
+    if start < 0:
+        return data, b""
+    start += len(line) + len(opening)
+    if data[start : start + 1] == closing:
+        return data, b""
+    stop = data.find(line + closing, start)
+    if stop < 0:
+        return data, b""
+    return data[:start] + data[stop + len(line) :], data[start:stop]
+
+
+def _metadata_in(files: bytes) -> set[str]:
+    found = set()
+    for ending in _ENDINGS:
+        position = files.find(ending)
+        while position >= 0:
+            start = files.rfind(b'"', 0, position)
+            stop = position + len(ending)
+            path = _text(files[start:stop])
+            folder = path.rpartition("/")[0] if path.endswith(("/METADATA", "/PKG-INFO")) else path
+            if _METADATA.search(folder):
+                found.add(folder)
+            position = files.find(ending, stop)
+    return found
+
+
+def _witnesses(files: bytes) -> tuple[str, ...]:
+    """Return a few names spread over the list."""
+    found = []
+    for part in range(_WITNESSES):
+        start = files.find(b"\n", len(files) * part // _WITNESSES) if part else 0
+        start = files.find(b'"', start)
+        stop = files.find(b'"', start + 1)
+        if 0 <= start < stop and b"\\" not in files[start:stop]:
+            found.append(_text(files[start : stop + 1]))
+    return tuple(dict.fromkeys(found))
+
+
+def _text(quoted: bytes) -> str:
+    """Return a JSON string; on Windows conda has written backslashes between folders."""
+    return str(json.loads(quoted)).replace("\\", "/")
+
+
+def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: bytes) -> CondaRecord:
+    from imagesync.credentials import strip_credentials
+
+    def text(key: str) -> str:
+        value = document.get(key)
+        return value if isinstance(value, str) else ""
+
+    def lines(key: str) -> tuple[str, ...]:
+        value = document.get(key)
+        return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+    name, version, build = text("name"), text("version"), text("build") or text("build_string")
+    if not name or not version or not build:
+        raise ValueError("it gives no name, no version or no build")
+    number, size, sha256 = document.get("build_number"), document.get("size"), text("sha256")
+    url = strip_credentials(text("url")).partition("#")[0]
+    filename = text("fn") or url.rpartition("/")[2]
+    subdir = text("subdir") or _subdir_of(url)
+    channel = channel_of(strip_credentials(text("channel")), url, subdir)
+    if not url and "://" in channel and subdir and filename:
+        url = f"{channel}/{subdir}/{filename}"
+    requested = text("requested_spec")
+    return CondaRecord(
+        name=name,
+        version=version,
+        build=build,
+        build_number=number if isinstance(number, int) else 0,
+        channel=channel,
+        subdir=subdir,
+        filename=filename,
+        url=url,
+        sha256=f"sha256:{sha256.lower()}" if sha256 else "",
+        md5=text("md5").lower(),
+        size=size if isinstance(size, int) else None,
+        noarch=_noarch(document),
+        # conda writes "None" for a dependency; rattler writes a list.
+        requested_spec=requested if requested != "None" else next(iter(lines("requested_specs")), ""),
+        depends=lines("depends"),
+        constrains=lines("constrains"),
+        distributions=distributions,
+        license=text("license"),
+        has_post_link=b"-post-link." in files,
+    )
+
+
+def _noarch(document: dict[str, Any]) -> Literal["", "python", "generic"]:
+    value = document.get("noarch")
+    if value == "python" or document.get("package_type") == "noarch_python":
+        return "python"
+    return "generic" if value else ""
+
+
+def channel_of(channel: str, url: str, subdir: str) -> str:
+    """Return a channel's URL without subdir, or its name where no URL is known.
+
+    Parameters
+    ----------
+    channel
+        As a record has it: a URL with or without subdir, or a name.
+    url
+        Of the package's archive.
+
+    >>> channel_of("conda-forge", "https://conda.anaconda.org/conda-forge/noarch/a-1-0.conda", "noarch")
+    'https://conda.anaconda.org/conda-forge'
+    >>> channel_of("https://conda.anaconda.org/conda-forge/linux-64", "", "linux-64")
+    'https://conda.anaconda.org/conda-forge'
+    >>> channel_of("pkgs/main", "", "linux-64")
+    'pkgs/main'
+    """
+    folder = url.rpartition("/")[0]
+    if "://" in folder and folder.rpartition("/")[2] == subdir:
+        return folder.rpartition("/")[0]
+    if channel.startswith("<"):  # <unknown>, of an archive that was installed by its path
+        return ""
+    return _SUBDIR.sub("", channel).rstrip("/") if "://" in channel else channel.strip("/")
+
+
+def _subdir_of(url: str) -> str:
+    match = _SUBDIR.search(url.rpartition("/")[0])
+    return match[0].strip("/") if match else ""
