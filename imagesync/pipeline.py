@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from imagesync.build.image import Image
     from imagesync.build.lookup import Lookup
     from imagesync.lock.lock import Lock
+    from imagesync.lock.lockfile.check import Moved
+    from imagesync.lock.lockfile.frozen import Frozen
+    from imagesync.locked import LockedBuild
     from imagesync.publish import Shelf
     from imagesync.store.store import Store
 
@@ -122,6 +125,25 @@ class Session:
             base = self._base(engine, prepared)
         return self._assembly(prepared, base).lock()
 
+    def freeze(self) -> Frozen:
+        """Return the lock with the files that others need beside it: wheels made here are made now."""
+        from imagesync.lock.lockfile.frozen import freeze
+
+        prepared = self._prepare(checked=True)
+        with self._engine() as engine:
+            base = self._base(engine, prepared)
+        assembly = self._assembly(prepared, base)
+        return freeze(prepared.plan, assembly.lock(), assembly.workshop)
+
+    def check_lock(self, path: Path) -> tuple[Moved, ...]:
+        """Return what has moved here since the lock file at *path* was made; nothing where it still fits."""
+        from imagesync.lock.lockfile.check import moved
+        from imagesync.lock.lockfile.read import read_lock
+
+        read = read_lock(path, platform="linux/amd64", environ=self.environ)
+        prepared = self._prepare()
+        return moved(read, prepared.plan, prepared.contents)
+
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.render.context import write_context
@@ -131,11 +153,20 @@ class Session:
             base = self._base(engine, prepared)
         write_context(self._assembly(prepared, base).whole(), folder)
 
-    def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False, push: bool | None = None) -> Image:
+    def build(
+        self,
+        *,
+        tags: tuple[str, ...] = (),
+        no_cache: bool = False,
+        push: bool | None = None,
+        locked: Path | None = None,
+    ) -> Image:
         """Return the image of the environment: found by its hash, or else built, checked and named.
 
         Parameters
         ----------
+        locked
+            A lock file to build from: no environment is looked at then, and nothing is solved.
         tags
             Further references that the image gets.
         no_cache
@@ -149,7 +180,7 @@ class Session:
             from imagesync.publish import require_registry
 
             require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
-        prepared = self._prepare(meanwhile=_import_what_a_hit_needs)
+        prepared = self._read_lock(locked) if locked else self._prepare(meanwhile=_import_what_a_hit_needs)
         lookup = self._look_for_base(self._look())
         image = None if no_cache else self._find(prepared, lookup)
         if image is None and self._names_registry and (push or not no_cache):
@@ -181,8 +212,30 @@ class Session:
                 self.progress.line(f"warning: {error.message}")
                 return image
 
-    def _make(self, prepared: Prepared, *, tags: tuple[str, ...], no_cache: bool) -> Image:
-        self._refuse_contradictions(prepared)
+    def _read_lock(self, path: Path) -> LockedBuild:
+        from imagesync.code.code import Code
+        from imagesync.locked import LockedBuild
+
+        code = Code()
+        if self.settings.code:
+            from imagesync.code.collect import collect_code
+            from imagesync.locked import own_interpreter
+
+            # Whose modules they are isn't looked at: nothing is installed here that counts.
+            code = collect_code(
+                self.settings.code,
+                max_size=self.settings.code_max_size,
+                environment=Environment(own_interpreter(), ()),
+                shipped=(),
+                cache=self.store.root,
+            )
+        return LockedBuild(path, self.settings, self.environ, code)
+
+    def _make(self, prepared: Prepared | LockedBuild, *, tags: tuple[str, ...], no_cache: bool) -> Image:
+        if isinstance(prepared, Prepared):
+            self._refuse_contradictions(prepared)
+        else:
+            prepared.report(self.progress)
         with self._engine() as engine:
             base = self._base(engine, prepared)
             digest = self._identify(prepared, base.digest)
@@ -223,7 +276,12 @@ class Session:
     def _plan(self, environment: Environment) -> Plan:
         from imagesync.plan.make import make_plan
 
-        plan = make_plan(environment, settings=self.settings)
+        settings = self.settings
+        if settings.channels or settings.add_conda or settings.python_source == "conda":
+            from imagesync.plan.channels import with_channels
+
+            environment = with_channels(environment, settings.channels, environ=self.environ)
+        plan = make_plan(environment, settings=settings)
         if not self.settings.code:
             return plan
         from imagesync.code.collect import collect_code
@@ -282,7 +340,7 @@ class Session:
         settings = self.settings
         return look_up(find_endpoint(self.environ), base=settings.base, repository=settings.repository)
 
-    def _find(self, prepared: Prepared, lookup: Lookup) -> Image | None:
+    def _find(self, prepared: Prepared | LockedBuild, lookup: Lookup) -> Image | None:
         from imagesync.build.image import image_of
 
         settings = self.settings
@@ -309,7 +367,7 @@ class Session:
             return replace(lookup, base_digest=shelf.base_digest(self.settings.base))
 
     def _find_in_registry(
-        self, prepared: Prepared, lookup: Lookup, *, tags: tuple[str, ...], no_cache: bool, push: bool
+        self, prepared: Prepared | LockedBuild, lookup: Lookup, *, tags: tuple[str, ...], no_cache: bool, push: bool
     ) -> Image | None:
         """Return what a colleague or a CI job has pushed; where nothing is, make sure that one may push."""
         from imagesync.errors import RegistryError
@@ -336,7 +394,7 @@ class Session:
         with self._engine() as engine:
             yield Shelf(self.settings.repository, engine, self.progress)
 
-    def _as_installed(self, prepared: Prepared, image: Image) -> bool:
+    def _as_installed(self, prepared: Prepared | LockedBuild, image: Image) -> bool:
         """Return whether what *image* has of installed files is still what is installed.
 
         The environment hash can't say it: which packages no index has isn't known before the lock.
@@ -352,7 +410,9 @@ class Session:
             for entry in image.repacked
         )
 
-    def _identify(self, prepared: Prepared, root_digest: str) -> str:
+    def _identify(self, prepared: Prepared | LockedBuild, root_digest: str) -> str:
+        if not isinstance(prepared, Prepared):
+            return prepared.identify(self._foundation(root_digest))
         return environment_hash(
             prepared.plan,
             contents=prepared.contents,
@@ -385,14 +445,14 @@ class Session:
         with Engine(find_endpoint(self.environ)) as engine:
             yield engine
 
-    def _base(self, engine: Engine, prepared: Prepared) -> BaseImage:
+    def _base(self, engine: Engine, prepared: Prepared | LockedBuild) -> BaseImage:
         from imagesync.build.base import check_interpreter, ensure_base
 
         base = ensure_base(engine, settings=self.settings, progress=self.progress)
         check_interpreter(base, prepared.plan)
         return base
 
-    def _assembly(self, prepared: Prepared, base: BaseImage) -> Assembly:
+    def _assembly(self, prepared: Prepared | LockedBuild, base: BaseImage) -> Assembly:
         from imagesync.artifacts import open_workshop
         from imagesync.assemble import Assembly
         from imagesync.build.endpoint import find_endpoint
@@ -423,7 +483,10 @@ class Session:
                 indexes=prepared.environment.indexes,
                 settings=self.settings,
                 **self._foundation(base.digest),
-            ),
+            )
+            if isinstance(prepared, Prepared)
+            else prepared.identify_packages(self._foundation(base.digest)),
+            given=None if isinstance(prepared, Prepared) else prepared.fitted(base, workshop),
             created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
         )
 

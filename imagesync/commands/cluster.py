@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagesync.commands.cluster_config import config
 from imagesync.options import format_option, settings_options
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 @click.group()
 def cluster() -> None:
     """Start Dask clusters that outlive a script, look at them, end them."""
+
+
+cluster.add_command(config)
 
 
 @cluster.command("up")

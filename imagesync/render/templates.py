@@ -6,6 +6,7 @@ Finding and hashing templates is done without Jinja, because a build that hits m
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shlex
 import traceback
@@ -44,7 +45,8 @@ def templates_digest(folder: Path | None) -> str:
     Parameters
     ----------
     folder
-        The user's own templates, hidden files excepted; all of it counts.
+        The user's own templates, hidden files excepted; all of it counts but ``cluster/``, which is for what
+        starts an image.
 
     Raises
     ------
@@ -58,7 +60,9 @@ def templates_digest(folder: Path | None) -> str:
             _add(digest, f"shipped/{path.relative_to(shipped).as_posix()}", path)
     if folder is not None:
         for path in user_files(folder):
-            _add(digest, f"user/{path.relative_to(folder).as_posix()}", path)
+            inside = path.relative_to(folder)
+            if inside.parts[0] != "cluster":
+                _add(digest, f"user/{inside.as_posix()}", path)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -126,6 +130,7 @@ def template_environment(folder: Path | None) -> jinja2.Environment:
     )
     environment.filters["shell_quote"] = shell_quote
     environment.filters["dockerfile_quote"] = dockerfile_quote
+    environment.filters["yaml_quote"] = yaml_quote
     return environment
 
 
@@ -149,6 +154,15 @@ def dockerfile_quote(value: object) -> str:
         raise RenderError(f"a value of a Dockerfile can't have line breaks in it: {text[:60]!r}")
     quoted = re.sub(r'(["\\$])', r"\\\1", text)
     return '"' + _PLAIN_RUN.sub(lambda run: run.group() + "\\\n", quoted) + '"'
+
+
+def yaml_quote(value: object) -> str:
+    """Return *value* as JSON, which is YAML, too.
+
+    >>> print(yaml_quote("1e5"))
+    "1e5"
+    """
+    return json.dumps(value, ensure_ascii=False)
 
 
 def render_template(name: str, values: Mapping[str, Any], *, folder: Path | None) -> str:

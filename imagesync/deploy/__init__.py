@@ -1,0 +1,1 @@
+"""Configurations that start Dask elsewhere, in the image of an environment."""

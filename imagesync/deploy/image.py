@@ -1,0 +1,62 @@
+"""Which image a configuration names: by its digest, so that it means the same to everybody, for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imagesync.errors import RegistryError, UsageError
+from imagesync.oci.reference import parse_reference
+from imagesync.oci.registry import read_digest
+
+if TYPE_CHECKING:
+    from imagesync.pipeline import Session
+    from imagesync.ui.progress import Progress
+
+
+def environment_image(session: Session, *, push: bool | None, local: bool) -> str:
+    """Return the environment's image as ``<repository>@sha256:<hex>``; it is built if there is none.
+
+    Parameters
+    ----------
+    push
+        Have it in the registry; as the settings say if not given.
+    local
+        Whether a reference with a tag will do, where the image is in no registry.
+
+    Raises
+    ------
+    UsageError
+        The image is in no registry, and has to be.
+    ImagesyncError
+        It can't be built or pushed.
+    """
+    image = session.published(session.build(push=push))
+    if image.digest is not None:
+        return image.digest
+    if not local:
+        raise UsageError(
+            f"{image.reference} is in no registry that others could pull it from.",
+            hint="Push it: --push, with a --repository that names a registry: registry.example.com/team/NAME",
+        )
+    session.progress.line(
+        f"warning: {image.reference} is in no registry: the configuration works with this engine alone."
+    )
+    return image.reference
+
+
+def pinned(reference: str, *, progress: Progress) -> str:
+    """Return a reference that a user named, as ``<repository>@sha256:<hex>``; its registry is asked.
+
+    Raises
+    ------
+    RegistryError
+        It isn't there, or the registry doesn't say.
+    """
+    parsed = parse_reference(reference)
+    name = reference.partition("@")[0].removesuffix(f":{parsed.tag}")
+    digest = parsed.digest or read_digest(reference, progress=progress)
+    if digest is None:
+        raise RegistryError(
+            f"{parsed.domain} has no image {reference}.", hint="Check the image's name and its tag."
+        )
+    return f"{name}@{digest}"
