@@ -1,11 +1,11 @@
-"""Whether client and cluster agree: Dask's own versions before the first task, all packages a moment later."""
+"""Whether client and cluster agree: Dask's own versions before the first task, all packages soon after."""
 
 from __future__ import annotations
 
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from imagesync.errors import MismatchError
+from imagesync.errors import MismatchError, MismatchWarning
 
 if TYPE_CHECKING:
     from distributed.deploy.spec import SpecCluster
@@ -29,7 +29,7 @@ async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN
     MismatchError
         *strict*, and something differs.
     """
-    from distributed.versions import VersionMismatchWarning, get_versions, required_packages
+    from distributed.versions import get_versions, required_packages
 
     theirs = (await scheduler.versions())["packages"]
     ours = get_versions()["packages"]
@@ -43,7 +43,7 @@ async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN
     message = f"The cluster doesn't run what the client runs: {'; '.join(differing)}."
     if strict:
         raise MismatchError(message, hint=_MEND)
-    warnings.warn(f"{message}\n{_MEND}", VersionMismatchWarning, stacklevel=2)
+    warnings.warn(f"{message}\n{_MEND}", MismatchWarning, stacklevel=2)
 
 
 def _short(name: str, version: str | None) -> str | None:

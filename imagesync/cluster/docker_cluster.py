@@ -152,6 +152,7 @@ class DockerCluster(SpecCluster):
             host, scheduler_port, dashboard_port, idle_timeout, variables, mounted
         )
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"imagesync-{name}")
+        self._claimed = False
         self._reaper: Reaper | None = None
         self._watch: Watch | None = None
         self._launching: asyncio.Future[None] | None = None
@@ -223,56 +224,49 @@ class DockerCluster(SpecCluster):
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *arguments, **options))
 
     async def _start(self) -> None:
-        if self.status == Status.created:
-            if self._launching is None:
-                self._launching = asyncio.ensure_future(self._launch())
-            await self._launching
         try:
+            if self.status == Status.created:
+                if self._launching is None:
+                    self._launching = asyncio.ensure_future(self._launch())
+                await self._launching
             await super()._start()
             await check_scheduler(self.scheduler_comm, strict=self._strict)
             await self._begin_check()
         except BaseException as error:
             await self._close()
-            cause = error.__cause__
-            if isinstance(cause, ImagesyncError):
-                raise cause from cause.__cause__
+            # Dask wraps what happened: ours says more.
+            if isinstance(error.__cause__, ImagesyncError):
+                raise error.__cause__ from error.__cause__.__cause__
             raise
 
     async def _launch(self) -> None:
         """Start scheduler and workers, all at once: a worker looks for its scheduler until it listens."""
         engine, in_thread = self._engine, self._in_thread
-        try:
-            self._reaper = Reaper(engine.plan.name, engine.endpoint)
-            if not self.image:
-                self.image = await in_thread(
-                    cluster_image, self._wanted_image, self._session, engine.endpoint
-                )
-            made = in_thread(make_security, self._wanted_security)
-            network = await in_thread(claim_network, engine)
-            sweeping = in_thread(sweep, engine.endpoint)
-            self.security = await made
-            engine.plan = replace(engine.plan, image=self.image, security=security_to_dict(self.security))
-            self._watch = await in_thread(
-                Watch, engine.endpoint, cluster=engine.plan.name, network=network, notify=self._happened
-            )
-            count = len(self.worker_spec)
-            scheduler = SchedulerContainer(engine, in_thread, self._scheduler_options, workers=count)
-            workers = {
-                name: spec["cls"]("", name=name, **spec["options"]) for name, spec in self.worker_spec.items()
-            }
-            for worker in workers.values():
-                worker._cluster = weakref.ref(self)
-            starting = [asyncio.ensure_future(_started(node)) for node in (scheduler, *workers.values())]
-            await asyncio.wait(starting)
-            for started in starting:
-                started.result()
-            self.scheduler, self.workers = scheduler, workers
-            self._created.update(workers.values())
-            with suppress(ImagesyncError):  # what others have left is no concern of this cluster
-                await sweeping
-        except BaseException:
-            await self._tear_down()
-            raise
+        if not self.image:
+            self.image = await in_thread(cluster_image, self._wanted_image, self._session, engine.endpoint)
+        securing = in_thread(make_security, self._wanted_security)
+        network = await in_thread(claim_network, engine)
+        self._claimed = True
+        self._reaper = Reaper(engine.plan.name, engine.endpoint)
+        sweeping = in_thread(sweep, engine.endpoint)
+        self.security = await securing
+        engine.plan = replace(engine.plan, image=self.image, security=security_to_dict(self.security))
+        self._watch = Watch(engine.endpoint, cluster=engine.plan.name, network=network, notify=self._happened)
+        self.scheduler = SchedulerContainer(
+            engine, in_thread, self._scheduler_options, workers=len(self.worker_spec)
+        )
+        for name, spec in self.worker_spec.items():
+            self.workers[name] = worker = spec["cls"]("", name=name, **spec["options"])
+            worker._cluster = weakref.ref(self)
+            self._created.add(worker)
+        starting = [
+            asyncio.ensure_future(_started(node)) for node in (self.scheduler, *self.workers.values())
+        ]
+        # All of them have started or failed before anything is removed.
+        await asyncio.wait(starting)
+        with suppress(ImagesyncError):  # what others have left is no concern of this cluster
+            await sweeping
+        await asyncio.gather(*starting)
 
     def _happened(self, event: Event) -> None:
         """Pass on what the engine reports, from the thread that listens to it."""
@@ -332,6 +326,9 @@ class DockerCluster(SpecCluster):
         await asyncio.shield(self._closing)
 
     async def _finish(self) -> None:
+        if self._launching is not None and not self._launching.done():
+            # What is being started can't be called back.
+            await asyncio.wait([self._launching])
         if self._adaptive is not None:
             self._adaptive.stop()
         if self._checking is not None:
@@ -345,38 +342,37 @@ class DockerCluster(SpecCluster):
         await super()._close()
 
     async def _tear_down(self) -> None:
-        """Remove all that the engine has of the cluster; what it refuses is left to the reaper."""
-        self.worker_spec = {}
-        failed = None
+        """Remove all that the engine has of the cluster."""
+        if self._watch is not None:
+            self._watch.close()
+        complete = not self._claimed or await self._remove()
+        for node in (*self._created, *([] if self.scheduler is None else [self.scheduler])):
+            node.forget()
+        self.worker_spec, self.workers = {}, {}
+        if self._reaper is not None:
+            (self._reaper.dismiss if complete else self._reaper.release)()
+        self._engine.close()
+        self._threads.shutdown(wait=False)
+
+    async def _remove(self) -> bool:
+        """Remove containers and network, and return whether it was possible; if not, the reaper goes on."""
         try:
             await self._in_thread(self._engine.remove_everything)
         except EngineError as error:
-            failed = error
-        nodes = [*self._created, *([] if self.scheduler is None else [self.scheduler])]
-        for node in nodes:
-            with suppress(ImagesyncError):
-                await node.close()
-        self.workers = {}
-        if self._watch is not None:
-            await self._in_thread(self._watch.close)
-        if self._reaper is not None:
-            await self._in_thread(self._reaper.release if failed else self._reaper.dismiss)
-        self._engine.close()
-        self._threads.shutdown(wait=False)
-        if failed is not None:
-            logger.error("Not all of the cluster %s is removed yet: %s", self.name, failed)
+            # The reason is the engine's, and no frame of ours says more.
+            logger.error("Not all of the cluster %s is removed yet: %s", self.name, error)  # noqa: TRY400
+            return False
+        except RuntimeError:  # the interpreter shuts down, and takes no more work for threads
+            return False
+        return True
 
     def _give_up(self) -> None:
-        """End what the constructor has begun; what it can't remove any more is left to the reaper."""
-        if getattr(self, "status", None) not in {None, Status.closed}:
+        """End what the constructor has begun."""
+        if getattr(self, "status", Status.closed) != Status.closed:
             with suppress(Exception):
                 self.sync(self._close)
-        if self._reaper is not None:
-            self._reaper.release()
-        with suppress(Exception):
-            self._loop_runner.stop()
+        self._loop_runner.stop()
         self._threads.shutdown(wait=False)
-        self.status = Status.closed
 
 
 async def _started(node: SchedulerContainer | WorkerContainer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,13 @@ from uuid import uuid4
 import docker
 import docker.errors
 import docker.types
-from docker.utils.socket import frames_iter
 
 from imagesync.build.client import connect, engine_errors
 from imagesync.cluster import labels
-from imagesync.cluster.forks import close_in_children
+from imagesync.cluster.attached import Attached
 from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
-from imagesync.errors import ClusterError
+from imagesync.errors import ClusterError, EngineError
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint
@@ -98,7 +96,7 @@ class RunningScheduler:
     container: str
     address: str
     dashboard: str
-    lifeline: Any = field(default=None, repr=False)
+    lifeline: Attached | None = field(default=None, repr=False)
 
 
 class ClusterEngine:
@@ -186,15 +184,21 @@ class ClusterEngine:
         }
         with self._output(container) as lines:
             lifeline = self._start(container, config)
-            self._await_ready(container, lines)
-        with engine_errors("say where the scheduler is"):
-            published = api.inspect_container(container)["NetworkSettings"]["Ports"]
+            try:
+                self._await_ready(container, lines)
+                with engine_errors("say where the scheduler is"):
+                    published = api.inspect_container(container)["NetworkSettings"]["Ports"]
+            except BaseException:
+                lifeline.close()
+                raise
         address, dashboard = (
             f"{_reachable(options.host)}:{published[f'{port}/tcp'][0]['HostPort']}" for port in ports
         )
         if plan.owner is None:
             lifeline.close()
-        return RunningScheduler(container, f"{plan.protocol}://{address}", dashboard, lifeline)
+        return RunningScheduler(
+            container, f"{plan.protocol}://{address}", dashboard, None if plan.owner is None else lifeline
+        )
 
     def start_worker(self, name: str | int, options: WorkerOptions) -> str:
         """Start a worker's container, and return its ID; the worker joins when its imports are done."""
@@ -294,7 +298,7 @@ class ClusterEngine:
             )
         return str(made["Id"])
 
-    def _start(self, container: str, config: Mapping[str, Any]) -> Any:  # noqa: ANN401  docker has no types
+    def _start(self, container: str, config: Mapping[str, Any]) -> Attached:
         """Start a container, hand it its configuration, and return the connection to its standard input."""
         content = {
             **config,
@@ -303,14 +307,19 @@ class ClusterEngine:
             "security": dict(self.plan.security),
             "config": dict(self.plan.config),
         }
+        attached = None
         try:
             with engine_errors("start a container of the cluster"):
                 attached = Attached(self.api.attach_socket(container, params={"stdin": 1, "stream": 1}))
                 self.api.start(container)
                 attached.send(json.dumps(content).encode() + b"\n")
-        except BaseException:
+        except BaseException as error:
+            if attached is not None:
+                attached.close()
             # What was never started isn't removed by the engine itself.
             self.remove(container)
+            if isinstance(error, EngineError) and '"python"' in error.message:
+                error.hint = f"There is no `python` on the PATH of {self.plan.image}, so no Dask either."
             raise
         return attached
 
@@ -334,39 +343,6 @@ class ClusterEngine:
             "The scheduler ended before it listened:\n" + "\n".join(said[-_TAIL:]),
             hint="See that `distributed` is in the image: imagesync run -- python -m pip list",
         )
-
-
-class Attached:
-    """A connection to streams of a container."""
-
-    def __init__(self, file: Any) -> None:  # noqa: ANN401  docker has no types
-        self._file = file
-        # Over a Unix socket the SDK hands out a file whose write side is closed to us.
-        self._socket = getattr(file, "_sock", file)
-        close_in_children(self._release)
-
-    def send(self, data: bytes) -> None:
-        """Send all of *data*."""
-        self._socket.sendall(data)
-
-    def lines(self) -> Iterator[str]:
-        """Yield lines of both streams as they come, until the container closes them."""
-        rest = b""
-        for _, data in frames_iter(self._file, tty=False):
-            *whole, rest = (rest + data).split(b"\n")
-            for line in whole:
-                yield line.decode(errors="replace")
-
-    def close(self) -> None:
-        """Close the connection, and what is under it."""
-        with suppress(OSError, AttributeError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._release()
-
-    def _release(self) -> None:
-        for part in (getattr(self._file, "_response", None), self._file, self._socket):
-            if part is not None:
-                part.close()
 
 
 def _mounts(mounts: tuple[Mount, ...]) -> list[docker.types.Mount]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from distributed import Status
 from distributed.deploy.spec import ProcessInterface
 
 from imagesync.cluster.engine import ClusterEngine, RunningScheduler
@@ -46,13 +47,11 @@ class SchedulerContainer(ProcessInterface):
         """Return its container's ID; empty where it hasn't started."""
         return "" if self.running is None else self.running.container
 
-    async def close(self) -> None:
-        """Remove it."""
-        if self.running is not None:
-            await self._in_thread(self._engine.remove, self.running.container)
-            if self.running.lifeline is not None:
-                self.running.lifeline.close()
-        await super().close()
+    def forget(self) -> None:
+        """Count as closed: its container has been removed, or is left to itself."""
+        if self.running is not None and self.running.lifeline is not None:
+            self.running.lifeline.close()
+        self.status = Status.closed
 
 
 class WorkerContainer(ProcessInterface):
@@ -91,6 +90,11 @@ class WorkerContainer(ProcessInterface):
 
     async def close(self) -> None:
         """Remove it."""
+        self.status = Status.closing
         if self.container:
             await self._in_thread(self._engine.remove, self.container)
         await super().close()
+
+    def forget(self) -> None:
+        """Count as closed: its container has been removed, or is left to itself."""
+        self.status = Status.closed

@@ -63,28 +63,24 @@ class Reaper:
     def dismiss(self) -> None:
         """End it: everything has been removed."""
         self._write(DONE)
-        self._close()
+        self._forget()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
 
     def release(self) -> None:
         """Let it remove what is left, and go on without waiting for it."""
-        self._close()
+        self._forget()
 
     def _forget(self) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(OSError):
+                self._process.stdin.close()
 
     def _write(self, line: str) -> None:
         if self._process.stdin is not None:
             with suppress(OSError, ValueError):
                 self._process.stdin.write(line + "\n")
                 self._process.stdin.flush()
-
-    def _close(self) -> None:
-        if self._process.stdin is not None:
-            with suppress(OSError):
-                self._process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
 
 
 def _to_dict(endpoint: Endpoint) -> dict[str, Any]:

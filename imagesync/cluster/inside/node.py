@@ -25,7 +25,7 @@ STEADY = 60.0  # seconds after which a process counts as one that worked
 GRACE = 3.0  # seconds that a scheduler gets to say goodbye when its client has gone
 
 # Reasons for which a worker isn't wanted any more; for any other one, a new process takes its place.
-_DISMISSED = ("scheduler-close", "scheduler-close-worker", "signal")
+_DISMISSED = ("scheduler-close", "scheduler-close-worker", "retired", "signal")
 
 
 def main(config: dict[str, Any]) -> None:
@@ -221,7 +221,8 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         reason = ""
 
         async def close(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-            self.reason = self.reason or options.get("reason") or ""
+            retired = self.status == distributed.Status.closing_gracefully
+            self.reason = self.reason or ("retired" if retired else options.get("reason") or "")
             return await super().close(*arguments, **options)
 
     options = {

@@ -1,0 +1,469 @@
+"""``imagesync.DockerCluster``: real containers, real computations, and nothing left whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from distributed import Client, Worker, get_worker
+from distributed.utils import Log
+
+import imagesync
+from imagesync.cluster.labels import CLUSTER
+from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
+from tests.integration.dask_project import DaskProject
+from tests.integration.engines import wait_until
+
+pytestmark = [
+    pytest.mark.engine,
+    # The patch level of this process's Python isn't the image's.
+    pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning"),
+]
+
+Make = Callable[..., imagesync.DockerCluster]
+
+
+@pytest.fixture
+def make(dask_project: DaskProject, engine: docker.DockerClient) -> Iterator[Make]:
+    """Return ``DockerCluster`` in the project's image; what a test leaves fails it."""
+    made: list[imagesync.DockerCluster] = []
+
+    def cluster(**options: Any) -> imagesync.DockerCluster:
+        options = {"n_workers": 2, "nthreads": 1, "memory_limit": "400MB", "check": False, **options}
+        made.append(imagesync.DockerCluster(dask_project.reference, **options))
+        return made[-1]
+
+    yield cluster
+    for started in made:
+        started.close()
+        assert belongings(engine, started.name) == []
+
+
+def belongings(engine: docker.DockerClient, name: str) -> list[str]:
+    """Return what the engine has of a cluster."""
+    wanted = {"label": f"{CLUSTER}={name}"}
+    containers = engine.api.containers(all=True, filters=wanted)
+    return [entry["Names"][0] for entry in containers] + [
+        entry["Name"] for entry in engine.api.networks(filters=wanted)
+    ]
+
+
+def container_of(engine: docker.DockerClient, cluster: imagesync.DockerCluster, part: str) -> Any:
+    """Return a container of a cluster, by the beginning of what follows the cluster's name."""
+    found = engine.containers.list(filters={"name": f"imagesync-{cluster.name}-{part}"})
+    (container,) = found
+    return container
+
+
+def test_a_computation_with_the_users_own_package_and_limits_that_hold(
+    make: Make, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    (tmp_path / "data.txt").write_text("seen")
+    cluster = make(
+        nthreads=2,
+        cpus=0.5,
+        environment={"COLOUR": "green"},
+        mounts=[f"{tmp_path}:/data:ro"],
+        resources={"press": 1},
+        config={"distributed.worker.memory.target": 0.5},
+    )
+
+    def look(number: int) -> tuple[int, str, str, float]:
+        import dask
+        import elder
+
+        seen = Path("/data/data.txt").read_text()
+        target = dask.config.get("distributed.worker.memory.target")
+        return elder.pick(number), os.environ["COLOUR"], seen, target
+
+    with cluster, Client(cluster) as client:
+        cluster.wait_for_workers(2)
+        assert client.gather(client.map(look, range(3), resources={"press": 1})) == [
+            (number, "green", "seen", 0.5) for number in range(3)
+        ]
+        workers = client.scheduler_info()["workers"].values()
+        assert {(worker["name"], worker["nthreads"], worker["memory_limit"]) for worker in workers} == {
+            (0, 2, 400_000_000),
+            (1, 2, 400_000_000),
+        }
+        inspected = container_of(engine, cluster, "worker-0").attrs
+        assert inspected["HostConfig"]["NanoCpus"] == 500_000_000
+        assert inspected["HostConfig"]["Memory"] == 400_000_000
+        assert inspected["NetworkSettings"]["Ports"] == {}, "workers publish nothing"
+        scheduler = container_of(engine, cluster, "scheduler").attrs
+        published = scheduler["NetworkSettings"]["Ports"].values()
+        assert {binding["HostIp"] for bindings in published for binding in bindings} == {"127.0.0.1"}
+        assert "PRIVATE KEY" not in json.dumps([inspected, scheduler])
+        assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
+        # Without Bokeh in the image the page says so, once the scheduler has looked.
+        with urllib.request.urlopen(cluster.dashboard_link, timeout=30) as page:
+            assert b"dashboard" in page.read().lower()
+        logs = cluster.logs()
+        assert set(logs) == {"scheduler", "worker-0", "worker-1"}
+        assert "Registered to" in logs["worker-0"]
+        assert isinstance(cluster.get_logs()["Scheduler"], Log)
+    start = time.perf_counter()
+    cluster.close()
+    assert time.perf_counter() - start < 0.1, "closing twice is nothing"
+
+
+def test_closing_takes_two_seconds_at_most_and_leaves_nothing(
+    make: Make, engine: docker.DockerClient
+) -> None:
+    cluster = make(n_workers=4)
+    cluster.wait_for_workers(4)
+    start = time.perf_counter()
+    cluster.close()
+    assert time.perf_counter() - start < 2
+    assert belongings(engine, cluster.name) == []
+
+
+def test_scaling_by_hand_and_by_load(make: Make) -> None:
+    cluster = make(n_workers=1)
+    with Client(cluster) as client:
+        cluster.scale(3)
+        cluster.wait_for_workers(3, timeout=60)
+        kept = client.scatter({"berries": 7})
+        cluster.scale(1)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+        assert client.gather(kept) == {"berries": 7}, "what a worker had goes to those who stay"
+        del kept
+        cluster.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 0, 30)
+        assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+
+
+def test_asynchronous(dask_project: DaskProject, engine: docker.DockerClient) -> None:
+    async def work() -> str:
+        async with (
+            imagesync.DockerCluster(
+                dask_project.reference, n_workers=1, nthreads=1, check=False, asynchronous=True
+            ) as cluster,
+            Client(cluster, asynchronous=True) as client,
+        ):
+            assert await client.submit(sum, [1, 2]) == 3
+            assert set(await cluster.logs(tail=1)) == {"scheduler", "worker-0"}
+            return cluster.name
+
+    assert belongings(engine, asyncio.run(work())) == []
+
+
+def test_a_worker_whose_process_dies_in_a_computation(make: Make, engine: docker.DockerClient) -> None:
+    def die_once(number: int) -> int:
+        died = Path("/tmp/died")
+        if number == 3 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+        return number
+
+    cluster = make()
+    with Client(cluster) as client:
+        cluster.wait_for_workers(2)
+        before = {worker.container for worker in cluster.workers.values()}
+        assert client.gather(client.map(die_once, range(20))) == list(range(20))
+        cluster.wait_for_workers(2, timeout=60)
+        assert {worker.container for worker in cluster.workers.values()} == before
+        assert any("ended by signal 9, and is started again" in text for text in cluster.logs().values())
+
+
+def test_a_worker_whose_container_is_killed_in_a_computation(make: Make, engine: docker.DockerClient) -> None:
+    def wait(number: int) -> int:
+        time.sleep(0.1)
+        return number
+
+    cluster = make()
+    with Client(cluster) as client:
+        cluster.wait_for_workers(2)
+        futures = client.map(wait, range(40))
+        killed = container_of(engine, cluster, "worker-0")
+        killed.kill()
+        assert client.gather(futures) == list(range(40))
+        cluster.wait_for_workers(2, timeout=60)
+        assert container_of(engine, cluster, "worker-0").id != killed.id
+
+
+def test_restarting_all_workers(make: Make) -> None:
+    cluster = make()
+    with Client(cluster) as client:
+        cluster.wait_for_workers(2)
+        before = client.run(os.getpid)
+        client.restart(timeout=60)
+        after = client.run(os.getpid)
+        assert len(after) == 2
+        assert set(before.items()).isdisjoint(after.items())
+
+
+def test_nannies_where_they_are_wanted(make: Make) -> None:
+    cluster = make(n_workers=1, nanny=True)
+    with Client(cluster) as client:
+        cluster.wait_for_workers(1, timeout=60)
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["nanny"]
+
+
+SCRIPT = """
+import json, sys
+import imagesync
+cluster = imagesync.DockerCluster(sys.argv[1], n_workers=2, nthreads=1, check=False)
+cluster.wait_for_workers(2)
+print(json.dumps([cluster.name, cluster._reaper._process.pid]), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def victim(dask_project: DaskProject) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """Return a process with a cluster, the cluster's name, and the process that watches it."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, dask_project.reference],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        name, reaper = json.loads(process.stdout.readline())
+        yield process, name, reaper
+        process.kill()
+
+
+def test_a_killed_client_takes_everything_with_it(
+    victim: tuple[subprocess.Popen[str], str, int], engine: docker.DockerClient
+) -> None:
+    process, name, _ = victim
+    assert len(belongings(engine, name)) == 4
+    process.kill()
+    wait_until(lambda: belongings(engine, name) == [], 20)
+
+
+def test_a_client_that_is_killed_with_its_reaper_leaves_a_network_that_the_next_one_removes(
+    victim: tuple[subprocess.Popen[str], str, int], engine: docker.DockerClient, make: Make
+) -> None:
+    process, name, reaper = victim
+    os.kill(reaper, signal.SIGKILL)
+    process.kill()
+    process.wait()
+    # The scheduler sees that nobody holds its standard input any more, and tells the workers.
+    wait_until(lambda: belongings(engine, name) == [f"imagesync-{name}"], 20)
+    make(n_workers=0)
+    assert belongings(engine, name) == []
+
+
+def test_a_client_that_ends_without_closing(
+    victim: tuple[subprocess.Popen[str], str, int], engine: docker.DockerClient
+) -> None:
+    process, name, _ = victim
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(timeout=30) == 0
+    wait_until(lambda: belongings(engine, name) == [], 20)
+
+
+def test_the_network_is_removed_below_a_cluster(
+    make: Make, engine: docker.DockerClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = make()
+    cluster.wait_for_workers(2)
+    network = engine.networks.get(f"imagesync-{cluster.name}")
+    for container in engine.containers.list(filters={"label": f"{CLUSTER}={cluster.name}"}):
+        network.disconnect(container, force=True)
+    wait_until(lambda: bool(cluster.lost), 30)
+    wait_until(lambda: cluster.status.name == "closed", 30)
+    assert "disconnected" in cluster.lost
+    assert cluster.lost in caplog.text
+    assert belongings(engine, cluster.name) == []
+
+
+def test_the_schedulers_container_is_killed(make: Make, engine: docker.DockerClient) -> None:
+    cluster = make()
+    with Client(cluster, timeout=5) as client:
+        cluster.wait_for_workers(2)
+        container_of(engine, cluster, "scheduler").kill()
+        wait_until(lambda: cluster.status.name == "closed", 30)
+        assert "ended with 137" in cluster.lost
+        client.close(timeout=1)
+
+
+def test_two_clusters_side_by_side(make: Make, engine: docker.DockerClient) -> None:
+    one, other = make(n_workers=1), make(n_workers=1)
+    with Client(one) as first, Client(other, set_as_default=False) as second:
+        assert first.submit(sum, [1, 2]).result() == second.submit(sum, [2, 1]).result() == 3
+        first.close()
+        one.close()
+        assert second.submit(sum, [3, 4]).result() == 7
+        assert belongings(engine, one.name) == []
+        assert len(belongings(engine, other.name)) == 3
+
+
+def test_a_name_is_taken_once(make: Make, engine: docker.DockerClient) -> None:
+    cluster = make(n_workers=0)
+    with pytest.raises(ClusterError, match=f"There is a cluster {cluster.name} already"):
+        make(n_workers=0, name=cluster.name)
+    assert len(belongings(engine, cluster.name)) == 2, "the first one lives on"
+
+
+INTRUDER = """
+import asyncio, sys
+from distributed import Security
+from distributed.comm import connect
+
+async def try_to(address):
+    security = Security(**eval(sys.argv[2]))
+    try:
+        comm = await connect(address, timeout=3, **security.get_connection_args("client"))
+        await comm.write({"op": "identity"})
+        return await asyncio.wait_for(comm.read(), 3)
+    except Exception as error:
+        return type(error).__name__
+
+print(asyncio.run(try_to(sys.argv[1])))
+"""
+
+
+def test_no_other_container_gets_in_without_the_certificates(
+    make: Make, engine: docker.DockerClient, dask_project: DaskProject
+) -> None:
+    from distributed import Security
+
+    from imagesync.cluster.security import security_to_dict
+
+    cluster = make(n_workers=1)
+    cluster.wait_for_workers(1)
+    (worker,) = cluster.scheduler_info["workers"]
+    address = container_of(engine, cluster, "scheduler").attrs["NetworkSettings"]["Networks"]
+    inside = f"{address[f'imagesync-{cluster.name}']['IPAddress']}:8786"
+    own, none = security_to_dict(Security.temporary()), {"require_encryption": False}
+
+    def attempt(target: str, security: object, network: str) -> str:
+        said = engine.containers.run(
+            dask_project.reference,
+            ["python", "-c", INTRUDER, target, repr(security)],
+            network=network,
+            remove=True,
+            stderr=False,
+        )
+        return said.decode().strip()
+
+    network = f"imagesync-{cluster.name}"
+    assert attempt(f"tls://{inside}", own, "bridge") in {"OSError", "CommClosedError"}, "no route at all"
+    for target in (inside, worker.removeprefix("tls://")):
+        assert "Error" in attempt(f"tls://{target}", own, network)
+        assert "Error" in attempt(f"tcp://{target}", none, network)
+    right = security_to_dict(cluster.security)
+    assert "Scheduler" in attempt(f"tls://{inside}", right, network), "it is the certificates that count"
+    published = cluster.scheduler_address.removeprefix("tls://")
+    assert "Error" in attempt(f"tls://{published}", own, "host")
+    assert "Error" in attempt(f"tcp://{published}", none, "host")
+
+
+def test_without_encryption_if_asked(make: Make) -> None:
+    cluster = make(n_workers=1, security=False)
+    assert cluster.scheduler_address.startswith("tcp://127.0.0.1:")
+    with Client(cluster) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"gpus": "all"}, EngineError, "gpu"),
+        ({"cpus": 1000}, EngineError, "CPUs"),
+        ({"mounts": ["nowhere"]}, UsageError, "another form"),
+        ({"memory_limit": "much"}, UsageError, "no amount of memory"),
+        ({"name": "Not A Name"}, UsageError, "can't be a cluster's name"),
+    ],
+)
+def test_what_cannot_be_had_is_said_and_leaves_nothing(
+    make: Make,
+    engine: docker.DockerClient,
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    before = engine.api.networks(filters={"label": CLUSTER})
+    with pytest.raises(error, match=message):
+        make(n_workers=1, **options)
+    assert engine.api.networks(filters={"label": CLUSTER}) == before
+
+
+AlteredImage = Callable[[str], str]
+
+
+@pytest.fixture
+def altered_image(dask_project: DaskProject, engine: docker.DockerClient) -> Iterator[AlteredImage]:
+    """Return a function that gives an image in which Python code was run as root."""
+    made = []
+
+    def alter(code: str) -> str:
+        container = engine.containers.create(dask_project.reference, ["python", "-c", code], user="0")
+        container.start()
+        assert container.wait()["StatusCode"] == 0, container.logs()
+        made.append(container.commit(f"imagesync-test-altered-{len(made)}"))
+        container.remove()
+        return str(made[-1].tags[0])
+
+    yield alter
+    for image in made:
+        engine.images.remove(image.id, force=True)
+
+
+def test_images_that_cannot_run_a_cluster(
+    altered_image: AlteredImage, root_image: str, engine: docker.DockerClient
+) -> None:
+    without_dask = altered_image("import distributed, shutil; shutil.rmtree(distributed.__path__[0])")
+    options: dict[str, Any] = {"n_workers": 1, "nthreads": 1, "name": "barren"}
+    with pytest.raises(ClusterError, match=r"(?s)ended before it listened.*No module named") as caught:
+        imagesync.DockerCluster(without_dask, **options)
+    assert caught.value.hint is not None
+    with pytest.raises(EngineError, match="python") as caught_too:
+        imagesync.DockerCluster(root_image, **options)
+    assert "no `python` on the PATH" in str(caught_too.value.hint)
+    assert belongings(engine, "barren") == []
+
+
+def test_versions_of_client_and_scheduler_are_compared_before_the_first_task(
+    altered_image: AlteredImage, engine: docker.DockerClient
+) -> None:
+    other_version = altered_image(
+        "import importlib.metadata as m; path = m.distribution('toolz')._path / 'METADATA';"
+        "path.write_text('Metadata-Version: 2.1\\nName: toolz\\nVersion: 0.0.1\\n')"
+    )
+    options: dict[str, Any] = {"n_workers": 0, "nthreads": 1, "check": False}
+    with (
+        pytest.warns(MismatchWarning, match=r"toolz is .* here and 0\.0\.1 on the scheduler"),
+        imagesync.DockerCluster(other_version, **options),
+    ):
+        pass
+    with pytest.raises(MismatchError, match="toolz"):
+        imagesync.DockerCluster(other_version, strict=True, name="strict", **options)
+    assert belongings(engine, "strict") == []
+
+
+def test_all_packages_are_compared_once_the_workers_have_come(dask_project: DaskProject, make: Make) -> None:
+    session = imagesync.open_session(python=dask_project.environment.python, quiet=True)
+    cluster = make(check=True, strict=True, session=session)
+    assert len(cluster.scheduler_info["workers"]) == 2
+    assert cluster.check().matches
+    with dask_project.edited(2), pytest.raises(MismatchError, match="elder"):
+        cluster.check(strict=True)
+
+
+def test_the_workers_know_who_they_are(make: Make) -> None:
+    def me() -> object:
+        worker: Worker = get_worker()
+        return worker.name
+
+    cluster = make(n_workers=1)
+    with Client(cluster) as client:
+        assert client.submit(me).result() == 0
