@@ -48,11 +48,14 @@ class Prepared:
     ----------
     contents
         For each vendored package the digest of what its wheel is made from.
+    hashed
+        The plan that names the image, where *plan* has since got an interpreter by what channels answer.
     """
 
     environment: Environment
     plan: Plan
     contents: Mapping[NormalizedName, str]
+    hashed: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,7 @@ class Session:
     def _make(self, prepared: Prepared | LockedBuild, *, tags: tuple[str, ...], no_cache: bool) -> Image:
         if isinstance(prepared, Prepared):
             self._refuse_contradictions(prepared)
+            prepared = self._with_interpreter(prepared)
         else:
             prepared.report(self.progress)
         with self._engine() as engine:
@@ -312,7 +316,30 @@ class Session:
         prepared = Prepared(environment, plan, content_digests(plan, cache=self.store.root))
         if checked:
             self._refuse_contradictions(prepared)
+            return self._with_interpreter(prepared)
         return prepared
+
+    def _with_interpreter(self, prepared: Prepared) -> Prepared:
+        """Return what is to be built, whose Python it gets decided; a hit needs no channel for that."""
+        from imagesync.conda.python import with_conda_python
+        from imagesync.lock.conda.channels import Channels
+
+        plan = with_conda_python(
+            prepared.plan,
+            prepared.environment,
+            settings=self.settings,
+            open_channels=lambda channels: Channels(
+                channels,
+                given=self.settings.channels,
+                prefix=Path(prepared.plan.python.prefix),
+                environ=self.environ,
+                store=self.store,
+                progress=self.progress,
+            ),
+            cache=self.store.root,
+            progress=self.progress,
+        )
+        return prepared if plan is prepared.plan else replace(prepared, plan=plan, hashed=prepared.plan)
 
     def _refuse_contradictions(self, prepared: Prepared) -> None:
         # Only here, and not in the plan: an image that is found was checked when it was built.
@@ -414,7 +441,7 @@ class Session:
         if not isinstance(prepared, Prepared):
             return prepared.identify(self._foundation(root_digest))
         return environment_hash(
-            prepared.plan,
+            prepared.hashed or prepared.plan,
             contents=prepared.contents,
             settings=self.settings,
             **self._foundation(root_digest),

@@ -1,0 +1,107 @@
+"""Whose Python an environment of pip gets in its image: conda's, where a channel has exactly the local one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from imagesync.errors import LockError
+from imagesync.store.source import open_source
+
+if TYPE_CHECKING:
+    from imagesync.lock.conda.channels import Channels
+    from imagesync.plan.plan import Plan
+    from imagesync.scan.environment import Environment
+    from imagesync.settings import Settings
+    from imagesync.ui.progress import Progress
+
+PATIENCE: Final = 2.0
+"""Seconds in which a channel has to answer."""
+REMEMBERED: Final = 3600.0
+"""Seconds for which an answer holds, silence included."""
+
+
+def with_conda_python(
+    plan: Plan,
+    environment: Environment,
+    *,
+    settings: Settings,
+    open_channels: Callable[[tuple[str, ...]], Channels],
+    cache: Path,
+    progress: Progress,
+) -> Plan:
+    """Return *plan* with conda's interpreter, where the settings leave it open and a channel has it.
+
+    A channel that is silent decides for the base image's interpreter; it is asked again in an hour.
+
+    Parameters
+    ----------
+    open_channels
+        Gives access to channels, by their URLs.
+    cache
+        The folder that answers are kept in.
+    """
+    if settings.python_source != "auto" or plan.interpreter == "conda":
+        return plan
+    from imagesync.plan.make import make_plan
+
+    decided = make_plan(environment, settings=replace(settings, python_source="conda"))
+    (python,) = (package for package in decided.conda if package.name == "python")
+    if not _known(python.version, open_channels(decided.channels), cache):
+        return plan
+    progress.line(
+        f'Python {python.version} comes from {decided.channels[0]} (python = "base" for the base\'s)'
+    )
+    return replace(plan, conda=decided.conda, channels=decided.channels, interpreter="conda")
+
+
+def _known(version: str, channels: Channels, cache: Path) -> bool:
+    """Return whether a channel has that Python, from memory if it was asked lately."""
+    key = hashlib.sha256("\0".join((version, *channels.channels)).encode()).hexdigest()
+    path = cache / "pythons" / f"{key}.json"
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        if 0 <= time.time() - answer["when"] < REMEMBERED:
+            return bool(answer["found"])
+    except (OSError, ValueError, LookupError, TypeError):
+        pass  # never asked, or not readable: ask
+    found = _has(version, channels)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"found": found, "when": time.time()}), encoding="utf-8")
+    except OSError:
+        pass  # it will be asked again
+    return found
+
+
+def _has(version: str, channels: Channels) -> bool:
+    if not all(_answers(url, channels) for url in channels.channels):
+        return False
+    try:
+        pythons = channels.available(["python"]).get("python", ())
+    except LockError:
+        return False
+    return any(python.version == version for python in pythons)
+
+
+def _answers(url: str, channels: Channels) -> bool:
+    """Return whether a channel answers in time; resolving a name can take longer than any time-out says."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with open_source(f"{url}/noarch/repodata.json", access=channels.archives().access):
+                answered.set()
+        except (OSError, LockError):
+            return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    return answered.is_set()
