@@ -45,7 +45,7 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
             "This client is asynchronous.", hint="Use `await imagesync.compare.check.check_async(client)`."
         )
     here = _here(session)
-    answers = client.sync(ask, client)  # type: ignore[no-untyped-call]
+    answers = client.sync(ask, client)
     return _report(compare_with(here, answers), _address(client), strict=strict)
 
 

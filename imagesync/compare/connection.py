@@ -53,9 +53,7 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
         with warnings.catch_warnings():
             # Dask's own remarks on versions: what comes says more.
             warnings.simplefilter("ignore")
-            client = Client(  # type: ignore[no-untyped-call]
-                address, security=security, timeout=TIMEOUT, set_as_default=False
-            )
+            client = Client(address, security=security, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise ImagesyncError(
             f"No scheduler answers at {address}: {type(error).__name__}: {error}",
@@ -75,5 +73,5 @@ def _security(certificates: Certificates) -> Security:
     }
     named = {key: str(path) for key, path in given.items() if path is not None}
     if not named:
-        return Security()  # type: ignore[no-untyped-call]
-    return Security(require_encryption=True, **named)  # type: ignore[no-untyped-call]
+        return Security()
+    return Security(require_encryption=True, **named)

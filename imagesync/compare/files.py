@@ -62,6 +62,8 @@ def _locked(content: Mapping[str, Any]) -> Iterator[Entry]:
 
     version = content["target"]["python_version"]
     yield Entry("python", version, kind="python", reason=reason("python"))
+    for package in content.get("conda", ()):
+        yield from _conda(package, reason(package["name"]))
     for package in content["packages"]:
         name = package["name"]
         yield Entry(name, package["version"], reason=reason(name))
@@ -70,3 +72,13 @@ def _locked(content: Mapping[str, Any]) -> Iterator[Entry]:
         own = not package.get("repacked")
         content_digest = package["content"] if own else ""
         yield Entry(name, package["version"], content=content_digest, local=own, reason=reason(name))
+
+
+def _conda(package: Mapping[str, Any], reason: str) -> Iterator[Entry]:
+    name, version, build = package["name"], package["version"], package["build"]
+    if name == "python":
+        return
+    for distribution in package["distributions"]:
+        yield Entry(distribution, version, manager="conda", conda=name, build=build, reason=reason)
+    if not package["distributions"]:
+        yield Entry(name, version, "conda", "conda", conda=name, build=build, reason=reason)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory, Kind
+from imagesync.compare.unplanned import specifier_for
 from imagesync.plan.plan import Level
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.lock import Lock
-    from imagesync.plan.plan import Plan, PlannedPackage
+    from imagesync.lock.lock import Lock, LockedConda
+    from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+    from imagesync.scan.environment import Package
 
 _SYSCONFIG = {"linux/amd64": "linux-x86_64", "linux/arm64": "linux-aarch64"}
 
@@ -37,9 +39,11 @@ def image_inventory(plan: Plan, lock: Lock, *, environment_hash: str) -> Invento
     plan
         What the lock was made for: levels and loose code are the plan's.
     """
-    return Inventory(
-        sysconfig_platform(lock.target.platform), (*_locked(plan, lock),), environment_hash=environment_hash
+    reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
+    entries = tuple(
+        replace(entry, reason=reasons.get(entry.conda or entry.name, "")) for entry in _locked(plan, lock)
     )
+    return Inventory(sysconfig_platform(lock.target.platform), entries, environment_hash)
 
 
 def sysconfig_platform(platform: str) -> str:
@@ -53,15 +57,18 @@ def sysconfig_platform(platform: str) -> str:
 
 def _local(plan: Plan, contents: Mapping[NormalizedName, str]) -> Iterator[Entry]:
     for package in plan.packages:
-        yield _planned(package, version=package.version, content=contents.get(package.name, ""))
+        yield _planned(plan, package, version=package.version, content=contents.get(package.name, ""))
+    for conda in plan.conda:
+        distributions = () if conda.record is None else conda.record.distributions
+        yield from _conda(plan, conda, conda.level, distributions)
     for left in plan.left_out:
-        yield Entry(left.name, left.version, level=left.level, left_out=True)
+        kind: Kind = "conda" if left.manager == "conda" else "distribution"
+        yield Entry(left.name, left.version, kind, left.manager, level=left.level, left_out=True)
     yield from _loose_code(plan)
 
 
 def _locked(plan: Plan, lock: Lock) -> Iterator[Entry]:
     planned: dict[str, PlannedPackage] = {package.name: package for package in plan.packages}
-    reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
     versions: dict[str, str] = {"python": lock.target.python_version}
     versions |= {package.name: package.version for package in lock.packages}
     versions |= {package.name: package.version for package in lock.vendored}
@@ -70,26 +77,59 @@ def _locked(plan: Plan, lock: Lock) -> Iterator[Entry]:
         package.name: package.content for package in lock.vendored if not package.repacked
     }
     for name, version in versions.items():
-        reason = reasons.get(name, "")
         if name in planned:
-            entry = _planned(planned[name], version=version, content=contents.get(name, ""))
-            yield replace(entry, reason=reason)
+            yield _planned(plan, planned[name], version=version, content=contents.get(name, ""))
         else:
-            yield Entry(name, version, level=Level.COMPATIBLE, reason=reason)
+            yield Entry(name, version, level=Level.COMPATIBLE)
+    levels = {package.name: package.level for package in plan.conda}
+    for conda in lock.conda:
+        level = levels.get(conda.name, Level.COMPATIBLE)
+        yield from _conda(plan, conda, level, conda.distributions)
     yield from _loose_code(plan)
 
 
-def _planned(package: PlannedPackage, *, version: str, content: str) -> Entry:
+def _planned(plan: Plan, package: PlannedPackage, *, version: str, content: str) -> Entry:
     is_python = package.name == "python" and package.installed is None
+    build = next((conda.build for conda in plan.conda if conda.name == "python"), "") if is_python else ""
     return Entry(
         package.name,
         version,
         kind="python" if is_python else "distribution",
+        manager="conda" if build else "" if is_python else "pip",
         level=package.level,
         specifier=package.specifier,
         content=content,
         local=package.vendored,
+        conda="python" if build else "",
+        build=build,
     )
+
+
+def _conda(
+    plan: Plan, package: PlannedConda | LockedConda, level: Level, distributions: Iterable[str]
+) -> Iterator[Entry]:
+    """Yield what a conda package is: its distributions, or itself where it has none."""
+    name, version, build = package.name, package.version, package.build
+    if name == "python":
+        return  # which is an entry of its own already
+    provided: dict[str, Package] = {package.name: package for package in plan.provided}
+    local = next((conda.version for conda in plan.conda if conda.name == name), "")
+    entries = [Entry(name, version, "conda", "conda", conda=name, build=build, level=level)]
+    if distributions:
+        # A distribution's version may be another one than its conda package's.
+        entries = [
+            Entry(
+                distribution,
+                provided[distribution].version if distribution in provided and version == local else version,
+                manager="conda",
+                conda=name,
+                build=build,
+                level=level,
+            )
+            for distribution in distributions
+        ]
+    for entry in entries:
+        yield replace(entry, specifier=specifier_for(entry, level))
 
 
 def _loose_code(plan: Plan) -> Iterator[Entry]:

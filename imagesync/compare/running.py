@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from imagesync.compare.comparison import Side
 from imagesync.compare.inside.facts import place
@@ -42,7 +42,7 @@ async def ask(client: Client) -> tuple[Facts, Mapping[str, Facts | Exception]]:
     question = Remote("facts", "facts")
     try:
         scheduler, workers = await asyncio.gather(
-            client.run_on_scheduler(question),  # type: ignore[no-untyped-call]
+            client.run_on_scheduler(question),
             client.run(question, on_error="return"),
         )
     except Exception as error:
@@ -117,47 +117,66 @@ def _built(content: object) -> Inventory | None:
 
 def _entries(facts: Facts, known: Inventory | None) -> Iterator[Entry]:
     planned = {} if known is None else known.by_key
-    records = {name: (version, build) for name, version, build in facts["conda"]}
-    claimed = set()
-
-    def completed(entry: Entry) -> Entry:
-        plan = planned.get(entry.key)
-        if plan is None:
-            record = entry.conda
-        else:
-            record = plan.conda if entry.manager == "conda" else ""
-            entry = replace(entry, level=plan.level, specifier=plan.specifier, reason=plan.reason)
-        if record in records:
-            claimed.add(record)
-            return replace(entry, manager="conda", conda=record, build=records[record][1])
-        return replace(entry, manager="pip", conda="")
-
-    python = Entry("python", facts["python"], kind="python", manager="conda", conda="python")
-    yield replace(completed(python), manager="") if "python" not in records else completed(python)
+    builds = {record["name"]: record["build"] for record in facts["conda"]}
+    python = Entry("python", facts["python"], "python", "conda" if "python" in builds else "", conda="python")
+    entries = [_planned(python, planned)]
     for found in facts["distributions"]:
-        yield completed(_distribution(found, facts, planned.get((found["name"], "distribution"))))
-    for name in sorted(set(records) - claimed):
-        version, build = records[name]
-        entry = Entry(name, version, kind="conda", manager="conda", conda=name, build=build)
-        plan = planned.get(entry.key)
-        yield entry if plan is None else replace(entry, level=plan.level, specifier=plan.specifier)
+        entry = _distribution(found, facts, planned.get((found["name"], "distribution")))
+        entries.append(_planned(entry, planned))
+    provided = {name for entry in entries for name in (entry.name, entry.conda)}
+    for record in facts["conda"]:
+        name = record["name"]
+        entry = Entry(name, record["version"], "conda", "conda", conda=name)
+        # A metapackage may be called like the distribution that it stands for.
+        if entry.key in planned or not (record["provides"] or (known is not None and name in provided)):
+            entries.append(_planned(entry, planned))
+    for entry in entries:
+        yield replace(entry, build=builds.get(entry.conda, "")) if entry.manager == "conda" else entry
     if code := _loose_code(facts, planned.get((LOOSE_CODE, "code"))):
         yield code
+
+
+def _planned(entry: Entry, planned: Mapping[tuple[str, str], Entry]) -> Entry:
+    """Return *entry* with what was planned for it."""
+    plan = planned.get(entry.key)
+    if plan is None:
+        return entry
+    return replace(
+        entry,
+        level=plan.level,
+        specifier=plan.specifier,
+        reason=plan.reason,
+        left_out=plan.left_out,
+        conda=plan.conda or entry.conda,
+    )
 
 
 def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
     """Return a distribution, with what its code is made from as far as something says it."""
     name, version = found["name"], found["version"]
-    manager: Literal["pip", "conda"] = "conda" if found["installer"] == "conda" else "pip"
-    entry = Entry(name, version, manager=manager, conda=name, local=found["local"])
+    record = next((r for r in facts["conda"] if name in (r["name"], *r["provides"])), None)
+    as_planned = planned is not None and planned.version == version
+    is_conda = (
+        found["installer"] == "conda"
+        or (as_planned and planned is not None and planned.manager == "conda")
+        or (record is not None and found["installer"] not in ("pip", "uv"))
+    )
+    entry = Entry(
+        name,
+        version,
+        manager="conda" if is_conda else "pip",
+        conda=record["name"] if is_conda and record is not None else "",
+        # conda packages may have kept where their build machine had them.
+        local=found["local"] and not is_conda,
+    )
     sync = facts["synced"].get(found["location"])
     if sync is not None:
         content = sync["packages"].get(name, "")
         return replace(entry, content=content, local=bool(content))
     if planned is None or not planned.local:
-        return entry
+        return replace(entry, local=entry.local and not as_planned)
     # An installation by hand may have replaced what the image has.
-    as_built = planned.version == version and found["location"] == facts["purelib"]
+    as_built = as_planned and found["location"] == facts["purelib"]
     return replace(entry, content=planned.content if as_built else "", local=True)
 
 

@@ -83,5 +83,5 @@ def _cluster(address: str, *, session: Session, certificates: Certificates) -> S
     from imagesync.compare.running import ask, side_of
 
     with connected(address, certificates) as client:
-        answers = client.sync(ask, client)  # type: ignore[no-untyped-call]
+        answers = client.sync(ask, client)
     return side_of(answers, name=address, here=_here(session))

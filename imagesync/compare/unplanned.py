@@ -36,10 +36,11 @@ def with_levels(entries: Iterable[Entry]) -> tuple[Entry, ...]:
 def _with_level(entry: Entry, level: Level) -> Entry:
     if entry.kind == "code":
         return entry
-    return replace(entry, level=level, specifier=_specifier(entry, level))
+    return replace(entry, level=level, specifier=specifier_for(entry, level))
 
 
-def _specifier(entry: Entry, level: Level) -> str:
+def specifier_for(entry: Entry, level: Level) -> str:
+    """Return the versions that *level* allows for what *entry* is."""
     version = parse_version(entry.version)
     if version is None:
         return arbitrary(entry.version) or ""

@@ -18,17 +18,19 @@ import sys
 import sysconfig
 from typing import Any
 
+_METADATA = re.compile(r'site-packages/([^/"]+?)-[^-/"]+\.dist-info/METADATA"')
 _FIELD = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
 def facts() -> dict[str, Any]:
     """Return what can be imported here, by distribution, and what the image's build wrote about it."""
+    environment = read_json(os.path.join(sys.prefix, "share", "imagesync", "environment.json"))
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "platform": sysconfig.get_platform(),
         "distributions": distributions(),
-        "conda": conda_records(),
-        "environment": read_json(os.path.join(sys.prefix, "share", "imagesync", "environment.json")),
+        "conda": conda_records(described=environment is not None),
+        "environment": environment,
         # What came to a running worker lies in a folder of its own, and says there what it is.
         "synced": synced(),
         "purelib": sysconfig.get_path("purelib"),
@@ -57,7 +59,7 @@ def distributions() -> list[dict[str, Any]]:
         fields = dict(reversed(_FIELD.findall(text.partition("\n\n")[0])))
         if "Name" not in fields:
             continue
-        name = re.sub(r"[-_.]+", "-", fields["Name"]).lower()
+        name = canonical(fields["Name"])
         found.setdefault(
             name,
             {
@@ -71,20 +73,42 @@ def distributions() -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def conda_records() -> list[list[str]]:
-    """Return name, version and build of conda's records, off the names of their files."""
+def conda_records(*, described: bool) -> list[dict[str, Any]]:
+    """Return name, version and build of conda's records, off the names of their files.
+
+    Which distributions they provide only their content says, tens of megabytes, which are searched only where
+    the environment isn't described otherwise.
+    """
+    folder = os.path.join(sys.prefix, "conda-meta")
+    records = []
+    for filename in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():  # noqa: PTH112
+        parts = filename.rsplit("-", 2)
+        if filename.endswith(".json") and len(parts) == 3:
+            text = "" if described else read_text(os.path.join(folder, filename))
+            provided = [canonical(name) for name in set(_METADATA.findall(text))]
+            name, version, build = parts
+            build = build[: -len(".json")]
+            records.append({"name": name, "version": version, "build": build, "provides": provided})
+    return records
+
+
+def canonical(name: str) -> str:
+    """Return the name of a distribution as PEP 503 normalises it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read_text(path: str) -> str:
+    """Return what a file has, or nothing where it can't be read."""
     try:
-        names = os.listdir(os.path.join(sys.prefix, "conda-meta"))
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
-        return []
-    records = (name[: -len(".json")].rsplit("-", 2) for name in names if name.endswith(".json"))
-    return [record for record in records if len(record) == 3]
+        return ""
 
 
 def read_json(path: str) -> Any:  # noqa: ANN401  it is whatever the file has
     """Return what a file has, or nothing where there is none."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
+        return json.loads(read_text(path))
+    except ValueError:
         return None

@@ -1,0 +1,71 @@
+"""Inventories of real conda environments, as this machine plans them and as a process in them says it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+from pathlib import Path
+
+from imagesync.compare.comparison import Group, Side, compare
+from imagesync.compare.local import of_session
+from imagesync.compare.remote import Remote
+from imagesync.compare.running import Facts, inventory_of
+from imagesync.pipeline import open_session
+from tests.channels.environments import CondaEnvironment
+from tests.commands import CommandLine
+from tests.conftest import MakeCondaEnvironment
+
+
+def local_side(made: CondaEnvironment) -> Side:
+    here = of_session(open_session(python=made.python, quiet=True))
+    return Side("local", {"local": here.inventory})
+
+
+def facts_of(python: Path) -> Facts:
+    """Return what a process of that interpreter says of itself."""
+    code = "import pickle, sys, json; print(json.dumps(pickle.loads(sys.stdin.buffer.read())()))"
+    pickled = pickle.dumps(Remote("facts", "facts"))
+    done = subprocess.run([python, "-I", "-c", code], input=pickled, capture_output=True, check=True)
+    facts: Facts = json.loads(done.stdout)
+    return facts
+
+
+def test_process_in_a_conda_environment_says_what_was_planned(
+    conda_environment: MakeCondaEnvironment,
+) -> None:
+    made = conda_environment("python", "dask", "libbeacon", "orchard-suite")
+    left, right = local_side(made), Side("there", {"there": inventory_of(facts_of(made.python))})
+    comparison = compare(left, right)
+    rows = {(row.name, row.kind): row for row in comparison.rows}
+    assert rows["libbeacon", "conda"].group is Group.SAME
+    assert rows["libbeacon", "conda"].left[0].build
+    assert rows["numpy", "distribution"].group is Group.SAME
+    assert rows["numpy", "distribution"].left == rows["numpy", "distribution"].right
+    assert rows["orchard-tools", "distribution"].group is Group.SAME
+    assert ("orchard-suite", "conda") not in rows, sorted(rows)
+    assert rows["python", "python"].group is Group.SAME
+    assert not [row for row in comparison.rows if row.counts]
+    assert not comparison.of(Group.DIFFERS)
+
+
+def test_pip_over_conda_in_one_process_is_found(conda_environment: MakeCondaEnvironment) -> None:
+    made = conda_environment("python", "dask")
+    left = local_side(made)
+    made.install("--no-deps", "toolz==0.12.0")
+    comparison = compare(left, Side("there", {"there": inventory_of(facts_of(made.python))}))
+    assert [row.name for row in comparison.of(Group.DIFFERS)] == ["toolz"]
+    assert not comparison.matches
+
+
+def test_diff_of_two_conda_environments(cli: CommandLine, conda_environment: MakeCondaEnvironment) -> None:
+    one = conda_environment("python", "dask", "trellis=1.4.1", name="one")
+    other = conda_environment("python", "dask", "trellis", name="other")
+    finished = cli.run("diff", one.prefix, other.prefix, "--format", "json")
+    differing = {
+        package["name"]: (package["left"][0]["version"], package["right"][0]["version"])
+        for package in finished.json()["packages"]
+        if package["group"] != "same"
+    }
+    assert set(differing) == {"trellis"}
+    assert differing["trellis"][0] == "1.4.1"
