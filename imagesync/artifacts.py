@@ -19,11 +19,12 @@ from imagesync.store.store import StoredFile
 if TYPE_CHECKING:
     from imagesync.conda.installer import CondaInstaller
     from imagesync.lock.conda.channels import Channels
+    from imagesync.lock.conda.gone import RecordContent
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Target
     from imagesync.lock.resolver import Resolver
     from imagesync.render.make import Wheels
-    from imagesync.scan.environment import Interpreter
+    from imagesync.scan.environment import Interpreter, Package
     from imagesync.settings import Settings
     from imagesync.store.access import Access
     from imagesync.store.store import Store
@@ -73,6 +74,8 @@ class Workshop:
         Names and patterns of packages that are built in the scanned environment itself.
     channels
         The user's conda channels; ``None`` where nothing is from one.
+    provided
+        The installed distributions that conda packages provide.
     """
 
     python: Interpreter
@@ -84,6 +87,7 @@ class Workshop:
     container: Container | None = None
     no_isolation: tuple[str, ...] = ()
     channels: Channels | None = None
+    provided: tuple[Package, ...] = ()
 
     def answering_resolver(self) -> Resolver:
         """Return the resolver of the indexes that weren't found silent."""
@@ -98,6 +102,14 @@ class Workshop:
             package.installed, python=self.python, target=target, cache=self.store.root / "trees"
         )
 
+    def record_content(self, target: Target) -> RecordContent:
+        """Return what gives the distributions of a conda package, if their files can stand in for it."""
+        from imagesync.wheels.conda_files import record_content
+
+        return record_content(
+            self.provided, prefix=Path(self.python.prefix), installed_content=self.installed_content(target)
+        )
+
 
 def open_workshop(
     python: Interpreter,
@@ -108,6 +120,8 @@ def open_workshop(
     progress: Progress,
     channels: Sequence[str] = (),
     given_channels: Sequence[str] = (),
+    cuda: str = "",
+    provided: Sequence[Package] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
 
@@ -119,6 +133,10 @@ def open_workshop(
         URLs of conda channels, without credentials; none for an environment without conda.
     given_channels
         Channels as the settings name them, with credentials where they have some.
+    cuda
+        The version of CUDA that the cluster's machines have a driver for; empty for none.
+    provided
+        The installed distributions that conda packages provide.
     """
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.index_environment import make_access
@@ -144,7 +162,9 @@ def open_workshop(
             environ=environ,
             store=store,
             progress=progress,
+            cuda=cuda,
         ),
+        provided=tuple(provided),
     )
 
 
@@ -163,7 +183,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         from imagesync.lock.conda.fetching import fetch_archives
 
         lock, conda = fetch_archives(
-            lock, channels=workshop.channels, installed_content=workshop.installed_content(lock.target)
+            lock, channels=workshop.channels, record_content=workshop.record_content(lock.target)
         )
     lock, fetched = _fetch_all(lock, workshop)
     lock, packages = _build(lock, fetched, workshop)

@@ -32,7 +32,6 @@ def make_lock(
     installed_content: InstalledContent = no_installed_content,
     silent: Callable[[Sequence[str]], None] | None = None,
     solver: CondaSolver | None = None,
-    cuda: str = "",
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
@@ -51,8 +50,6 @@ def make_lock(
         Gets the indexes that don't answer and were left out, if there are any.
     solver
         Answers from the channels; only a plan without conda packages can do without.
-    cuda
-        The version of CUDA that the cluster's machines have a driver for; empty for none.
 
     Raises
     ------
@@ -66,7 +63,7 @@ def make_lock(
     conda = CondaPart()
     if solver is not None:
         here = same_platform(plan, target)
-        conda = lock_conda(plan, target=target, same_platform=here, solver=solver, cuda=cuda)
+        conda = lock_conda(plan, target=target, same_platform=here, solver=solver)
     target = conda.target(target)
     _refuse_other_python(plan, target)
     resolver.check(target)

@@ -102,7 +102,7 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     """
     stem = _stem(package)
     data = f"{stem}.data"
-    generated = _entry_point_scripts(package)
+    generated = entry_point_scripts(package)
     places: dict[str, InstalledFile] = {}
     for file in installed_files(package):
         place = _place_in_wheel(file.path, package, python, data)
@@ -169,7 +169,7 @@ def _normal(path: str) -> str:
     return str(PurePosixPath(os.path.normpath(path)))
 
 
-def _entry_point_scripts(package: Package) -> frozenset[str]:
+def entry_point_scripts(package: Package) -> frozenset[str]:
     """Return the names of the scripts that every installer makes anew from ``entry_points.txt``."""
     points = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     points.optionxform = str  # type: ignore[assignment,method-assign]

@@ -33,6 +33,8 @@ class Channels:
         Channels as the user's settings name them, with credentials where they have some.
     prefix
         The environment, which may have a configuration of its own.
+    cuda
+        The version of CUDA that the cluster's machines have a driver for; empty for none.
     """
 
     def __init__(
@@ -44,10 +46,12 @@ class Channels:
         environ: Mapping[str, str],
         store: Store,
         progress: Progress,
+        cuda: str = "",
     ) -> None:
         self.channels = tuple(channels)
         self.store = store
         self.progress = progress
+        self.cuda = cuda
         self._given = given
         self._prefix = prefix
         self._environ = environ

@@ -1,35 +1,54 @@
-"""Fetching what a lock has from channels; what isn't there any more is found only then."""
+"""Fetching what a lock has from channels: what has gone, and what is in each archive, is known only then."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone
+from imagesync.lock.conda.contents import provided_by
+from imagesync.lock.conda.gone import RecordContent, no_record_content, replace_gone
+from imagesync.lock.conda.provided import refuse_shared
 from imagesync.lock.lock import Lock
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.hold import InstalledContent
 
 
 def fetch_archives(
-    lock: Lock, *, channels: Channels, installed_content: InstalledContent
+    lock: Lock, *, channels: Channels, record_content: RecordContent = no_record_content
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return the archives of the conda packages of *lock*, in their order, and the lock as it is then.
 
     Parameters
     ----------
-    installed_content
-        Gives the digest of a package's installed files, if they hold for the target.
+    record_content
+        Gives the installed files of a conda package, if they can stand in for it.
 
     Raises
     ------
     FetchError
         An archive can't be had, and nothing can take its place.
+    LockError
+        An archive has a distribution that pip's part has as well.
     """
-    found = channels.archives(lock.conda).obtain(lock.conda)
-    for file in found:
-        if isinstance(file, ArtifactGone):
-            raise file
-    return lock, tuple(file for file in found if isinstance(file, StoredFile))
+    while lock.conda:
+        found = channels.archives(lock.conda).obtain(lock.conda)
+        pairs = list(zip(lock.conda, found, strict=True))
+        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+        if not gone:
+            files = tuple(file for file in found if isinstance(file, StoredFile))
+            return _checked(lock, files), files
+        lock = replace_gone(lock, gone, solver=channels, record_content=record_content)
+    return lock, ()
+
+
+def _checked(lock: Lock, files: tuple[StoredFile, ...]) -> Lock:
+    """Return *lock* with the distributions that the archives really have."""
+    names = provided_by(files)
+    packages = tuple(
+        replace(package, distributions=provided) for package, provided in zip(lock.conda, names, strict=True)
+    )
+    refuse_shared(packages, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
+    return replace(lock, conda=packages)

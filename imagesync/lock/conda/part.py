@@ -37,9 +37,7 @@ class CondaPart:
         return target if python is None else replace(target, python_version=python.version)
 
 
-def lock_conda(
-    plan: Plan, *, target: Target, same_platform: bool, solver: CondaSolver, cuda: str = ""
-) -> CondaPart:
+def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: CondaSolver) -> CondaPart:
     """Return the archives of the conda packages of *plan*.
 
     On the target's own platform the installed records are the lock, and what is added for the cluster is
@@ -49,8 +47,6 @@ def lock_conda(
     ----------
     same_platform
         Whether what runs here runs on *target* as it is.
-    cuda
-        The version of CUDA that the cluster's machines have a driver for; empty for none.
 
     Raises
     ------
@@ -61,7 +57,7 @@ def lock_conda(
     """
     if not plan.conda:
         return CondaPart()
-    machine_has = virtual_packages(target, cuda=cuda)
+    machine_has = virtual_packages(target, cuda=solver.cuda)
     if same_platform:
         return _same_platform(plan, target, solver, machine_has)
     from imagesync.lock.conda.solve import solve_platform

@@ -88,11 +88,16 @@ def nearest(planned: PlannedConda, versions: Sequence[str]) -> str | None:
     """
     if planned.version in versions:
         return planned.version
+    return next(iter(allowed_versions(planned, versions)), None)
+
+
+def allowed_versions(planned: PlannedConda, versions: Sequence[str]) -> list[str]:
+    """Return those of *versions* that a package's level allows, nearest first."""
+    found: dict[str, None] = {}
     for specifier in _ladder(planned):
-        fitting = [version for version in versions if _contains(specifier, version)]
-        if fitting:
-            return max(fitting, key=_key)
-    return None
+        fitting = (version for version in versions if _contains(specifier, version))
+        found |= dict.fromkeys(sorted(fitting, key=_key, reverse=True))
+    return list(found)
 
 
 def _ladder(planned: PlannedConda) -> Iterator[str]:

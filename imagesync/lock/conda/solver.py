@@ -56,6 +56,10 @@ class CondaSolver(Protocol):
     def channels(self) -> tuple[str, ...]:
         """Return the channels' URLs without credentials, first the one that wins."""
 
+    @property
+    def cuda(self) -> str:
+        """Return the version of CUDA that the cluster's machines have a driver for; empty for none."""
+
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> Mapping[str, tuple[LockedConda, ...]]:

@@ -27,9 +27,9 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
     """
     lines = [f"- {package.name} ({_allowance(package)}): {why}" for package, why in refused]
     subject = "1 conda package" if len(refused) == 1 else f"{len(refused)} conda packages"
-    names = [package.name for package, _ in refused]
+    names = [package.name for package, _ in refused if package.level is not Level.CRITICAL]
     ways = ["Name the channel that has it in 'channels', or install a version here that the channel has."]
-    if any(package.level is not Level.CRITICAL for package, _ in refused):
+    if names:
         settings = ", ".join(f'{name} = "exact"' for name in names[:3])
         ways.append(
             f"To take the nearest version, set levels = {{ {settings} }} in [tool.imagesync]; "

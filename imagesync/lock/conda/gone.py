@@ -1,0 +1,137 @@
+"""What a channel doesn't have any more: found only when the archive is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
+from imagesync.lock.conda.preferences import allowed_versions, of_channel
+from imagesync.lock.conda.solve import with_plan
+from imagesync.lock.conda.solver import CondaRequest, CondaSolver
+from imagesync.lock.conda.virtual_packages import virtual_packages
+from imagesync.lock.lock import Deviation, Lock, LockedConda, Target, VendoredPackage
+from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
+
+# The distributions of an installed conda package, each with the digest of its files: if these are all that
+# the package is, and hold for the target. Else nothing.
+RecordContent = Callable[[PlannedConda], Sequence[tuple[PlannedPackage, str]]]
+
+_TRIES = 5
+
+
+def no_record_content(package: PlannedConda) -> tuple[()]:
+    """Return that the installed files of *package* aren't to be used."""
+    return ()
+
+
+def repack(package: PlannedConda, why: str, content: RecordContent) -> tuple[VendoredPackage, ...]:
+    """Return the distributions of *package* as wheels of its installed files; nothing if they don't hold."""
+    return tuple(
+        VendoredPackage(planned.name, planned.version, digest, planned, why)
+        for planned, digest in content(package)
+    )
+
+
+def replace_gone(
+    lock: Lock, gone: Mapping[str, ArtifactGone], *, solver: CondaSolver, record_content: RecordContent
+) -> Lock:
+    """Return *lock* with something else for each conda package whose archive is gone.
+
+    The installed files, if they are of that version, hold for the target and are all Python; else another
+    build, else the nearest version that the level allows, beside all other packages as they are. Each that
+    isn't what is installed is a deviation.
+
+    Parameters
+    ----------
+    gone
+        By conda name, what the channel answered.
+
+    Raises
+    ------
+    FetchError
+        Nothing can take the place of a package.
+    """
+    for name, error in gone.items():
+        package = next(package for package in lock.conda if package.name == name)
+        why = f"{_short(package.channel)} doesn't have {package.artifact.filename} any more"
+        installed = package.planned is not None and package.planned.version == package.version
+        vendored = repack(package.planned, why, record_content) if installed and package.planned else ()
+        if vendored:
+            lock = _without(lock, package, vendored)
+            continue
+        others = tuple(other for other in lock.conda if other.name not in gone)
+        solution = _with_other(package, others, lock.target, solver)
+        if not solution:
+            raise _no_other(package, error)
+        lock = _with_solution(lock, package, why, solution)
+    return lock
+
+
+def _without(lock: Lock, package: LockedConda, vendored: tuple[VendoredPackage, ...]) -> Lock:
+    return replace(
+        lock,
+        conda=tuple(other for other in lock.conda if other is not package),
+        vendored=tuple(sorted((*lock.vendored, *vendored), key=lambda package: package.name)),
+    )
+
+
+def _with_other(
+    package: LockedConda, others: tuple[LockedConda, ...], target: Target, solver: CondaSolver
+) -> tuple[LockedConda, ...]:
+    """Return *others* as they are, with another archive of *package* and what it needs; nothing for none."""
+    request = CondaRequest((), virtual_packages(target, cuda=solver.cuda), held=others)
+    for candidate in _candidates(package, solver):
+        spec = f"{candidate.name} =={candidate.version} {candidate.build}"
+        try:
+            return solver.solve(replace(request, specs=(spec, *(other.name for other in others))))
+        except UnsolvableError:
+            continue
+    return ()
+
+
+def _no_other(package: LockedConda, error: ArtifactGone) -> FetchError:
+    return FetchError(
+        f"{error.message}. The files that are installed here don't hold for the image, and no other build or "
+        f"version will do beside the other packages ({package.name} {package.version}).",
+        hint=f"Install what the channel has (`conda update {package.name}`), or put the archive into a "
+        "package cache (pkgs_dirs).",
+    )
+
+
+def _candidates(package: LockedConda, solver: CondaSolver) -> Iterator[LockedConda]:
+    """Yield what may stand in for *package*, nearest first."""
+    found = solver.available([package.name]).get(package.name, ())
+    if package.planned is not None:
+        found, _ = of_channel(package.planned, found, solver.channels)
+    left = [other for other in found if other.artifact.filename != package.artifact.filename]
+    yield from [other for other in reversed(left) if other.version == package.version][:_TRIES]
+    if package.planned is None:
+        return
+    versions = list(dict.fromkeys(other.version for other in left if other.version != package.version))
+    for version in allowed_versions(package.planned, versions)[:_TRIES]:
+        yield from [other for other in reversed(left) if other.version == version][:_TRIES]
+
+
+def _with_solution(lock: Lock, gone: LockedConda, why: str, solution: Sequence[LockedConda]) -> Lock:
+    before = {package.name: package for package in lock.conda}
+    packages, deviations = [], list(lock.deviations)
+    for package in solution:
+        was = before.get(package.name)
+        packages.append(was if was == package else with_plan(package, was.planned if was else None))
+        if was is not None and package.name == gone.name:
+            deviations.append(_deviation(was, package, why))
+    return replace(lock, conda=tuple(packages), deviations=tuple(sorted(deviations, key=lambda d: d.name)))
+
+
+def _deviation(was: LockedConda, package: LockedConda, why: str) -> Deviation:
+    planned = was.planned
+    same = was.version == package.version
+    local, locked = (f"{p.version} {p.build}" if same else p.version for p in (was, package))
+    level = planned.level if planned is not None else Level.COMPATIBLE
+    requested = planned.requested if planned is not None else None
+    return Deviation(package.name, local, locked, level, why, "conda", requested)
+
+
+def _short(channel: str) -> str:
+    return channel.rpartition("/")[2] or channel

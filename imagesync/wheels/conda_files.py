@@ -1,0 +1,75 @@
+"""Whether a conda package is nothing but Python distributions, which wheels of its files can stand in for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from imagesync.lock.conda.gone import RecordContent
+from imagesync.lock.conda.provided import planned_distribution
+from imagesync.plan.plan import PlannedConda, PlannedPackage
+from imagesync.scan.environment import CondaRecord, Package
+from imagesync.wheels.installed import installed_files
+from imagesync.wheels.repack import entry_point_scripts
+
+
+def record_content(
+    provided: Iterable[Package], *, prefix: Path, installed_content: Callable[[PlannedPackage], str]
+) -> RecordContent:
+    """Return what gives the distributions of a conda package, each with the digest of its installed files.
+
+    It gives nothing where the package has files besides them, or where conda wrote the prefix into one: such
+    a file is another one in another place.
+
+    Parameters
+    ----------
+    provided
+        The installed distributions that conda packages provide.
+    installed_content
+        Gives the digest of a distribution's installed files, if they hold for the target.
+    """
+    packages = list(provided)
+
+    def content(planned: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
+        own = [package for package in packages if package.conda == planned.name]
+        if planned.record is None or not own or not _is_all(planned.record, own, prefix):
+            return ()
+        found = [(entry, installed_content(entry)) for entry in map(planned_distribution, own)]
+        return found if all(digest for _, digest in found) else ()
+
+    return content
+
+
+def _is_all(record: CondaRecord, packages: Sequence[Package], prefix: Path) -> bool:
+    """Return whether the files of a record are those of *packages*, their bytecode and their commands."""
+    path = prefix / "conda-meta" / f"{record.name}-{record.version}-{record.build}.json"
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        listing = document["paths_data"]["paths"]
+        entries = [(entry["_path"], bool(entry.get("prefix_placeholder"))) for entry in listing]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    listed = {
+        PurePosixPath(os.path.relpath(Path(package.location, file.path), prefix).replace(os.sep, "/"))
+        for package in packages
+        for file in installed_files(package)
+    }
+    commands = frozenset[str]().union(*map(entry_point_scripts, packages))
+    metadata = {Path(package.metadata_path).name for package in packages}
+    return all(
+        _is_command(PurePosixPath(file), commands)
+        or (not has_prefix and _is_listed(PurePosixPath(file), listed, metadata))
+        for file, has_prefix in entries
+    )
+
+
+def _is_command(path: PurePosixPath, commands: frozenset[str]) -> bool:
+    name = path.name.removesuffix(".exe").removesuffix("-script.py")
+    return path.parts[0] in ("bin", "Scripts") and name in commands
+
+
+def _is_listed(path: PurePosixPath, listed: set[PurePosixPath], metadata: set[str]) -> bool:
+    # Bytecode and the installer's notes are nobody's content.
+    return path in listed or path.suffix == ".pyc" or path.parent.name in metadata
