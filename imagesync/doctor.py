@@ -275,7 +275,8 @@ def _base_hint(base: str) -> str:
 
 
 def _cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    from imagesync.store.store import Store, default_root
+    from imagesync.store.root import default_root
+    from imagesync.store.store import Store
     from imagesync.ui.text import format_size
 
     root = settings.cache_dir or default_root(environ)

@@ -20,7 +20,7 @@ from imagesync.build.client import engine_errors, explanation, messages, refusal
 from imagesync.build.steps import Steps
 from imagesync.build.stream import BuildStream
 from imagesync.errors import BuildError
-from imagesync.store.store import default_root
+from imagesync.store.root import default_root
 
 if TYPE_CHECKING:
     from imagesync.build.engine import BuildRequest

@@ -13,12 +13,12 @@ from imagesync.errors import ScanError
 from imagesync.scan.distributions import read_folders
 from imagesync.scan.duplicates import choose
 from imagesync.scan.editables import mark_editables
-from imagesync.scan.environment import Environment, Finding, Package, Severity
+from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
 from imagesync.scan.interpreter import ProbeAnswer
 from imagesync.scan.pip_configuration import read_pip_configuration
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda import Ownership
+    from imagesync.scan.conda_facts import CondaFacts
 
 
 def assemble(
@@ -27,6 +27,7 @@ def assemble(
     findings: list[Finding],
     *,
     cache: Callable[[], Path] | None = None,
+    ahead: CondaFacts | None = None,
 ) -> Environment:
     """Return the environment of the interpreter that answered.
 
@@ -36,6 +37,8 @@ def assemble(
         Those made before; gets more.
     cache
         Gives the folder for what is remembered of conda's records; called where that pays.
+    ahead
+        What was read of conda's files already.
     """
     prefix, base = answer.interpreter.prefix, answer.interpreter.base_prefix
     folders = read_folders(answer.path)
@@ -43,16 +46,27 @@ def assemble(
         findings += folder.findings
     packages = [package for folder in folders for package in folder.packages]
     packages = choose(mark_editables(packages, folders, findings), findings)
-    owned = _owned(packages, conda_prefix([folder.path for folder in folders], prefix, base), findings, cache)
-    packages = owned.packages if owned else packages
+    root = conda_prefix([folder.path for folder in folders], prefix, base)
+    conda: tuple[CondaRecord, ...] = ()
+    replaced: tuple[CondaRecord, ...] = ()
+    channels: tuple[str, ...] = ()
+    if root or any(package.manager == "conda" for package in packages):
+        from imagesync.scan.conda import settle
+        from imagesync.scan.conda_channels import channels_of
+
+        facts = _conda_facts(root, environ, cache, ahead)
+        findings += facts.findings
+        owned = settle(packages, facts.records, root, findings)
+        packages, conda, replaced = owned.packages, owned.conda, owned.replaced
+        channels = channels_of((*conda, *replaced), facts.configuration) if root else ()
     return Environment(
         python=answer.interpreter,
         packages=tuple(sorted(packages, key=lambda package: package.name)),
         indexes=_indexes(prefix, environ, findings),
         path=tuple(folder.path for folder in folders),
-        conda=owned.conda if owned else (),
-        channels=_channels(owned, prefix, environ, findings) if owned and owned.conda else (),
-        replaced=owned.replaced if owned else (),
+        conda=conda,
+        channels=channels,
+        replaced=replaced,
         findings=tuple(sorted(set(findings), key=_order)),
     )
 
@@ -74,42 +88,28 @@ def conda_prefix(path: Sequence[str], prefix: str, base_prefix: str) -> str:
     return ""
 
 
-def import_conda_parts(executable: str) -> None:
-    """Import what reads a conda environment, if *executable* is in one."""
+def read_ahead(
+    executable: str, environ: Mapping[str, str], cache: Callable[[], Path] | None
+) -> CondaFacts | None:
+    """Return what conda's files say of the environment that *executable* is in, if it is one of conda's."""
     folder = os.path.dirname(os.path.abspath(executable))
-    if any(os.path.isdir(os.path.join(place, "conda-meta")) for place in (os.path.dirname(folder), folder)):
-        import imagesync.scan.conda_cache
-        import imagesync.scan.conda_channels
-        import imagesync.scan.conda_configuration  # noqa: F401
+    for prefix in (os.path.dirname(folder), folder):  # on Windows python.exe is in the prefix itself
+        if os.path.isdir(os.path.join(prefix, "conda-meta")):
+            import imagesync.scan.conda_channels  # noqa: F401  it will be needed
+            from imagesync.scan.conda_facts import read_conda_facts
+
+            return read_conda_facts(prefix, environ, cache)
+    return None
 
 
-def _owned(
-    packages: list[Package], prefix: str, findings: list[Finding], cache: Callable[[], Path] | None
-) -> Ownership | None:
-    """Return what is conda's and what is pip's; ``None`` where nothing is conda's."""
-    if not prefix and all(package.manager == "pip" for package in packages):
-        return None
-    from imagesync.scan.conda import record_paths, settle
-    from imagesync.scan.conda_cache import read_record_files
+def _conda_facts(
+    prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, ahead: CondaFacts | None
+) -> CondaFacts:
+    from imagesync.scan.conda_facts import CondaFacts, read_conda_facts
 
-    records = read_record_files(record_paths(prefix), findings, cache) if prefix else []
-    return settle(packages, records, prefix, findings)
-
-
-def _channels(
-    owned: Ownership, prefix: str, environ: Mapping[str, str], findings: list[Finding]
-) -> tuple[str, ...]:
-    from imagesync.scan.conda_channels import channels_of
-    from imagesync.scan.conda_configuration import CondaConfiguration, read_conda_configuration
-
-    try:
-        configuration = read_conda_configuration(Path(prefix), environ)
-    except ScanError as error:  # a build may need it and stop there; a scan has more to show
-        findings.append(
-            Finding(Severity.ERROR, "conda-configuration-unreadable", error.message, hint=error.hint)
-        )
-        configuration = CondaConfiguration()
-    return channels_of((*owned.conda, *owned.replaced), configuration)
+    if ahead is not None and os.path.realpath(ahead.prefix) == os.path.realpath(prefix):
+        return ahead
+    return read_conda_facts(prefix, environ, cache) if prefix else CondaFacts()
 
 
 def _order(finding: Finding) -> tuple[str, str, str, str]:

@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH116, PTH118, PTH119, PTH208
+# ruff: noqa: PTH116, PTH118, PTH119, PTH120, PTH208
 """What of an environment is conda's and what is pip's: one owner for each distribution."""
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class _Settling:
         }
         self._requested = {**asked, **requested_specs(prefix)}
         self._replaced: set[str] = set()
+        self._resolved: dict[str, str] = {}
 
     def ownership(self) -> Ownership:
         claims = self._claims()
@@ -145,8 +146,15 @@ class _Settling:
         )
 
     def _is_at(self, package: Package, metadata: str) -> bool:
-        expected = os.path.join(self._prefix, *metadata.split("/"))
-        return os.path.realpath(package.metadata_path) == os.path.realpath(expected)
+        parent, _, name = metadata.rpartition("/")
+        return os.path.basename(package.metadata_path) == name and self._real(
+            os.path.dirname(package.metadata_path)
+        ) == self._real(f"{self._prefix}/{parent}")
+
+    def _real(self, folder: str) -> str:
+        if folder not in self._resolved:
+            self._resolved[folder] = os.path.realpath(folder)
+        return self._resolved[folder]
 
     def _is_from(self, package: Package, record_file: RecordFile, metadata: str) -> bool:
         """Return whether the installed distribution is the record's, and not from a source of the user's."""
@@ -154,11 +162,11 @@ class _Settling:
             return True
         if not self._is_at(package, metadata):
             return False
+        if package.installer == "conda":  # whoever installs over it writes another name there
+            return True
         file = f"{metadata}/direct_url.json"
         expected = sha256_of_file(record_file.path, file)
-        if not expected:
-            return package.installer == "conda"
-        return expected == _sha256(os.path.join(self._prefix, *file.split("/")))
+        return bool(expected) and expected == _sha256(os.path.join(self._prefix, *file.split("/")))
 
     def _was_reinstalled(self, package: Package, record_file: RecordFile, metadata: str) -> bool:
         """Return whether pip has installed the same version once more."""

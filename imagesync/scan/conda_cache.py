@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH116, PTH119, PTH120
+# ruff: noqa: PTH100, PTH116, PTH119, PTH120
 """conda's records, of which those that haven't changed since the last scan aren't read again."""
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def _stat(path: str) -> Stat:
 
 
 def _cache_file(cache: Path, path: str) -> Path:
-    import hashlib
+    from binascii import crc32  # hashlib takes longer to import; entries of another folder never fit
 
-    folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100
-    return cache / "conda-records" / (hashlib.sha256(os.fsencode(folder)).hexdigest()[:32] + ".json")
+    prefix = os.path.dirname(os.path.dirname(os.path.abspath(path)))
+    return cache / "conda-records" / f"{os.path.basename(prefix)[:100]}-{crc32(os.fsencode(prefix)):08x}.json"
 
 
 def _load(cached: Path) -> dict[str, list[Any]]:

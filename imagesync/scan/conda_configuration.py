@@ -17,10 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.errors import ScanError
+from imagesync.scan.metadata import read_bytes
 
 DEFAULT_ALIAS = "https://conda.anaconda.org"
 DEFAULT_CHANNELS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+_WORD = rb"(?P<value>(?!(?i:null)\b)[A-Za-z/$][A-Za-z0-9_./$@+-]*(?::(?://)?[A-Za-z0-9_./$@+-]+)*)"
+_END = rb"[ \t]*(?:[ \t]#.*)?"
+_COMMENT = re.compile(rb"[ \t]*#|---[ \t]*$")
+_KEY = re.compile(rb"(?P<key>[a-z][a-z0-9_]*):" + _END)
+_SCALAR = re.compile(rb"(?P<key>[a-z][a-z0-9_]*):[ \t]+" + _WORD + _END)
+_ITEM = re.compile(rb" *-[ ]+" + _WORD + _END)
 _FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
 _LISTS = ("channels", "default_channels", "pkgs_dirs")
@@ -162,14 +169,17 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 
 def _read_file(path: str) -> dict[str, Any]:
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
+    simple = _simple(data)
+    if simple is not None:
+        return simple
     import yaml
 
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        document = yaml.load(text, Loader=loader)  # noqa: S506  one of the two safe loaders
-    except OSError as error:
-        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
+        document = yaml.load(data.decode("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         # The parser's message quotes the line, and the line may hold a token.
         mark = getattr(error, "problem_mark", None)
@@ -184,6 +194,31 @@ def _read_file(path: str) -> dict[str, Any]:
             hint="See what conda says of it: conda config --show-sources",
         )
     return document or {}
+
+
+def _simple(data: bytes) -> dict[str, Any] | None:
+    """Return the settings of a file that has nothing but plain words and lists of them, as most have.
+
+    Importing a YAML parser takes longer than all else that is read of an environment's conda part. What is
+    no plain word (quotes, flow style, nesting, anchors, non-ASCII) is left to the parser.
+    """
+    settings: dict[str, Any] = {}
+    key = ""
+    for line in data.splitlines():
+        if not line.strip() or _COMMENT.match(line):
+            continue
+        if match := _SCALAR.fullmatch(line):
+            settings[match["key"].decode()] = match["value"].decode()
+            key = ""
+        elif match := _KEY.fullmatch(line):
+            key = match["key"].decode()
+            settings[key] = []
+        elif key and (match := _ITEM.fullmatch(line)):
+            settings[key].append(match["value"].decode())
+        else:
+            return None
+    # A key without anything is null in YAML, which says nothing as well.
+    return settings
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -95,11 +95,13 @@ def sha256_of_file(record_path: str, file: str) -> str:
         Relative to the prefix.
     """
     try:
-        entries = json.loads(read_bytes(record_path))["paths_data"]["paths"]
-        for entry in entries:
-            if entry["_path"] == file:
-                return str(entry.get("sha256_in_prefix") or entry.get("sha256") or "")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        data = read_bytes(record_path)
+        for match in re.finditer(rb'"_path": ?' + re.escape(json.dumps(file).encode()), data):
+            # No entry holds another object.
+            start, stop = data.rfind(b"{", 0, match.start()), data.find(b"}", match.end())
+            entry = json.loads(data[start : stop + 1])
+            return str(entry.get("sha256_in_prefix") or entry.get("sha256") or "")
+    except (OSError, ValueError, AttributeError):
         return ""
     return ""
 

@@ -54,9 +54,9 @@ def scan(
     executable = choose_interpreter(python, environ)
     probe = Probe(executable, environ)
     # What reads the answer is imported while the probe runs, which takes about as long.
-    from imagesync.scan.assemble import assemble, import_conda_parts
+    from imagesync.scan.assemble import assemble, read_ahead
 
-    import_conda_parts(executable)
+    ahead = read_ahead(executable, environ, cache)
     if meanwhile is not None:
         meanwhile()
-    return assemble(probe.answer(), environ, findings, cache=cache)
+    return assemble(probe.answer(), environ, findings, cache=cache, ahead=ahead)

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,16 +57,6 @@ class StoredFile:
     path: Path
     digest: str
     size: int
-
-
-def default_root(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the store's folder: ``IMAGESYNC_CACHE_DIR``, else the user's cache folder."""
-    chosen = (os.environ if environ is None else environ).get("IMAGESYNC_CACHE_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("imagesync")
 
 
 class Store:

@@ -13,7 +13,8 @@ import pytest
 
 from imagesync.errors import HashMismatch, StoreError
 from imagesync.store.prune import prune, usage
-from imagesync.store.store import Store, default_root
+from imagesync.store.root import default_root
+from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
 
 CONTENT = b"some wheel" * 1000
