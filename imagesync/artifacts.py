@@ -220,7 +220,7 @@ def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile,
         progress=workshop.progress,
         no_isolation=workshop.no_isolation,
     )
-    there = iter(_given_wheels(given, workshop, lock.target))
+    there = iter(_given_wheels(given, workshop, lock.target) if given else ())
     others = iter((each.wheel, each.content) for each in made)
     wheels = [next(there) if package.is_given else next(others) for package in lock.vendored]
     filenames = [wheel.filename for wheel, _ in wheels]

@@ -56,6 +56,8 @@ class Assembly:
         Of the packages image below it.
     created
         Seconds since the epoch.
+    given
+        The lock of a lock file; ``None`` to make one from the plan.
     """
 
     plan: Plan
@@ -66,6 +68,7 @@ class Assembly:
     identify: Callable[[Mapping[NormalizedName, str]], str]
     packages_hash: str
     created: int
+    given: Lock | None = None
 
     @property
     def packages_name(self) -> str:
@@ -79,7 +82,9 @@ class Assembly:
         return Target(self.plan.platform, next(versions, self.base.python_version), self.base.glibc)
 
     def lock(self) -> Lock:
-        """Return the exact artifact of each package; an index is asked for it."""
+        """Return the exact artifact of each package; an index is asked for it, unless a lock is given."""
+        if self.given is not None:
+            return self.given
         return make_lock(
             self.plan,
             target=self.target,
@@ -89,7 +94,6 @@ class Assembly:
             installed_content=self.workshop.installed_content(self.target),
             silent=self.workshop.indexes.leave_out,
             solver=self.workshop.channels,
-            cuda=self.settings.cuda,
         )
 
     def whole(self) -> BuildContext:
@@ -234,9 +238,7 @@ class Assembly:
             packages_image=self.packages_name if part == "environment" else None,
             code=None if shared else self._code_layer(),
             conda=self._conda_layer(lock, artifacts) if part != "environment" else None,
-            inventory=None
-            if shared
-            else image_inventory(self.plan, lock, environment_hash=environment_hash),
+            inventory=None if shared else image_inventory(self.plan, lock, environment_hash=environment_hash),
         )
 
     def _conda_layer(self, lock: Lock, artifacts: Artifacts) -> CondaLayer | None:

@@ -17,6 +17,7 @@ import click
 
 from imagesync.commands.cluster import cluster
 from imagesync.commands.diff import diff
+from imagesync.commands.lock import LOCK_FILE, lock
 from imagesync.commands.session import session_of as _session
 from imagesync.errors import ImagesyncError
 from imagesync.options import cache_option, environment_options, format_option, settings_options
@@ -66,12 +67,13 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
     context.obj = quiet
 
 
+cli.add_command(lock)
 cli.add_command(diff)
 cli.add_command(cluster)
 
 
 def _cache() -> Path:
-    from imagesync.store.store import default_root
+    from imagesync.store.root import default_root
 
     return default_root()
 
@@ -125,27 +127,6 @@ def plan(context: click.Context, /, output: str, fail_on: str | None, **options:
 
 @cli.command()
 @settings_options
-@format_option
-@click.option("-o", "--output-file", type=_path, metavar="FILE", help="Write hashed requirements there.")
-@click.pass_context
-def lock(context: click.Context, /, output: str, output_file: Path | None, **options: object) -> None:
-    """Find the exact artifact of each package for the image."""
-    locked = _session(context, options).lock()
-    if output_file is not None:
-        from imagesync.atomic import write_text
-        from imagesync.lock.requirements import render_requirements
-
-        write_text(output_file, render_requirements(locked))
-    if output == "json":
-        _print_json(locked.to_dict())
-        return
-    from imagesync.ui.tables import print_lock
-
-    print_lock(locked)
-
-
-@cli.command()
-@settings_options
 @click.option("-o", "--output-dir", type=_path, required=True, metavar="DIR", help="Where it goes.")
 @click.pass_context
 def render(context: click.Context, /, output_dir: Path, **options: object) -> None:
@@ -159,6 +140,14 @@ def render(context: click.Context, /, output_dir: Path, **options: object) -> No
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="One more name for the image.")
 @click.option("--push", is_flag=True, default=None, help="Have it in the registry that --repository names.")
 @click.option("--no-cache", is_flag=True, help="Build anew, even if the image exists.")
+@click.option(
+    "--locked",
+    type=_path,
+    is_flag=False,
+    flag_value=LOCK_FILE,
+    metavar="[FILE]",
+    help=f"Build what a lock file says ({LOCK_FILE}): nothing is scanned, nothing solved.",
+)
 @click.option("--metadata-file", type=_path, metavar="FILE", help="Write what was built there, as JSON.")
 @click.option("--watch", is_flag=True, help="Build again on every change, until Ctrl-C.")
 @click.pass_context
@@ -167,6 +156,7 @@ def build(
     /,
     tags: tuple[str, ...],
     metadata_file: Path | None,
+    locked: Path | None,
     *,
     no_cache: bool,
     watch: bool,
@@ -182,10 +172,11 @@ def build(
         click.echo(image.reference)
 
     if not watch:
-        answer(_session(context, options).build(tags=tags, no_cache=no_cache))
+        answer(_session(context, options).build(tags=tags, no_cache=no_cache, locked=locked))
         return
-    if no_cache:
-        raise click.UsageError("--no-cache builds once, and --watch again and again: take one of them.")
+    if no_cache or locked is not None:
+        other = "--no-cache" if no_cache else "--locked"
+        raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
     from imagesync.ui.errors import print_error
     from imagesync.watch import rebuild_on_change
 

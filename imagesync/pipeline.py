@@ -17,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.environment_hash import Foundation, environment_hash, image_tag, packages_hash
+from imagesync.environment_hash import Foundation, image_tag
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
+from imagesync.prepared import Prepared
 from imagesync.scan.environment import Environment, Finding
 from imagesync.settings import Settings
 from imagesync.ui.progress import Progress, SilentProgress
@@ -38,24 +39,6 @@ if TYPE_CHECKING:
     from imagesync.locked import LockedBuild
     from imagesync.publish import Shelf
     from imagesync.store.store import Store
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """All that is known without an engine and without a network.
-
-    Parameters
-    ----------
-    contents
-        For each vendored package the digest of what its wheel is made from.
-    hashed
-        The plan that names the image, where *plan* has since got an interpreter by what channels answer.
-    """
-
-    environment: Environment
-    plan: Plan
-    contents: Mapping[NormalizedName, str]
-    hashed: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ class Session:
         return Store(self._cache())
 
     def _cache(self) -> Path:
-        from imagesync.store.store import default_root
+        from imagesync.store.root import default_root
 
         return self.settings.cache_dir or default_root(self.environ)
 
@@ -394,7 +377,13 @@ class Session:
             return replace(lookup, base_digest=shelf.base_digest(self.settings.base))
 
     def _find_in_registry(
-        self, prepared: Prepared | LockedBuild, lookup: Lookup, *, tags: tuple[str, ...], no_cache: bool, push: bool
+        self,
+        prepared: Prepared | LockedBuild,
+        lookup: Lookup,
+        *,
+        tags: tuple[str, ...],
+        no_cache: bool,
+        push: bool,
     ) -> Image | None:
         """Return what a colleague or a CI job has pushed; where nothing is, make sure that one may push."""
         from imagesync.errors import RegistryError
@@ -437,15 +426,13 @@ class Session:
             for entry in image.repacked
         )
 
-    def _identify(self, prepared: Prepared | LockedBuild, root_digest: str) -> str:
-        if not isinstance(prepared, Prepared):
-            return prepared.identify(self._foundation(root_digest))
-        return environment_hash(
-            prepared.hashed or prepared.plan,
-            contents=prepared.contents,
-            settings=self.settings,
-            **self._foundation(root_digest),
-        )
+    def _identify(
+        self,
+        prepared: Prepared | LockedBuild,
+        root_digest: str,
+        contents: Mapping[NormalizedName, str] | None = None,
+    ) -> str:
+        return prepared.identify(self.settings, self._foundation(root_digest), contents)
 
     def _foundation(self, root_digest: str) -> Foundation:
         """Return what hashes cover beside the plan."""
@@ -492,8 +479,14 @@ class Session:
             environ=self.environ,
             progress=self.progress,
             channels=prepared.plan.channels,
-            given_channels=self.settings.channels,
+            given_channels=(
+                self.settings.channels if isinstance(prepared, Prepared) else prepared.private_channels
+            ),
+            cuda=self.settings.cuda,
+            provided=prepared.plan.provided,
         )
+        if not isinstance(prepared, Prepared):
+            workshop = replace(workshop, access=prepared.access(workshop.access))
         return Assembly(
             plan=prepared.plan,
             contents=prepared.contents,
@@ -504,15 +497,8 @@ class Session:
                 container=EngineContainer(find_endpoint(self.environ), base),
                 no_isolation=self.settings.no_isolation,
             ),
-            identify=lambda contents: self._identify(replace(prepared, contents=contents), base.digest),
-            packages_hash=packages_hash(
-                prepared.plan,
-                indexes=prepared.environment.indexes,
-                settings=self.settings,
-                **self._foundation(base.digest),
-            )
-            if isinstance(prepared, Prepared)
-            else prepared.identify_packages(self._foundation(base.digest)),
+            identify=lambda contents: self._identify(prepared, base.digest, contents),
+            packages_hash=prepared.identify_packages(self.settings, self._foundation(base.digest)),
             given=None if isinstance(prepared, Prepared) else prepared.fitted(base, workshop),
             created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
         )

@@ -153,6 +153,12 @@ class VendoredPackage:
     planned: PlannedPackage
     repacked: str = ""
 
+    @property
+    def is_given(self) -> bool:
+        """Return whether a lock file brought the wheel itself, of which *content* is the digest then."""
+        source = self.planned.source
+        return self.planned.installed is None and (source.url or "").endswith(".whl")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
         return {

@@ -1,42 +1,40 @@
-"""Channels: where conda packages come from."""
+"""Channels: where the conda packages of an image come from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from imagesync.credentials import strip_credentials
 from imagesync.scan.environment import Environment
 
-ALIAS = "https://conda.anaconda.org"
-DEFAULT = f"{ALIAS}/conda-forge"
-# What conda's own name for its default channels stands for, but for Windows.
-_DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
+DEFAULT = "https://conda.anaconda.org/conda-forge"
 
 
-def find_channels(environment: Environment, given: Sequence[str]) -> tuple[str, ...]:
-    """Return the channels of an image, first the one that wins: URLs without credentials.
+def with_channels(
+    environment: Environment, given: Sequence[str], *, environ: Mapping[str, str]
+) -> Environment:
+    """Return *environment* with the channels that its image's conda packages come from.
 
     Parameters
     ----------
     given
-        What the settings name; nothing for the channels of *environment*.
+        Names or URLs that the settings name; nothing for the channels of *environment* itself, then those of
+        conda's configuration, then conda-forge.
+
+    Raises
+    ------
+    ScanError
+        conda's configuration can't be read.
     """
-    if not given:
-        return environment.channels or (DEFAULT,)
-    return tuple(dict.fromkeys(strip_credentials(url) for name in given for url in channel_urls(name)))
+    if environment.channels and not given:
+        return environment
+    # Only where channels are named: an environment of pip's has no other use for conda's configuration.
+    from imagesync.scan.conda_channels import urls_of
+    from imagesync.scan.conda_configuration import read_conda_configuration
 
-
-def channel_urls(name: str) -> tuple[str, ...]:
-    """Return the URLs that a channel's *name* stands for; a URL stands for itself, credentials included.
-
-    >>> channel_urls("conda-forge")
-    ('https://conda.anaconda.org/conda-forge',)
-    """
-    if name == "defaults":
-        return _DEFAULTS
-    if "://" in name:
-        return (name.rstrip("/"),)
-    if name.startswith((".", "/", "~")):
-        return (Path(name).expanduser().resolve().as_uri(),)
-    return (f"{ALIAS}/{name.strip('/')}",)
+    configuration = read_conda_configuration(Path(environment.python.prefix), environ)
+    urls = [strip_credentials(url) for url in urls_of(configuration, given)] if given else None
+    found = configuration.public_urls if urls is None else tuple(dict.fromkeys(urls))
+    return replace(environment, channels=found or (DEFAULT,))

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.plan.channels import find_channels
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
 from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
 from imagesync.plan.matching import nearest, unmatched
@@ -103,7 +102,7 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         ),
         strict=settings.strict,
         conda=tuple(conda[name] for name in sorted(conda)),
-        channels=find_channels(environment, settings.channels) if conda else (),
+        channels=environment.channels if conda else (),
         interpreter="conda" if own else "base",
         provided=provided,
     )

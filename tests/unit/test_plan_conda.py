@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
@@ -10,6 +11,7 @@ from rattler import MatchSpec
 
 from imagesync.environment_hash import environment_hash, packages_hash
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
+from imagesync.plan.channels import with_channels
 from imagesync.plan.consistency import inconsistencies
 from imagesync.plan.drift import possible_drift
 from imagesync.plan.make import make_plan
@@ -321,17 +323,32 @@ def test_pip_does_not_go_over_conda() -> None:
 
 
 def test_a_pip_environment_gets_condas_python_where_the_setting_says_so() -> None:
-    here = Environment(LINUX, (pip("mine==1.0"),))
+    here = Environment(LINUX, (pip("mine==1.0"),), channels=(CHANNEL,))
     assert make_plan(here, settings=Settings()).interpreter == "base"
-    plan = make_plan(
-        here, settings=Settings(python_source="conda", channels=("team", "https://x:y@h.example/t/tk/c"))
-    )
+    plan = make_plan(here, settings=Settings(python_source="conda"))
     assert plan.interpreter == "conda"
     assert [(entry.name, entry.specifier) for entry in plan.conda] == [("python", "==3.11.7")]
-    assert plan.channels == ("https://conda.anaconda.org/team", "https://h.example/c")
+    assert plan.channels == (CHANNEL,)
     assert names(make_plan(here, settings=Settings(add_conda=("r-base",)))) == {"python", "r-base"}
     with pytest.raises(PlanError, match=r"'add\.conda' names 1 conda package"):
         make_plan(here, settings=Settings(add_conda=("r-base",), python_source="base"))
+
+
+def test_channels_are_those_of_the_settings_then_of_the_environment_then_of_the_configuration(
+    tmp_path: Path,
+) -> None:
+    bare = Environment(replace(LINUX, prefix=str(tmp_path)), ())
+    environ = {"HOME": str(tmp_path), "CONDARC": str(tmp_path / "condarc")}
+    assert with_channels(bare, (), environ=environ).channels == ("https://conda.anaconda.org/conda-forge",)
+    (tmp_path / "condarc").write_text(
+        "channels: [team]\nchannel_alias: https://me:secret@conda.example.com/\n"
+    )
+    assert with_channels(bare, (), environ=environ).channels == ("https://conda.example.com/team",)
+    found = with_channels(
+        replace(bare, channels=(CHANNEL,)), ("dev", "https://x:y@h.example/t/tk/c"), environ=environ
+    )
+    assert found.channels == ("https://conda.example.com/dev", "https://h.example/c")
+    assert with_channels(replace(bare, channels=(CHANNEL,)), (), environ=environ).channels == (CHANNEL,)
 
 
 def test_conda_metadata_decides_whether_condas_packages_fit() -> None:

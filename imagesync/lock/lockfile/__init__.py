@@ -1,0 +1,1 @@
+"""Lock files that other tools read and write, ``conda-lock.yml`` first of all."""

@@ -1,0 +1,85 @@
+"""Whether the lock of a file holds on a base image, said before anything is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from imagesync.errors import LockError
+from imagesync.lock.conda.provided import refuse_shared
+from imagesync.lock.conda.records import needed_glibc
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.tags import target_tags
+from imagesync.plan.plan import Level
+
+if TYPE_CHECKING:
+    from imagesync.build.base import BaseImage
+    from imagesync.lock.lockfile.read import ReadLock
+
+_SHOWN = 10
+
+
+def fit(read: ReadLock, base: BaseImage, target: Target) -> Lock:
+    """Return the lock of *read* for the image that stands on *base*.
+
+    Parameters
+    ----------
+    target
+        What the base image alone would run; conda's Python takes the place of its own.
+
+    Raises
+    ------
+    LockError
+        The base image has another Python, too old a glibc, or no use for one of the wheels.
+    """
+    from_conda = any(package.name == "python" for package in read.lock.conda)
+    version = read.interpreter_version
+    minor = ".".join(version.split(".")[:2])
+    if from_conda:
+        target = replace(target, python_version=version)
+    elif version and minor != target.minor:
+        raise LockError(
+            f"{read.path} is locked for Python {version}, and the base image {base.root} has "
+            f"{target.python_version}.",
+            hint=f"Choose a base image with Python {minor} (--base), or lock again.",
+        )
+    unfit = [*_older_glibc(read.lock, target), *_unfit_wheels(read.lock, target)]
+    if unfit:
+        more = [f"- and {len(unfit) - _SHOWN} more"] if len(unfit) > _SHOWN else []
+        raise LockError(
+            f"{read.path} doesn't fit the image (linux, x86-64, Python {target.minor}, "
+            f"glibc {'.'.join(map(str, target.glibc))}):\n" + "\n".join([*unfit[:_SHOWN], *more]),
+            hint="Choose another base image (--base), or lock again for this one.",
+        )
+    names = [*(p.name for p in read.lock.packages), *(p.name for p in read.lock.vendored)]
+    refuse_shared(read.lock.conda, names)
+    deviations = tuple(each for each in read.lock.deviations if each.name != "python" or from_conda)
+    if not from_conda and version and version != target.python_version:
+        reason = f"the base image has Python {target.python_version}"
+        python = Deviation("python", version, target.python_version, Level.CRITICAL, reason)
+        deviations = tuple(sorted((*deviations, python), key=lambda each: each.name))
+    return replace(read.lock, target=target, deviations=deviations)
+
+
+def _older_glibc(lock: Lock, target: Target) -> Iterator[str]:
+    for package in lock.conda:
+        needed = needed_glibc(package.depends)
+        if needed is not None and needed > target.glibc:
+            yield f"- {package.name} {package.version} needs glibc {needed[0]}.{needed[1]}"
+
+
+def _unfit_wheels(lock: Lock, target: Target) -> Iterator[str]:
+    fitting = frozenset(target_tags(target))
+    names = [package.artifact.filename for package in lock.packages if package.artifact.is_wheel]
+    names += [(package.planned.source.url or "").rpartition("/")[2] for package in lock.vendored]
+    for filename in names:
+        try:
+            tags = parse_wheel_filename(filename)[3]
+        except InvalidWheelFilename:
+            yield f"- {filename} isn't named as a wheel is"
+            continue
+        if fitting.isdisjoint(tags):
+            yield f"- {filename} is for another platform or interpreter"

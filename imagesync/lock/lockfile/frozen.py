@@ -1,0 +1,98 @@
+"""A lock with what only this machine has of it: what somebody elsewhere needs beside the lock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.lock.lock import Artifact, Lock, LockedConda
+from imagesync.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from imagesync.artifacts import Workshop
+    from imagesync.store.store import StoredFile
+
+WHEELS, ARCHIVES = "wheels", "packages"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A lock that needs nothing of this machine any more.
+
+    Parameters
+    ----------
+    lock
+        Wheels made on this machine have the versions that they were built with.
+    files
+        What comes from no server, by where it lies beside the lock file: ``wheels/mine-1.0.whl``.
+    wheels
+        The wheels made on this machine, by canonical name.
+    md5
+        Of each conda package, in hex: conda's own tools check by it.
+    """
+
+    plan: Plan
+    lock: Lock
+    files: Mapping[str, StoredFile] = field(default_factory=dict)
+    wheels: Mapping[str, StoredFile] = field(default_factory=dict)
+    md5: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Return where each of the files lies beside the lock file, by digest."""
+        return {file.digest: place for place, file in self.files.items()}
+
+
+def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
+    """Return *lock* with the files that a lock file must bring along.
+
+    These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
+
+    Raises
+    ------
+    FetchError, WheelError
+        A file can't be had, or a wheel can't be made.
+    """
+    from imagesync.artifacts import fetch_locked, make_wheels
+
+    lock, made = make_wheels(lock, workshop)
+    local = [package for package in lock.packages if is_local(package.artifact)]
+    fetched = fetch_locked(local, workshop) if local else ()
+    files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
+    md5 = {package.name: package.md5 for package in lock.conda if package.md5}
+    wanted = [package for package in lock.conda if package.name not in md5 or is_local(package.artifact)]
+    for package, archive in _archives(wanted, workshop):
+        md5[package.name] = _md5(archive.path)
+        if is_local(package.artifact):
+            files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
+    wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
+    return Frozen(plan, lock, files, wheels, md5)
+
+
+def is_local(artifact: Artifact) -> bool:
+    """Return whether an artifact lies on this machine, and nobody else can fetch it."""
+    return artifact.url.startswith("file:")
+
+
+def _archives(packages: list[LockedConda], workshop: Workshop) -> list[tuple[LockedConda, StoredFile]]:
+    if not packages or workshop.channels is None:
+        return []
+    from imagesync.errors import ArtifactGone
+
+    found = []
+    for package, archive in zip(packages, workshop.channels.archives(packages).obtain(packages), strict=True):
+        if isinstance(archive, ArtifactGone):
+            raise archive
+        found.append((package, archive))
+    return found
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        found = hashlib.md5(usedforsecurity=False)
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()

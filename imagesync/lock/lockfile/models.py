@@ -1,0 +1,102 @@
+"""The edge to conda-lock, whose models read and write ``conda-lock.yml``.
+
+Importing it takes a second, so only what handles such a file comes here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagesync.errors import LockError, UsageError
+
+if TYPE_CHECKING:
+    from conda_lock.lockfile import Lockfile
+
+EXTRA = "Install it beside imagesync: pip install 'imagesync[conda-lock]'"
+_HEADER = """\
+# Written by `imagesync lock`. conda-lock reads it, and so does micromamba.
+#   the image of this lock:   imagesync build --locked {name}
+#   an environment of it:     conda-lock install --name YOURENV {name}
+"""
+
+
+def parse_file(path: Path) -> Lockfile:
+    """Return what is in a lock file of conda-lock's, of either version that it knows.
+
+    Raises
+    ------
+    UsageError
+        The file can't be read, or isn't one.
+    LockError
+        conda-lock isn't installed.
+    """
+    module = _conda_lock()
+    try:
+        return module.parse_conda_lock_file(path)
+    except OSError as error:
+        raise UsageError(
+            f"The lock file {path} can't be read: {error.strerror or 'it is not there'}.",
+            hint=f"Write one: imagesync lock -o {path}",
+        ) from error
+    except Exception as error:
+        # YAML's, pydantic's and conda-lock's own errors have no common base.
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{path} isn't a lock file that conda-lock can read: {reason[:300]}",
+            hint="Write it again, or with the newest conda-lock.",
+        ) from error
+
+
+def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Lockfile:
+    """Return a lock file of *entries*, which conda-lock checks."""
+    _conda_lock()
+    from conda_lock.lockfile.v2prelim.models import LockedDependency, Lockfile, LockMeta
+
+    lockfile = Lockfile(
+        package=[LockedDependency(**entry) for entry in entries], metadata=LockMeta(**metadata)
+    )
+    lockfile.alphasort_inplace()
+    return lockfile
+
+
+def to_text(lockfile: Lockfile, *, name: str) -> str:
+    """Return *lockfile* as text, the same for the same lock.
+
+    Parameters
+    ----------
+    name
+        Of the file that it goes to, for its comments.
+    """
+    import yaml
+
+    content = lockfile.to_v1().dict_for_output()
+    return _HEADER.format(name=name) + yaml.safe_dump(
+        content, sort_keys=False, width=10_000, allow_unicode=True
+    )
+
+
+def require_conda_lock() -> None:
+    """Return if conda-lock is installed; it isn't imported for that.
+
+    Raises
+    ------
+    LockError
+        It isn't.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("conda_lock") is None:
+        raise _missing()
+
+
+def _missing() -> LockError:
+    return LockError("conda-lock, which reads and writes this file, isn't installed.", hint=EXTRA)
+
+
+def _conda_lock() -> Any:  # noqa: ANN401  conda-lock has no types
+    try:
+        import conda_lock.lockfile as module
+    except ImportError as error:
+        raise _missing() from error
+    return module

@@ -1,0 +1,241 @@
+"""Reading ``conda-lock.yml``, whoever wrote it: a lock, and what stands in for the plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import canonicalize_name
+
+from imagesync.credentials import strip_credentials
+from imagesync.errors import LockError
+from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lockfile.companion import Companion
+from imagesync.lock.lockfile.models import parse_file
+from imagesync.lock.lockfile.write import SUBDIRS
+from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.scan.environment import Source
+
+if TYPE_CHECKING:
+    from conda_lock.lockfile import Lockfile
+    from conda_lock.lockfile.v2prelim.models import LockedDependency
+
+# conda-lock installs these by default; further categories only where they are asked for.
+_CATEGORIES = frozenset({"main", "dev"})
+_VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_REASON = "The lock file says so."
+
+
+@dataclass(frozen=True)
+class ReadLock:
+    """A lock file, read for one platform.
+
+    Parameters
+    ----------
+    lock
+        Its target is that of the lock file, as far as it says; conda packages of other tools' files lack what
+        only the archives say.
+    interpreter_version
+        Of Python, with its patch level; empty where the lock file doesn't say.
+    left_out
+        Names of packages in categories that aren't installed by default, sorted.
+    private
+        URLs with the credentials that variables gave for placeholders in the file.
+    """
+
+    path: Path
+    lock: Lock
+    companion: Companion
+    interpreter_version: str = ""
+    left_out: tuple[str, ...] = ()
+    private: tuple[str, ...] = field(default=(), repr=False)
+
+
+def read_lock(path: Path, *, platform: str, environ: Mapping[str, str]) -> ReadLock:
+    """Return what the lock file at *path* has for *platform*.
+
+    Parameters
+    ----------
+    platform
+        ``linux/amd64``.
+    environ
+        Variables that URLs in the file refer to (``${TOKEN}``), as conda-lock writes credentials.
+
+    Raises
+    ------
+    UsageError
+        The file can't be read, or isn't a lock file.
+    LockError
+        It has nothing for *platform*, or holds something that can't be fetched and checked.
+    """
+    lockfile = parse_file(path)
+    subdir = SUBDIRS[platform]
+    _refuse_other_platform(path, lockfile, subdir)
+    companion = Companion(lockfile.metadata.custom_metadata)
+    entries = [entry for entry in lockfile.package if entry.platform == subdir]
+    kept = [entry for entry in entries if _CATEGORIES & entry.categories or not entry.categories]
+    reader = _Reader(path, companion, environ)
+    conda = tuple(sorted(map(reader.conda, _of(kept, "conda")), key=lambda package: package.name))
+    pip = list(_of(kept, "pip"))
+    python = next((package.version for package in conda if package.name == "python"), "")
+    python = python or companion.head.get("python", "")
+    glibc = tuple(map(int, companion.head.get("glibc", "0.0").split(".")))
+    lock = Lock(
+        target=Target(platform, python, (glibc[0], glibc[1])),
+        packages=tuple(sorted(filter(None, map(reader.package, pip)), key=lambda package: package.name)),
+        vendored=tuple(sorted(filter(None, map(reader.own, pip)), key=lambda package: package.name)),
+        deviations=companion.deviations(),
+        resolver=companion.head.get("resolver", "uv"),
+        conda=conda,
+        channels=tuple(reader.channel(channel.url) for channel in lockfile.metadata.channels),
+    )
+    return ReadLock(
+        path=path,
+        lock=lock,
+        companion=companion,
+        interpreter_version=python,
+        left_out=tuple(sorted({entry.name for entry in entries} - {entry.name for entry in kept})),
+        private=tuple(dict.fromkeys(reader.private)),
+    )
+
+
+def _of(entries: Iterable[LockedDependency], manager: str) -> Iterator[LockedDependency]:
+    for entry in entries:
+        if entry.manager == manager and not (manager == "conda" and entry.name.startswith("__")):
+            yield entry
+
+
+def _refuse_other_platform(path: Path, lockfile: Lockfile, subdir: str) -> None:
+    there = sorted({entry.platform for entry in lockfile.package} | set(lockfile.metadata.platforms))
+    if any(entry.platform == subdir for entry in lockfile.package):
+        return
+    raise LockError(
+        f"{path} is locked for {', '.join(there) or 'no platform'}, and the image is for {subdir}.",
+        hint=f"Lock for it, too: conda-lock lock --platform {subdir}, or imagesync lock -o {path.name}",
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    path: Path
+    companion: Companion
+    environ: Mapping[str, str]
+    private: list[str] = field(default_factory=list)
+
+    def conda(self, entry: LockedDependency) -> LockedConda:
+        """Return a conda entry; what only its archive says is missing, unless imagesync wrote the file."""
+        known = self.companion.package("conda", entry.name)
+        artifact = self._artifact(entry)
+        folder, _, filename = artifact.url.rpartition("/")
+        channel, _, subdir = folder.rpartition("/")
+        return LockedConda(
+            name=entry.name,
+            version=entry.version,
+            build=_build(filename),
+            channel=known.get("channel", channel),
+            subdir=subdir,
+            artifact=replace(artifact, size=known.get("size")),
+            build_number=known.get("build_number", 0),
+            md5=entry.hash.md5 or "",
+            noarch=known.get("noarch", ""),
+            depends=tuple(f"{name} {spec}".strip() for name, spec in entry.dependencies.items()),
+            constrains=tuple(known.get("constrains", ())),
+            distributions=tuple(map(canonicalize_name, known.get("distributions", ()))),
+        )
+
+    def package(self, entry: LockedDependency) -> LockedPackage | None:
+        """Return a pip entry that is fetched; ``None`` for a file that lies beside the lock file."""
+        if self._is_own(entry):
+            return None
+        known = self.companion.package("pip", entry.name)
+        artifact = replace(self._artifact(entry), size=known.get("size"))
+        return LockedPackage(canonicalize_name(entry.name), entry.version, artifact)
+
+    def own(self, entry: LockedDependency) -> VendoredPackage | None:
+        """Return a pip entry whose wheel lies beside the lock file; ``None`` for others."""
+        if not self._is_own(entry):
+            return None
+        artifact = self._artifact(entry)
+        name = canonicalize_name(entry.name)
+        planned = PlannedPackage(
+            name=name,
+            version=entry.version,
+            level=self.companion.level("pip", entry.name),
+            specifier=f"=={entry.version}",
+            reason=_REASON,
+            source=Source("archive", url=artifact.url, hash=artifact.digest),
+        )
+        return VendoredPackage(name, entry.version, artifact.digest, planned)
+
+    def channel(self, url: str) -> str:
+        """Return a channel's URL without credentials."""
+        return strip_credentials(self._expanded(url))
+
+    def _is_own(self, entry: LockedDependency) -> bool:
+        # What imagesync made on somebody's machine, and not what an index in a folder had.
+        return "content" in self.companion.package("pip", entry.name) and _is_relative(entry.url)
+
+    def _artifact(self, entry: LockedDependency) -> Artifact:
+        if entry.source is not None or entry.url.startswith(("git+", "hg+", "svn+", "bzr+")):
+            raise LockError(
+                f"{self.path}: {entry.name} {entry.version} comes from {strip_credentials(entry.url)}, which "
+                "has no digest that it could be checked by.",
+                hint="`imagesync lock`, in an environment that has it, locks its wheel.",
+            )
+        if not entry.hash.sha256 and entry.manager == "pip":
+            raise LockError(
+                f"{self.path}: {entry.name} {entry.version} has no sha256, so its file can't be checked.",
+                hint="Lock again with the newest conda-lock.",
+            )
+        url = self._resolved(entry.url)
+        filename = unquote(urlsplit(url).path.rpartition("/")[2])
+        digest = f"sha256:{entry.hash.sha256}" if entry.hash.sha256 else ""
+        return Artifact(filename=filename, url=url, digest=digest)
+
+    def _resolved(self, url: str) -> str:
+        if _is_relative(url):
+            return (self.path.parent.resolve() / unquote(url.removeprefix("file:"))).as_uri()
+        expanded = self._expanded(url)
+        public = strip_credentials(expanded).partition("#")[0]
+        if public != expanded.partition("#")[0]:
+            self.private.append(expanded.partition("#")[0])
+        return public
+
+    def _expanded(self, url: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            if match[1] not in self.environ:
+                raise LockError(
+                    f"{self.path}: {strip_credentials(url)} needs the variable {match[1]}, which isn't set.",
+                    hint=f"Set it to what the channel asks for: export {match[1]}=...",
+                )
+            return self.environ[match[1]]
+
+        return _VARIABLE.sub(value, url)
+
+
+def _is_relative(url: str) -> bool:
+    path = url.removeprefix("file:")
+    return "://" not in url and not path.startswith("/") and not Path(path).is_absolute()
+
+
+def _build(filename: str) -> str:
+    stem = filename.removesuffix(".conda").removesuffix(".tar.bz2")
+    return stem.rpartition("-")[2]
+
+
+def levels_of(read: ReadLock) -> Iterator[PlannedPackage]:
+    """Yield what a plan would say of the packages that pip installs."""
+    for package in read.lock.packages:
+        level: Level = read.companion.level("pip", package.name)
+        yield PlannedPackage(package.name, package.version, level, f"=={package.version}", _REASON)
+    for own in read.lock.vendored:
+        yield own.planned
+
+
+def facts(read: ReadLock) -> dict[str, Any]:
+    """Return what imagesync noted about the lock; nothing for a file that another tool wrote."""
+    return read.companion.head
