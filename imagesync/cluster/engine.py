@@ -19,6 +19,7 @@ import docker.types
 from imagesync.build.client import connect, engine_errors
 from imagesync.cluster import labels
 from imagesync.cluster.attached import Attached
+from imagesync.cluster.host import reachable_host, run_as
 from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
 from imagesync.errors import ClusterError, EngineError
@@ -162,6 +163,7 @@ class ClusterEngine:
             It ends before it listens; the message has the end of its log.
         """
         api, plan = self.api, self.plan
+        host = reachable_host(self.endpoint, options.host)
         ports = {
             node.PORT: (options.host, options.port or None),
             node.DASHBOARD_PORT: (options.host, options.dashboard_port or None),
@@ -169,11 +171,9 @@ class ClusterEngine:
         container = self._create(
             SCHEDULER,
             environment=options.environment,
+            mounts=options.mounts,
             ports=list(ports),
-            host_config={
-                "port_bindings": ports,
-                "mounts": _mounts(options.mounts),
-            },
+            host_config={"port_bindings": ports},
             aliases=[SCHEDULER],
         )
         config = {
@@ -191,9 +191,7 @@ class ClusterEngine:
             except BaseException:
                 lifeline.close()
                 raise
-        address, dashboard = (
-            f"{_reachable(options.host)}:{published[f'{port}/tcp'][0]['HostPort']}" for port in ports
-        )
+        address, dashboard = (f"{host}:{published[f'{port}/tcp'][0]['HostPort']}" for port in ports)
         if plan.owner is None:
             lifeline.close()
         return RunningScheduler(
@@ -204,10 +202,10 @@ class ClusterEngine:
         """Start a worker's container, and return its ID; the worker joins when its imports are done."""
         container = self._create(
             f"worker-{name}",
-            environment=options.environment,
+            environment={**_spawn_environment(), **options.environment},
+            mounts=options.mounts,
             labels_={labels.WORKER: str(name)},
             host_config={
-                "mounts": _mounts(options.mounts),
                 "mem_limit": options.memory_limit or None,
                 # Without swap: what is swapped out is slower than what Dask spills.
                 "memswap_limit": options.memory_limit or None,
@@ -271,6 +269,7 @@ class ClusterEngine:
         name: str,
         *,
         environment: Mapping[str, str],
+        mounts: tuple[Mount, ...],
         host_config: Mapping[str, Any],
         labels_: Mapping[str, str] | None = None,
         ports: list[int] | None = None,
@@ -285,16 +284,24 @@ class ClusterEngine:
                 plan.image,
                 command=["python", "-c", _BOOTSTRAP],
                 name=full_name,
-                environment=dict(environment),
                 labels={**plan.labels, labels.ROLE: role, **(labels_ or {})},
                 stdin_open=True,
                 ports=ports,
                 host_config=api.create_host_config(
-                    auto_remove=True, network_mode=plan.network, **host_config
+                    auto_remove=True,
+                    network_mode=plan.network,
+                    mounts=[
+                        docker.types.Mount(
+                            mount.target, mount.source, type=mount.kind, read_only=mount.read_only
+                        )
+                        for mount in mounts
+                    ],
+                    **host_config,
                 ),
                 networking_config=api.create_networking_config(
                     {plan.network: api.create_endpoint_config(aliases=aliases)}
                 ),
+                **run_as(self.endpoint, mounts, environment),
             )
         return str(made["Id"])
 
@@ -345,13 +352,9 @@ class ClusterEngine:
         )
 
 
-def _mounts(mounts: tuple[Mount, ...]) -> list[docker.types.Mount]:
-    return [
-        docker.types.Mount(mount.target, mount.source, type=mount.kind, read_only=mount.read_only)
-        for mount in mounts
-    ]
+def _spawn_environment() -> dict[str, str]:
+    """Return the variables that Dask's nanny would give a worker, such as one thread for each BLAS call."""
+    import dask
 
-
-def _reachable(host: str) -> str:
-    """Return the address that a client on the engine's machine connects to."""
-    return "127.0.0.1" if host in {"", "0.0.0.0"} else host  # noqa: S104
+    configured = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    return {str(name): str(value) for name, value in configured.items()}

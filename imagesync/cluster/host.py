@@ -1,0 +1,60 @@
+"""What depends on where the engine runs: how its ports are reached, and as whom containers run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from imagesync.errors import ClusterError
+
+if TYPE_CHECKING:
+    from imagesync.build.endpoint import Endpoint
+    from imagesync.build.engine import Mount
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104
+
+
+def reachable_host(endpoint: Endpoint, published: str) -> str:
+    """Return the host by which this machine reaches a port that is published at *published*.
+
+    Raises
+    ------
+    ClusterError
+        The engine runs elsewhere, and publishes on its own loopback.
+
+    >>> from imagesync.build.endpoint import Endpoint
+    >>> reachable_host(Endpoint("unix:///var/run/docker.sock", "here"), "127.0.0.1")
+    '127.0.0.1'
+    >>> reachable_host(Endpoint("ssh://me@big.example:22", "DOCKER_HOST"), "0.0.0.0")
+    'big.example'
+    """
+    engine = urlsplit(endpoint.url).hostname if endpoint.scheme in {"tcp", "ssh"} else None
+    if engine is None or engine in _LOOPBACK:
+        return "127.0.0.1" if published in _EVERYWHERE else published
+    if published in _LOOPBACK:
+        raise ClusterError(
+            f"The engine runs on {engine}, and would publish the cluster's ports on its own loopback, which"
+            " this machine can't reach.",
+            hint="Publish them for other machines: host='0.0.0.0', or --host 0.0.0.0. Certificates protect"
+            " the cluster there, too.",
+        )
+    return engine if published in _EVERYWHERE else published
+
+
+def run_as(endpoint: Endpoint, mounts: Sequence[Mount], environment: Mapping[str, str]) -> dict[str, object]:
+    """Return user and variables of a container: with folders of this machine in it, it runs as this user.
+
+    What it can read and write there is then what the user can, and what it writes is the user's.
+    """
+    local = endpoint.socket_path is not None and sys.platform == "linux"
+    if not local or not any(mount.kind == "bind" for mount in mounts):
+        return {"environment": dict(environment)}
+    # The image's home belongs to its own user.
+    return {
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "environment": {"HOME": "/tmp", **environment},  # noqa: S108
+    }
