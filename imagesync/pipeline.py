@@ -311,6 +311,7 @@ class Session:
             prepared.plan,
             prepared.environment,
             settings=self.settings,
+            environ=self.environ,
             open_channels=lambda channels: Channels(
                 channels,
                 given=self.settings.channels,

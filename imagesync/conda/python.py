@@ -1,4 +1,4 @@
-"""Whose Python an environment of pip gets in its image: conda's, where a channel has exactly the local one."""
+"""Whose Python an environment of pip gets in its image: conda's, where a channel has the local version."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -32,6 +32,7 @@ def with_conda_python(
     environment: Environment,
     *,
     settings: Settings,
+    environ: Mapping[str, str],
     open_channels: Callable[[tuple[str, ...]], Channels],
     cache: Path,
     progress: Progress,
@@ -49,8 +50,10 @@ def with_conda_python(
     """
     if settings.python_source != "auto" or plan.interpreter == "conda":
         return plan
+    from imagesync.plan.channels import with_channels
     from imagesync.plan.make import make_plan
 
+    environment = with_channels(environment, settings.channels, environ=environ)
     decided = make_plan(environment, settings=replace(settings, python_source="conda"))
     (python,) = (package for package in decided.conda if package.name == "python")
     if not _known(python.version, open_channels(decided.channels), cache):
@@ -58,7 +61,7 @@ def with_conda_python(
     progress.line(
         f'Python {python.version} comes from {decided.channels[0]} (python = "base" for the base\'s)'
     )
-    return replace(plan, conda=decided.conda, channels=decided.channels, interpreter="conda")
+    return replace(decided, code=plan.code, findings=plan.findings)
 
 
 def _known(version: str, channels: Channels, cache: Path) -> bool:

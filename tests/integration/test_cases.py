@@ -14,6 +14,7 @@ import docker
 import pytest
 from testcontainers.core.container import DockerContainer
 
+from tests.channels.environments import CondaEnvironment, make_conda_environment
 from tests.commands import BIN, CommandLine
 from tests.environments import LocalEnvironment, make_environment, run
 
@@ -25,19 +26,25 @@ else:
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/case.toml"))
 
 LIST_INSTALLED = """
-import importlib.metadata, json, os, sys
+import importlib.metadata, json, os, pathlib, sys
 print(json.dumps({
     "uid": os.getuid(),
     "writable": os.access(sys.prefix, os.W_OK),
     "prefix": sys.prefix,
     "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()},
+    "conda": [json.loads(p.read_text())["name"] for p in pathlib.Path(sys.prefix).glob("conda-meta/*.json")],
 }))
 """
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(
-    case: Path, tmp_path: Path, image_cli: CommandLine, base_python: Path, engine: docker.DockerClient
+    case: Path,
+    tmp_path: Path,
+    image_cli: CommandLine,
+    base_python: Path,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
 ) -> None:
     wanted = tomllib.loads((case / "case.toml").read_text(encoding="utf-8"))
     for command in wanted.get("needs", ()):
@@ -45,16 +52,17 @@ def test_case(
             pytest.skip(f"no {command} on this machine")
     folder = tmp_path / wanted.get("folder", "case")
     shutil.copytree(case, folder)
-    environment = prepare(wanted, folder, python=base_python)
-    cli = CommandLine({**image_cli.environ, "VIRTUAL_ENV": str(environment.prefix)}, folder)
+    if "conda" in wanted:
+        environment = prepare_conda(wanted, folder, channel=request.getfixturevalue("channel"))
+    else:
+        environment = prepare(wanted, folder, python=base_python)
+    cli = CommandLine({**image_cli.environ, **active(environment)}, folder)
 
     scanned = cli("scan", "--format", "json").json()
     check_scan(scanned, wanted.get("scan", {}))
 
     planned = cli("plan", "--format", "json").json()
-    check_plan(
-        planned, wanted.get("plan", {}), installed={package["name"] for package in scanned["packages"]}
-    )
+    check_plan(planned, wanted.get("plan", {}), scanned)
 
     reference, metadata = build(cli, folder)
     assert not metadata["cached"]
@@ -93,6 +101,35 @@ def prepare(wanted: Mapping[str, Any], folder: Path, *, python: Path) -> LocalEn
     return environment
 
 
+def prepare_conda(wanted: Mapping[str, Any], folder: Path, *, channel: Path) -> CondaEnvironment:
+    """Make the conda environment that a case describes."""
+    conda = wanted["conda"]
+    environment = make_conda_environment(
+        channel,
+        conda["packages"],
+        folder / "env",
+        platform=conda.get("platform", "linux-64"),
+        alternative_prefix=conda.get("written_prefix"),
+    )
+    if packages := wanted.get("packages"):
+        environment.install(*packages)
+    for project in wanted.get("editable", ()):
+        environment.install("--no-deps", "--editable", folder / project)
+    places = {"folder": folder, "prefix": folder / "env"}
+    for command in wanted.get("after", ()):
+        run([word.format(**places) for word in command])
+    if settings := wanted.get("settings"):
+        (folder / "imagesync.toml").write_text(as_toml(settings), encoding="utf-8")
+    return environment
+
+
+def active(environment: LocalEnvironment) -> dict[str, str]:
+    """Return the variables by which a command finds an environment that is activated."""
+    if isinstance(environment, CondaEnvironment):
+        return environment.activated
+    return {"VIRTUAL_ENV": str(environment.prefix)}
+
+
 def as_toml(settings: Mapping[str, Any]) -> str:
     """Return settings as TOML; JSON's strings, numbers and arrays are TOML's too."""
     plain = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
@@ -103,6 +140,9 @@ def as_toml(settings: Mapping[str, Any]) -> str:
 def check_scan(scanned: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     packages = {package["name"]: package for package in scanned["packages"]}
     assert list(packages) == sorted(packages)
+    records = {record["name"]: record for record in scanned["conda"]}
+    for name, fragment in wanted.get("conda", {}).items():
+        assert_holds(records[name], fragment, f"scan of the record of {name}")
     for name, fragment in wanted.get("packages", {}).items():
         assert_holds(packages[name], fragment, f"scan of {name}")
     assert not packages.keys() & set(wanted.get("absent", ()))
@@ -115,8 +155,11 @@ def check_scan(scanned: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         assert [finding for finding in scanned["findings"] if finding["severity"] != "info"] == []
 
 
-def check_plan(planned: Mapping[str, Any], wanted: Mapping[str, Any], *, installed: set[str]) -> None:
+def check_plan(planned: Mapping[str, Any], wanted: Mapping[str, Any], scanned: Mapping[str, Any]) -> None:
     packages = {package["name"]: package for package in planned["packages"]}
+    conda = {package["name"]: package for package in planned["conda"]}
+    for name, fragment in wanted.get("conda", {}).items():
+        assert_holds(conda[name], fragment, f"plan of the conda package {name}")
     left_out = {package["name"] for package in planned["left_out"]}
     for name, fragment in wanted.get("packages", {}).items():
         assert_holds(packages[name], fragment, f"plan of {name}")
@@ -125,7 +168,10 @@ def check_plan(planned: Mapping[str, Any], wanted: Mapping[str, Any], *, install
     for fragment in wanted.get("findings", ()):
         assert any(holds(finding, fragment) for finding in planned["findings"]), planned["findings"]
     assert_holds(planned["code"], wanted.get("code", {}), "plan of the code that belongs to no package")
+    installed = {package["name"] for package in scanned["packages"] if not package["conda"]}
+    records = {record["name"] for record in scanned["conda"]}
     assert installed <= packages.keys() | left_out, "nothing is dropped silently"
+    assert records <= conda.keys() | left_out, "nothing is dropped silently"
 
 
 def build(cli: CommandLine, folder: Path) -> tuple[str, dict[str, Any]]:
@@ -149,6 +195,7 @@ def check_image(reference: str, planned: Mapping[str, Any], metadata: Mapping[st
             expected = deviations.get(package["name"], package["version"])
             assert names.pop(package["name"]) == expected
     assert not names.keys() & {package["name"] for package in planned["left_out"]}
+    assert {package["name"] for package in planned["conda"]} <= {*facts["conda"], *deviations}
 
 
 def in_container(reference: str, command: list[str], *, verify: Path | None = None) -> str:
