@@ -94,6 +94,7 @@ class Assembly:
             installed_content=self.workshop.installed_content(self.target),
             silent=self.workshop.indexes.leave_out,
             solver=self.workshop.channels,
+            record_content=self.workshop.record_content(self.target),
         )
 
     def whole(self) -> BuildContext:
@@ -125,10 +126,7 @@ class Assembly:
         in_parts = is_in_parts(self.settings.templates)
         context = self._on_packages(engine, lookup, look, no_cache=no_cache) if in_parts else self.whole()
         for deviation in context.lock.deviations:
-            local = deviation.local or "not installed here"
-            self.workshop.progress.line(
-                f"differs: {deviation.name} {local} -> {deviation.locked}: {deviation.reason}"
-            )
+            self.workshop.progress.line(f"differs: {deviation.name} {deviation.change}: {deviation.reason}")
         for package in context.lock.repacked:
             self.workshop.progress.line(
                 f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}"

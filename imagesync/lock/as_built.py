@@ -35,7 +35,7 @@ def as_built(lock: Lock, filenames: Sequence[str], contents: Sequence[str]) -> L
         vendored.append(replace(package, version=str(built)))
         level = package.planned.level
         deviations.append(Deviation(package.name, package.version, str(built), level, _REASON))
-    deviations.sort(key=lambda deviation: deviation.name)
+    deviations.sort(key=lambda deviation: deviation.weight)
     return replace(lock, vendored=tuple(vendored), deviations=tuple(deviations))
 
 

@@ -60,7 +60,7 @@ def replace_gone(
         lock,
         packages=tuple(packages),
         vendored=tuple(sorted(vendored, key=lambda package: package.name)),
-        deviations=tuple(sorted(deviations, key=lambda deviation: deviation.name)),
+        deviations=tuple(sorted(deviations, key=lambda deviation: deviation.weight)),
     )
 
 

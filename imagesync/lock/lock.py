@@ -194,6 +194,22 @@ class Deviation:
     manager: Manager = "pip"
     requested: bool | None = None
 
+    @property
+    def left_out(self) -> bool:
+        """Return whether the image goes without the package."""
+        return not self.locked
+
+    @property
+    def weight(self) -> tuple[bool, str]:
+        """Return what deviations are sorted by: what was asked for and is left out comes first."""
+        return not (self.left_out and self.requested), self.name
+
+    @property
+    def change(self) -> str:
+        """Return the local version and what the image has instead, in a few words."""
+        asked = ", though you asked for it" if self.left_out and self.requested else ""
+        return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{asked}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the deviation as documented JSON."""
         return {**asdict(self), "level": self.level.value}

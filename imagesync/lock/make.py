@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from packaging.utils import NormalizedName, canonicalize_name
 
@@ -19,6 +20,9 @@ from imagesync.lock.tags import machine
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.ui.progress import Progress
 
+if TYPE_CHECKING:
+    from imagesync.lock.conda.gone import RecordContent
+
 _PYTHON = canonicalize_name("python")
 
 
@@ -32,6 +36,7 @@ def make_lock(
     installed_content: InstalledContent = no_installed_content,
     silent: Callable[[Sequence[str]], None] | None = None,
     solver: CondaSolver | None = None,
+    record_content: RecordContent | None = None,
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
@@ -50,6 +55,8 @@ def make_lock(
         Gets the indexes that don't answer and were left out, if there are any.
     solver
         Answers from the channels; only a plan without conda packages can do without.
+    record_content
+        Gives the installed files of a conda package, if they can stand in for it.
 
     Raises
     ------
@@ -60,10 +67,7 @@ def make_lock(
     LockError
         The target isn't one that can be locked for, or no index can be reached.
     """
-    conda = CondaPart()
-    if solver is not None:
-        here = same_platform(plan, target)
-        conda = lock_conda(plan, target=target, same_platform=here, solver=solver)
+    conda, stand_in = _lock_conda(plan, target, solver, record_content)
     target = conda.target(target)
     _refuse_other_python(plan, target)
     resolver.check(target)
@@ -83,6 +87,7 @@ def make_lock(
         beside = [
             *vendored,
             *(package.planned for package in repacked),
+            *(package.planned for package in stand_in),
             *stand_ins(conda.packages, plan.provided),
         ]
         task.advance(len(installed))
@@ -104,15 +109,29 @@ def make_lock(
     lock = Lock(
         target=target,
         packages=_beside_installed(packages, indexed),
-        vendored=tuple(sorted((*made, *repacked), key=lambda package: package.name)),
+        vendored=tuple(sorted((*made, *repacked, *stand_in), key=lambda package: package.name)),
         deviations=_deviations(plan, target, held, packages, (*conda.deviations, *deviations)),
         resolver=resolver.name,
         conda=conda.packages,
-        channels=solver.channels if solver is not None and conda.packages else (),
+        channels=conda.channels,
     )
     refuse_shared(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     refuse_deviations(plan, lock)
     return lock
+
+
+def _lock_conda(
+    plan: Plan, target: Target, solver: CondaSolver | None, record_content: RecordContent | None
+) -> tuple[CondaPart, tuple[VendoredPackage, ...]]:
+    """Return the conda part, and what stands in for packages that no channel has."""
+    if solver is None or not plan.conda:
+        return CondaPart(), ()
+    conda = lock_conda(plan, target=target, same_platform=same_platform(plan, target), solver=solver)
+    if not conda.missing:
+        return conda, ()
+    from imagesync.lock.conda.gone import no_record_content, repack_missing
+
+    return conda, repack_missing(conda.missing, conda.channels, record_content or no_record_content)
 
 
 def refuse_deviations(plan: Plan, lock: Lock) -> None:
@@ -222,7 +241,7 @@ def _deviations(
             )
     if plan.interpreter == "base" and (python := _python_deviation(plan, target)) is not None:
         by_name[_PYTHON, "pip"] = python
-    return tuple(by_name[name] for name in sorted(by_name))
+    return tuple(sorted(by_name.values(), key=lambda deviation: deviation.weight))
 
 
 def _python_deviation(plan: Plan, target: Target) -> Deviation | None:
@@ -235,8 +254,8 @@ def _python_deviation(plan: Plan, target: Target) -> Deviation | None:
 
 def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
     lines = [
-        f"- {deviation.name} {deviation.local or '(not installed)'}"
-        f" would become {deviation.locked}: {deviation.reason}"
+        f"- {deviation.name} {deviation.local or '(not installed)'} would "
+        f"{'be left out' if deviation.left_out else f'become {deviation.locked}'}: {deviation.reason}"
         for deviation in deviations
     ]
     subject = "1 version" if len(lines) == 1 else f"{len(lines)} versions"

@@ -39,7 +39,7 @@ def print_findings(findings: Iterable[Finding], stream: TextIO | None = None) ->
 def print_deviations(deviations: Iterable[Deviation], stream: TextIO | None = None) -> None:
     """Print for each deviation which version is here, which is in the image, and why."""
     for deviation in deviations:
-        versions = f"{deviation.local} here and {deviation.locked} in the image"
+        versions = f"{deviation.local} here and {deviation.locked or 'missing'} in the image"
         _print("warning", f"{deviation.name} is {versions}: {deviation.reason}", stream)
 
 

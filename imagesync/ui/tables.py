@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from imagesync.code.code import Code
-from imagesync.lock.lock import Deviation, Lock
+from imagesync.lock.lock import Artifact, Deviation, Lock
 from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity, Source
 from imagesync.ui.section import Row, Section, Tone, print_sections
@@ -213,32 +213,39 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
     if own:
         rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in own]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
-    sizes = [package.artifact.size for package in lock.packages]
-    if lock.packages:
-        rows = [
-            Row((p.name, p.version, "" if size is None else format_size(size), p.artifact.filename))
-            for p, size in zip(lock.packages, sizes, strict=True)
-        ]
-        headers = ("package", "version", "size", "artifact")
-        sections.append(Section("artifacts from the indexes", headers, tuple(rows), frozenset({2})))
+    headers = ("package", "version", "size", "artifact")
+    for title, packages in (("from conda channels", lock.conda), ("from the indexes", lock.packages)):
+        if packages:
+            rows = [Row((p.name, p.version, _size(p.artifact), p.artifact.filename)) for p in packages]
+            sections.append(Section(f"artifacts {title}", headers, tuple(rows), frozenset({2})))
     target = lock.target
+    sizes = [package.artifact.size for package in (*lock.conda, *lock.packages)]
     known = sum(size for size in sizes if size is not None)
     at_least = "at least " if None in sizes else ""
+    conda = f"{counted(len(lock.conda), 'conda package')}, " if lock.conda else ""
+    of_pip = len(lock.packages) + len(lock.vendored)
+    where = "to fetch" if lock.conda else "from indexes"
     notes = (
         f"{target.platform}, {target.implementation} {target.python_version}, "
         f"glibc {'.'.join(str(part) for part in target.glibc)}, resolver {lock.resolver}",
-        f"{counted(len(lock.packages) + len(lock.vendored), 'package')}, "
-        f"{at_least}{format_size(known)} from indexes, {counted(len(lock.deviations), 'deviation')}",
+        f"{conda}{f'{of_pip} from pip' if lock.conda else counted(of_pip, 'package')}, "
+        f"{at_least}{format_size(known)} {where}, {counted(len(lock.deviations), 'deviation')}",
         f"lock {lock.digest}",
     )
     return (*sections, Section(title="", notes=notes))
+
+
+def _size(artifact: Artifact) -> str:
+    return "" if artifact.size is None else format_size(artifact.size)
 
 
 def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
     """Return what differs between here and the image, or nothing where nothing does."""
     if not deviations:
         return ()
-    rows = [Row((d.name, d.local, d.locked, d.level.value, d.reason), "warning") for d in deviations]
+    rows = [
+        Row((d.name, d.local, d.locked or "left out", d.level.value, d.reason), "warning") for d in deviations
+    ]
     title = f"{counted(len(rows), 'deviation')} from the local environment"
     headers = ("package", "here", "in the image", "level", "reason")
     return (Section(title, headers, tuple(rows), tone="warning"),)

@@ -9,6 +9,7 @@ from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
 from imagesync.lock.conda.preferences import allowed_versions, of_channel
 from imagesync.lock.conda.solve import with_plan
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
+from imagesync.lock.conda.unsolvable import refusal
 from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Deviation, Lock, LockedConda, Target, VendoredPackage
 from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
@@ -31,6 +32,28 @@ def repack(package: PlannedConda, why: str, content: RecordContent) -> tuple[Ven
         VendoredPackage(planned.name, planned.version, digest, planned, why)
         for planned, digest in content(package)
     )
+
+
+def repack_missing(
+    packages: Sequence[PlannedConda], channels: Sequence[str], content: RecordContent
+) -> tuple[VendoredPackage, ...]:
+    """Return the distributions of conda packages that no channel has, as wheels of their installed files.
+
+    Raises
+    ------
+    UnsolvableError
+        The files of one don't hold for the image, or are more than Python distributions.
+    """
+    made: list[VendoredPackage] = []
+    refused = []
+    for package in packages:
+        found = repack(package, "no channel has it, and no package cache", content)
+        made += found
+        if not found:
+            refused.append((package, "no channel has it, and its installed files can't stand in for it"))
+    if refused:
+        raise refusal(refused, channels)
+    return tuple(made)
 
 
 def replace_gone(
@@ -121,7 +144,7 @@ def _with_solution(lock: Lock, gone: LockedConda, why: str, solution: Sequence[L
         packages.append(was if was == package else with_plan(package, was.planned if was else None))
         if was is not None and package.name == gone.name:
             deviations.append(_deviation(was, package, why))
-    return replace(lock, conda=tuple(packages), deviations=tuple(sorted(deviations, key=lambda d: d.name)))
+    return replace(lock, conda=tuple(packages), deviations=tuple(sorted(deviations, key=lambda d: d.weight)))
 
 
 def _deviation(was: LockedConda, package: LockedConda, why: str) -> Deviation:

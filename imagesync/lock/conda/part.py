@@ -25,11 +25,14 @@ class CondaPart:
         What differs from the local environment.
     missing
         Installed packages that can't be had; their installed files have to stand in for them.
+    channels
+        Where the packages come from, first the one that wins.
     """
 
     packages: tuple[LockedConda, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     missing: tuple[PlannedConda, ...] = ()
+    channels: tuple[str, ...] = ()
 
     def target(self, target: Target) -> Target:
         """Return *target* with the interpreter that is among the packages, if one is."""
@@ -69,7 +72,7 @@ def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: Conda
         solver=solver,
         virtual_packages=machine_has,
     )
-    return CondaPart(solved.packages, solved.deviations, solved.missing)
+    return CondaPart(solved.packages, solved.deviations, solved.missing, solver.channels)
 
 
 def _same_platform(
@@ -78,10 +81,11 @@ def _same_platform(
     packages = tuple(_with_digest(package, solver) for package in lock_records(plan.conda, target=target))
     additions = [package for package in plan.conda if package.record is None]
     if not additions:
-        return CondaPart(packages)
+        return CondaPart(packages, channels=solver.channels)
     from imagesync.lock.conda.additions import add
 
-    return CondaPart(*add(additions, packages, solver=solver, virtual_packages=machine_has))
+    packages, deviations = add(additions, packages, solver=solver, virtual_packages=machine_has)
+    return CondaPart(packages, deviations, channels=solver.channels)
 
 
 def _with_digest(package: LockedConda, solver: CondaSolver) -> LockedConda:

@@ -233,7 +233,8 @@ def _fields(package: LockedConda) -> dict[str, Any]:
 
 def readable(said: str) -> str:
     """Return the solver's chain of reasons without its first words and without credentials."""
-    text = redact(said).strip()
+    # Candidates there may be, and other requirements rule them out.
+    text = redact(said).strip().replace("for which no candidates were found", "which nothing satisfies")
     return text.removeprefix("Cannot solve the request because of: ").strip()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from packaging.markers import Marker
@@ -12,10 +13,12 @@ from packaging.version import Version
 
 from imagesync.credentials import strip_credentials
 from imagesync.lock.lockfile.frozen import Frozen
-from imagesync.lock.lockfile.write import SUBDIRS
+from imagesync.lock.lockfile.write import SUBDIRS, specs
 
 if TYPE_CHECKING:
     from packaging.pylock import Package
+
+    from imagesync.lock.lock import LockedConda
 
 _EXPLICIT = """\
 # Written by `imagesync lock`. An environment of it:
@@ -39,13 +42,25 @@ def render_explicit(frozen: Frozen, *, name: str) -> str:
     places = frozen.places
     lines = [
         f"{_place(package.artifact.url, package.artifact.digest, places)}#{package.artifact.digest}"
-        for package in lock.conda
+        for package in _in_order(lock.conda)
     ]
     return (
         _EXPLICIT.format(name=name, platform=SUBDIRS[lock.target.platform])
         + "".join(f"{line}\n" for line in lines)
         + "".join(f"# pip {line}\n" for line in _pip_lines(frozen))
     )
+
+
+def _in_order(packages: Iterable[LockedConda]) -> list[LockedConda]:
+    """Return *packages*, each after what it depends on, as tools that install line by line need them."""
+    by_name = {package.name: package for package in packages}
+    graph = {
+        name: sorted(specs(package.depends).keys() & by_name.keys()) for name, package in by_name.items()
+    }
+    try:
+        return [by_name[name] for name in TopologicalSorter(graph).static_order()]
+    except CycleError:
+        return list(by_name.values())
 
 
 def _pip_lines(frozen: Frozen) -> Iterator[str]:

@@ -48,7 +48,7 @@ def _conda_entries(frozen: Frozen) -> Iterator[dict[str, Any]]:
             "name": package.name,
             "version": package.version,
             "manager": "conda",
-            "dependencies": _specs(package.depends),
+            "dependencies": specs(package.depends),
             "url": _url(artifact.url, artifact.digest, places),
             "hash": {"md5": frozen.md5[package.name], "sha256": _hex(artifact.digest)},
         }
@@ -98,7 +98,7 @@ def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def _specs(depends: Iterable[str]) -> dict[str, str]:
+def specs(depends: Iterable[str]) -> dict[str, str]:
     """Return match specs by name, those for one name together."""
     specs: dict[str, str] = {}
     for line in depends:
