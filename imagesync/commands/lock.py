@@ -85,8 +85,8 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     require(form, path)
     frozen = session.freeze()
     files = named_files(frozen, form)
-    for name in left_out(frozen, form):
-        session.progress.line(f"left out: {name}, for which a lock of the form '{form}' has no place")
+    if missing := left_out(frozen, form):
+        session.progress.line(f"A lock of the form '{form}' has no place for: {', '.join(missing)}")
     if path is not None:
         save(frozen, path, form)
         if output == "json":

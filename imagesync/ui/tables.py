@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from imagesync.code.code import Code
-from imagesync.lock.lock import Artifact, Deviation, Lock
+from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
 from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity, Source
 from imagesync.ui.section import Row, Section, Tone, print_sections
@@ -214,12 +214,16 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
         rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in own]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
     headers = ("package", "version", "size", "artifact")
-    for title, packages in (("from conda channels", lock.conda), ("from the indexes", lock.packages)):
+    fetched: dict[str, Sequence[LockedConda | LockedPackage]] = {
+        "from conda channels": lock.conda,
+        "from the indexes": lock.packages,
+    }
+    for title, packages in fetched.items():
         if packages:
             rows = [Row((p.name, p.version, _size(p.artifact), p.artifact.filename)) for p in packages]
             sections.append(Section(f"artifacts {title}", headers, tuple(rows), frozenset({2})))
     target = lock.target
-    sizes = [package.artifact.size for package in (*lock.conda, *lock.packages)]
+    sizes = [package.artifact.size for packages in fetched.values() for package in packages]
     known = sum(size for size in sizes if size is not None)
     at_least = "at least " if None in sizes else ""
     conda = f"{counted(len(lock.conda), 'conda package')}, " if lock.conda else ""
