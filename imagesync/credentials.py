@@ -29,6 +29,15 @@ def strip_credentials(url: str) -> str:
     return _PATH_TOKEN.sub(r"\g<scheme>", urlunsplit(parts))
 
 
+def strip_credentials_in(text: str) -> str:
+    """Return *text*, such as a match spec, with the credentials of every URL in it taken out.
+
+    >>> strip_credentials_in("numpy[channel='https://me:secret@conda.example.com/t/tk-123/team']")
+    "numpy[channel='https://conda.example.com/team']"
+    """
+    return _PATH_TOKEN.sub(r"\g<scheme>", _USERINFO.sub(r"\g<scheme>", text))
+
+
 def redact(text: str) -> str:
     """Return *text*, such as another tool's log, with the credentials of every URL in it masked.
 

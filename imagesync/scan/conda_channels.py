@@ -105,12 +105,11 @@ def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguratio
     Those that packages are from and that aren't configured come first, the one of most packages before the
     others: somebody has named them by ``--channel``, which goes before what is configured.
     """
-    counted = Counter(record.channel for record in records if record.channel)
-    used = [
-        strip_credentials(url)
-        for channel, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))
-        for url in urls_of(configuration, [channel])
-    ]
+    counted: Counter[str] = Counter()
+    for channel, number in Counter(record.channel for record in records if record.channel).items():
+        for url in urls_of(configuration, [channel]):
+            counted[strip_credentials(url)] += number
+    used = [url for url, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
     configured = configuration.public_urls
     return tuple(dict.fromkeys([*(url for url in used if url not in configured), *configured]))
 

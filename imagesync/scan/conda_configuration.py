@@ -310,7 +310,7 @@ class _Values:
 
     def _texts(self, value: Any) -> tuple[str, ...]:  # noqa: ANN401  as YAML has it
         items = value if isinstance(value, list) else [] if value is None else [value]
-        texts = (self._text(item).strip() for item in items)
+        texts = (self._text(item).strip() for item in items if item is not None)
         return tuple(text for text in texts if text)
 
     def _text(self, value: Any) -> str:  # noqa: ANN401

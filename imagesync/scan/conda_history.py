@@ -8,6 +8,7 @@ import ast
 import os
 import re
 
+from imagesync.credentials import strip_credentials_in
 from imagesync.scan.metadata import read_bytes
 
 _COMMENT = re.compile(r"#\s*(?P<action>\w+)\s+specs:\s*(?P<specs>.+)")
@@ -29,7 +30,7 @@ def requested_specs(prefix: str) -> dict[str, str]:
         for spec in _specs(match["specs"].strip()):
             name = spec_name(spec)
             if match["action"] in _ADDING:
-                requested[name] = spec
+                requested[name] = strip_credentials_in(spec)
             elif match["action"] in ("remove", "uninstall"):
                 requested.pop(name, None)
     return {name: spec for name, spec in requested.items() if name}

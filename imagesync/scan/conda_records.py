@@ -23,6 +23,7 @@ _FIRST_KEY = re.compile(rb"\{\n( +)\"")
 _METADATA = re.compile(r"(?:^|/)(?:site|dist)-packages/(?P<name>[^/]+)\.(?:dist|egg)-info$")
 _ENDINGS = (b'.dist-info/METADATA"', b'.egg-info"', b'.egg-info/PKG-INFO"')
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?$")
+_TOKEN = re.compile(r"^/?t/[^/]+/")
 _WITNESSES = 4
 
 
@@ -150,7 +151,7 @@ def _metadata_in(files: bytes) -> set[str]:
         while position >= 0:
             start = files.rfind(b'"', 0, position)
             stop = position + len(ending)
-            path = _text(files[start:stop])
+            path = str(json.loads(files[start:stop]))
             folder = path.rpartition("/")[0] if path.endswith(("/METADATA", "/PKG-INFO")) else path
             if _METADATA.search(folder):
                 found.add(folder)
@@ -166,17 +167,12 @@ def _witnesses(files: bytes) -> tuple[str, ...]:
         start = files.find(b'"', start)
         stop = files.find(b'"', start + 1)
         if 0 <= start < stop and b"\\" not in files[start:stop]:
-            found.append(_text(files[start : stop + 1]))
+            found.append(str(json.loads(files[start : stop + 1])))
     return tuple(dict.fromkeys(found))
 
 
-def _text(quoted: bytes) -> str:
-    """Return a JSON string; on Windows conda has written backslashes between folders."""
-    return str(json.loads(quoted)).replace("\\", "/")
-
-
 def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: bytes) -> CondaRecord:
-    from imagesync.credentials import strip_credentials
+    from imagesync.credentials import strip_credentials, strip_credentials_in
 
     def text(key: str) -> str:
         value = document.get(key)
@@ -190,13 +186,16 @@ def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: byt
     if not name or not version or not build:
         raise ValueError("it gives no name, no version or no build")
     number, size, sha256 = document.get("build_number"), document.get("size"), text("sha256")
-    url = strip_credentials(text("url")).partition("#")[0]
+    url = strip_credentials(re.split("[?#]", text("url"))[0])
     filename = text("fn") or url.rpartition("/")[2]
     subdir = text("subdir") or _subdir_of(url)
     channel = channel_of(strip_credentials(text("channel")), url, subdir)
     if not url and "://" in channel and subdir and filename:
         url = f"{channel}/{subdir}/{filename}"
     requested = text("requested_spec")
+    if requested == "None":  # conda writes it for a dependency; rattler writes a list
+        requested = ""
+    requested = requested or next(iter(lines("requested_specs")), "")
     return CondaRecord(
         name=name,
         version=version,
@@ -210,8 +209,7 @@ def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: byt
         md5=text("md5").lower(),
         size=size if isinstance(size, int) else None,
         noarch=_noarch(document),
-        # conda writes "None" for a dependency; rattler writes a list.
-        requested_spec=requested if requested != "None" else next(iter(lines("requested_specs")), ""),
+        requested_spec=strip_credentials_in(requested),
         depends=lines("depends"),
         constrains=lines("constrains"),
         distributions=distributions,
@@ -249,7 +247,9 @@ def channel_of(channel: str, url: str, subdir: str) -> str:
         return folder.rpartition("/")[0]
     if channel.startswith("<"):  # <unknown>, of an archive that was installed by its path
         return ""
-    return _SUBDIR.sub("", channel).rstrip("/") if "://" in channel else channel.strip("/")
+    if "://" in channel:
+        return _SUBDIR.sub("", channel).rstrip("/")
+    return _TOKEN.sub("", channel).strip("/")
 
 
 def _subdir_of(url: str) -> str:
