@@ -57,19 +57,21 @@ def test_case(
     else:
         environment = prepare(wanted, folder, python=base_python)
     cli = CommandLine({**image_cli.environ, **active(environment)}, folder)
+    # An environment of another system can only be read.
+    where = ("--prefix", environment.prefix) if "platform" in wanted.get("conda", {}) else ()
 
-    scanned = cli("scan", "--format", "json").json()
+    scanned = cli("scan", *where, "--format", "json").json()
     check_scan(scanned, wanted.get("scan", {}))
 
-    planned = cli("plan", "--format", "json").json()
+    planned = cli("plan", *where, "--format", "json").json()
     check_plan(planned, wanted.get("plan", {}), scanned)
 
-    reference, metadata = build(cli, folder)
+    reference, metadata = build(cli, folder, where)
     assert not metadata["cached"]
     check_image(reference, planned, metadata)
     in_container(reference, ["python", "/verify.py"], verify=case / "verify.py")
 
-    again, metadata_again = build(cli, folder)
+    again, metadata_again = build(cli, folder, where)
     assert again == reference
     assert metadata_again == {**metadata, "cached": True}
     assert {tag for image in engine.images.list(reference.rpartition(":")[0]) for tag in image.tags} == {
@@ -174,10 +176,10 @@ def check_plan(planned: Mapping[str, Any], wanted: Mapping[str, Any], scanned: M
     assert records <= conda.keys() | left_out, "nothing is dropped silently"
 
 
-def build(cli: CommandLine, folder: Path) -> tuple[str, dict[str, Any]]:
+def build(cli: CommandLine, folder: Path, where: Iterable[str | Path]) -> tuple[str, dict[str, Any]]:
     metadata_file = folder / "metadata.json"
     metadata_file.unlink(missing_ok=True)
-    reference = cli("build", "--metadata-file", metadata_file).reference
+    reference = cli("build", *where, "--metadata-file", metadata_file).reference
     metadata = json.loads(metadata_file.read_text(encoding="utf-8"))
     assert metadata["reference"] == reference
     return reference, metadata
