@@ -15,6 +15,7 @@ import pytest
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment, run
 from tests.integration.dask_project import DaskProject, make_project
+from tests.integration.local_registry import LocalRegistry, forget_all
 
 ROOT = Path(__file__).parents[2]
 LABEL_NAME = "org.opencontainers.image.ref.name"
@@ -51,6 +52,16 @@ def base_python(root_image: str) -> Path:
         [sys.executable, "scripts/base_python.py"], environ={"IMAGESYNC_BASE": root_image}, cwd=ROOT
     )
     return Path(run(["scripts/find-python.sh", version.rpartition(".")[0]], cwd=ROOT).strip())
+
+
+@pytest.fixture(scope="session")
+def registry(
+    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalRegistry]:
+    """Return a registry for all tests that push images of environments: it gets their base once."""
+    with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+    forget_all(engine, registry)
 
 
 @pytest.fixture

@@ -160,3 +160,11 @@ def forget(client: docker.DockerClient, reference: str) -> None:
     """Remove an image from the engine, if it is there."""
     with suppress(docker.errors.ImageNotFound):
         client.images.remove(reference, force=True)
+
+
+def forget_all(client: docker.DockerClient, registry: LocalRegistry) -> None:
+    """Remove from the engine all names in a registry."""
+    for image in client.images.list():
+        for name in (*image.tags, *image.attrs["RepoDigests"]):
+            if name.startswith(f"{registry.host}/"):
+                forget(client, name)

@@ -21,7 +21,7 @@ from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
 from tests.integration.engines import docker_endpoint, podman_endpoint
-from tests.integration.local_registry import PASSWORD, USER, LocalRegistry, forget
+from tests.integration.local_registry import PASSWORD, USER, LocalRegistry, forget, forget_all
 from tests.integration.tiny_image import REFERENCE, context
 from tests.passwords import Password
 
@@ -29,15 +29,6 @@ pytestmark = pytest.mark.engine
 MakeImage = Callable[..., Image]
 LABEL_PACKAGES = "dev.imagesync.packages-hash"
 ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
-
-
-@pytest.fixture(scope="module")
-def registry(
-    engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalRegistry]:
-    with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        yield registry
-    forget_all(engine, registry)
 
 
 @pytest.fixture
@@ -59,13 +50,6 @@ def root(engine: docker.DockerClient, registry: LocalRegistry, root_image: str) 
             forget(engine, image.id)
     for image in set(engine.images.list("imagesync-base")) - before:
         forget(engine, image.tags[0])
-
-
-def forget_all(engine: docker.DockerClient, registry: LocalRegistry) -> None:
-    for image in engine.images.list():
-        for name in (*image.tags, *image.attrs["RepoDigests"]):
-            if name.startswith(registry.host):
-                forget(engine, name)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def labelled(engine: docker.DockerClient, tiny: str) -> Iterator[docker.models.images.Image]:
     """Return a small image with a label."""
     dockerfile = f"FROM {tiny}\nLABEL dev.imagesync.test={secrets.token_hex(4)}\n"
-    image, _ = engine.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag="imagesync-test/labelled:1")
+    image, _ = engine.images.build(
+        fileobj=io.BytesIO(dockerfile.encode()), tag="imagesync-test/labelled:1", rm=True
+    )
     yield image
     forget(engine, image.id)
 
