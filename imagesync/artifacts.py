@@ -141,6 +141,7 @@ def open_workshop(
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.index_environment import make_access
     from imagesync.lock.pip_tools import PipToolsResolver
+    from imagesync.lock.remembered import RememberingResolver
     from imagesync.lock.uv import UvResolver
     from imagesync.scan.pip_configuration import read_pip_configuration
     from imagesync.wheels.build_indexes import BuildIndexes
@@ -151,7 +152,7 @@ def open_workshop(
     return Workshop(
         python,
         store,
-        chosen(configured, environ=environ, access=access),
+        RememberingResolver(chosen(configured, environ=environ, access=access), store.root, environ),
         BuildIndexes(configured, access=access, environ=environ, progress=progress),
         access,
         progress,

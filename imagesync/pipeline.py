@@ -107,18 +107,14 @@ class Session:
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
         prepared = self._prepare(checked=True)
-        with self._engine() as engine:
-            base = self._base(engine, prepared)
-        return self._assembly(prepared, base).lock()
+        return self._assembly(prepared, self._lock_base(prepared)).lock()
 
     def freeze(self) -> Frozen:
         """Return the lock with the files that others need beside it: wheels made here are made now."""
         from imagesync.lock.lockfile.frozen import freeze
 
         prepared = self._prepare(checked=True)
-        with self._engine() as engine:
-            base = self._base(engine, prepared)
-        assembly = self._assembly(prepared, base)
+        assembly = self._assembly(prepared, self._lock_base(prepared))
         return freeze(prepared.plan, assembly.lock(), assembly.workshop)
 
     def check_lock(self, path: Path) -> tuple[Moved, ...]:
@@ -166,6 +162,10 @@ class Session:
             from imagesync.publish import require_registry
 
             require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
+        if no_cache:
+            from imagesync.lock.remembered import forget_answers
+
+            forget_answers(self.store.root)
         prepared = self._read_lock(locked) if locked else self._prepare(meanwhile=_import_what_a_hit_needs)
         lookup = self._look_for_base(self._look())
         image = None if no_cache else self._find(prepared, lookup)
@@ -421,6 +421,7 @@ class Session:
         from imagesync.wheels.installed import installed_digest
 
         installed = {package.name: package.installed for package in prepared.plan.packages}
+        installed |= {package.name: package for package in prepared.plan.provided}
         trees = self.store.root / "trees"
         return all(
             installed_digest(installed.get(entry["name"]), cache=trees) == entry["content"]
@@ -459,6 +460,17 @@ class Session:
 
         with Engine(find_endpoint(self.environ)) as engine:
             yield engine
+
+    def _lock_base(self, prepared: Prepared) -> BaseImage:
+        """Return the base image, of which a lock needs only what the one look-up says, if it is there."""
+        from imagesync.build.base import check_interpreter, find_base
+
+        base = find_base(self._look(), settings=self.settings)
+        if base is None:
+            with self._engine() as engine:
+                return self._base(engine, prepared)
+        check_interpreter(base, prepared.plan)
+        return base
 
     def _base(self, engine: Engine, prepared: Prepared | LockedBuild) -> BaseImage:
         from imagesync.build.base import check_interpreter, ensure_base

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +14,7 @@ from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageErr
 
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine, EngineImage
+    from imagesync.build.lookup import Lookup
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
     from imagesync.ui.progress import Progress
@@ -179,24 +180,57 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
     dockerfile = dockerfile_base()
     digest = root_digest(root.image_id, root.digests, settings.base)
     identity = base_hash(digest, dockerfile, apt)
-    reference = f"{BASE_REPOSITORY}:{identity.removeprefix('sha256:')[:TAG_DIGITS]}"
+    reference = base_reference(identity)
     image = engine.inspect(reference)
-    if image is None or not _is_described(image, identity):
+    if image is None or not _is_described(image.labels, identity):
         if image is None:
             progress.line(f"Making the base image {reference} from {settings.base}, once")
             _build(engine, dockerfile, reference, settings.base, apt, progress=progress)
         image = _describe(engine, reference, settings.base, identity, progress=progress)
-    facts = json.loads(image.labels[LABEL_BASE])
+    return _base_image(image.image_id, image.labels, identity=identity, digest=digest, settings=settings)
+
+
+def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:
+    """Return the base image for these settings, if the engine has it; a look-up knows all of it.
+
+    Raises
+    ------
+    UsageError
+        A system package's name is wrong.
+    """
+    from imagesync.render.templates import dockerfile_base
+
+    if lookup.base_digest is None:
+        return None
+    identity = base_hash(lookup.base_digest, dockerfile_base(), check_apt(settings.apt))
+    tag = base_reference(identity).partition(":")[2]
+    found = next((image for image in lookup.base_images if tag in image.tags), None)
+    if found is None or not _is_described(found.labels, identity):
+        return None
+    return _base_image(
+        found.image_id, found.labels, identity=identity, digest=lookup.base_digest, settings=settings
+    )
+
+
+def base_reference(identity: str) -> str:
+    """Return the name of the base image of a base hash."""
+    return f"{BASE_REPOSITORY}:{identity.removeprefix('sha256:')[:TAG_DIGITS]}"
+
+
+def _base_image(
+    image_id: str, labels: Mapping[str, str], *, identity: str, digest: str, settings: Settings
+) -> BaseImage:
+    facts = json.loads(labels[LABEL_BASE])
     return BaseImage(
-        reference=reference,
+        reference=base_reference(identity),
         root=settings.base,
         digest=digest,
-        image_id=image.image_id,
+        image_id=image_id,
         python_version=facts["version"],
         python_executable=facts["executable"],
         glibc=_glibc(facts, settings.base),
         base_hash=identity,
-        apt=apt,
+        apt=check_apt(settings.apt),
     )
 
 
@@ -251,9 +285,9 @@ def _advice(log: str) -> str:
     return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
 
 
-def _is_described(image: EngineImage, identity: str) -> bool:
+def _is_described(labels: Mapping[str, str], identity: str) -> bool:
     # The root image may be a base image itself, and what it says of itself be inherited.
-    facts = json.loads(image.labels.get(LABEL_BASE, "{}"))
+    facts = json.loads(labels.get(LABEL_BASE, "{}"))
     return bool(facts.get("base_hash") == identity)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from imagesync.build.base import root_digest
+from imagesync.build.base import BASE_REPOSITORY, root_digest
 from imagesync.build.transport import CERTIFICATES, can_speak_to, open_connection
 from imagesync.credentials import redact
 from imagesync.errors import EngineError
@@ -62,12 +62,15 @@ class Lookup:
         All tagged images of the repository.
     packages_images
         All tagged images of :data:`PACKAGES_REPOSITORY`.
+    base_images
+        All tagged images that an interpreter was put into, with what it says of itself.
     """
 
     base_digest: str | None
     base_id: str | None
     images: tuple[FoundImage, ...]
     packages_images: tuple[FoundImage, ...] = ()
+    base_images: tuple[FoundImage, ...] = ()
 
     def tagged(self, tag: str) -> FoundImage | None:
         """Return the image with that tag, or ``None``."""
@@ -104,6 +107,7 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
         base_id=None if base_image is None else _image_id(base_image),
         images=tuple(_found_images(images, wanted)),
         packages_images=tuple(_found_images(images, shared)),
+        base_images=tuple(_found_images(images, parse_reference(BASE_REPOSITORY).names(podman=podman))),
     )
 
 

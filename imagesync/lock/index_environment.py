@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from imagesync.scan.pip_configuration import IndexConfiguration
 
 # What uv would add to the indexes that it is given.
-_UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 _UV_CONSTRAINTS = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
 
 
@@ -31,7 +31,7 @@ def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> d
     """Return *environ* with pip's configuration in uv's variables; what pip is told nothing about stays."""
     environment = dict(environ)
     if indexes.index_url or indexes.extra_index_urls:
-        for name in _UV_INDEXES:
+        for name in UV_INDEXES:
             environment.pop(name, None)
     environment.update(_index_variables(indexes))
     environment.update(_connection_variables(indexes, environ))
@@ -217,7 +217,7 @@ def without_indexes(indexes: IndexConfiguration, urls: Collection[str]) -> Index
 
 def without_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return *environ* with no place that names indexes, for resolvers that are given all of them."""
-    named = {*_UV_INDEXES, "UV_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"}
+    named = {*UV_INDEXES, "UV_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"}
     return {key: value for key, value in environ.items() if key not in named} | {
         "PIP_CONFIG_FILE": os.devnull
     }

@@ -60,7 +60,15 @@ def prune(root: Path, *, older_than: float | None = None) -> Usage:
             path.unlink(missing_ok=True)
             files, size = files + 1, size + about.st_size
         _forget_derived(root)
+        _forget_answers(root, limit)
     return Usage(root, files, size)
+
+
+def _forget_answers(root: Path, limit: float | None) -> None:
+    # What indexes answered: small, and asked for again when it is needed.
+    for path in (root / "answers").glob("*"):
+        if limit is None or path.stat().st_mtime <= limit:
+            path.unlink(missing_ok=True)
 
 
 def _blobs(root: Path) -> Iterator[Path]:
