@@ -1,0 +1,441 @@
+"""Lock files: what is written, what is read back, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conda_lock.lockfile import parse_conda_lock_file
+from packaging.pylock import Pylock
+from packaging.utils import canonicalize_name
+
+from imagesync.build.base import BaseImage
+from imagesync.errors import LockError, UsageError
+from imagesync.lock.lock import (
+    Artifact,
+    Deviation,
+    Lock,
+    LockedConda,
+    LockedPackage,
+    Target,
+    VendoredPackage,
+)
+from imagesync.lock.lockfile.check import moved
+from imagesync.lock.lockfile.export import render_explicit, render_pylock
+from imagesync.lock.lockfile.fit import fit
+from imagesync.lock.lockfile.frozen import Frozen
+from imagesync.lock.lockfile.read import read_lock
+from imagesync.lock.lockfile.save import form_of, left_out, render, save
+from imagesync.plan.plan import Level, Plan, PlannedConda, PlannedPackage
+from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
+from imagesync.store.store import StoredFile
+from imagesync.toml import parse_toml
+
+TARGET = Target("linux/amd64", "3.11.7", (2, 36))
+PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
+CHANNEL = "https://conda.example.com/team"
+WHEEL = "mine-0.2-py3-none-any.whl"
+
+
+def digest(text: str) -> str:
+    return "sha256:" + (text.encode().hex() * 64)[:64]
+
+
+def record(
+    name: str, version: str, *depends: str, build: str = "h1_0", subdir: str = "linux-64"
+) -> LockedConda:
+    filename = f"{name}-{version}-{build}.conda"
+    dists = ("numpy",) if name == "numpy" else ()
+    url = f"{CHANNEL}/{subdir}/{filename}"
+    installed = CondaRecord(name, version, build, 0, CHANNEL, subdir, filename, url, distributions=dists)  # type: ignore[arg-type]
+    return LockedConda(
+        name=name,
+        version=version,
+        build=build,
+        channel=CHANNEL,
+        subdir=subdir,
+        artifact=Artifact(filename, url, digest(name), 1234),
+        build_number=3,
+        md5="a" * 32,
+        noarch="python" if subdir == "noarch" else "",
+        depends=depends,
+        constrains=("other >=2",),
+        distributions=tuple(map(canonicalize_name, dists)),
+        planned=PlannedConda(name, version, build, Level.COMPATIBLE, f"=={version}", "", record=installed),
+    )
+
+
+def indexed(name: str, version: str, *requires: str, url: str = "") -> LockedPackage:
+    filename = f"{name}-{version}-py3-none-any.whl"
+    installed = Package(canonicalize_name(name), version, requires=requires)
+    planned = PlannedPackage(installed.name, version, Level.COMPATIBLE, "", "", installed=installed)
+    artifact = Artifact(filename, url or f"https://pypi.example.com/{filename}", digest(name), 99)
+    return LockedPackage(installed.name, version, artifact, planned)
+
+
+MINE = PlannedPackage(
+    canonicalize_name("mine"),
+    "0.2",
+    Level.EXACT,
+    "==0.2",
+    "",
+    Source("directory", "file:///home/me/mine", editable=True),
+    installed=Package(canonicalize_name("mine"), "0.2", requires=("numpy", 'x; sys_platform == "win32"')),
+)
+LOCK = Lock(
+    target=TARGET,
+    packages=(indexed("click", "8.1.0", "colorama; platform_system == 'Windows'", "idna>=2"),),
+    vendored=(VendoredPackage(MINE.name, "0.2", digest("content"), MINE),),
+    deviations=(
+        Deviation(canonicalize_name("idna"), "3.1", "3.4", Level.COMPATIBLE, "the channel has no 3.1"),
+    ),
+    conda=(
+        record("numpy", "1.26.4", "python >=3.11,<3.12.0a0", "__glibc >=2.17", "python_abi 3.11.* *_cp311"),
+        record("python", "3.11.7", "openssl >=3", "openssl <4.0a0"),
+        record("openssl", "3.2.1"),
+        record("six", "1.16.0", subdir="noarch", build="pyh_0"),
+    ),
+    channels=(CHANNEL,),
+)
+PLAN = Plan(
+    PYTHON,
+    (
+        MINE,
+        LOCK.packages[0].planned,
+        PlannedPackage(canonicalize_name("python"), "3.11.7", Level.CRITICAL, "", ""),
+    ),  # type: ignore[arg-type]
+    conda=tuple(each.planned for each in LOCK.conda if each.planned),
+    channels=(CHANNEL,),
+    profile="dask",
+    critical_imports=("dask",),
+    interpreter="conda",
+)
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Frozen:
+    path = tmp_path / "stored"
+    path.write_bytes(b"a wheel")
+    wheel = StoredFile(WHEEL, path, "sha256:" + "c" * 64, 7)
+    md5 = {package.name: package.md5 for package in LOCK.conda}
+    return Frozen(PLAN, LOCK, {f"wheels/{WHEEL}": wheel}, {"mine": wheel}, md5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "project"
+    made.mkdir()
+    return made
+
+
+def read(path: Path, **environ: str) -> Any:
+    return read_lock(path, platform="linux/amd64", environ=environ)
+
+
+def edited(path: Path, **metadata: Any) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    content["metadata"].update(metadata)
+    return content  # type: ignore[no-any-return]
+
+
+def foreign(path: Path) -> dict[str, Any]:
+    """Return the lock file as another tool would have written it."""
+    content = edited(path)
+    del content["metadata"]["custom_metadata"]
+    return content
+
+
+def base(version: str = "3.11.2", glibc: tuple[int, int] = (2, 36)) -> BaseImage:
+    return BaseImage(
+        "b:1", "debian:12", "sha256:1", "sha256:2", version, "/usr/bin/python3", glibc, "sha256:3"
+    )
+
+
+def test_what_is_written_conda_lock_reads(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    lockfile = parse_conda_lock_file(path)
+    entries = {entry.name: entry for entry in lockfile.package}
+    assert set(entries) == {"numpy", "python", "openssl", "six", "click", "mine"}
+    assert {name for name, entry in entries.items() if entry.manager == "pip"} == {"click", "mine"}
+    assert entries["numpy"].hash.sha256 == digest("numpy").removeprefix("sha256:")
+    assert entries["numpy"].hash.md5 == "a" * 32
+    assert entries["numpy"].dependencies["python_abi"] == "3.11.* *_cp311"
+    assert entries["python"].dependencies["openssl"] == ">=3,<4.0a0"
+    assert entries["click"].dependencies == {"idna": ">=2"}
+    assert entries["mine"].url == f"file:wheels/{WHEEL}"
+    assert (folder / "wheels" / WHEEL).read_bytes() == b"a wheel"
+    text = path.read_text()
+    assert "/home/me" not in text
+    assert str(folder) not in text
+
+
+def test_what_is_written_comes_back(frozen: Frozen, folder: Path) -> None:
+    save(frozen, folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    assert found.lock.target == LOCK.target
+    assert found.lock.packages == LOCK.packages
+    assert found.lock.deviations == LOCK.deviations
+    assert found.lock.channels == LOCK.channels
+    for back, package in zip(found.lock.conda, sorted(LOCK.conda, key=lambda p: p.name), strict=True):
+        # Two specs for one name are one by then.
+        assert replace(back, depends=()) == replace(package, depends=())
+    (own,) = found.lock.vendored
+    assert (own.name, own.content, own.is_given) == ("mine", "sha256:" + "c" * 64, True)
+    assert own.planned.source.url == (folder / "wheels" / WHEEL).as_uri()
+    assert found.companion.head["critical_imports"] == ["dask"]
+
+
+def test_the_same_lock_is_the_same_file(frozen: Frozen) -> None:
+    turned = replace(
+        frozen, md5=dict(reversed(frozen.md5.items())), plan=replace(PLAN, conda=PLAN.conda[::-1])
+    )
+    assert render(frozen, "conda-lock") == render(turned, "conda-lock")
+
+
+def test_credentials_stay_out(frozen: Frozen) -> None:
+    secret = replace(
+        LOCK.conda[0],
+        artifact=Artifact("n.conda", "https://u:pw@h.example/t/tk-1/c/linux-64/n-1-0.conda", digest("n")),
+    )
+    package = replace(
+        LOCK.packages[0],
+        artifact=Artifact("c-1-py3-none-any.whl", "https://u:pw@h.example/c-1-py3-none-any.whl", digest("c")),
+    )
+    lock = replace(LOCK, conda=(secret,), packages=(package,), channels=("https://u:pw@h.example/t/tk-1/c",))
+    for form in ("conda-lock", "explicit", "pylock", "requirements"):
+        text = render(replace(frozen, lock=lock), form)
+        assert "pw" not in text, form
+        assert "tk-1" not in text, form
+
+
+def test_files_of_this_machine_lie_beside_the_lock(frozen: Frozen, folder: Path, tmp_path: Path) -> None:
+    local = indexed("local", "1.0", url="file:///srv/index/local-1.0-py3-none-any.whl")
+    stored = StoredFile(local.artifact.filename, tmp_path / "stored", local.artifact.digest, 7)
+    archive = replace(
+        LOCK.conda[0], artifact=replace(LOCK.conda[0].artifact, url="file:///srv/c/linux-64/n.conda")
+    )
+    place = "packages/linux-64/numpy-1.26.4-h1_0.conda"
+    held = StoredFile("numpy-1.26.4-h1_0.conda", tmp_path / "stored", archive.artifact.digest, 7)
+    lock = replace(LOCK, packages=(local,), conda=(archive,))
+    files = {**frozen.files, "wheels/local-1.0-py3-none-any.whl": stored, place: held}
+    both = replace(frozen, lock=lock, files=files)
+    save(both, folder / "conda-lock.yml", "conda-lock")
+    assert "/srv" not in (folder / "conda-lock.yml").read_text()
+    found = read(folder / "conda-lock.yml").lock
+    assert found.packages[0].artifact.url == (folder / "wheels" / local.artifact.filename).as_uri()
+    assert found.conda[0].artifact.url == (folder / place).as_uri()
+    assert "/srv" not in render(both, "explicit")
+    assert "/srv" not in render(both, "pylock")
+
+
+def test_the_explicit_file_has_sha256_and_dependencies_first(frozen: Frozen) -> None:
+    lines = render_explicit(frozen, name="x.txt").splitlines()
+    packages = [line for line in lines if line.startswith("https")]
+    assert lines[lines.index("@EXPLICIT") + 1] == packages[0]
+    assert f"{CHANNEL}/linux-64/openssl-3.2.1-h1_0.conda#{digest('openssl')}" in packages
+    order = [line.rpartition("/")[2].partition("-")[0] for line in packages]
+    assert order.index("openssl") < order.index("python") < order.index("numpy")
+    assert f"# pip mine @ file:wheels/{WHEEL}#sha256={'c' * 64}" in lines
+
+
+def test_pylock_is_one_that_packaging_validates(frozen: Frozen) -> None:
+    pylock = Pylock.from_dict(parse_toml(render_pylock(frozen)))
+    packages = {package.name: package for package in pylock.packages}
+    assert set(packages) == {"click", "mine"}
+    assert packages[canonicalize_name("mine")].wheels[0].path == f"wheels/{WHEEL}"  # type: ignore[index]
+    assert packages[canonicalize_name("click")].wheels[0].hashes["sha256"] == digest("click")[7:]  # type: ignore[index]
+    assert str(pylock.requires_python) == "==3.11.*"
+    assert left_out(frozen, "pylock") == ("numpy", "openssl", "python", "six")
+    assert left_out(frozen, "requirements") == ("mine", "numpy", "openssl", "python", "six")
+    assert left_out(frozen, "conda-lock") == ()
+
+
+@pytest.mark.parametrize("name", ["lock.json", "poetry.lock", "lock", "pyproject.toml"])
+def test_a_name_that_stands_for_no_form_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="can't be told from its name"):
+        form_of(Path(name))
+
+
+def test_a_lock_file_of_others_is_read(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    content = foreign(path)
+    for entry in content["package"]:
+        entry["category"] = {"six": "docs", "click": "dev"}.get(entry["name"], "main")
+    other = {**content["package"][0], "platform": "osx-arm64", "name": "libcxx"}
+    path.write_text(yaml.safe_dump({**content, "package": [*content["package"], other]}))
+    found = read(path)
+    assert [package.name for package in found.lock.conda] == ["numpy", "openssl", "python"]
+    assert [package.name for package in found.lock.packages] == ["click", "mine"]
+    assert found.left_out == ("six",)
+    assert (found.interpreter_version, found.companion.is_ours) == ("3.11.7", False)
+    numpy = found.lock.conda[0]
+    assert (numpy.build, numpy.subdir, numpy.channel, numpy.artifact.filename) == (
+        "h1_0",
+        "linux-64",
+        CHANNEL,
+        "numpy-1.26.4-h1_0.conda",
+    )
+
+
+def test_variables_in_urls_are_filled_in_and_kept_apart(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    path.write_text(
+        path.read_text().replace("https://conda.example.com/", "https://conda.example.com/t/${TEAM_TOKEN}/")
+    )
+    with pytest.raises(LockError, match="needs the variable TEAM_TOKEN") as caught:
+        read(path)
+    assert caught.value.hint is not None
+    found = read(path, TEAM_TOKEN="tk-secret")
+    assert found.lock.conda[0].artifact.url.startswith(f"{CHANNEL}/")
+    assert found.lock.channels == (CHANNEL,)
+    assert "tk-secret" not in repr(found)
+    assert found.private[0].startswith("https://conda.example.com/t/tk-secret/team/")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "isn't a lock file"),
+        ("version: 1\n", "isn't a lock file"),
+        ("version: 7\npackage: []\n", "isn't a lock file"),
+        ("- a\n", "isn't a lock file"),
+        ("{", "isn't a lock file"),
+        (None, "can't be read"),
+    ],
+)
+def test_what_is_no_lock_file_is_refused(folder: Path, text: str | None, said: str) -> None:
+    path = folder / "conda-lock.yml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read(path)
+
+
+def test_another_platform_is_refused(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    path.write_text(
+        path.read_text()
+        .replace("platform: linux-64", "platform: osx-arm64")
+        .replace("- linux-64", "- osx-arm64")
+    )
+    with pytest.raises(LockError, match="is locked for osx-arm64, and the image is for linux-64"):
+        read(path)
+
+
+def test_what_can_not_be_checked_is_refused(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    content = foreign(path)
+    (click,) = [entry for entry in content["package"] if entry["name"] == "click"]
+    click["hash"] = {"md5": "a" * 32}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(LockError, match=r"click 8\.1\.0 has no sha256"):
+        read(path)
+    click.update(url="git+https://me:pw@example.com/click.git@abc", hash={"sha256": "a" * 64})
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(LockError, match="has no digest that it could be checked by") as caught:
+        read(path)
+    assert "pw" not in caught.value.message
+
+
+def test_a_base_image_that_does_not_fit_is_refused(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    found = read(path)
+    target = Target("linux/amd64", "3.13.1", (2, 36))
+    assert fit(found, base("3.13.1"), target).target == TARGET
+    with pytest.raises(LockError, match=r"numpy 1\.26\.4 needs glibc 2\.17"):
+        fit(found, base(glibc=(2, 5)), replace(target, glibc=(2, 5)))
+    pip_only = replace(found, lock=replace(found.lock, conda=()))
+    with pytest.raises(
+        LockError, match=r"locked for Python 3\.11\.7, and the base image debian:12 has 3\.13\.1"
+    ):
+        fit(pip_only, base("3.13.1"), target)
+    (python,) = [
+        d
+        for d in fit(pip_only, base(), Target("linux/amd64", "3.11.2", (2, 36))).deviations
+        if d.name == "python"
+    ]
+    assert (python.local, python.locked) == ("3.11.7", "3.11.2")
+    wheel = indexed("torch", "2.0")
+    wheel = replace(
+        wheel, artifact=replace(wheel.artifact, filename="torch-2.0-cp311-cp311-macosx_14_0_arm64.whl")
+    )
+    with pytest.raises(LockError, match="is for another platform or interpreter"):
+        fit(replace(found, lock=replace(found.lock, packages=(wheel,))), base(), target)
+    numpy = indexed("numpy", "2.0")
+    with pytest.raises(LockError, match="numpy"):
+        fit(replace(found, lock=replace(found.lock, packages=(numpy,))), base(), target)
+
+
+def test_a_lock_that_fits_has_nothing_moved(frozen: Frozen, folder: Path) -> None:
+    save(frozen, folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    assert moved(found, PLAN, {MINE.name: digest("content")}) == ()
+
+
+def test_what_has_moved_is_named(frozen: Frozen, folder: Path) -> None:
+    save(frozen, folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    click = LOCK.packages[0].planned
+    assert click is not None
+    newer = replace(PLAN.conda[0], version="1.26.5")
+    rebuilt = replace(PLAN.conda[2], build="h1_1")
+    six = replace(click, name=canonicalize_name("six2"), version="1.0")
+    plan = replace(PLAN, packages=(MINE, six), conda=(newer, PLAN.conda[1], rebuilt))
+    found_moved = {
+        each.name: (each.locked, each.here) for each in moved(found, plan, {MINE.name: digest("other")})
+    }
+    assert found_moved == {
+        "click": ("8.1.0", ""),
+        "mine": ("0.2", "0.2"),
+        "numpy": ("1.26.4 h1_0", "1.26.5 h1_0"),
+        "openssl": ("3.2.1 h1_0", "3.2.1 h1_1"),
+        "six": ("1.16.0 pyh_0", ""),
+        "six2": ("", "1.0"),
+    }
+
+
+def test_a_deviation_that_was_said_is_no_move(frozen: Frozen, folder: Path) -> None:
+    idna = indexed("idna", "3.4")
+    lock = replace(LOCK, packages=(*LOCK.packages, idna))
+    save(replace(frozen, lock=lock), folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    assert idna.planned is not None
+    here = replace(idna.planned, version="3.1")
+    contents = {MINE.name: digest("content")}
+    assert moved(found, replace(PLAN, packages=(*PLAN.packages, here)), contents) == ()
+    later = replace(idna.planned, version="3.2")
+    (only,) = moved(found, replace(PLAN, packages=(*PLAN.packages, later)), contents)
+    assert (only.name, only.locked, only.here) == ("idna", "3.4", "3.2")
+
+
+def test_a_lock_of_others_fits_as_far_as_the_specifiers_go(frozen: Frozen, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    path.write_text(yaml.safe_dump(foreign(path)))
+    found = read(path)
+    click = LOCK.packages[0].planned
+    assert click is not None
+    admitting = replace(click, version="8.1.9", specifier="~=8.0")
+    numpy = replace(PLAN.conda[0], version="1.26.1", specifier="~=1.26.1")
+    plan = replace(PLAN, packages=(MINE, admitting), conda=(numpy, *PLAN.conda[1:]))
+    assert moved(found, plan, {}) == ()
+    refusing = replace(admitting, specifier="~=8.1.9")
+    assert [each.name for each in moved(found, replace(plan, packages=(MINE, refusing)), {})] == ["click"]
+
+
+def test_metadata_are_one_line_a_package(frozen: Frozen, folder: Path) -> None:
+    save(frozen, folder / "conda-lock.yml", "conda-lock")
+    metadata = edited(folder / "conda-lock.yml")["metadata"]["custom_metadata"]
+    assert json.loads(metadata["imagesync.conda.six"])["noarch"] == "python"
+    assert json.loads(metadata["imagesync"])["digest"] == LOCK.digest
+    assert all(isinstance(value, str) for value in metadata.values())
