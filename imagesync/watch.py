@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ImagesyncError, UsageError
+from imagesync.plan.sources import is_copied
 from imagesync.wheels.contents import source_folder
+from imagesync.wheels.installed import has_record, installed_files
 from imagesync.wheels.source_tree import is_cache_or_output
+from imagesync.wheels.taken import taken_files
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
     from imagesync.build.image import Image
     from imagesync.pipeline import Session
+    from imagesync.plan.plan import PlannedPackage
+    from imagesync.scan.environment import Package
 
 SETTINGS_FILES = frozenset({"imagesync.toml", "pyproject.toml"})
 # Milliseconds without a further change until a build begins, and the longest wait for that.
@@ -75,7 +80,8 @@ def rebuild_on_change(
     failed
         Gets each error.
     """
-    reference = None
+    image_id = None
+    repacked: frozenset[str] = frozenset()
     watched = _watch_list(open_session, before=_settings_alone())
     while True:
         with _changes(watched) as changes:
@@ -86,10 +92,13 @@ def rebuild_on_change(
                     image = build(open_session())
                 except ImagesyncError as error:
                     failed(error)
-                if image is not None and image.reference != reference:
-                    reference = image.reference
+                if image is not None:
+                    repacked = frozenset(str(entry["name"]) for entry in image.repacked)
+                # Not the reference alone: what is repacked has no part in it, as nobody knows before what is.
+                if image is not None and image.image_id != image_id:
+                    image_id = image.image_id
                     yield image
-                now = _watch_list(open_session, before=watched)
+                now = _watch_list(open_session, before=watched, repacked=repacked)
                 if now != watched:
                     # Once more, because nobody has looked at what is new here until now.
                     watched = now
@@ -97,35 +106,68 @@ def rebuild_on_change(
                 _wait(changes)
 
 
-def _watch_list(open_session: Callable[[], Session], *, before: Watched) -> Watched:
+def _watch_list(
+    open_session: Callable[[], Session], *, before: Watched, repacked: Collection[str] = ()
+) -> Watched:
     """Return what is to be watched now; what was before, where nothing can be said of it."""
     with suppress(ImagesyncError):
-        return watch_list(open_session())
+        return watch_list(open_session(), repacked=repacked)
     return before
 
 
-def watch_list(session: Session) -> Watched:
-    """Return what the image of *session* depends on, as far as it lies in files that change."""
+def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
+    """Return what the image of *session* depends on, as far as it lies in files that change.
+
+    Parameters
+    ----------
+    repacked
+        The packages of indexes that the image has from their installed files.
+    """
     packages = session.plan().packages
     settings = session.settings
-    trees = {
-        source_folder(package).resolve()
-        for package in packages
-        if package.vendored and package.source.kind == "directory"
-    }
+    sources = [package for package in packages if package.vendored and package.source.kind == "directory"]
+    trees = {source_folder(package).resolve() for package in sources}
     if settings.templates is not None:
         trees.add(settings.templates.resolve())
     code = {path.resolve() for path in settings.code}
     trees |= {path for path in code if path.is_dir()}
     return Watched(
         trees=frozenset(tree for tree in trees if tree.is_dir()),
-        files=_settings_alone().files | {path for path in code if not path.is_dir()},
+        files=frozenset(
+            {
+                *_settings_alone().files,
+                *(path for path in code if not path.is_dir()),
+                *_taken(trees, session.store.root / "trees"),
+                *_installed(package.installed for package in packages if _is_repacked(package, repacked)),
+            }
+        ),
         listings=frozenset(
             Path(package.installed.location).resolve()
             for package in packages
             if package.installed is not None and package.installed.location
         ),
     )
+
+
+def _taken(trees: Iterable[Path], cache: Path) -> Iterator[Path]:
+    """Yield the files beside source trees that wheels have taken."""
+    for tree in trees:
+        for path in taken_files(tree, cache=cache):
+            yield Path(os.path.normpath(tree / path))
+
+
+def _is_repacked(package: PlannedPackage, repacked: Collection[str]) -> bool:
+    made_here = package.vendored and (package.source.kind != "directory" or is_copied(package))
+    return made_here or package.name in repacked
+
+
+def _installed(packages: Iterable[Package | None]) -> Iterator[Path]:
+    """Yield the installed files that an image has as they are."""
+    for package in packages:
+        if package is not None and has_record(package):
+            folder = Path(package.location).resolve()
+            for file in installed_files(package):
+                yield Path(os.path.normpath(folder / file.path))
 
 
 def _settings_alone() -> Watched:

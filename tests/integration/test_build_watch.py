@@ -80,7 +80,12 @@ def index() -> Iterator[LocalIndex]:
 
 
 @pytest.fixture
-def local(base_python: Path, tmp_path: Path, project: Path) -> LocalEnvironment:
+def local(
+    request: pytest.FixtureRequest, base_python: Path, tmp_path: Path, project: Path
+) -> LocalEnvironment:
+    if hasattr(request, "param"):
+        other: LocalEnvironment = request.getfixturevalue(request.param)
+        return other
     return make_environment(tmp_path / "env", python=base_python, editable=[project])
 
 
@@ -139,6 +144,29 @@ def test_installation_and_settings_give_a_reference(
     assert shown(engine, second, "import alder; print(alder.__version__)") == "1.0.0\n"
     (image_cli.cwd / "imagesync.toml").write_text('ignore = ["alder"]\n')
     assert watching.references.next() == first
+
+
+@pytest.fixture
+def hazel(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironment:
+    """Return an environment with a package that the index doesn't have any more."""
+    gone = index.add_wheel("hazel", "1.0.0", files={"hazel/nuts.py": b"count = 1\n"})
+    arguments = ["--extra-index-url", index.url]
+    packages = ["alder", "hazel"]
+    made = make_environment(tmp_path / "hazel", python=base_python, packages=packages, arguments=arguments)
+    index.remove_file(gone)
+    return made
+
+
+@pytest.mark.parametrize("local", [pytest.param("hazel", id="hazel")], indirect=True)
+def test_edit_of_installed_files_that_the_image_has_gives_a_reference(
+    watching: Watching, local: LocalEnvironment, engine: docker.DockerClient
+) -> None:
+    watching.references.next()
+    # Of this one the image has the index's own file.
+    (local.site_packages / "alder.py").write_text("changed = True\n")
+    (local.site_packages / "hazel/nuts.py").write_text("count = 2\n")
+    second = watching.references.next()
+    assert shown(engine, second, "from hazel import nuts; print(nuts.count)") == "2\n"
 
 
 def test_interrupted_while_it_builds(
