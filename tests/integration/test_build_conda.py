@@ -1,0 +1,258 @@
+"""Images of conda environments: how they are activated, what stays secret, and what an edit costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import BuildRequest, Engine, RunRequest
+from imagesync.render.context import ContextFile, stream_files
+from imagesync.ui.progress import SilentProgress
+from tests.channels.environments import make_conda_environment
+from tests.channels.server import ChannelServer
+from tests.commands import CommandLine, Finished, clean_environ
+from tests.environments import make_environment
+from tests.passwords import Password
+
+pytestmark = pytest.mark.engine
+TOKEN = Password("t", f"tk-{secrets.token_hex(8)}")
+PACKAGES = ["python", "greeter", "compass", "anvil"]
+VARIABLES = {
+    "COMPASS_HOME": "/opt/env/share/compass",
+    "COMPASS_MODE": "north",
+    "CONDA_PREFIX": "/opt/env",
+    "CONDA_SHLVL": "1",
+}
+PYPROJECT = """
+[build-system]
+requires = ["flit_core>=3.8"]
+build-backend = "flit_core.buildapi"
+[project]
+name = "meadow"
+version = "1.0"
+description = "Grass"
+"""
+SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A conda environment with a project of the user's own, and its image."""
+
+    cli: CommandLine
+    server: ChannelServer
+    project: Path
+    reference: str
+    output: tuple[Finished, ...]
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Engine]:
+    with Engine(find_endpoint(os.environ)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def built(
+    channel: Path, root_image: str, engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Built]:
+    folder = tmp_path_factory.mktemp("conda")
+    project = folder / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(PYPROJECT)
+    (project / "meadow.py").write_text("grass = 'green'\n")
+    repository = f"imagesync-test-{secrets.token_hex(4)}"
+    with ChannelServer(channel, token=TOKEN.word) as server:
+        local = make_conda_environment(server.url_with_credentials, PACKAGES, folder / "env")
+        local.install("--no-deps", "--editable", project)
+        (folder / "condarc").write_text(f"channels: [{server.url_with_credentials}]\npkgs_dirs: [none]\n")
+        environ = {
+            **clean_environ(),
+            **local.activated,
+            "CONDARC": str(folder / "condarc"),
+            "IMAGESYNC_BASE": root_image,
+            "IMAGESYNC_REPOSITORY": repository,
+            "IMAGESYNC_CACHE_DIR": str(folder / "store"),
+        }
+        cli = CommandLine(environ, folder / "env")
+        output = (
+            cli("scan", "--format", "json"),
+            cli("lock", "--format", "json"),
+            cli("render", "--output-dir", folder / "context"),
+            cli("build", "--metadata-file", folder / "metadata.json"),
+        )
+        yield Built(cli, server, project, output[-1].reference, output)
+    remove(engine, repository)
+
+
+def remove(engine: docker.DockerClient, repository: str) -> None:
+    """Remove a repository's images, and the packages images that they stand on."""
+    made = engine.images.list(repository)
+    below = {image.labels.get("dev.imagesync.packages-hash") for image in made} - {None}
+    packages = engine.images.list("imagesync-packages")
+    made += [image for image in packages if image.labels.get("dev.imagesync.packages-hash") in below]
+    for image in made:
+        engine.images.remove(image.id, force=True)
+
+
+def by_command(ours: Engine, image: str) -> dict[str, str]:
+    """Start it as `docker run IMAGE python ...` does, with the image's own entry point."""
+    return shown(ours, image, "python", "-c", SHOW)
+
+
+def by_exec_form(ours: Engine, image: str) -> dict[str, str]:
+    """Start it without the entry point, as a Kubernetes `command` does."""
+    result = ours.run(RunRequest(image, ("python", "-c", SHOW), timeout=60))
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def by_login_shell(ours: Engine, image: str) -> dict[str, str]:
+    """Start it by a login shell, which sets a PATH of its own."""
+    return shown(ours, image, "sh", "-lc", f'python -c "{SHOW}"')
+
+
+def by_bash(ours: Engine, image: str) -> dict[str, str]:
+    return shown(ours, image, "bash", "-c", f'python -c "{SHOW}"')
+
+
+def shown(ours: Engine, image: str, *command: str) -> dict[str, str]:
+    """Return the variables that a command sees, started with the image's own entry point."""
+    client = docker.from_env()
+    try:
+        output = client.containers.run(image, list(command), remove=True, network_mode="none")
+    finally:
+        client.close()
+    return json.loads(output)
+
+
+Start = Callable[[Engine, str], dict[str, str]]
+
+
+@pytest.mark.parametrize("start", [by_command, by_exec_form, by_login_shell, by_bash])
+def test_activation_holds(built: Built, ours: Engine, start: Start) -> None:
+    variables = start(ours, built.reference)
+    assert {name: variables.get(name) for name in VARIABLES} == VARIABLES
+    assert variables["PATH"].split(":")[0] == "/opt/env/bin"
+    assert variables["PATH"].split(":").count("/opt/env/bin") == 1
+
+
+def test_run_is_activated(built: Built) -> None:
+    said = built.cli("run", "--", "python", "-c", SHOW).stdout
+    assert {name: json.loads(said).get(name) for name in VARIABLES} == VARIABLES
+
+
+def test_script_of_a_package_was_run(built: Built, ours: Engine) -> None:
+    result = ours.run(RunRequest(built.reference, ("cat", "/opt/env/share/anvil/linked"), timeout=60))
+    assert result.stdout.decode() == "/opt/env\n"
+    assert "anvil has a script that runs in the build" in built.output[-1].stderr
+
+
+def test_token_is_nowhere(built: Built, ours: Engine, engine: docker.DockerClient) -> None:
+    assert any(TOKEN.word in request.path for request in built.server.requests), "it was used"
+    TOKEN.assert_absent_from_output(built.output)
+    folder = Path(built.cli.environ["IMAGESYNC_CACHE_DIR"])
+    TOKEN.assert_absent_below(
+        *(path for path in folder.iterdir() if path.name != "blobs"), folder.parent / "context"
+    )
+    for image in (built.reference, *engine.images.get(built.reference).tags):
+        attributes = engine.images.get(image)
+        TOKEN.assert_absent(json.dumps([attributes.attrs, attributes.history()]).encode(), image)
+    search = ("grep", "-rlF", TOKEN.word, "/opt", "/etc", "/home", "/root", "/tmp", "/var", "/mnt")
+    found = ours.run(RunRequest(built.reference, search, user="0:0", timeout=120))
+    assert found.exit_code == 1, found.stdout
+
+
+def test_edit_leaves_conda_alone(built: Built, engine: docker.DockerClient) -> None:
+    before = engine.images.get(built.reference).attrs["RootFS"]["Layers"]
+    built.server.forget_requests()
+    (built.project / "meadow.py").write_text("grass = 'dry'\n")
+    finished = built.cli("build")
+    after = engine.images.get(finished.reference).attrs["RootFS"]["Layers"]
+    assert finished.reference != built.reference
+    assert len(set(after) - set(before)) <= 3, (
+        "the user's own wheel, what the image says of itself, and no more"
+    )
+    assert built.server.requests == [], "a channel isn't asked for that"
+    said = engine.containers.run(
+        finished.reference, ["python", "-c", "import greeter, meadow; print(meadow.grass)"], remove=True
+    )
+    assert said == b"dry\n"
+
+
+def test_changed_file_of_conda_is_found(built: Built, ours: Engine) -> None:
+    # A template of the user's own does it after the packages: the whole is looked at then.
+    templates = built.project.parent / "templates"
+    templates.mkdir()
+    (templates / "Dockerfile.j2").write_text(
+        '{% extends "imagesync/Dockerfile.j2" %}\n'
+        "{% block after_packages %}\nRUN echo >> /opt/env/share/compass/points\n{% endblock %}\n"
+    )
+    finished = built.cli.with_environ(IMAGESYNC_TEMPLATES=templates).run("build")
+    assert finished.returncode == 1
+    assert "/opt/env/share/compass/points of a conda package was changed" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_rendered_folder_builds_by_itself(built: Built, ours: Engine) -> None:
+    folder = built.project.parent / "context"
+    paths = [
+        folder / "Dockerfile",
+        *(path for path in sorted(folder.rglob("*")) if path.name != "Dockerfile"),
+    ]
+    files = [
+        ContextFile(
+            path.relative_to(folder).as_posix(), path, path.stat().st_size, path.stat().st_mode & 0o777
+        )
+        for path in paths
+        if path.is_file()
+    ]
+    image = ours.build(stream_files(files), BuildRequest(network="none"), progress=SilentProgress())
+    try:
+        # Nobody has run the scripts for it: its entry point does.
+        variables = by_command(ours, image)
+        assert {name: variables.get(name) for name in VARIABLES} == VARIABLES
+        assert "COMPASS_HOME" not in by_exec_form(ours, image)
+    finally:
+        ours.discard(image)
+
+
+VERSION = """
+import json, os, sys
+print(json.dumps([sys.version.split()[0], os.path.isdir(sys.prefix + "/conda-meta")]))
+"""
+
+
+@pytest.mark.parametrize("setting", ["conda", "auto"])
+def test_venv_gets_exactly_the_local_python(
+    image_cli: CommandLine, channel: Path, tmp_path: Path, ours: Engine, setting: str
+) -> None:
+    local = make_environment(tmp_path / "env", packages=["six==1.17.0"], python=sys.executable)
+    cli = image_cli.with_environ(
+        VIRTUAL_ENV=local.prefix, IMAGESYNC_PYTHON=setting, IMAGESYNC_CHANNELS=channel.as_uri()
+    )
+    reference = cli("build").reference
+    result = ours.run(RunRequest(reference, ("python", "-c", f"import six{VERSION}"), timeout=60))
+    assert json.loads(result.stdout) == [sys.version.split()[0], True]
+    assert cli("build").reference == reference
+
+
+def test_silent_channel_leaves_the_base_python(
+    image_cli: CommandLine, base_python: Path, tmp_path: Path, ours: Engine
+) -> None:
+    local = make_environment(tmp_path / "env", packages=["six==1.17.0"], python=base_python)
+    cli = image_cli.with_environ(
+        VIRTUAL_ENV=local.prefix, IMAGESYNC_PYTHON="auto", IMAGESYNC_CHANNELS="http://127.0.0.1:9/nobody"
+    )
+    reference = cli("build").reference
+    result = ours.run(RunRequest(reference, ("python", "-c", VERSION), timeout=60))
+    assert json.loads(result.stdout)[1] is False
