@@ -6,13 +6,11 @@ import warnings
 from typing import TYPE_CHECKING
 
 from imagesync.compare.comparison import Comparison, Side, compare
-from imagesync.compare.running import Facts, Here, ask, side_of
+from imagesync.compare.running import Answers, Here, ask, side_of
 from imagesync.compare.words import remedy, summary
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from distributed import Client
 
     from imagesync.pipeline import Session
@@ -46,7 +44,7 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
         )
     here = _here(session)
     answers = client.sync(ask, client)
-    return _report(compare_with(here, answers), _address(client), strict=strict)
+    return report(compare_with(here, answers), address_of(client), strict=strict)
 
 
 async def check_async(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
@@ -54,10 +52,10 @@ async def check_async(client: Client, *, strict: bool = False, session: Session 
     import asyncio
 
     here, answers = await asyncio.gather(asyncio.to_thread(_here, session), ask(client))
-    return _report(compare_with(here, answers), _address(client), strict=strict)
+    return report(compare_with(here, answers), address_of(client), strict=strict)
 
 
-def compare_with(here: Here, answers: tuple[Facts, Mapping[str, Facts | Exception]]) -> Comparison:
+def compare_with(here: Here, answers: Answers) -> Comparison:
     """Return how this environment and a cluster compare."""
     return compare(Side("client", {"client": here.inventory}), side_of(answers, here=here))
 
@@ -69,11 +67,19 @@ def _here(session: Session | None) -> Here:
     return of_session(session or running_session())
 
 
-def _address(client: Client) -> str:
+def address_of(client: Client) -> str:
+    """Return the address of a client's scheduler."""
     return str(client.scheduler.address) if client.scheduler is not None else "ADDRESS"
 
 
-def _report(comparison: Comparison, address: str, *, strict: bool) -> Comparison:
+def report(comparison: Comparison, address: str, *, strict: bool) -> Comparison:
+    """Return *comparison*, after a warning of what differs.
+
+    Raises
+    ------
+    MismatchError
+        *strict*, and something differs.
+    """
     if not comparison.differences:
         return comparison
     message, hint = summary(comparison), remedy(comparison, address)

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from imagesync.pipeline import Session
 
 
-def running_session() -> Session:
+def running_session(*, quiet: bool = True) -> Session:
     """Return a session of the environment that this very process runs in."""
     from imagesync.pipeline import open_session
 
-    return open_session(python=Path(sys.executable), quiet=True)
+    return open_session(python=Path(sys.executable), quiet=quiet)
 
 
 def of_session(session: Session) -> Here:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +31,30 @@ class Remote:
         self.__name__ = function
         self._text = (INSIDE / f"{module}.py").read_text(encoding="utf-8")
 
-    def __call__(self) -> Any:  # noqa: ANN401  where a cluster lives in this process, nothing is pickled
+    def __call__(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  it is any function
         """Call the function here."""
-        maker, arguments = self.__reduce__()
-        return maker(*arguments)()
+        maker, text = self.__reduce__()
+        return maker(*text)(*arguments, **options)
 
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, Mapping[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
         # eval and exec are in every Python, and need no import there.
         made = f"(lambda names: (exec({self._text!r}, names), names[{self.__name__!r}])[1])"
         return eval, (f"{made}({{'__name__': 'imagesync_inside'}})", {})
+
+
+class RemoteObject:
+    """What a remote function returns, made where it is unpickled.
+
+    Parameters
+    ----------
+    maker
+        The function.
+    arguments
+        What it is called with.
+    """
+
+    def __init__(self, maker: Remote, *arguments: object) -> None:
+        self._made = (maker, arguments)
+
+    def __reduce__(self) -> tuple[Remote, tuple[object, ...]]:
+        return self._made

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 SCHEDULER = "scheduler"
 Facts = Mapping[str, Any]
+Answers = tuple[Facts, Mapping[str, "Facts | Exception"]]
 
 
-async def ask(client: Client) -> tuple[Facts, Mapping[str, Facts | Exception]]:
+async def ask(client: Client) -> Answers:
     """Return what the scheduler says of itself, and what each worker says, by address.
 
     A worker that ends meanwhile has its exception instead; what to make of the answers says
@@ -68,10 +69,11 @@ class Here:
 
 
 def side_of(
-    answers: tuple[Facts, Mapping[str, Facts | Exception]],
+    answers: Answers,
     *,
     name: str | None = None,
     here: Here | None = None,
+    without_syncs: bool = False,
 ) -> Side:
     """Return a cluster as one side of a comparison.
 
@@ -81,26 +83,46 @@ def side_of(
         From :func:`ask`.
     name
         What to call it; by default how many workers there are.
+    without_syncs
+        As in :func:`inventory_of`.
     """
     scheduler, workers = answers
-    members = {SCHEDULER: inventory_of(scheduler, here=here)}
+    members = {SCHEDULER: inventory_of(scheduler, here=here, without_syncs=without_syncs)}
     silent = {}
     for address, answer in sorted(workers.items()):
         if isinstance(answer, Exception):
             silent[address] = f"{type(answer).__name__}: {answer}"
         else:
-            members[address] = inventory_of(answer, here=here)
+            members[address] = inventory_of(answer, here=here, without_syncs=without_syncs)
     return Side(name or f"scheduler and {counted(len(workers), 'worker')}", members, silent)
 
 
-def inventory_of(facts: Facts, *, here: Here | None = None) -> Inventory:
+def members(answers: Answers) -> tuple[Facts, ...]:
+    """Return what those said that answered."""
+    scheduler, workers = answers
+    return (scheduler, *(facts for facts in workers.values() if not isinstance(facts, Exception)))
+
+
+def is_here(facts: Facts, here: Here) -> bool:
+    """Return whether a process runs in the very folder that this machine's environment is in."""
+    return bool(facts["place"] == place(here.prefix))
+
+
+def inventory_of(facts: Facts, *, here: Here | None = None, without_syncs: bool = False) -> Inventory:
     """Return what a process says that it has.
 
     Versions are what is installed there now. What local code is made from, and which level a package has,
     its image says, as far as the packages are still those of the image.
+
+    Parameters
+    ----------
+    without_syncs
+        Whether what came by :func:`imagesync.sync` is passed over.
     """
+    if without_syncs:
+        facts = {**facts, "distributions": _unsynced(facts), "synced": {}}
     built = _built(facts["environment"])
-    if here is not None and facts["place"] == place(here.prefix):
+    if here is not None and is_here(facts, here):
         known: Inventory | None = here.inventory
     else:
         known = built
@@ -115,12 +137,17 @@ def _built(content: object) -> Inventory | None:
         return None  # of a later version of imagesync
 
 
+def _unsynced(facts: Facts) -> list[Facts]:
+    return [found for found in facts["distributions"] if found["location"] not in facts["synced"]]
+
+
 def _entries(facts: Facts, known: Inventory | None) -> Iterator[Entry]:
     planned = {} if known is None else known.by_key
     builds = {record["name"]: record["build"] for record in facts["conda"]}
     python = Entry("python", facts["python"], "python", "conda" if "python" in builds else "", conda="python")
     entries = [_planned(python, planned)]
-    for found in facts["distributions"]:
+    first: dict[str, Facts] = {found["name"]: found for found in reversed(facts["distributions"])}
+    for found in first.values():
         entry = _distribution(found, facts, planned.get((found["name"], "distribution")))
         entries.append(_planned(entry, planned))
     provided = {name for entry in entries for name in (entry.name, entry.conda)}
@@ -170,6 +197,9 @@ def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
         local=found["local"] and not is_conda,
     )
     sync = facts["synced"].get(found["location"])
+    if sync is not None and name in sync["stale"]:
+        # It runs what it imported before.
+        return planned if planned is not None else replace(entry, content="", local=True)
     if sync is not None:
         content = sync["packages"].get(name, "")
         return replace(entry, content=content, local=bool(content))
@@ -181,7 +211,8 @@ def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
 
 
 def _loose_code(facts: Facts, planned: Entry | None) -> Entry | None:
-    synced = next((sync["code"] for sync in facts["synced"].values() if sync.get("code")), None)
-    if synced is not None:
-        return Entry(LOOSE_CODE, "", kind="code", content=synced, local=True)
+    for sync in facts["synced"].values():
+        content = sync["packages"].get(LOOSE_CODE)
+        if content and LOOSE_CODE not in sync["stale"]:
+            return Entry(LOOSE_CODE, "", kind="code", content=content, local=True)
     return planned

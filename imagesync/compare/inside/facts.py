@@ -28,6 +28,7 @@ def facts() -> dict[str, Any]:
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
         "platform": sysconfig.get_platform(),
+        "libc": os.confstr("CS_GNU_LIBC_VERSION") if sys.platform == "linux" else "",
         "distributions": distributions(),
         "conda": conda_records(described=environment is not None),
         "environment": environment,
@@ -47,30 +48,37 @@ def place(prefix: str) -> list[Any]:
 def synced() -> dict[str, Any]:
     """Return by folder of the path what the sync that wrote it says of its content."""
     said = {folder: read_json(os.path.join(folder, "imagesync-synced.json")) for folder in sys.path}
-    return {folder: content for folder, content in said.items() if content is not None}
+    found = {folder: content for folder, content in said.items() if content is not None}
+    for folder, content in found.items():
+        # What was imported before it came is what runs here.
+        content["stale"] = [name for name, modules in content["modules"].items() if is_stale(modules, folder)]
+    return found
+
+
+def is_stale(modules: list[str], folder: str) -> bool:
+    """Return whether one of these modules was imported from somewhere else than below a folder."""
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
+    return any(file is not None and not file.startswith(folder + os.sep) for file in files)
 
 
 def distributions() -> list[dict[str, Any]]:
-    """Return the distributions that an import would find, the first of a name."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the distributions of the path in its order; of a name, an import finds the first."""
+    found = []
     for distribution in importlib.metadata.distributions():
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
         # Parsing it as a message takes ten times as long.
         fields = dict(reversed(_FIELD.findall(text.partition("\n\n")[0])))
-        if "Name" not in fields:
-            continue
-        name = canonical(fields["Name"])
-        found.setdefault(
-            name,
-            {
-                "name": name,
-                "version": fields.get("Version", ""),
-                "location": str(distribution.locate_file("")),
-                "installer": (distribution.read_text("INSTALLER") or "").strip(),
-                "local": distribution.read_text("direct_url.json") is not None,
-            },
-        )
-    return list(found.values())
+        if "Name" in fields:
+            found.append(
+                {
+                    "name": canonical(fields["Name"]),
+                    "version": fields.get("Version", ""),
+                    "location": str(distribution.locate_file("")),
+                    "installer": (distribution.read_text("INSTALLER") or "").strip(),
+                    "local": distribution.read_text("direct_url.json") is not None,
+                }
+            )
+    return found
 
 
 def conda_records(*, described: bool) -> list[dict[str, Any]]:

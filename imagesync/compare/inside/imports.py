@@ -1,0 +1,134 @@
+"""Have a process import anew what has changed, where nothing holds on to what it was."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.machinery
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, tuple, type(Ellipsis), type(NotImplemented))
+
+
+def refresh(modules: list[str], own: list[str], forced: bool = False) -> dict[str, Any]:
+    """Forget modules that an import would find elsewhere now: their next use imports them anew.
+
+    That is done only where nothing else holds on to what they had, or where *forced*. *modules* are names of
+    packages and modules that have changed, *own* of all that is local code and may be forgotten as well.
+    """
+    stale = {name for name in modules if _is_stale(name)}
+    if not stale:
+        return {"state": "not imported", "held": []}
+    names = _loaded(stale)
+    held = []
+    while True:
+        holders = set(_holders(names))
+        more = {name for name in holders if _within(name, own)}
+        held = sorted(holders - more)
+        if not more:
+            break
+        names |= more
+    held = [f"{name} uses it" for name in held]
+    held += [f"{name} is an extension module" for name in sorted(names) if not _is_python(name)]
+    if objects := _objects(names):
+        held.append(f"{objects} objects of its classes are in memory")
+    if held and not forced:
+        return {"state": "held", "held": held}
+    for name in names:
+        module = sys.modules.pop(name, None)
+        parent, _, child = name.rpartition(".")
+        if parent in sys.modules and getattr(sys.modules[parent], child, None) is module:
+            delattr(sys.modules[parent], child)
+    importlib.invalidate_caches()
+    return {"state": "forgotten", "held": held}
+
+
+def _is_stale(name: str) -> bool:
+    """Return whether a module is imported, and an import would find another one now."""
+    if name not in sys.modules:
+        return False
+    parent = name.rpartition(".")[0]
+    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    try:
+        found = importlib.machinery.PathFinder.find_spec(name, path)
+    except (ImportError, ValueError):
+        return False
+    origin = getattr(getattr(sys.modules[name], "__spec__", None), "origin", None)
+    return origin is not None and (found is None or found.origin != origin)
+
+
+def _loaded(stale: Iterable[str]) -> set[str]:
+    return {name for name in list(sys.modules) if _within(name, stale)}
+
+
+def _within(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def _is_python(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return not isinstance(getattr(spec, "loader", None), importlib.machinery.ExtensionFileLoader)
+
+
+def _holders(names: set[str]) -> Iterator[str]:
+    """Yield the other modules that have a module, function, class or object of these."""
+    modules = [sys.modules[name] for name in names]
+    parts = {id(module) for module in modules}
+    parts |= {id(value) for module in modules for _, value in _names(module) if _is_object(value)}
+    for other, module in list(sys.modules.items()):
+        if other in names or not isinstance(module, types.ModuleType):
+            continue
+        for key, value in _names(module):
+            is_part = sys.modules.get(f"{other}.{key}") is value  # a parent has its children
+            if not is_part and (id(value) in parts or _origin(value) in names):
+                yield other
+                break
+
+
+def _names(module: types.ModuleType) -> list[tuple[str, object]]:
+    """Return what a module has under names of its own; its ``__builtins__``, for one, are everybody's."""
+    return [(name, value) for name, value in list(vars(module).items()) if not name.startswith("__")]
+
+
+def _origin(value: object) -> str | None:
+    """Return the module that a function or class is defined in, or an object's class."""
+    # Not isinstance, nor getattr of the value: some objects run code when they are asked.
+    kind = value if issubclass(type(value), (type, types.FunctionType)) else type(value)
+    origin = getattr(kind, "__module__", None)
+    return origin if isinstance(origin, str) else None
+
+
+def _is_object(value: object) -> bool:
+    """Return whether it is neither a module, function or class, nor one of the values that everybody has."""
+    apart = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    return not issubclass(type(value), apart) and type(value) not in _PLAIN
+
+
+def _objects(names: set[str]) -> int:
+    """Return how many objects of the modules' classes there are which the modules themselves don't hold."""
+    gc.collect()
+    everything = gc.get_objects()
+    classes = {id(kind) for kind in everything if issubclass(type(kind), type) and _origin(kind) in names}
+    if not classes:
+        return 0
+    held = _reachable(names)
+    return sum(id(type(one)) in classes and id(one) not in held for one in everything)
+
+
+def _reachable(names: set[str]) -> set[int]:
+    """Return what modules hold, directly or not, as far as it is theirs."""
+    found: set[int] = set()
+    waiting: list[Any] = [vars(sys.modules[name]) for name in names]
+    while waiting:
+        one = waiting.pop()
+        kind = type(one)
+        if id(one) in found or issubclass(kind, types.ModuleType):
+            continue
+        if issubclass(kind, (type, types.FunctionType)) and _origin(one) not in names:
+            continue
+        found.add(id(one))
+        waiting += gc.get_referents(one)
+    return found

@@ -1,0 +1,148 @@
+"""Lay newer packages over an environment that can't be written to; runs in schedulers and workers.
+
+An overlay is a folder, named by the digest of what is in it, that comes first on ``sys.path``. Wheels are
+unpacked into it, and a file in it says what its local code is made from.
+"""
+
+# What runs in a worker holds up everything else there: os.path is faster than pathlib.
+# ruff: noqa: PTH103, PTH110, PTH111, PTH112, PTH118, PTH120, PTH123, PTH211
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distributed import Scheduler, Worker
+    from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+SAID = "imagesync-synced.json"
+NAME = "imagesync-sync"
+
+
+def install(content: dict[str, Any]) -> None:
+    """Write an overlay where it isn't there yet, and put it first on the path, in place of an earlier one.
+
+    *content* has its ``digest``, ``wheels`` and ``code`` as ZIP archives, and what the overlay ``says``.
+    """
+    for folder in [folder for folder in sys.path if os.path.exists(os.path.join(folder, SAID))]:
+        for path in (folder, os.path.join(folder, "code")):
+            while path in sys.path:
+                sys.path.remove(path)
+    folders = []
+    if content["wheels"] or content["code"]:
+        folder = _written(content)
+        folders = [folder]
+        sys.path.insert(0, folder)
+        if content["code"]:
+            # Of code that no package owns, packages come first, as in the image.
+            folders.append(os.path.join(folder, "code"))
+            sys.path.append(folders[-1])
+            _before(folders[-1], os.path.join(sys.prefix, "code"))
+    # For the processes that tasks start.
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [path for path in inherited if path and os.sep + "synced" + os.sep not in path]
+    os.environ["PYTHONPATH"] = os.pathsep.join(folders + kept)
+    importlib.invalidate_caches()
+
+
+def _before(path: str, other: str) -> None:
+    if other in sys.path:
+        sys.path.remove(path)
+        sys.path.insert(sys.path.index(other), path)
+
+
+def _written(content: dict[str, Any]) -> str:
+    """Return the overlay's folder; what another process has written there is taken as it is."""
+    home = os.path.expanduser("~")
+    if os.path.isdir(home) and os.access(home, os.W_OK):
+        root = os.path.join(home, ".cache", "imagesync", "synced")
+        os.makedirs(root, mode=0o700, exist_ok=True)
+    else:
+        root = os.path.join(tempfile.mkdtemp(prefix="imagesync-"), "synced")
+        os.makedirs(root)
+    folder = os.path.join(root, content["digest"])
+    if os.path.isdir(folder):
+        return folder
+    partial = tempfile.mkdtemp(dir=root)
+    try:
+        for wheel in content["wheels"]:
+            unpack(wheel, partial, _wheel_path)
+        if content["code"]:
+            unpack(content["code"], os.path.join(partial, "code"), lambda name: name)
+        with open(os.path.join(partial, SAID), "w", encoding="utf-8") as file:
+            json.dump(content["says"], file)
+        os.chmod(partial, 0o755)  # noqa: PTH101, S103  as a folder of packages is
+        os.rename(partial, folder)  # noqa: PTH104
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        # Another process may have been faster.
+        if not (isinstance(error, OSError) and os.path.isdir(folder)):
+            raise
+    return folder
+
+
+def unpack(archive: bytes, folder: str, place: Callable[[str], str]) -> None:
+    """Write what an archive has to where *place* says, nothing outside of the folder."""
+    root = os.path.realpath(folder)
+    with zipfile.ZipFile(io.BytesIO(archive)) as content:
+        for member in content.infolist():
+            name = place(member.filename)
+            if not name or member.is_dir():
+                continue
+            target = os.path.join(root, name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if not os.path.realpath(os.path.dirname(target)).startswith(root) or ".." in name.split("/"):
+                raise ValueError(f"{member.filename} leads out of the archive")
+            mode = member.external_attr >> 16
+            if stat.S_ISLNK(mode):
+                os.symlink(content.read(member).decode(), target)
+                continue
+            with open(target, "wb") as file:
+                file.write(content.read(member))
+
+
+def _wheel_path(name: str) -> str:
+    """Return where a member of a wheel goes in a folder of packages; empty for scripts, headers and data."""
+    first, _, rest = name.partition("/")
+    if not first.endswith(".data"):
+        return name
+    scheme, _, inside = rest.partition("/")
+    return inside if scheme in ("purelib", "platlib") else ""
+
+
+def worker_plugin(content: dict[str, Any]) -> WorkerPlugin:
+    """Return what lays an overlay into each worker when it starts, and into those that run."""
+    from distributed.diagnostics.plugin import WorkerPlugin
+
+    class Overlay(WorkerPlugin):
+        name = NAME
+
+        def setup(self, worker: Worker) -> None:
+            install(content)
+
+    return Overlay()
+
+
+def scheduler_plugin(content: dict[str, Any]) -> SchedulerPlugin:
+    """Return what lays an overlay into a scheduler."""
+    from distributed.diagnostics.plugin import SchedulerPlugin
+
+    class Overlay(SchedulerPlugin):
+        name = NAME
+
+        async def start(self, scheduler: Scheduler) -> None:
+            # The scheduler warns of a second plugin of one name.
+            scheduler.plugins.pop(NAME, None)
+            install(content)
+
+    return Overlay()

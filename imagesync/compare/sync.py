@@ -1,0 +1,284 @@
+"""Bring a running cluster to what the client has, as far as that goes without another image."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+
+from imagesync.compare.check import address_of, report
+from imagesync.compare.comparison import Comparison, Side, compare
+from imagesync.compare.overlay import Choice, Overlay, Unsynced, choose, importable, make_overlay
+from imagesync.compare.planned import local_inventory
+from imagesync.compare.remote import Remote, RemoteObject
+from imagesync.compare.running import Answers, Facts, Here, ask, is_here, members, side_of
+from imagesync.errors import ClusterError, UsageError
+from imagesync.lock.lock import Target
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from imagesync.pipeline import Session
+    from imagesync.prepared import Prepared
+
+NAME = "imagesync-sync"
+COMEBACK = 60.0
+"""Seconds that workers may take to start again."""
+
+
+class _WorkerOverlay(RemoteObject, WorkerPlugin):
+    name = NAME
+
+
+class _SchedulerOverlay(RemoteObject, SchedulerPlugin):
+    name = NAME
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a sync did.
+
+    Parameters
+    ----------
+    sent
+        Names of what the cluster has now as it is here, though its image doesn't.
+    unsynced
+        What it can't be given.
+    restarted
+        Addresses of workers that were started again: they had imported what has changed, and something in
+        them held on to it.
+    remarks
+        What to know besides, in words.
+    comparison
+        Of client and cluster afterwards.
+    building, sending
+        Seconds that it took to make the wheels, and all else.
+    """
+
+    sent: tuple[str, ...]
+    unsynced: tuple[Unsynced, ...]
+    restarted: tuple[str, ...]
+    remarks: tuple[str, ...]
+    comparison: Comparison
+    building: float
+    sending: float
+
+    def __str__(self) -> str:
+        lines = [f"Sent: {', '.join(self.sent)}." if self.sent else "Nothing to send."]
+        lines += [f"Not sent: {one.name}: {one.reason}; {one.hint}" for one in self.unsynced]
+        if self.restarted:
+            lines.append(f"Started again: {', '.join(self.restarted)}.")
+        return "\n".join((*lines, *self.remarks))
+
+
+def sync(client: Client, *, session: Session | None = None, restart: bool | None = None) -> Synced:
+    """Bring scheduler and workers, and workers that come later, to what the client has now.
+
+    What has changed since the image was built goes there as wheels: edited local code, packages that were
+    added, other versions. Modules that were imported there before are imported anew at their next use;
+    where something holds on to them, the worker is started again.
+
+    Parameters
+    ----------
+    client
+        A connected client of Dask's.
+    session
+        As for :func:`imagesync.check`.
+    restart
+        Whether workers may be started again, and lose what they hold in memory: ``None`` where everything can
+        be computed again, ``True`` always, ``False`` never.
+
+    Raises
+    ------
+    ImagesyncError
+        A wheel can't be made, or the cluster takes none.
+    UsageError
+        The client is asynchronous; await :func:`sync_async`.
+
+    Warns
+    -----
+    MismatchWarning
+        Something still differs.
+    """
+    if client.asynchronous:
+        raise UsageError(
+            "This client is asynchronous.", hint="Use `await imagesync.compare.sync.sync_async(client)`."
+        )
+    synced: Synced = client.sync(_sync, client, session, restart)
+    report(synced.comparison, address_of(client), strict=False)
+    return synced
+
+
+async def sync_async(
+    client: Client, *, session: Session | None = None, restart: bool | None = None
+) -> Synced:
+    """Do what :func:`sync` does, for an asynchronous client."""
+    synced = await _sync(client, session, restart)
+    report(synced.comparison, address_of(client), strict=False)
+    return synced
+
+
+async def _sync(client: Client, session: Session | None, restart: bool | None) -> Synced:
+    start = time.perf_counter()
+    session = session or _talkative_session()
+    prepared, answers = await asyncio.gather(asyncio.to_thread(session.prepare), ask(client))
+    here = Here(local_inventory(prepared.plan, prepared.contents), prepared.environment.python.prefix)
+    choice = choose(_compare(here, answers, without_syncs=True))
+    began = time.perf_counter()
+    overlay, unsynced = await asyncio.to_thread(_make, choice, prepared, session, answers)
+    building = time.perf_counter() - began
+    remarks = _about_place(here, answers)
+    restarted: tuple[str, ...] = ()
+    if overlay.wheels or overlay.code or any(facts["synced"] for facts in members(answers)):
+        await _lay(client, overlay)
+        own = sorted(_own_modules(prepared, overlay))
+        restarted, more = await _refresh(client, _changed(overlay, answers), own, restart)
+        remarks += more
+        answers = await ask(client)
+    return Synced(
+        sent=tuple(sorted(overlay.contents or ())),
+        unsynced=(*choice.unsynced, *unsynced),
+        restarted=restarted,
+        remarks=remarks,
+        comparison=_compare(here, answers),
+        building=building,
+        sending=time.perf_counter() - start - building,
+    )
+
+
+def _talkative_session() -> Session:
+    from imagesync.compare.local import running_session
+
+    return running_session(quiet=False)
+
+
+def _compare(here: Here, answers: Answers, *, without_syncs: bool = False) -> Comparison:
+    there = side_of(answers, here=here, without_syncs=without_syncs)
+    return compare(Side("client", {"client": here.inventory}), there)
+
+
+def _make(
+    choice: Choice, prepared: Prepared, session: Session, answers: Answers
+) -> tuple[Overlay, tuple[Unsynced, ...]]:
+    if not choice.names:
+        return Overlay(), ()
+    targets = {_target(facts) for facts in members(answers)}
+    if len(targets) > 1:
+        raise ClusterError(
+            "Scheduler and workers run on different platforms or Pythons: "
+            + "; ".join(sorted(f"Python {target.python_version} on {target.platform}" for target in targets)),
+            hint="Start all of them from one image.",
+        )
+    (target,) = targets
+    return make_overlay(choice.names, prepared=prepared, session=session, target=target)
+
+
+def _target(facts: Facts) -> Target:
+    """Return what a process runs."""
+    major, _, minor = facts["libc"].removeprefix("glibc ").partition(".")
+    glibc = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
+    platform = {"linux-x86_64": "linux/amd64", "linux-aarch64": "linux/arm64"}.get(facts["platform"])
+    return Target(platform or facts["platform"], facts["python"], glibc)
+
+
+def _about_place(here: Here, answers: Answers) -> tuple[str, ...]:
+    if not any(is_here(facts, here) for facts in members(answers)):
+        return ()
+    return (
+        "Workers run in the client's own environment, whose files they read:"
+        " client.restart() makes them import what you edited.",
+    )
+
+
+def _own_modules(prepared: Prepared, overlay: Overlay) -> set[str]:
+    """Return what can be imported of local code, of which one package may import another."""
+    from imagesync.plan.modules import modules
+
+    own = {module for found in (overlay.modules or {}).values() for module in found}
+    for package in prepared.plan.packages:
+        if package.vendored and package.installed is not None:
+            own |= {*importable(modules(package.installed))}
+    return own | {*prepared.plan.code.modules}
+
+
+def _changed(overlay: Overlay, answers: Answers) -> list[str]:
+    """Return the modules that this overlay brings, or that an earlier one brought."""
+    said = [*(overlay.modules or {}).values()]
+    for facts in members(answers):
+        said += [tuple(modules) for sync in facts["synced"].values() for modules in sync["modules"].values()]
+    return sorted({module for modules in said for module in modules})
+
+
+async def _lay(client: Client, overlay: Overlay) -> None:
+    """Lay *overlay* into the scheduler, which unpickles what goes to the workers, and then into these."""
+    try:
+        for kind, maker in ((_SchedulerOverlay, "scheduler_plugin"), (_WorkerOverlay, "worker_plugin")):
+            await client.register_plugin(kind(Remote("overlay", maker), overlay.content), name=NAME)
+    except Exception as error:
+        raise ClusterError(
+            f"The cluster doesn't take what was to be synced: {type(error).__name__}: {error}",
+            hint="See the scheduler's log; or start a cluster from a new image: imagesync build",
+        ) from error
+
+
+async def _refresh(
+    client: Client, modules: list[str], own: list[str], restart: bool | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Have changed modules imported anew, by starting workers again if need be.
+
+    Returns
+    -------
+    tuple
+        The addresses of the workers that were, and what to know.
+    """
+    question = Remote("imports", "refresh")
+    scheduler: Mapping[str, Any] = await client.run_on_scheduler(question, modules, own, forced=True)
+    remarks = []
+    if scheduler["held"]:
+        remarks.append(
+            f"The scheduler can't be restarted, and holds on to what it had: {'; '.join(scheduler['held'])}."
+        )
+    workers: Mapping[str, Any] = await client.run(question, modules, own, on_error="ignore")
+    held = {address: state["held"] for address, state in workers.items() if state["state"] == "held"}
+    if not held:
+        return (), tuple(remarks)
+    ways = await client.run(Remote("workers", "way_back"), workers=list(held), on_error="ignore")
+    able = sorted(address for address, way in ways.items() if way)
+    why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
+    if able and restart is None:
+        lost = await client.run_on_scheduler(Remote("workers", "irreplaceable"), able)
+        if lost:
+            remarks.append(
+                f"Workers weren't started again, because {lost} pieces of data that can't be computed"
+                " anew would be lost (scattered data, actors): sync(client, restart=True) does it anyway."
+            )
+            able = []
+    if restart is False:
+        able = []
+    if left := sorted(set(held) - set(able)):
+        remarks.append(f"Still with what they had imported ({why}): {', '.join(left)}. Start them again.")
+    if able:
+        await _restart(client, able)
+    return tuple(able), tuple(remarks)
+
+
+async def _restart(client: Client, workers: list[str]) -> None:
+    """Start *workers* again, and wait until as many are there."""
+    question = Remote("workers", "addresses")
+    number = len(await client.run_on_scheduler(question))
+    await client.run(Remote("workers", "leave"), workers=workers, on_error="ignore")
+    end = time.monotonic() + COMEBACK
+    while True:
+        there = await client.run_on_scheduler(question)
+        if len(there) >= number and not set(there) & set(workers):
+            return
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"{number - len(there)} of {number} workers haven't come back after {COMEBACK:.0f} s.",
+                hint="See the workers' logs.",
+            )
+        await asyncio.sleep(0.05)
