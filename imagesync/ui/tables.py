@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from imagesync.code.code import Code
@@ -44,28 +45,40 @@ def environment_sections(environment: Environment) -> tuple[Section, ...]:
     """Return what a scan found: the interpreter, the packages, the findings."""
     python = environment.python
     title = f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}"
-    packages = Section(
-        title="from pip" if environment.conda else title,
-        headers=("package", "version", "manager", "requested", "source"),
-        rows=tuple(
-            Row((p.name, p.version, p.manager, _yes_no(p.requested), source_text(p.source)))
-            for p in environment.packages
-            if not p.conda
-        ),
-        notes=(_summary(environment),),
-    )
-    return (*_conda_section(environment, title), packages, *finding_sections(environment.findings))
-
-
-def _conda_section(environment: Environment, title: str) -> tuple[Section, ...]:
-    if not environment.conda:
-        return ()
     rows = tuple(
-        Row((r.name, r.version, r.build, r.requested_spec or "-", r.channel or "-", _others(r)))
+        Row((p.name, p.version, p.manager, _yes_no(p.requested), source_text(p.source)))
+        for p in environment.packages
+        if not p.conda
+    )
+    notes = [_summary(environment)]
+    if environment.channels:
+        notes.insert(0, f"channels: {' '.join(environment.channels)}")
+    headers = ("package", "version", "manager", "requested", "source")
+    packages = Section("from pip" if environment.conda else title, headers, rows, notes=tuple(notes))
+    findings = finding_sections(environment.findings)
+    if not environment.conda:
+        return (packages, *findings)
+    conda = _conda_section(environment, title)
+    if not rows:
+        return (replace(conda, notes=packages.notes), *findings)
+    return (conda, packages, *findings)
+
+
+def _conda_section(environment: Environment, title: str) -> Section:
+    shown = _short_names({record.channel for record in environment.conda})
+    rows = tuple(
+        Row((r.name, r.version, r.build, r.requested_spec or "-", shown[r.channel], _others(r)))
         for r in environment.conda
     )
     headers = ("conda package", "version", "build", "requested", "channel", "distributions")
-    return (Section(title, headers, rows),)
+    return Section(title, headers, rows)
+
+
+def _short_names(channels: Iterable[str]) -> dict[str, str]:
+    """Return for each channel the last part of its URL, or the whole where others end alike."""
+    last = {channel: channel.rpartition("/")[2] or "-" for channel in channels}
+    names = list(last.values())
+    return {channel: name if names.count(name) == 1 else channel for channel, name in last.items()}
 
 
 def _others(record: CondaRecord) -> str:

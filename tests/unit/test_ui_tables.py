@@ -9,12 +9,21 @@ from packaging.utils import canonicalize_name
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
-from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity, Source
+from imagesync.scan.environment import (
+    CondaRecord,
+    Environment,
+    Finding,
+    Interpreter,
+    Package,
+    Severity,
+    Source,
+)
 from imagesync.ui.errors import print_deviations, print_error, print_findings
 from imagesync.ui.tables import print_environment, print_lock, print_plan
 from tests.terminals import on_terminal
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+FORGE = "https://conda.anaconda.org/conda-forge"
 NUMPY = canonicalize_name("numpy")
 MINE = canonicalize_name("mine")
 LEFTOVER = Finding(
@@ -41,8 +50,44 @@ def environment(*packages: Package, findings: tuple[Finding, ...] = ()) -> Envir
     return Environment(PYTHON, packages, findings)
 
 
+def conda_record(name: str, distribution: str = "", channel: str = FORGE) -> CondaRecord:
+    names = (canonicalize_name(distribution),) if distribution else ()
+    filename = f"{name}-1.0-0.conda"
+    return CondaRecord(
+        name, "1.0", "0", 0, channel, "noarch", filename, "", requested_spec="dask>=1", distributions=names
+    )
+
+
 def planned(name: str, level: Level, *, source: Source | None = None) -> PlannedPackage:
     return PlannedPackage(canonicalize_name(name), "1.2.3", level, "==1.2.3", "as it is", source or Source())
+
+
+def test_conda_packages_stand_above_those_of_pip() -> None:
+    records = (conda_record("dask"), conda_record("dask-core", "dask"), conda_record("six", "six"))
+    packages = (Package(canonicalize_name("dask"), "1.0", "conda", conda="dask-core"), Package(MINE, "0.1"))
+    text = shown(print_environment, Environment(PYTHON, packages, conda=records, channels=(FORGE,)))
+    assert text == (
+        "cpython 3.11.7 (linux-x86_64) in /env\n"
+        "  conda package  version  build  requested  channel      distributions\n"
+        "  dask           1.0      0      dask>=1    conda-forge\n"
+        "  dask-core      1.0      0      dask>=1    conda-forge  dask\n"
+        "  six            1.0      0      dask>=1    conda-forge\n"
+        "\n"
+        "from pip\n"
+        "  package  version  manager  requested  source\n"
+        "  mine     0.1      pip      -          index\n"
+        f"channels: {FORGE}\n"
+        "3 conda packages, 1 from pip\n"
+    )
+
+
+def test_nothing_is_said_of_pip_where_all_is_condas() -> None:
+    other = "https://mirror.example.com/conda-forge"
+    records = (conda_record("dask"), conda_record("six", channel=other))
+    text = shown(print_environment, Environment(PYTHON, (), conda=records, channels=(FORGE, other)))
+    assert "\nfrom pip\n" not in text
+    assert f"  dask           1.0      0      dask>=1    {FORGE}" in text
+    assert text.endswith(f"channels: {FORGE} {other}\n2 conda packages, 0 from pip\n")
 
 
 def test_environment_is_aligned_text_when_piped() -> None:
