@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imagesync.cluster.detached import connect
     from imagesync.cluster.docker_cluster import DockerCluster
     from imagesync.compare.check import check
+    from imagesync.compare.sync import sync
     from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.pipeline import Session, open_session
     from imagesync.settings import Settings
@@ -28,6 +29,7 @@ __all__ = [
     "check",
     "connect",
     "open_session",
+    "sync",
 ]
 
 
@@ -42,10 +44,11 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "check": "imagesync.compare.check",
         "connect": "imagesync.cluster.detached",
         "open_session": "imagesync.pipeline",
+        "sync": "imagesync.compare.sync",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if homes[name].startswith("imagesync.cluster."):
+    if homes[name].startswith(("imagesync.cluster.", "imagesync.compare.sync")):
         from imagesync.cluster.requirement import require_dask
 
         require_dask()

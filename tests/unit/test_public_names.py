@@ -17,6 +17,7 @@ def test_the_public_names() -> None:
         "check",
         "connect",
         "open_session",
+        "sync",
     ]
     for name in imagesync.__all__:
         assert getattr(imagesync, name).__name__ == name
