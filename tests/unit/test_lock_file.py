@@ -204,7 +204,9 @@ def test_credentials_stay_out(frozen: Frozen) -> None:
     )
     package = replace(
         LOCK.packages[0],
-        artifact=Artifact("c-1-py3-none-any.whl", "https://u:pw@h.example/c-1-py3-none-any.whl", digest("c")),
+        artifact=Artifact(
+            "click-8.1.0-py3-none-any.whl", "https://u:pw@h.example/click-8.1.0-py3-none-any.whl", digest("c")
+        ),
     )
     lock = replace(LOCK, conda=(secret,), packages=(package,), channels=("https://u:pw@h.example/t/tk-1/c",))
     for form in ("conda-lock", "explicit", "pylock", "requirements"):
