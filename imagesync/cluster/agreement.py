@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from imagesync.errors import MismatchError, MismatchWarning
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from distributed.deploy.spec import SpecCluster
 
     from imagesync.compare.comparison import Comparison
+    from imagesync.compare.sync import Synced
     from imagesync.pipeline import Session
 
 _MEND = "Build the image of this environment: imagesync build; or leave image= away."
@@ -63,9 +66,23 @@ async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Sessio
     MismatchError
         *strict*, and something differs.
     """
-    from distributed import Client
-
     from imagesync.compare.check import check_async
+
+    async with _client_of(cluster) as client:
+        return await check_async(client, strict=strict, session=session)
+
+
+async def sync_code(cluster: SpecCluster, *, session: Session | None, restart: bool | None) -> Synced:
+    """Send what has changed here since the image was built (:func:`imagesync.sync`)."""
+    from imagesync.compare.sync import sync_async
+
+    async with _client_of(cluster) as client:
+        return await sync_async(client, session=session, restart=restart)
+
+
+@contextlib.asynccontextmanager
+async def _client_of(cluster: SpecCluster) -> AsyncIterator[Client]:
+    from distributed import Client
 
     with warnings.catch_warnings():
         # Dask's own remarks on versions: what comes says more.
@@ -74,6 +91,6 @@ async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Sessio
             cluster.scheduler_address, security=cluster.security, asynchronous=True, set_as_default=False
         )
     try:
-        return await check_async(client, strict=strict, session=session)
+        yield client
     finally:
         await client.close()

@@ -19,7 +19,7 @@ from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
 from imagesync.build.endpoint import find_endpoint
-from imagesync.cluster.agreement import check_agreement, check_scheduler
+from imagesync.cluster.agreement import check_agreement, check_scheduler, sync_code
 from imagesync.cluster.engine import THREADS, ClusterEngine, ClusterPlan
 from imagesync.cluster.events import Event, Watch
 from imagesync.cluster.image import cluster_image
@@ -219,6 +219,22 @@ class DockerCluster(SpecCluster):
             *strict*, and something differs.
         """
         return self.sync(check_agreement, self, strict=strict, session=self._session)
+
+    def sync(
+        self, func: Callable[..., Any] | None = None, *args: Any, restart: bool | None = None, **options: Any
+    ) -> Any:
+        """Send what has changed here since the image was built (:func:`imagesync.sync`).
+
+        Given a function, do what Dask's own method of that name does: run it on the event loop.
+
+        Parameters
+        ----------
+        restart
+            As for :func:`imagesync.sync`.
+        """
+        if func is None:
+            return super().sync(sync_code, self, session=self._session, restart=restart)
+        return super().sync(func, *args, **options)
 
     def _in_thread(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> asyncio.Future[Any]:  # noqa: ANN401
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *arguments, **options))
