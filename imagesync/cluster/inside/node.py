@@ -219,6 +219,7 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         """A worker that remembers why it was closed."""
 
         reason = ""
+        starts_again = True  # by process 1, which whoever syncs code must know
 
         async def close(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
             retired = self.status == distributed.Status.closing_gracefully
