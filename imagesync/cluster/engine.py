@@ -216,6 +216,7 @@ class ClusterEngine:
         config = {
             "role": "worker",
             "scheduler": f"{self.plan.protocol}://{SCHEDULER}:{node.PORT}",
+            "host": SCHEDULER,
             "name": name,
             "nthreads": options.nthreads,
             "memory_limit": options.memory_limit,

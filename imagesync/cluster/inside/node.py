@@ -234,14 +234,38 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         "security": security,
         "death_timeout": config["death_timeout"],
     }
+    if not await _resolves(config["host"], config["death_timeout"]):
+        _say(f"there is no scheduler {config['host']}")
+        return 0
     nanny = config["nanny"]
     node: Any = (distributed.Nanny if nanny else Worker)(config["scheduler"], **options)
     _on_stop(lambda: node.close() if nanny else node.close(reason="signal"))
     try:
         await node
-    except (asyncio.TimeoutError, TimeoutError, OSError):
+    except (asyncio.TimeoutError, TimeoutError):
         _say(f"no scheduler answers at {config['scheduler']}")
         return 0
     print(READY, flush=True)
     await node.finished()
     return 0 if nanny or node.reason in _DISMISSED else AGAIN
+
+
+async def _resolves(host: str, timeout: float) -> bool:
+    """Wait until *host* has an address, which Dask needs to begin with: containers start in any order.
+
+    Parameters
+    ----------
+    timeout
+        Seconds after which the answer is no.
+    """
+    import asyncio
+
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        try:
+            await asyncio.get_running_loop().getaddrinfo(host, None)
+        except OSError:  # noqa: PERF203  each try waits
+            await asyncio.sleep(0.05)
+        else:
+            return True
+    return False
