@@ -33,8 +33,8 @@ _FOLDER = "answers"
 class RememberingResolver:
     """A resolver that asks for exact versions once; see :class:`~imagesync.lock.resolver.Resolver`.
 
-    Only for versions that stand alone: what is resolved with dependencies is asked for each time. What no
-    index has is asked for each time as well, and what is in a folder of this machine.
+    Only for versions that stand alone: what is resolved with dependencies is asked for each time, and so is
+    what no index has. A file of this machine counts as long as it is the same.
 
     Parameters
     ----------
@@ -113,20 +113,22 @@ class _Answers:
         try:
             if entry is None or not 0 <= time.time() - entry["time"] < _SECONDS:
                 return None
-            return LockedPackage(entry["name"], entry["version"], Artifact(**entry["artifact"]))
+            artifact = Artifact(**entry["artifact"])
+            if entry["stamp"] != _stamp(artifact.url):
+                return None
+            return LockedPackage(entry["name"], entry["version"], artifact)
         except (LookupError, TypeError):
             return None
 
     def add(self, found: Mapping[str, LockedPackage]) -> None:
         now = time.time()
         for requirement, package in found.items():
-            if package.artifact.url.startswith("file:"):
-                continue  # its owner may change it at any time
             self._entries[requirement] = {
                 "time": now,
                 "name": package.name,
                 "version": package.version,
                 "artifact": asdict(package.artifact),
+                "stamp": _stamp(package.artifact.url),
             }
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
@@ -135,6 +137,19 @@ class _Answers:
             temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _stamp(url: str) -> list[int]:
+    """Return what tells whether a file of this machine is still the same; nothing for one of an index."""
+    if not url.startswith("file:"):
+        return []
+    from imagesync.store.source import local_path
+
+    try:
+        status = (local_path(url) or Path()).stat()
+    except OSError:
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

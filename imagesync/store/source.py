@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from imagesync.store.access import Access, get, open_session
 
@@ -17,7 +16,12 @@ CHUNK = 256 * 1024
 def local_path(url: str) -> Path | None:
     """Return the path behind a ``file://`` URL, or ``None`` for any other URL."""
     parts = urlsplit(url)
-    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+    if parts.scheme != "file":
+        return None
+    # 20 ms that whoever reads from servers alone, or from the store, doesn't pay.
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(parts.path))
 
 
 def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
