@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from imagesync.errors import MismatchError, MismatchWarning
 
 if TYPE_CHECKING:
+    from distributed import Client
     from distributed.deploy.spec import SpecCluster
 
     from imagesync.compare.comparison import Comparison

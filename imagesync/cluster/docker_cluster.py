@@ -221,8 +221,12 @@ class DockerCluster(SpecCluster):
         return self.sync(check_agreement, self, strict=strict, session=self._session)
 
     def sync(
-        self, func: Callable[..., Any] | None = None, *args: Any, restart: bool | None = None, **options: Any
-    ) -> Any:
+        self,
+        func: Callable[..., Any] | None = None,
+        *args: Any,  # noqa: ANN401
+        restart: bool | None = None,
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
         """Send what has changed here since the image was built (:func:`imagesync.sync`).
 
         Given a function, do what Dask's own method of that name does: run it on the event loop.
