@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,16 @@ def load_connection(name: str) -> Connection:
             f"{path} can't be read: {error}",
             hint=f"End the cluster, and start it again: imagesync cluster down {name}",
         ) from error
+
+
+def find_connection(address: str) -> Connection | None:
+    """Return the cluster that has its scheduler at *address*, if it was started here and can be read."""
+    for path in sorted(_folder().glob("*.yaml")):
+        with suppress(ClusterError):
+            connection = load_connection(path.stem)
+            if connection.address == address:
+                return connection
+    return None
 
 
 def forget_connection(name: str) -> None:
