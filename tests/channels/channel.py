@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.channels.archive import CondaPackage, write_package
 from tests.channels.content import packages
 
 SUBDIRS = ("noarch", "linux-64", "osx-arm64", "win-64")
+_DAY = 24 * 3600
 _WORK = Path(__file__).parents[2] / ".work" / "channels"
 
 
@@ -33,7 +35,16 @@ def ensure_channel(work: Path = _WORK) -> Path:
             make_channel(staged / "channel", packages(staged / "work"))
             (staged / "channel").rename(folder)
             shutil.rmtree(staged)
+            _forget_old(work, folder)
     return folder
+
+
+def _forget_old(work: Path, current: Path) -> None:
+    """Remove channels of other content that are a day old, and what an interrupted set-up left."""
+    for path in work.iterdir():
+        other = path.is_dir() and path not in (current, work / "packages")
+        if other and time.time() - path.stat().st_mtime > _DAY:
+            shutil.rmtree(path)
 
 
 def make_channel(folder: Path, content: Iterable[CondaPackage]) -> Path:

@@ -219,6 +219,9 @@ def _foreign(subdir: str, interpreter: Interpreter, versions: dict[str, str]) ->
     """Yield what a macOS or a Windows machine has: to be read, not to be run."""
     minor = interpreter.minor
     yield foreign_python(subdir, interpreter.version)
+    if not interpreter.version.endswith(".0"):  # a patch level that no Linux has
+        patch = int(interpreter.version.rpartition(".")[2]) - 1
+        yield foreign_python(subdir, f"{minor}.{patch}")
     for name, version in (("openssl", "3.0.14"), ("libffi", "3.4.4"), ("libblas", "3.9.0")):
         yield generic(name, version, subdir=subdir, files={f"share/{name}/version": File(version.encode())})
     below = (
