@@ -8,7 +8,7 @@ packages: an edit of them asks no index, sends their wheels alone, and checks wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ class Assembly:
         Seconds since the epoch.
     given
         The lock of a lock file; ``None`` to make one from the plan.
+    contested
+        Of each file that several packages have, the sha256 of the one that is installed here.
     """
 
     plan: Plan
@@ -69,6 +71,7 @@ class Assembly:
     packages_hash: str
     created: int
     given: Lock | None = None
+    contested: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def packages_name(self) -> str:
@@ -232,6 +235,7 @@ class Assembly:
             templates=self.settings.templates,
             version=version("imagesync"),
             created=self.created,
+            contested=self.contested,
             part=part,
             packages_image=self.packages_name if part == "environment" else None,
             code=None if shared else self._code_layer(),

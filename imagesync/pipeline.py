@@ -416,6 +416,12 @@ class Session:
 
         The environment hash can't say it: which packages no index has isn't known before the lock.
         """
+        if image.contested:
+            from imagesync.wheels.contested import are_here
+
+            here = (package.installed for package in prepared.plan.packages if package.installed is not None)
+            if not are_here(image.contested, here):
+                return False
         if not image.repacked:
             return True
         from imagesync.wheels.installed import installed_digest
@@ -484,6 +490,7 @@ class Session:
         from imagesync.assemble import Assembly
         from imagesync.build.endpoint import find_endpoint
         from imagesync.build.sandbox import EngineContainer
+        from imagesync.wheels.contested import contested_files, with_contested
 
         workshop = open_workshop(
             prepared.plan.python,
@@ -500,6 +507,7 @@ class Session:
         )
         if not isinstance(prepared, Prepared):
             workshop = replace(workshop, access=prepared.access(workshop.access))
+        contested = contested_files(p.installed for p in prepared.plan.packages if p.installed is not None)
         return Assembly(
             plan=prepared.plan,
             contents=prepared.contents,
@@ -511,7 +519,10 @@ class Session:
                 no_isolation=self.settings.no_isolation,
             ),
             identify=lambda contents: self._identify(prepared, base.digest, contents),
-            packages_hash=prepared.identify_packages(self.settings, self._foundation(base.digest)),
+            packages_hash=with_contested(
+                prepared.identify_packages(self.settings, self._foundation(base.digest)), contested
+            ),
+            contested=contested,
             given=None if isinstance(prepared, Prepared) else prepared.fitted(base, workshop),
             created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.environment_hash import image_tag
@@ -35,6 +35,8 @@ class Image:
     repacked
         Packages of an index that were made from the installed files, as
         :meth:`imagesync.lock.lock.Lock.repacked_to_list` gives them.
+    contested
+        Of each file that several packages have, the sha256 of the one that was installed when it was built.
     """
 
     reference: str
@@ -45,11 +47,14 @@ class Image:
     digest: str | None = None
     deviations: tuple[Mapping[str, Any], ...] = ()
     repacked: tuple[Mapping[str, Any], ...] = ()
+    contested: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""
+        content = asdict(self)
+        del content["contested"]
         return {
-            **asdict(self),
+            **content,
             "deviations": [dict(deviation) for deviation in self.deviations],
             "repacked": [dict(package) for package in self.repacked],
         }
@@ -79,7 +84,16 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         digest=f"{repository}@{found.digest}" if pushed else None,
         deviations=_entries(found.labels.get(label.DEVIATIONS, "")),
         repacked=_entries(found.labels.get(label.REPACKED, "")),
+        contested=_contested(found.labels.get(label.CONTESTED, "")),
     )
+
+
+def _contested(label: str) -> Mapping[str, str]:
+    try:
+        content = json.loads(label or "{}")
+    except ValueError:
+        return {}
+    return {str(path): str(sha256) for path, sha256 in content.items()} if isinstance(content, dict) else {}
 
 
 def _entries(label: str) -> tuple[Mapping[str, Any], ...]:

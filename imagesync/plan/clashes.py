@@ -76,7 +76,7 @@ def _clash(packages: list[Package], paths: list[str], environment: Environment) 
         Severity.WARNING,
         "module-clash",
         f"{' and '.join(named)} both have {_named(tops)} ({shown}). "
-        "Only one of each can be in the image, and it needn't be the one that is imported here.",
+        "Only one of each can be in the image: the one that is installed here, if a wheel has it.",
         package=str(packages[0].name),
         hint=remedy + uninstall_command(environment, [str(package.name) for package in packages]),
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
@@ -67,6 +68,7 @@ def make_context(
     part: Part = "whole",
     packages_image: str | None = None,
     code: CodeLayer | None = None,
+    contested: Mapping[str, str] = MappingProxyType({}),
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
 ) -> BuildContext:
@@ -94,6 +96,8 @@ def make_context(
         The reference of the packages image that ``environment`` stands on.
     code
         Modules of no package; ``None`` where there are none.
+    contested
+        Of each file that several packages have, the sha256 of the one that is installed here.
     conda
         The packages from conda channels; ``None`` where there are none, and on a packages image.
     inventory
@@ -105,17 +109,22 @@ def make_context(
         A template fails, or the wheels aren't those of the lock.
     """
     here = own_part(lock) if part == "environment" else lock
-    requirements = _requirements(packages.wheels, {package.name for package in here.packages})
-    requirements_vendored = _requirements(vendored.wheels, {package.name for package in here.vendored})
+    requirements = _requirements(packages.wheels, {package.name for package in here.packages}, contested)
+    requirements_vendored = _requirements(
+        vendored.wheels, {package.name for package in here.vendored}, contested
+    )
     labels = _labels(
         lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
     )
+    if contested and part != "packages":
+        labels[label.CONTESTED] = json.dumps(dict(contested), sort_keys=True)
     if inventory is not None:
         labels[label.INVENTORY] = to_label(inventory)
     values = {
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
         "code": code,
+        "contested": contested,
         "code_folder": str(CODE),
         "conda": conda,
         "environment_hash": environment_hash,
@@ -150,6 +159,7 @@ def make_context(
         _file(".dockerignore", shipped / "context" / "dockerignore"),
         _file("tools/bytecode.py", shipped / "image" / "bytecode.py"),
         _file("tools/loose_code.py", shipped / "image" / "loose_code.py"),
+        _file("tools/contested.py", shipped / "image" / "contested.py"),
         _file("tools/install.py", shipped / "image" / "install.py"),
         *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
         *(_installer_files() if here.vendored else []),
@@ -240,8 +250,10 @@ def _timestamp(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _requirements(wheels: Sequence[StoredFile], expected: set[NormalizedName]) -> str:
-    """Return hashed requirements for exactly these wheels.
+def _requirements(
+    wheels: Sequence[StoredFile], expected: set[NormalizedName], contested: Mapping[str, str]
+) -> str:
+    """Return hashed requirements for exactly these wheels, and as comments which files are *contested*.
 
     The hashes are of the wheels and not of what the lock names, which may be the sdist of one.
     """
@@ -256,7 +268,8 @@ def _requirements(wheels: Sequence[StoredFile], expected: set[NormalizedName]) -
         raise RenderError(f"no wheel was made for {', '.join(missing)}")
     if surplus := sorted(set(lines) - expected):
         raise RenderError(f"a wheel is there that the lock doesn't name: {', '.join(surplus)}")
-    return "".join(lines[name] for name in sorted(lines))
+    files = "".join(f"# file {sha256} {path}\n" for path, sha256 in sorted(contested.items()))
+    return "".join(lines[name] for name in sorted(lines)) + (files if wheels else "")
 
 
 def _digest(text: str) -> str:

@@ -12,16 +12,44 @@ import hashlib
 import re
 import sys
 import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 from zipfile import ZipFile
 
 TOOLS = Path(__file__).parent
 sys.path.insert(0, str(TOOLS))
 
 import bytecode  # noqa: E402
+import contested  # noqa: E402
 from installer import install  # noqa: E402
 from installer.destinations import SchemeDictionaryDestination  # noqa: E402
+from installer.records import Hash, RecordEntry  # noqa: E402
 from installer.sources import WheelFile  # noqa: E402
+from installer.utils import Scheme, copyfileobj_with_hashing  # noqa: E402
+
+
+@dataclass
+class Destination(SchemeDictionaryDestination):
+    """Where a wheel goes; a file of several packages that is there as it is wanted stays.
+
+    Parameters
+    ----------
+    wanted
+        The sha256 of such files, by their path below site-packages.
+    """
+
+    wanted: Mapping[str, str] = field(default_factory=dict)
+
+    def write_to_fs(self, scheme: Scheme, path: str, stream: BinaryIO, is_executable: bool) -> RecordEntry:
+        """Write a file, and return the line for RECORD, which is about the wheel's own in any case."""
+        place = Path(self.scheme_dict[scheme], path)
+        if scheme in ("purelib", "platlib") and contested.is_there(place, self.wanted.get(path, "")):
+            digest, size = copyfileobj_with_hashing(stream, BytesIO(), self.hash_algorithm)
+            return RecordEntry(path, Hash(self.hash_algorithm, digest), size)
+        return super().write_to_fs(scheme, path, stream, is_executable)
 
 
 def check(requirements: Path, wheels: list[Path]) -> None:
@@ -34,13 +62,13 @@ def check(requirements: Path, wheels: list[Path]) -> None:
         sys.exit(f"no wheel has the hash: {', '.join(missing)}")
 
 
-def install_wheel(wheel: Path) -> list[str]:
+def install_wheel(wheel: Path, wanted: Mapping[str, str]) -> list[str]:
     """Install a wheel into this interpreter's environment, and return its modules."""
     with WheelFile.open(wheel) as source, ZipFile(wheel) as archive:
         headers = Path(sys.prefix, "include", "site", f"python{sysconfig.get_python_version()}")
         scheme = {**sysconfig.get_paths(), "headers": str(headers / source.distribution)}
-        destination = SchemeDictionaryDestination(
-            scheme, interpreter=sys.executable, script_kind="posix", overwrite_existing=True
+        destination = Destination(
+            scheme, interpreter=sys.executable, script_kind="posix", overwrite_existing=True, wanted=wanted
         )
         install(source, destination, {"INSTALLER": b"installer\n"})
         inside = [bytecode.installed_path(name) for name in archive.namelist()]
@@ -51,8 +79,10 @@ def main(requirements: str, wheels: str, *archives: str) -> None:
     """Install the wheels, unpack their bytecode, and compile what has none."""
     files = sorted(Path(wheels).glob("*.whl"))
     check(Path(requirements), files)
-    modules = [module for wheel in files for module in install_wheel(wheel)]
+    wanted = contested.wanted(Path(requirements))
+    modules = [module for wheel in files for module in install_wheel(wheel, wanted)]
     site_packages = bytecode.packages_folder()
+    contested.settle(wanted, files, Path(site_packages))
     for archive in sorted(path for folder in archives for path in Path(folder).iterdir()):
         bytecode.unpack(str(archive), site_packages=site_packages)
     for module in bytecode.lacking(modules):

@@ -124,6 +124,7 @@ def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Input
         "requirements-vendored.txt",
         "requirements.txt",
         "tools/bytecode.py",
+        "tools/contested.py",
         "tools/install.py",
         "tools/loose_code.py",
         "tools/uv",
