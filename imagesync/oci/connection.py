@@ -1,7 +1,6 @@
 """HTTP to one registry: TLS as the engine does it, and the token dance.
 
-Not by ``oras``, whose client knows neither identity tokens nor registries without TLS on loopback, and
-reports errors as log lines.
+Not by ``oras``, whose client takes no identity tokens, and reports what a registry says as log lines.
 
 Source: the OCI distribution specification 1.1; for tokens
 https://distribution.github.io/distribution/spec/auth/.

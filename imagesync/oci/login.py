@@ -1,9 +1,11 @@
-"""Who the user is at a registry: Docker's ``config.json``, and the credential helpers that it names."""
+"""Who the user is at a registry: what ``docker login``, its credential helpers and ``podman login`` keep."""
 
 from __future__ import annotations
 
 import json
+import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from imagesync.ui.progress import Progress
 
 
 def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:
-    """Return the user's credentials for one registry, as Docker's ``config.json`` has them; else nothing.
+    """Return the user's credentials for one registry, as Docker or else Podman keeps them; else nothing.
 
     Only the helper of that registry is asked. One that fails costs its own entry and nothing else
     (https://github.com/docker/docker-py/issues/3379): images may be public.
@@ -26,6 +28,11 @@ def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]
     dict
         ``username`` and ``password``, or ``identitytoken``, in lower case.
     """
+    credentials = _from_docker(registry, progress=progress)
+    return credentials or _from_podman(registry)
+
+
+def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
     try:
         config, tokens = _read_config()
     except (docker.errors.DockerException, OSError, ValueError, AttributeError) as error:
@@ -45,6 +52,21 @@ def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]
     if token := tokens.get(registry):
         credentials = {"identitytoken": token}
     return credentials
+
+
+def _from_podman(registry: str) -> dict[str, Any]:
+    """Return what `podman login` keeps (containers-auth.json(5)); its form is Docker's."""
+    places = [os.environ.get("REGISTRY_AUTH_FILE", "")]
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        places.append(f"{runtime}/containers/auth.json")
+    places.append("~/.config/containers/auth.json")
+    for path in (Path(place).expanduser() for place in places if place):
+        # Podman itself says what is wrong with its files; a helper that fails there costs no image.
+        with suppress(docker.errors.DockerException, OSError, ValueError, TypeError, AttributeError):
+            json.loads(path.read_bytes())
+            if found := docker.auth.load_config(str(path)).resolve_authconfig(registry):
+                return {key.lower(): value for key, value in found.items() if value}
+    return {}
 
 
 def _read_config() -> tuple[docker.auth.AuthConfig, dict[str, str]]:

@@ -148,6 +148,18 @@ def test_netrc_is_not_for_registries(
         read_digest(f"{registry.host}/team/env:1")
 
 
+def test_login_of_podman(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = registry.docker_config(tmp_path / "containers") / "config.json"
+    config.rename(config.with_name("auth.json"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    check_push(f"{registry.host}/team/env")
+    # Docker's come first.
+    monkeypatch.setenv("DOCKER_CONFIG", str(registry.docker_config(tmp_path / "docker", password=WRONG)))
+    with pytest.raises(RegistryError, match="doesn't let you"):
+        check_push(f"{registry.host}/team/env")
+
+
 class Tokens:
     """A registry with a token service, and an image in it that the engine has pushed."""
 
