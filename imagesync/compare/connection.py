@@ -26,7 +26,7 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
     Parameters
     ----------
     certificates
-        Needed for ``tls://``, unless Dask's own configuration names them.
+        Needed for ``tls://``, unless Dask's own configuration names them, or the cluster was started here.
 
     Raises
     ------
@@ -42,12 +42,13 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
             "Dask isn't installed beside imagesync, so no scheduler can be asked.",
             hint="pip install 'imagesync[dask]'",
         ) from error
-    security = _security(certificates)
+    security = _security(address, certificates)
     if address.startswith("tls://") and not security.require_encryption:
         raise UsageError(
             f"{address} wants certificates.",
             hint="Give them: --tls-ca-file FILE --tls-cert FILE --tls-key FILE;"
-            " or name them in Dask's own configuration.",
+            " or name them in Dask's own configuration."
+            " Those of a cluster that `imagesync cluster up` started here are found.",
         )
     try:
         with warnings.catch_warnings():
@@ -63,7 +64,7 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
         yield client
 
 
-def _security(certificates: Certificates) -> Security:
+def _security(address: str, certificates: Certificates) -> Security:
     from distributed.security import Security
 
     given = {
@@ -73,5 +74,9 @@ def _security(certificates: Certificates) -> Security:
     }
     named = {key: str(path) for key, path in given.items() if path is not None}
     if not named:
-        return Security()
+        from imagesync.cluster.connection import find_connection
+        from imagesync.cluster.security import security_of
+
+        known = find_connection(address)
+        return Security() if known is None else security_of(known.security)
     return Security(require_encryption=True, **named)

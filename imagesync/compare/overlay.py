@@ -217,7 +217,8 @@ def _indexed(
     names = [package.name for package in artifacts.lock.packages]
     names += [package.name for package in artifacts.lock.vendored]
     wheels = (*artifacts.packages.wheels, *artifacts.vendored.wheels)
-    paths = [(name, wheel.path) for name, wheel in zip(names, wheels, strict=True) if name not in other]
+    paths: list[tuple[str, Path]] = []
+    paths += [(name, wheel.path) for name, wheel in zip(names, wheels, strict=True) if name not in other]
     return paths, tuple(
         Unsynced(package.name, other[package.name]) for package in planned if package.name in other
     )

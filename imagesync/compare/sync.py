@@ -236,13 +236,17 @@ async def _refresh(
         The addresses of the workers that were, and what to know.
     """
     question = Remote("imports", "refresh")
-    scheduler: Mapping[str, Any] = await client.run_on_scheduler(question, modules, own, forced=True)
+    scheduler: Mapping[str, Any]
+    workers: Mapping[str, Any]
+    scheduler, workers = await asyncio.gather(
+        client.run_on_scheduler(question, modules, own, forced=True),
+        client.run(question, modules, own, on_error="ignore"),
+    )
     remarks = []
     if scheduler["held"]:
         remarks.append(
             f"The scheduler can't be restarted, and holds on to what it had: {'; '.join(scheduler['held'])}."
         )
-    workers: Mapping[str, Any] = await client.run(question, modules, own, on_error="ignore")
     held = {address: state["held"] for address, state in workers.items() if state["state"] == "held"}
     if not held:
         return (), tuple(remarks)

@@ -109,13 +109,28 @@ def _is_object(value: object) -> bool:
 
 def _objects(names: set[str]) -> int:
     """Return how many objects of the modules' classes there are which the modules themselves don't hold."""
-    gc.collect()
-    everything = gc.get_objects()
-    classes = {id(kind) for kind in everything if issubclass(type(kind), type) and _origin(kind) in names}
-    if not classes:
+    classes = _classes(names)
+    if not classes or not _instances(classes, set()):
         return 0
-    held = _reachable(names)
-    return sum(id(type(one)) in classes and id(one) not in held for one in everything)
+    # What nobody holds any more may still wait for its collection, which takes a while.
+    gc.collect()
+    return _instances(classes, _reachable(names))
+
+
+def _classes(names: set[str]) -> set[int]:
+    """Return the classes that modules define, and those inside of these."""
+    found: set[int] = set()
+    waiting = [value for name in names for value in vars(sys.modules[name]).values()]
+    while waiting:
+        value = waiting.pop()
+        if issubclass(type(value), type) and _origin(value) in names and id(value) not in found:
+            found.add(id(value))
+            waiting += vars(value).values()
+    return found
+
+
+def _instances(classes: set[int], held: set[int]) -> int:
+    return sum(id(type(one)) in classes and id(one) not in held for one in gc.get_objects())
 
 
 def _reachable(names: set[str]) -> set[int]:
