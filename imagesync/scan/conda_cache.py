@@ -56,7 +56,7 @@ def read_record_files(
         try:
             found.append(read_record_file(path))
             fresh = True
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             findings.append(_unreadable(path, error))
     if cached is not None and (fresh or len(known) > len(found)):
         _save(cached, found, stats, settled_before=began - _TICK)

@@ -23,6 +23,7 @@ _FIRST_KEY = re.compile(rb"\{\n( +)\"")
 _METADATA = re.compile(r"(?:^|/)(?:site|dist)-packages/(?P<name>[^/]+)\.(?:dist|egg)-info$")
 _ENDINGS = (b'.dist-info/METADATA"', b'.egg-info"', b'.egg-info/PKG-INFO"')
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?$")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*")
 _TOKEN = re.compile(r"^/?t/[^/]+/")
 _WITNESSES = 4
 
@@ -72,7 +73,8 @@ def distribution_name(metadata: str) -> str:
     >>> distribution_name("lib/python3.11/site-packages/PyYAML-6.0.3.dist-info")
     'PyYAML'
     """
-    return os.path.splitext(metadata.rpartition("/")[2])[0].partition("-")[0]
+    stem, kind = os.path.splitext(metadata.rpartition("/")[2])
+    return (stem.rpartition("-")[0] or stem) if kind == ".dist-info" else stem.partition("-")[0]
 
 
 def distribution_version(metadata: str) -> str:
@@ -83,8 +85,10 @@ def distribution_version(metadata: str) -> str:
     >>> distribution_version("lib/python3.11/site-packages/demo-1.0-py3.11.egg-info")
     '1.0'
     """
-    rest = os.path.splitext(metadata.rpartition("/")[2])[0].partition("-")[2]
-    return rest.partition("-py")[0]
+    stem, kind = os.path.splitext(metadata.rpartition("/")[2])
+    if kind == ".dist-info":
+        return stem.rpartition("-")[2] if "-" in stem else ""
+    return stem.partition("-")[2].partition("-py")[0]
 
 
 def sha256_of_file(record_path: str, file: str) -> str:
@@ -183,12 +187,14 @@ def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: byt
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
     name, version, build = text("name"), text("version"), text("build") or text("build_string")
-    if not name or not version or not build:
-        raise ValueError("it gives no name, no version or no build")
-    number, size, sha256 = document.get("build_number"), document.get("size"), text("sha256")
+    # They become parts of paths and URLs.
+    if not all(_NAME.fullmatch(part) for part in (name, version, build)):
+        raise ValueError("it gives no valid name, version and build")
+    number, size = document.get("build_number"), document.get("size")
+    sha256, md5 = text("sha256").lower(), text("md5").lower()
     url = strip_credentials(re.split("[?#]", text("url"))[0])
-    filename = text("fn") or url.rpartition("/")[2]
-    subdir = text("subdir") or _subdir_of(url)
+    filename = re.split(r"[/\\]", text("fn") or url)[-1]
+    subdir = text("subdir") if _SUBDIR.fullmatch("/" + text("subdir")) else _subdir_of(url)
     channel = channel_of(strip_credentials(text("channel")), url, subdir)
     if not url and "://" in channel and subdir and filename:
         url = f"{channel}/{subdir}/{filename}"
@@ -205,8 +211,8 @@ def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: byt
         subdir=subdir,
         filename=filename,
         url=url,
-        sha256=f"sha256:{sha256.lower()}" if sha256 else "",
-        md5=text("md5").lower(),
+        sha256=f"sha256:{sha256}" if re.fullmatch("[0-9a-f]{64}", sha256) else "",
+        md5=md5 if re.fullmatch("[0-9a-f]{32}", md5) else "",
         size=size if isinstance(size, int) else None,
         noarch=_noarch(document),
         requested_spec=strip_credentials_in(requested),

@@ -213,6 +213,29 @@ def test_the_hash_of_one_file(write: Any, form: Any) -> None:
     assert sha256_of_file("/nowhere", "x") == ""
 
 
+@pytest.mark.parametrize(
+    ("changes", "field", "expected"),
+    [
+        ({"fn": "../../etc/x-1-0.conda"}, "filename", "x-1-0.conda"),
+        ({"fn": "..\\x-1-0.conda"}, "filename", "x-1-0.conda"),
+        ({"subdir": "../up"}, "subdir", "linux-64"),
+        ({"sha256": "../../x"}, "sha256", ""),
+        ({"md5": "none"}, "md5", ""),
+        ({"size": "many", "build_number": None, "depends": "x"}, "size", None),
+    ],
+)
+def test_what_becomes_a_path_or_a_digest_is_one(
+    write: Any, changes: dict[str, Any], field: str, expected: object
+) -> None:
+    assert getattr(read_record_file(write(by_conda(document(**changes)))).record, field) == expected
+
+
+@pytest.mark.parametrize("changes", [{"name": "../x"}, {"version": "1/2"}, {"build": ""}, {"name": 1}])
+def test_names_that_are_none(write: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no valid name, version and build"):
+        read_record_file(write(by_conda(document(**changes))))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a", "version": "1"}', '{\n  "files": [\n    "a'])
 def test_what_is_no_record(write: Any, text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  whatever is bad about it
