@@ -19,6 +19,7 @@ from imagesync.store.store import StoredFile
 if TYPE_CHECKING:
     from imagesync.conda.installer import CondaInstaller
     from imagesync.lock.conda.channels import Channels
+    from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.conda.gone import RecordContent
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Target
@@ -74,6 +75,8 @@ class Workshop:
         Names and patterns of packages that are built in the scanned environment itself.
     channels
         The user's conda channels; ``None`` where nothing is from one.
+    solver
+        What solves for conda packages; ``None`` for the channels themselves.
     provided
         The installed distributions that conda packages provide.
     """
@@ -87,6 +90,7 @@ class Workshop:
     container: Container | None = None
     no_isolation: tuple[str, ...] = ()
     channels: Channels | None = None
+    solver: CondaSolver | None = None
     provided: tuple[Package, ...] = ()
 
     def answering_resolver(self) -> Resolver:

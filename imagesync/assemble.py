@@ -96,7 +96,7 @@ class Assembly:
             progress=self.workshop.progress,
             installed_content=self.workshop.installed_content(self.target),
             silent=self.workshop.indexes.leave_out,
-            solver=self.workshop.channels,
+            solver=self.workshop.solver or self.workshop.channels,
             record_content=self.workshop.record_content(self.target),
         )
 

@@ -28,11 +28,13 @@ from imagesync.ui.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.artifacts import Workshop
     from imagesync.assemble import Assembly
     from imagesync.build.base import BaseImage
     from imagesync.build.engine import Engine
     from imagesync.build.image import Image
     from imagesync.build.lookup import Lookup
+    from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.check import Moved
     from imagesync.lock.lockfile.frozen import Frozen
@@ -517,6 +519,7 @@ class Session:
                 workshop,
                 container=EngineContainer(find_endpoint(self.environ), base),
                 no_isolation=self.settings.no_isolation,
+                solver=self._conda_lock(workshop) if self.settings.solver == "conda-lock" else None,
             ),
             identify=lambda contents: self._identify(prepared, base.digest, contents),
             packages_hash=with_contested(
@@ -526,6 +529,13 @@ class Session:
             given=None if isinstance(prepared, Prepared) else prepared.fitted(base, workshop),
             created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
         )
+
+    def _conda_lock(self, workshop: Workshop) -> CondaSolver | None:
+        if workshop.channels is None:
+            return None
+        from imagesync.lock.conda.conda_lock import CondaLockSolver
+
+        return CondaLockSolver(workshop.channels, self.environ, self.progress, self.settings.micromamba)
 
 
 def _import_what_a_hit_needs() -> None:

@@ -1,0 +1,113 @@
+"""conda, mamba or micromamba on this machine, for what can't do without one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from imagesync.errors import LockError
+
+_NAMES = ("mamba", "conda", "micromamba")
+_SECONDS = 60
+# https://github.com/conda/conda-lock/issues/906
+_FAILING = Version("2.6")
+
+
+@dataclass(frozen=True)
+class CondaExecutable:
+    """A program that conda-lock can solve with.
+
+    Parameters
+    ----------
+    name
+        ``conda``, ``mamba`` or ``micromamba``.
+    version
+        As it says; empty where it says nothing that can be read.
+    """
+
+    name: str
+    path: Path
+    version: str
+
+    @property
+    def is_known_to_fail(self) -> bool:
+        """Return whether conda-lock can't read what this version answers (conda-lock #906)."""
+        if self.name == "conda":
+            return False
+        try:
+            return Version(self.version) >= _FAILING
+        except InvalidVersion:
+            return False
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.path})".replace("  ", " ")
+
+
+def find_conda(environ: Mapping[str, str], *, given: Path | None = None) -> CondaExecutable:
+    """Return the program to solve with; one that isn't known to fail goes before one that is.
+
+    Parameters
+    ----------
+    environ
+        Its ``PATH``, and the variables by which a shell knows conda and mamba.
+    given
+        A micromamba that the user names; it wins.
+
+    Raises
+    ------
+    LockError
+        None is there, or the one that was named can't be run.
+    """
+    if given is not None:
+        found = _ask(given.expanduser())
+        if found is None:
+            raise LockError(
+                f"{given} can't be run, or isn't conda, mamba or micromamba.",
+                hint="Correct --micromamba, IMAGESYNC_MICROMAMBA or `micromamba` in the settings.",
+            )
+        return found
+    usable = [executable for path in _candidates(environ) if (executable := _ask(path)) is not None]
+    if not usable:
+        raise LockError(
+            "conda-lock's own solver needs conda, mamba or micromamba, and none of them is on this machine.",
+            hint="Install one (https://github.com/conda-forge/miniforge), name a micromamba (--micromamba "
+            "PATH), or use the solver that needs none: --solver rattler",
+        )
+    return next((executable for executable in usable if not executable.is_known_to_fail), usable[0])
+
+
+def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+    search = environ.get("PATH", os.defpath)
+    found = [shutil.which(name, path=search) for name in _NAMES]
+    found += [environ.get("CONDA_EXE"), environ.get("MAMBA_EXE")]
+    yield from dict.fromkeys(Path(path) for path in found if path)
+
+
+def _ask(path: Path) -> CondaExecutable | None:
+    """Return the executable at *path* with its version, or ``None`` if it doesn't run."""
+    name = next((name for name in ("micromamba", "mamba", "conda") if path.stem.startswith(name)), "")
+    if not name:
+        return None
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0:
+        return None
+    # "conda 24.9.2", "mamba 1.5.8\nconda 24.1.2", "2.3.0"
+    own = re.search(rf"^(?:{name}\s+)?(\d+(?:\.\w+)+)", done.stdout, re.MULTILINE)
+    return CondaExecutable(name, path, own[1] if own else "")

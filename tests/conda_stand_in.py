@@ -1,0 +1,94 @@
+"""The part of conda's command line that conda-lock uses, with py-rattler's solver behind it.
+
+conda and its like aren't on PyPI, nor in Debian. With this in their place everything of ours and all of
+conda-lock runs for real; what needs one of them itself looks for one, and is skipped loudly without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import rattler
+
+VERSION = "1.5.8"
+
+
+async def create(channels: list[str], specs: list[str]) -> dict[str, object]:
+    virtual, real = [], []
+    for channel in channels:
+        if channel.startswith("file://") and (found := _virtual_packages(channel)):
+            virtual += found
+        elif channel != "nodefaults":
+            real.append(rattler.Channel(channel))
+    with tempfile.TemporaryDirectory() as cache:
+        records = await rattler.solve(
+            real,
+            specs,
+            gateway=rattler.Gateway(cache_dir=cache),
+            platforms=[rattler.Subdir("linux-64"), rattler.Subdir("noarch")],
+            virtual_packages=virtual,
+        )
+    return {"actions": {"FETCH": [_action(record) for record in records], "LINK": []}, "success": True}
+
+
+def _virtual_packages(channel: str) -> list[rattler.GenericVirtualPackage]:
+    """Return what conda-lock says that the machine has: packages of a channel that it makes for that."""
+    path = Path(urlsplit(channel).path, "linux-64", "repodata.json")
+    packages = json.loads(path.read_text())["packages"].values() if path.exists() else ()
+    return [
+        rattler.GenericVirtualPackage(
+            rattler.PackageName(package["name"]),
+            rattler.Version(package["version"]),
+            rattler.BuildString(package["build_string"]),
+        )
+        for package in packages
+        if package["name"].startswith("__")
+    ]
+
+
+def _action(record: rattler.RepoDataRecord) -> dict[str, object]:
+    return {
+        "name": record.name.normalized,
+        "version": str(record.version),
+        "build": str(record.build),
+        "channel": str(record.channel),
+        "url": record.url,
+        "fn": record.file_name,
+        "md5": record.md5.hex() if record.md5 else "",
+        "sha256": record.sha256.hex() if record.sha256 else None,
+        "depends": list(record.depends),
+        "constrains": list(record.constrains),
+        "subdir": str(record.subdir),
+        "timestamp": 0,
+    }
+
+
+def main(arguments: list[str]) -> int:
+    if "--version" in arguments:
+        print(f"mamba {VERSION}\nconda 24.1.2")
+        return 0
+    channels, specs = [], []
+    words = iter(arguments[1:])
+    for word in words:
+        if word in ("--channel", "-c"):
+            channels.append(next(words))
+        elif word in ("--prefix", "-p"):
+            next(words)
+        elif not word.startswith("-"):
+            specs.append(word)
+    try:
+        answer = asyncio.run(create(channels, specs))
+    except rattler.exceptions.SolverError as error:
+        print(json.dumps({"success": False, "message": f"Could not solve for environment specs\n{error}"}))
+        return 1
+    print(json.dumps(answer))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,129 @@
+"""``solver = "conda-lock"``: conda-lock's own solver, where something is there that it can solve with."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import LockError
+from imagesync.lock.conda.executable import CondaExecutable, find_conda
+from tests.channels.environments import CondaEnvironment
+from tests.channels.server import ChannelServer
+from tests.commands import CommandLine
+
+ROOT = Path(__file__).parents[2]
+MakeConda = Callable[..., CondaEnvironment]
+
+
+@pytest.fixture(scope="module")
+def server(channel: Path) -> Iterator[ChannelServer]:
+    with ChannelServer(channel) as served:
+        yield served
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def mamba(tmp_path: Path) -> Path:
+    """Return a stand-in for mamba; see its module."""
+    stand_in = ROOT / "tests" / "conda_stand_in.py"
+    return script(tmp_path / "bin" / "mamba", f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
+
+
+@pytest.fixture
+def mac(conda_environment: MakeConda, server: ChannelServer) -> CondaEnvironment:
+    """Return an environment of macOS, so that something must be solved."""
+    return conda_environment("python 3.11.*", "toolz", channel=server.url, platform="osx-arm64")
+
+
+def lock(cli: CommandLine, made: CondaEnvironment, *arguments: str) -> dict[str, str]:
+    found = cli("lock", "--solver", "conda-lock", "--prefix", made.prefix, "--format", "json", *arguments)
+    return {package["name"]: package["version"] for package in found.json()["conda"]}
+
+
+def test_it_locks_what_our_own_solver_locks(
+    image_cli: CommandLine, mac: CondaEnvironment, mamba: Path
+) -> None:
+    cli = image_cli.with_environ(PATH=f"{mamba.parent}:/usr/bin:/bin")
+    done = cli("lock", "--solver", "conda-lock", "--prefix", mac.prefix, "--format", "json")
+    theirs = {package["name"]: package["artifact"] for package in done.json()["conda"]}
+    assert f"Solving with conda-lock and mamba 1.5.8 ({mamba})" in done.stderr
+    assert "known to fail" not in done.stderr
+    ours = cli("lock", "--prefix", mac.prefix, "--format", "json").json()["conda"]
+    assert {package["name"]: package["artifact"] for package in ours} == theirs
+    assert "python" in theirs
+
+
+def test_it_is_the_real_one_where_there_is_one(image_cli: CommandLine, mac: CondaEnvironment) -> None:
+    if not any(shutil.which(name) for name in ("mamba", "conda", "micromamba")):
+        pytest.skip("no conda, mamba or micromamba on this machine")
+    assert "python" in lock(image_cli, mac)
+
+
+def test_without_any_it_is_said_what_to_install(image_cli: CommandLine, mac: CondaEnvironment) -> None:
+    cli = image_cli.with_environ(PATH="/usr/bin:/bin", CONDA_EXE="", MAMBA_EXE="")
+    refused = cli.run("lock", "--solver", "conda-lock", "--prefix", mac.prefix)
+    assert refused.returncode == 1
+    assert "needs conda, mamba or micromamba" in refused.stderr
+    assert "--solver rattler" in refused.stderr
+
+
+def test_credentials_reach_no_command_line(
+    image_cli: CommandLine, conda_environment: MakeConda, channel: Path, mamba: Path
+) -> None:
+    with ChannelServer(channel, token="tk-secret") as private:
+        made = conda_environment(
+            "toolz", "python 3.11.*", channel=private.url_with_credentials, platform="osx-arm64"
+        )
+        cli = image_cli.with_environ(PATH=f"{mamba.parent}:/usr/bin:/bin")
+        refused = cli.run(
+            "lock",
+            "--solver",
+            "conda-lock",
+            "--prefix",
+            made.prefix,
+            "--channel",
+            private.url_with_credentials,
+        )
+    assert refused.returncode == 1
+    assert "needs credentials" in refused.stderr
+    assert "tk-secret" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "version", "fails"),
+    [
+        ("mamba", "mamba 1.5.8\nconda 24.1.2", "1.5.8", False),
+        ("mamba", "2.6.0", "2.6.0", True),
+        ("micromamba", "2.5.1", "2.5.1", False),
+        ("micromamba", "2.10.0", "2.10.0", True),
+        ("conda", "conda 25.9.1", "25.9.1", False),
+        ("conda", "", "", False),
+    ],
+)
+def test_versions_are_read_and_known_failures_known(
+    tmp_path: Path, name: str, said: str, version: str, fails: bool
+) -> None:
+    path = script(tmp_path / "bin" / name, f"#!/bin/sh\nprintf '{said}'\n")
+    found = find_conda({"PATH": f"{path.parent}:/usr/bin:/bin"})
+    assert found == CondaExecutable(name, path, version)
+    assert found.is_known_to_fail is fails
+
+
+def test_one_that_works_goes_before_one_that_fails(tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "mamba", "#!/bin/sh\necho 2.6.1\n")
+    conda = script(tmp_path / "bin" / "conda", "#!/bin/sh\necho conda 25.1.0\n")
+    broken = script(tmp_path / "bin" / "micromamba", "#!/bin/sh\nexit 3\n")
+    environ = {"PATH": f"{conda.parent}:/usr/bin:/bin"}
+    assert find_conda(environ).path == conda
+    with pytest.raises(LockError, match="can't be run"):
+        find_conda(environ, given=broken)
