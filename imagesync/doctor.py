@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.credentials import redact, strip_credentials
 from imagesync.errors import ImagesyncError
+from imagesync.oci.reference import parse_reference
 from imagesync.settings import Settings
 from imagesync.ui.progress import Progress, SilentProgress
 
@@ -245,6 +246,22 @@ def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
         yield Check("registry", "ok", f"not needed: the engine has {settings.base}")
     else:
         yield _registry_check(settings.base, endpoint)
+    if parse_reference(settings.repository).names_registry:
+        yield _push_check(settings, endpoint)
+
+
+def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
+    """Begin an upload to the registry that the repository names, and cancel it."""
+    from imagesync.build.engine import Engine
+    from imagesync.publish import Shelf
+
+    try:
+        with Engine(endpoint) as engine:
+            Shelf(settings.repository, engine, SilentProgress()).check_push()
+    except ImagesyncError as error:
+        # Without push, builds do without the registry.
+        return Check("push", "failed" if settings.push else "warning", error.message, error.hint)
+    return Check("push", "ok", f"you may push to {settings.repository}")
 
 
 def _registry_check(base: str, endpoint: Endpoint) -> Check:

@@ -165,6 +165,21 @@ def test_push_needs_a_registry(image_cli: CommandLine) -> None:
     assert "docker.io/USER/NAME" in refused.stderr
 
 
+def test_doctor_says_whether_one_may_push(
+    image_cli: CommandLine, registry: LocalRegistry, tmp_path: Path
+) -> None:
+    cli = image_cli.with_environ(IMAGESYNC_REPOSITORY=f"{registry.host}/team/env", DOCKER_CONFIG=tmp_path)
+    right = registry.docker_config(tmp_path / "right")
+    for changed, expected in (
+        (cli, "warning"),
+        (cli.with_environ(IMAGESYNC_PUSH="1"), "failed"),
+        (cli.with_environ(IMAGESYNC_PUSH="1", DOCKER_CONFIG=right), "ok"),
+    ):
+        checks = {check["name"]: check for check in changed.run("doctor", "--format", "json").json()}
+        assert checks["push"]["status"] == expected, checks["push"]
+        assert (checks["push"]["hint"] is None) is (expected == "ok")
+
+
 @pytest.fixture(scope="module", params=["docker", "podman"])
 def ours(
     request: pytest.FixtureRequest, registry: LocalRegistry, tmp_path_factory: pytest.TempPathFactory
