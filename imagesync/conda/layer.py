@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imagesync.conda.bytecode import noarch_modules
+from imagesync.conda.bytecode import library, modules_to_compile
 from imagesync.conda.contents import read_contents
 from imagesync.conda.overlaps import refuse_overlaps
-from imagesync.render.layout import site_packages
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class CondaLayer:
     installer
         What installs it.
     bytecode
-        Archives of compiled modules of noarch packages, members relative to site-packages.
+        Archives of compiled modules, of packages that don't bring them; members relative to the library.
     scripts
         The names of packages with a script that runs once they are installed.
     activates
@@ -103,7 +102,7 @@ def make_layer(
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
         progress.line(f"The conda package {name} has a script that runs in the build, without a network")
-    modules = noarch_modules(lock.conda, archives, store=store)
+    modules = modules_to_compile(lock.conda, archives, minor=minor, store=store)
     return CondaLayer(
         packages=lock.conda,
         archives=tuple(archives),
@@ -112,7 +111,7 @@ def make_layer(
             modules,
             python=python,
             target=lock.target,
-            site_packages=site_packages(minor),
+            site_packages=library(minor),
             store=store,
             progress=progress,
         )

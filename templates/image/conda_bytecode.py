@@ -4,8 +4,8 @@ Usage: python conda_bytecode.py [FOLDER]
 
 Packages for one platform come with bytecode that is valid by the time of its source (PEP 552); times of a
 layer's files may change. Where it is of the source that is there, its header is rewritten, and it holds by
-hash, unchecked. FOLDER holds archives of bytecode as bytecode.py takes them, of noarch packages, which come
-with none. The rest is compiled.
+hash, unchecked. FOLDER holds archives of bytecode as bytecode.py takes them, of packages that come with none;
+their members are relative to the standard library. What is left is compiled.
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
@@ -19,6 +19,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 
@@ -65,22 +66,20 @@ def finish(paths: list[str]) -> None:
             bytecode.compile_module(path)
 
 
-def modules() -> Iterator[str]:
+def modules(library: str) -> Iterator[str]:
     """Yield all modules of the standard library and of the packages."""
-    for folder, _, files in os.walk(os.path.realpath(sysconfig.get_path("stdlib"))):
+    for folder, _, files in os.walk(library):
         yield from (os.path.join(folder, name) for name in files if name.endswith(".py"))
 
 
 def main(*folders: str) -> None:
     """Unpack what there is, adopt what came along, and compile the rest, on all cores."""
-    site_packages = bytecode.packages_folder()
+    library = os.path.realpath(sysconfig.get_path("stdlib"))
     archives = [os.path.join(folder, name) for folder in folders for name in sorted(os.listdir(folder))]
-    without = bytecode.of_several(archives)
-    for archive in archives:
-        bytecode.unpack(archive, site_packages=site_packages, without=without)
-    found = sorted(modules())
-    chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
     with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(bytecode.unpack, site_packages=library), archives))
+        found = sorted(modules(library))
+        chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
         list(pool.map(finish, chunks))
 
 
