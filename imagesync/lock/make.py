@@ -91,14 +91,18 @@ def make_lock(
             *stand_ins(conda.packages, plan.provided),
         ]
         task.advance(len(installed))
-        if not same_platform(plan, target):
+        packages: tuple[LockedPackage, ...] = ()
+        deviations: tuple[Deviation, ...] = ()
+        if not indexed:
+            task.describe("nothing is from an index")
+        elif not same_platform(plan, target):
             task.describe(f"resolving for {target.platform}")
             missing = [package for package in additions if package.installed is None]
             packages, deviations = solve_platform(
                 plan, held, additions=missing, vendored=beside, target=target, resolver=resolver
             )
         else:
-            packages, deviations = tuple(entry.locked for entry in held), ()
+            packages = tuple(entry.locked for entry in held)
             if additions:
                 task.describe("resolving what is added for the cluster")
                 packages += solve_additions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.scan.environment import Package
 
 _REASON = "A conda package provides it."
+_EXTRA = re.compile(r";.*\bextra\b")
 
 
 def provided_names(packages: Iterable[LockedConda]) -> dict[NormalizedName, str]:
@@ -38,9 +40,13 @@ def stand_ins(packages: Sequence[LockedConda], installed: Iterable[Package]) -> 
 
 
 def planned_distribution(package: Package, *, version: str = "") -> PlannedPackage:
-    """Return a distribution that conda provides as one that stays at its version, or at *version*."""
+    """Return a distribution that conda provides as one that stays at its version, or at *version*.
+
+    What it needs is conda's affair, and satisfied; only what its extras need isn't.
+    """
     version = version or package.version
-    installed = replace(package, version=version)
+    extras = tuple(line for line in package.requires if _EXTRA.search(line))
+    installed = replace(package, version=version, requires=extras)
     return PlannedPackage(package.name, version, Level.CRITICAL, f"=={version}", _REASON, installed=installed)
 
 

@@ -1,0 +1,400 @@
+"""Locks of conda environments against a real channel: read off records, solved, refused, explained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imagesync.artifacts import Artifacts, Workshop, gather, open_workshop
+from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.make import make_lock
+from imagesync.lock.parts import from_text, index_part, to_text
+from imagesync.pipeline import Session
+from imagesync.plan.plan import Level, Plan
+from imagesync.settings import Settings
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
+from tests.channels.channel import index_channel
+from tests.channels.environments import CondaEnvironment
+from tests.channels.server import ChannelServer
+from tests.conftest import MakeCondaEnvironment
+
+TOKEN = "tk-4711-secret"
+PASSWORD = "pa-ss-4711"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An environment, with all that locking it needs."""
+
+    environment: CondaEnvironment
+    root: Path
+    environ: dict[str, str]
+    settings: Settings
+
+    @property
+    def session(self) -> Session:
+        return Session(self.settings, self.environ, SilentProgress(), prefix=self.environment.prefix)
+
+    def plan(self) -> Plan:
+        return self.session._prepare().plan
+
+    def target(self, plan: Plan) -> Target:
+        return Target("linux/amd64", plan.python.version, (2, 36))
+
+    def workshop(self, plan: Plan) -> Workshop:
+        return open_workshop(
+            plan.python,
+            resolver="uv",
+            store=Store(self.root),
+            environ=self.environ,
+            progress=SilentProgress(),
+            channels=plan.channels,
+            given_channels=self.settings.channels,
+            cuda=self.settings.cuda,
+            provided=plan.provided,
+        )
+
+    def lock(self, *, glibc: tuple[int, int] = (2, 36)) -> Lock:
+        plan = self.plan()
+        workshop = self.workshop(plan)
+        target = Target("linux/amd64", plan.python.version, glibc)
+        return make_lock(
+            plan,
+            target=target,
+            contents={},
+            resolver=workshop.resolver,
+            progress=SilentProgress(),
+            installed_content=workshop.installed_content(target),
+            solver=workshop.channels,
+            record_content=workshop.record_content(target),
+        )
+
+    def gather(self, lock: Lock) -> Artifacts:
+        return gather(lock, self.workshop(self.plan()))
+
+
+MakeBench = Callable[..., Bench]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> MakeBench:
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def make(environment: CondaEnvironment, **settings: object) -> Bench:
+        environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+        return Bench(
+            environment, tmp_path / "store", environ, Settings(cache_dir=tmp_path / "store", **settings)
+        )
+
+    return make
+
+
+def changed(deviations: Sequence[Deviation]) -> dict[str, tuple[str, str]]:
+    return {deviation.name: (deviation.local, deviation.locked) for deviation in deviations}
+
+
+@pytest.fixture
+def copied_channel(channel: Path, tmp_path: Path) -> Path:
+    """Return a copy of the channel that a test may take packages from."""
+    return Path(shutil.copytree(channel, tmp_path / "channel", copy_function=shutil.os.link))
+
+
+def test_the_same_platform_is_read_off_the_records(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path
+) -> None:
+    with ChannelServer(channel) as server:
+        environment = conda_environment("python", "numpy", "quill", "orchard-suite", channel=server.url)
+        before = len(server.requests)
+        lock = bench(environment).lock()
+        assert len(server.requests) == before, "no channel is asked"
+    records = {path.stem: json.loads(path.read_text()) for path in environment.records.glob("*.json")}
+    assert len(lock.conda) == len(records)
+    for package in lock.conda:
+        record = records[f"{package.name}-{package.version}-{package.build}"]
+        assert package.artifact.digest == f"sha256:{record['sha256']}"
+        assert package.artifact.url == record["url"]
+    assert lock.deviations == ()
+    assert lock.channels == (server.url,)
+    assert lock.target.python_version == next(p.version for p in lock.conda if p.name == "python")
+    assert {p.name: p.distributions for p in lock.conda}["orchard-suite"] == ("orchard-core", "orchard-tools")
+
+
+def test_the_conda_part_survives_a_label(conda_environment: MakeCondaEnvironment, bench: MakeBench) -> None:
+    at = bench(conda_environment("python", "orchard-suite"))
+    lock = at.lock()
+    again = from_text(to_text(index_part(lock)), at.plan())
+    assert again == index_part(lock)
+    assert again is not None
+    assert again.digest == lock.digest
+    assert all(package.planned is not None for package in again.conda)
+
+
+def test_another_platform_gets_the_local_versions_and_names_what_differs(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment(
+        "python", "numpy", "pandas", "appnope", "trellis=1.4.2", "gazebo", platform="osx-arm64"
+    )
+    lock = bench(mac).lock()
+    versions = {package.name: package.version for package in lock.conda}
+    local = {p.name: p.version for p in bench(mac).plan().conda}
+    assert {name: versions[name] for name in local if name != "trellis"} == {
+        name: version for name, version in local.items() if name != "trellis"
+    }
+    assert {package.subdir for package in lock.conda} == {"linux-64", "noarch"}
+    assert changed(lock.deviations) == {"trellis": ("1.4.2", "1.4.5"), "arbor": ("", "2.0.0")}
+    (trellis,) = (deviation for deviation in lock.deviations if deviation.name == "trellis")
+    assert "has no 1.4.2 for linux-64; it has 1.4.0, 1.4.1, 1.4.5, 1.5.0, 2.0.0" in trellis.reason
+
+
+def test_what_a_channel_has_for_no_linux_is_left_out_and_what_was_asked_for_comes_first(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "numpy", "appnope", "trellis=1.4.2", platform="osx-arm64")
+    # As if the list knew nothing: the channel says it then.
+    lock = bench(mac, levels={"appnope": "compatible", "libcxx": "compatible"}).lock()
+    first, *rest = lock.deviations
+    assert (first.name, first.locked, first.level, first.requested) == (
+        "appnope",
+        "",
+        Level.PLATFORM_ONLY,
+        True,
+    )
+    assert "osx-arm64" in first.reason
+    assert changed(rest) == {"libcxx": ("19.1.7", ""), "trellis": ("1.4.2", "1.4.5")}
+
+
+def test_strict_across_platforms_is_refused_with_the_list(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "trellis=1.4.2", "lattice", platform="osx-arm64")
+    with pytest.raises(DeviationError) as caught:
+        bench(mac, strict=True).lock()
+    assert "trellis 1.4.2 would become 1.4.5" in caught.value.message
+    assert "lattice 3.1.0 would become 2.9.0" in caught.value.message
+
+
+def test_what_no_level_allows_is_refused_with_what_there_is(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "lattice", platform="osx-arm64")
+    with pytest.raises(UnsolvableError) as caught:
+        bench(mac).lock()
+    assert "- lattice (3.1.0 here, compatible, ~=3.1.0): the channel has 2.9.0" in caught.value.message
+    assert 'lattice = "exact"' in str(caught.value.hint)
+    lock = bench(mac, levels={"lattice": "exact"}).lock()
+    assert changed(lock.deviations) == {"lattice": ("3.1.0", "2.9.0")}
+
+
+def test_an_unsolvable_environment_is_explained(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment(
+        "python", "dask=2022.1.0", "numpy", platform="osx-arm64", forced=["distributed=2022.5.1"]
+    )
+    with pytest.raises(UnsolvableError) as caught:
+        bench(mac).lock()
+    message, hint = caught.value.message, str(caught.value.hint)
+    assert "distributed 2022.5.1 would require" in message
+    conflict = message.partition("can't go together")[2]
+    assert "- distributed 2022.5.1" in conflict
+    assert "numpy" not in conflict
+    assert "another version of distributed will do" in hint
+    lock = bench(mac, levels={"distributed": "exact"}).lock()
+    assert changed(lock.deviations) == {"distributed": ("2022.5.1", "2022.1.0")}
+
+
+def test_additions_leave_everything_as_it_is(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    linux = conda_environment("python", "numpy")
+    before = bench(linux).lock()
+    lock = bench(linux, add_conda=("gazebo",)).lock()
+    assert {p.name for p in lock.conda} - {p.name for p in before.conda} == {"gazebo", "arbor"}
+    assert set(before.conda) <= set(lock.conda)
+    with pytest.raises(UnsolvableError, match="can't be added to what is installed"):
+        bench(linux, add_conda=("numpy >=99",)).lock()
+
+
+def test_a_build_for_cuda_needs_a_machine_with_cuda(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    linux = conda_environment("python", "numpy")
+    lock = bench(linux, add_conda=("aurora * cuda*",), cuda="12.4").lock()
+    assert next(p.build for p in lock.conda if p.name == "aurora") == "cuda_1"
+    with pytest.raises(UnsolvableError, match="__cuda"):
+        bench(linux, add_conda=("aurora * cuda*",)).lock()
+
+
+def test_an_older_base_image_is_refused(conda_environment: MakeCondaEnvironment, bench: MakeBench) -> None:
+    with pytest.raises(LockError, match=r"glibc 2\.12, which is too old") as caught:
+        bench(conda_environment("python", "numpy")).lock(glibc=(2, 12))
+    assert "numpy" in caught.value.message
+
+
+def test_archives_come_through_the_store(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path
+) -> None:
+    with ChannelServer(channel) as server:
+        at = bench(conda_environment("python", "quill", "orchard-suite", channel=server.url))
+        lock = at.lock()
+        before = server.count(".conda") + server.count(".tar.bz2")
+        artifacts = at.gather(lock)
+        fetched = server.count(".conda") + server.count(".tar.bz2") - before
+        assert fetched == len(lock.conda)
+        at.gather(lock)
+        assert server.count(".conda") + server.count(".tar.bz2") - before == fetched
+    assert [file.filename for file in artifacts.conda] == [p.artifact.filename for p in artifacts.lock.conda]
+    for file in artifacts.conda:
+        assert hashlib.sha256(file.path.read_bytes()).hexdigest() == file.digest.removeprefix("sha256:")
+
+
+def test_what_archives_provide_is_read_off_them(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "greeter", platform="osx-arm64")
+    at = bench(mac, add_conda=("orchard-suite",))
+    lock = at.lock()
+    # The channel's index says nothing of it, so until the archive is here its own name is the guess.
+    assert {p.name: p.distributions for p in lock.conda}["orchard-suite"] == ("orchard-suite",)
+    gathered = at.gather(lock).lock
+    assert {p.name: p.distributions for p in gathered.conda}["orchard-suite"] == (
+        "orchard-core",
+        "orchard-tools",
+    )
+
+
+def test_a_record_of_old_conda_has_no_sha256(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path
+) -> None:
+    with ChannelServer(channel) as server:
+        environment = conda_environment("python", "quill", channel=server.url)
+        record = environment.record("quill")
+        content = json.loads(record.read_text())
+        digest = content.pop("sha256")
+        record.write_text(json.dumps(content))
+        lock = bench(environment).lock()
+        assert next(p.artifact.digest for p in lock.conda if p.name == "quill") == f"sha256:{digest}"
+        asked = len(server.requests)
+        bench(environment).lock()
+        assert len(server.requests) == asked, "it is known from then on"
+        record.write_text(json.dumps({**content, "md5": "0" * 32}))
+        with pytest.raises(HashMismatch, match="isn't what was installed: its MD5"):
+            bench(environment).lock()
+
+
+@pytest.mark.parametrize("way", ["token", "password"])
+def test_a_private_channel_opens_and_its_secret_is_nowhere(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path, way: str
+) -> None:
+    keys = {"token": TOKEN} if way == "token" else {"username": "me", "password": PASSWORD}
+    with ChannelServer(channel, **keys) as server:
+        linux = conda_environment("python", "quill", channel=server.url_with_credentials)
+        at = bench(linux, add_conda=("gazebo",), channels=(server.url_with_credentials,))
+        lock = at.lock()
+        artifacts = at.gather(lock)
+        assert any(package.name == "gazebo" for package in lock.conda)
+        assert {r.status for r in server.requests[-5:]} <= {200, 304}
+    text = json.dumps(artifacts.lock.to_dict()) + repr(at.workshop(at.plan()).channels.repodata.settings)
+    assert TOKEN not in text
+    assert PASSWORD not in text
+    for path in at.root.rglob("*"):
+        if path.is_file() and "blobs" not in path.parts:
+            content = path.read_bytes()
+            assert TOKEN.encode() not in content
+            assert PASSWORD.encode() not in content
+
+
+def test_a_channel_that_refuses_is_named_without_its_token(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path
+) -> None:
+    with ChannelServer(channel, token=TOKEN) as server:
+        linux = conda_environment("python", "toolz", channel=server.url_with_credentials)
+        with pytest.raises(LockError) as caught:
+            bench(
+                linux,
+                add_conda=("gazebo",),
+                channels=(f"{server.url.rpartition('/')[0]}/t/tk-wrong/channel",),
+            ).lock()
+    assert f"The channel {server.url} refuses to be read" in caught.value.message
+    assert "tk-wrong" not in str(caught.value)
+
+
+def test_a_channel_that_does_not_answer(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path
+) -> None:
+    with ChannelServer(channel) as server:
+        linux = conda_environment("python", "toolz", channel=server.url)
+    with pytest.raises(LockError, match=f"The channel {server.url} doesn't answer"):
+        bench(linux, add_conda=("gazebo",)).lock()
+
+
+@pytest.mark.parametrize("archive", ["toolz-0.12.1-*", "numpy-2*"])
+def test_what_has_gone_from_the_channel_is_repacked(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, copied_channel: Path, archive: str
+) -> None:
+    at = bench(conda_environment("python", "toolz=0.12.1", "numpy", channel=copied_channel))
+    lock = at.lock()
+    for path in copied_channel.glob(f"*/{archive}"):
+        path.unlink()
+    gathered = at.gather(lock).lock
+    name = archive.partition("-")[0]
+    assert [package.name for package in gathered.repacked] == [name]
+    assert "doesn't have" in gathered.repacked[0].repacked
+    assert name not in {package.name for package in gathered.conda}
+    assert gathered.deviations == ()
+
+
+def test_what_has_gone_is_taken_from_a_package_cache(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, copied_channel: Path, tmp_path: Path
+) -> None:
+    at = bench(conda_environment("python", "toolz", "anvil", channel=copied_channel))
+    lock = at.lock()
+    cache = tmp_path / "pkgs"
+    cache.mkdir()
+    (archive,) = copied_channel.glob("linux-64/anvil-*")
+    archive.rename(cache / archive.name)
+    with pytest.raises(FetchError, match="anvil"):
+        at.gather(lock)
+    at.environ["CONDA_PKGS_DIRS"] = str(cache)
+    assert at.gather(lock).lock.conda == lock.conda
+
+
+def test_what_has_gone_and_is_no_python_is_replaced_as_far_as_its_level_allows(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, copied_channel: Path
+) -> None:
+    at = bench(conda_environment("python", "toolz", "libbeacon", channel=copied_channel))
+    lock = at.lock()
+    (archive,) = copied_channel.glob("linux-64/libbeacon-*")
+    record = json.loads((copied_channel / "linux-64" / "repodata.json").read_text())
+    other = archive.with_name("libbeacon-1.2.0-other_9.conda")
+    shutil.copyfile(archive, other)
+    archive.unlink()
+    fields = record["packages.conda"].pop(archive.name)
+    record["packages.conda"][other.name] = {**fields, "build": "other_9", "build_number": 9}
+    (copied_channel / "linux-64" / "repodata.json").unlink()
+    (copied_channel / "linux-64" / "repodata.json").write_text(json.dumps(record))
+    lock = at.gather(lock).lock
+    (deviation,) = lock.deviations
+    assert (deviation.name, deviation.locked) == ("libbeacon", "1.2.0 other_9")
+    assert "any more" in deviation.reason
+
+
+def test_a_noarch_package_that_no_channel_has_is_repacked_for_linux(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, copied_channel: Path
+) -> None:
+    mac = conda_environment("python", "toolz=0.12.1", "numpy", platform="osx-arm64", channel=copied_channel)
+    for path in copied_channel.glob("noarch/toolz-*"):
+        path.unlink()
+    index_channel(copied_channel)
+    lock = bench(mac).lock()
+    assert [package.name for package in lock.repacked] == ["toolz"]
