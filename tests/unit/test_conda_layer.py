@@ -1,0 +1,151 @@
+"""The conda layer before a build: what archives hold, what lacks bytecode, and what wheels would change."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from imagesync.conda.bytecode import modules_to_compile
+from imagesync.conda.contents import read_contents
+from imagesync.conda.installer import CondaInstaller, choose_installer
+from imagesync.conda.layer import CondaLayer
+from imagesync.conda.overlaps import refuse_overlaps
+from imagesync.errors import LockError, UsageError
+from imagesync.lock.conda.repodata import locked
+from imagesync.lock.lock import LockedConda
+from imagesync.store.store import Store, StoredFile
+from tests.indexes import make_wheel
+
+MINOR = "3.11"
+SITE_PACKAGES = "lib/python3.11/site-packages"
+Package = tuple[LockedConda, StoredFile]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def find(channel: Path, store: Store, name: str, version: str = "") -> Package:
+    """Return the newest build of a package of the test channel, with its archive in the store."""
+    for subdir in ("linux-64", "noarch"):
+        repodata = json.loads((channel / subdir / "repodata.json").read_text())
+        for filename, record in {**repodata["packages"], **repodata["packages.conda"]}.items():
+            if record["name"] == name and version in ("", record["version"]):
+                place = {"fn": filename, "channel": channel.as_uri(), "subdir": subdir}
+                url = (channel / subdir / filename).as_uri()
+                archive = store.add_file(channel / subdir / filename, filename=filename)
+                return locked({**record, **place, "url": url}), archive
+    raise AssertionError(f"{name} isn't in the channel")
+
+
+def wheel(store: Store, folder: Path, name: str, **content: object) -> StoredFile:
+    filename, data = make_wheel(name, "1.0", **content)
+    (folder / filename).write_bytes(data)
+    return store.add_file(folder / filename, filename=filename)
+
+
+def test_contents_are_where_an_environment_has_them(channel: Path, store: Store) -> None:
+    packages = [
+        find(channel, store, name) for name in ("greeter", "greeter-native", "quill", "compass", "anvil")
+    ]
+    greeter, native, quill, compass, anvil = read_contents(*zip(*packages, strict=True), minor=MINOR)
+    assert {f"{SITE_PACKAGES}/greeter.py", "bin/greet"} <= greeter.files.keys()
+    assert native.files["bin/greet-native"] == "", "the prefix is written into it"
+    assert any(path.startswith(f"{SITE_PACKAGES}/quill") for path in quill.files), "the older format"
+    assert (compass.has_activation, compass.has_post_link) == (True, False)
+    assert (anvil.has_activation, anvil.has_post_link) == (False, True)
+
+
+def test_broken_archive_is_named(store: Store, channel: Path) -> None:
+    package, _ = find(channel, store, "greeter")
+    broken = store.add(iter([b"PK\x05\x06" + bytes(18)]), filename="greeter-1.0.0-0.conda")
+    with pytest.raises(LockError, match=r"greeter-1\.0\.0-0\.conda can't be read"):
+        read_contents([package], [broken], minor=MINOR)
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        ({"files": {"greeter.py": b"def main(): ...\n"}}, f"{SITE_PACKAGES}/greeter.py"),
+        (
+            {"files": {"mine-1.0.dist-info/entry_points.txt": b"[console_scripts]\ngreet = mine:main\n"}},
+            "bin/greet",
+        ),
+        ({"files": {"mine-1.0.data/scripts/greet": b"#!python\n"}}, "bin/greet"),
+    ],
+)
+def test_wheel_may_not_change_conda_files(
+    channel: Path, store: Store, tmp_path: Path, content: dict[str, object], path: str
+) -> None:
+    package, archive = find(channel, store, "greeter")
+    contents = {"greeter": read_contents([package], [archive], minor=MINOR)[0]}
+    mine = wheel(store, tmp_path, "mine", **content)
+    with pytest.raises(
+        LockError, match=f"{path}: the conda package greeter has it, and so has mine-1.0"
+    ) as raised:
+        refuse_overlaps(contents, [mine], minor=MINOR)
+    assert raised.value.hint
+
+
+def test_same_content_is_no_change(channel: Path, store: Store, tmp_path: Path) -> None:
+    package, archive = find(channel, store, "greeter")
+    contents = {"greeter": read_contents([package], [archive], minor=MINOR)[0]}
+    (modules,) = modules_to_compile([package], [archive], minor=MINOR, store=store)
+    with zipfile.ZipFile(modules.path) as content:
+        same = content.read("site-packages/greeter.py")
+    refuse_overlaps(contents, [wheel(store, tmp_path, "mine", files={"greeter.py": same})], minor=MINOR)
+
+
+def test_modules_without_bytecode_are_found_once(channel: Path, store: Store) -> None:
+    packages = [find(channel, store, name) for name in ("greeter", "compass", "trellis")]
+    found = modules_to_compile(*zip(*packages, strict=True), minor=MINOR, store=store)
+    names = {name for modules in found for name in zipfile.ZipFile(modules.path).namelist()}
+    assert "site-packages/greeter.py" in names
+    assert all(name.endswith(".py") for name in names)
+    assert len(found) == 2, "compass has no modules"
+    again = modules_to_compile(*zip(*packages, strict=True), minor=MINOR, store=store)
+    assert [modules.digest for modules in again] == [modules.digest for modules in found]
+
+
+def test_explicit_file_names_each_archive_with_its_digest(channel: Path, store: Store) -> None:
+    package, archive = find(channel, store, "quill")
+    layer = CondaLayer((package,), (archive,), CondaInstaller("rattler"))
+    first, line = layer.explicit().splitlines()
+    assert first == "@EXPLICIT"
+    assert line == f"file:///mnt/conda/{package.subdir}/{archive.filename}#{archive.digest}"
+    (record,) = json.loads(layer.records())
+    assert record["url"] == package.artifact.url
+    assert record["requested_spec"] == ""
+
+
+def no_wheel(requirement: str) -> StoredFile:
+    raise AssertionError(f"{requirement} is installed here")
+
+
+def test_given_micromamba_wins(store: Store, tmp_path: Path) -> None:
+    given = tmp_path / "micromamba"
+    given.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00")
+    chosen = choose_installer("auto", micromamba=given, channels=None, store=store, wheel=no_wheel)
+    assert (chosen.kind, chosen.micromamba, chosen.rattler) == ("micromamba", given, ())
+
+
+@pytest.mark.parametrize("content", [b"#!/bin/sh\n", b"\xcf\xfa\xed\xfe" + bytes(40), None])
+def test_what_is_no_micromamba_for_linux_is_refused(
+    store: Store, tmp_path: Path, content: bytes | None
+) -> None:
+    given = tmp_path / "micromamba"
+    if content is not None:
+        given.write_bytes(content)
+    with pytest.raises(UsageError, match=str(given)) as raised:
+        choose_installer("auto", micromamba=given, channels=None, store=store, wheel=no_wheel)
+    assert raised.value.hint
+
+
+def test_without_micromamba_there_is_rattler(store: Store) -> None:
+    chosen = choose_installer("auto", micromamba=None, channels=None, store=store, wheel=no_wheel)
+    assert chosen.micromamba is None
+    assert {"__init__.py", "rattler.abi3.so"} <= {name for name, _ in chosen.rattler}
