@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import imagesync
+from benchmarks.cluster import measure_cluster
 from benchmarks.edit import BACKENDS, measure_edit
 from benchmarks.measure import Contender, in_turns
 from benchmarks.report import Figure, machine, print_figure
@@ -39,7 +40,7 @@ from imagesync.settings import Settings
 from imagesync.ui.progress import make_progress
 from tests.engine_proxy import EngineProxy
 
-FIGURES = ("scan", "hit", "edit", "cold", "warm")
+FIGURES = ("scan", "hit", "edit", "cluster", "cold", "warm")
 _RIVAL = "docker build, {}"
 
 
@@ -134,6 +135,8 @@ def _measure(
         ours.image()
         for backend in BACKENDS:
             yield measure_edit(ours, rival, backend=backend, work=ours.work, turns=short_turns // 2)
+    if "cluster" in arguments.figures:
+        yield from measure_cluster(ours.image(), turns=short_turns // 2)
     for name, title, goal in (
         ("cold", "cold build, nothing in the store", 0.75),
         ("warm", "cold build, artifacts in the store", 0.45),

@@ -105,7 +105,7 @@ def test_a_cluster_without_work_ends_if_asked(cluster_cli: CommandLine, engine: 
     assert facts["name"] == NAME
     wait_until(lambda: belongings(engine, NAME) == [f"imagesync-{NAME}"], 30)
     with pytest.raises(ClusterError, match="doesn't answer"):
-        imagesync.connect(NAME)
+        imagesync.connect(NAME, timeout=1)
     (listed,) = [
         entry for entry in cluster_cli("cluster", "ls", "--format", "json").json() if entry["name"] == NAME
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,11 +17,12 @@ from typing import Any
 
 import docker
 import pytest
-from distributed import Client, Worker, get_worker
+from distributed import Client, Security, Worker, get_worker
 from distributed.utils import Log
 
 import imagesync
 from imagesync.cluster.labels import CLUSTER
+from imagesync.cluster.security import security_to_dict
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until
@@ -312,57 +314,58 @@ def test_a_name_is_taken_once(make: Make, engine: docker.DockerClient) -> None:
 
 
 INTRUDER = """
-import asyncio, sys
+import asyncio, json, sys
 from distributed import Security
 from distributed.comm import connect
 
-async def try_to(address):
-    security = Security(**eval(sys.argv[2]))
+async def attempt(address, security):
     try:
-        comm = await connect(address, timeout=3, **security.get_connection_args("client"))
+        comm = await connect(address, timeout=3, **Security(**security).get_connection_args("client"))
         await comm.write({"op": "identity"})
-        return await asyncio.wait_for(comm.read(), 3)
+        return (await asyncio.wait_for(comm.read(), 3))["type"]
     except Exception as error:
         return type(error).__name__
 
-print(asyncio.run(try_to(sys.argv[1])))
+async def main():
+    return await asyncio.gather(*(attempt(*each) for each in json.loads(sys.argv[1])))
+
+print(json.dumps(asyncio.run(main())))
 """
 
 
 def test_no_other_container_gets_in_without_the_certificates(
     make: Make, engine: docker.DockerClient, dask_project: DaskProject
 ) -> None:
-    from distributed import Security
-
-    from imagesync.cluster.security import security_to_dict
-
     cluster = make(n_workers=1)
     cluster.wait_for_workers(1)
     (worker,) = cluster.scheduler_info["workers"]
-    address = container_of(engine, cluster, "scheduler").attrs["NetworkSettings"]["Networks"]
-    inside = f"{address[f'imagesync-{cluster.name}']['IPAddress']}:8786"
+    network = f"imagesync-{cluster.name}"
+    attached = container_of(engine, cluster, "scheduler").attrs["NetworkSettings"]["Networks"][network]
+    scheduler, worker = f"{attached['IPAddress']}:8786", worker.removeprefix("tls://")
+    published = cluster.scheduler_address.removeprefix("tls://")
     own, none = security_to_dict(Security.temporary()), {"require_encryption": False}
 
-    def attempt(target: str, security: object, network: str) -> str:
+    def attempt(network: str, *targets: str) -> list[str]:
+        attempts = [(f"tls://{target}", own) for target in targets]
+        attempts += [(f"tcp://{target}", none) for target in targets]
+        # That it is the certificates that count: with them one gets in, from wherever there is a route.
+        attempts.append((f"tls://{targets[0]}", security_to_dict(cluster.security)))
+        command = ["python", "-c", INTRUDER, json.dumps(attempts)]
         said = engine.containers.run(
-            dask_project.reference,
-            ["python", "-c", INTRUDER, target, repr(security)],
-            network=network,
-            remove=True,
-            stderr=False,
+            dask_project.reference, command, network=network, remove=True, stderr=False
         )
-        return said.decode().strip()
+        answers: list[str] = json.loads(said)
+        return answers
 
-    network = f"imagesync-{cluster.name}"
-    assert attempt(f"tls://{inside}", own, "bridge") in {"OSError", "CommClosedError"}, "no route at all"
-    for target in (inside, worker.removeprefix("tls://")):
-        assert "Error" in attempt(f"tls://{target}", own, network)
-        assert "Error" in attempt(f"tcp://{target}", none, network)
-    right = security_to_dict(cluster.security)
-    assert "Scheduler" in attempt(f"tls://{inside}", right, network), "it is the certificates that count"
-    published = cluster.scheduler_address.removeprefix("tls://")
-    assert "Error" in attempt(f"tls://{published}", own, "host")
-    assert "Error" in attempt(f"tcp://{published}", none, "host")
+    *refused, admitted = attempt(network, scheduler, worker)
+    assert len(refused) == 4
+    assert all("Error" in answer for answer in refused), refused
+    assert admitted == "Scheduler"
+    *refused, admitted = attempt("host", published)
+    assert all("Error" in answer for answer in refused), refused
+    assert admitted == "Scheduler"
+    refused = attempt("bridge", scheduler)
+    assert all("Error" in answer for answer in refused), "another network has no route, whatever it shows"
 
 
 def test_without_encryption_if_asked(make: Make) -> None:
@@ -407,7 +410,7 @@ def altered_image(dask_project: DaskProject, engine: docker.DockerClient) -> Ite
         container = engine.containers.create(dask_project.reference, ["python", "-c", code], user="0")
         container.start()
         assert container.wait()["StatusCode"] == 0, container.logs()
-        made.append(container.commit(f"imagesync-test-altered-{len(made)}"))
+        made.append(container.commit(f"imagesync-test-altered-{secrets.token_hex(4)}"))
         container.remove()
         return str(made[-1].tags[0])
 
