@@ -30,13 +30,19 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
     ImagesyncError
         It can't be built or pushed.
     """
+    repository = session.settings.repository
+    if not local and not parse_reference(repository).names_registry:
+        # Before a build that would be of no use.
+        raise UsageError(
+            f"The image's name '{repository}' says no registry that others could pull it from.",
+            hint="Name one, and push: --push --repository registry.example.com/team/NAME",
+        )
     image = session.published(session.build(push=push))
     if image.digest is not None:
         return image.digest
     if not local:
         raise UsageError(
-            f"{image.reference} is in no registry that others could pull it from.",
-            hint="Push it: --push, with a --repository that names a registry: registry.example.com/team/NAME",
+            f"{image.reference} isn't in its registry, for others to pull it from.", hint="Push it: --push"
         )
     session.progress.line(
         f"warning: {image.reference} is in no registry: the configuration works with this engine alone."

@@ -17,7 +17,7 @@ from distributed import Client
 from tests.commands import CommandLine
 from tests.integration.conftest import remove_images
 from tests.integration.dask_project import DaskProject
-from tests.integration.local_registry import LocalRegistry
+from tests.integration.local_registry import LocalRegistry, forget
 from tests.integration.single_swarm import single_swarm
 
 pytestmark = pytest.mark.engine
@@ -129,14 +129,29 @@ def test_swarm_runs_the_stack(engine: docker.DockerClient, pushed: Pushed, tmp_p
         run("docker", "stack", "rm", stack, environ=environ)
 
 
-def test_image_that_is_in_no_registry(dask_project: DaskProject, tmp_path: Path) -> None:
+def test_image_that_is_in_no_registry(dask_project: DaskProject, registry: LocalRegistry) -> None:
     refused = dask_project.cli.run("cluster", "config", "kubernetes")
     assert refused.returncode == 2
-    assert f"{dask_project.reference} is in no registry" in refused.stderr
-    assert "--push" in refused.stderr
+    assert "says no registry" in refused.stderr
+    assert "--push --repository" in refused.stderr
     local = dask_project.cli("cluster", "config", "compose")
     assert "works with this engine alone" in local.stderr
     assert yaml.safe_load(local.stdout)["x-dask"]["image"] == dask_project.reference
+
+
+def test_image_that_was_not_pushed(
+    engine: docker.DockerClient, dask_project: DaskProject, registry: LocalRegistry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/team/unpushed"
+    config = registry.docker_config(tmp_path / "docker")
+    cli = dask_project.cli.with_environ(IMAGESYNC_REPOSITORY=name, DOCKER_CONFIG=config)
+    try:
+        refused = cli.run("cluster", "config", "kubernetes")
+        assert refused.returncode == 2
+        assert "isn't in its registry" in refused.stderr
+        assert "--push" in refused.stderr
+    finally:
+        forget(engine, f"{name}:{dask_project.reference.rpartition(':')[2]}")
 
 
 def test_image_that_a_user_names(pushed: Pushed, registry: LocalRegistry) -> None:
