@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from imagesync.pipeline import Session
 
 _path = click.Path(path_type=Path)
+_WIDTH = max(map(len, TARGETS))
+# A backspace keeps click from filling the lines.
+_TARGETS = "\b\nTargets:\n" + "\n".join(f"  {name:{_WIDTH}}  {each.what}" for name, each in TARGETS.items())
 
 
-@click.command("config")
+@click.command("config", epilog=_TARGETS)
 @settings_options
 @click.option("--image", metavar="REF", help="The image; by default that of the environment here.")
 @click.option("--push", is_flag=True, default=None, help="Have the image in the registry first.")
@@ -48,8 +51,7 @@ def config(  # noqa: PLR0917  click passes what the options say
 ) -> None:
     """Print what starts Dask on TARGET, in the environment's image by its digest.
 
-    TARGET is one of dask-operator, kubernetes, compose, swarm-stack, dask-gateway, helm-dask, ecs, coiled,
-    ray, prefect. The image is built if it is missing.
+    The image is built if it is missing.
     """
     from imagesync.commands.session import session_of
     from imagesync.deploy.configuration import render_configuration

@@ -207,6 +207,20 @@ def test_anonymous_token_reads_and_does_not_push(
     assert tokens.service.asked[1] == ("anonymous", "repository:team/env:pull,push")
 
 
+def test_anybody_may_push(
+    engine: docker.DockerClient, tokens: Tokens, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens.log_in(monkeypatch, tmp_path, None)
+    monkeypatch.setitem(tokens.service.grants, "anonymous", {"pull", "push"})
+    reference = f"{tokens.host}/team/free:1"
+    check_push(reference)
+    engine.api.tag(tiny, reference)
+    for endpoint in docker_endpoint(tmp_path):
+        with Engine(endpoint) as ours:
+            assert ours.push(reference, progress=SilentProgress()) == read_digest(reference)
+    forget(engine, reference)
+
+
 def test_password_and_identity_token(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tokens.registry.docker_config(tmp_path / "docker")))
     tokens.service.asked.clear()
