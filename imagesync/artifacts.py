@@ -17,13 +17,16 @@ from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.conda.installer import CondaInstaller
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.conda.gone import RecordContent
+    from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Target
     from imagesync.lock.resolver import Resolver
+    from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.render.make import Wheels
     from imagesync.scan.environment import Interpreter, Package
     from imagesync.settings import Settings
@@ -100,18 +103,40 @@ class Workshop:
 
     def installed_content(self, target: Target) -> InstalledContent:
         """Return what gives the digest of a package's installed files, if *target* can use them."""
-        from imagesync.wheels.repack import installed_content
 
-        return lambda package: installed_content(
-            package.installed, python=self.python, target=target, cache=self.store.root / "trees"
-        )
+        def content(package: PlannedPackage) -> str:
+            from imagesync.wheels.repack import installed_content
+
+            trees = self.store.root / "trees"
+            return installed_content(package.installed, python=self.python, target=target, cache=trees)
+
+        return content
 
     def record_content(self, target: Target) -> RecordContent:
         """Return what gives the distributions of a conda package, if their files can stand in for it."""
-        from imagesync.wheels.conda_files import record_content
 
-        return record_content(
-            self.provided, prefix=Path(self.python.prefix), installed_content=self.installed_content(target)
+        def content(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
+            from imagesync.wheels.conda_files import record_content
+
+            prefix, installed = Path(self.python.prefix), self.installed_content(target)
+            return record_content(package, self.provided, prefix=prefix, installed_content=installed)
+
+        return content
+
+    def lock(self, plan: Plan, *, target: Target, contents: Mapping[NormalizedName, str]) -> Lock:
+        """Return the exact artifact of each package of *plan*; see :func:`~imagesync.lock.make.make_lock`."""
+        from imagesync.lock.make import make_lock
+
+        return make_lock(
+            plan,
+            target=target,
+            contents=contents,
+            resolver=self.resolver,
+            progress=self.progress,
+            installed_content=self.installed_content(target),
+            silent=self.indexes.leave_out,
+            solver=self.solver or self.channels,
+            record_content=self.record_content(target),
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import rattler
+from rattler.exceptions import SolverError
 
 VERSION = "1.5.8"
 
@@ -28,7 +29,7 @@ async def create(channels: list[str], specs: list[str]) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as cache:
         records = await rattler.solve(
             real,
-            specs,
+            [rattler.MatchSpec(spec) for spec in specs],  # as lenient as conda itself
             gateway=rattler.Gateway(cache_dir=cache),
             platforms=[rattler.Subdir("linux-64"), rattler.Subdir("noarch")],
             virtual_packages=virtual,
@@ -44,7 +45,7 @@ def _virtual_packages(channel: str) -> list[rattler.GenericVirtualPackage]:
         rattler.GenericVirtualPackage(
             rattler.PackageName(package["name"]),
             rattler.Version(package["version"]),
-            rattler.BuildString(package["build_string"]),
+            rattler.BuildString(package["build_string"] or "0"),
         )
         for package in packages
         if package["name"].startswith("__")
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> int:
             specs.append(word)
     try:
         answer = asyncio.run(create(channels, specs))
-    except rattler.exceptions.SolverError as error:
+    except SolverError as error:
         print(json.dumps({"success": False, "message": f"Could not solve for environment specs\n{error}"}))
         return 1
     print(json.dumps(answer))

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.errors import LockError
+from imagesync.errors import LockError, UnsolvableError
+from imagesync.lock.conda.channels import Channels
+from imagesync.lock.conda.conda_lock import CondaLockSolver
 from imagesync.lock.conda.executable import CondaExecutable, find_conda
+from imagesync.lock.conda.solver import CondaRequest
+from imagesync.lock.conda.virtual_packages import virtual_packages
+from imagesync.lock.lock import Target
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
 from tests.channels.environments import CondaEnvironment
 from tests.channels.server import ChannelServer
-from tests.commands import CommandLine
+from tests.commands import CommandLine, clean_environ
 
 ROOT = Path(__file__).parents[2]
 MakeConda = Callable[..., CondaEnvironment]
@@ -67,6 +74,31 @@ def test_it_is_the_real_one_where_there_is_one(image_cli: CommandLine, mac: Cond
     if not any(shutil.which(name) for name in ("mamba", "conda", "micromamba")):
         pytest.skip("no conda, mamba or micromamba on this machine")
     assert "python" in lock(image_cli, mac)
+
+
+def test_what_can_not_be_solved_is_told_from_what_went_wrong(
+    server: ChannelServer, mamba: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    environ = {**clean_environ(), "PATH": f"{mamba.parent}:/usr/bin:/bin"}
+    progress = SilentProgress()
+    channels = Channels(
+        [server.url], prefix=tmp_path, environ=environ, store=Store(cache_dir), progress=progress
+    )
+    solver = CondaLockSolver(channels, environ, progress)
+    has = virtual_packages(Target("linux/amd64", "3.11.7", (2, 36)))
+    found = solver.solve(CondaRequest(("python 3.11.*",), has, constraints=("openssl >=3",)))
+    assert [package.name for package in found] == sorted(package.name for package in found)
+    assert all(package.artifact.digest for package in found)
+    with pytest.raises(UnsolvableError, match=r"[Cc]ould not solve"):
+        solver.solve(CondaRequest(("python 3.11.*", "toolz >=99"), has))
+    with pytest.raises(UnsolvableError, match=r"chose openssl .* what is allowed"):
+        solver.solve(CondaRequest(("python 3.11.*",), has, constraints=("openssl <1",)))
+    mamba.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && echo mamba 1.5.8 || { echo disk full >&2; exit 7; }\n'
+    )
+    with pytest.raises(LockError, match="disk full") as caught:
+        solver.solve(CondaRequest(("python 3.11.*",), has))
+    assert not isinstance(caught.value, UnsolvableError)
 
 
 def test_without_any_it_is_said_what_to_install(image_cli: CommandLine, mac: CondaEnvironment) -> None:

@@ -163,7 +163,7 @@ class CondaLockSolver:
             ) from error
         if done.returncode == 0 and locked.is_file():
             return
-        said = redact("\n".join((done.stdout + done.stderr).strip().splitlines()[-_LINES:]))
+        said = redact(_said(done.stderr) or "\n".join(done.stdout.strip().splitlines()[-_LINES:]))
         if any(mark in said.lower() for mark in _UNSOLVABLE):
             raise UnsolvableError(said)
         raise LockError(
@@ -206,3 +206,11 @@ class CondaLockSolver:
                 raise UnsolvableError(
                     f"conda-lock chose {package.name} {package.version}, and {spec} is what is allowed."
                 )
+
+
+def _said(errors: str) -> str:
+    """Return what the program said through conda-lock, which prints it before a traceback of its own."""
+    _, mark, said = errors.partition("Could not lock the environment for platform")
+    before = (said if mark else errors).rpartition("Traceback (most recent call last):")[0] or said or errors
+    message = before.partition("    Command:")[0].strip().splitlines()[1:]
+    return "\n".join((message or before.strip().splitlines())[-_LINES:])
