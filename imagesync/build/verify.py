@@ -79,6 +79,11 @@ def verify(
             hint="If a template of your own installs or changes packages, correct it."
             " Otherwise build again with --no-cache.",
         )
+    for name in facts["failed_scripts"]:
+        (progress or SilentProgress()).line(
+            f"warning: the post-link script of the conda package {name} failed in the build,"
+            " which has no network; what it sets up is missing in the image"
+        )
     variables: Mapping[str, str] = facts["activation"]
     return variables
 

@@ -33,6 +33,7 @@ class LinkScripts:
 
     def __init__(self) -> None:
         self.packages: list[str] = []
+        self.failed: list[str] = []
 
     def on_post_link_start(self, package_name: str, script_path: str) -> int:
         """Note the package, and return its number."""
@@ -44,6 +45,7 @@ class LinkScripts:
         """Say of a script that it failed."""
         if not success:
             print(f"WARNING: the post-link script of {self.packages[index]} failed", flush=True)
+            self.failed.append(self.packages[index])
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         """Return what takes any other message, and does nothing."""
@@ -67,14 +69,16 @@ async def main() -> None:
     """Install what the request names."""
     request = json.load(sys.stdin)
     packages = Path(request["packages"])
+    scripts = LinkScripts()
     await install(
         [to_record(record, packages) for record in request["records"]],
         target_prefix=request["prefix"],
         cache_dir=Path(request["cache"]),
         execute_link_scripts=True,
         show_progress=False,
-        reporter=LinkScripts(),
+        reporter=scripts,
     )
+    (SCRATCH / "failed.json").write_text(json.dumps(sorted(scripts.failed)))
 
 
 if __name__ == "__main__":

@@ -221,6 +221,16 @@ def writable(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
+def failed_scripts() -> list[str]:
+    """Return the conda packages whose script failed when they were installed."""
+    try:
+        with open(os.path.join(os.path.dirname(ACTIVATION), "failed-scripts.json"), encoding="utf-8") as file:
+            names: list[str] = json.load(file)
+    except FileNotFoundError:
+        return []
+    return names
+
+
 def activation(conda: list[dict[str, Any]]) -> dict[str, str]:
     """Return the variables that activating the environment sets, if it isn't active as it is."""
     if not conda or os.environ.get("CONDA_SHLVL", "0") != "0" or not os.path.exists(ACTIVATION):  # noqa: PTH110
@@ -262,6 +272,7 @@ def main(prefix: str, seconds: str, selected: str, code: str, *modules: str) -> 
         "distributions": sorted(named),
         "conda": sorted((r["name"], r["version"], r["build"], r.get("sha256", "")) for r in conda),
         "activation": activation(conda) if new is None else {},
+        "failed_scripts": failed_scripts() if new is None else [],
         "not_found": list(not_found([name for name in code.split(",") if name])),
         "damaged": [*damaged(files), *damaged_of_conda(checked)],
         "without_bytecode": list(without_valid_bytecode(files)),

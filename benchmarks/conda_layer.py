@@ -1,0 +1,151 @@
+"""The conda layer of an image beside an installation on this machine, of the same archives.
+
+    python -m benchmarks.conda_layer [--turns 5] [--micromamba PATH]
+
+Ours is the build of the layer, without the builder's cache: from reading the archives, which are in the store
+as their bytecode is, to the image in the engine. Theirs installs the same archives into a folder: `micromamba
+create` from an explicit file, where an executable is given or on PATH, and `rattler.install`; each once with
+the packages unpacked in its cache beforehand, so that files are only linked, and once from the archives.
+An installation is no image: nothing of it is sent, packed or hashed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import rattler
+
+from imagesync.build.base import ensure_base
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import Engine
+from imagesync.settings import Settings
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
+from tests.channels.channel import ensure_channel
+from tests.channels.environments import solve
+from tests.integration.conda_layers import CondaLayers, as_lock
+
+SPECS = [
+    *("python", "dask", "pip", "setuptools", "wheel", "compass", "anvil", "greeter-native", "orchard-suite"),
+    *("quill", "libbeacon", "gazebo", "lattice", "trellis", "arbor", "aurora", "ca-certificates", "colorama"),
+]
+
+
+def main() -> None:
+    """Print the times of each, and the ratios turn by turn."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--micromamba", default=shutil.which("micromamba"))
+    arguments = parser.parse_args()
+    records = solve([ensure_channel()], SPECS, platform="linux-64")
+    # Beside the package caches, which link their files: both are on one file system.
+    work = Path(tempfile.mkdtemp(prefix="conda-layer-", dir=os.environ.get("IMAGESYNC_BENCH_DIR")))
+    try:
+        with Engine(find_endpoint(os.environ)) as engine:
+            sides = {"ours": ours(engine, records, work, arguments.micromamba)}
+            sides |= theirs(records, work)
+            if arguments.micromamba:
+                sides |= theirs_by_micromamba(records, work, arguments.micromamba)
+            compare(sides, arguments.turns, len(records))
+    finally:
+        shutil.rmtree(work)
+
+
+def ours(
+    engine: Engine, records: Sequence[rattler.RepoDataRecord], work: Path, micromamba: str | None
+) -> Callable[[], None]:
+    """Return what builds the layer; all that it needs is in the store once this returns."""
+    root = os.environ.get("IMAGESYNC_BASE", "imagesync/debian:bookworm")
+    base = ensure_base(engine, settings=Settings(base=root), progress=SilentProgress())
+    store = Store(work / "store")
+    lock, archives = as_lock(records, base, store)
+    executable = None if micromamba is None else Path(micromamba)
+    layers = CondaLayers(engine, base, store, lock, archives, executable)
+
+    def build() -> None:
+        engine.discard(layers.build())
+
+    build()
+    return build
+
+
+def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, Callable[[], None]]:
+    """Return installations by py-rattler, with a full cache and with none."""
+
+    def install(cache: Path) -> None:
+        prefix = Path(tempfile.mkdtemp(prefix="env-", dir=work))
+        asyncio.run(
+            rattler.install(
+                list(records), prefix, cache_dir=cache, execute_link_scripts=True, show_progress=False
+            )
+        )
+
+    def cold() -> None:
+        install(Path(tempfile.mkdtemp(prefix="cache-", dir=work)))
+
+    warm_cache = work / "warm"
+    install(warm_cache)
+    return {
+        "rattler.install, packages unpacked": lambda: install(warm_cache),
+        "rattler.install, archives": cold,
+    }
+
+
+def theirs_by_micromamba(
+    records: Sequence[rattler.RepoDataRecord], work: Path, executable: str
+) -> dict[str, Callable[[], None]]:
+    """Return installations by micromamba from an explicit file, with a full cache and with none."""
+    explicit = work / "explicit.txt"
+    lines = [f"{record.url}#sha256:{record.sha256.hex()}" for record in records if record.sha256]
+    explicit.write_text("\n".join(("@EXPLICIT", *lines)) + "\n")
+
+    def install(cache: Path) -> None:
+        prefix = Path(tempfile.mkdtemp(prefix="env-", dir=work))
+        prefix.rmdir()
+        environ = {**os.environ, "MAMBA_ROOT_PREFIX": str(work / "root"), "CONDA_PKGS_DIRS": str(cache)}
+        command = [executable, "create", "--no-rc", "--yes", "--quiet", "--prefix", str(prefix)]
+        subprocess.run([*command, "--file", str(explicit)], env=environ, check=True)
+
+    def cold() -> None:
+        install(Path(tempfile.mkdtemp(prefix="cache-", dir=work)))
+
+    install(work / "mamba")
+    return {
+        "micromamba create, packages unpacked": lambda: install(work / "mamba"),
+        "micromamba create, archives": cold,
+    }
+
+
+def compare(sides: dict[str, Callable[[], None]], turns: int, packages: int) -> None:
+    """Run all sides in turns, and print medians and ratios."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(turns):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+            print(f"turn {turn + 1}: {name}: {times[name][-1]:.2f} s", file=sys.stderr)
+    print(f"{packages} conda packages, {turns} turns; medians, and ratios turn by turn")
+    for name, seconds in times.items():
+        line = f"{name:<40} {statistics.median(seconds):6.2f} s"
+        if name != "ours":
+            ratios = sorted(mine / other for mine, other in zip(times["ours"], seconds, strict=True))
+            median, least, most = statistics.median(ratios), ratios[0], ratios[-1]
+            line += f"   ours is {median:.2f} times that ({least:.2f} to {most:.2f})"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Conda layers by hand: of packages of a channel, without an environment around them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rattler
+
+from imagesync.build.base import BaseImage
+from imagesync.build.engine import BuildRequest, Engine
+from imagesync.conda.installer import CondaInstaller, choose_installer
+from imagesync.conda.layer import make_layer
+from imagesync.lock.conda.repodata import locked
+from imagesync.lock.lock import Lock, Target
+from imagesync.render.context import BuildContext, stream_context
+from imagesync.render.make import Wheels, make_context
+from imagesync.scan.environment import Interpreter
+from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import SilentProgress
+
+
+@dataclass(frozen=True)
+class CondaLayers:
+    """Makes packages images that hold conda packages and nothing else.
+
+    Parameters
+    ----------
+    micromamba
+        What installs them; py-rattler without.
+    """
+
+    engine: Engine
+    base: BaseImage
+    store: Store
+    lock: Lock
+    archives: tuple[StoredFile, ...]
+    micromamba: Path | None = None
+
+    @property
+    def installer(self) -> CondaInstaller:
+        """Return what installs them in the build."""
+        return choose_installer(
+            "auto", micromamba=self.micromamba, channels=None, store=self.store, wheel=_no_wheel
+        )
+
+    def context(self) -> BuildContext:
+        """Return the build context, all that it takes included."""
+        version = self.lock.target.python_version
+        layer = make_layer(
+            self.lock,
+            self.archives,
+            installer=self.installer,
+            wheels=(),
+            python=Interpreter(
+                "cpython", version, "linux-x86_64", "", sys.executable, sys.prefix, sys.base_prefix
+            ),
+            store=self.store,
+            progress=SilentProgress(),
+        )
+        return make_context(
+            self.lock,
+            base=self.base,
+            environment_hash="sha256:" + "0" * 64,
+            name="imagesync-test:conda",
+            packages=Wheels(),
+            vendored=Wheels(),
+            installer=None,
+            templates=None,
+            version="0",
+            part="packages",
+            conda=layer,
+        )
+
+    def build(self) -> str:
+        """Return the ID of a new image, built without the builder's cache."""
+        request = BuildRequest(network="none", no_cache=True)
+        return self.engine.build(stream_context(self.context()), request, progress=SilentProgress())
+
+
+def as_lock(
+    records: Sequence[rattler.RepoDataRecord], base: BaseImage, store: Store
+) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return a lock of *records*, which are of a channel's folder, and their archives in the store."""
+    packages = sorted(
+        (
+            locked({**json.loads(record.to_json()), "fn": record.file_name, "channel": record.channel})
+            for record in records
+        ),
+        key=lambda package: package.name,
+    )
+    paths = {record.file_name: Path(record.url.removeprefix("file://")) for record in records}
+    archives = tuple(
+        store.add_file(paths[package.artifact.filename], filename=package.artifact.filename)
+        for package in packages
+    )
+    python = next(package.version for package in packages if package.name == "python")
+    return Lock(Target("linux/amd64", python, base.glibc), (), conda=tuple(packages)), archives
+
+
+def _no_wheel(requirement: str) -> StoredFile:
+    raise AssertionError(f"{requirement} has to be installed here")

@@ -1,0 +1,152 @@
+"""The conda layer as a build makes it: the same bytes every time, whoever installs; and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imagesync.build.base import ensure_base
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import Engine, RunRequest
+from imagesync.build.verify import verify
+from imagesync.errors import BuildError, VerifyError
+from imagesync.settings import Settings
+from imagesync.store.store import Store
+from imagesync.ui.plain import PlainProgress
+from imagesync.ui.progress import SilentProgress
+from tests.channels.archive import File
+from tests.channels.channel import make_channel
+from tests.channels.doubles import generic
+from tests.channels.environments import solve
+from tests.integration.conda_layers import CondaLayers, as_lock
+
+pytestmark = pytest.mark.engine
+PACKAGES = ["python", "greeter-native", "quill", "anvil", "libbeacon", "orchard-suite", "compass"]
+TREE = """
+import hashlib, json, os, stat
+tree = {}
+for folder, folders, files in os.walk("/opt"):
+    for name in (*folders, *files):
+        path = os.path.join(folder, name)
+        state = os.lstat(path)
+        entry = [stat.filemode(state.st_mode), state.st_uid, state.st_nlink if name in files else 0]
+        if os.path.islink(path):
+            entry.append(os.readlink(path))
+        elif os.path.isfile(path):
+            entry.append(hashlib.sha256(open(path, "rb").read()).hexdigest())
+        tree[path] = entry
+print(json.dumps(tree))
+"""
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Engine]:
+    with Engine(find_endpoint(os.environ)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def layers(
+    ours: Engine, root_image: str, channel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> CondaLayers:
+    base = ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
+    store = Store(tmp_path_factory.mktemp("store"))
+    lock, archives = as_lock(solve([channel], PACKAGES, platform="linux-64"), base, store)
+    return CondaLayers(ours, base, store, lock, archives)
+
+
+def tree(layers: CondaLayers) -> dict[str, list[object]]:
+    """Return all that a new image has below /opt: modes, owners, links and content."""
+    image = layers.build()
+    try:
+        result = layers.engine.run(RunRequest(image, ("python", "-c", TREE), user="0:0", timeout=120))
+        found: dict[str, list[object]] = json.loads(result.stdout)
+    finally:
+        layers.engine.discard(image)
+    return found
+
+
+@pytest.fixture(scope="module")
+def by_rattler(layers: CondaLayers) -> dict[str, list[object]]:
+    return tree(layers)
+
+
+def test_two_builds_give_the_same_bytes(layers: CondaLayers, by_rattler: dict[str, list[object]]) -> None:
+    again = tree(layers)
+    assert len(again) > 1000
+    assert {path for path in again if again[path] != by_rattler.get(path)} == set()
+    assert again.keys() == by_rattler.keys()
+
+
+def test_nothing_can_be_changed_but_by_root(by_rattler: dict[str, list[object]]) -> None:
+    assert {entry[1] for entry in by_rattler.values()} == {0}
+    open_to_others = [path for path, (mode, *_) in by_rattler.items() if mode[0] != "l" and "w" in mode[5::3]]
+    assert open_to_others == []
+    assert not [path for path in by_rattler if path.startswith("/opt/.")]
+
+
+def test_micromamba_gives_the_same_bytes(layers: CondaLayers, by_rattler: dict[str, list[object]]) -> None:
+    found = os.environ.get("IMAGESYNC_MICROMAMBA") or shutil.which("micromamba")
+    if not found:
+        pytest.skip("no micromamba on this machine, name one in IMAGESYNC_MICROMAMBA")
+    other = tree(replace(layers, micromamba=Path(found)))
+    assert other.keys() == by_rattler.keys()
+    assert {path for path in other if other[path] != by_rattler[path]} == set()
+
+
+def test_check_compares_records(layers: CondaLayers) -> None:
+    image = layers.build()
+    try:
+        variables = verify(
+            layers.engine, image, lock=layers.lock, critical_imports=("greeter",), user="1000:1000"
+        )
+        assert variables["COMPASS_MODE"] == "north"
+        fewer = replace(layers.lock, conda=tuple(p for p in layers.lock.conda if p.name != "quill"))
+        with pytest.raises(
+            VerifyError, match=r"the conda package quill 1\.0\.0 is there, and not in the lock"
+        ):
+            verify(layers.engine, image, lock=fewer, critical_imports=(), user="1000:1000")
+        other = tuple(replace(p, build="other") if p.name == "quill" else p for p in layers.lock.conda)
+        with pytest.raises(VerifyError, match=r"the conda package quill is .* instead of 1\.0\.0 other"):
+            verify(
+                layers.engine,
+                image,
+                lock=replace(layers.lock, conda=other),
+                critical_imports=(),
+                user="1000:1000",
+            )
+    finally:
+        layers.engine.discard(image)
+
+
+def test_archive_that_isnt_the_locked_one_is_refused(layers: CondaLayers) -> None:
+    position = next(i for i, package in enumerate(layers.lock.conda) if package.name == "quill")
+    archives = list(layers.archives)
+    # The same file name, another content: as if somebody had changed a rendered folder.
+    wrong = replace(archives[position], digest="sha256:" + "0" * 64)
+    archives[position] = wrong
+    with pytest.raises(BuildError, match=r"not the archive that the lock names: quill-1\.0\.0"):
+        replace(layers, archives=tuple(archives)).build()
+
+
+def test_script_that_fails_is_named(layers: CondaLayers, channel: Path, tmp_path: Path) -> None:
+    script = File(b"#!/bin/sh\necho this needs a network >&2\nexit 3\n", True)
+    broken = generic("broken", "1.0.0", subdir="linux-64", files={"bin/.broken-post-link.sh": script})
+    extra = make_channel(tmp_path / "extra", [broken])
+    records = solve([extra, channel], ["python", "broken"], platform="linux-64")
+    lock, archives = as_lock(records, layers.base, layers.store)
+    layers = replace(layers, lock=lock, archives=archives)
+    image = layers.build()
+    try:
+        progress = PlainProgress(said := io.StringIO())
+        verify(layers.engine, image, lock=lock, critical_imports=(), user="1000:1000", progress=progress)
+    finally:
+        layers.engine.discard(image)
+    assert "the post-link script of the conda package broken failed in the build" in said.getvalue()
