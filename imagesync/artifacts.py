@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -437,6 +436,8 @@ def extract_installer(wheel: StoredFile, store: Store) -> StoredFile:
     FetchError
         The wheel holds none.
     """
+    import zipfile
+
     with zipfile.ZipFile(wheel.path) as archive:
         for name in archive.namelist():
             if name.endswith(".data/scripts/uv"):

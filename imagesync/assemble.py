@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from imagesync.artifacts import Artifacts, Workshop, conda_installer, gather
+from imagesync.build.base import target_of
 from imagesync.build.builder import build_checked, build_image
 from imagesync.build.lookup import PACKAGES_REPOSITORY
 from imagesync.build.verify import verify
@@ -20,7 +21,7 @@ from imagesync.compare.planned import image_inventory
 from imagesync.environment_hash import image_tag
 from imagesync.errors import BuildError
 from imagesync.lock.lock import Lock, Target
-from imagesync.lock.make import make_lock, refuse_deviations
+from imagesync.lock.make import refuse_deviations
 from imagesync.lock.parts import from_text, index_part, join, own_packages, own_part
 from imagesync.render import labels as label
 from imagesync.render.layout import USER
@@ -81,24 +82,13 @@ class Assembly:
     @cached_property
     def target(self) -> Target:
         """Return what the image runs."""
-        versions = (package.version for package in self.plan.conda if package.name == "python")
-        return Target(self.plan.platform, next(versions, self.base.python_version), self.base.glibc)
+        return target_of(self.plan, self.base)
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package; an index is asked for it, unless a lock is given."""
         if self.given is not None:
             return self.given
-        return make_lock(
-            self.plan,
-            target=self.target,
-            contents=self.contents,
-            resolver=self.workshop.resolver,
-            progress=self.workshop.progress,
-            installed_content=self.workshop.installed_content(self.target),
-            silent=self.workshop.indexes.leave_out,
-            solver=self.workshop.solver or self.workshop.channels,
-            record_content=self.workshop.record_content(self.target),
-        )
+        return self.workshop.lock(self.plan, target=self.target, contents=self.contents)
 
     def whole(self) -> BuildContext:
         """Return the build context of the whole image, which needs no packages image."""

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.ahead import Ahead
 from imagesync.environment_hash import Foundation, image_tag
 from imagesync.errors import InconsistentEnvironment
 from imagesync.plan.plan import Plan
@@ -108,15 +109,19 @@ class Session:
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        prepared = self._prepare(checked=True)
-        return self._assembly(prepared, self._lock_base(prepared)).lock()
+        prepared, base = self._prepare_lock()
+        from imagesync.build.base import target_of
+
+        return self._workshop(prepared).lock(
+            prepared.plan, target=target_of(prepared.plan, base), contents=prepared.contents
+        )
 
     def freeze(self) -> Frozen:
         """Return the lock with the files that others need beside it: wheels made here are made now."""
         from imagesync.lock.lockfile.frozen import freeze
 
-        prepared = self._prepare(checked=True)
-        assembly = self._assembly(prepared, self._lock_base(prepared))
+        prepared, base = self._prepare_lock()
+        assembly = self._assembly(prepared, base)
         return freeze(prepared.plan, assembly.lock(), assembly.workshop)
 
     def check_lock(self, path: Path) -> tuple[Moved, ...]:
@@ -327,13 +332,24 @@ class Session:
         )
         return prepared if plan is prepared.plan else replace(prepared, plan=plan, hashed=prepared.plan)
 
-    def _refuse_contradictions(self, prepared: Prepared) -> None:
+    def _refuse_contradictions(self, prepared: Prepared, *, built: bool = True) -> None:
+        """Stop where installed packages contradict each other, and say what else there is to know.
+
+        Parameters
+        ----------
+        built
+            Whether an image comes of it: what is said of files and of loose code has no part in a lock.
+        """
         # Only here, and not in the plan: an image that is found was checked when it was built.
-        from imagesync.plan.checks import check
         from imagesync.plan.consistency import inconsistencies
 
-        found = check(prepared.plan, prepared.environment)
-        for finding in (*prepared.plan.findings, *found, *self._loose_code(prepared.environment)):
+        found: tuple[Finding, ...] = ()
+        if built:
+            from imagesync.plan.checks import check
+
+            checked = check(prepared.plan, prepared.environment)
+            found = (*checked, *self._loose_code(prepared.environment))
+        for finding in (*prepared.plan.findings, *found):
             self.progress.line(f"{finding.severity.value}: {finding.message}")
         conflicts = inconsistencies(prepared.environment)
         if not conflicts or self.settings.allow_inconsistent:
@@ -469,16 +485,24 @@ class Session:
         with Engine(find_endpoint(self.environ)) as engine:
             yield engine
 
-    def _lock_base(self, prepared: Prepared) -> BaseImage:
-        """Return the base image, of which a lock needs only what the one look-up says, if it is there."""
+    def _prepare_lock(self) -> tuple[Prepared, BaseImage]:
+        """Return what a lock is made of.
+
+        Of the base image it needs only what the one look-up says, if the engine has it. The engine is asked
+        while the environment is read; what is wrong with the environment is said first all the same.
+        """
         from imagesync.build.base import check_interpreter, find_base
 
-        base = find_base(self._look(), settings=self.settings)
+        with Ahead(self._look) as lookup:
+            prepared = self._prepare(meanwhile=_import_what_a_lock_needs)
+            self._refuse_contradictions(prepared, built=False)
+            prepared = self._with_interpreter(prepared)
+            base = find_base(lookup.result(), settings=self.settings)
         if base is None:
             with self._engine() as engine:
-                return self._base(engine, prepared)
+                return prepared, self._base(engine, prepared)
         check_interpreter(base, prepared.plan)
-        return base
+        return prepared, base
 
     def _base(self, engine: Engine, prepared: Prepared | LockedBuild) -> BaseImage:
         from imagesync.build.base import check_interpreter, ensure_base
@@ -487,12 +511,9 @@ class Session:
         check_interpreter(base, prepared.plan)
         return base
 
-    def _assembly(self, prepared: Prepared | LockedBuild, base: BaseImage) -> Assembly:
+    def _workshop(self, prepared: Prepared | LockedBuild) -> Workshop:
+        """Return where artifacts come from and go to; what needs a container can't be made there yet."""
         from imagesync.artifacts import open_workshop
-        from imagesync.assemble import Assembly
-        from imagesync.build.endpoint import find_endpoint
-        from imagesync.build.sandbox import EngineContainer
-        from imagesync.wheels.contested import contested_files, with_contested
 
         workshop = open_workshop(
             prepared.plan.python,
@@ -509,18 +530,23 @@ class Session:
         )
         if not isinstance(prepared, Prepared):
             workshop = replace(workshop, access=prepared.access(workshop.access))
+        solver = self._conda_lock(workshop) if self.settings.solver == "conda-lock" else None
+        return replace(workshop, no_isolation=self.settings.no_isolation, solver=solver)
+
+    def _assembly(self, prepared: Prepared | LockedBuild, base: BaseImage) -> Assembly:
+        from imagesync.assemble import Assembly
+        from imagesync.build.endpoint import find_endpoint
+        from imagesync.build.sandbox import EngineContainer
+        from imagesync.wheels.contested import contested_files, with_contested
+
+        workshop = self._workshop(prepared)
         contested = contested_files(p.installed for p in prepared.plan.packages if p.installed is not None)
         return Assembly(
             plan=prepared.plan,
             contents=prepared.contents,
             base=base,
             settings=self.settings,
-            workshop=replace(
-                workshop,
-                container=EngineContainer(find_endpoint(self.environ), base),
-                no_isolation=self.settings.no_isolation,
-                solver=self._conda_lock(workshop) if self.settings.solver == "conda-lock" else None,
-            ),
+            workshop=replace(workshop, container=EngineContainer(find_endpoint(self.environ), base)),
             identify=lambda contents: self._identify(prepared, base.digest, contents),
             packages_hash=with_contested(
                 prepared.identify_packages(self.settings, self._foundation(base.digest)), contested
@@ -536,6 +562,18 @@ class Session:
         from imagesync.lock.conda.conda_lock import CondaLockSolver
 
         return CondaLockSolver(workshop.channels, self.environ, self.progress, self.settings.micromamba)
+
+
+def _import_what_a_lock_needs() -> None:
+    """Import, while the scanned interpreter starts, what a lock takes once it has answered."""
+    import imagesync.artifacts
+    import imagesync.build.base
+    import imagesync.lock.make
+    import imagesync.lock.remembered
+    import imagesync.lock.uv
+    import imagesync.plan.consistency
+    import imagesync.plan.make
+    import imagesync.wheels.contents  # noqa: F401
 
 
 def _import_what_a_hit_needs() -> None:

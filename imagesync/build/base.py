@@ -15,6 +15,7 @@ from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageErr
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine, EngineImage
     from imagesync.build.lookup import Lookup
+    from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
     from imagesync.ui.progress import Progress
@@ -188,6 +189,14 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
             _build(engine, dockerfile, reference, settings.base, apt, progress=progress)
         image = _describe(engine, reference, settings.base, identity, progress=progress)
     return _base_image(image.image_id, image.labels, identity=identity, digest=digest, settings=settings)
+
+
+def target_of(plan: Plan, base: BaseImage) -> Target:
+    """Return what an image of *plan* on *base* runs."""
+    from imagesync.lock.lock import Target
+
+    versions = (package.version for package in plan.conda if package.name == "python")
+    return Target(plan.platform, next(versions, base.python_version), base.glibc)
 
 
 def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.credentials import redact, strip_credentials
@@ -120,6 +119,8 @@ class UvResolver:
                 f"uv can't answer: {said}",
                 hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
             )
+        from packaging.requirements import Requirement
+
         # Where indexes are one pool, uv takes one that refuses for one that has nothing.
         refusing = refusing_indexes(self.indexes, Requirement(request.requirements[0]).name, self._access)
         if refusing:

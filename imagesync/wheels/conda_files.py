@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from imagesync.lock.conda.gone import RecordContent
 from imagesync.lock.conda.provided import planned_distribution
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Package
@@ -16,12 +15,16 @@ from imagesync.wheels.repack import entry_point_scripts
 
 
 def record_content(
-    provided: Iterable[Package], *, prefix: Path, installed_content: Callable[[PlannedPackage], str]
-) -> RecordContent:
-    """Return what gives the distributions of a conda package, each with the digest of its installed files.
+    planned: PlannedConda,
+    provided: Iterable[Package],
+    *,
+    prefix: Path,
+    installed_content: Callable[[PlannedPackage], str],
+) -> Sequence[tuple[PlannedPackage, str]]:
+    """Return the distributions of a conda package, each with the digest of its installed files.
 
-    It gives nothing where the package has files besides them, or where conda wrote the prefix into one: such
-    a file is another one in another place.
+    Nothing where the package has files besides them, or where conda wrote the prefix into one: such a file
+    is another one in another place.
 
     Parameters
     ----------
@@ -30,16 +33,11 @@ def record_content(
     installed_content
         Gives the digest of a distribution's installed files, if they hold for the target.
     """
-    packages = list(provided)
-
-    def content(planned: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
-        own = [package for package in packages if package.conda == planned.name]
-        if planned.record is None or not own or not _is_all(planned.record, own, prefix):
-            return ()
-        found = [(entry, installed_content(entry)) for entry in map(planned_distribution, own)]
-        return found if all(digest for _, digest in found) else ()
-
-    return content
+    own = [package for package in provided if package.conda == planned.name]
+    if planned.record is None or not own or not _is_all(planned.record, own, prefix):
+        return ()
+    found = [(entry, installed_content(entry)) for entry in map(planned_distribution, own)]
+    return found if all(digest for _, digest in found) else ()
 
 
 def _is_all(record: CondaRecord, packages: Sequence[Package], prefix: Path) -> bool:
