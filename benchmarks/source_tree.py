@@ -78,6 +78,7 @@ def make_tree(folder: Path) -> Path:
 
 def _git(folder: Path, *arguments: str) -> Mapping[str, int]:
     identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.com"]
+    identity += ["-c", "gc.auto=0", "-c", "maintenance.auto=false"]  # which would go on in the background
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return {}
 

@@ -16,7 +16,7 @@ from imagesync.code.code import CodeFile, CodePath
 from imagesync.errors import UsageError, WheelError
 from imagesync.secret_files import looks_secret
 from imagesync.wheels.source_tree import is_skipped, source_stats
-from imagesync.wheels.stat_cache import digest_files
+from imagesync.wheels.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
 
 SECRET = "it looks like a secret"  # noqa: S105
 OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"
@@ -49,7 +49,7 @@ class Tree:
     path: Path
     folder: Path
     within: str
-    stats: Mapping[str, os.stat_result]
+    stats: Mapping[str, Stat]
     links: Mapping[str, str]
     left_out: Mapping[str, str]
     began: int
@@ -78,9 +78,9 @@ def read_tree(path: Path, *, store: Path | None = None) -> Tree:
                 f"The code {path} is no module.", hint="Name a folder, or a file that ends with .py or .so."
             )
         # A link that the user names is followed: the name is the module's, the file is what it leads to.
-        return Tree(path, path.parent, "", {path.name: path.stat()}, {}, {}, began)
+        return Tree(path, path.parent, "", {path.name: stat_of(path.stat())}, {}, {}, began)
     _refuse_folder(path)
-    found = source_stats(path)
+    found = source_stats(path, cache=None if store is None else store / "code")
     left_out = _left_out(path, found, store)
     stats = {name: value for name, value in found.items() if name not in left_out}
     links = _resolve_links(path, stats, left_out)
@@ -113,7 +113,7 @@ def _refuse_folder(path: Path) -> None:
         )
 
 
-def _left_out(folder: Path, stats: Mapping[str, os.stat_result], store: Path | None) -> dict[str, str]:
+def _left_out(folder: Path, stats: Mapping[str, Stat], store: Path | None) -> dict[str, str]:
     """Return which files stay out whatever git says of them, and why."""
     folders: dict[str, str] = {}
     for name in stats:
@@ -132,7 +132,7 @@ def _left_out(folder: Path, stats: Mapping[str, os.stat_result], store: Path | N
         place = name.rpartition("/")[0]
         if place not in known:
             known[place] = _reason_of_folder(place, folders)
-        if reason := known[place] or _reason(folder, name, value.st_mode):
+        if reason := known[place] or _reason(folder, name, value[MODE]):
             reasons[name] = reason
     return reasons
 
@@ -169,18 +169,16 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _resolve_links(
-    folder: Path, stats: Mapping[str, os.stat_result], left_out: dict[str, str]
-) -> dict[str, str]:
+def _resolve_links(folder: Path, stats: Mapping[str, Stat], left_out: dict[str, str]) -> dict[str, str]:
     """Return what each link leads to; those that lead to nothing that goes in are added to *left_out*."""
     real = os.path.realpath(folder)
     links = {}
     for name, value in stats.items():
-        if not stat.S_ISLNK(value.st_mode):
+        if not stat.S_ISLNK(value[MODE]):
             continue
         place = os.path.join(os.fspath(folder), name)
         target = os.path.relpath(os.path.realpath(place), real).replace(os.sep, "/")
-        to_file = target in stats and stat.S_ISREG(stats[target].st_mode)
+        to_file = target in stats and stat.S_ISREG(stats[target][MODE])
         if to_file or _leads_to_folder(name, target, stats):
             links[name] = target
         else:
@@ -188,7 +186,7 @@ def _resolve_links(
     return links
 
 
-def _leads_to_folder(name: str, target: str, stats: Mapping[str, os.stat_result]) -> bool:
+def _leads_to_folder(name: str, target: str, stats: Mapping[str, Stat]) -> bool:
     # A folder that holds the link itself would be a loop.
     return not name.startswith(target + "/") and any(path.startswith(target + "/") for path in stats)
 
@@ -232,17 +230,17 @@ def take(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
     )
 
 
-def _kept(target: str, stats: Mapping[str, os.stat_result]) -> bool:
+def _kept(target: str, stats: Mapping[str, Stat]) -> bool:
     return target in stats or any(path.startswith(target + "/") for path in stats)
 
 
-def _file(tree: Tree, name: str, value: os.stat_result, stats: Mapping[str, os.stat_result]) -> CodeFile:
+def _file(tree: Tree, name: str, value: Stat, stats: Mapping[str, Stat]) -> CodeFile:
     file = CodeFile(
         path=tree.within + name,
         source=os.path.join(os.fspath(tree.folder), name),
-        size=value.st_size,
-        modified=value.st_mtime_ns,
-        executable=bool(value.st_mode & stat.S_IXUSR),
+        size=value[SIZE],
+        modified=value[MODIFIED],
+        executable=bool(value[MODE] & stat.S_IXUSR),
     )
     target = tree.links.get(name)
     if target is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import time
 from pathlib import Path, PurePosixPath
+from threading import Thread, get_ident
 
 from imagesync.errors import WheelError
-from imagesync.wheels.stat_cache import digest_files, stats_of
+from imagesync.wheels.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
 
 _VCS = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS"})
 _CACHES = frozenset(
@@ -31,6 +33,11 @@ _CACHES = frozenset(
 _OUTPUTS = frozenset({"build", "dist", "_skbuild", "target", "venv", "wheelhouse", "htmlcov"})
 _OUTPUT_SUFFIXES = (".egg-info", ".dist-info")
 _CACHE_FILES = (".pyc", ".pyo", ".DS_Store", "Thumbs.db", ".coverage")
+_SKIPPED = _VCS | _CACHES
+_SKIPPED_SUFFIXES = (*_OUTPUT_SUFFIXES, *_CACHE_FILES)
+# Of a mode, what says a file's kind; as `stat.S_IFMT`, without a call for each file.
+_FORMAT_BITS = 0o170000
+_FILES = frozenset({stat.S_IFREG, stat.S_IFLNK})
 _GLOB = str.maketrans({character: "\\" + character for character in "\\*?["})
 
 
@@ -56,7 +63,7 @@ def source_digest(folder: Path, *, cache: Path | None = None) -> str:
         *folder* is gone, or a file in it can't be read.
     """
     began = time.time_ns()
-    return digest_files(folder, source_stats(folder), began=began, cache=cache)
+    return digest_files(folder, source_stats(folder, cache=cache), began=began, cache=cache)
 
 
 def source_files(folder: Path) -> list[str]:
@@ -74,8 +81,13 @@ def source_files(folder: Path) -> list[str]:
     return list(source_stats(folder))
 
 
-def source_stats(folder: Path) -> dict[str, os.stat_result]:
+def source_stats(folder: Path, *, cache: Path | None = None) -> dict[str, Stat]:
     """Return what the file system says of each of the :func:`source_files`, links not followed.
+
+    Parameters
+    ----------
+    cache
+        A folder that keeps what git listed, to look at these files while git lists them again.
 
     Raises
     ------
@@ -88,9 +100,9 @@ def source_stats(folder: Path) -> dict[str, os.stat_result]:
             hint="Put it back, or install the package again from where the sources are now.",
         )
     top = repository_root(folder)
-    listed = _tracked_or_not_ignored(folder, top) if top is not None else None
+    stats = _tracked_or_not_ignored(folder, top, cache) if top is not None else None
     # A folder that its repository ignores as a whole is a project of its own.
-    return _expand(folder, listed) if listed else _walk(folder)
+    return _walk(folder) if stats is None else _with_nested(folder, stats)
 
 
 def repository_root(folder: Path) -> Path | None:
@@ -109,13 +121,7 @@ def is_cache_or_output(path: PurePosixPath) -> bool:
 
 def is_skipped(name: str, *, top: bool) -> bool:
     """Return the same for a file or folder by its *name*, which lies at the *top* of its project or below."""
-    return (
-        name in _VCS
-        or name in _CACHES
-        or (top and name in _OUTPUTS)
-        or name.endswith(_OUTPUT_SUFFIXES)
-        or name.endswith(_CACHE_FILES)
-    )
+    return name in _SKIPPED or name.endswith(_SKIPPED_SUFFIXES) or (top and name in _OUTPUTS)
 
 
 def git_environment() -> dict[str, str]:
@@ -130,35 +136,96 @@ def git_environment() -> dict[str, str]:
 GIT_OPTIONS = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 
-def _tracked_or_not_ignored(folder: Path, top: Path) -> list[str] | None:
-    import subprocess
+def _tracked_or_not_ignored(folder: Path, top: Path, cache: Path | None) -> dict[str, Stat] | None:
+    """Return what the file system says of the files that git lists; ``None`` where it lists none."""
+    known = None if cache is None else _listing_file(folder, cache)
+    before = _read(known)
+    with _Listing(_list_command(folder, top), folder) as listing:
+        # Most often it is the same again: the files are looked at while git is at it.
+        stats = stats_of(folder, _names(before)) if before else {}
+        listed = listing.wait()
+    if not listed:
+        return None  # no git here, not a repository that it can read, or nothing in it
+    if listed != before:
+        stats = stats_of(folder, _names(listed))
+        _keep(known, listed)
+    return stats
 
+
+def _list_command(folder: Path, top: Path) -> list[str]:
     # Command-line patterns are anchored at the repository's root, and hold for untracked files only.
     anchor = "/" + "".join(part.translate(_GLOB) + "/" for part in folder.relative_to(top).parts)
     patterns = [*sorted(_CACHES), *(f"*{name}" for name in (*_OUTPUT_SUFFIXES, *_CACHE_FILES))]
     patterns += [anchor + name + "/" for name in sorted(_OUTPUTS)]
     excludes = [f"--exclude={pattern}" for pattern in patterns]
-    command = ["git", *GIT_OPTIONS, "ls-files", "-z", "-c", "-o", "--exclude-standard", *excludes]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=git_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-    except OSError:
-        return None  # no git here
-    if done.returncode != 0:
-        return None  # not a repository that this git can read
-    return list(dict.fromkeys(os.fsdecode(done.stdout).split("\0")[:-1]))
+    return ["git", *GIT_OPTIONS, "ls-files", "-z", "-c", "-o", "--exclude-standard", *excludes]
 
 
-def _expand(folder: Path, listed: list[str]) -> dict[str, os.stat_result]:
-    """Return *listed* with the files of nested repositories in place of their folders."""
-    stats = stats_of(folder, listed)
-    for path in [path for path, found in stats.items() if stat.S_ISDIR(found.st_mode)]:
+class _Listing:
+    """A run of git that lists files, while this process does something else."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._command = command
+        self._folder = folder
+        self._output = b""
+        self._thread = Thread(target=self._run, name="git")
+
+    def __enter__(self) -> _Listing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def wait(self) -> bytes:
+        """Return what git says; nothing where it fails or isn't there."""
+        self._thread.join()
+        return self._output
+
+    def _run(self) -> None:
+        import subprocess
+
+        with contextlib.suppress(OSError):
+            done = subprocess.run(
+                self._command,
+                cwd=self._folder,
+                env=git_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+            )
+            self._output = done.stdout if done.returncode == 0 else b""
+
+
+def _names(listed: bytes) -> list[str]:
+    return list(dict.fromkeys(os.fsdecode(listed).split("\0")[:-1]))
+
+
+def _listing_file(folder: Path, cache: Path) -> Path:
+    return cache / (hashlib.sha256(os.fsencode(f"{folder.absolute()}\0listing")).hexdigest()[:32] + ".names")
+
+
+def _read(known: Path | None) -> bytes:
+    with contextlib.suppress(OSError):
+        return b"" if known is None else known.read_bytes()
+    return b""
+
+
+def _keep(known: Path | None, listed: bytes) -> None:
+    if known is None:
+        return
+    temporary = known.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
+    # Without it everything works, only slower.
+    with contextlib.suppress(OSError):
+        known.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known.parent.mkdir(mode=0o700, exist_ok=True)
+        temporary.write_bytes(listed)
+        temporary.replace(known)
+
+
+def _with_nested(folder: Path, stats: dict[str, Stat]) -> dict[str, Stat]:
+    """Return *stats* with the files of nested repositories in place of their folders."""
+    for path in [path for path, found in stats.items() if found[MODE] & _FORMAT_BITS == stat.S_IFDIR]:
         del stats[path]
         nested = path.rstrip("/")
         # A submodule that was never checked out is an empty folder, and part of nothing.
@@ -168,8 +235,8 @@ def _expand(folder: Path, listed: list[str]) -> dict[str, os.stat_result]:
     return stats
 
 
-def _walk(folder: Path) -> dict[str, os.stat_result]:
-    stats: dict[str, os.stat_result] = {}
+def _walk(folder: Path) -> dict[str, Stat]:
+    stats: dict[str, Stat] = {}
     folders = [""]
     while folders:
         inside = folders.pop()
@@ -181,9 +248,13 @@ def _walk(folder: Path) -> dict[str, os.stat_result]:
                     if entry.is_dir(follow_symlinks=False):
                         if not is_environment(entry.path):
                             folders.append(f"{inside}{entry.name}/")
-                    elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
-                        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                            stats[inside + entry.name] = entry.stat(follow_symlinks=False)
+                        continue
+                    try:
+                        found = stat_of(entry.stat(follow_symlinks=False))
+                    except FileNotFoundError:
+                        continue  # deleted since it was listed
+                    if found[MODE] & _FORMAT_BITS in _FILES:
+                        stats[inside + entry.name] = found
         except OSError as error:
             raise WheelError(
                 f"The source folder {folder / inside} can't be read: {error.strerror}.",

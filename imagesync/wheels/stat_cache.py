@@ -17,17 +17,19 @@ from typing import Any
 
 from imagesync.errors import WheelError
 
-_FORMAT = 1
+_FORMAT = 2
 # A file that changes again within one tick of its file system's clock keeps its times. FAT's tick
 # is two seconds, the longest there is; git calls such files "racily clean".
 _TICK = 2_000_000_000
 
-# Mode, size, modification and change time in nanoseconds, inode.
 Stat = tuple[int, int, int, int, int]
-_STAT = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+"""Mode, size, modification and change time in nanoseconds, inode: a tuple, because there are thousands."""
+MODE, SIZE, MODIFIED = range(3)
+stat_of = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+"""From an ``os.stat_result`` to a :data:`Stat`."""
 
 
-def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, os.stat_result]:
+def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, Stat]:
     """Return what the file system says of each of *paths* that is there, links not followed.
 
     Parameters
@@ -44,7 +46,7 @@ def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, os.stat_result]:
     stats = {}
     for path in paths:
         try:
-            stats[path] = os.lstat(base + path)
+            stats[path] = stat_of(os.lstat(base + path))
         except (FileNotFoundError, NotADirectoryError):  # noqa: PERF203 - a call a file would cost more
             continue  # tracked or recorded, and deleted since
         except OSError as error:
@@ -52,9 +54,7 @@ def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, os.stat_result]:
     return stats
 
 
-def digest_files(
-    folder: Path, stats: Mapping[str, os.stat_result], *, began: int, cache: Path | None = None
-) -> str:
+def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: Path | None = None) -> str:
     """Return one digest over files below *folder*: names, executable bits, bytes, links.
 
     Parameters
@@ -76,13 +76,12 @@ def digest_files(
     WheelError
         A file can't be read.
     """
-    reduced = _reduced(stats)
-    fingerprint = _fingerprint(reduced)
+    fingerprint = _fingerprint(stats)
     cached = _cache_file(folder, cache)
     if cached is not None and (known := _whole(cached, fingerprint)):
         return known
     previous = _files(cached) if cached is not None else {}
-    files = {path: _entry(folder, path, value, previous) for path, value in reduced.items()}
+    files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
     content = hashlib.sha256()
     for path in sorted(files):
         kind, _, content_digest = files[path]
@@ -109,7 +108,7 @@ def file_digests(
         A file can't be read.
     """
     began = time.time_ns()
-    stats = _reduced(stats_of(folder, paths))
+    stats = stats_of(folder, paths)
     cached = _cache_file(folder, cache, scope=scope)
     previous = _files(cached) if cached is not None else {}
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
@@ -121,15 +120,11 @@ def file_digests(
 Entry = tuple[str, Stat, str]
 
 
-def _reduced(stats: Mapping[str, os.stat_result]) -> dict[str, Stat]:
-    return dict(zip(stats, map(_STAT, stats.values()), strict=True))
-
-
 def _fingerprint(stats: Mapping[str, Stat]) -> str:
-    ordered = sorted(stats.items())
-    content = hashlib.sha256(os.fsencode("\0".join(path for path, _ in ordered)))
+    """Return what tells whether anything has changed, the order of *stats* included."""
+    content = hashlib.sha256(os.fsencode("\0".join(stats)))
     # Numbers by marshal, three times as quick as repr; its version 2 has no references between equal ones.
-    content.update(marshal.dumps([value for _, value in ordered], 2))
+    content.update(marshal.dumps(list(stats.values()), 2))
     return content.hexdigest()
 
 
