@@ -47,7 +47,8 @@ def run(
     """Return the stdout of a command that must succeed."""
     finished = subprocess.run(
         [str(word) for word in command],
-        env={**clean_environ(), **(environ or {})},
+        # Copies: a test that edits an installed file would edit that of uv's cache through a hard link.
+        env={**clean_environ(), "UV_LINK_MODE": "copy", **(environ or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
