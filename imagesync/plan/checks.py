@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from imagesync.plan.clashes import clashes
+from imagesync.plan.overlaps import overlaps
 from imagesync.plan.plan import Plan
 from imagesync.plan.sources import missing_sources
 from imagesync.scan.environment import Environment, Finding
 
 
 def check(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
-    """Return what is odd about the files behind *plan*: sources that are gone, modules that clash."""
-    return (*missing_sources(plan, environment), *clashes(plan, environment))
+    """Return what is odd about the files behind *plan*: sources that are gone, clashes, overlaps."""
+    return (*missing_sources(plan, environment), *clashes(plan, environment), *overlaps(plan, environment))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from rattler import MatchSpec
 from imagesync.environment_hash import environment_hash, packages_hash
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.channels import with_channels
+from imagesync.plan.checks import check
 from imagesync.plan.consistency import inconsistencies
 from imagesync.plan.drift import possible_drift
 from imagesync.plan.make import make_plan
@@ -405,3 +409,36 @@ def test_the_setting_of_the_interpreter_counts_for_pip_environments() -> None:
         for source in ("auto", "base")
     }
     assert len(digests) == 2
+
+
+def test_files_of_both_are_found_before_anything_is_fetched(tmp_path: Path) -> None:
+    def installed(name: str, files: dict[str, str]) -> Package:
+        site = tmp_path / "lib" / "python3.11" / "site-packages"
+        metadata = site / f"{name}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        lines = [f"{path},sha256={digest},3" for path, digest in files.items()]
+        (metadata / "RECORD").write_text("\n".join(lines))
+        return replace(pip(f"{name}==1.0"), has_record=True, location=str(site), metadata_path=str(metadata))
+
+    def content(text: bytes) -> tuple[str, str]:
+        digest = hashlib.sha256(text).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode(), digest.hex()
+
+    (ours, ours_hex), (theirs, _) = content(b"a"), content(b"b")
+    numpy = replace(NUMPY, depends=())
+    (tmp_path / "conda-meta").mkdir()
+    paths = [
+        {"_path": path, "sha256": ours_hex} for path in ("bin/tool", "lib/python3.11/site-packages/same.py")
+    ]
+    record_text = json.dumps(
+        {"files": [p["_path"] for p in paths] + ["share/x"], "paths_data": {"paths": paths}}
+    )
+    (tmp_path / "conda-meta" / "numpy-1.26.4-py311h1.json").write_text(record_text)
+    other = installed("other", {"../../../bin/tool": theirs, "same.py": ours})
+    quiet = installed("quiet", {"same.py": ours, "own.py": theirs})
+    here = environment(numpy, packages=(other, quiet), python=replace(LINUX, prefix=str(tmp_path)))
+    found = check(make_plan(here, settings=Settings()), here)
+    (finding,) = [each for each in found if each.code == "conda-overlap"]
+    assert "other, which pip installed, has files of the conda package numpy" in finding.message
+    assert "(bin/tool)" in finding.message
+    assert check(make_plan(here, settings=Settings(ignore=("numpy",))), here) == ()
