@@ -415,7 +415,7 @@ class Session:
                     self.progress.line(f"The registry has it already: {image.digest}")
                     return image if push and not tags else shelf.fetch(image)
                 if push:
-                    shelf.check_push()
+                    shelf.check_push(tags)
             except RegistryError as error:
                 if push:
                     raise

@@ -9,7 +9,7 @@ from imagesync.build.image import image_of
 from imagesync.build.lookup import FoundImage
 from imagesync.environment_hash import image_tag
 from imagesync.errors import RegistryError, UsageError
-from imagesync.oci.reference import parse_reference
+from imagesync.oci.reference import parse_reference, split_reference
 from imagesync.oci.registry import RemoteImage, check_push, read_config, read_digest
 from imagesync.render import labels as label
 
@@ -37,15 +37,18 @@ class Shelf:
     engine: Engine
     progress: Progress
 
-    def check_push(self) -> None:
-        """Make sure that the user may push there, before anything is built.
+    def check_push(self, tags: Sequence[str] = ()) -> None:
+        """Make sure that the user may push there, and wherever *tags* name a registry; before a build.
 
         Raises
         ------
         RegistryError
             The user may not, or the registry doesn't answer.
         """
-        check_push(self.repository, progress=self.progress, insecure=self._takes_without_tls(self.repository))
+        named = (split_reference(tag)[0] for tag in tags if parse_reference(tag).names_registry)
+        for repository in dict.fromkeys((self.repository, *named)):
+            insecure = self._takes_without_tls(repository)
+            check_push(repository, progress=self.progress, insecure=insecure)
 
     def base_digest(self, base: str) -> str | None:
         """Return the digest of an image that the engine doesn't have, as its registry says it; else ``None``.
@@ -134,7 +137,7 @@ class Shelf:
     def _push(self, reference: str, image_id: str) -> str:
         """Push a reference, look at the registry whether it is there, and return it with its digest."""
         digest = self.engine.push(reference, progress=self.progress)
-        repository = reference.rpartition(":")[0]
+        repository, _ = split_reference(reference)
         there = self._read(f"{repository}@{digest}" if digest else reference)
         if there is None:
             raise RegistryError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from imagesync.errors import RegistryError, UsageError
 from imagesync.oci.reference import parse_reference
 from imagesync.oci.registry import read_digest
+from imagesync.settings.reference import is_reference
 
 if TYPE_CHECKING:
     from imagesync.pipeline import Session
@@ -55,9 +56,13 @@ def pinned(reference: str, *, progress: Progress) -> str:
 
     Raises
     ------
+    UsageError
+        It isn't a reference.
     RegistryError
         It isn't there, or the registry doesn't say.
     """
+    if not is_reference(reference):
+        raise UsageError(f"'{reference}' isn't an image reference.", hint="It takes one like 'ubuntu:24.04'.")
     parsed = parse_reference(reference)
     name = reference.partition("@")[0].removesuffix(f":{parsed.tag}")
     digest = parsed.digest or read_digest(reference, progress=progress)

@@ -232,6 +232,8 @@ def make(shelf: Shelf) -> Iterator[MakeImage]:
 def test_pushed_found_and_fetched(shelf: Shelf, make: MakeImage) -> None:
     assert shelf.find(ONE) is None
     shelf.check_push()
+    with pytest.raises(RegistryError, match="can't be reached"):
+        shelf.check_push(["local:1", "127.0.0.1:1/team/env"])
     image = shelf.publish(make(ONE))
     assert image.digest == f"{shelf.repository}@{read_digest(image.reference)}"
     assert shelf.find(ONE) == replace(image, cached=True)
@@ -290,6 +292,14 @@ def test_rebuilt_image_and_moved_tags_are_told(shelf: Shelf, make: MakeImage) ->
     assert f"{latest} was {before}, and is {after} now" in said
     assert read_digest(latest) == after
     shelf.engine.remove(latest)
+
+
+def test_name_without_a_tag(shelf: Shelf, make: MakeImage) -> None:
+    image = make(ONE)
+    shelf.engine.tag(image.image_id, shelf.repository)
+    shelf.publish(image, tags=(shelf.repository,))
+    assert read_digest(f"{shelf.repository}:latest") == read_digest(image.reference)
+    shelf.engine.remove(f"{shelf.repository}:latest")
 
 
 def test_push_that_the_registry_refuses(

@@ -226,6 +226,7 @@ def test_command_updates_a_file(cli: CommandLine) -> None:
         (("--update", "broken.yaml"), "broken.yaml, line 2: it is neither YAML nor JSON"),
         (("--replacing", "x"), "give that, too"),
         (("--update", "other.yaml", "-o", "x"), "take it or --output-file"),
+        (("--image", "no reference"), "'no reference' isn't an image reference"),
         (("--memory-limit", "much"), "memory can't be 'much'"),
     ],
 )
@@ -233,7 +234,9 @@ def test_command_refuses(cli: CommandLine, arguments: tuple[str, ...], said: str
     (cli.cwd / "latin.yaml").write_bytes("image: ö\n".encode("latin-1"))
     (cli.cwd / "other.yaml").write_text("image: daskdev/dask:1\n")
     (cli.cwd / "broken.yaml").write_text("a: [1\nb: }\n")
-    refused = cli.run("cluster", "config", "kubernetes", "--image", IMAGE, *arguments)
+    if "--image" not in arguments:
+        arguments = ("--image", IMAGE, *arguments)
+    refused = cli.run("cluster", "config", "kubernetes", *arguments)
     assert refused.returncode == 2
     assert said in refused.stderr
     assert "Traceback" not in refused.stderr
