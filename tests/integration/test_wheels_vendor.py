@@ -347,13 +347,36 @@ def test_a_build_requirement_that_does_not_exist_is_named(vendoring: Vendoring, 
         vendoring.wheels()
 
 
-def test_versions_from_git_are_the_installed_ones(vendoring: Vendoring, tmp_path: Path) -> None:
-    scm = SETUPTOOLS.replace("]\nbuild", ', "setuptools_scm>=8"]\nbuild')
+SCM = (
+    '[project]\nname = "versioned"\ndescription = "Has one"\n'
+    'requires-python = ">=3.8"\ndynamic = ["version"]\n'
+)
+BY_GIT = {
+    "setuptools-scm": SETUPTOOLS.replace("]\nbuild", ', "setuptools_scm>=8"]\nbuild')
+    + SCM
+    + "[tool.setuptools_scm]\n",
+    "hatch-vcs": HATCHLING.replace('"]', '", "hatch-vcs"]')
+    + SCM
+    + '[tool.hatch.version]\nsource = "vcs"\n[tool.hatch.build.targets.wheel]\npackages = ["versioned"]\n',
+    "uv-dynamic-versioning": HATCHLING.replace('"]', '", "uv-dynamic-versioning"]')
+    + SCM
+    + '[tool.hatch.version]\nsource = "uv-dynamic-versioning"\n',
+    "poetry-dynamic-versioning": '[build-system]\nrequires = ["poetry-core", "poetry-dynamic-versioning"]\n'
+    'build-backend = "poetry_dynamic_versioning.backend"\n'
+    + SCM
+    + '[tool.poetry]\nversion = "0.0.0"\n[tool.poetry-dynamic-versioning]\nenable = true\n',
+    "pdm": '[build-system]\nrequires = ["pdm-backend"]\nbuild-backend = "pdm.backend"\n'
+    + SCM
+    + '[tool.pdm.version]\nsource = "scm"\n',
+}
+
+
+@pytest.mark.parametrize("backend", sorted(BY_GIT))
+def test_versions_from_git_are_the_installed_ones(vendoring: Vendoring, tmp_path: Path, backend: str) -> None:
     source = write(
         tmp_path / "p",
         {
-            "pyproject.toml": scm
-            + '[project]\nname = "versioned"\ndynamic = ["version"]\n[tool.setuptools_scm]\n',
+            "pyproject.toml": BY_GIT[backend],
             "versioned/__init__.py": "",
             "versioned/data.txt": "tracked",
         },
@@ -363,11 +386,16 @@ def test_versions_from_git_are_the_installed_ones(vendoring: Vendoring, tmp_path
     git(source, "commit", "-qm", "first")
     git(source, "tag", "v1.2.3")
     vendoring.environment.install("-e", source)
+    # The tree is dirty now, and a commit further: without what is installed the version would be another.
     (source / "versioned/__init__.py").write_text("edited = True\n")
+    git(source, "commit", "-qam", "second")
+    (source / "versioned/__init__.py").write_text("edited = 'again'\n")
     wheel = vendoring.wheels()["versioned"]
     assert wheel.filename == "versioned-1.2.3-py3-none-any.whl"
     assert members(wheel) == {"versioned/__init__.py", "versioned/data.txt"}
     assert vendoring.progress.lines == []
+    with zipfile.ZipFile(wheel.path) as archive:
+        assert archive.read("versioned/__init__.py") == b"edited = 'again'\n"
 
 
 def test_another_version_is_said(vendoring: Vendoring, tmp_path: Path) -> None:
