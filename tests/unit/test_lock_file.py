@@ -269,12 +269,14 @@ def test_a_lock_file_of_others_is_read(frozen: Frozen, folder: Path) -> None:
     content = foreign(path)
     for entry in content["package"]:
         entry["category"] = {"six": "docs", "click": "dev"}.get(entry["name"], "main")
+    content["metadata"]["channels"] = [{"url": "conda-forge", "used_env_vars": []}]
     other = {**content["package"][0], "platform": "osx-arm64", "name": "libcxx"}
     path.write_text(yaml.safe_dump({**content, "package": [*content["package"], other]}))
     found = read(path)
     assert [package.name for package in found.lock.conda] == ["numpy", "openssl", "python"]
     assert [package.name for package in found.lock.packages] == ["click", "mine"]
     assert found.left_out == ("six",)
+    assert found.lock.channels == ("https://conda.anaconda.org/conda-forge",)
     assert (found.interpreter_version, found.companion.is_ours) == ("3.11.7", False)
     numpy = found.lock.conda[0]
     assert (numpy.build, numpy.subdir, numpy.channel, numpy.artifact.filename) == (

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _CATEGORIES = frozenset({"main", "dev"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 _REASON = "The lock file says so."
+_ALIAS = "https://conda.anaconda.org"
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,8 @@ class _Reader:
         return VendoredPackage(name, entry.version, artifact.digest, planned)
 
     def channel(self, url: str) -> str:
-        """Return a channel's URL without credentials."""
-        return strip_credentials(self._expanded(url))
+        """Return a channel's URL without credentials; conda-lock may have its name alone."""
+        return strip_credentials(self._expanded(url)) if "://" in url else f"{_ALIAS}/{url}"
 
     def _is_own(self, entry: LockedDependency) -> bool:
         # What imagesync made on somebody's machine, and not what an index in a folder had.
