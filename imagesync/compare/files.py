@@ -21,7 +21,7 @@ def read_inventory(path: Path) -> Inventory:
     Parameters
     ----------
     path
-        What ``imagesync lock --format json`` printed, or an image's ``environment.json``.
+        What ``imagesync lock`` wrote or printed as JSON, or an image's ``environment.json``.
 
     Raises
     ------
@@ -41,7 +41,24 @@ def read_inventory(path: Path) -> Inventory:
 
 def _reader(path: Path) -> Callable[[str], Inventory]:
     """Return what reads a file of that name."""
+    if path.suffix in (".yml", ".yaml"):
+        return lambda _: _from_lock(_lock_file(path))
     return _from_json
+
+
+def _lock_file(path: Path) -> dict[str, Any]:
+    """Return a lock file of conda-lock's as ``imagesync lock --format json`` would print it."""
+    import os
+
+    from imagesync.lock.lockfile.read import read_lock
+
+    read = read_lock(path, platform="linux/amd64", environ=os.environ)
+    content = read.lock.to_dict()
+    for package in content["vendored"]:
+        # Sources are compared, and not the wheel that was made of them.
+        known = read.companion.package("pip", package["name"])
+        package.update({key: known[key] for key in ("content", "repacked") if key in known})
+    return content
 
 
 def _from_json(text: str) -> Inventory:
