@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -24,7 +25,15 @@ class EngineProxy:
         with EngineProxy() as proxy:
             cli.with_environ(DOCKER_HOST=proxy.url)("build")
             proxy.requests    # ["GET /images/json", "POST /build", ...], without query strings
+
+    Parameters
+    ----------
+    before
+        What happens once before a request of that method and path is passed on.
     """
+
+    def __init__(self, before: Mapping[str, Callable[[], None]] | None = None) -> None:
+        self._before = dict(before or {})
 
     def __enter__(self) -> EngineProxy:
         # A socket's path may have 107 bytes, fewer than pytest's folders need.
@@ -93,6 +102,8 @@ class EngineProxy:
                     assert isinstance(source, socket.socket)
                     try:
                         data = source.recv(1 << 16)
+                        if source is client:
+                            self._interfere(data)
                         sink.sendall(data)
                         if not data:
                             sink.shutdown(socket.SHUT_WR)
@@ -106,12 +117,21 @@ class EngineProxy:
                     elif source is client:
                         self._note(data)
 
+    def _interfere(self, data: bytes) -> None:
+        for request in _requests(data):
+            if (happens := self._before.pop(request, None)) is not None:
+                happens()
+
     def _note(self, data: bytes) -> None:
-        found = [f"{m[1].decode()} {urlsplit(m[2].decode()).path}" for m in _REQUEST.finditer(data)]
+        found = _requests(data)
         with self._asked:
             self._sent += len(data)
             self._requests += found
             self._asked.notify_all()
+
+
+def _requests(data: bytes) -> list[str]:
+    return [f"{m[1].decode()} {urlsplit(m[2].decode()).path}" for m in _REQUEST.finditer(data)]
 
 
 def _connect() -> socket.socket:

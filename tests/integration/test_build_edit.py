@@ -191,6 +191,20 @@ def test_packages_image_that_was_removed_is_built_again(
     assert berries(engine, second) == b"2\n"
 
 
+def test_packages_image_that_is_removed_meanwhile_is_built_again(
+    build_cli: CommandLine, project: Path, engine: docker.DockerClient
+) -> None:
+    first = build_cli("build").reference
+    below = packages_image(engine, first)
+    (project / "elder.py").write_text("berries = 2\n")
+    # The look-up has found it; before the build begins it is gone.
+    with EngineProxy(before={"POST /build": lambda: engine.images.remove(below)}) as proxy:
+        second = build_cli.with_environ(DOCKER_HOST=proxy.url)("build").reference
+        assert proxy.requests.count("POST /build") == 3, "in vain, then of the packages, then of the image"
+    assert engine.images.get(below).labels[PACKAGES_HASH].startswith("sha256:")
+    assert berries(engine, second) == b"2\n"
+
+
 def test_two_builds_of_one_edit_are_one(
     build_cli: CommandLine, project: Path, engine: docker.DockerClient
 ) -> None:
