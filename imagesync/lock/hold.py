@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion, Version
 
 from imagesync.errors import LockError, UnsolvableError
@@ -18,6 +18,8 @@ from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Level, PlannedPackage
 
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 # An index that refuses everybody, or a platform that nothing is made for, shows after so many.
 ENOUGH = 20
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Manager
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class LockedPackage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
-        return {"name": self.name, "version": self.version, "artifact": asdict(self.artifact)}
+        return {"name": self.name, "version": self.version, "artifact": vars(self.artifact).copy()}
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class LockedConda:
             "build": self.build,
             "channel": self.channel,
             "subdir": self.subdir,
-            "artifact": asdict(self.artifact),
+            "artifact": vars(self.artifact).copy(),
             "distributions": list(self.distributions),
         }
 

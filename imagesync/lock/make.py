@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packaging.utils import NormalizedName, canonicalize_name
-
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.lock.conda.part import CondaPart, lock_conda
 from imagesync.lock.conda.provided import refuse_shared, stand_ins
@@ -15,15 +13,17 @@ from imagesync.lock.conda.solver import CondaSolver
 from imagesync.lock.hold import Held, InstalledContent, hold, no_installed_content, pin
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import Resolver
-from imagesync.lock.solve import solve_additions, solve_platform
 from imagesync.lock.tags import machine
 from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.scan.names import canonical_name
 from imagesync.ui.progress import Progress
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.conda.gone import RecordContent
 
-_PYTHON = canonicalize_name("python")
+_PYTHON = canonical_name("python")
 
 
 def make_lock(
@@ -96,6 +96,8 @@ def make_lock(
         if not indexed:
             task.describe("nothing is from an index")
         elif not same_platform(plan, target):
+            from imagesync.lock.solve import solve_platform
+
             task.describe(f"resolving for {target.platform}")
             missing = [package for package in additions if package.installed is None]
             packages, deviations = solve_platform(
@@ -104,6 +106,8 @@ def make_lock(
         else:
             packages = tuple(entry.locked for entry in held)
             if additions:
+                from imagesync.lock.solve import solve_additions
+
                 task.describe("resolving what is added for the cluster")
                 packages += solve_additions(
                     additions, held, vendored=beside, target=target, resolver=resolver

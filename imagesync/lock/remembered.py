@@ -12,8 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from packaging.utils import NormalizedName
-
 from imagesync.credentials import strip_credentials
 from imagesync.lock.index_environment import UV_INDEXES
 from imagesync.lock.lock import Artifact, LockedPackage, Target
@@ -21,6 +19,8 @@ from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.store.failures import storing
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.scan.pip_configuration import IndexConfiguration
 
 _FORMAT = 1

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from packaging.utils import NormalizedName
-
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.plan.plan import PlannedPackage
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.scan.pip_configuration import IndexConfiguration
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING
 
 from imagesync.errors import UnsolvableError
 from imagesync.lock.hold import Held, pin
@@ -13,6 +12,9 @@ from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Level, Plan, PlannedPackage
 from imagesync.plan.requirements import requirers, target_markers
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 
 def solve_additions(

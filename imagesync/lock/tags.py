@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from typing import TYPE_CHECKING
 
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Target
+
+if TYPE_CHECKING:
+    from packaging.tags import Tag
 
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 # The names from before PEP 600, by the glibc that they stand for.
@@ -23,6 +24,8 @@ def target_tags(target: Target) -> tuple[Tag, ...]:
     >>> str(tags[0]), str(tags[-1])
     ('cp311-cp311-manylinux_2_36_x86_64', 'py30-none-any')
     """
+    from packaging.tags import compatible_tags, cpython_tags
+
     major, minor = (int(part) for part in target.minor.split("."))
     interpreter = f"cp{major}{minor}"
     platforms = target_platforms(target)
@@ -62,6 +65,8 @@ def best_artifact(artifacts: Iterable[Artifact], target: Target) -> Artifact | N
 
     Among wheels of the same tag the one with the highest build number wins (PEP 427), as with pip.
     """
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
     ranks = {tag: rank for rank, tag in enumerate(target_tags(target))}
     sdist: Artifact | None = None
     best: tuple[tuple[int, tuple[int, str] | tuple[()]], Artifact] | None = None

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from packaging.utils import NormalizedName, canonicalize_name
-
 from imagesync.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.index_environment import (
@@ -26,10 +24,13 @@ from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.stubs import write_stubs
 from imagesync.lock.tags import best_artifact, machine
+from imagesync.scan.names import canonical_name
 from imagesync.store.access import Access
 from imagesync.toml import parse_toml
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.scan.pip_configuration import IndexConfiguration
 
 # The glibc versions that uv has a name for (``uv pip compile --help``); a target between two of
@@ -85,7 +86,7 @@ class UvResolver:
         return tuple(
             self._locked(entry, request.target)
             for entry in document.get("packages", [])
-            if canonicalize_name(entry["name"]) not in vendored
+            if canonical_name(entry["name"]) not in vendored
         )
 
     def _run(self, request: ResolutionRequest, folder: Path, output: Path) -> None:
@@ -131,7 +132,7 @@ class UvResolver:
         return UnsolvableError(said)
 
     def _locked(self, entry: Mapping[str, Any], target: Target) -> LockedPackage:
-        name = canonicalize_name(entry["name"])
+        name = canonical_name(entry["name"])
         artifact = best_artifact(_artifacts(entry), target)
         if artifact is None:
             raise UnsolvableError(

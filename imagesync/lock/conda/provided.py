@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-
-from packaging.utils import NormalizedName, canonicalize_name
+from typing import TYPE_CHECKING
 
 from imagesync.errors import LockError
 from imagesync.lock.lock import LockedConda
 from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.scan.environment import Package
+from imagesync.scan.names import canonical_name
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 _REASON = "A conda package provides it."
 _EXTRA = re.compile(r";.*\bextra\b")
@@ -72,7 +75,7 @@ def refuse_shared(packages: Iterable[LockedConda], others: Iterable[NormalizedNa
         Some are; each is named with the conda package that has it.
     """
     provided = provided_names(packages)
-    shared = sorted(set(map(canonicalize_name, others)) & set(provided))
+    shared = sorted(set(map(canonical_name, others)) & set(provided))
     if not shared:
         return
     lines = [f"- {name}: the conda package {provided[name]} has it, and pip installs it" for name in shared]

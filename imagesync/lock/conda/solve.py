@@ -234,9 +234,13 @@ def _left_out(planned: PlannedConda, channels: Sequence[str], local_subdir: str)
 def _came_in(packages: Sequence[LockedConda], planned: Sequence[PlannedConda]) -> Iterable[Deviation]:
     """Yield the Python packages that nobody has here; libraries of a platform are no difference."""
     known = {package.name for package in planned}
+    required_by: dict[str, list[str]] = {}
+    for package in packages:
+        for name in {line.partition(" ")[0] for line in package.depends}:
+            required_by.setdefault(name, []).append(package.name)
     for package in packages:
         if package.name in known or not package.distributions:
             continue
-        by = [p.name for p in packages if any(d.partition(" ")[0] == package.name for d in p.depends)]
-        reason = f"required by {', '.join(by) or 'a package that comes in'} on linux-64"
+        by = ", ".join(required_by.get(package.name, ()))
+        reason = f"required by {by or 'a package that comes in'} on linux-64"
         yield Deviation(package.name, "", package.version, Level.COMPATIBLE, reason, "conda")
