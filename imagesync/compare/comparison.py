@@ -14,6 +14,8 @@ from packaging.version import InvalidVersion, Version
 from imagesync.compare.inventory import Entry, Inventory, Kind
 from imagesync.plan.plan import Level
 
+SCHEDULER = "scheduler"
+"""What a cluster's scheduler is called among its members; workers go by their addresses."""
 _LEVELS = list(Level)
 _OUT_ON_PURPOSE = (Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED, Level.PLATFORM_ONLY)
 

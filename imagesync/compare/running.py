@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from imagesync.compare.comparison import Side
+from imagesync.compare.comparison import SCHEDULER, Side
 from imagesync.compare.inside.facts import place
 from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.compare.remote import Remote
@@ -17,7 +17,6 @@ from imagesync.ui.text import counted
 if TYPE_CHECKING:
     from distributed import Client
 
-SCHEDULER = "scheduler"
 Facts = Mapping[str, Any]
 Answers = tuple[Facts, Mapping[str, "Facts | Exception"]]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 from imagesync.compare.check import address_of, report
 from imagesync.compare.comparison import Comparison, Side, compare
@@ -18,6 +18,7 @@ from imagesync.compare.remote import Remote, RemoteObject
 from imagesync.compare.running import Answers, Facts, Here, ask, is_here, members, side_of
 from imagesync.errors import ClusterError, UsageError
 from imagesync.lock.lock import Target
+from imagesync.ui.text import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -34,8 +35,20 @@ class _WorkerOverlay(RemoteObject, WorkerPlugin):
     name = NAME
 
 
+class _NannyOverlay(RemoteObject, NannyPlugin):
+    name = NAME
+
+
 class _SchedulerOverlay(RemoteObject, SchedulerPlugin):
     name = NAME
+
+
+# In this order: the scheduler unpickles what goes to the workers.
+_PLUGINS = (
+    (_SchedulerOverlay, "scheduler_plugin"),
+    (_NannyOverlay, "nanny_plugin"),
+    (_WorkerOverlay, "worker_plugin"),
+)
 
 
 @dataclass(frozen=True)
@@ -214,9 +227,9 @@ def _changed(overlay: Overlay, answers: Answers) -> list[str]:
 
 
 async def _lay(client: Client, overlay: Overlay) -> None:
-    """Lay *overlay* into the scheduler, which unpickles what goes to the workers, and then into these."""
+    """Lay *overlay* into the scheduler and into all workers, those that come later included."""
     try:
-        for kind, maker in ((_SchedulerOverlay, "scheduler_plugin"), (_WorkerOverlay, "worker_plugin")):
+        for kind, maker in _PLUGINS:
             await client.register_plugin(kind(Remote("overlay", maker), overlay.content), name=NAME)
     except Exception as error:
         raise ClusterError(
@@ -237,37 +250,42 @@ async def _refresh(
     """
     question = Remote("imports", "refresh")
     scheduler: Mapping[str, Any]
-    workers: Mapping[str, Any]
-    scheduler, workers = await asyncio.gather(
-        client.run_on_scheduler(question, modules, own, forced=True),
-        client.run(question, modules, own, on_error="ignore"),
+    held: dict[str, list[str]]
+    scheduler, held = await asyncio.gather(
+        client.run_on_scheduler(question, modules, own, forced=True), _holding(client, modules, own)
     )
     remarks = []
     if scheduler["held"]:
-        remarks.append(
-            f"The scheduler can't be restarted, and holds on to what it had: {'; '.join(scheduler['held'])}."
-        )
-    held = {address: state["held"] for address, state in workers.items() if state["state"] == "held"}
-    if not held:
-        return (), tuple(remarks)
-    ways = await client.run(Remote("workers", "way_back"), workers=list(held), on_error="ignore")
-    able = sorted(address for address, way in ways.items() if way)
-    why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
-    if able and restart is None:
+        reasons = "; ".join(scheduler["held"])
+        remarks.append(f"The scheduler can't be restarted, and holds on to what it had: {reasons}.")
+    able: list[str] = []
+    if held and restart is not False:
+        ways = await client.run(Remote("workers", "way_back"), workers=list(held), on_error="ignore")
+        able = sorted(address for address, way in ways.items() if way)
+    if able and not restart:
         lost = await client.run_on_scheduler(Remote("workers", "irreplaceable"), able)
         if lost:
             remarks.append(
-                f"Workers weren't started again, because {lost} pieces of data that can't be computed"
-                " anew would be lost (scattered data, actors): sync(client, restart=True) does it anyway."
+                f"Workers weren't started again: {counted(lost, 'piece')} of data that can't be computed anew"
+                " would be lost (scattered data, actors). sync(client, restart=True) does it anyway."
             )
             able = []
-    if restart is False:
-        able = []
-    if left := sorted(set(held) - set(able)):
-        remarks.append(f"Still with what they had imported ({why}): {', '.join(left)}. Start them again.")
     if able:
         await _restart(client, able)
+        left = {address: held[address] for address in set(held) - set(able)}
+        held = left | await _holding(client, modules, own)
+    if held:
+        why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
+        remarks.append(f"Still with what they had imported ({why}): {', '.join(sorted(held))}.")
     return tuple(able), tuple(remarks)
+
+
+async def _holding(client: Client, modules: list[str], own: list[str]) -> dict[str, list[str]]:
+    """Have workers forget changed modules; return those that can't, with what holds on to them."""
+    states: Mapping[str, Any] = await client.run(
+        Remote("imports", "refresh"), modules, own, on_error="ignore"
+    )
+    return {address: state["held"] for address, state in states.items() if state["state"] == "held"}
 
 
 async def _restart(client: Client, workers: list[str]) -> None:

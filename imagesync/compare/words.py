@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from imagesync.compare.comparison import Comparison, Row, State
+from imagesync.compare.comparison import SCHEDULER, Comparison, Row, State
 from imagesync.compare.inventory import LOOSE_CODE
 from imagesync.plan.plan import Level
 from imagesync.ui.text import counted
@@ -35,11 +35,12 @@ def remedy(comparison: Comparison, address: str) -> str:
     lines = []
     if uneven := [row for row in rows if len(row.right) > 1]:
         names = ", ".join(row.name for row in uneven[:3])
-        members = sorted({member for row in uneven for state in row.right[1:] for member in state.members})
-        lines.append(
-            f"The cluster's own members don't agree on {names}: replace {', '.join(members[:3])}"
-            f"{' and others' if len(members) > 3 else ''}, for example by client.restart_workers([...])."
-        )
+        odd = sorted({member for row in uneven for member in _odd(row)})
+        if SCHEDULER in odd:
+            mend = "the scheduler can only be replaced with the whole cluster"
+        else:
+            mend = f"start {_members(odd, 3)} again, for example by client.restart_workers([...])"
+        lines.append(f"The cluster's own members don't agree on {names}: {mend}.")
     even = [row for row in rows if len(row.right) == 1]
     if any(row.local for row in even):
         lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
@@ -48,6 +49,14 @@ def remedy(comparison: Comparison, address: str) -> str:
     if not address.startswith("inproc:"):
         lines.append(f"To see every package: imagesync diff local {address}")
     return "\n".join(lines)
+
+
+def _odd(row: Row) -> Iterator[str]:
+    """Yield the members of a cluster that don't have what the client has."""
+    wanted = {(state.version, state.content) for state in row.left}
+    for state in row.right:
+        if (state.version, state.content) not in wanted:
+            yield from state.members
 
 
 def _line(row: Row) -> str:

@@ -24,7 +24,32 @@ description = "Berries"
 [tool.flit.module]
 name = "elder"
 """
-MODULE = "BERRIES = {berries}\n\n\ndef pick(number):\n    return number * BERRIES\n"
+MODULE = """
+import enum
+
+BERRIES = {berries}
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Basket:
+    def __init__(self, number):
+        self.berries = number * BERRIES
+
+
+def pick(number):
+    return number * BERRIES
+
+
+def fill(number):
+    return Basket(number)
+
+
+def count(basket):
+    return basket.berries
+"""
 
 
 @dataclass(frozen=True)
@@ -83,6 +108,9 @@ class ContainerCluster:
         self._stack.callback(network.remove)
         ports = {"8786/tcp": ("127.0.0.1", None)}
         self.scheduler = self._run("scheduler", "dask scheduler --no-dashboard", ports=ports)
+        # The engine takes connections for it before it listens, and drops them.
+        with contextlib.closing(self.scheduler.logs(stream=True)) as lines:
+            assert any(b"Scheduler at" in line for line in lines)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -112,5 +140,11 @@ class ContainerCluster:
         container = self.engine.containers.run(
             self.reference, command, name=f"{self.name}-{name}", network=self.name, detach=True, **options
         )
-        self._stack.callback(container.remove, force=True)
+        self._stack.callback(remove, container)
         return container
+
+
+def remove(container: docker.models.containers.Container) -> None:
+    """Remove a container that may be gone."""
+    with contextlib.suppress(docker.errors.NotFound):
+        container.remove(force=True)

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distributed import Scheduler, Worker
-    from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+    from distributed import Nanny, Scheduler, Worker
+    from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 SAID = "imagesync-synced.json"
 NAME = "imagesync-sync"
@@ -128,6 +128,22 @@ def worker_plugin(content: dict[str, Any]) -> WorkerPlugin:
         name = NAME
 
         def setup(self, worker: Worker) -> None:
+            install(content)
+
+    return Overlay()
+
+
+def nanny_plugin(content: dict[str, Any]) -> NannyPlugin:
+    """Return what lays an overlay into each nanny: the workers that it starts inherit its path.
+
+    So they have it before Dask itself is imported there.
+    """
+    from distributed.diagnostics.plugin import NannyPlugin
+
+    class Overlay(NannyPlugin):
+        name = NAME
+
+        def setup(self, nanny: Nanny) -> None:
             install(content)
 
     return Overlay()
