@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from imagesync.cluster.detached import connect
     from imagesync.cluster.docker_cluster import DockerCluster
+    from imagesync.cluster.swarm_cluster import SwarmCluster
     from imagesync.compare.check import check
     from imagesync.compare.sync import sync
     from imagesync.errors import ImagesyncError, MismatchWarning
@@ -26,6 +27,7 @@ __all__ = [
     "MismatchWarning",
     "Session",
     "Settings",
+    "SwarmCluster",
     "check",
     "connect",
     "open_session",
@@ -41,6 +43,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "MismatchWarning": "imagesync.errors",
         "Session": "imagesync.pipeline",
         "Settings": "imagesync.settings",
+        "SwarmCluster": "imagesync.cluster.swarm_cluster",
         "check": "imagesync.compare.check",
         "connect": "imagesync.cluster.detached",
         "open_session": "imagesync.pipeline",

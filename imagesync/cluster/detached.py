@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesync.build.endpoint import find_endpoint
+from imagesync.cluster.belongings import THREADS
 from imagesync.cluster.connection import Connection, forget_connection, load_connection
-from imagesync.cluster.engine import START_TIMEOUT, THREADS, ClusterEngine, ClusterPlan
-from imagesync.cluster.labels import WORKER
+from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.leftovers import claim_network, read_logs, remove_cluster
+from imagesync.cluster.plan import SCHEDULER, START_TIMEOUT, ClusterPlan
 from imagesync.cluster.security import make_security, security_of, security_to_dict
 from imagesync.errors import ClusterError
 
@@ -89,8 +90,7 @@ def _wait_for_workers(connection: Connection, engine: ClusterEngine, workers: in
             client.wait_for_workers(workers, timeout=START_TIMEOUT)
         except (DaskTimeoutError, TimeoutError) as error:
             there = len(client.scheduler_info()["workers"])
-            containers, _ = engine.everything()
-            said = [engine.logs(entry["Id"], tail=20) for entry in containers if WORKER in entry["Labels"]]
+            said = [engine.logs(part, tail=20) for name, part in engine.parts().items() if name != SCHEDULER]
             raise ClusterError(
                 f"{there} of {workers} workers have come in {START_TIMEOUT:.0f} s."
                 + "".join(f"\n{text}" for text in said[:1])
@@ -134,9 +134,10 @@ def scale_cluster(name: str, workers: int) -> tuple[int, int]:
     plan = ClusterPlan(name, connection.image, None, connection.security, connection.config)
     engine = ClusterEngine(find_endpoint(os.environ), plan)
     try:
-        containers, _ = engine.everything()
         present = {
-            int(entry["Labels"][WORKER]): entry["Id"] for entry in containers if WORKER in entry["Labels"]
+            int(part.removeprefix("worker-")): container
+            for part, container in engine.parts().items()
+            if part != SCHEDULER
         }
         if len(present) < workers:
             free = (number for number in range(workers + len(present)) if number not in present)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -19,85 +16,33 @@ import docker.types
 from imagesync.build.client import connect, engine_errors
 from imagesync.cluster import labels
 from imagesync.cluster.attached import Attached
+from imagesync.cluster.belongings import find_belongings, labels_of, remove_belongings, remove_container
+from imagesync.cluster.events import Event, Watch
 from imagesync.cluster.host import reachable_host, run_as
 from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
+from imagesync.cluster.plan import (
+    SCHEDULER,
+    ClusterPlan,
+    RunningScheduler,
+    common_config,
+    part_of,
+    scheduler_config,
+    spawn_environment,
+    worker_config,
+)
 from imagesync.errors import ClusterError, EngineError
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint
     from imagesync.build.engine import Mount
 
-SCHEDULER = "scheduler"
-START_TIMEOUT = 120.0  # seconds for a scheduler to listen, and for a worker to find it
-RECONNECT_TIMEOUT = 15.0  # seconds for a worker that was started again to find its scheduler
-THREADS = 8  # requests to the engine at once
-REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove a container that has ended
-CONFLICT = 409  # the engine's answer where it is at the same thing already
 _TAIL = 200  # lines
 # Reads its program and configuration: what is on the command line is seen by everybody on the machine.
 _BOOTSTRAP = (
     "import json,sys;c=json.loads(sys.stdin.buffer.readline());"
     "exec(compile(c.pop('program'),'node.py','exec'));main(c)"
 )
-
-
-@dataclass(frozen=True)
-class ClusterPlan:
-    """What all containers of a cluster have in common.
-
-    Parameters
-    ----------
-    image
-        A reference or an ID that the engine has.
-    owner
-        The process that the cluster ends with; ``None`` for one that outlives whoever starts it.
-    security
-        The arguments of ``distributed.Security``, certificates included; empty for plain TCP.
-    config
-        Dask's configuration in the containers.
-    """
-
-    name: str
-    image: str
-    owner: labels.Owner | None
-    security: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    config: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def network(self) -> str:
-        """Return the network's name."""
-        return f"imagesync-{self.name}"
-
-    @property
-    def protocol(self) -> str:
-        """Return the scheme of addresses."""
-        return "tls" if self.security.get("require_encryption") else "tcp"
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Return what containers and network are found by."""
-        return {labels.CLUSTER: self.name, labels.OWNER: "" if self.owner is None else str(self.owner)}
-
-
-@dataclass(frozen=True)
-class RunningScheduler:
-    """A scheduler that listens.
-
-    Parameters
-    ----------
-    address
-        As clients on this machine reach it: ``tls://127.0.0.1:49153``.
-    dashboard
-        ``host:port`` of its dashboard.
-    lifeline
-        The connection whose end ends the scheduler; ``None`` for one that outlives its client.
-    """
-
-    container: str
-    address: str
-    dashboard: str
-    lifeline: Attached | None = field(default=None, repr=False)
 
 
 class ClusterEngine:
@@ -137,6 +82,9 @@ class ClusterEngine:
         ClusterError
             There is a cluster of that name.
         """
+        return self._make_network("bridge")
+
+    def _make_network(self, driver: str) -> str:
         plan = self.plan
         with engine_errors(f"make the network {plan.network}"):
             if self.api.networks(names=[plan.network], filters={"label": f"{labels.CLUSTER}={plan.name}"}):
@@ -145,7 +93,7 @@ class ClusterEngine:
                     hint=f"See `imagesync cluster ls`; `imagesync cluster down {plan.name}` removes it.",
                 )
             made = self.api.create_network(
-                plan.network, driver="bridge", labels=plan.labels, check_duplicate=True
+                plan.network, driver=driver, labels=plan.labels, check_duplicate=True
             )
         return str(made["Id"])
 
@@ -176,12 +124,7 @@ class ClusterEngine:
             host_config={"port_bindings": ports},
             aliases=[SCHEDULER],
         )
-        config = {
-            "role": SCHEDULER,
-            "lifeline": plan.owner is not None,
-            "idle_timeout": options.idle_timeout,
-            "workers": workers,
-        }
+        config = scheduler_config(plan, options, workers=workers, lifeline="stdin")
         with self._output(container) as lines:
             lifeline = self._start(container, config)
             try:
@@ -200,9 +143,10 @@ class ClusterEngine:
 
     def start_worker(self, name: str | int, options: WorkerOptions) -> str:
         """Start a worker's container, and return its ID; the worker joins when its imports are done."""
+        plan = self.plan
         container = self._create(
             f"worker-{name}",
-            environment={**_spawn_environment(), **options.environment},
+            environment={**spawn_environment(), **options.environment},
             mounts=options.mounts,
             labels_={labels.WORKER: str(name)},
             host_config={
@@ -213,50 +157,34 @@ class ClusterEngine:
                 "device_requests": device_requests(options.gpus),
             },
         )
-        config = {
-            "role": "worker",
-            "scheduler": f"{self.plan.protocol}://{SCHEDULER}:{node.PORT}",
-            "host": SCHEDULER,
-            "name": name,
-            "nthreads": options.nthreads,
-            "memory_limit": options.memory_limit,
-            "resources": dict(options.resources) or None,
-            "nanny": options.nanny,
-            "death_timeout": START_TIMEOUT,
-            "reconnect_timeout": RECONNECT_TIMEOUT,
-        }
+        config = worker_config(plan, name, options)
         self._start(container, config).close()
         return container
 
+    def prepare(self, image: str) -> str:
+        """Return how containers are to name an image that the engine has."""
+        return image
+
+    def watch(self, network: str, notify: Callable[[Event], None]) -> Watch | None:
+        """Listen to what happens to containers and network, until it is closed."""
+        return Watch(self.endpoint, cluster=self.plan.name, network=network, notify=notify)
+
     def remove(self, container: str) -> None:
         """Remove a container, and return once it has gone; one that has gone already is fine."""
-        api = self.api
-        with engine_errors(f"remove the container {container[:12]}"), suppress(docker.errors.NotFound):
-            try:
-                api.remove_container(container, force=True, v=True)
-            except docker.errors.APIError as error:
-                if error.status_code != CONFLICT:
-                    raise
-                # It ended meanwhile, and the engine is removing it by itself.
-                api.wait(container, condition="removed", timeout=REMOVAL_TIMEOUT)
+        remove_container(self.api, container)
 
     def remove_everything(self) -> int:
-        """Remove all containers, then the network, and return how many of them there were."""
-        containers, networks = self.everything()
-        if containers:
-            with ThreadPoolExecutor(min(len(containers), THREADS)) as pool:
-                list(pool.map(self.remove, [entry["Id"] for entry in containers]))
-        with engine_errors(f"remove the network of {self.plan.name}"):
-            for network in networks:
-                with suppress(docker.errors.NotFound):
-                    self.api.remove_network(network["Id"])
-        return len(containers) + len(networks)
+        """Remove all that the cluster has, and return how much it was."""
+        found = find_belongings(self.api, self.plan.name)
+        remove_belongings(lambda: self.api, found)
+        return len(found)
 
-    def everything(self) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-        """Return containers and networks as the engine lists them; of all clusters if the plan names none."""
-        wanted = {"label": f"{labels.CLUSTER}={self.plan.name}" if self.plan.name else labels.CLUSTER}
-        with engine_errors("list what belongs to clusters"):
-            return self.api.containers(all=True, filters=wanted), self.api.networks(filters=wanted)
+    def parts(self) -> dict[str, str]:
+        """Return the ID of each container by ``scheduler`` and ``worker-<name>``."""
+        return {
+            part_of(labels_of(entry)): entry["Id"]
+            for entry in find_belongings(self.api, self.plan.name).containers
+        }
 
     def logs(self, container: str, *, tail: int | None = None) -> str:
         """Return what a container has written, both streams together; nothing of one that has gone."""
@@ -308,13 +236,7 @@ class ClusterEngine:
 
     def _start(self, container: str, config: Mapping[str, Any]) -> Attached:
         """Start a container, hand it its configuration, and return the connection to its standard input."""
-        content = {
-            **config,
-            "program": Path(node.__file__).read_text("utf-8"),
-            "protocol": self.plan.protocol,
-            "security": dict(self.plan.security),
-            "config": dict(self.plan.config),
-        }
+        content = {**config, **common_config(self.plan)}
         attached = None
         try:
             with engine_errors("start a container of the cluster"):
@@ -351,11 +273,3 @@ class ClusterEngine:
             "The scheduler ended before it listened:\n" + "\n".join(said[-_TAIL:]),
             hint="See that `distributed` is in the image: imagesync run -- python -m pip list",
         )
-
-
-def _spawn_environment() -> dict[str, str]:
-    """Return the variables that Dask's nanny would give a worker, such as one thread for each BLAS call."""
-    import dask
-
-    configured = dask.config.get("distributed.nanny.pre-spawn-environ", {})
-    return {str(name): str(value) for name, value in configured.items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
-from imagesync.cluster.engine import SCHEDULER, ClusterEngine, ClusterPlan
+from imagesync.cluster.belongings import Belongings, Entry, find_belongings, labels_of
+from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.inside import node
+from imagesync.cluster.plan import SCHEDULER, ClusterPlan, part_of
 from imagesync.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -62,34 +63,44 @@ def find_clusters(endpoint: Endpoint) -> tuple[FoundCluster, ...]:
     """Return all clusters of an engine, by name."""
     engine = ClusterEngine(endpoint, ClusterPlan("", "", None))
     try:
-        containers, networks = engine.everything()
+        found = find_belongings(engine.api)
     finally:
         engine.close()
-    names = {entry["Labels"][labels.CLUSTER] for entry in (*containers, *networks)}
-    return tuple(_found(name, containers, networks) for name in sorted(names))
+    return tuple(_found(name, found.of(name)) for name in found.names)
 
 
-def _found(name: str, containers: list[Mapping[str, Any]], networks: list[Mapping[str, Any]]) -> FoundCluster:
-    entries = [entry for entry in (*containers, *networks) if entry["Labels"][labels.CLUSTER] == name]
-    running = [entry for entry in entries if entry.get("State") == "running"]
-    schedulers = [entry for entry in running if entry["Labels"].get(labels.ROLE) == SCHEDULER]
-    ports = {port["PrivatePort"]: port for entry in schedulers for port in entry["Ports"]}
+def _found(name: str, own: Belongings) -> FoundCluster:
+    first = (*own.services, *own.containers, *own.networks, *own.secrets)[0]
+    running = [entry for entry in own.containers if entry.get("State") == "running"]
+    parts = {part_of(labels_of(entry)): entry for entry in (*running, *own.services)}
+    scheduler = parts.get(SCHEDULER, {})
     return FoundCluster(
         name=name,
-        image=next((entry["Image"] for entry in schedulers or entries if "Image" in entry), ""),
-        owner=labels.parse_owner(entries[0]["Labels"].get(labels.OWNER, "")),
-        scheduler=_published(ports.get(node.PORT)),
-        dashboard=_published(ports.get(node.DASHBOARD_PORT)),
-        workers=sum(entry["Labels"].get(labels.ROLE) != SCHEDULER for entry in running),
+        image=_image(scheduler or next(iter(parts.values()), {})),
+        owner=labels.parse_owner(labels_of(first).get(labels.OWNER, "")),
+        scheduler=_published(scheduler, node.PORT),
+        dashboard=_published(scheduler, node.DASHBOARD_PORT),
+        workers=len(parts) - (SCHEDULER in parts),
     )
 
 
-def _published(port: Mapping[str, Any] | None) -> str:
-    return f"{port['IP']}:{port['PublicPort']}" if port is not None and "PublicPort" in port else ""
+def _image(entry: Entry) -> str:
+    template = entry.get("Spec", {}).get("TaskTemplate", {})
+    return str(entry.get("Image") or template.get("ContainerSpec", {}).get("Image", ""))
+
+
+def _published(entry: Entry, port: int) -> str:
+    for published in entry.get("Ports", ()):
+        if published["PrivatePort"] == port and "PublicPort" in published:
+            return f"{published['IP']}:{published['PublicPort']}"
+    for published in entry.get("Endpoint", {}).get("Ports", ()):
+        if published["TargetPort"] == port and "PublishedPort" in published:
+            return f"0.0.0.0:{published['PublishedPort']}"
+    return ""
 
 
 def remove_cluster(name: str, endpoint: Endpoint) -> int:
-    """Remove a cluster's containers and its network, and return how many of them there were.
+    """Remove all that a cluster has in the engine, and return how much it was.
 
     Raises
     ------
@@ -125,19 +136,13 @@ def read_logs(engine: ClusterEngine, *, tail: int | None = None) -> dict[str, st
     ClusterError
         No container of the cluster is there.
     """
-    containers, _ = engine.everything()
-    if not containers:
+    parts = engine.parts()
+    if not parts:
         raise ClusterError(
-            f"There are no containers of a cluster {engine.plan.name}.",
+            f"Nothing of a cluster {engine.plan.name} runs.",
             hint="See which there are: imagesync cluster ls",
         )
-    names = {
-        SCHEDULER
-        if entry["Labels"].get(labels.ROLE) == SCHEDULER
-        else f"worker-{entry['Labels'][labels.WORKER]}": entry["Id"]
-        for entry in containers
-    }
-    return {name: engine.logs(names[name], tail=tail) for name in sorted(names)}
+    return {part: engine.logs(parts[part], tail=tail) for part in sorted(parts)}
 
 
 def claim_network(engine: ClusterEngine) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 from distributed import Status
 from distributed.deploy.spec import ProcessInterface
 
-from imagesync.cluster.engine import ClusterEngine, RunningScheduler
+from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+from imagesync.cluster.plan import RunningScheduler
 
 InThread = Callable[..., Awaitable[Any]]
 """Runs a function with arguments in a thread, since the engine's answers are waited for."""

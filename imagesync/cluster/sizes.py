@@ -1,43 +1,47 @@
-"""How many workers, and how large: from what the user says and what the engine's machine has."""
+"""How many workers, and how large: from what the user says and what the machines have."""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from imagesync.build.client import engine_errors
 from imagesync.cluster.options import WorkerOptions
 from imagesync.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from imagesync.cluster.engine import ClusterEngine
 
 
-class _Machine:
-    """The engine's machine, asked only where an answer depends on it."""
+@dataclass(frozen=True)
+class Machine:
+    """What there is for all workers together.
 
-    def __init__(self, engine: ClusterEngine) -> None:
-        self._engine = engine
+    Parameters
+    ----------
+    memory
+        In bytes.
+    """
 
-    @cached_property
-    def info(self) -> Mapping[str, Any]:
-        with engine_errors("say what its machine has"):
-            info: Mapping[str, Any] = self._engine.api.info()
-        return info
-
-    @property
-    def cpus(self) -> int:
-        return int(self.info["NCPU"])
-
-    @property
-    def memory(self) -> int:
-        return int(self.info["MemTotal"])
+    cpus: int
+    memory: int
 
 
-def worker_sizes(
-    engine: ClusterEngine,
+def machine_of(engine: ClusterEngine) -> Machine:
+    """Return what the machine has that an engine runs on.
+
+    Raises
+    ------
+    EngineError
+        It doesn't say.
+    """
+    with engine_errors("say what its machine has"):
+        info = engine.api.info()
+    return Machine(int(info["NCPU"]), int(info["MemTotal"]))
+
+
+def size_workers(
+    machine: Machine,
     *,
     n_workers: int | None,
     nthreads: int | None,
@@ -57,18 +61,24 @@ def worker_sizes(
     ------
     UsageError
         A number is negative, or a size has no form that Dask knows.
+
+    >>> count, worker = size_workers(
+    ...     Machine(8, 16 * 2**30), n_workers=4, nthreads=None, memory_limit="auto", cpus=None
+    ... )
+    >>> count, worker.nthreads, worker.cpus, worker.memory_limit == 4 * 2**30
+    (4, 2, 2, True)
     """
     if min(n_workers or 0, nthreads or 0, cpus or 0) < 0:
         raise UsageError("Numbers of workers, threads and CPUs can't be negative.")
-    machine = _Machine(engine)
     n_workers, nthreads = _counts(machine, n_workers, nthreads)
-    if cpus is None:
-        cpus = min(nthreads, machine.cpus)
-    memory = _memory(memory_limit, machine, workers=n_workers)
-    return n_workers, WorkerOptions(nthreads=nthreads, memory_limit=memory, cpus=cpus)
+    return n_workers, WorkerOptions(
+        nthreads=nthreads,
+        memory_limit=_memory(memory_limit, machine, workers=n_workers),
+        cpus=min(nthreads, machine.cpus) if cpus is None else cpus,
+    )
 
 
-def _counts(machine: _Machine, n_workers: int | None, nthreads: int | None) -> tuple[int, int]:
+def _counts(machine: Machine, n_workers: int | None, nthreads: int | None) -> tuple[int, int]:
     from distributed.deploy.utils import nprocesses_nthreads
 
     if n_workers is None and nthreads is None:
@@ -79,7 +89,7 @@ def _counts(machine: _Machine, n_workers: int | None, nthreads: int | None) -> t
     return n_workers, nthreads or max(1, machine.cpus // max(1, n_workers))
 
 
-def _memory(limit: str | float | None, machine: _Machine, *, workers: int) -> int:
+def _memory(limit: str | float | None, machine: Machine, *, workers: int) -> int:
     from dask.utils import parse_bytes
 
     if limit == "auto":

@@ -67,14 +67,16 @@ def up(  # noqa: PLR0917  click passes what the options say
 
     require_dask()
     import secrets
+    from contextlib import closing
     from dataclasses import replace
 
     from imagesync.build.endpoint import find_endpoint
     from imagesync.cluster.detached import start_cluster
-    from imagesync.cluster.engine import ClusterEngine, ClusterPlan
+    from imagesync.cluster.engine import ClusterEngine
     from imagesync.cluster.image import cluster_image
     from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
-    from imagesync.cluster.sizes import worker_sizes
+    from imagesync.cluster.plan import ClusterPlan
+    from imagesync.cluster.sizes import machine_of, size_workers
     from imagesync.commands.session import session_of
     from imagesync.launch.container import parse_variables
 
@@ -82,8 +84,10 @@ def up(  # noqa: PLR0917  click passes what the options say
     endpoint = find_endpoint(os.environ)
     plan = ClusterPlan(check_name(name or secrets.token_hex(4)), "", None)
     environment, mounted = parse_variables(variables, os.environ), parse_mounts(mounts)
-    count, worker = worker_sizes(
-        ClusterEngine(endpoint, plan),
+    with closing(ClusterEngine(endpoint, plan)) as engine:
+        machine = machine_of(engine)
+    count, worker = size_workers(
+        machine,
         n_workers=workers,
         nthreads=nthreads,
         memory_limit=memory_limit,

@@ -14,6 +14,7 @@ def test_the_public_names() -> None:
         "MismatchWarning",
         "Session",
         "Settings",
+        "SwarmCluster",
         "check",
         "connect",
         "open_session",

@@ -22,6 +22,8 @@ DASHBOARD_PORT = 8787
 AGAIN = 75  # the exit code that asks for a new process; EX_TEMPFAIL of sysexits.h
 ATTEMPTS = 10  # failures in a row after which the container ends
 STEADY = 60.0  # seconds after which a process counts as one that worked
+HEARTBEAT = 30.0  # seconds without a word of its client after which a scheduler of a swarm ends
+FIRST_HEARTBEAT = 120.0  # seconds for the first one
 GRACE = 3.0  # seconds that a scheduler gets to say goodbye when its client has gone
 
 # Reasons for which a worker isn't wanted any more; for any other one, a new process takes its place.
@@ -46,7 +48,7 @@ class _Supervisor:
             signal.signal(number, self._stop)
         if self.config["role"] == "scheduler":
             self._fork()
-            if self.config["lifeline"]:
+            if self.config["lifeline"] == "stdin":
                 self._watch_stdin()
             return self._wait()
         return self._keep_alive()
@@ -178,11 +180,36 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
     )
     await scheduler
     _on_stop(scheduler.close)
+    if config["lifeline"] == "heartbeat":
+        heartbeat = asyncio.ensure_future(_end_without_heartbeat(scheduler))
+    else:
+        heartbeat = None
     print(READY, flush=True)
     dashboard = asyncio.ensure_future(_open_dashboard(scheduler, config["workers"]))
     await scheduler.finished()
-    dashboard.cancel()
+    for task in (dashboard, heartbeat):
+        if task is not None:
+            task.cancel()
     return 0
+
+
+async def _end_without_heartbeat(scheduler: Any) -> None:  # noqa: ANN401
+    """Close the scheduler when the cluster's object doesn't report any more, which it does each second."""
+    import asyncio
+
+    report = scheduler.handlers["set_metadata"]
+    last = time.monotonic() + FIRST_HEARTBEAT - HEARTBEAT
+
+    def hear(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        nonlocal last
+        last = time.monotonic()
+        return report(*arguments, **options)
+
+    scheduler.handlers["set_metadata"] = hear
+    while (left := last + HEARTBEAT - time.monotonic()) > 0:
+        await asyncio.sleep(left)
+    _say("the client has gone")
+    await scheduler.close()
 
 
 async def _open_dashboard(scheduler: Any, workers: int) -> None:  # noqa: ANN401

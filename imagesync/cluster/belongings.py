@@ -1,0 +1,168 @@
+"""What an engine has of clusters, found by labels alone, and its removal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+
+from imagesync.build.client import engine_errors
+from imagesync.cluster import labels
+
+THREADS = 8  # requests to the engine at once
+REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove what has ended
+NOT_FOUND = 404
+CONFLICT = 409  # the engine's answer where it is at the same thing already
+_TASK = "com.docker.swarm.task.id"
+_POLL = 0.1  # seconds; a swarm reports no end of a network's use
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """Entries as the engine lists them; containers of services are the services' affair, and not here."""
+
+    services: tuple[Entry, ...] = ()
+    containers: tuple[Entry, ...] = ()
+    networks: tuple[Entry, ...] = ()
+    secrets: tuple[Entry, ...] = ()
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.services) + len(self.containers) + len(self.networks) + len(self.secrets)
+
+    def of(self, name: str) -> Belongings:
+        """Return those of one cluster."""
+
+        def own(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+            return tuple(entry for entry in entries if labels_of(entry).get(labels.CLUSTER) == name)
+
+        return Belongings(own(self.services), own(self.containers), own(self.networks), own(self.secrets))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the clusters' names, sorted."""
+        entries = (*self.services, *self.containers, *self.networks, *self.secrets)
+        return tuple(sorted({labels_of(entry)[labels.CLUSTER] for entry in entries}))
+
+
+def labels_of(entry: Entry) -> Mapping[str, str]:
+    """Return the labels of an entry of any kind."""
+    found: Mapping[str, str] = entry.get("Labels") or entry.get("Spec", {}).get("Labels") or {}
+    return found
+
+
+def find_belongings(api: docker.APIClient, name: str = "") -> Belongings:
+    """Return what an engine has of one cluster, or of all of them.
+
+    Raises
+    ------
+    EngineError
+        The engine refuses, or doesn't answer.
+    """
+    wanted = {"label": f"{labels.CLUSTER}={name}" if name else labels.CLUSTER}
+    with engine_errors("list what belongs to clusters"):
+        containers = api.containers(all=True, filters=wanted)
+        return Belongings(
+            services=_of_swarm(api.services, wanted),
+            containers=tuple(entry for entry in containers if _TASK not in entry["Labels"]),
+            networks=tuple(api.networks(filters=wanted)),
+            secrets=_of_swarm(api.secrets, wanted),
+        )
+
+
+def _of_swarm(list_entries: Callable[..., list[Entry]], wanted: Mapping[str, str]) -> tuple[Entry, ...]:
+    try:
+        return tuple(list_entries(filters=wanted))
+    except docker.errors.APIError as error:
+        # 503 from an engine of no swarm, or one that doesn't manage its swarm; Podman has no such request.
+        if error.status_code in {503, 404, 501}:
+            return ()
+        raise
+
+
+def remove_belongings(connect: Callable[[], docker.APIClient], found: Belongings) -> None:
+    """Remove all of it, and return once it has gone; what has gone already is fine.
+
+    Parameters
+    ----------
+    connect
+        Returns a thread's own client.
+
+    Raises
+    ------
+    EngineError
+        The engine refuses, or doesn't answer.
+    """
+    api = connect()
+    with engine_errors("remove the services of a cluster"):
+        for service in found.services:
+            with suppress(docker.errors.NotFound):
+                api.remove_service(service["ID"])
+        for secret in found.secrets:
+            with suppress(docker.errors.NotFound):
+                api.remove_secret(secret["ID"])
+        if found.services:
+            _await_tasks(api, found)
+    if found.containers:
+        with ThreadPoolExecutor(min(len(found.containers), THREADS)) as pool:
+            list(pool.map(lambda entry: remove_container(connect(), entry["Id"]), found.containers))
+    with engine_errors("remove the network of a cluster"):
+        for network in found.networks:
+            _remove_network(api, network)
+
+
+def _await_tasks(api: docker.APIClient, found: Belongings) -> None:
+    """Wait until the engine has no container of the services any more; of other nodes it doesn't know."""
+    names = set(found.names)
+    end = time.monotonic() + REMOVAL_TIMEOUT
+    while time.monotonic() < end:
+        containers = api.containers(all=True, filters={"label": [labels.CLUSTER, _TASK]})
+        if not any(entry["Labels"][labels.CLUSTER] in names for entry in containers):
+            return
+        time.sleep(_POLL)
+
+
+def remove_container(api: docker.APIClient, container: str) -> None:
+    """Remove a container, and return once it has gone; one that has gone already is fine.
+
+    Raises
+    ------
+    EngineError
+        The engine refuses, or doesn't answer.
+    """
+    with engine_errors(f"remove the container {container[:12]}"), suppress(docker.errors.NotFound):
+        try:
+            api.remove_container(container, force=True, v=True)
+        except docker.errors.APIError as error:
+            if error.status_code != CONFLICT:
+                raise
+            # It ended meanwhile, and the engine is removing it by itself.
+            api.wait(container, condition="removed", timeout=REMOVAL_TIMEOUT)
+
+
+def _remove_network(api: docker.APIClient, network: Entry) -> None:
+    end = time.monotonic() + REMOVAL_TIMEOUT
+    while not _try_to_remove(api, network, last=time.monotonic() > end):
+        time.sleep(_POLL)
+
+
+def _try_to_remove(api: docker.APIClient, network: Entry, *, last: bool) -> bool:
+    try:
+        api.remove_network(network["Id"])
+    except docker.errors.APIError as error:
+        if error.status_code == NOT_FOUND:
+            return True
+        # A swarm's network is in use until the last task of the services has ended.
+        if network.get("Scope") != "swarm" or last:
+            raise
+        return False
+    # A swarm removes it from its nodes a moment later.
+    return network.get("Scope") != "swarm" or last

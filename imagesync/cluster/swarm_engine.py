@@ -1,0 +1,298 @@
+"""A cluster's services, secret and network in a Docker Swarm, through the Docker SDK."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+import docker.errors
+import docker.types
+
+from imagesync.build.client import engine_errors
+from imagesync.build.endpoint import Endpoint
+from imagesync.cluster import labels
+from imagesync.cluster.belongings import find_belongings, labels_of
+from imagesync.cluster.engine import ClusterEngine
+from imagesync.cluster.events import Event, Watch
+from imagesync.cluster.host import reachable_host
+from imagesync.cluster.inside import node
+from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+from imagesync.cluster.plan import (
+    SCHEDULER,
+    START_TIMEOUT,
+    ClusterPlan,
+    RunningScheduler,
+    common_config,
+    part_of,
+    scheduler_config,
+    spawn_environment,
+    worker_config,
+)
+from imagesync.errors import ClusterError
+
+_SECRET = "imagesync.json"  # noqa: S105  a file's name
+_BOOTSTRAP = (
+    f"import json,sys;c={{**json.load(open('/run/secrets/{_SECRET}')),**json.loads(sys.argv[1])}};"
+    "exec(compile(c.pop('program'),'node.py','exec'));main(c)"
+)
+_POLL = 0.2  # seconds: a swarm doesn't report what becomes of its tasks
+_STOP_GRACE = 5_000_000_000  # nanoseconds
+_ENDED = ("failed", "rejected", "orphaned", "complete")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a swarm may run the workers.
+
+    Parameters
+    ----------
+    constraints
+        As ``docker service create --constraint``: ``node.labels.disk==ssd``.
+    cpus, memory
+        What is reserved for each worker: CPUs, and bytes.
+    """
+
+    constraints: tuple[str, ...] = ()
+    cpus: float = 0
+    memory: int = 0
+
+
+class SwarmEngine(ClusterEngine):
+    """Makes and removes what belongs to one cluster in a swarm.
+
+    Each worker is a service of one replica: of a service's replicas nobody can say which one goes when there
+    are to be fewer, and the one that goes has to hand over its results first.
+
+    Parameters
+    ----------
+    endpoint
+        An engine that manages the swarm.
+    """
+
+    def __init__(self, endpoint: Endpoint, plan: ClusterPlan, placement: Placement) -> None:
+        super().__init__(endpoint, plan)
+        self.placement = placement
+        self._network = ""
+        self._secret = ""
+        self._making = threading.Lock()
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        """Return the nodes that are ready for tasks.
+
+        Raises
+        ------
+        ClusterError
+            The engine manages no swarm.
+        """
+        try:
+            with engine_errors("list the nodes of the swarm"):
+                found = self.api.nodes()
+        except Exception as error:
+            if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code == 503:
+                raise ClusterError(
+                    "The engine manages no swarm.",
+                    hint="Make one, `docker swarm init`, or name a manager: DOCKER_HOST, a Docker context.",
+                ) from error
+            raise
+        return [
+            entry
+            for entry in found
+            if entry["Status"]["State"] == "ready" and entry["Spec"]["Availability"] == "active"
+        ]
+
+    def prepare(self, image: str) -> str:
+        """Return the image by its digest in a registry; on a swarm of one node its name will do.
+
+        Raises
+        ------
+        ClusterError
+            Other nodes couldn't pull it.
+        """
+        with engine_errors(f"look at the image {image}"):
+            digests = self.api.inspect_image(image).get("RepoDigests") or []
+        if digests:
+            return str(digests[0])
+        if len(self.nodes()) > 1:
+            raise ClusterError(
+                f"{image} is in no registry that the nodes of the swarm could pull it from.",
+                hint="imagesync build --push, with a `repository` that names a registry.",
+            )
+        return image
+
+    def create_network(self) -> str:
+        """Make the cluster's overlay network, and return its ID."""
+        self._network = self._make_network("overlay")
+        return self._network
+
+    def watch(self, network: str, notify: Callable[[Event], None]) -> Watch | None:
+        """Listen to nothing: the swarm itself starts again what fails."""
+        return None
+
+    def start_scheduler(self, options: SchedulerOptions, *, workers: int) -> RunningScheduler:
+        """Start the scheduler's service, and return once it listens.
+
+        Raises
+        ------
+        ClusterError
+            It ends before it listens; the message has the end of its log.
+        """
+        ports = [_port(node.PORT, options.port)]
+        if options.dashboard_port:
+            ports.append(_port(node.DASHBOARD_PORT, options.dashboard_port))
+        service = self._create_service(
+            SCHEDULER,
+            scheduler_config(self.plan, options, workers=workers, lifeline="heartbeat"),
+            container={"env": dict(options.environment), "mounts": _mounts(options)},
+            # Its state is gone with it: another one would know nothing of the workers.
+            restart=docker.types.RestartPolicy(condition="none"),
+            ports=ports,
+        )
+        task = self._await_scheduler(service)
+        host = self._host_of(task)
+        published = task["Status"]["PortStatus"]["Ports"]
+        addresses = {port["TargetPort"]: f"{host}:{port['PublishedPort']}" for port in published}
+        return RunningScheduler(
+            service,
+            f"{self.plan.protocol}://{addresses[node.PORT]}",
+            addresses.get(node.DASHBOARD_PORT, ""),
+        )
+
+    def start_worker(self, name: str | int, options: WorkerOptions) -> str:
+        """Start a worker's service, and return its ID; the worker joins when its imports are done."""
+        placement = self.placement
+        return self._create_service(
+            f"worker-{name}",
+            worker_config(self.plan, name, options),
+            container={
+                "env": {**spawn_environment(), **options.environment},
+                "mounts": _mounts(options),
+            },
+            labels_={labels.WORKER: str(name)},
+            restart=docker.types.RestartPolicy(condition="on-failure", delay=1_000_000_000),
+            resources=docker.types.Resources(
+                cpu_limit=int(options.cpus * 1e9) or None,
+                mem_limit=options.memory_limit or None,
+                cpu_reservation=int(placement.cpus * 1e9) or None,
+                mem_reservation=placement.memory or None,
+                generic_resources={"gpu": int(options.gpus)} if options.gpus else None,
+            ),
+            constraints=list(placement.constraints),
+        )
+
+    def remove(self, container: str) -> None:
+        """Remove a service; one that has gone already is fine."""
+        with engine_errors(f"remove the service {container}"), suppress(docker.errors.NotFound):
+            self.api.remove_service(container)
+
+    def parts(self) -> dict[str, str]:
+        """Return the ID of each service by ``scheduler`` and ``worker-<name>``."""
+        found = find_belongings(self.api, self.plan.name).services
+        return {part_of(labels_of(entry)): entry["ID"] for entry in found}
+
+    def logs(self, container: str, *, tail: int | None = None) -> str:
+        """Return what a service's tasks have written, both streams together."""
+        with engine_errors("read the log of a service"), suppress(docker.errors.NotFound):
+            written = self.api.service_logs(
+                container, stdout=True, stderr=True, tail="all" if tail is None else tail, is_tty=False
+            )
+            return b"".join(written).decode(errors="replace")
+        return ""
+
+    def _shared_secret(self) -> docker.types.SecretReference:
+        """Return program and certificates as a secret of the swarm, made once."""
+        plan = self.plan
+        name = f"{plan.network}-{_SECRET}"
+        with self._making:
+            if not self._secret:
+                with engine_errors(f"make the secret {name}"):
+                    made = self.api.create_secret(name, json.dumps(common_config(plan)).encode(), plan.labels)
+                self._secret = str(made["ID"])
+        return docker.types.SecretReference(self._secret, name, filename=_SECRET)
+
+    def _create_service(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        *,
+        container: Mapping[str, Any],
+        restart: docker.types.RestartPolicy,
+        labels_: Mapping[str, str] | None = None,
+        ports: list[dict[str, Any]] | None = None,
+        resources: docker.types.Resources | None = None,
+        constraints: list[str] | None = None,
+    ) -> str:
+        plan = self.plan
+        role = SCHEDULER if name == SCHEDULER else "worker"
+        own = {**plan.labels, labels.ROLE: role, **(labels_ or {})}
+        with engine_errors(f"make the service {plan.network}-{name}"):
+            task = docker.types.TaskTemplate(
+                docker.types.ContainerSpec(
+                    plan.image,
+                    args=["python", "-c", _BOOTSTRAP, json.dumps(config)],
+                    labels=own,
+                    secrets=[self._shared_secret()],
+                    stop_grace_period=_STOP_GRACE,
+                    **container,
+                ),
+                resources=resources,
+                restart_policy=restart,
+                placement=docker.types.Placement(constraints=constraints),
+                networks=[docker.types.NetworkAttachmentConfig(self._network, aliases=[name])],
+            )
+            made = self.api.create_service(
+                task,
+                name=f"{plan.network}-{name}",
+                labels=own,
+                mode=docker.types.ServiceMode("replicated", replicas=1),
+                # By the names of tasks and their own ports: a virtual address drops connections that are
+                # silent for a while, and needs a kernel with IPVS.
+                endpoint_spec=docker.types.EndpointSpec(mode="dnsrr", ports=ports),
+            )
+        return str(made["ID"])
+
+    def _host_of(self, task: Mapping[str, Any]) -> str:
+        """Return the address of the node that a task runs on."""
+        with engine_errors("say where the scheduler is"):
+            if task["NodeID"] == self.api.info()["Swarm"]["NodeID"]:
+                return reachable_host(self.endpoint, "0.0.0.0")  # noqa: S104  where a swarm publishes
+            return str(self.api.inspect_node(task["NodeID"])["Status"]["Addr"])
+
+    def _await_scheduler(self, service: str) -> Mapping[str, Any]:
+        end = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < end:
+            with engine_errors("say how the scheduler's task is doing"):
+                tasks = self.api.tasks(filters={"service": service})
+            running = [task for task in tasks if task["Status"]["State"] == "running"]
+            if running and node.READY in self.logs(service).splitlines():
+                found: Mapping[str, Any] = running[0]
+                return found
+            ended = [task["Status"] for task in tasks if task["Status"]["State"] in _ENDED]
+            if ended:
+                raise ClusterError(
+                    f"The scheduler ended before it listened: {ended[0].get('Err') or ended[0]['State']}\n"
+                    + self.logs(service, tail=200).rstrip(),
+                    hint="See that `distributed` is in the image, and that all nodes can pull it.",
+                )
+            time.sleep(_POLL)
+        raise ClusterError(
+            f"No node of the swarm started the scheduler within {START_TIMEOUT:.0f} s.",
+            hint=f"docker service ps --no-trunc imagesync-{self.plan.name}-{SCHEDULER}",
+        )
+
+
+def _mounts(options: SchedulerOptions | WorkerOptions) -> list[docker.types.Mount]:
+    return [
+        docker.types.Mount(mount.target, mount.source, type=mount.kind, read_only=mount.read_only)
+        for mount in options.mounts
+    ]
+
+
+def _port(target: int, published: int) -> dict[str, Any]:
+    port = {"Protocol": "tcp", "TargetPort": target, "PublishMode": "host"}
+    return {**port, "PublishedPort": published} if published else port
