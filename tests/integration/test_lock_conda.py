@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from tests.channels.channel import index_channel
 from tests.channels.environments import CondaEnvironment
 from tests.channels.server import ChannelServer
 from tests.conftest import MakeCondaEnvironment
+from tests.indexes import LocalIndex, make_wheel
 
 TOKEN = "tk-4711-secret"
 PASSWORD = "pa-ss-4711"
@@ -398,3 +401,59 @@ def test_a_noarch_package_that_no_channel_has_is_repacked_for_linux(
     index_channel(copied_channel)
     lock = bench(mac).lock()
     assert [package.name for package in lock.repacked] == ["toolz"]
+
+
+def test_pip_on_top_lives_with_what_conda_provides(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "numpy", "msgpack-python", "toolz", platform="osx-arm64")
+    with LocalIndex() as index:
+        needs = ["numpy>=1.20", "msgpack", "leaf>=1"]
+        index.add_wheel("demo", "1.0.0", requires=needs)
+        index.add_wheel("leaf", "1.2.0")
+        for name in ("numpy", "msgpack"):  # nothing of the index takes conda's place
+            index.add_wheel(name, "99.0")
+        _, data = make_wheel("demo", "1.0.0", requires=needs)
+        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
+            wheel.extractall(mac.site_packages)
+        (mac.site_packages / "demo-1.0.0.dist-info" / "INSTALLER").write_text("pip\n")
+        at = bench(mac)
+        at.environ["PIP_INDEX_URL"] = index.url
+        lock = at.lock()
+        assert {p.name: p.version for p in lock.packages} == {"demo": "1.0.0", "leaf": "1.2.0"}
+        assert {"numpy", "msgpack"} <= {name for p in lock.conda for name in p.distributions}
+        assert changed(lock.deviations) == {"leaf": ("", "1.2.0")}
+
+
+def test_a_distribution_is_of_conda_or_of_pip(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    linux = conda_environment("python", "toolz", "greeter")
+    with LocalIndex() as index:
+        index.add_wheel("orchard-tools", "2.1.0")
+        at = bench(linux, add_conda=("orchard-suite",), add_pip=("orchard-tools",))
+        at.environ["PIP_INDEX_URL"] = index.url
+        lock = at.lock()
+        with pytest.raises(LockError, match="orchard-tools: the conda package orchard-suite has it"):
+            at.gather(lock)
+
+
+def test_an_index_is_asked_for_a_version_once(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    linux = conda_environment("python", "toolz")
+    with LocalIndex() as index:
+        index.add_wheel("demo", "1.0.0")
+        _, data = make_wheel("demo", "1.0.0")
+        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
+            wheel.extractall(linux.site_packages)
+        (linux.site_packages / "demo-1.0.0.dist-info" / "INSTALLER").write_text("pip\n")
+        at = bench(linux)
+        at.environ["PIP_INDEX_URL"] = index.url
+        first = at.lock()
+    # The index has gone, and isn't missed.
+    assert at.lock() == first
+    assert [package.name for package in first.packages] == ["demo"]
+    Store(at.root).prune()
+    with pytest.raises(LockError):
+        at.lock()
