@@ -5,7 +5,8 @@
 Ours is the build of the layer, without the builder's cache: from reading the archives, which are in the store
 as their bytecode is, to the image in the engine. Theirs installs the same archives into a folder: `micromamba
 create` from an explicit file, where an executable is given or on PATH, and `rattler.install`; each once with
-the packages unpacked in its cache beforehand, so that files are only linked, and once from the archives.
+the packages unpacked in its cache beforehand, so that files are only linked, and once from the archives. As
+py-rattler compiles nothing, there is a third: linked, and compiled what micromamba and conda compile.
 An installation is no image: nothing of it is sent, packed or hashed.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import statistics
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import rattler
@@ -54,7 +56,9 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="conda-layer-", dir=os.environ.get("IMAGESYNC_BENCH_DIR")))
     try:
         with Engine(find_endpoint(os.environ)) as engine:
-            sides = {"ours": ours(engine, records, work, arguments.micromamba)}
+            sides: dict[str, Callable[[], object]] = {
+                "ours": ours(engine, records, work, arguments.micromamba)
+            }
             sides |= theirs(records, work)
             if arguments.micromamba:
                 sides |= theirs_by_micromamba(records, work, arguments.micromamba)
@@ -81,16 +85,24 @@ def ours(
     return build
 
 
-def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, Callable[[], None]]:
+def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, Callable[[], object]]:
     """Return installations by py-rattler, with a full cache and with none."""
 
-    def install(cache: Path) -> None:
+    def install(cache: Path) -> Path:
         prefix = Path(tempfile.mkdtemp(prefix="env-", dir=work))
         asyncio.run(
             rattler.install(
                 list(records), prefix, cache_dir=cache, execute_link_scripts=True, show_progress=False
             )
         )
+        return prefix
+
+    def compiled() -> None:
+        prefix = install(warm_cache)
+        modules = prefix / "modules.txt"
+        modules.write_text("".join(f"{prefix / path}\n" for path in noarch_modules(prefix)))
+        python = [str(prefix / "bin" / "python"), "-Wi", "-m", "compileall", "-q", "-l", "-j0"]
+        subprocess.run([*python, "-i", str(modules)], check=False, capture_output=True)
 
     def cold() -> None:
         install(Path(tempfile.mkdtemp(prefix="cache-", dir=work)))
@@ -98,9 +110,18 @@ def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, C
     warm_cache = work / "warm"
     install(warm_cache)
     return {
-        "rattler.install, packages unpacked": lambda: install(warm_cache),
+        "rattler.install, unpacked, noarch compiled": compiled,
+        "rattler.install, unpacked": lambda: install(warm_cache),
         "rattler.install, archives": cold,
     }
+
+
+def noarch_modules(prefix: Path) -> Iterator[str]:
+    """Yield the modules that micromamba and conda compile when they install."""
+    for path in (prefix / "conda-meta").glob("*.json"):
+        record = json.loads(path.read_text())
+        if record.get("noarch") == "python":
+            yield from (name for name in record["files"] if name.endswith(".py"))
 
 
 def theirs_by_micromamba(
@@ -128,7 +149,7 @@ def theirs_by_micromamba(
     }
 
 
-def compare(sides: dict[str, Callable[[], None]], turns: int, packages: int) -> None:
+def compare(sides: Mapping[str, Callable[[], object]], turns: int, packages: int) -> None:
     """Run all sides in turns, and print medians and ratios."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(turns):

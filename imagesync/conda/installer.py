@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.conda.contents import named
-from imagesync.errors import ArtifactGone, FetchError, ImagesyncError, LockError, UsageError
+from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
 from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
         if not found:
             return None
         (archive,) = channels.archives(found[-1:]).obtain(found[-1:])
+    except HashMismatch:
+        raise  # nobody should go on with a channel that gives something else
     except (LockError, FetchError):
         return None  # py-rattler does as well
     if isinstance(archive, ArtifactGone):

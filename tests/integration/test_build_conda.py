@@ -17,6 +17,8 @@ from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.render.context import ContextFile, stream_files
 from imagesync.ui.progress import SilentProgress
+from tests.channels.channel import index_channel, make_channel
+from tests.channels.doubles import pure
 from tests.channels.environments import make_conda_environment
 from tests.channels.server import ChannelServer
 from tests.commands import CommandLine, Finished, clean_environ
@@ -256,3 +258,22 @@ def test_silent_channel_leaves_the_base_python(
     reference = cli("build").reference
     result = ours.run(RunRequest(reference, ("python", "-c", VERSION), timeout=60))
     assert json.loads(result.stdout)[1] is False
+
+
+def test_package_that_the_channel_has_no_more_is_repacked(
+    image_cli: CommandLine, channel: Path, tmp_path: Path, ours: Engine
+) -> None:
+    extra = make_channel(tmp_path / "extra", [pure("fern", "1.0.0")])
+    local = make_conda_environment([extra, channel], ["python", "fern"], tmp_path / "env")
+    for archive in extra.rglob("fern-*.conda"):
+        archive.unlink()
+    index_channel(extra)
+    cli = image_cli.with_environ(**local.activated, CONDA_PKGS_DIRS=tmp_path / "none")
+    finished = cli("build", "--metadata-file", tmp_path / "metadata.json")
+    (repacked,) = json.loads((tmp_path / "metadata.json").read_text())["repacked"]
+    assert repacked["name"] == "fern"
+    assert "fern" in finished.stderr
+    code = "import fern, os, sys; print(fern.__file__, os.listdir(sys.prefix + '/conda-meta'))"
+    said = ours.run(RunRequest(finished.reference, ("python", "-c", code), timeout=60)).stdout.decode()
+    assert said.startswith("/opt/env/lib/")
+    assert "fern-" not in said, "it is pip's now"

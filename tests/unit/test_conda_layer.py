@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,10 +14,16 @@ from imagesync.conda.contents import read_contents
 from imagesync.conda.installer import CondaInstaller, choose_installer
 from imagesync.conda.layer import CondaLayer
 from imagesync.conda.overlaps import refuse_overlaps
-from imagesync.errors import LockError, UsageError
+from imagesync.errors import HashMismatch, LockError, UsageError
+from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import LockedConda
 from imagesync.store.store import Store, StoredFile
+from imagesync.ui.progress import SilentProgress
+from tests.channels.archive import File
+from tests.channels.channel import make_channel
+from tests.channels.doubles import generic
+from tests.commands import clean_environ
 from tests.indexes import make_wheel
 
 MINOR = "3.11"
@@ -149,3 +156,31 @@ def test_without_micromamba_there_is_rattler(store: Store) -> None:
     chosen = choose_installer("auto", micromamba=None, channels=None, store=store, wheel=no_wheel)
     assert chosen.micromamba is None
     assert {"__init__.py", "rattler.abi3.so"} <= {name for name, _ in chosen.rattler}
+
+
+def test_micromamba_of_a_channel_is_taken_and_kept(store: Store, tmp_path: Path) -> None:
+    program = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00" + b"a stand-in: nothing here runs it"
+    micromamba = {"bin/micromamba": File(program, True)}
+    packages = [generic("micromamba", v, subdir="linux-64", files=micromamba) for v in ("2.0.5", "2.1.0")]
+    folder = make_channel(tmp_path / "channel", packages)
+    channels = Channels(
+        (folder.as_uri(),), prefix=tmp_path, environ=clean_environ(), store=store, progress=SilentProgress()
+    )
+    for _ in range(2):
+        chosen = choose_installer("auto", micromamba=None, channels=channels, store=store, wheel=no_wheel)
+        assert chosen.kind == "micromamba"
+        assert chosen.micromamba is not None
+        assert chosen.micromamba.read_bytes() == program
+        shutil.rmtree(folder, ignore_errors=True)  # the second time nothing is asked
+
+
+def test_damaged_micromamba_of_a_channel_is_refused(store: Store, tmp_path: Path) -> None:
+    package = generic("micromamba", "2.1.0", subdir="linux-64", files={"bin/micromamba": File(b"x", True)})
+    folder = make_channel(tmp_path / "channel", [package])
+    (archive,) = folder.glob("linux-64/micromamba-*.conda")
+    archive.write_bytes(archive.read_bytes() + b"?")
+    channels = Channels(
+        (folder.as_uri(),), prefix=tmp_path, environ=clean_environ(), store=store, progress=SilentProgress()
+    )
+    with pytest.raises(HashMismatch, match="micromamba"):
+        choose_installer("auto", micromamba=None, channels=channels, store=store, wheel=no_wheel)
