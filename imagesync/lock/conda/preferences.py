@@ -41,7 +41,8 @@ class Wanted:
     @property
     def pinned(self) -> str:
         """Return the match spec that only the wanted version satisfies."""
-        return f"{self._prefix}{self.name} =={self.version}"
+        build = limit(self.planned).partition(" ")[2]
+        return f"{self._prefix}{self.name} =={self.version} {build}".rstrip()
 
     @property
     def limited(self) -> str:
@@ -118,14 +119,30 @@ def _ladder(planned: PlannedConda) -> Iterator[str]:
 
 
 def _contains(specifier: str, version: str) -> bool:
+    # A build may follow, which says nothing of versions.
+    text = specifier.partition(" ")[0]
+    if text in ("", "*"):
+        return True
+    if text.startswith("==") and not text.endswith(".*"):
+        return version == text[2:] or _in_range(text, version, otherwise=False)
+    if text.startswith("=") or text[0].isdigit():
+        # conda's own ways to write a series, and a version.
+        series = text.startswith("=") or text.endswith("*")
+        number = text.strip("=*").rstrip(".")
+        return version == number or (series and version.startswith(f"{number}."))
+    return _in_range(text, version, otherwise=True)
+
+
+def _in_range(specifier: str, version: str, *, otherwise: bool) -> bool:
+    """Return whether PEP 440 has *version* in the range; *otherwise* where it can't read the range."""
     try:
         limits = SpecifierSet(specifier)
     except InvalidSpecifier:
-        return True  # a match spec that isn't one of PEP 440 as well; the solver reads it
+        return otherwise
     try:
         return limits.contains(Version(version), prereleases=True)
     except InvalidVersion:
-        return not specifier
+        return False
 
 
 def _key(version: str) -> tuple[int, Version | str]:

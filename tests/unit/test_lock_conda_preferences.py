@@ -1,0 +1,178 @@
+"""Which version of a conda package to look for, which build, and from which channel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.errors import LockError
+from imagesync.lock.conda.gone import repack_missing
+from imagesync.lock.conda.preferences import (
+    Wanted,
+    allowed_versions,
+    builds_for,
+    nearest,
+    of_channel,
+    shown_versions,
+)
+from imagesync.lock.conda.provided import refuse_shared, stand_ins
+from imagesync.lock.conda.records import lock_records
+from imagesync.lock.conda.repodata import locked, readable, silence
+from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
+from imagesync.plan.plan import Level, PlannedConda
+from imagesync.scan.environment import CondaRecord, Package
+
+FORGE, TEAM = "https://conda.example.com/forge", "https://conda.example.com/team"
+TARGET = Target("linux/amd64", "3.11.7", (2, 36))
+RECORD = CondaRecord(
+    "demo", "1.4.2", "h0_0", 0, TEAM, "osx-arm64", "demo-1.4.2-h0_0.conda", f"{TEAM}/osx-arm64/x.conda"
+)
+
+
+def planned(
+    version: str = "1.4.2", level: Level = Level.COMPATIBLE, specifier: str = "~=1.4.2"
+) -> PlannedConda:
+    record = replace(RECORD, version=version)
+    return PlannedConda("demo", version, "h0_0", level, specifier, "as a test says", record=record)
+
+
+def build(
+    version: str, text: str = "h0_0", *, channel: str = FORGE, depends: tuple[str, ...] = ()
+) -> LockedConda:
+    filename = f"demo-{version}-{text}.conda"
+    artifact = Artifact(filename, f"{channel}/linux-64/{filename}", "sha256:" + "a" * 64)
+    return LockedConda("demo", version, text, channel, "linux-64", artifact, depends=depends)
+
+
+@pytest.mark.parametrize(
+    ("package", "expected"),
+    [
+        (planned("1.4.1"), "1.4.1"),
+        (planned("1.4.2"), "1.4.5"),
+        (planned("3.1.0", specifier="~=3.1.0"), None),
+        (planned("1.4.2", Level.CRITICAL, "==1.4.2"), None),
+        (planned("1.4.2", Level.EXACT, "==1.4.2"), "1.4.5"),
+        (planned("1.3.0", Level.EXACT, "==1.3.0"), "1.5.0"),
+        (planned("3.1.0", Level.EXACT, "==3.1.0"), "2.0.0"),
+        (planned("0.1", Level.EXACT, "==0.1"), "2.0.0"),
+    ],
+)
+def test_the_nearest_version_that_a_level_allows(package: PlannedConda, expected: str | None) -> None:
+    assert nearest(package, ["1.4.0", "1.4.1", "1.4.5", "1.5.0", "2.0.0"]) == expected
+
+
+def test_versions_that_are_none_of_python_are_compared_as_they_are() -> None:
+    assert nearest(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9e"]) == "9e"
+    assert nearest(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9f"]) is None
+    assert set(allowed_versions(planned("9e", Level.EXACT, "==9e"), ["9d", "9f"])) == {"9d", "9f"}
+
+
+@pytest.mark.parametrize(
+    ("specifier", "expected"),
+    [
+        ("", ["2.0", "1.4.5", "1.4"]),
+        ("* cuda*", ["2.0", "1.4.5", "1.4"]),
+        (">=1.4.5,<2", ["1.4.5"]),
+        (">=1.4.5 py311*", ["2.0", "1.4.5"]),
+        ("==1.4.*", ["1.4.5", "1.4"]),
+        ("=1.4", ["1.4.5", "1.4"]),
+        ("1.4.*", ["1.4.5", "1.4"]),
+        ("1.4", ["1.4"]),
+    ],
+)
+def test_specifiers_are_read_as_match_specs_write_them(specifier: str, expected: list[str]) -> None:
+    assert allowed_versions(planned("1.0", specifier=specifier), ["1.4", "1.4.5", "2.0"]) == expected
+
+
+def test_a_package_stays_in_its_channel() -> None:
+    both = (build("1.4.0"), build("1.4.2", channel=TEAM))
+    assert of_channel(planned(), both, (FORGE, TEAM)) == ((both[1],), TEAM)
+    assert of_channel(planned(), both, (TEAM, FORGE)) == ((both[1],), "")
+    assert of_channel(planned(), both[:1], (FORGE, TEAM)) == ((both[0],), "")
+
+
+def test_builds_are_those_of_the_interpreter() -> None:
+    abi = ("python_abi 3.11.*",)
+    builds = (build("1.4.2", "py310_0", depends=abi), build("1.4.2", "py311_0", depends=abi), build("1.4.2"))
+    wanted = Wanted(planned(), "1.4.2", builds)
+    assert [package.build for package in builds_for(wanted, "3.11")] == ["py311_0", "h0_0"]
+    assert wanted.pinned == "demo ==1.4.2"
+    assert wanted.limited == "demo ~=1.4.2"
+    assert replace(wanted, channel=TEAM).relaxed == f"{TEAM}::demo"
+
+
+def test_versions_are_shown_each_once_and_not_all() -> None:
+    assert shown_versions([build("1.0", "a_0"), build("1.0", "b_0"), build("2.0")]) == "1.0, 2.0"
+    assert shown_versions([build(f"1.{n}") for n in range(12)]).endswith("1.11 and 4 older")
+
+
+def test_a_record_that_names_no_url_is_refused() -> None:
+    with pytest.raises(LockError, match="doesn't say where the package came from"):
+        lock_records([replace(planned(), record=replace(RECORD, url=""))], target=TARGET)
+
+
+def test_stand_ins_need_nothing_but_what_their_extras_need() -> None:
+    dask = canonicalize_name("dask")
+    package = replace(build("2.0"), distributions=(dask,))
+    installed = Package(dask, "1.0", requires=("toolz", 'numpy; extra == "array"'))
+    (stand_in,) = stand_ins([package], [installed])
+    assert (stand_in.name, stand_in.version) == ("dask", "2.0")
+    assert stand_in.installed is not None
+    assert stand_in.installed.requires == ('numpy; extra == "array"',)
+
+
+def test_a_distribution_has_one_owner() -> None:
+    package = replace(build("1.0"), distributions=(canonicalize_name("Jinja2"),))
+    refuse_shared([package], [canonicalize_name("other")])
+    with pytest.raises(LockError, match="- jinja2: the conda package demo has it"):
+        refuse_shared([package], [canonicalize_name("jinja2")])
+
+
+def test_entries_of_a_channel_lose_their_token() -> None:
+    found = locked(
+        {
+            "name": "msgpack-python",
+            "version": "1.0",
+            "build": "py311_0",
+            "subdir": "linux-64",
+            "fn": "m.conda",
+            "url": "https://conda.example.com/t/tk-1/team/linux-64/m.conda",
+            "channel": "https://me:pw@conda.example.com/t/tk-1/team/",
+            "purls": ["pkg:pypi/msgpack@1.0"],
+            "depends": ["python"],
+        }
+    )
+    assert found.channel == TEAM
+    assert found.artifact.url == f"{TEAM}/linux-64/m.conda"
+    assert found.distributions == ("msgpack",)
+    assert found.artifact.digest == ""
+
+
+def test_what_the_library_says_is_said_in_words() -> None:
+    said = f"error sending request for url ({TEAM}/t/x/noarch/repodata.json)\nCaused by: refused"
+    error = silence(said.replace("/t/x", ""), [FORGE, TEAM])
+    assert error.message == f"The channel {TEAM} doesn't answer: refused"
+    assert "refuses to be read" in silence(f"401 Unauthorized for url ({TEAM}/x)", [TEAM]).message
+    text = "Cannot solve the request because of: a would require\n b, for which no candidates were found.\n"
+    assert readable(text) == "a would require\n b, which nothing satisfies."
+
+
+def test_what_was_asked_for_and_is_left_out_comes_first() -> None:
+    left_out = Deviation("zoo", "1.0", "", Level.PLATFORM_ONLY, "no Linux", "conda", requested=True)
+    others = (
+        Deviation("ant", "1.0", "", Level.PLATFORM_ONLY, "no Linux", "conda"),
+        Deviation("bee", "", "2", Level.EXACT, "needed"),
+    )
+    assert sorted((*others, left_out), key=lambda each: each.weight)[0] is left_out
+    assert [each.change for each in (left_out, *others)] == [
+        "1.0 -> left out, though you asked for it",
+        "1.0 -> left out",
+        "not installed here -> 2",
+    ]
+
+
+def test_what_can_not_be_repacked_is_refused() -> None:
+    with pytest.raises(LockError, match="its installed files can't stand in for it"):
+        repack_missing([planned()], (FORGE,), lambda package: ())
