@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +109,6 @@ class ContainerCluster:
         self._stack.callback(network.remove)
         ports = {"8786/tcp": ("127.0.0.1", None)}
         self.scheduler = self._run("scheduler", "dask scheduler --no-dashboard", ports=ports)
-        # The engine takes connections for it before it listens, and drops them.
-        with contextlib.closing(self.scheduler.logs(stream=True)) as lines:
-            assert any(b"Scheduler at" in line for line in lines)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -122,17 +120,22 @@ class ContainerCluster:
         self.scheduler.reload()
         return f"tcp://127.0.0.1:{self.scheduler.ports['8786/tcp'][0]['HostPort']}"
 
+    @property
+    def scheduler_ip(self) -> str:
+        """Return the scheduler's address in the network, which needs no name to be looked up."""
+        return ip_address(self.scheduler)
+
     def add_workers(self, number: int, options: str = "") -> None:
         """Start workers, which connect when they are up."""
         for _ in range(number):
             name = f"worker{len(self.workers)}"
-            command = f"dask worker tcp://{self.name}-scheduler:8786 --nthreads 1 --no-dashboard {options}"
+            command = f"dask worker tcp://{self.scheduler_ip}:8786 --nthreads 1 --no-dashboard {options}"
             self.workers.append(self._run(name, command))
 
     @contextlib.contextmanager
     def client(self) -> Iterator[Client]:
         """Give a client that all the workers have come to."""
-        with Client(self.address, timeout=60, set_as_default=False) as client:
+        with connect(self.address) as client:
             client.wait_for_workers(len(self.workers), timeout=90)
             yield client
 
@@ -142,6 +145,24 @@ class ContainerCluster:
         )
         self._stack.callback(remove, container)
         return container
+
+
+def connect(address: str) -> Client:
+    """Return a client, as soon as the scheduler listens; the engine takes connections before, and drops them."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            return Client(address, timeout=30, set_as_default=False)
+        time.sleep(0.1)
+    raise AssertionError(f"no scheduler answers at {address}")
+
+
+def ip_address(container: docker.models.containers.Container) -> str:
+    """Return a container's address in the one network that it is in."""
+    container.reload()
+    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
+    address: str = network["IPAddress"]
+    return address
 
 
 def remove(container: docker.models.containers.Container) -> None:

@@ -25,7 +25,7 @@ from imagesync.compare.running import inventory_of
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.pipeline import Session, open_session
 from tests.commands import CommandLine
-from tests.integration.dask_project import ContainerCluster, DaskProject
+from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address
 
 pytestmark = [
     pytest.mark.engine,
@@ -104,9 +104,7 @@ def test_version_changed_in_one_worker_is_found(
             imagesync.check(client, session=session, strict=True)
     finally:
         replace_in(worker, "toolz", version_here)
-    worker.reload()
-    (network,) = worker.attrs["NetworkSettings"]["Networks"].values()
-    assert f"0.12.0 (tcp://{network['IPAddress']}" in caught.value.message
+    assert f"0.12.0 (tcp://{ip_address(worker)}" in caught.value.message
     assert "toolz (critical)" in caught.value.message
     assert "restart_workers" in str(caught.value.hint)
 

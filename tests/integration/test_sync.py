@@ -22,7 +22,7 @@ from imagesync.errors import MismatchWarning
 from imagesync.pipeline import Session, open_session
 from tests.commands import BIN
 from tests.environments import run
-from tests.integration.dask_project import ContainerCluster, DaskProject, remove
+from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address, remove
 
 pytestmark = [
     pytest.mark.engine,
@@ -109,19 +109,12 @@ def test_new_worker_and_what_its_tasks_start_have_it_too(
         cluster.add_workers(1)
         client.wait_for_workers(len(cluster.workers), timeout=90)
         assert set(client.run(in_a_process_of_its_own).values()) == {"10"}
-        (new,) = [address for address in client.run(elder.pick, 1) if worker_of(cluster, -1) in address]
+        (new,) = [
+            address for address in client.run(elder.pick, 1) if ip_address(cluster.workers[-1]) in address
+        ]
         assert client.submit(elder.pick, 1, workers=[new], pure=False).result() == 10
         assert imagesync.check(client, session=session, strict=True).matches
     remove(cluster.workers.pop())
-
-
-def worker_of(cluster: ContainerCluster, number: int) -> str:
-    """Return the network address of a worker's container."""
-    container = cluster.workers[number]
-    container.reload()
-    (network,) = container.attrs["NetworkSettings"]["Networks"].values()
-    address: str = network["IPAddress"]
-    return f"{address}:"
 
 
 def test_worker_that_holds_objects_of_old_classes_is_started_again(
@@ -167,21 +160,19 @@ def install(dask_project: DaskProject, *arguments: str) -> None:
 def test_added_package_and_another_version(
     client: Client, session: Session, dask_project: DaskProject
 ) -> None:
-    def versions() -> tuple[str, str]:
+    def versions() -> tuple[str, str, bool]:
         from importlib.metadata import version
 
         import iniconfig
-        import locket
 
-        assert iniconfig.__file__.startswith("/home/imagesync/")
-        return version("iniconfig"), locket.__name__ and version("locket")
+        return version("iniconfig"), version("locket"), iniconfig.__file__.startswith("/home/imagesync/")
 
     (before,) = [package.version for package in session.scan().packages if package.name == "locket"]
     install(dask_project, "install", "iniconfig==2.0.0", "locket==0.2.1")
     try:
         synced = imagesync.sync(client, session=session)
         assert synced.sent == ("iniconfig", "locket")
-        assert set(client.run(versions).values()) == {("2.0.0", "0.2.1")}
+        assert set(client.run(versions).values()) == {("2.0.0", "0.2.1", True)}
         assert synced.comparison.matches
         assert not synced.comparison.differences
     finally:
