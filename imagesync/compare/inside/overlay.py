@@ -100,9 +100,11 @@ def unpack(archive: bytes, folder: str, place: Callable[[str], str]) -> None:
             if not name or member.is_dir():
                 continue
             target = os.path.join(root, name)
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            if not os.path.realpath(os.path.dirname(target)).startswith(root) or ".." in name.split("/"):
+            above = os.path.dirname(target)
+            # Links of the archive may be on the way.
+            if ".." in name.split("/") or os.path.commonpath([os.path.realpath(above), root]) != root:
                 raise ValueError(f"{member.filename} leads out of the archive")
+            os.makedirs(above, exist_ok=True)
             mode = member.external_attr >> 16
             if stat.S_ISLNK(mode):
                 os.symlink(content.read(member).decode(), target)

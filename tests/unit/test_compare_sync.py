@@ -1,0 +1,232 @@
+"""What is chosen for a sync, and what a process does with it: each process here is one of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from imagesync.compare.comparison import Side, compare
+from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.compare.overlay import Overlay, choose
+from imagesync.compare.remote import Remote, RemoteObject
+from imagesync.plan.plan import Level
+
+ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+
+
+def side(*entries: Entry) -> Side:
+    return Side("side", {"side": Inventory("linux-x86_64", entries)})
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "word"),
+    [
+        (
+            Entry("python", "3.12.1", "python", "", level=Level.CRITICAL, specifier="==3.12.*"),
+            Entry("python", "3.11.2", "python", ""),
+            "another Python",
+        ),
+        (
+            Entry("numpy", "2.1", manager="conda", level=Level.EXACT, build="py311_0"),
+            Entry("numpy", "2.0"),
+            "binaries",
+        ),
+        (Entry("openssl", "3.5", "conda", "conda", level=Level.COMPATIBLE), None, "binaries"),
+        (
+            Entry("msgpack", "1.2", level=Level.CRITICAL),
+            Entry("msgpack", "1.1"),
+            "a scheduler can't be restarted",
+        ),
+        (None, Entry("numpy", "2.1", level=Level.EXACT), "can't be taken away"),
+    ],
+)
+def test_what_cannot_be_synced_is_said(here: Entry | None, there: Entry | None, word: str) -> None:
+    choice = choose(compare(side(*filter(None, [here])), side(*filter(None, [there]))))
+    assert choice.names == frozenset()
+    (unsynced,) = choice.unsynced
+    assert word in unsynced.reason
+    assert "imagesync build" in unsynced.hint
+
+
+def test_what_differs_or_is_missing_is_chosen() -> None:
+    here = (
+        Entry("elder", "1.0", content=ONE, local=True, level=Level.COMPATIBLE),
+        Entry("alder", "2.0.0", level=Level.COMPATIBLE, specifier="~=2.0.0"),
+        Entry("birch", "1.0.0", level=Level.EXACT, specifier="==1.0.0"),
+        Entry("rowan", "1.0.1", level=Level.COMPATIBLE, specifier="~=1.0.1"),
+        Entry("pip", "26.0", level=Level.IGNORE, left_out=True),
+        Entry(LOOSE_CODE, "", kind="code", content=ONE, local=True),
+    )
+    there = (
+        Entry("elder", "1.0", content=OTHER, local=True),
+        Entry("alder", "1.0.0"),
+        Entry("rowan", "1.0.9"),
+        Entry("oak", "1.0", level=Level.COMPATIBLE),
+    )
+    choice = choose(compare(side(*here), side(*there)))
+    assert choice.names == {"elder", "alder", "birch", LOOSE_CODE}
+    assert choice.unsynced == ()
+
+
+def archive(**files: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as zipped:
+        for name, text in files.items():
+            zipped.writestr(name, text)
+    return content.getvalue()
+
+
+class Process:
+    """An interpreter with a home of its own, which runs what it is given, line by line."""
+
+    def __init__(self, home: Path) -> None:
+        code = """
+        import json, pickle, sys
+        names = {}
+        for line in sys.stdin:
+            kind, text = json.loads(line)
+            if kind == "call":
+                function, arguments, options = pickle.loads(bytes.fromhex(text))
+                result = function(*arguments, **options)
+            else:
+                exec(text, names)
+                result = names.pop("result", None)
+            print(json.dumps(result), flush=True)
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", "-c", dedent(code)],
+            env={"HOME": str(home), "PYTHONPATH": str(home / "image")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+
+    def run(self, code: str) -> Any:
+        return self._ask("run", code)
+
+    def call(self, function: Remote, *arguments: object, **options: object) -> Any:
+        return self._ask("call", pickle.dumps((function, arguments, options)).hex())
+
+    def _ask(self, kind: str, text: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([kind, text]) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+OLD = "class Basket: pass\ndef pick(): return 'old'\n"
+NEW = OLD.replace("old", "new")
+REFRESH = Remote("imports", "refresh")
+INSTALL = Remote("overlay", "install")
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Any:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "elder.py").write_text(OLD)
+    (tmp_path / "image" / "rowan.py").write_text("from elder import pick\n")
+    with Process(tmp_path) as process:
+        yield process
+
+
+def overlay(**files: str) -> Overlay:
+    return Overlay((archive(**files),), contents={"elder": ONE}, modules={"elder": ("elder",)})
+
+
+def test_overlay_comes_first_and_goes_again(process: Process) -> None:
+    process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
+    assert process.run("import elder; result = elder.pick()") == "new"
+    assert process.run("import sys; result = sys.path[0]").endswith(overlay(**{"elder.py": NEW}).digest)
+    process.call(INSTALL, Overlay().content)
+    assert process.call(REFRESH, ["elder"], [])["state"] == "forgotten"
+    assert process.run("import elder; result = elder.pick()") == "old"
+    assert process.run("import os; result = os.environ['PYTHONPATH']").endswith("/image")
+
+
+def test_one_overlay_takes_the_place_of_another(process: Process) -> None:
+    for word in ("one", "other"):
+        process.call(INSTALL, overlay(**{"elder.py": NEW.replace("new", word)}).content)
+        process.call(REFRESH, ["elder"], [])
+        assert process.run("import elder; result = elder.pick()") == word
+    assert process.run("import sys; result = sum('synced' in path for path in sys.path)") == 1
+
+
+def test_modules_that_nothing_holds_are_imported_anew(process: Process) -> None:
+    assert process.call(REFRESH, ["elder"], []) == {"state": "not imported", "held": []}
+    process.run("import elder, importlib; elder = None")
+    process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
+    assert process.call(REFRESH, ["elder"], []) == {"state": "forgotten", "held": []}
+    assert process.call(REFRESH, ["elder"], []) == {"state": "not imported", "held": []}
+    assert process.run("import elder; result = elder.pick()") == "new"
+
+
+def test_modules_that_another_one_uses_are_kept(process: Process) -> None:
+    process.run("import rowan")
+    process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
+    assert process.call(REFRESH, ["elder"], []) == {"state": "held", "held": ["rowan uses it"]}
+    assert process.run("import elder; result = elder.pick()") == "old"
+    forced = process.call(REFRESH, ["elder"], [], forced=True)
+    assert forced == {"state": "forgotten", "held": ["rowan uses it"]}
+
+
+def test_local_code_that_uses_local_code_is_forgotten_with_it(process: Process) -> None:
+    process.run("import rowan; rowan = None")
+    process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
+    assert process.call(REFRESH, ["elder"], ["elder", "rowan"])["state"] == "forgotten"
+    assert process.run("import rowan; result = rowan.pick()") == "new"
+
+
+def test_objects_in_memory_are_found_and_those_of_the_module_itself_dont_count(
+    process: Process, tmp_path: Path
+) -> None:
+    (tmp_path / "image" / "elder.py").write_text(
+        "import enum\nclass Colour(enum.Enum):\n    RED = 1\n" + OLD + "OWN = [Basket()]\n"
+    )
+    process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
+    process.run(f"import sys; sys.path.insert(0, {str(tmp_path / 'image')!r}); import elder")
+    process.run("sys.path.pop(0); kept = {'deep': [elder.Basket()]}; elder = None")
+    state = process.call(REFRESH, ["elder"], [])
+    assert state == {"state": "held", "held": ["1 objects of its classes are in memory"]}
+    process.run("kept.clear()")
+    assert process.call(REFRESH, ["elder"], [])["state"] == "forgotten"
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "/evil.py", "a/../../evil.py"])
+def test_archive_that_leads_out_is_refused(name: str, tmp_path: Path) -> None:
+    from imagesync.compare.inside.overlay import unpack
+
+    (tmp_path / "inside").mkdir()
+    with pytest.raises(ValueError, match="leads out"):
+        unpack(archive(**{name: "evil"}), str(tmp_path / "inside"), lambda name: name)
+    assert not list(tmp_path.glob("**/evil.py"))
+
+
+def test_loose_code_comes_after_packages(process: Process) -> None:
+    content = Overlay(
+        code=archive(**{"elder.py": NEW, "hedge.py": "kind = 'box'\n"}), contents={}, modules={}
+    )
+    process.call(INSTALL, content.content)
+    assert process.run("import elder, hedge; result = [elder.pick(), hedge.kind]") == ["old", "box"]
+
+
+def test_object_is_made_where_it_is_unpickled() -> None:
+    made = pickle.loads(
+        pickle.dumps(RemoteObject(Remote("overlay", "_wheel_path"), "a-1.0.data/purelib/a.py"))
+    )
+    assert made == "a.py"
