@@ -11,7 +11,7 @@ import docker
 import pytest
 
 from tests.commands import CommandLine
-from tests.environments import LocalEnvironment, make_environment
+from tests.environments import LocalEnvironment, feature_version, make_environment
 from tests.indexes import LocalIndex
 from tests.indexes.index import Fault
 from tests.indexes.sdists import make_source_archive
@@ -34,7 +34,9 @@ def index() -> Iterator[LocalIndex]:
 @pytest.fixture
 def local(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironment:
     """Return an environment of four packages, of which the index has one left as it was."""
-    index.add_wheel("imsync-anemone", "1.0.0")
+    # Some wheels have bytecode in them, as numpy 1.26 has; the image's own takes its place.
+    pyc = f"__pycache__/imsync_anemone.cpython-{feature_version(base_python).replace('.', '')}.pyc"
+    index.add_wheel("imsync-anemone", "1.0.0", files={"imsync_anemone.py": b"petals = 8\n", pyc: b"old"})
     listed = index.add_wheel("imsync-daisy", "1.0")
     deleted = [
         index.add_wheel("imsync-bluebell", "2.0", files=FILES),

@@ -130,7 +130,9 @@ def records(
         folder = distribution.locate_file("")
         for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             if row:
-                size = int(row[2]) if len(row) > 2 and row[2] else None
+                # Bytecode that a wheel brings along (numpy 1.26 does) has given way to that of the build.
+                is_known = len(row) > 2 and row[2] and not row[0].endswith(".pyc")
+                size = int(row[2]) if is_known else None
                 files[selected].append((os.path.normpath(f"{folder}/{row[0]}"), size))
     paths = {path for path, _ in files[True]}
     return files[True] + [entry for entry in files[False] if entry[0] in paths]
