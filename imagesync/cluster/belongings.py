@@ -125,8 +125,13 @@ def _await_tasks(api: docker.APIClient, found: Belongings) -> None:
     end = time.monotonic() + REMOVAL_TIMEOUT
     while time.monotonic() < end:
         containers = api.containers(all=True, filters={"label": [labels.CLUSTER, _TASK]})
-        if not any(entry["Labels"][labels.CLUSTER] in names for entry in containers):
+        own = [entry for entry in containers if entry["Labels"][labels.CLUSTER] in names]
+        if not own:
             return
+        for entry in own:
+            # A swarm keeps them for some seconds after their end.
+            if entry["State"] == "exited":
+                remove_container(api, entry["Id"])
         time.sleep(_POLL)
 
 

@@ -116,6 +116,8 @@ class SwarmEngine(ClusterEngine):
         """
         with engine_errors(f"look at the image {image}"):
             digests = self.api.inspect_image(image).get("RepoDigests") or []
+        repository = image.partition("@")[0].rpartition(":")[0] or image
+        digests.sort(key=lambda digest: not digest.startswith(f"{repository}@"))
         if digests:
             return str(digests[0])
         if len(self.nodes()) > 1:

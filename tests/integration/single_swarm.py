@@ -11,10 +11,15 @@ import docker
 from filelock import FileLock
 
 
+def swarm_lock() -> FileLock:
+    """Return what whoever makes a swarm holds, or needs to see none."""
+    return FileLock(Path(tempfile.gettempdir()) / "imagesync-tests-swarm.lock", timeout=300)
+
+
 @contextmanager
 def single_swarm(engine: docker.DockerClient) -> Iterator[None]:
     """Make a swarm, and leave it afterwards, with all that runs in it; whoever else wants one waits."""
-    with FileLock(Path(tempfile.gettempdir()) / "imagesync-tests-swarm.lock", timeout=300):
+    with swarm_lock():
         engine.swarm.init(advertise_addr="127.0.0.1", listen_addr="127.0.0.1")
         try:
             yield
