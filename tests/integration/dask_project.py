@@ -148,7 +148,7 @@ class ContainerCluster:
 
 
 def connect(address: str) -> Client:
-    """Return a client, as soon as the scheduler listens; before, the engine takes connections and drops them."""
+    """Return a client, as soon as the scheduler listens; the engine takes connections before that."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         with contextlib.suppress(OSError):

@@ -244,3 +244,25 @@ def test_worker_that_nobody_starts_again_is_named(
             assert "Still with what they had imported" in str(synced)
             assert not synced.comparison.matches
             del basket
+
+
+def test_cluster_syncs_itself_and_starts_its_workers_again(
+    dask_project: DaskProject, session: Session, elder: ModuleType
+) -> None:
+    with (
+        imagesync.DockerCluster(
+            image=dask_project.reference, n_workers=2, nthreads=1, session=session, check=False
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        dask_project.edited(10),
+    ):
+        client.wait_for_workers(2, timeout=90)
+        basket = client.submit(elder.fill, 1)
+        assert client.submit(elder.count, basket).result() == 1
+        holder = client.who_has(basket)[basket.key]
+        synced = cluster.sync()
+        assert synced.sent == ("elder",)
+        assert synced.restarted == tuple(holder)
+        assert cluster.check(strict=True).matches
+        assert picked(client, elder) == [10, 20, 30]
+        assert cluster.sync(client.scheduler.identity)["type"] == "Scheduler", "Dask's own method"
