@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imagesync.plan.conflict import Conflict
 from imagesync.plan.remedy import install_command
 from imagesync.plan.requirements import applies, local_markers, parse_requirement
 from imagesync.plan.specifiers import parse_version
-from imagesync.scan.environment import Environment, Finding, Package, Severity
+from imagesync.scan.environment import Environment, Package
 
 _EXTRA_ONLY = re.compile(r";\s*extra\s*==\s*[\"'][^\"']*[\"']\s*\Z")
 # What most metadata holds: a name, extras aside, and plain comparisons, without a marker or a URL.
@@ -22,54 +23,13 @@ _PLAIN = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Conflict:
-    """A requirement of an installed package that the environment doesn't meet.
-
-    Parameters
-    ----------
-    package, version
-        Who requires something.
-    requirement
-        What it requires, as its metadata writes it without the marker; ``python>=3.12`` for the interpreter.
-    required
-        The name of what is required.
-    installed
-        The version that is there; ``None`` where it is missing.
-    remedy
-        The command that mends it, or what to do where there is none.
-    """
-
-    package: NormalizedName
-    version: str
-    requirement: str
-    required: NormalizedName
-    installed: str | None
-    remedy: str
-
-    @property
-    def message(self) -> str:
-        """Return who requires what, and what is there, as a sentence."""
-        there = f"{self.required} {self.installed} is" if self.installed else f"{self.required} isn't"
-        return f"{self.package} {self.version} requires {self.requirement}, and {there} installed."
-
-    def to_finding(self) -> Finding:
-        """Return the conflict among the findings of a plan."""
-        return Finding(
-            severity=Severity.ERROR,
-            code="inconsistent",
-            message=self.message,
-            package=self.package,
-            hint=self.remedy,
-        )
-
-
 def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
     """Return what ``pip check`` finds in *environment*, and packages that need another Python.
 
     Missing requirements and wrong versions; extras that nobody can tell were asked for don't count.
     Pre-releases satisfy a specifier, as they do for pip. Ordered by package. Among conda's packages it is
-    conda's metadata that counts, which its packagers correct: only what pip put beneath them is looked at.
+    conda's records that count, which its packagers correct: of their Python metadata only what pip put
+    beneath them is looked at.
     """
     installed = {package.name: package for package in environment.packages}
     markers = local_markers(environment.python)
@@ -99,6 +59,10 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
                     remedy=_remedy(each, wanted, environment),
                 )
             )
+    if environment.conda:
+        from imagesync.plan.conda_consistency import conda_inconsistencies
+
+        conflicts += conda_inconsistencies(environment)
     return tuple(sorted(filter(None, conflicts), key=lambda conflict: (conflict.package, conflict.required)))
 
 
