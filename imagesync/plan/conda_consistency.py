@@ -1,4 +1,4 @@
-"""Consistency of conda's packages: whether what their records ask for is installed, and will do."""
+"""Consistency of conda's packages: whether what their records ask for is installed, and will do.
 
 conda keeps environments consistent; ``--force``, an interrupted change or pip doesn't.
 """
