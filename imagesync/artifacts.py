@@ -261,14 +261,15 @@ def _given_wheels(
 ) -> Iterator[tuple[StoredFile, str]]:
     from imagesync.wheels.fit import check_wheel
 
-    artifacts = [(package.planned.source, package.content) for package in packages]
+    sources = [package.planned.source for package in packages]
     downloads = [
-        Download(source.url or "", digest, (source.url or "").rpartition("/")[2])
-        for source, digest in artifacts
+        Download(source.url or "", source.hash or "", (source.url or "").rpartition("/")[2])
+        for source in sources
     ]
-    for wheel in fetch(downloads, store=workshop.store, access=workshop.access, progress=workshop.progress):
+    wheels = fetch(downloads, store=workshop.store, access=workshop.access, progress=workshop.progress)
+    for package, wheel in zip(packages, wheels, strict=True):
         check_wheel(wheel.path, filename=wheel.filename, target=target)
-        yield wheel, wheel.digest
+        yield wheel, package.content
 
 
 def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:

@@ -185,7 +185,7 @@ class Assembly:
             return None
         # What stands in for an index package may be another user's, or have been edited since.
         content = self.workshop.installed_content(self.target)
-        same = all(content(package.planned) == package.content for package in index.vendored)
+        same = all(p.is_given or content(p.planned) == p.content for p in index.vendored)
         return index if same else None
 
     def _build_packages(self, engine: Engine, index: Lock, *, no_cache: bool) -> Lock:

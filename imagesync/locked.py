@@ -80,7 +80,7 @@ class LockedBuild:
 
     @property
     def contents(self) -> Mapping[NormalizedName, str]:
-        """Return the digests of the wheels that the lock file brings."""
+        """Return for each wheel that the lock file brings the digest of what it was made from."""
         return {package.name: package.content for package in self.read.lock.vendored}
 
     @cached_property

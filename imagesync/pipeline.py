@@ -434,6 +434,8 @@ class Session:
 
         The environment hash can't say it: which packages no index has isn't known before the lock.
         """
+        if not isinstance(prepared, Prepared):
+            return True  # nothing installed has a part in it
         if image.contested:
             from imagesync.wheels.contested import are_here
 

@@ -156,7 +156,7 @@ class VendoredPackage:
 
     @property
     def is_given(self) -> bool:
-        """Return whether a lock file brought the wheel itself, of which *content* is the digest then."""
+        """Return whether a lock file brought the wheel itself: its source is that file, with its hash."""
         source = self.planned.source
         return self.planned.installed is None and (source.url or "").endswith(".whl")
 

@@ -95,8 +95,8 @@ LOCK = Lock(
     ),
     conda=(
         record("numpy", "1.26.4", "python >=3.11,<3.12.0a0", "__glibc >=2.17", "python_abi 3.11.* *_cp311"),
-        record("python", "3.11.7", "openssl >=3", "openssl <4.0a0"),
         record("openssl", "3.2.1"),
+        record("python", "3.11.7", "openssl >=3", "openssl <4.0a0"),
         record("six", "1.16.0", subdir="noarch", build="pyh_0"),
     ),
     channels=(CHANNEL,),
@@ -185,7 +185,9 @@ def test_what_is_written_comes_back(frozen: Frozen, folder: Path) -> None:
         # Two specs for one name are one by then.
         assert replace(back, depends=()) == replace(package, depends=())
     (own,) = found.lock.vendored
-    assert (own.name, own.content, own.is_given) == ("mine", "sha256:" + "c" * 64, True)
+    assert (own.name, own.content, own.is_given) == ("mine", digest("content"), True)
+    assert own.planned.source.hash == "sha256:" + "c" * 64
+    assert found.lock.digest == LOCK.digest
     assert own.planned.source.url == (folder / "wheels" / WHEEL).as_uri()
     assert found.companion.head["critical_imports"] == ["dask"]
 
@@ -392,9 +394,9 @@ def test_what_has_moved_is_named(frozen: Frozen, folder: Path) -> None:
     click = LOCK.packages[0].planned
     assert click is not None
     newer = replace(PLAN.conda[0], version="1.26.5")
-    rebuilt = replace(PLAN.conda[2], build="h1_1")
+    rebuilt = replace(PLAN.conda[1], build="h1_1")
     six = replace(click, name=canonicalize_name("six2"), version="1.0")
-    plan = replace(PLAN, packages=(MINE, six), conda=(newer, PLAN.conda[1], rebuilt))
+    plan = replace(PLAN, packages=(MINE, six), conda=(newer, rebuilt, PLAN.conda[2]))
     found_moved = {
         each.name: (each.locked, each.here) for each in moved(found, plan, {MINE.name: digest("other")})
     }
@@ -443,3 +445,16 @@ def test_metadata_are_one_line_a_package(frozen: Frozen, folder: Path) -> None:
     assert json.loads(metadata["imagesync.conda.six"])["noarch"] == "python"
     assert json.loads(metadata["imagesync"])["digest"] == LOCK.digest
     assert all(isinstance(value, str) for value in metadata.values())
+
+
+def test_an_environment_of_pip_may_have_its_interpreter_from_a_channel(frozen: Frozen, folder: Path) -> None:
+    python = tuple(package for package in LOCK.conda if package.name == "python")
+    save(replace(frozen, lock=replace(LOCK, conda=python)), folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    plan = replace(PLAN, conda=(), interpreter="base")
+    contents = {MINE.name: digest("content")}
+    assert moved(found, plan, contents) == ()
+    newer = replace(plan, python=replace(PYTHON, version="3.11.8"))
+    assert [(each.name, each.locked, each.here) for each in moved(found, newer, contents)] == [
+        ("python", "3.11.7", "3.11.8")
+    ]

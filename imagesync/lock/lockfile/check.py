@@ -61,6 +61,8 @@ class _Compared:
     def conda(self) -> Iterator[Moved]:
         locked = {package.name: package for package in self.read.lock.conda}
         planned = {package.name: package for package in self.plan.conda}
+        if not planned:
+            return  # what an environment of pip has from a channel is its interpreter
         for name, package in planned.items():
             entry = locked.get(name)
             here = f"{package.version} {package.build}".strip()
@@ -122,10 +124,12 @@ class _Compared:
             return package.version == locked
 
     def interpreter(self) -> Iterator[Moved]:
-        locked = self.read.interpreter_version
-        if not locked or any(package.name == "python" for package in self.read.lock.conda):
+        locked, here = self.read.interpreter_version, self.plan.python.version.rstrip("+")
+        if not locked or self.plan.conda:
             return
-        if locked.split(".")[:2] != self.plan.python.minor.split("."):
+        exactly = any(package.name == "python" for package in self.read.lock.conda)
+        # The base image has a patch level of its own, which was a deviation then.
+        if locked != here if exactly else locked.split(".")[:2] != self.plan.python.minor.split("."):
             yield Moved("python", "pip", locked, self.plan.python.version, "it was changed")
 
     def _said(self, name: str, local: str, locked: str) -> bool:

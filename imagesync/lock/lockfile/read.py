@@ -170,7 +170,8 @@ class _Reader:
             reason=_REASON,
             source=Source("archive", url=artifact.url, hash=artifact.digest),
         )
-        return VendoredPackage(name, entry.version, artifact.digest, planned)
+        known = self.companion.package("pip", entry.name)
+        return VendoredPackage(name, entry.version, known["content"], planned, known.get("repacked", ""))
 
     def channel(self, url: str) -> str:
         """Return a channel's URL without credentials; conda-lock may have its name alone."""
