@@ -17,6 +17,7 @@ from imagesync.cluster import labels
 
 THREADS = 8  # requests to the engine at once
 REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove what has ended
+LOCAL_TIMEOUT = 5.0  # seconds for a network of this engine alone
 NOT_FOUND = 404
 CONFLICT = 409  # the engine's answer where it is at the same thing already
 _TASK = "com.docker.swarm.task.id"
@@ -154,7 +155,8 @@ def remove_container(api: docker.APIClient, container: str) -> None:
 
 
 def _remove_network(api: docker.APIClient, network: Entry) -> None:
-    end = time.monotonic() + REMOVAL_TIMEOUT
+    patience = REMOVAL_TIMEOUT if network.get("Scope") == "swarm" else LOCAL_TIMEOUT
+    end = time.monotonic() + patience
     while not _try_to_remove(api, network, last=time.monotonic() > end):
         time.sleep(_POLL)
 
@@ -165,8 +167,8 @@ def _try_to_remove(api: docker.APIClient, network: Entry, *, last: bool) -> bool
     except docker.errors.APIError as error:
         if error.status_code == NOT_FOUND:
             return True
-        # A swarm's network is in use until the last task of the services has ended.
-        if network.get("Scope") != "swarm" or last:
+        # It is in use until the engine has taken the last container off it.
+        if last:
             raise
         return False
     # A swarm removes it from its nodes a moment later.

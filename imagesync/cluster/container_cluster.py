@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GOODBYE = 1.0  # seconds that the scheduler gets to tell clients and workers that it closes
+PATIENCE = 5.0  # seconds for what is under way when the cluster is closed
 SECOND_THOUGHT = 2.0  # seconds in which the engine may say why the scheduler has gone
 
 
@@ -248,7 +249,7 @@ class ContainerCluster(SpecCluster):
                 self.worker_spec.pop(name, None)
                 continue
             logger.warning("The container of worker %s has ended, and is started again.", name)
-            self._correct_state()
+            self._correct_state().add_done_callback(_report)
 
     def _lose(self, reason: str) -> None:
         self.lost = reason
@@ -277,9 +278,7 @@ class ContainerCluster(SpecCluster):
         await asyncio.shield(self._closing)
 
     async def _finish(self) -> None:
-        if self._launching is not None and not self._launching.done():
-            # What is being started can't be called back.
-            await asyncio.wait([self._launching])
+        await self._settle()
         if self._adaptive is not None:
             self._adaptive.stop()
         if self._checking is not None:
@@ -291,6 +290,18 @@ class ContainerCluster(SpecCluster):
         await self._tear_down()
         self.shutdown_scheduler = False
         await super()._close()
+
+    async def _settle(self) -> None:
+        """Start nothing more, and wait for what is being started: it can't be called back, only removed."""
+        if self._launching is not None and not self._launching.done():
+            await asyncio.wait([self._launching])
+        self.worker_spec, self.workers = {}, {}
+        lock = getattr(self, "_lock", None)
+        if lock is not None:
+            # Whoever holds it may wait for a scheduler that doesn't answer any more.
+            with suppress(asyncio.TimeoutError, TimeoutError):
+                await asyncio.wait_for(lock.acquire(), PATIENCE)
+                lock.release()
 
     async def _tear_down(self) -> None:
         """Remove all that the engine has of the cluster."""
@@ -324,6 +335,12 @@ class ContainerCluster(SpecCluster):
                 self.sync(self._close)
         self._loop_runner.stop()
         self._threads.shutdown(wait=False)
+
+
+def _report(starting: asyncio.Future[None]) -> None:
+    """Say why a container couldn't be started that nobody waits for."""
+    if not starting.cancelled() and (error := starting.exception()) is not None:
+        logger.error("A worker can't be started again: %s", error)
 
 
 async def _started(node: SchedulerContainer | WorkerContainer) -> None:
