@@ -1,1 +1,0 @@
-flowers = ("clover", "daisy")
