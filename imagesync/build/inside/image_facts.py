@@ -89,8 +89,7 @@ def conda_files(conda: list[dict[str, Any]], prefix: str) -> dict[str, set[str]]
     files: dict[str, set[str]] = {}
     for record in conda:
         for entry in record["paths_data"]["paths"]:
-            path = os.path.normpath(os.path.join(prefix, entry["_path"]))
-            files.setdefault(path, set()).add(entry.get("sha256_in_prefix", ""))
+            files.setdefault(f"{prefix}/{entry['_path']}", set()).add(entry.get("sha256_in_prefix", ""))
     return files
 
 
