@@ -126,17 +126,21 @@ class Workshop:
         """Return the exact artifact of each package of *plan*; see :func:`~imagesync.lock.make.make_lock`."""
         from imagesync.lock.make import make_lock
 
-        return make_lock(
-            plan,
-            target=target,
-            contents=contents,
-            resolver=self.resolver,
-            progress=self.progress,
-            installed_content=self.installed_content(target),
-            silent=self.indexes.leave_out,
-            solver=self.solver or self.channels,
-            record_content=self.record_content(target),
-        )
+        try:
+            return make_lock(
+                plan,
+                target=target,
+                contents=contents,
+                resolver=self.resolver,
+                progress=self.progress,
+                installed_content=self.installed_content(target),
+                silent=self.indexes.leave_out,
+                solver=self.solver or self.channels,
+                record_content=self.record_content(target),
+            )
+        finally:
+            if self.channels is not None:
+                self.channels.close()
 
 
 def open_workshop(

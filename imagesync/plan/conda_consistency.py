@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 
 from imagesync.plan.conflict import Conflict
 from imagesync.scan.environment import CondaRecord, Environment
@@ -65,7 +66,7 @@ def _meets(record: CondaRecord, line: str) -> bool:
     left to rattler, which takes 80 ms to import.
     """
     plain = _PLAIN.fullmatch(line)
-    if plain is not None and plain[3] is None and _surely(record.version, plain[2] or ""):
+    if plain is not None and _surely(record.version, plain[2] or "") and _is_build(record.build, plain[3]):
         return True
     from rattler import BuildString, MatchSpec, PackageRecord
     from rattler.exceptions import InvalidMatchSpecError, InvalidVersionError
@@ -81,6 +82,10 @@ def _meets(record: CondaRecord, line: str) -> bool:
         return MatchSpec(line).matches(package)
     except (InvalidMatchSpecError, InvalidVersionError, ValueError):
         return True  # what nobody can read contradicts nothing
+
+
+def _is_build(build: str, wanted: str | None) -> bool:
+    return wanted is None or fnmatchcase(build, wanted)
 
 
 def _surely(version: str, specifier: str) -> bool:

@@ -65,8 +65,10 @@ def prune(root: Path, *, older_than: float | None = None) -> Usage:
 
 
 def _forget_answers(root: Path, limit: float | None) -> None:
-    # What indexes answered: small, and asked for again when it is needed.
-    for path in (root / "answers").glob("*"):
+    # What indexes and channels said: asked for again when it is needed.
+    for path in (*(root / "answers").glob("*"), *(root / "repodata").rglob("*")):
+        if path.is_dir():
+            continue
         if limit is None or path.stat().st_mtime <= limit:
             path.unlink(missing_ok=True)
 

@@ -104,6 +104,11 @@ class Channels:
         """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.repodata.solve(request)
 
+    def close(self) -> None:
+        """End what answers questions, which holds what channels say in memory; it starts again if need be."""
+        if "repodata" in self.__dict__:
+            self.repodata.close()
+
     def has_archive(self, package: LockedConda) -> bool:
         """Return whether an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.archives().has(package.artifact)

@@ -33,6 +33,15 @@ def fetch_archives(
     LockError
         An archive has a distribution that pip's part has as well.
     """
+    try:
+        return _obtain(lock, channels, record_content)
+    finally:
+        channels.close()
+
+
+def _obtain(
+    lock: Lock, channels: Channels, record_content: RecordContent
+) -> tuple[Lock, tuple[StoredFile, ...]]:
     while lock.conda:
         found = channels.archives(lock.conda).obtain(lock.conda)
         pairs = list(zip(lock.conda, found, strict=True))

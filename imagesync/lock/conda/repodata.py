@@ -108,6 +108,12 @@ class Repodata:
         found = (locked(record) for record in answer["records"])
         return tuple(sorted((given.get(p.artifact.url, p) for p in found), key=lambda package: package.name))
 
+    def close(self) -> None:
+        """End the process; the next question starts another one."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
         if self._process is None:
             self._process = _Process(self.settings, self._environ)
@@ -115,8 +121,7 @@ class Repodata:
             answer = self._process.ask(question)
         except BaseException:
             # Interrupted, or broken: what it would answer belongs to nobody.
-            self._process.end()
-            self._process = None
+            self.close()
             raise
         if "silent" in answer:
             raise silence(answer["silent"], self.settings.channels)
