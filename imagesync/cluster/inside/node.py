@@ -216,6 +216,17 @@ async def _open_dashboard(scheduler: Any, workers: int) -> None:  # noqa: ANN401
     """Add the dashboard once the workers have come: importing Bokeh takes longer than all the rest."""
     import asyncio
 
+    from tornado.web import ErrorHandler
+
+    class Loading(ErrorHandler):
+        """A page that asks again each second, for whoever comes too early."""
+
+        def prepare(self) -> None:
+            self.set_status(503)
+            self.finish('<meta http-equiv="refresh" content="1">The dashboard is being loaded.')
+
+    settings = scheduler.http_application.settings
+    settings.update(default_handler_class=Loading, default_handler_args={"status_code": 503})
     for _ in range(50):
         if len(scheduler.workers) >= workers:
             break
@@ -229,6 +240,8 @@ async def _open_dashboard(scheduler: Any, workers: int) -> None:  # noqa: ANN401
         scheduler.http_application.add_handlers(
             ".*", [("/" + path.lstrip("/"), *rest) for path, *rest in missing_bokeh.routes]
         )
+    finally:
+        del settings["default_handler_class"], settings["default_handler_args"]
 
 
 def _import_dashboard() -> Any:  # noqa: ANN401
