@@ -15,9 +15,9 @@ from imagesync.scan.environment import CondaRecord, Environment
 from imagesync.scan.names import canonical_name
 
 _PLAIN = re.compile(r"([a-zA-Z0-9_.-]+)(?:\s+([^\s\[]+))?(?:\s+([^\s\[]+))?\s*\Z")
-_NUMBERS = re.compile(r"[0-9]+(?:\.[0-9]+)*")
+_NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)*)(\.post[0-9]+)?")
 # An upper bound that leaves pre-releases out, as conda-build writes them: <2.0a0, <2.0.0a0.
-_BOUND = re.compile(r"(>=|<=|==|!=|~=|>|<|=|)([0-9]+(?:\.[0-9]+)*?)(?:\.0)?(a0|\.?\*|)")
+_BOUND = re.compile(r"(>=|<=|==|!=|~=|>|<|=|)([0-9]+(?:\.[0-9]+)*?)(?:\.0)?(a0?|\.?\*|)")
 
 
 def conda_inconsistencies(environment: Environment) -> Iterator[Conflict]:
@@ -98,9 +98,10 @@ def _surely(version: str, specifier: str) -> bool:
     """
     if specifier in ("", "*"):
         return True
-    if _NUMBERS.fullmatch(version) is None:
+    plain = _NUMBERS.fullmatch(version)
+    if plain is None or (plain[2] and re.search(r"==|<=|(?:^|[,|])[0-9]", specifier)):
         return False
-    numbers = _numbers(version)
+    numbers = _numbers(plain[1])
     return any(all(_is_within(numbers, part) for part in one.split(",")) for one in specifier.split("|"))
 
 
@@ -111,13 +112,15 @@ def _is_within(version: tuple[int, ...], part: str) -> bool:
     operator, number, ending = bound.groups()
     other = _numbers(number)
     series = version[: len(other)] == other
+    same = _padded(version, other) == _padded(other, version)
+    released = not ending.startswith("a")
     compared: Mapping[str, bool] = {
         ">=": version >= other or series,
         "<": version < other and not series,
         "<=": not ending and _padded(version, other) <= _padded(other, version),
-        "==": ending != "a0" and (series if ending else _padded(version, other) == _padded(other, version)),
-        "=": ending != "a0" and series,
-        "": ending != "a0" and (series if ending else _padded(version, other) == _padded(other, version)),
+        "==": released and (series if ending else same),
+        "=": released and series,
+        "": released and (series if ending else same),
     }
     return compared.get(operator, False)
 
