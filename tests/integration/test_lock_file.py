@@ -121,7 +121,8 @@ def test_a_lock_of_conda_and_pip_is_built_without_an_environment(
         VIRTUAL_ENV="/nowhere", CONDA_PREFIX="/nowhere", PATH=f"{BIN}:/usr/bin:/bin"
     )
     server.forget_requests()
-    built = elsewhere("build", "--locked")
+    # The channel is otherwise asked for one thing: a micromamba for the build.
+    built = elsewhere("build", "--locked", "--conda-installer", "rattler")
     # What is locked is fetched, and no channel is asked what there is.
     assert server.count("repodata.json") == server.count(".zst") == 0
     code = "import mine, toolz, cachetools, sys; print(mine.answer, toolz.__version__, sys.version_info[:3])"
