@@ -113,9 +113,9 @@ class ContainerCluster(SpecCluster):
 
     @property
     def dashboard_link(self) -> str:
-        """The dashboard's URL, by the template of Dask's configuration."""
+        """The dashboard's URL, by the template of Dask's configuration; empty where it isn't published."""
         running = getattr(self.scheduler, "running", None)
-        if running is None:
+        if running is None or not running.dashboard:
             return ""
         host, _, port = running.dashboard.rpartition(":")
         return str(format_dashboard_link(host, port))

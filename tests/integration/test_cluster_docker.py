@@ -19,7 +19,7 @@ from typing import Any
 
 import docker
 import pytest
-from distributed import Client, Security, Worker, get_worker
+from distributed import Client, Security
 from distributed.utils import Log
 
 import imagesync
@@ -471,13 +471,3 @@ def test_all_packages_are_compared_once_the_workers_have_come(dask_project: Dask
     assert cluster.check().matches
     with dask_project.edited(2), pytest.raises(MismatchError, match="elder"):
         cluster.check(strict=True)
-
-
-def test_the_workers_know_who_they_are(make: Make) -> None:
-    def me() -> object:
-        worker: Worker = get_worker()
-        return worker.name
-
-    cluster = make(n_workers=1)
-    with Client(cluster) as client:
-        assert client.submit(me).result() == 0
