@@ -77,6 +77,19 @@ def test_case(
     assert {tag for image in engine.images.list(reference.rpartition(":")[0]) for tag in image.tags} == {
         reference
     }
+    if wanted.get("locked"):
+        built = build_locked(cli, folder, elsewhere=CommandLine(image_cli.environ, tmp_path / "ci"))
+        in_container(built, ["python", "/verify.py"], verify=case / "verify.py")
+
+
+def build_locked(cli: CommandLine, folder: Path, *, elsewhere: CommandLine) -> str:
+    """Lock the environment into a file, and build that where there is nothing but the file and its wheels."""
+    elsewhere.cwd.mkdir()
+    cli("lock", "-o", elsewhere.cwd / "conda-lock.yml")
+    fits = cli("lock", "--check", elsewhere.cwd / "conda-lock.yml")
+    assert "fits the environment" in fits.stdout
+    shutil.move(folder, folder.with_name("gone"))
+    return elsewhere.with_environ(PATH=f"{BIN}:/usr/bin:/bin")("build", "--locked").reference
 
 
 def prepare(wanted: Mapping[str, Any], folder: Path, *, python: Path) -> LocalEnvironment:
