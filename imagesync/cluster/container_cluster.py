@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from distributed import Status
-from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
 from imagesync.cluster.agreement import check_agreement, check_scheduler, sync_code
@@ -22,6 +21,7 @@ from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.events import Event, Watch
 from imagesync.cluster.image import cluster_image
 from imagesync.cluster.leftovers import claim_network, read_logs, sweep
+from imagesync.cluster.lost_workers import PatientCluster
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
@@ -40,7 +40,7 @@ PATIENCE = 5.0  # seconds for what is under way when the cluster is closed
 SECOND_THOUGHT = 2.0  # seconds in which the engine may say why the scheduler has gone
 
 
-class ContainerCluster(SpecCluster):
+class ContainerCluster(PatientCluster):
     """What :class:`DockerCluster` and :class:`SwarmCluster` have in common.
 
     Parameters
