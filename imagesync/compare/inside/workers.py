@@ -15,11 +15,6 @@ def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> int:
     return sum(task.run_spec is None for task in held) + sum(len(state.actors) for state in states)
 
 
-def addresses(dask_scheduler: Scheduler) -> list[str]:
-    """Return the addresses of the workers that the scheduler has."""
-    return list(dask_scheduler.workers)
-
-
 def way_back(dask_worker: Worker) -> str:
     """Return who starts this worker again when it ends; empty for nobody."""
     if dask_worker.nanny:
