@@ -211,6 +211,13 @@ class ContainerCluster(PatientCluster):
             await sweeping
         await asyncio.gather(*starting)
 
+    async def _correct_state_internal(self) -> None:
+        going = set(self.workers) - set(self.worker_spec)
+        if going and self._closing is None and self.status == Status.running:
+            # SpecCluster does it by addresses, but has names, and so retires nobody: results would be lost.
+            await self.scheduler_comm.retire_workers(names=list(going))
+        await super()._correct_state_internal()
+
     async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
         await super()._watch_worker_status(comm)
         # The scheduler has closed the connection, or it broke; where the engine knows why, it says so soon.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,7 +16,14 @@ import docker.types
 from imagesync.build.client import connect, engine_errors
 from imagesync.cluster import labels
 from imagesync.cluster.attached import Attached
-from imagesync.cluster.belongings import find_belongings, labels_of, remove_belongings, remove_container
+from imagesync.cluster.belongings import (
+    CONFLICT,
+    NOT_FOUND,
+    find_belongings,
+    labels_of,
+    remove_belongings,
+    remove_container,
+)
 from imagesync.cluster.events import Event, Watch
 from imagesync.cluster.host import reachable_host, run_as
 from imagesync.cluster.inside import node
@@ -188,10 +195,14 @@ class ClusterEngine:
 
     def logs(self, container: str, *, tail: int | None = None) -> str:
         """Return what a container has written, both streams together; nothing of one that has gone."""
-        with engine_errors(f"read the log of {container[:12]}"), suppress(docker.errors.NotFound):
-            written: bytes = self.api.logs(container, tail="all" if tail is None else tail)
-            return written.decode(errors="replace")
-        return ""
+        try:
+            with engine_errors(f"read the log of {container[:12]}"):
+                written: bytes = self.api.logs(container, tail="all" if tail is None else tail)
+        except EngineError as error:
+            if getattr(error.__cause__, "status_code", 0) in {NOT_FOUND, CONFLICT}:
+                return ""
+            raise
+        return written.decode(errors="replace")
 
     def _create(
         self,
