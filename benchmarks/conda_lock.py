@@ -42,9 +42,9 @@ LOCK_GOAL, SOLVE_GOAL = 1.3, 3.0
 _SPECS = ("python", "numpy", "pandas", "dask", "pip", "anvil", "compass", "orchard-suite", "quill", "trellis")
 _ORCHIDS = 105
 _PIP = (
-    "anyio attrs cachetools cattrs certifi charset-normalizer decorator distlib filelock h11 httpcore httpx "
-    "humanize idna iniconfig markdown-it-py mdurl more-itertools platformdirs pluggy pygments pytest requests "
-    "rich sniffio tabulate tomli tomlkit typing-extensions virtualenv wrapt"
+    "anyio attrs cachetools cattrs certifi charset-normalizer decorator distlib filelock h11 "
+    "httpcore httpx humanize idna iniconfig markdown-it-py mdurl more-itertools platformdirs pluggy "
+    "pygments pytest requests rich sniffio tabulate tomli tomlkit typing-extensions virtualenv wrapt"
 )
 # Names and versions of the large channel: about what conda-forge has for one platform.
 _NAMES, _VERSIONS, _WANTED = 6000, 10, 150

@@ -491,12 +491,12 @@ class Session:
         """Return what a lock is made of.
 
         Of the base image it needs only what the one look-up says, if the engine has it. The engine is asked
-        while the environment is read; what is wrong with the environment is said first all the same.
+        once there is a plan, while that is checked: what is wrong with the plan is said first.
         """
         from imagesync.build.base import check_interpreter, find_base
 
+        prepared = self._prepare(meanwhile=_import_what_a_lock_needs)
         with Ahead(self._look) as lookup:
-            prepared = self._prepare(meanwhile=_import_what_a_lock_needs)
             self._refuse_contradictions(prepared, built=False)
             prepared = self._with_interpreter(prepared)
             base = find_base(lookup.result(), settings=self.settings)
