@@ -14,7 +14,7 @@ import pytest
 
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment, run
-from tests.integration.dask_project import DaskProject, make_project
+from tests.integration.dask_project import ContainerCluster, DaskProject, make_project
 from tests.integration.local_registry import LocalRegistry, forget_all
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +110,14 @@ def dask_project(
     )
     yield DaskProject(project, environment, cli, cli("build").reference)
     remove_images(engine, name)
+
+
+@pytest.fixture(scope="session")
+def dask_cluster(engine: docker.DockerClient, dask_project: DaskProject) -> Iterator[ContainerCluster]:
+    """Return two workers of that image; whoever changes them takes it back."""
+    with ContainerCluster(engine, dask_project.reference, f"dask-{secrets.token_hex(4)}") as cluster:
+        cluster.add_workers(2)
+        yield cluster
 
 
 @pytest.fixture
