@@ -213,7 +213,7 @@ class ContainerCluster(PatientCluster):
 
     async def _correct_state_internal(self) -> None:
         going = set(self.workers) - set(self.worker_spec)
-        if going and self._closing is None and self.status == Status.running:
+        if going and self.scheduler_comm is not None and self._closing is None:
             # SpecCluster does it by addresses, but has names, and so retires nobody: results would be lost.
             await self.scheduler_comm.retire_workers(names=list(going))
         await super()._correct_state_internal()
@@ -303,6 +303,9 @@ class ContainerCluster(PatientCluster):
         if self._launching is not None and not self._launching.done():
             await asyncio.wait([self._launching])
         self.worker_spec, self.workers = {}, {}
+        if self.scheduler is not None:
+            # What still runs of SpecCluster's would ask it to retire workers, which may take a long time-out.
+            self.scheduler.status = Status.closing
         lock = getattr(self, "_lock", None)
         if lock is not None:
             # Whoever holds it may wait for a scheduler that doesn't answer any more.
