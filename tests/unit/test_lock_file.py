@@ -458,3 +458,22 @@ def test_an_environment_of_pip_may_have_its_interpreter_from_a_channel(frozen: F
     assert [(each.name, each.locked, each.here) for each in moved(found, newer, contents)] == [
         ("python", "3.11.7", "3.11.8")
     ]
+
+
+def test_what_was_noted_of_packages_that_were_replaced_since_counts_no_more(
+    frozen: Frozen, folder: Path
+) -> None:
+    path = folder / "conda-lock.yml"
+    save(frozen, path, "conda-lock")
+    assert read(path).companion.is_ours
+    content = edited(path)
+    (six,) = [entry for entry in content["package"] if entry["name"] == "six"]
+    six.update(version="1.17.0", url=six["url"].replace("1.16.0", "1.17.0"))
+    path.write_text(yaml.safe_dump(content))
+    found = read(path)
+    assert not found.companion.is_ours
+    six_now = next(package for package in found.lock.conda if package.name == "six")
+    assert (six_now.version, six_now.noarch, six_now.artifact.size) == ("1.17.0", "", None)
+    assert found.interpreter_version == "3.11.7"
+    # The user's own wheel is one of many then, and still lies beside the file.
+    assert [package.name for package in found.lock.packages] == ["click", "mine"]

@@ -76,11 +76,18 @@ class Companion:
         head = lines.get(HEAD, {})
         self._lines: dict[str, dict[str, Any]] = lines if head.get("format") == FORMAT else {}
         self.head: dict[str, Any] = head if self._lines else {}
+        self._changed = False
 
     @property
     def is_ours(self) -> bool:
-        """Return whether imagesync wrote the lock file."""
-        return bool(self.head)
+        """Return whether imagesync wrote the lock file, and nobody has changed its packages since."""
+        return bool(self.head) and not self._changed
+
+    def changed(self) -> Companion:
+        """Return what still holds where another tool has changed the packages: nothing of any package."""
+        left = Companion({HEAD: json.dumps(self.head)})
+        left._changed = True
+        return left
 
     def package(self, manager: str, name: str) -> dict[str, Any]:
         """Return what is known of a package beside its entry."""

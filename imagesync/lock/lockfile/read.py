@@ -77,9 +77,17 @@ def read_lock(path: Path, *, platform: str, environ: Mapping[str, str]) -> ReadL
     subdir = SUBDIRS[platform]
     _refuse_other_platform(path, lockfile, subdir)
     companion = Companion(lockfile.metadata.custom_metadata)
+    read = _read(_Reader(path, companion, environ), lockfile, platform, subdir)
+    if companion.is_ours and read.lock.digest != companion.head.get("digest"):
+        # conda-lock keeps what we noted of packages that it has replaced.
+        return _read(_Reader(path, companion.changed(), environ), lockfile, platform, subdir)
+    return read
+
+
+def _read(reader: _Reader, lockfile: Lockfile, platform: str, subdir: str) -> ReadLock:
+    companion = reader.companion
     entries = [entry for entry in lockfile.package if entry.platform == subdir]
     kept = [entry for entry in entries if _CATEGORIES & entry.categories or not entry.categories]
-    reader = _Reader(path, companion, environ)
     conda = tuple(sorted(map(reader.conda, _of(kept, "conda")), key=lambda package: package.name))
     pip = list(_of(kept, "pip"))
     python = next((package.version for package in conda if package.name == "python"), "")
@@ -95,7 +103,7 @@ def read_lock(path: Path, *, platform: str, environ: Mapping[str, str]) -> ReadL
         channels=tuple(reader.channel(channel.url) for channel in lockfile.metadata.channels),
     )
     return ReadLock(
-        path=path,
+        path=reader.path,
         lock=lock,
         companion=companion,
         interpreter_version=python,
