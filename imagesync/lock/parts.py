@@ -66,9 +66,7 @@ def join(index: Lock, own: Lock) -> Lock:
     return replace(
         index,
         vendored=tuple(sorted((*index.vendored, *own.vendored), key=lambda package: package.name)),
-        deviations=tuple(
-            sorted((*index.deviations, *own.deviations), key=lambda each: each.weight)
-        ),
+        deviations=tuple(sorted((*index.deviations, *own.deviations), key=lambda each: each.weight)),
     )
 
 
