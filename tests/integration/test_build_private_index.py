@@ -94,11 +94,14 @@ def test_password_is_nowhere(
         cli("build", "--metadata-file", "metadata.json"),
     ]
     reference = finished[-1].reference
-    # What fails tells more than what works: here it has to say where it looked.
+    # What goes wrong tells more than what works: here it has to say where it looked.
     wheel = index.add_wheel("cedar", "1.0")
     local.install("--index-url", index.url_with_credentials, "cedar")
     index.fault(wheel, Fault(status=404))
-    finished.append(cli.run("build"))
+    finished.append(cli("build"))
+    assert "repacked: cedar 1.0" in finished[-1].stderr
+    index.fault(wheel, Fault(status=403))
+    finished.append(cli.run("build", "--no-cache"))
     assert finished[-1].returncode == 1
     assert "cedar" in finished[-1].stderr
 
