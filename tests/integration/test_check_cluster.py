@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import pickle
-import secrets
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -34,10 +33,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def cluster(engine: docker.DockerClient, dask_project: DaskProject) -> Iterator[ContainerCluster]:
-    with ContainerCluster(engine, dask_project.reference, f"check-{secrets.token_hex(4)}") as cluster:
-        cluster.add_workers(2)
-        yield cluster
+def cluster(dask_cluster: ContainerCluster) -> ContainerCluster:
+    return dask_cluster
 
 
 @pytest.fixture(scope="module")

@@ -32,10 +32,8 @@ NUMBERS = [1, 2, 3]
 
 
 @pytest.fixture(scope="module")
-def cluster(engine: docker.DockerClient, dask_project: DaskProject) -> Iterator[ContainerCluster]:
-    with ContainerCluster(engine, dask_project.reference, f"sync-{secrets.token_hex(4)}") as cluster:
-        cluster.add_workers(2)
-        yield cluster
+def cluster(dask_cluster: ContainerCluster) -> ContainerCluster:
+    return dask_cluster
 
 
 @pytest.fixture
