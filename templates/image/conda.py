@@ -61,7 +61,7 @@ def check(records: list[Record], packages: Path) -> None:
     """End the build unless the archives are those that the records name."""
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(digest, [packages / r["subdir"] / r["fn"] for r in records]))
-    if wrong := [r["fn"] for r, actual in zip(records, found) if actual != r["sha256"]]:  # noqa: B905  3.10
+    if wrong := [r["fn"] for r, actual in zip(records, found, strict=True) if actual != r["sha256"]]:
         sys.exit(f"not the archive that the lock names: {', '.join(wrong)}")
 
 
