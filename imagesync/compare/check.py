@@ -68,8 +68,13 @@ def _here(session: Session | None) -> Here:
 
 
 def address_of(client: Client) -> str:
-    """Return the address of a client's scheduler."""
-    return str(client.scheduler.address) if client.scheduler is not None else "ADDRESS"
+    """Return the address by which other processes of this machine reach a client's scheduler, if they can."""
+    from imagesync.cluster.connection import find_connection
+
+    address = str(client.scheduler.address) if client.scheduler is not None else ""
+    if address.startswith("tls://") and find_connection(address) is None:
+        return ""  # only this process has its certificates
+    return "" if address.startswith("inproc://") else address
 
 
 def report(comparison: Comparison, address: str, *, strict: bool) -> Comparison:

@@ -29,7 +29,7 @@ def remedy(comparison: Comparison, address: str) -> str:
     Parameters
     ----------
     address
-        Of the scheduler.
+        Of the scheduler; empty where `imagesync diff` couldn't reach it.
     """
     rows = comparison.differences
     lines = []
@@ -46,7 +46,7 @@ def remedy(comparison: Comparison, address: str) -> str:
         lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
     if even:
         lines.append("To start a cluster from an image that has what you have: imagesync build")
-    if not address.startswith("inproc:"):
+    if address:
         lines.append(f"To see every package: imagesync diff local {address}")
     return "\n".join(lines)
 
