@@ -47,7 +47,7 @@ class Bench:
         return Session(self.settings, self.environ, SilentProgress(), prefix=self.environment.prefix)
 
     def plan(self) -> Plan:
-        return self.session._prepare().plan
+        return self.session.prepare().plan
 
     def target(self, plan: Plan) -> Target:
         return Target("linux/amd64", plan.python.version, (2, 36))
