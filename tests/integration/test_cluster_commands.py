@@ -81,7 +81,7 @@ def test_up_use_scale_logs_down(cluster_cli: CommandLine, engine: docker.DockerC
     assert (listed["workers"], listed["owner"], listed["leftover"]) == (3, None, False)
     assert load_connection(NAME).address == f"tls://{listed['scheduler']}"
     assert NAME in cluster_cli("cluster", "ls").stdout
-    assert cluster_cli("cluster", "scale", NAME, "1").stdout == f"{NAME}: 1 workers, 3 before\n"
+    assert cluster_cli("cluster", "scale", NAME, "1").stdout == f"{NAME}: 1 worker, 3 before\n"
     logs = cluster_cli("cluster", "logs", NAME, "--tail", "5").stdout.splitlines()
     assert {line.split()[0] for line in logs} == {"scheduler", "worker-0"}
     assert cluster_cli.run("cluster", "logs", NAME, "worker-7").returncode == 2
