@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import platform
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.errors import ArtifactGone, FetchError
-from imagesync.lock.lock import Lock, LockedPackage, VendoredPackage
-from imagesync.lock.resolver import ResolutionRequest
+from imagesync.errors import ArtifactGone
+from imagesync.installers import uv_installer
+from imagesync.lock.lock import Lock, VendoredPackage
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
+from imagesync.workshop import Workshop, download_of
 
 if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
-
-    from imagesync.conda.installer import CondaInstaller
-    from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.conda.gone import RecordContent
-    from imagesync.lock.conda.solver import CondaSolver
-    from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Target
-    from imagesync.lock.resolver import Resolver
-    from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.render.make import Wheels
-    from imagesync.scan.environment import Interpreter, Package
-    from imagesync.settings import Settings
-    from imagesync.store.access import Access
-    from imagesync.store.store import Store
-    from imagesync.ui.progress import Progress
-    from imagesync.wheels.build_indexes import BuildIndexes
-    from imagesync.wheels.container import Container, ContainerBuilder
+    from imagesync.wheels.container import ContainerBuilder
 
 
 @dataclass(frozen=True)
@@ -57,148 +41,6 @@ class Artifacts:
     vendored: Wheels
     installer: Path | None
     conda: tuple[StoredFile, ...] = ()
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where artifacts come from and go to.
-
-    Parameters
-    ----------
-    python
-        The scanned interpreter, which wheels and bytecode are made with.
-    indexes
-        Where build requirements come from.
-    access
-        How to read the user's indexes.
-    container
-        Where sdists are built that this machine can't build for the target; ``None`` for nowhere.
-    no_isolation
-        Names and patterns of packages that are built in the scanned environment itself.
-    channels
-        The user's conda channels; ``None`` where nothing is from one.
-    solver
-        What solves for conda packages; ``None`` for the channels themselves.
-    provided
-        The installed distributions that conda packages provide.
-    """
-
-    python: Interpreter
-    store: Store
-    resolver: Resolver
-    indexes: BuildIndexes
-    access: Access
-    progress: Progress
-    container: Container | None = None
-    no_isolation: tuple[str, ...] = ()
-    channels: Channels | None = None
-    solver: CondaSolver | None = None
-    provided: tuple[Package, ...] = ()
-
-    def answering_resolver(self) -> Resolver:
-        """Return the resolver of the indexes that weren't found silent."""
-        silent = self.indexes.silent
-        return self.resolver.without(silent) if silent else self.resolver
-
-    def installed_content(self, target: Target) -> InstalledContent:
-        """Return what gives the digest of a package's installed files, if *target* can use them."""
-
-        def content(package: PlannedPackage) -> str:
-            from imagesync.wheels.repack import installed_content
-
-            trees = self.store.root / "trees"
-            return installed_content(package.installed, python=self.python, target=target, cache=trees)
-
-        return content
-
-    def record_content(self, target: Target) -> RecordContent:
-        """Return what gives the distributions of a conda package, if their files can stand in for it."""
-
-        def content(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
-            from imagesync.wheels.conda_files import record_content
-
-            prefix, installed = Path(self.python.prefix), self.installed_content(target)
-            return record_content(package, self.provided, prefix=prefix, installed_content=installed)
-
-        return content
-
-    def lock(self, plan: Plan, *, target: Target, contents: Mapping[NormalizedName, str]) -> Lock:
-        """Return the exact artifact of each package of *plan*; see :func:`~imagesync.lock.make.make_lock`."""
-        from imagesync.lock.make import make_lock
-
-        try:
-            return make_lock(
-                plan,
-                target=target,
-                contents=contents,
-                resolver=self.resolver,
-                progress=self.progress,
-                installed_content=self.installed_content(target),
-                silent=self.indexes.leave_out,
-                solver=self.solver or self.channels,
-                record_content=self.record_content(target),
-            )
-        finally:
-            if self.channels is not None:
-                self.channels.close()
-
-
-def open_workshop(
-    python: Interpreter,
-    *,
-    resolver: str,
-    store: Store,
-    environ: Mapping[str, str],
-    progress: Progress,
-    channels: Sequence[str] = (),
-    given_channels: Sequence[str] = (),
-    cuda: str = "",
-    provided: Sequence[Package] = (),
-) -> Workshop:
-    """Return the workshop of an environment, with the user's configuration of pip.
-
-    Parameters
-    ----------
-    resolver
-        ``uv`` or ``pip-tools``.
-    channels
-        URLs of conda channels, without credentials; none for an environment without conda.
-    given_channels
-        Channels as the settings name them, with credentials where they have some.
-    cuda
-        The version of CUDA that the cluster's machines have a driver for; empty for none.
-    provided
-        The installed distributions that conda packages provide.
-    """
-    from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.index_environment import make_access
-    from imagesync.lock.pip_tools import PipToolsResolver
-    from imagesync.lock.remembered import RememberingResolver
-    from imagesync.lock.uv import UvResolver
-    from imagesync.scan.pip_configuration import read_pip_configuration
-    from imagesync.wheels.build_indexes import BuildIndexes
-
-    configured = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
-    access = make_access(configured, environ)
-    chosen = UvResolver if resolver == "uv" else PipToolsResolver
-    return Workshop(
-        python,
-        store,
-        RememberingResolver(chosen(configured, environ=environ, access=access), store.root, environ),
-        BuildIndexes(configured, access=access, environ=environ, progress=progress),
-        access,
-        progress,
-        channels=Channels(
-            channels,
-            given=given_channels,
-            prefix=Path(python.prefix),
-            environ=environ,
-            store=store,
-            progress=progress,
-            cuda=cuda,
-        ),
-        provided=tuple(provided),
-    )
 
 
 def gather(lock: Lock, workshop: Workshop) -> Artifacts:
@@ -225,7 +67,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         lock=lock,
         packages=Wheels(packages, _compile(packages, lock, workshop)),
         vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
-        installer=_installer(lock, workshop) if lock.packages else None,
+        installer=uv_installer(lock, workshop) if lock.packages else None,
         conda=conda,
     )
 
@@ -282,7 +124,7 @@ def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, 
 
     while lock.packages:
         found = fetch_available(
-            [_download(package) for package in lock.packages],
+            [download_of(package) for package in lock.packages],
             store=workshop.store,
             access=workshop.access,
             progress=workshop.progress,
@@ -298,27 +140,6 @@ def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, 
             installed_content=workshop.installed_content(lock.target),
         )
     return lock, ()
-
-
-def fetch_locked(packages: Sequence[LockedPackage], workshop: Workshop) -> tuple[StoredFile, ...]:
-    """Return the artifacts of *packages*, in their order.
-
-    Raises
-    ------
-    FetchError
-        One can't be had, or isn't what its digest says.
-    """
-    return fetch(
-        [_download(package) for package in packages],
-        store=workshop.store,
-        access=workshop.access,
-        progress=workshop.progress,
-    )
-
-
-def _download(package: LockedPackage) -> Download:
-    artifact = package.artifact
-    return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)
 
 
 def _build(
@@ -365,7 +186,7 @@ def _containers(lock: Lock, workshop: Workshop) -> ContainerBuilder | None:
         resolver=workshop.resolver,
         access=workshop.access,
         indexes=workshop.indexes,
-        uv=lambda: _installer(lock, workshop),
+        uv=lambda: uv_installer(lock, workshop),
         progress=workshop.progress,
     )
 
@@ -383,72 +204,4 @@ def _compile(wheels: tuple[StoredFile, ...], lock: Lock, workshop: Workshop) -> 
         site_packages=site_packages(lock.target.minor),
         store=workshop.store,
         progress=workshop.progress,
-    )
-
-
-def conda_installer(lock: Lock, settings: Settings, workshop: Workshop) -> CondaInstaller:
-    """Return what a build installs the conda packages of *lock* with.
-
-    Raises
-    ------
-    UsageError
-        The micromamba that the settings name can't be used.
-    """
-    from imagesync.conda.installer import choose_installer
-
-    return choose_installer(
-        settings.conda_installer,
-        micromamba=settings.micromamba,
-        channels=workshop.channels,
-        store=workshop.store,
-        wheel=lambda requirement: _tool(requirement, lock, workshop),
-    )
-
-
-def _tool(requirement: str, lock: Lock, workshop: Workshop) -> StoredFile:
-    """Return the wheel of a tool for the image's platform, from the user's index."""
-    name = requirement.partition("==")[0]
-    resolver = workshop.answering_resolver()
-    found = resolver.resolve(ResolutionRequest(target=lock.target, requirements=(requirement,)))
-    (wheel,) = fetch_locked([package for package in found if package.name == name], workshop)
-    return wheel
-
-
-def _installer(lock: Lock, workshop: Workshop) -> Path:
-    """Return uv for the image's platform: our own where it runs there, else the one in uv's wheel."""
-    import uv
-
-    if sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc":
-        return Path(uv.find_uv_bin())
-    from importlib.metadata import version
-
-    key = f"installer {lock.target.platform} uv {version('uv')}"
-    executable = workshop.store.recall(key, progress=workshop.progress)
-    if executable is None:
-        request = ResolutionRequest(target=lock.target, requirements=(f"uv=={version('uv')}",))
-        (locked,) = workshop.resolver.resolve(request)
-        (wheel,) = fetch_locked([locked], workshop)
-        executable = extract_installer(wheel, workshop.store)
-        workshop.store.remember(key, executable)
-    return executable.path
-
-
-def extract_installer(wheel: StoredFile, store: Store) -> StoredFile:
-    """Return the executable that uv's wheel holds among its scripts.
-
-    Raises
-    ------
-    FetchError
-        The wheel holds none.
-    """
-    import zipfile
-
-    with zipfile.ZipFile(wheel.path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".data/scripts/uv"):
-                with archive.open(name) as file:
-                    return store.add(iter(lambda: file.read(1 << 20), b""), filename="uv")
-    raise FetchError(
-        f"{wheel.filename} holds no uv executable.",
-        hint="Install another version of uv beside imagesync: pip install --upgrade uv",
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync.artifacts import Artifacts, Workshop, conda_installer, gather
+from imagesync.artifacts import Artifacts, gather
 from imagesync.build.base import target_of
 from imagesync.build.builder import build_checked, build_image
 from imagesync.build.lookup import PACKAGES_REPOSITORY
@@ -20,6 +20,7 @@ from imagesync.build.verify import verify
 from imagesync.compare.planned import image_inventory
 from imagesync.environment_hash import image_tag
 from imagesync.errors import BuildError
+from imagesync.installers import conda_installer
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
 from imagesync.lock.parts import from_text, index_part, join, own_packages, own_part
@@ -27,6 +28,7 @@ from imagesync.render import labels as label
 from imagesync.render.layout import USER
 from imagesync.render.make import Part, make_context
 from imagesync.render.templates import is_in_parts
+from imagesync.workshop import Workshop
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

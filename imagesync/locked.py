@@ -25,7 +25,6 @@ from imagesync.scan.environment import Environment, Interpreter
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.artifacts import Workshop
     from imagesync.build.base import BaseImage
     from imagesync.code.code import Code
     from imagesync.lock.lock import Lock
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from imagesync.settings import Settings
     from imagesync.store.access import Access
     from imagesync.ui.progress import Progress
+    from imagesync.workshop import Workshop
 
 _PLATFORM = "linux/amd64"
 _REASON = "The lock file says so."

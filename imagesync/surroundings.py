@@ -16,10 +16,10 @@ from imagesync.settings import Settings
 from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
-    from imagesync.artifacts import Workshop
     from imagesync.lock.conda.solver import CondaSolver
     from imagesync.locked import LockedBuild
     from imagesync.store.store import Store
+    from imagesync.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Surroundings:
 
     def workshop(self, prepared: Prepared | LockedBuild) -> Workshop:
         """Return where artifacts come from and go to; what needs a container can't be made there yet."""
-        from imagesync.artifacts import open_workshop
+        from imagesync.workshop import open_workshop
 
         workshop = open_workshop(
             prepared.plan.python,
@@ -227,14 +227,14 @@ class Surroundings:
 
 def import_what_a_lock_needs() -> None:
     """Import, while the scanned interpreter starts, what a lock takes once it has answered."""
-    import imagesync.artifacts
     import imagesync.build.base
     import imagesync.lock.make
     import imagesync.lock.remembered
     import imagesync.lock.uv
     import imagesync.plan.consistency
     import imagesync.plan.make
-    import imagesync.wheels.contents  # noqa: F401
+    import imagesync.wheels.contents
+    import imagesync.workshop  # noqa: F401
 
 
 def import_what_a_hit_needs() -> None:

@@ -19,10 +19,10 @@ from imagesync.plan.plan import Level
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imagesync.artifacts import Workshop
     from imagesync.pipeline import Session
     from imagesync.plan.plan import PlannedPackage
     from imagesync.prepared import Prepared
+    from imagesync.workshop import Workshop
 
 _FORMAT = 1  # raised when the same wheels begin to give another overlay
 _BUILD = "build an image that has it, and start a cluster from that: imagesync build"
@@ -170,7 +170,7 @@ def make_overlay(
 
 
 def _workshop(prepared: Prepared, session: Session) -> Workshop:
-    from imagesync.artifacts import open_workshop
+    from imagesync.workshop import open_workshop
 
     workshop = open_workshop(
         prepared.plan.python,

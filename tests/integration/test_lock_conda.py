@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.artifacts import Artifacts, Workshop, gather, open_workshop
+from imagesync.artifacts import Artifacts, gather
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
@@ -23,6 +23,7 @@ from imagesync.plan.plan import Level, Plan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
+from imagesync.workshop import Workshop, open_workshop
 from tests.channels.channel import index_channel
 from tests.channels.environments import CondaEnvironment
 from tests.channels.server import ChannelServer

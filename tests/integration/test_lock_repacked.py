@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.artifacts import Workshop, gather, open_workshop
+from imagesync.artifacts import gather
 from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
@@ -19,6 +19,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
+from imagesync.workshop import Workshop, open_workshop
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.index import Fault

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.artifacts import Workshop, gather, open_workshop
+from imagesync.artifacts import gather
 from imagesync.build.base import BaseImage, ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
@@ -23,6 +23,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import SilentProgress
+from imagesync.workshop import Workshop, open_workshop
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.sdists import make_source_archive

@@ -12,8 +12,8 @@ from imagesync.lock.lock import Artifact, Lock, LockedConda
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from imagesync.artifacts import Workshop
     from imagesync.store.store import StoredFile
+    from imagesync.workshop import Workshop
 
 WHEELS, ARCHIVES = "wheels", "packages"
 
@@ -56,11 +56,11 @@ def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
     FetchError, WheelError
         A file can't be had, or a wheel can't be made.
     """
-    from imagesync.artifacts import fetch_locked, make_wheels
+    from imagesync.artifacts import make_wheels
 
     lock, made = make_wheels(lock, workshop)
     local = [package for package in lock.packages if is_local(package.artifact)]
-    fetched = fetch_locked(local, workshop) if local else ()
+    fetched = workshop.fetch(local) if local else ()
     files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
     md5 = {package.name: package.md5 for package in lock.conda if package.md5}
     wanted = [package for package in lock.conda if package.name not in md5 or is_local(package.artifact)]
