@@ -156,6 +156,8 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
         )
+        # What a dying process closes first is its output: its exit code may still be to come.
+        self.alive = True
         self.magic: str = self._answer().get("magic", "")
         if not self.magic:
             self.close()
@@ -172,12 +174,9 @@ class _Worker:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except OSError:
+            self.alive = False
             return False
         return "modules" in self._answer()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
 
     def close(self) -> None:
         self._process.kill()
@@ -188,7 +187,8 @@ class _Worker:
         try:
             answer = json.loads(line)
         except ValueError:
-            return {}  # it has died
+            self.alive = False
+            return {}
         return answer if isinstance(answer, dict) else {}
 
 
