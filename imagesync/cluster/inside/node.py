@@ -207,7 +207,8 @@ async def _end_without_heartbeat(scheduler: Any) -> None:  # noqa: ANN401
 
     scheduler.handlers["set_metadata"] = hear
     while (left := last + HEARTBEAT - time.monotonic()) > 0:
-        await asyncio.sleep(left)
+        # The first one may take longer, and then the time that is left gets shorter.
+        await asyncio.sleep(min(left, 1.0))
     _say("the client has gone")
     await scheduler.close()
 
