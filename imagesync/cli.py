@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from imagesync.commands.cluster import cluster
-from imagesync.commands.diff import diff
-from imagesync.commands.lock import LOCK_FILE, lock
+from imagesync.commands.lazy import LazyGroup
 from imagesync.commands.session import session_of as _session
 from imagesync.errors import ImagesyncError
-from imagesync.options import cache_option, environment_options, format_option, settings_options
+from imagesync.options import LOCK_FILE, cache_option, environment_options, format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.build.image import Image
@@ -55,7 +53,11 @@ def main() -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy={name: f"imagesync.commands.{name}" for name in ("cluster", "diff", "lock")},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(None, "-V", "--version", package_name="imagesync", message="%(package)s %(version)s")
 @click.option("-q", "--quiet", is_flag=True, help="Print the answer alone: no progress, no remarks.")
 @click.pass_context
@@ -65,11 +67,6 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
     scan and plan show what would go into it, build makes it, run uses it.
     """
     context.obj = quiet
-
-
-cli.add_command(lock)
-cli.add_command(diff)
-cli.add_command(cluster)
 
 
 def _cache() -> Path:

@@ -10,6 +10,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+LOCK_FILE = "conda-lock.yml"
+"""The lock file's name where none is given."""
 _PATH = click.Path(path_type=Path)
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.options import format_option, settings_options
+from imagesync.options import LOCK_FILE, format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.lock.lockfile.save import Form
     from imagesync.pipeline import Session
-
-LOCK_FILE = "conda-lock.yml"
 
 _path = click.Path(path_type=Path)
 
