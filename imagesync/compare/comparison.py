@@ -121,7 +121,7 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """How two sides compare.
 
@@ -148,6 +148,18 @@ class Comparison:
     def differences(self) -> tuple[Row, ...]:
         """Return what a user should know of: what differs, and what the right side lacks."""
         return tuple(row for row in self.rows if row.counts or _is_notable(row))
+
+    def __repr__(self) -> str:
+        return f"<Comparison of {str(self).splitlines()[0]}>"
+
+    def __str__(self) -> str:
+        """How many packages are in each group, and what differs, one a line."""
+        from imagesync.compare.words import line
+
+        groups = [f"{len(self.of(group))} {group.value}" for group in Group if self.of(group)]
+        rows = sorted(self.differences, key=lambda row: (not row.counts, row.name))
+        head = f"{self.left} and {self.right}: {', '.join(groups)}"
+        return "\n".join((head, *(f"  {line(row)}" for row in rows)))
 
     @property
     def matches(self) -> bool:

@@ -15,7 +15,7 @@ _SHOWN = 8
 def summary(comparison: Comparison) -> str:
     """Return the differences, those that count first, one a line."""
     rows = sorted(comparison.differences, key=lambda row: (not row.counts, row.name))
-    lines = [f"  {line}" for line in map(_line, rows[:_SHOWN])]
+    lines = [f"  {line}" for line in map(line, rows[:_SHOWN])]
     if len(rows) > _SHOWN:
         lines.append(f"  ... and {len(rows) - _SHOWN} more")
     head = f"{counted(len(rows), 'package')} of the {comparison.right} "
@@ -59,7 +59,8 @@ def _odd(row: Row) -> Iterator[str]:
             yield from state.members
 
 
-def _line(row: Row) -> str:
+def line(row: Row) -> str:
+    """Return what one package is on both sides."""
     level = "local code" if row.local else (row.level or Level.COMPATIBLE).value
     notes = f": {'; '.join(row.notes)}" if row.notes else ""
     if row.name == LOOSE_CODE:

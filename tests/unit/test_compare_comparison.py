@@ -200,3 +200,12 @@ def test_comparison_says_who_was_silent() -> None:
     assert isinstance(comparison, Comparison)
     assert comparison.to_dict()["silent"] == {"tcp://a": "gone"}
     assert [row.cells for row in comparison_sections(comparison)[1].rows] == [("tcp://a", "gone")]
+
+
+def test_a_comparison_prints_what_differs() -> None:
+    comparison = compare(side(EXACT, OWN), side(replace(EXACT, version="2.1.1"), OWN, name="there"))
+    assert str(comparison).splitlines() == [
+        "here and there: 1 same, 1 differs",
+        "  numpy (exact): 2.1.0 here, 2.1.1 there",
+    ]
+    assert repr(comparison) == "<Comparison of here and there: 1 same, 1 differs>"

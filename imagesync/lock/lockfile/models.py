@@ -71,9 +71,8 @@ def to_text(lockfile: Lockfile, *, name: str) -> str:
     import yaml
 
     content = lockfile.to_v1().dict_for_output()
-    return _HEADER.format(name=name) + yaml.safe_dump(
-        content, sort_keys=False, width=10_000, allow_unicode=True
-    )
+    text: str = yaml.safe_dump(content, sort_keys=False, width=10_000, allow_unicode=True)
+    return _HEADER.format(name=name) + text
 
 
 def require_conda_lock() -> None:
