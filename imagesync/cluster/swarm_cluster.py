@@ -35,8 +35,8 @@ class SwarmCluster(ContainerCluster):
     ----------
     image
         A reference in a registry that the nodes can pull from; by default that of the environment that this
-        process runs in, whose ``repository`` names such a registry. Nodes get it by digest. On a swarm of one
-        node any image of the engine will do.
+        process runs in, whose ``repository`` names such a registry. Nodes get it by digest. Where no
+        other node runs anything any image of the engine will do.
     n_workers, nthreads
         How many workers, and how many tasks each runs at once; by default what
         :class:`distributed.LocalCluster` takes for all CPUs of the swarm's nodes.

@@ -107,7 +107,7 @@ class SwarmEngine(ClusterEngine):
         ]
 
     def prepare(self, image: str) -> str:
-        """Return the image by its digest in a registry; on a swarm of one node its name will do.
+        """Return the image by its digest in a registry; where no other node runs anything its name will do.
 
         Raises
         ------
@@ -120,7 +120,9 @@ class SwarmEngine(ClusterEngine):
         digests.sort(key=lambda digest: not digest.startswith(f"{repository}@"))
         if digests:
             return str(digests[0])
-        if len(self.nodes()) > 1:
+        with engine_errors("say which node it is"):
+            here = self.api.info()["Swarm"]["NodeID"]
+        if any(entry["ID"] != here for entry in self.nodes()):
             raise ClusterError(
                 f"{image} is in no registry that the nodes of the swarm could pull it from.",
                 hint="imagesync build --push, with a `repository` that names a registry.",
