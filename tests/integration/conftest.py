@@ -82,7 +82,9 @@ def remove_images(engine: docker.DockerClient, name: str) -> None:
     packages = [*engine.images.list("imagesync-packages"), *dangling]
     made += [image for image in packages if image.labels.get(LABEL_PACKAGES) in below and image not in made]
     for image in made:
-        for container in engine.containers.list(all=True, filters={"ancestor": image.id}):
+        for container in engine.containers.list(
+            all=True, ignore_removed=True, filters={"ancestor": image.id}
+        ):
             container.remove(force=True)
         engine.images.remove(image.id, force=True)
 

@@ -93,12 +93,14 @@ def make(engines: TwoEngines, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]
     own = {"filters": {"label": labels.CLUSTER}}
     for client in (engines.manager.client, engines.worker.client):
         # Each machine clears up when it hears of it; a closed cluster waits for neither.
-        wait_until(lambda of=client: not of.containers.list(all=True, **own), 20)  # type: ignore[misc]
+        wait_until(lambda of=client: not of.api.containers(all=True, **own), 20)  # type: ignore[misc]
         wait_until(lambda of=client: not of.networks.list(**own), 20)  # type: ignore[misc]
 
 
 def workers_on(node: Node) -> list[Any]:
-    own: list[Any] = node.client.containers.list(filters={"label": f"{labels.ROLE}=worker"})
+    own: list[Any] = node.client.containers.list(
+        ignore_removed=True, filters={"label": f"{labels.ROLE}=worker"}
+    )
     return own
 
 

@@ -90,7 +90,7 @@ def run(*command: str | Path, environ: dict[str, str]) -> str:
 
 
 def containers(engine: docker.DockerClient, label: str) -> list[docker.models.containers.Container]:
-    return engine.containers.list(filters={"label": label})
+    return engine.containers.list(ignore_removed=True, filters={"label": label})
 
 
 # The interpreter of these tests need not be the image's.

@@ -45,7 +45,7 @@ def containers(engine: docker.DockerClient, cli: CommandLine) -> list[str]:
     return [
         container.id
         for found in engine.images.list(image)
-        for container in engine.containers.list(all=True, filters={"ancestor": found.id})
+        for container in engine.containers.list(all=True, ignore_removed=True, filters={"ancestor": found.id})
     ]
 
 
