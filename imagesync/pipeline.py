@@ -40,7 +40,7 @@ class Session(Surroundings):
     @cached_property
     def search(self) -> Search:
         """Return where images are looked for."""
-        return Search(self.settings, self.environ, self.progress, self.store.root)
+        return Search(self.settings, self.environ, self.progress, self.cache_folder())
 
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
@@ -118,7 +118,7 @@ class Session(Surroundings):
         if no_cache:
             from imagesync.lock.remembered import forget_answers
 
-            forget_answers(self.store.root)
+            forget_answers(self.cache_folder())
         prepared = self.read_lock(locked) if locked else self.prepare(meanwhile=import_what_a_hit_needs)
         lookup = self.search.look_for_base(self.search.look())
         image = None if no_cache else self.search.find(prepared, lookup)

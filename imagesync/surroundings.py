@@ -90,7 +90,7 @@ class Surroundings:
             max_size=self.settings.code_max_size,
             environment=environment,
             shipped=[*(p.name for p in plan.packages), *(p.name for p in plan.provided)],
-            cache=self.store.root,
+            cache=self.cache_folder(),
         )
         return replace(plan, code=code, findings=plan.findings + code.findings)
 
@@ -117,7 +117,7 @@ class Surroundings:
 
         environment = self.scan(meanwhile=meanwhile)
         plan = self.plan_of(environment)
-        prepared = Prepared(environment, plan, content_digests(plan, cache=self.store.root))
+        prepared = Prepared(environment, plan, content_digests(plan, cache=self.cache_folder()))
         if checked:
             self.refuse_contradictions(prepared)
             return self.with_interpreter(prepared)
@@ -191,7 +191,7 @@ class Surroundings:
                 max_size=self.settings.code_max_size,
                 environment=Environment(own_interpreter(), ()),
                 shipped=(),
-                cache=self.store.root,
+                cache=self.cache_folder(),
             )
         return LockedBuild(path, self.settings, self.environ, code)
 
