@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -159,8 +159,10 @@ class SwarmEngine(ClusterEngine):
         )
         task = self._await_scheduler(service)
         host = self._host_of(task)
-        published = task["Status"]["PortStatus"]["Ports"]
-        addresses = {port["TargetPort"]: f"{host}:{port['PublishedPort']}" for port in published}
+        addresses = {
+            target: f"{host}:{port}"
+            for target, port in _published(task["Status"]["PortStatus"]["Ports"]).items()
+        }
         return RunningScheduler(
             service,
             f"{self.plan.protocol}://{addresses[node.PORT]}",
@@ -295,6 +297,18 @@ def _mounts(options: SchedulerOptions | WorkerOptions) -> list[docker.types.Moun
         docker.types.Mount(mount.target, mount.source, type=mount.kind, read_only=mount.read_only)
         for mount in options.mounts
     ]
+
+
+def _published(ports: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    """Return where a task's ports are published.
+
+    A port is there twice, for IPv4 first and then for IPv6. Engines before 23 choose the two apart from each
+    other: where a port of one of them was taken, the numbers differ from then on.
+
+    >>> _published([{"TargetPort": 8786, "PublishedPort": port} for port in (32769, 32768)])
+    {8786: 32769}
+    """
+    return {port["TargetPort"]: port["PublishedPort"] for port in reversed(ports)}
 
 
 def _port(target: int, published: int) -> dict[str, Any]:

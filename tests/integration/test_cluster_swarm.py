@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -130,6 +131,19 @@ def test_constraints_hold(make: Make, swarm: docker.DockerClient) -> None:
     (node,) = swarm.nodes.list()
     node.update({**node.attrs["Spec"], "Labels": {"disk": "ssd"}})
     cluster.wait_for_workers(1, timeout=60)
+
+
+def test_ports_of_ipv4_and_ipv6_that_differ(make: Make, swarm: docker.DockerClient, root_image: str) -> None:
+    container = swarm.containers.run(root_image, ["sleep", "60"], detach=True, ports={"80/tcp": None})
+    try:
+        container.reload()
+        last = max(int(port["HostPort"]) for port in container.ports["80/tcp"])
+        # An engine before 23 goes on to another port for IPv4 alone.
+        with socket.create_server(("127.0.0.1", last + 1)):
+            cluster = make()
+            cluster.wait_for_workers(1, timeout=60)
+    finally:
+        container.remove(force=True)
 
 
 SCRIPT = """

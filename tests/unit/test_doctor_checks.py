@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -55,10 +56,9 @@ def test_everything_that_a_build_needs_is_looked_at(environ: dict[str, str]) -> 
     checks = checks_of(environ)
     names = ["interpreter", "index", "engine", "registry", "cache", "git", "uv", "pip-tools"]
     assert list(checks) == names
-    assert {name for name, check in checks.items() if check.status == "ok"} == {*names} - {
-        "engine",
-        "registry",
-    }
+    # How much is free is this machine's affair: the cache has a test of its own.
+    ok = {name for name, check in checks.items() if check.status == "ok"} - {"cache"}
+    assert ok == {*names} - {"engine", "registry", "cache"}
 
 
 def test_no_engine_is_a_failure_with_a_command(environ: dict[str, str]) -> None:
@@ -176,6 +176,8 @@ def test_no_index_and_no_folder_either(environ: dict[str, str]) -> None:
 def test_cache_says_where_it_is_and_what_is_free(environ: dict[str, str], tmp_path: Path) -> None:
     check = checks_of(environ)["cache"]
     assert check.message.startswith(f"{tmp_path / 'store'} holds 0 kB, ")
+    enough = shutil.disk_usage(tmp_path).free >= 2_000_000_000
+    assert check.status == ("ok" if enough else "warning")
     assert not (tmp_path / "store").exists(), "looking makes nothing"
 
 
