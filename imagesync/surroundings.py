@@ -197,6 +197,7 @@ class Surroundings:
 
     def workshop(self, prepared: Prepared | LockedBuild) -> Workshop:
         """Return where artifacts come from and go to; what needs a container can't be made there yet."""
+        from imagesync.plan.depends import provided_by_pip
         from imagesync.workshop import open_workshop
 
         workshop = open_workshop(
@@ -211,6 +212,7 @@ class Surroundings:
             ),
             cuda=self.settings.cuda,
             provided=prepared.plan.provided,
+            by_pip=provided_by_pip(prepared.plan),
         )
         if not isinstance(prepared, Prepared):
             workshop = replace(workshop, access=prepared.access(workshop.access))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Lock, LockedPackage, Target
     from imagesync.lock.resolver import Resolver
+    from imagesync.plan.depends import ByPip
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
     from imagesync.store.access import Access
@@ -134,6 +135,7 @@ def open_workshop(
     given_channels: Sequence[str] = (),
     cuda: str = "",
     provided: Sequence[Package] = (),
+    by_pip: Sequence[ByPip] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
 
@@ -149,6 +151,8 @@ def open_workshop(
         The version of CUDA that the cluster's machines have a driver for; empty for none.
     provided
         The installed distributions that conda packages provide.
+    by_pip
+        What pip provides in the place of conda packages.
     """
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.index_environment import make_access
@@ -176,6 +180,7 @@ def open_workshop(
             store=store,
             progress=progress,
             cuda=cuda,
+            by_pip=by_pip,
         ),
         provided=tuple(provided),
     )

@@ -68,6 +68,8 @@ def make_lock(
         The target isn't one that can be locked for, or no index can be reached.
     """
     conda, stand_in = _lock_conda(plan, target, solver, record_content)
+    # Before anything is resolved beside them, which would fail in other words.
+    refuse_shared(conda.packages, (package.name for package in plan.packages if package.name != _PYTHON))
     target = conda.target(target)
     _refuse_other_python(plan, target)
     resolver.check(target)

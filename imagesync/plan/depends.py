@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imagesync.plan.requirements import closure, requirers
@@ -17,10 +18,41 @@ from imagesync.scan.names import canonical_name
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.plan.plan import Plan
     from imagesync.scan.environment import CondaRecord, Environment
 
 # A match spec begins with the name, unless it names a channel.
 _SPEC_NAME = re.compile(r"(?:[^\s\[]*::)?\s*([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+
+
+@dataclass(frozen=True)
+class ByPip:
+    """A conda package that other ones depend on, and that pip provides.
+
+    Parameters
+    ----------
+    version, build
+        Those that conda had of it, else pip's version.
+    """
+
+    name: str
+    version: str
+    build: str = "0"
+
+
+def provided_by_pip(plan: Plan) -> tuple[ByPip, ...]:
+    """Return the conda packages that pip provides in *plan*, sorted by name.
+
+    They are those that pip has replaced, and those that were taken away first (``conda remove --force``).
+    """
+    found = {record.name: ByPip(record.name, record.version, record.build) for record in plan.replaced}
+    pip = {package.name: package.version for package in plan.packages if package.name != "python"}
+    conda = {package.name for package in plan.conda}
+    for package in plan.conda:
+        for name in dependency_names(package.record) if package.record is not None else ():
+            if name not in conda and name not in found and canonical_name(name) in pip:
+                found[name] = ByPip(name, pip[canonical_name(name)])
+    return tuple(found[name] for name in sorted(found))
 
 
 def dependency_names(record: CondaRecord) -> Iterator[str]:

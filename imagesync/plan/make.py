@@ -105,6 +105,7 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         channels=environment.channels if conda else (),
         interpreter="conda" if own else "base",
         provided=provided,
+        replaced=environment.replaced,
     )
 
 

@@ -167,6 +167,8 @@ class Plan:
     provided
         The installed distributions that packages of *conda* provide, sorted by canonical name: what pip's
         part must live with, and what can be made from the installed files.
+    replaced
+        What conda installed and pip has replaced since.
     """
 
     python: Interpreter
@@ -183,6 +185,7 @@ class Plan:
     channels: tuple[str, ...] = ()
     interpreter: Literal["base", "conda"] = "base"
     provided: tuple[Package, ...] = ()
+    replaced: tuple[CondaRecord, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as documented JSON (``docs/json.md``)."""

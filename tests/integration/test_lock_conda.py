@@ -19,6 +19,7 @@ from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.pipeline import Session
+from imagesync.plan.depends import provided_by_pip
 from imagesync.plan.plan import Level, Plan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
@@ -64,6 +65,7 @@ class Bench:
             given_channels=self.settings.channels,
             cuda=self.settings.cuda,
             provided=plan.provided,
+            by_pip=provided_by_pip(plan),
         )
 
     def lock(self, *, glibc: tuple[int, int] = (2, 36)) -> Lock:
@@ -110,6 +112,14 @@ def changed(deviations: Sequence[Deviation]) -> dict[str, tuple[str, str]]:
 def copied_channel(channel: Path, tmp_path: Path) -> Path:
     """Return a copy of the channel that a test may take packages from."""
     return Path(shutil.copytree(channel, tmp_path / "channel", copy_function=shutil.os.link))
+
+
+def unpack(environment: CondaEnvironment, name: str, version: str, requires: Sequence[str] = ()) -> None:
+    """Leave a wheel as pip leaves it, in an environment whose interpreter may be none of this machine's."""
+    _, data = make_wheel(name, version, requires=requires)
+    with zipfile.ZipFile(io.BytesIO(data)) as wheel:
+        wheel.extractall(environment.site_packages)
+    (environment.site_packages / f"{name}-{version}.dist-info" / "INSTALLER").write_text("pip\n")
 
 
 def test_the_same_platform_is_read_off_the_records(
@@ -404,6 +414,24 @@ def test_a_noarch_package_that_no_channel_has_is_repacked_for_linux(
     assert [package.name for package in lock.repacked] == ["toolz"]
 
 
+def test_what_is_repacked_satisfies_what_depends_on_it(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, copied_channel: Path
+) -> None:
+    mac = conda_environment("python", "partd", "quill", platform="osx-arm64", channel=copied_channel)
+    for path in copied_channel.glob("noarch/toolz-*"):
+        path.unlink()
+    index_channel(copied_channel)
+    at = bench(mac)
+    lock = at.lock()
+    assert [package.name for package in lock.repacked] == ["toolz"]
+    assert "partd" in {package.name for package in lock.conda}
+    assert lock.deviations == ()
+    # And where one more has gone since, what takes its place lives with that.
+    (archive,) = copied_channel.glob("noarch/quill-*")
+    archive.unlink()
+    assert [package.name for package in at.gather(lock).lock.repacked] == ["quill", "toolz"]
+
+
 def test_pip_on_top_lives_with_what_conda_provides(
     conda_environment: MakeCondaEnvironment, bench: MakeBench
 ) -> None:
@@ -414,16 +442,56 @@ def test_pip_on_top_lives_with_what_conda_provides(
         index.add_wheel("leaf", "1.2.0")
         for name in ("numpy", "msgpack"):  # nothing of the index takes conda's place
             index.add_wheel(name, "99.0")
-        _, data = make_wheel("demo", "1.0.0", requires=needs)
-        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
-            wheel.extractall(mac.site_packages)
-        (mac.site_packages / "demo-1.0.0.dist-info" / "INSTALLER").write_text("pip\n")
+        unpack(mac, "demo", "1.0.0", requires=needs)
         at = bench(mac)
         at.environ["PIP_INDEX_URL"] = index.url
         lock = at.lock()
         assert {p.name: p.version for p in lock.packages} == {"demo": "1.0.0", "leaf": "1.2.0"}
         assert {"numpy", "msgpack"} <= {name for p in lock.conda for name in p.distributions}
         assert changed(lock.deviations) == {"leaf": ("", "1.2.0")}
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["over conda", "conda remove --force"])
+def test_what_pip_provides_in_condas_place_stays_pips(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, recorded: bool
+) -> None:
+    mac = conda_environment("python", "partd", platform="osx-arm64")
+    if not recorded:
+        mac.record("toolz").unlink()
+    for path in mac.site_packages.glob("toolz*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with LocalIndex() as index:
+        index.add_wheel("toolz", "1.0.0")
+        unpack(mac, "toolz", "1.0.0")
+        at = bench(mac)
+        at.environ["PIP_INDEX_URL"] = index.url
+        lock = at.lock()
+        gathered = at.gather(lock).lock
+        # Whoever wants conda's says so, and hears that there can't be both.
+        with pytest.raises(LockError, match="toolz: the conda package toolz has it, and pip installs it"):
+            bench(mac, add_conda=("toolz",)).lock()
+    names = {package.name for package in gathered.conda}
+    assert "partd" in names, "which needs it"
+    assert "toolz" not in names
+    assert {p.name: p.version for p in gathered.packages} == {"toolz": "1.0.0"}
+    assert gathered.deviations == ()
+
+
+def test_what_is_added_has_from_pip_what_pip_has_replaced(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    linux = conda_environment("python", "toolz", "locket")
+    for path in linux.site_packages.glob("toolz*"):
+        shutil.rmtree(path)
+    with LocalIndex() as index:
+        index.add_wheel("toolz", "1.0.0")
+        unpack(linux, "toolz", "1.0.0")
+        at = bench(linux, add_conda=("partd",))
+        at.environ["PIP_INDEX_URL"] = index.url
+        lock = at.lock()
+    assert {"partd", "locket"} <= {package.name for package in lock.conda}
+    assert "toolz" not in {package.name for package in lock.conda}
+    assert {p.name: p.version for p in lock.packages} == {"toolz": "1.0.0"}
 
 
 def test_a_distribution_is_of_conda_or_of_pip(
@@ -445,10 +513,7 @@ def test_an_index_is_asked_for_a_version_once(
     linux = conda_environment("python", "toolz")
     with LocalIndex() as index:
         index.add_wheel("demo", "1.0.0")
-        _, data = make_wheel("demo", "1.0.0")
-        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
-            wheel.extractall(linux.site_packages)
-        (linux.site_packages / "demo-1.0.0.dist-info" / "INSTALLER").write_text("pip\n")
+        unpack(linux, "demo", "1.0.0")
         at = bench(linux)
         at.environ["PIP_INDEX_URL"] = index.url
         first = at.lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from imagesync.lock.lock import LockedConda
 if TYPE_CHECKING:
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
+    from imagesync.plan.depends import ByPip
     from imagesync.scan.conda_configuration import CondaConfiguration
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
@@ -35,6 +37,8 @@ class Channels:
         The environment, which may have a configuration of its own.
     cuda
         The version of CUDA that the cluster's machines have a driver for; empty for none.
+    by_pip
+        What pip provides in conda's place: what depends on it has it from pip.
     """
 
     def __init__(
@@ -47,11 +51,13 @@ class Channels:
         store: Store,
         progress: Progress,
         cuda: str = "",
+        by_pip: Sequence[ByPip] = (),
     ) -> None:
         self.channels = tuple(channels)
         self.store = store
         self.progress = progress
         self.cuda = cuda
+        self.by_pip = tuple(by_pip)
         self._given = given
         self._prefix = prefix
         self._environ = environ
@@ -102,7 +108,18 @@ class Channels:
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
         """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.repodata.solve(request)
+        return self.repodata.solve(self.beside_pip(request))
+
+    def beside_pip(self, request: CondaRequest) -> CondaRequest:
+        """Return *request* with what pip provides in conda's place, unless it asks for conda's."""
+        if not self.by_pip:
+            return request
+        from imagesync.lock.conda.records import outside
+        from imagesync.scan.conda_history import spec_name
+
+        asked = {spec_name(spec) for spec in request.specs}
+        there = (outside(p.name, p.version, p.build) for p in self.by_pip if p.name not in asked)
+        return replace(request, outside=(*request.outside, *there))
 
     def close(self) -> None:
         """End what answers questions, which holds what channels say in memory; it starts again if need be."""

@@ -105,7 +105,10 @@ class CondaLockSolver:
             locked = Path(folder, "conda-lock.yml")
             self._run(request, executable, Path(folder), locked)
             entries = [entry for entry in parse_file(locked).package if entry.manager == "conda"]
-        return self._found([entry for entry in entries if not entry.name.startswith("__")], request)
+        # It can't be told what something else provides.
+        outside = {package.name for package in self.own.beside_pip(request).outside}
+        kept = [entry for entry in entries if not entry.name.startswith("__") and entry.name not in outside]
+        return self._found(kept, request)
 
     def _refuse_credentials(self) -> None:
         secret = [url for url in self.own.channels if "://" in url and self.own.private_url(url) != url]

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
 from imagesync.lock.conda.preferences import allowed_versions, of_channel
+from imagesync.lock.conda.records import outside
 from imagesync.lock.conda.solve import with_plan
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.conda.unsolvable import refusal
@@ -84,7 +85,7 @@ def replace_gone(
             lock = _without(lock, package, vendored)
             continue
         others = tuple(other for other in lock.conda if other.name not in gone)
-        solution = _with_other(package, others, lock.target, solver)
+        solution = _with_other(package, others, _repacked(lock), lock.target, solver)
         if not solution:
             raise _no_other(package, error)
         lock = _with_solution(lock, package, why, solution)
@@ -99,11 +100,24 @@ def _without(lock: Lock, package: LockedConda, vendored: tuple[VendoredPackage, 
     )
 
 
+def _repacked(lock: Lock) -> tuple[LockedConda, ...]:
+    """Return the conda packages of *lock* that wheels of their installed files stand in for."""
+    installed = (package.planned.installed for package in lock.vendored)
+    return tuple(
+        outside(there.conda, there.version) for there in installed if there is not None and there.conda
+    )
+
+
 def _with_other(
-    package: LockedConda, others: tuple[LockedConda, ...], target: Target, solver: CondaSolver
+    package: LockedConda,
+    others: tuple[LockedConda, ...],
+    repacked: tuple[LockedConda, ...],
+    target: Target,
+    solver: CondaSolver,
 ) -> tuple[LockedConda, ...]:
     """Return *others* as they are, with another archive of *package* and what it needs; nothing for none."""
-    request = CondaRequest((), virtual_packages(target, cuda=solver.cuda), held=others)
+    machine_has = virtual_packages(target, cuda=solver.cuda)
+    request = CondaRequest((), machine_has, held=others, outside=repacked)
     for candidate in _candidates(package, solver):
         spec = f"{candidate.name} =={candidate.version} {candidate.build}"
         try:

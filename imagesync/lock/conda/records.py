@@ -67,6 +67,19 @@ def lock_record(planned: PlannedConda) -> LockedConda:
     )
 
 
+def outside(name: str, version: str, build: str = "0") -> LockedConda:
+    """Return what tells a solver that something else than conda provides a package; it needs nothing.
+
+    Parameters
+    ----------
+    version, build
+        Those that conda had of it: what depends on it was made for these.
+    """
+    filename = f"{name}-{version}-{build}.conda"
+    artifact = Artifact(filename, f"file:///outside/noarch/{filename}", "")
+    return LockedConda(name, version, build, "file:///outside", "noarch", artifact)
+
+
 def needed_glibc(depends: Iterable[str]) -> tuple[int, int] | None:
     """Return the glibc that a package asks for in *depends*, or ``None``.
 

@@ -96,7 +96,7 @@ class Repodata:
             {
                 "specs": request.specs,
                 "constraints": request.constraints,
-                "held": [_fields(package) for package in request.held],
+                "held": [_fields(package) for package in (*request.held, *request.outside)],
                 "preferred": [_fields(package) for package in request.preferred],
                 "virtual_packages": [[v.name, v.version, v.build] for v in request.virtual_packages],
                 "timeout": request.timeout,
@@ -105,7 +105,8 @@ class Repodata:
         if "unsolvable" in answer:
             raise UnsolvableError(readable(answer["unsolvable"]))
         given = {package.artifact.url: package for package in (*request.preferred, *request.held)}
-        found = (locked(record) for record in answer["records"])
+        outside = {package.name for package in request.outside}
+        found = (locked(record) for record in answer["records"] if record["name"] not in outside)
         return tuple(sorted((given.get(p.artifact.url, p) for p in found), key=lambda package: package.name))
 
     def close(self) -> None:

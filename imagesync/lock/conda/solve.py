@@ -14,7 +14,7 @@ from imagesync.lock.conda.preferences import (
     of_channel,
     shown_versions,
 )
-from imagesync.lock.conda.records import lock_record
+from imagesync.lock.conda.records import lock_record, outside
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.conda.unsolvable import explained, refusal
 from imagesync.lock.lock import Deviation, LockedConda
@@ -75,7 +75,9 @@ def solve_platform(
         _want(package, found[package.name], solver.channels) for package in installed if package.name in found
     ]
     _refuse_unavailable(wanted)
-    request = CondaRequest((), virtual_packages, held=tuple(held))
+    # What needs them gets them from wheels of their installed files.
+    repacked = tuple(outside(package.name, package.version, package.build) for package in missing)
+    request = CondaRequest((), virtual_packages, held=tuple(held), outside=repacked)
     added += [f"{package.name} =={package.version}" for package in held]
     attempt = _Attempt(tuple(wanted), tuple(added), request, solver, python)
     packages, moved = attempt.run()

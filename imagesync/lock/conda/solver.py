@@ -37,6 +37,8 @@ class CondaRequest:
         Packages that are there and stay exactly as they are, whether a channel has them or not.
     preferred
         Packages to take wherever *specs* and *constraints* allow them.
+    outside
+        What something else than conda provides: it satisfies what depends on it, and is part of no answer.
     timeout
         In seconds.
     """
@@ -46,6 +48,7 @@ class CondaRequest:
     constraints: tuple[str, ...] = ()
     held: tuple[LockedConda, ...] = ()
     preferred: tuple[LockedConda, ...] = ()
+    outside: tuple[LockedConda, ...] = ()
     timeout: float | None = 120.0
 
 
