@@ -116,9 +116,13 @@ def packages_hash(
 
 def _is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:
     """Return whether more than what is installed has a say in the lock."""
-    elsewhere = plan.python.platform != "linux-x86_64" or plan.python.libc.startswith("musl")
     additions = (p for p in indexed if p.name != "python" and (p.installed is None or p.extras))
-    return elsewhere or next(additions, None) is not None
+    return _is_elsewhere(plan) or next(additions, None) is not None
+
+
+def _is_elsewhere(plan: Plan) -> bool:
+    """Return whether what is installed here is for another platform than the image's."""
+    return plan.python.platform != "linux-x86_64" or plan.python.libc.startswith("musl")
 
 
 def _requires(package: PlannedPackage) -> list[str]:
@@ -153,7 +157,14 @@ def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
         "interpreter": plan.interpreter if plan.interpreter == "conda" else settings.python_source,
         "cuda": settings.cuda if plan.conda else "",
         "solver": settings.solver if plan.conda else "",
+        # Where nothing is chosen a pin changes nothing.
+        **({"pinned": sorted(plan.pinned)} if plan.pinned and _is_solved(plan) else {}),
     }
+
+
+def _is_solved(plan: Plan) -> bool:
+    """Return whether versions of conda packages are chosen, and not only read off what is installed."""
+    return _is_elsewhere(plan) or any(package.record is None for package in plan.conda)
 
 
 def _archive(package: PlannedConda) -> str:

@@ -213,11 +213,17 @@ class Surroundings:
             cuda=self.settings.cuda,
             provided=prepared.plan.provided,
             by_pip=provided_by_pip(prepared.plan),
+            pins=_pins(prepared.plan),
         )
         if not isinstance(prepared, Prepared):
             workshop = replace(workshop, access=prepared.access(workshop.access))
         solver = self._conda_lock(workshop) if self.settings.solver == "conda-lock" else None
-        return replace(workshop, no_isolation=self.settings.no_isolation, solver=solver)
+        return replace(
+            workshop,
+            no_isolation=self.settings.no_isolation,
+            solver=solver,
+            allow_inconsistent=self.settings.allow_inconsistent,
+        )
 
     def _conda_lock(self, workshop: Workshop) -> CondaSolver | None:
         if workshop.channels is None:
@@ -247,3 +253,11 @@ def import_what_a_hit_needs() -> None:
     import imagesync.plan.specifiers
     import imagesync.render.templates
     import imagesync.wheels.contents  # noqa: F401
+
+
+def _pins(plan: Plan) -> tuple[str, ...]:
+    if not plan.pinned:
+        return ()
+    from imagesync.plan.pins import pins_of
+
+    return pins_of(plan)

@@ -49,6 +49,8 @@ class Workshop:
         What solves for conda packages; ``None`` for the channels themselves.
     provided
         The installed distributions that conda packages provide.
+    allow_inconsistent
+        Whether an added package may be another than what installed ones require.
     """
 
     python: Interpreter
@@ -62,6 +64,7 @@ class Workshop:
     channels: Channels | None = None
     solver: CondaSolver | None = None
     provided: tuple[Package, ...] = ()
+    allow_inconsistent: bool = False
 
     def answering_resolver(self) -> Resolver:
         """Return the resolver of the indexes that weren't found silent."""
@@ -105,6 +108,7 @@ class Workshop:
                 silent=self.indexes.leave_out,
                 solver=self.solver or self.channels,
                 record_content=self.record_content(target),
+                allow_inconsistent=self.allow_inconsistent,
             )
         finally:
             if self.channels is not None:
@@ -136,6 +140,7 @@ def open_workshop(
     cuda: str = "",
     provided: Sequence[Package] = (),
     by_pip: Sequence[ByPip] = (),
+    pins: Sequence[str] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
 
@@ -153,6 +158,8 @@ def open_workshop(
         The installed distributions that conda packages provide.
     by_pip
         What pip provides in the place of conda packages.
+    pins
+        Match specs of conda packages that hold wherever a version has to be chosen.
     """
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.index_environment import make_access
@@ -181,6 +188,7 @@ def open_workshop(
             progress=progress,
             cuda=cuda,
             by_pip=by_pip,
+            pins=pins,
         ),
         provided=tuple(provided),
     )

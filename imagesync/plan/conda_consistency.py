@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from typing import Protocol
 
 from imagesync.plan.conflict import Conflict
 from imagesync.scan.environment import CondaRecord, Environment
@@ -18,6 +19,30 @@ _PLAIN = re.compile(r"([a-zA-Z0-9_.-]+)(?:\s+([^\s\[]+))?(?:\s+([^\s\[]+))?\s*\Z
 _NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)*)(\.post[0-9]+)?")
 # An upper bound that leaves pre-releases out, as conda-build writes them: <2.0a0, <2.0.0a0.
 _BOUND = re.compile(r"(>=|<=|==|!=|~=|>|<|=|)([0-9]+(?:\.[0-9]+)*?)(?:\.0)?(a0?|\.?\*|)")
+
+
+class Build(Protocol):
+    """A build of a conda package, installed or in a channel."""
+
+    @property
+    def name(self) -> str:
+        """Return its conda name."""
+
+    @property
+    def version(self) -> str:
+        """Return its version."""
+
+    @property
+    def build(self) -> str:
+        """Return its build string."""
+
+    @property
+    def build_number(self) -> int:
+        """Return the number of its build."""
+
+    @property
+    def subdir(self) -> str:
+        """Return the subdirectory of channels that it is in."""
 
 
 def conda_inconsistencies(environment: Environment) -> Iterator[Conflict]:
@@ -41,7 +66,7 @@ def conda_inconsistencies(environment: Environment) -> Iterator[Conflict]:
             if there is None:
                 if required and not replaced and canonical_name(name) not in pip:
                     yield _conflict(record, line, name, None, environment)
-            elif not known.setdefault((line, name), _meets(there, line)):
+            elif not known.setdefault((line, name), meets(there, line)):
                 yield _conflict(record, line, name, there.version, environment)
 
 
@@ -59,7 +84,7 @@ def _conflict(
     )
 
 
-def _meets(record: CondaRecord, line: str) -> bool:
+def meets(record: Build, line: str) -> bool:
     """Return whether *record* is what *line*, a match spec, asks for.
 
     Plain numbers are compared here, in a few microseconds; whatever else there is, and every refusal, is

@@ -106,6 +106,7 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         interpreter="conda" if own else "base",
         provided=provided,
         replaced=environment.replaced,
+        pinned=environment.pinned if conda else (),
     )
 
 

@@ -169,6 +169,8 @@ class Plan:
         part must live with, and what can be made from the installed files.
     replaced
         What conda installed and pip has replaced since.
+    pinned
+        Match specs that hold for conda packages whose versions have to be chosen.
     """
 
     python: Interpreter
@@ -186,6 +188,7 @@ class Plan:
     interpreter: Literal["base", "conda"] = "base"
     provided: tuple[Package, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
+    pinned: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as documented JSON (``docs/json.md``)."""
@@ -195,6 +198,7 @@ class Plan:
             "platform": self.platform,
             "interpreter": self.interpreter,
             "channels": list(self.channels),
+            "pinned": list(self.pinned),
             "conda": [package.to_dict() for package in self.conda],
             "packages": [package.to_dict() for package in self.packages],
             "left_out": [package.to_dict() for package in self.left_out],

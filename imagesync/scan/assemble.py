@@ -50,6 +50,7 @@ def assemble(
     conda: tuple[CondaRecord, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
     channels: tuple[str, ...] = ()
+    pinned: tuple[str, ...] = ()
     if root or any(package.manager == "conda" for package in packages):
         from imagesync.scan.conda import settle
         from imagesync.scan.conda_channels import channels_of
@@ -58,7 +59,9 @@ def assemble(
         findings += facts.findings
         owned = settle(packages, facts.records, root, findings)
         packages, conda, replaced = owned.packages, owned.conda, owned.replaced
-        channels = channels_of((*conda, *replaced), facts.configuration) if root else ()
+        if root:
+            channels = channels_of((*conda, *replaced), facts.configuration)
+            pinned = facts.pinned
     return Environment(
         python=answer.interpreter,
         packages=tuple(sorted(packages, key=lambda package: package.name)),
@@ -67,6 +70,7 @@ def assemble(
         conda=conda,
         channels=channels,
         replaced=replaced,
+        pinned=pinned,
         findings=tuple(sorted(set(findings), key=_order)),
     )
 

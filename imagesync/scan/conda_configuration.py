@@ -14,11 +14,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imagesync.errors import ScanError
 from imagesync.scan.metadata import read_bytes
 
+# Whether a name's first channel is its only one, its first choice, or one of equals.
+ChannelPriority = Literal["strict", "flexible", "disabled"]
 DEFAULT_ALIAS = "https://conda.anaconda.org"
 DEFAULT_CHANNELS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
@@ -30,9 +32,23 @@ _SCALAR = re.compile(rb"(?P<key>[a-z][a-z0-9_]*):[ \t]+" + _WORD + _END)
 _ITEM = re.compile(rb" *-[ ]+" + _WORD + _END)
 _FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
-_LISTS = ("channels", "default_channels", "pkgs_dirs")
+# How ``CONDA_*`` writes lists; folders stand as in ``PATH``, and pins may hold commas.
+_LISTS = {"channels": ",", "default_channels": ",", "pkgs_dirs": os.pathsep, "pinned_packages": "&"}
 _MAPS = ("custom_channels", "custom_multichannels", "proxy_servers")
-_WORDS = ("channel_alias", "ssl_verify", "client_ssl_cert", "client_ssl_cert_key", "add_anaconda_token")
+_WORDS = (
+    "channel_alias",
+    "channel_priority",
+    "ssl_verify",
+    "client_ssl_cert",
+    "client_ssl_cert_key",
+    "add_anaconda_token",
+)
+_PRIORITIES: dict[str, ChannelPriority] = {
+    "strict": "strict",
+    "disabled": "disabled",
+    # Before it had three values it had two.
+    **dict.fromkeys(_FALSE, "disabled"),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +77,10 @@ class CondaConfiguration:
         Scheme, or ``scheme://host``, to the URL of a proxy.
     tokens
         The URL of a server of Anaconda's kind to the token that ``anaconda login`` has left for it.
+    channel_priority
+        ``flexible`` where nothing is configured, as for conda.
+    pinned_packages
+        Match specs that hold for whatever is installed, without credentials.
     """
 
     channels: tuple[str, ...] = ()
@@ -74,6 +94,8 @@ class CondaConfiguration:
     client_cert_key: str | None = None
     proxies: Mapping[str, str] = field(default_factory=dict)
     tokens: Mapping[str, str] = field(default_factory=dict)
+    channel_priority: ChannelPriority = "flexible"
+    pinned_packages: tuple[str, ...] = ()
 
     @property
     def public_urls(self) -> tuple[str, ...]:
@@ -222,14 +244,13 @@ def _simple(data: bytes) -> dict[str, Any] | None:
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what ``CONDA_*`` set; lists are written with commas, folders as in ``PATH``."""
+    """Return what ``CONDA_*`` set."""
     values: dict[str, Any] = {}
     for key in (*_LISTS, *_WORDS):
         text = environ.get(f"CONDA_{key.upper()}", "")
         if not text:
             continue
-        separator = os.pathsep if key == "pkgs_dirs" else ","
-        values[key] = text.split(separator) if key in _LISTS else text
+        values[key] = text.split(_LISTS[key]) if key in _LISTS else text
     if "channels" not in values and environ.get("CONDA_CHANNEL"):
         values["channels"] = environ["CONDA_CHANNEL"].split(",")
     return values
@@ -280,7 +301,17 @@ class _Values:
             client_cert_key=self._word("client_ssl_cert_key") or None,
             proxies={key: self._text(value) for key, value in self._map("proxy_servers").items() if value},
             tokens=tokens,
+            channel_priority=_PRIORITIES.get(self._word("channel_priority").lower(), "flexible"),
+            pinned_packages=self._pinned(),
         )
+
+    def _pinned(self) -> tuple[str, ...]:
+        specs = self.merged_list("pinned_packages")
+        if not specs:
+            return ()
+        from imagesync.credentials import strip_credentials_in
+
+        return tuple(map(strip_credentials_in, specs))
 
     def _ssl_verify(self) -> bool | str:
         word = self._word("ssl_verify")

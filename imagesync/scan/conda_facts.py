@@ -10,6 +10,7 @@ from imagesync.errors import ScanError
 from imagesync.scan.conda import record_paths
 from imagesync.scan.conda_cache import read_record_files
 from imagesync.scan.conda_configuration import CondaConfiguration, read_conda_configuration
+from imagesync.scan.conda_history import pinned_specs
 from imagesync.scan.conda_records import RecordFile
 from imagesync.scan.environment import Finding, Severity
 
@@ -24,12 +25,15 @@ class CondaFacts:
         The conda environment; empty where there is none.
     findings
         What couldn't be read.
+    pinned
+        Match specs that hold for whatever is installed in *prefix*.
     """
 
     prefix: str = ""
     records: tuple[RecordFile, ...] = ()
     configuration: CondaConfiguration = field(default_factory=CondaConfiguration)
     findings: tuple[Finding, ...] = ()
+    pinned: tuple[str, ...] = ()
 
 
 def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None) -> CondaFacts:
@@ -49,4 +53,5 @@ def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[]
         findings.append(
             Finding(Severity.ERROR, "conda-configuration-unreadable", error.message, hint=error.hint)
         )
-    return CondaFacts(prefix, records, configuration, tuple(findings))
+    pinned = (*pinned_specs(prefix), *configuration.pinned_packages)
+    return CondaFacts(prefix, records, configuration, tuple(findings), tuple(dict.fromkeys(pinned)))

@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH118
-"""``conda-meta/history``: what a user asked conda for, as conda itself remembers it."""
+"""What a user asked conda for, as conda itself remembers it: ``conda-meta``'s ``history`` and ``pinned``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,19 @@ def requested_specs(prefix: str) -> dict[str, str]:
             elif match["action"] in ("remove", "uninstall"):
                 requested.pop(name, None)
     return {name: spec for name, spec in requested.items() if name}
+
+
+def pinned_specs(prefix: str) -> tuple[str, ...]:
+    """Return the match specs in ``conda-meta/pinned``, which hold for whatever conda installs there.
+
+    Source: conda's ``core/solve.py``, ``get_pinned_specs``.
+    """
+    try:
+        text = read_bytes(os.path.join(prefix, "conda-meta", "pinned")).decode("utf-8", "replace")
+    except OSError:
+        return ()
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return tuple(strip_credentials_in(line) for line in lines if line)
 
 
 def spec_name(spec: str) -> str:

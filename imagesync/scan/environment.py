@@ -272,6 +272,8 @@ class Environment:
         Where conda packages come from, first the one that wins; URLs without credentials.
     replaced
         What conda installed and pip has replaced since; none of it is in *conda*.
+    pinned
+        Match specs that the user has pinned: ``conda-meta/pinned``, and the setting ``pinned_packages``.
     """
 
     python: Interpreter
@@ -282,6 +284,7 @@ class Environment:
     conda: tuple[CondaRecord, ...] = ()
     channels: tuple[str, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
+    pinned: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the environment as documented JSON (``docs/json.md``)."""
@@ -292,6 +295,7 @@ class Environment:
             "channels": list(self.channels),
             "conda": [record.to_dict() for record in self.conda],
             "replaced": [record.to_dict() for record in self.replaced],
+            "pinned": list(self.pinned),
             "packages": [package.to_dict() for package in self.packages],
             "findings": [finding.to_dict() for finding in self.findings],
         }

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from imagesync.lock.make import make_lock
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.pipeline import Session
 from imagesync.plan.depends import provided_by_pip
+from imagesync.plan.pins import pins_of
 from imagesync.plan.plan import Level, Plan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
 from imagesync.workshop import Workshop, open_workshop
-from tests.channels.channel import index_channel
+from tests.channels.channel import index_channel, make_channel
+from tests.channels.doubles import platform_pure, pure
 from tests.channels.environments import CondaEnvironment
 from tests.channels.server import ChannelServer
 from tests.conftest import MakeCondaEnvironment
@@ -66,6 +69,7 @@ class Bench:
             cuda=self.settings.cuda,
             provided=plan.provided,
             by_pip=provided_by_pip(plan),
+            pins=pins_of(plan),
         )
 
     def lock(self, *, glibc: tuple[int, int] = (2, 36)) -> Lock:
@@ -412,6 +416,71 @@ def test_a_noarch_package_that_no_channel_has_is_repacked_for_linux(
     index_channel(copied_channel)
     lock = bench(mac).lock()
     assert [package.name for package in lock.repacked] == ["toolz"]
+
+
+@pytest.mark.parametrize("priority", ["strict", "flexible", "disabled"])
+def test_channels_rank_as_conda_is_told(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path, tmp_path: Path, priority: str
+) -> None:
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    team = make_channel(
+        tmp_path / "team",
+        [
+            *(platform_pure("fern", "1.4.0", subdir, minor) for subdir in ("linux-64", "osx-arm64")),
+            platform_pure("fern", "1.4.3", "linux-64", minor, depends=("arbor >=1.1",)),
+            pure("arbor", "1.0.0"),
+        ],
+    )
+    other = make_channel(
+        tmp_path / "other", [platform_pure("fern", "1.4.2", s, minor) for s in ("osx-arm64", "linux-64")]
+    )
+    mac = conda_environment("python", "fern=1.4.2", platform="osx-arm64", channel=[other, channel])
+    channels = [str(team), str(other), str(channel)]
+    # Else it would stay in the channel that it is from.
+    record = mac.record("fern")
+    record.write_text(record.read_text().replace(other.as_uri(), "https://conda.example.com/gone"))
+    at = bench(mac, channels=channels)
+    at.environ["CONDA_CHANNEL_PRIORITY"] = priority
+    if priority == "strict":
+        with pytest.raises(UnsolvableError, match="arbor"):
+            at.lock()
+        return
+    lock = at.lock()
+    assert {p.name: (p.version, p.channel) for p in lock.conda}["fern"] == ("1.4.2", other.as_uri())
+    assert lock.deviations == ()
+
+
+def test_what_only_another_channel_has_in_the_needed_version(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, channel: Path, tmp_path: Path
+) -> None:
+    # gazebo needs arbor on Linux alone, and the first channel's is too old for it.
+    team = make_channel(tmp_path / "team", [pure("arbor", "0.9.0")])
+    mac = conda_environment("python", "gazebo", platform="osx-arm64")
+    at = bench(mac, channels=(str(team), str(channel)))
+    assert {p.name: p.channel for p in at.lock().conda}["arbor"] == channel.as_uri()
+    at.environ["CONDA_CHANNEL_PRIORITY"] = "strict"
+    with pytest.raises(UnsolvableError, match="arbor"):
+        at.lock()
+
+
+def test_a_pin_limits_what_may_come_instead(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "trellis=1.4.2", "gazebo", platform="osx-arm64")
+    mac.records.joinpath("pinned").write_text("# of the team\ntrellis <1.4.5\narbor=1.1  # not 2\n")
+    at = bench(mac, levels={"trellis": "exact"})
+    before = at.plan()
+    assert before.pinned == ("trellis <1.4.5", "arbor=1.1")
+    lock = at.lock()
+    assert changed(lock.deviations) == {"trellis": ("1.4.2", "1.4.1"), "arbor": ("", "1.1.0")}
+    assert "(pinned: trellis <1.4.5)" in next(d.reason for d in lock.deviations if d.name == "trellis")
+    # conda's configuration says it as well, and a pin that the installed one doesn't meet says nothing.
+    mac.records.joinpath("pinned").write_text("trellis 1.3.*\n")
+    at.environ["CONDA_PINNED_PACKAGES"] = "arbor <1.1&lattice 3.*"
+    assert changed(at.lock().deviations) == {"trellis": ("1.4.2", "1.4.5"), "arbor": ("", "1.0.0")}
+    mac.records.joinpath("pinned").write_text("trellis 1.4.2\n")
+    with pytest.raises(UnsolvableError, match=r"\(pinned: trellis 1.4.2\)"):
+        at.lock()
 
 
 def test_what_is_repacked_satisfies_what_depends_on_it(

@@ -14,14 +14,15 @@ from imagesync.lock.conda.preferences import (
     allowed_versions,
     builds_for,
     nearest,
-    of_channel,
     shown_versions,
+    want,
 )
 from imagesync.lock.conda.provided import refuse_shared, stand_ins
 from imagesync.lock.conda.records import lock_records
 from imagesync.lock.conda.repodata import locked, readable, silence
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
 from imagesync.plan.plan import Level, PlannedConda
+from imagesync.scan.conda_configuration import ChannelPriority
 from imagesync.scan.environment import CondaRecord, Package
 
 FORGE, TEAM = "https://conda.example.com/forge", "https://conda.example.com/team"
@@ -88,9 +89,41 @@ def test_specifiers_are_read_as_match_specs_write_them(specifier: str, expected:
 
 def test_a_package_stays_in_its_channel() -> None:
     both = (build("1.4.0"), build("1.4.2", channel=TEAM))
-    assert of_channel(planned(), both, (FORGE, TEAM)) == ((both[1],), TEAM)
-    assert of_channel(planned(), both, (TEAM, FORGE)) == ((both[1],), "")
-    assert of_channel(planned(), both[:1], (FORGE, TEAM)) == ((both[0],), "")
+    for channels, named in (((FORGE, TEAM), TEAM), ((TEAM, FORGE), "")):
+        wanted = want(planned(), both, channels)
+        assert (wanted.version, wanted.candidates, wanted.channel) == ("1.4.2", (both[1],), named)
+    wanted = want(planned(), both[:1], (FORGE, TEAM))
+    assert (wanted.version, wanted.candidates, wanted.channel) == ("", (both[0],), "")
+
+
+@pytest.mark.parametrize(
+    ("priority", "expected"),
+    [
+        # The team's own has a version that the level allows.
+        ("strict", ("1.4.5", "", "demo ~=1.4.2")),
+        # The local version is there in the other one.
+        ("flexible", ("1.4.2", FORGE, f"{FORGE}::demo ~=1.4.2")),
+        ("disabled", ("1.4.2", FORGE, "demo ~=1.4.2")),
+    ],
+)
+def test_other_channels_count_where_the_priority_is_not_strict(
+    priority: ChannelPriority, expected: tuple[str, str, str]
+) -> None:
+    found = (build("1.4.2"), build("1.4.5", channel=TEAM))
+    wanted = want(planned(), found, (TEAM, FORGE), priority=priority)
+    assert (wanted.version, wanted.channel, wanted.limited) == expected
+
+
+def test_what_the_first_channel_can_not_give_is_taken_from_the_next() -> None:
+    found = (build("1.4.6"), build("1.4.9"), build("2.0", channel=TEAM))
+    assert want(planned(), found, (TEAM, FORGE)).version == ""
+    assert want(planned(), found, (TEAM, FORGE), priority="flexible").version == "1.4.9"
+
+
+def test_a_pin_is_a_limit_beside_the_level() -> None:
+    found = (build("1.4.3"), build("1.4.4"), build("1.4.9"))
+    assert want(planned(), found, (FORGE,), pins=("demo <1.4.5",)).version == "1.4.4"
+    assert want(planned(), found, (FORGE,), pins=("demo 1.4.2.*",)).version == ""
 
 
 def test_builds_are_those_of_the_interpreter() -> None:

@@ -392,6 +392,10 @@ def test_hashes_cover_conda() -> None:
     seen.add(both(plan, cuda="12.4"))
     seen.add(both(plan, solver="conda-lock"))
     assert len({first for first, _ in seen}) == len({second for _, second in seen}) == 7
+    # A pin counts where a version is chosen.
+    assert both(replace(plan, pinned=("numpy 1.26.*",))) == both(plan)
+    mac = replace(plan, python=replace(plan.python, platform="macosx-14.0-arm64"))
+    assert both(replace(mac, pinned=("numpy 1.26.*",)))[0] != both(mac)[0]
     # A conda environment has its own Python, whatever the setting says.
     assert both(plan, python_source="base") == both(plan)
     # Where a package is from is like an index: it counts for what all projects share.

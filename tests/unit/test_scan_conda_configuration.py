@@ -54,6 +54,28 @@ def test_names_and_urls(read: Read, channel: str, url: str) -> None:
     assert read(f"channels:\n  - {channel}\n").channels == (url,)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "flexible"),
+        ("channel_priority: strict", "strict"),
+        ("channel_priority: Disabled", "disabled"),
+        ("channel_priority: false", "disabled"),
+        ("channel_priority: true", "flexible"),
+        ("channel_priority: nonsense", "flexible"),
+    ],
+)
+def test_how_channels_rank(read: Read, text: str, expected: str) -> None:
+    assert read(text).channel_priority == expected
+    assert read(text, CONDA_CHANNEL_PRIORITY="strict").channel_priority == "strict"
+
+
+def test_pins(read: Read) -> None:
+    text = "pinned_packages:\n  - numpy 1.26.*\n  - https://me:pass@h.example.com/c::scipy >=1,<2\n"
+    pinned = read(text, CONDA_PINNED_PACKAGES="openssl=3&zlib >=1,<2").pinned_packages
+    assert pinned == ("openssl=3", "zlib >=1,<2", "numpy 1.26.*", "https://h.example.com/c::scipy >=1,<2")
+
+
 def test_names_that_stand_for_several(read: Read) -> None:
     configuration = read(
         "channels: [mine, defaults]\n"

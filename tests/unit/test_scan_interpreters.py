@@ -159,5 +159,5 @@ def test_json_is_stable(environment: MakeEnvironment) -> None:
     first = scan(python=made.python, environ=clean_environ()).to_dict()
     assert first == scan(python=made.python, environ=clean_environ()).to_dict()
     assert list(first) == [
-        *("python", "indexes", "path", "channels", "conda", "replaced", "packages", "findings")
+        *("python", "indexes", "path", "channels", "conda", "replaced", "pinned", "packages", "findings")
     ]

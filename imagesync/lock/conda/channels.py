@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import LockedConda
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.depends import ByPip
-    from imagesync.scan.conda_configuration import CondaConfiguration
+    from imagesync.scan.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
     from imagesync.ui.progress import Progress
@@ -39,6 +40,8 @@ class Channels:
         The version of CUDA that the cluster's machines have a driver for; empty for none.
     by_pip
         What pip provides in conda's place: what depends on it has it from pip.
+    pins
+        Match specs that hold for whatever comes in.
     """
 
     def __init__(
@@ -52,12 +55,14 @@ class Channels:
         progress: Progress,
         cuda: str = "",
         by_pip: Sequence[ByPip] = (),
+        pins: Sequence[str] = (),
     ) -> None:
         self.channels = tuple(channels)
         self.store = store
         self.progress = progress
         self.cuda = cuda
         self.by_pip = tuple(by_pip)
+        self.pins = tuple(pins)
         self._given = given
         self._prefix = prefix
         self._environ = environ
@@ -90,6 +95,11 @@ class Channels:
         caches = tuple(map(Path, self.configuration.package_caches))
         return Archives(self.store, access, caches, self.progress)
 
+    @property
+    def priority(self) -> ChannelPriority:
+        """Return whether a name's first channel is its only one, its first choice, or one of equals."""
+        return self.configuration.channel_priority
+
     @cached_property
     def repodata(self) -> Repodata:
         """Return what answers questions about the channels."""
@@ -108,18 +118,33 @@ class Channels:
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
         """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.repodata.solve(self.beside_pip(request))
+        request = self.completed(request)
+        if self.priority == "disabled":
+            return self.repodata.solve(request, strict=False)
+        try:
+            return self.repodata.solve(request)
+        except UnsolvableError as error:
+            if self.priority == "strict" or len(self.channels) < 2:
+                raise
+            first = error
+        try:
+            return self.repodata.solve(request, strict=False)
+        except UnsolvableError:
+            raise first from None
 
-    def beside_pip(self, request: CondaRequest) -> CondaRequest:
-        """Return *request* with what pip provides in conda's place, unless it asks for conda's."""
-        if not self.by_pip:
-            return request
+    def completed(self, request: CondaRequest) -> CondaRequest:
+        """Return *request* with the pins, and with what pip provides in the place of conda packages.
+
+        What *request* itself asks for is to be conda's.
+        """
         from imagesync.lock.conda.records import outside
         from imagesync.scan.conda_history import spec_name
 
-        asked = {spec_name(spec) for spec in request.specs}
+        held = {package.name for package in request.held}
+        asked = {spec_name(spec) for spec in request.specs} if self.by_pip else set()
         there = (outside(p.name, p.version, p.build) for p in self.by_pip if p.name not in asked)
-        return replace(request, outside=(*request.outside, *there))
+        pins = (pin for pin in self.pins if spec_name(pin) not in held)
+        return replace(request, constraints=(*request.constraints, *pins), outside=(*request.outside, *there))
 
     def close(self) -> None:
         """End what answers questions, which holds what channels say in memory; it starts again if need be."""

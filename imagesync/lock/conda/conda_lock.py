@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from conda_lock.lockfile.v2prelim.models import LockedDependency
 
     from imagesync.lock.conda.channels import Channels
+    from imagesync.scan.conda_configuration import ChannelPriority
     from imagesync.scan.environment import CondaRecord
     from imagesync.ui.progress import Progress
 
@@ -64,6 +65,16 @@ class CondaLockSolver:
         """Return the version of CUDA that the cluster's machines have a driver for; empty for none."""
         return self.own.cuda
 
+    @property
+    def priority(self) -> ChannelPriority:
+        """Return how channels rank; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        return self.own.priority
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """Return match specs that hold; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        return self.own.pins
+
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> Mapping[str, tuple[LockedConda, ...]]:
@@ -100,13 +111,14 @@ class CondaLockSolver:
         from imagesync.lock.lockfile.models import parse_file, require_conda_lock
 
         require_conda_lock()
+        request = self.own.completed(request)
         executable = self.executable
         with tempfile.TemporaryDirectory(prefix="imagesync-conda-lock-") as folder:
             locked = Path(folder, "conda-lock.yml")
             self._run(request, executable, Path(folder), locked)
             entries = [entry for entry in parse_file(locked).package if entry.manager == "conda"]
         # It can't be told what something else provides.
-        outside = {package.name for package in self.own.beside_pip(request).outside}
+        outside = {package.name for package in request.outside}
         kept = [entry for entry in entries if not entry.name.startswith("__") and entry.name not in outside]
         return self._found(kept, request)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
-from imagesync.lock.conda.preferences import allowed_versions, of_channel
+from imagesync.lock.conda.preferences import allowed_versions, want
 from imagesync.lock.conda.records import outside
 from imagesync.lock.conda.solve import with_plan
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
@@ -140,7 +140,7 @@ def _candidates(package: LockedConda, solver: CondaSolver) -> Iterator[LockedCon
     """Yield what may stand in for *package*, nearest first."""
     found = solver.available([package.name]).get(package.name, ())
     if package.planned is not None:
-        found, _ = of_channel(package.planned, found, solver.channels)
+        found = want(package.planned, found, solver.channels, priority=solver.priority).candidates
     left = [other for other in found if other.artifact.filename != package.artifact.filename]
     yield from [other for other in reversed(left) if other.version == package.version][:_TRIES]
     if package.planned is None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from imagesync.lock.lock import LockedConda
+from imagesync.plan.pins import keeps
 from imagesync.plan.plan import Level, PlannedConda
+
+if TYPE_CHECKING:
+    from imagesync.scan.conda_configuration import ChannelPriority
 
 _SHOWN = 8
 
@@ -25,13 +30,19 @@ class Wanted:
     candidates
         What its channel has, oldest first.
     channel
-        The channel's URL, where it isn't the one that wins anyway; else empty.
+        The URL of the channel that has the version, where another one might be taken; else empty.
+    anywhere
+        Whether another version may be any channel's.
+    pins
+        Match specs of the user's that hold beside the level.
     """
 
     planned: PlannedConda
     version: str
     candidates: tuple[LockedConda, ...]
     channel: str = ""
+    anywhere: bool = False
+    pins: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -42,7 +53,8 @@ class Wanted:
     def pinned(self) -> str:
         """Return the match spec that only the wanted version satisfies."""
         build = limit(self.planned).partition(" ")[2]
-        return f"{self._prefix}{self.name} =={self.version} {build}".rstrip()
+        channel = f"{self.channel}::" if self.channel else ""
+        return f"{channel}{self.name} =={self.version} {build}".rstrip()
 
     @property
     def limited(self) -> str:
@@ -56,7 +68,7 @@ class Wanted:
 
     @property
     def _prefix(self) -> str:
-        return f"{self.channel}::" if self.channel else ""
+        return f"{self.channel}::" if self.channel and not self.anywhere else ""
 
 
 def limit(planned: PlannedConda) -> str:
@@ -64,21 +76,55 @@ def limit(planned: PlannedConda) -> str:
     return "" if planned.level is Level.EXACT else planned.specifier
 
 
-def of_channel(
-    planned: PlannedConda, found: Sequence[LockedConda], channels: Sequence[str]
-) -> tuple[tuple[LockedConda, ...], str]:
-    """Return the builds of the channel that *planned* is from, else of the first that has it.
+def want(
+    planned: PlannedConda,
+    found: Sequence[LockedConda],
+    channels: Sequence[str],
+    *,
+    priority: ChannelPriority = "strict",
+    pins: Sequence[str] = (),
+) -> Wanted:
+    """Return what to look for in place of an installed package.
 
-    The second value is that channel's URL, where another one would win without being named.
+    A package stays in the channel that it is from, if that has it, else the first that does. Another one is
+    looked at only where the priority of channels isn't strict: if it is flexible, for what the first has not,
+    and if it is disabled, for whatever is nearest.
+
+    Parameters
+    ----------
+    found
+        What the channels have of it, oldest first.
+    channels
+        URLs, the first wins.
+    pins
+        Match specs that hold for it.
     """
-    having = [channel for channel in channels if any(package.channel == channel for package in found)]
-    if not having:
-        return tuple(found), ""
     own = planned.record.channel if planned.record is not None else ""
-    chosen = own if own in having else having[0]
-    return tuple(package for package in found if package.channel == chosen), (
-        chosen if chosen != having[0] else ""
-    )
+    having = [channel for channel in channels if any(package.channel == channel for package in found)]
+    order = sorted(having, key=lambda channel: channel != own)
+    groups = [tuple(package for package in found if package.channel == channel) for channel in order]
+    if priority == "disabled" or not order:
+        groups = [tuple(found)]
+    elif priority == "strict":
+        groups = groups[:1]
+    version, group = _nearest_of(planned, groups, pins)
+    there = {package.channel for package in group if package.version == version}
+    channel = next((channel for channel in order if channel in there), "")
+    if len(having) < 2 or (priority == "strict" and channel == having[0]):
+        channel = ""  # no other one can be taken
+    return Wanted(planned, version, group, channel, priority == "disabled", tuple(pins))
+
+
+def _nearest_of(
+    planned: PlannedConda, groups: Sequence[tuple[LockedConda, ...]], pins: Sequence[str]
+) -> tuple[str, tuple[LockedConda, ...]]:
+    """Return the version to take and the group that has it: the local one, else the first group's nearest."""
+    best = []
+    for group in groups:
+        versions = dict.fromkeys(package.version for package in group if keeps(package, pins))
+        best.append((nearest(planned, list(versions)) or "", group))
+    same = (found for found in best if found[0] == planned.version)
+    return next(same, None) or next((found for found in best if found[0]), best[0])
 
 
 def nearest(planned: PlannedConda, versions: Sequence[str]) -> str | None:

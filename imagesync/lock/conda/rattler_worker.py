@@ -48,9 +48,6 @@ def main() -> None:
 class _Answers:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._channels = [rattler.Channel(url) for url in settings["channels"]]
-        self._priority = (
-            rattler.ChannelPriority.Strict if settings["strict"] else rattler.ChannelPriority.Disabled
-        )
         self._gateway = rattler.Gateway(cache_dir=Path(settings["cache"]), client=_client(settings))
 
     def give(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +79,9 @@ class _Answers:
             locked_packages=[_record(package) for package in question["preferred"]],
             virtual_packages=[_virtual(*fields) for fields in question["virtual_packages"]],
             constraints=question["constraints"],
-            channel_priority=self._priority,
+            channel_priority=(
+                rattler.ChannelPriority.Strict if question["strict"] else rattler.ChannelPriority.Disabled
+            ),
             timeout=datetime.timedelta(seconds=question["timeout"]) if question["timeout"] else None,
         )
 

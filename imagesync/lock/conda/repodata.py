@@ -41,8 +41,6 @@ class ChannelSettings:
         By host: user name and password.
     verify
         Whether certificates are checked.
-    strict
-        Whether a name's first channel is its only one.
     timeout
         Of a request, in seconds.
     """
@@ -52,7 +50,6 @@ class ChannelSettings:
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     verify: bool = True
-    strict: bool = True
     timeout: float = 30.0
 
 
@@ -82,8 +79,13 @@ class Repodata:
             found[record["name"]].append(locked(record))
         return {name: tuple(records) for name, records in found.items() if records}
 
-    def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
+    def solve(self, request: CondaRequest, *, strict: bool = True) -> tuple[LockedConda, ...]:
         """Return the packages that satisfy *request*, sorted by name; what was given is given back.
+
+        Parameters
+        ----------
+        strict
+            Whether a name's first channel is its only one.
 
         Raises
         ------
@@ -96,6 +98,7 @@ class Repodata:
             {
                 "specs": request.specs,
                 "constraints": request.constraints,
+                "strict": strict,
                 "held": [_fields(package) for package in (*request.held, *request.outside)],
                 "preferred": [_fields(package) for package in request.preferred],
                 "virtual_packages": [[v.name, v.version, v.build] for v in request.virtual_packages],

@@ -10,14 +10,14 @@ from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.preferences import (
     Wanted,
     builds_for,
-    nearest,
-    of_channel,
     shown_versions,
+    want,
 )
 from imagesync.lock.conda.records import lock_record, outside
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.conda.unsolvable import explained, refusal
 from imagesync.lock.lock import Deviation, LockedConda
+from imagesync.plan.pins import pins_for
 from imagesync.plan.plan import Level, PlannedConda
 
 # How long to look for a better solution once there is one, in seconds.
@@ -71,9 +71,7 @@ def solve_platform(
     left_out, unlisted = _split_lacking(lacking, local_subdir, solver)
     held = [archive for package in unlisted if solver.has_archive(archive := lock_record(package))]
     missing = tuple(p for p in unlisted if p.name not in {archive.name for archive in held})
-    wanted = [
-        _want(package, found[package.name], solver.channels) for package in installed if package.name in found
-    ]
+    wanted = [_want(package, found[package.name], solver) for package in installed if package.name in found]
     _refuse_unavailable(wanted)
     # What needs them gets them from wheels of their installed files.
     repacked = tuple(outside(package.name, package.version, package.build) for package in missing)
@@ -93,10 +91,9 @@ def solve_platform(
     )
 
 
-def _want(planned: PlannedConda, found: Sequence[LockedConda], channels: Sequence[str]) -> Wanted:
-    candidates, channel = of_channel(planned, found, channels)
-    versions = list(dict.fromkeys(package.version for package in candidates))
-    return Wanted(planned, nearest(planned, versions) or "", candidates, channel)
+def _want(planned: PlannedConda, found: Sequence[LockedConda], solver: CondaSolver) -> Wanted:
+    pins = pins_for(planned.name, solver.pins)
+    return want(planned, found, solver.channels, priority=solver.priority, pins=pins)
 
 
 def _split_lacking(
@@ -132,10 +129,7 @@ def _refuse_unavailable(wanted: Sequence[Wanted]) -> None:
     unavailable = [entry for entry in wanted if not entry.version]
     if unavailable:
         raise refusal(
-            [
-                (entry.planned, f"the channel has {shown_versions(entry.candidates)} for linux-64")
-                for entry in unavailable
-            ],
+            [(entry.planned, f"the channel has {_choice(entry)} for linux-64") for entry in unavailable],
             sorted({entry.candidates[0].channel for entry in unavailable if entry.candidates}),
         )
 
@@ -214,17 +208,26 @@ def _deviations(
         planned, locked = entry.planned, versions[entry.name]
         if locked == planned.version:
             continue
+        where = " and ".join(_channels(entry))
         if entry.version == planned.version:
             reason = moved.get(entry.name, "the solver chose it together with the other packages")
+            reason += f"; {where} has {_choice(entry)}"
         else:
-            where = entry.candidates[0].channel.rpartition("/")[2]
-            reason = (
-                f"{where} has no {planned.version} for linux-64; it has {shown_versions(entry.candidates)}"
-            )
+            reason = f"{where} has no {planned.version} for linux-64; it has {_choice(entry)}"
             reason += f"; {moved[entry.name]}" if entry.name in moved else ""
         yield Deviation(
             planned.name, planned.version, locked, planned.level, reason, "conda", planned.requested
         )
+
+
+def _channels(entry: Wanted) -> Iterable[str]:
+    return dict.fromkeys(package.channel.rpartition("/")[2] for package in entry.candidates)
+
+
+def _choice(entry: Wanted) -> str:
+    """Return in words what there is of a package."""
+    pinned = f" (pinned: {', '.join(entry.pins)})" if entry.pins else ""
+    return f"{shown_versions(entry.candidates)}{pinned}"
 
 
 def _left_out(planned: PlannedConda, channels: Sequence[str], local_subdir: str) -> Deviation:

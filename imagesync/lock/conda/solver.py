@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from imagesync.lock.lock import LockedConda
 
 if TYPE_CHECKING:
+    from imagesync.scan.conda_configuration import ChannelPriority
     from imagesync.scan.environment import CondaRecord
 
 IMAGE_SUBDIRS: Final = ("linux-64", "noarch")
@@ -62,6 +63,14 @@ class CondaSolver(Protocol):
     @property
     def cuda(self) -> str:
         """Return the version of CUDA that the cluster's machines have a driver for; empty for none."""
+
+    @property
+    def priority(self) -> ChannelPriority:
+        """Return whether a name's first channel is its only one, its first choice, or one of equals."""
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """Return match specs that hold for whatever isn't held as it is."""
 
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
