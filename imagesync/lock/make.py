@@ -37,6 +37,7 @@ def make_lock(
     silent: Callable[[Sequence[str]], None] | None = None,
     solver: CondaSolver | None = None,
     record_content: RecordContent | None = None,
+    allow_inconsistent: bool = False,
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
@@ -57,6 +58,8 @@ def make_lock(
         Answers from the channels; only a plan without conda packages can do without.
     record_content
         Gives the installed files of a conda package, if they can stand in for it.
+    allow_inconsistent
+        Whether an added package may be another than what installed ones require.
 
     Raises
     ------
@@ -103,7 +106,13 @@ def make_lock(
             task.describe(f"resolving for {target.platform}")
             missing = [package for package in additions if package.installed is None]
             packages, deviations = solve_platform(
-                plan, held, additions=missing, vendored=beside, target=target, resolver=resolver
+                plan,
+                held,
+                additions=missing,
+                vendored=beside,
+                target=target,
+                resolver=resolver,
+                say=task.describe,
             )
         else:
             packages = tuple(entry.locked for entry in held)
@@ -112,7 +121,14 @@ def make_lock(
 
                 task.describe("resolving what is added for the cluster")
                 packages += solve_additions(
-                    additions, held, vendored=beside, target=target, resolver=resolver
+                    plan,
+                    held,
+                    additions=additions,
+                    vendored=beside,
+                    target=target,
+                    resolver=resolver,
+                    allow_inconsistent=allow_inconsistent,
+                    say=task.describe,
                 )
         task.advance(len(indexed) - len(installed))
     made = [VendoredPackage(p.name, p.version, contents[p.name], p) for p in vendored]

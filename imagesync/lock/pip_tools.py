@@ -44,9 +44,11 @@ _PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "-
 _NOISE = (
     "WARNING: Location",
     "[notice]",
-    "ERROR: Ignored the following",
-    "Ignored the following yanked",
+    "Ignored the following",
     "ResolutionImpossible: for help",
+    "To fix this you could try to",
+    "1. loosen the range",
+    "2. remove package versions",
 )
 # pip ends with 1 whatever happened; these tell an index that can't be asked from one that has nothing.
 _UNREACHABLE = (
@@ -115,6 +117,8 @@ class PipToolsResolver:
                 requirements = self._compile(request, folder)
             if not requirements:
                 return ()
+            if request.versions_only:
+                return tuple(map(_version_alone, requirements))
             report = self._report(requirements, request.target, folder)
         return tuple(self._locked(entry) for entry in report)
 
@@ -123,7 +127,8 @@ class PipToolsResolver:
         stubs = write_stubs(request.vendored, folder)
         source, constraints, output = folder / "all.in", folder / "constraints.txt", folder / "all.txt"
         constraints.write_text("\n".join(request.constraints) + "\n", "utf-8")
-        source.write_text("\n".join((f"-c {constraints}", *request.requirements, *stubs)) + "\n", "utf-8")
+        options = (f"-c {constraints}", *(f"--only-binary {name}" for name in request.wheels_only))
+        source.write_text("\n".join((*options, *request.requirements, *stubs)) + "\n", "utf-8")
         # Pins in an output file that is there already are what pip-compile prefers.
         pins = (f"{name}=={version}\n" for name, version in request.preferred.items())
         output.write_text("".join(pins), "utf-8")
@@ -132,7 +137,10 @@ class PipToolsResolver:
             *("--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options"),
             *("--allow-unsafe", "--strip-extras", "--resolver", "backtracking"),
             *("--output-file", str(output), str(source)),
+            timeout=request.timeout,
         )
+        if finished.returncode != 0 and request.versions_only:
+            raise _failure(finished.stderr)
         if finished.returncode != 0:
             raise self._explained(finished.stderr, (*request.requirements, *stubs), constraints)
         vendored = {package.name for package in request.vendored}
@@ -166,16 +174,20 @@ class PipToolsResolver:
         _, heading, cause = finished.stdout.partition("The conflict is caused by:")
         return _failure(f"{finished.stderr}\n{heading}{cause}")
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+    def _run(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                [sys.executable, *arguments],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LockError(f"pip-tools found no answer within {timeout:.1f} s.") from error
 
     def _locked(self, entry: Mapping[str, Any]) -> LockedPackage:
         url = strip_credentials(entry["download_info"]["url"])
@@ -192,6 +204,12 @@ class PipToolsResolver:
         )
 
 
+def _version_alone(line: str) -> LockedPackage:
+    pinned = Requirement(line)
+    (specifier,) = pinned.specifier
+    return LockedPackage(canonicalize_name(pinned.name), specifier.version, Artifact("", "", ""))
+
+
 def _failure(said: str) -> LockError:
     said = redact(said)
     if any(sign in said for sign in _UNREACHABLE):
@@ -203,6 +221,6 @@ def _failure(said: str) -> LockError:
 
 
 def _readable(said: str) -> str:
-    lines = (line.strip() for line in said.partition("Traceback (most recent call last)")[0].splitlines())
-    kept = [line.removeprefix("ERROR:").strip() for line in lines if line and not line.startswith(_NOISE)]
-    return "\n".join(kept)
+    lines = said.partition("Traceback (most recent call last)")[0].splitlines()
+    told = (line.strip().removeprefix("ERROR:").strip() for line in lines)
+    return "\n".join(line for line in told if line and not line.startswith(_NOISE))

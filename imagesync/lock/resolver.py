@@ -32,6 +32,13 @@ class ResolutionRequest:
         and no index is asked for them.
     dependencies
         Whether what the requirements need comes in as well; otherwise each requirement stands alone.
+    wheels_only
+        Packages of which no sdist will do: an index may have anything under the name of what isn't its own,
+        and nothing of that is run.
+    versions_only
+        Whether the answer is to say which versions, and no more: artifacts and digests may be missing.
+    timeout
+        How many seconds the answer may take; ``None`` for any time.
     """
 
     target: Target
@@ -40,6 +47,9 @@ class ResolutionRequest:
     preferred: Mapping[NormalizedName, str] = field(default_factory=dict)
     vendored: tuple[PlannedPackage, ...] = ()
     dependencies: bool = False
+    wheels_only: tuple[NormalizedName, ...] = ()
+    versions_only: bool = False
+    timeout: float | None = None
 
 
 class Resolver(Protocol):
@@ -82,5 +92,5 @@ class Resolver(Protocol):
         UnsolvableError
             Nothing satisfies the request; the message is the resolver's own reason.
         LockError
-            No answer could be had, such as from an index that can't be reached.
+            No answer could be had, such as from an index that can't be reached, or not in time.
         """

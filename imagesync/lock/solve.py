@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,45 +11,96 @@ from imagesync.lock.hold import Held, pin
 from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Level, Plan, PlannedPackage
-from imagesync.plan.requirements import requirers, target_markers
+from imagesync.plan.requirements import demands, requirers, target_markers
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+_SEARCHING = "looking for what contradicts what"
+
 
 def solve_additions(
-    additions: Sequence[PlannedPackage],
+    plan: Plan,
     held: Sequence[Held],
     *,
+    additions: Sequence[PlannedPackage],
     vendored: Sequence[PlannedPackage],
     target: Target,
     resolver: Resolver,
+    allow_inconsistent: bool = False,
+    say: Callable[[str], object] = str,
 ) -> tuple[LockedPackage, ...]:
     """Return what *additions* bring in beside the *held* packages, none of which moves.
+
+    An addition may take the place of an installed package: then it has to be what the held ones require,
+    unless *allow_inconsistent*.
+
+    Parameters
+    ----------
+    say
+        Gets what is being done, where it takes longer.
 
     Raises
     ------
     UnsolvableError
-        An added package can't live with what is installed.
+        An added package can't live with what is installed; with the smallest remedies.
     """
-    pins = tuple(pin(entry.locked.name, entry.locked.version) for entry in held)
+    names = {package.name for package in additions}
+    demanded = () if allow_inconsistent else [line for entry in held for line in _demands(entry, plan, names)]
     request = ResolutionRequest(
         target,
         requirements=tuple(_requirement(package) for package in additions),
-        constraints=pins,
+        constraints=(*(pin(entry.locked.name, entry.locked.version) for entry in held), *demanded),
         vendored=tuple(vendored),
         dependencies=True,
     )
     try:
         answer = resolver.resolve(request)
     except UnsolvableError as error:
-        raise UnsolvableError(
-            f"The packages in 'add.pip' can't be added to what is installed: {error.message}",
+        from imagesync.lock import entries
+        from imagesync.lock.unsolvable import explained
+
+        say(_SEARCHING)
+        markers = target_markers(plan.python)
+        known = {entry.planned.name for entry in held} | {package.name for package in vendored} | names
+        required = {} if allow_inconsistent else {e.planned.name: _demands(e, plan, known) for e in held}
+        raise explained(
+            "The packages in 'add.pip' can't be added to what is installed",
+            error,
+            [
+                *(entries.added(package, _requirement(package)) for package in additions),
+                *(
+                    entries.pinned(
+                        entry,
+                        pin(entry.locked.name, entry.locked.version),
+                        required.get(entry.planned.name, ()),
+                        markers,
+                    )
+                    for entry in held
+                ),
+                *(entries.beside(package, markers) for package in vendored),
+            ],
+            request=ResolutionRequest(target, (), preferred=_preferred(held), dependencies=True),
+            resolver=resolver,
+            plan=plan,
             hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
             "`python -m pip install NAME` shows what has to move for it.",
         ) from error
-    names = {entry.locked.name for entry in held}
-    return tuple(package for package in answer if package.name not in names)
+    here = {entry.locked.name for entry in held}
+    return tuple(package for package in answer if package.name not in here)
+
+
+def _preferred(held: Sequence[Held]) -> dict[NormalizedName, str]:
+    return {entry.locked.name: entry.locked.version for entry in held}
+
+
+def _demands(entry: Held, plan: Plan, names: Collection[NormalizedName]) -> list[str]:
+    """Return what a held package requires of the packages *names*, as constraints."""
+    installed = entry.planned.installed
+    if installed is None or entry.locked.version != entry.planned.version:
+        return []
+    required = demands(installed, target_markers(plan.python), names)
+    return [f"{each.name}{each.specifier}" for each in required if each.specifier]
 
 
 def _requirement(package: PlannedPackage) -> str:
@@ -65,16 +116,22 @@ def solve_platform(
     vendored: Sequence[PlannedPackage],
     target: Target,
     resolver: Resolver,
+    say: Callable[[str], object] = str,
 ) -> tuple[tuple[LockedPackage, ...], tuple[Deviation, ...]]:
     """Return all packages from indexes for another platform than the local one, and what differs.
 
     What a planned package needs on the target comes in with it. The versions that
     :func:`~imagesync.lock.hold.hold` found are preferred, and the plan's specifiers are what is allowed.
 
+    Parameters
+    ----------
+    say
+        Gets what is being done, where it takes longer.
+
     Raises
     ------
     UnsolvableError
-        No set of versions satisfies the plan on the target.
+        No set of versions satisfies the plan on the target; with the smallest remedies.
     """
     request = ResolutionRequest(
         target,
@@ -82,15 +139,29 @@ def solve_platform(
             *(_allowed(entry) for entry in held),
             *(_requirement(package) for package in additions),
         ),
-        preferred={entry.locked.name: entry.locked.version for entry in held},
+        preferred=_preferred(held),
         vendored=tuple(vendored),
         dependencies=True,
     )
     try:
         answer = resolver.resolve(request)
     except UnsolvableError as error:
-        raise UnsolvableError(
-            f"No set of versions satisfies the plan on {target.platform}: {error.message}",
+        from imagesync.lock import entries
+        from imagesync.lock.unsolvable import explained
+
+        say(_SEARCHING)
+        markers = target_markers(plan.python)
+        raise explained(
+            f"No set of versions satisfies the plan on {target.platform}",
+            error,
+            [
+                *(entries.limited(entry, _allowed(entry), markers) for entry in held),
+                *(entries.added(package, _requirement(package)) for package in additions),
+                *(entries.beside(package, markers) for package in vendored),
+            ],
+            request=ResolutionRequest(target, (), preferred=_preferred(held), dependencies=True),
+            resolver=resolver,
+            plan=plan,
             hint='Allow more for what is named: levels = { NAME = "compatible" } in [tool.imagesync].',
         ) from error
     planned = {entry.planned.name: entry for entry in held}
@@ -117,7 +188,7 @@ def _moved(entry: Held, package: LockedPackage, request: ResolutionRequest, reso
     constraint = pin(entry.locked.name, entry.locked.version)
     reason = "the resolver chose it together with the other packages"
     try:
-        resolver.resolve(replace(request, constraints=(constraint,), preferred={}))
+        resolver.resolve(replace(request, constraints=(constraint,), preferred={}, versions_only=True))
     except UnsolvableError as error:
         reason = " ".join(error.message.split())
     planned = entry.planned

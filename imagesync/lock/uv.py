@@ -61,6 +61,8 @@ class UvResolver:
         self.indexes = indexes
         self._environ = environ
         self._access = access
+        # Projects whose pages an index was found to show.
+        self._shown: set[str] = set()
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
         """Return the indexes that don't answer; see :class:`~imagesync.lock.resolver.Resolver`."""
@@ -84,7 +86,7 @@ class UvResolver:
             document = parse_toml(output.read_text("utf-8"))
         vendored = {package.name for package in request.vendored}
         return tuple(
-            self._locked(entry, request.target)
+            self._locked(entry, request)
             for entry in document.get("packages", [])
             if canonical_name(entry["name"]) not in vendored
         )
@@ -92,7 +94,8 @@ class UvResolver:
     def _run(self, request: ResolutionRequest, folder: Path, output: Path) -> None:
         stubs = write_stubs(request.vendored, folder)
         requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
-        requirements.write_text("\n".join((*request.requirements, *stubs)) + "\n", "utf-8")
+        options = (f"--only-binary {name}" for name in request.wheels_only)
+        requirements.write_text("\n".join((*options, *request.requirements, *stubs)) + "\n", "utf-8")
         constraints.write_text("\n".join(request.constraints) + "\n", "utf-8")
         if request.preferred:
             # What an output file that is there already says is what uv prefers.
@@ -108,9 +111,18 @@ class UvResolver:
             str(requirements),
         ]
         environment = uv_environment(self.indexes, self._environ)
-        finished = subprocess.run(
-            command, env=environment, capture_output=True, encoding="utf-8", errors="replace", check=False
-        )
+        try:
+            finished = subprocess.run(
+                command,
+                env=environment,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+                timeout=request.timeout,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LockError(f"uv found no answer within {request.timeout:.1f} s.") from error
         if finished.returncode != 0:
             raise self._failure(finished.returncode, readable(finished.stderr), request)
 
@@ -120,25 +132,33 @@ class UvResolver:
                 f"uv can't answer: {said}",
                 hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
             )
-        from packaging.requirements import Requirement
-
         # Where indexes are one pool, uv takes one that refuses for one that has nothing.
-        refusing = refusing_indexes(self.indexes, Requirement(request.requirements[0]).name, self._access)
-        if refusing:
+        if refusing := self._refusing(request):
             return LockError(
                 f"The index {' and '.join(refusing)} refuses user name or password. {said}",
                 hint="Check the credentials in the index URL (`pip config list`), in netrc and in keyring.",
             )
         return UnsolvableError(said)
 
-    def _locked(self, entry: Mapping[str, Any], target: Target) -> LockedPackage:
+    def _refusing(self, request: ResolutionRequest) -> tuple[str, ...]:
+        from packaging.requirements import Requirement
+
+        projects = {Requirement(line).name for line in request.requirements[:1]} - self._shown
+        refusing = tuple(
+            url for project in projects for url in refusing_indexes(self.indexes, project, self._access)
+        )
+        self._shown |= projects if not refusing else set()
+        return refusing
+
+    def _locked(self, entry: Mapping[str, Any], request: ResolutionRequest) -> LockedPackage:
         name = canonical_name(entry["name"])
-        artifact = best_artifact(_artifacts(entry), target)
+        artifact = best_artifact(_artifacts(entry), request.target)
         if artifact is None:
             raise UnsolvableError(
                 f"{name} {entry.get('version', '')} has neither a wheel for the target nor an sdist"
             )
-        return LockedPackage(name, entry["version"], complete(artifact, self._access))
+        found = artifact if request.versions_only else complete(artifact, self._access)
+        return LockedPackage(name, entry["version"], found)
 
 
 def readable(text: str) -> str:

@@ -98,6 +98,18 @@ def requirers(
     return found
 
 
+def demands(
+    package: Package, markers: Mapping[str, str], names: Collection[NormalizedName]
+) -> Iterator[Requirement]:
+    """Yield what *package* requires of the packages *names*, extras aside."""
+    for line in package.requires:
+        match = _NAME.match(line)
+        if match is not None and canonical_name(match[1]) in names and _line_applies(line, markers):
+            requirement = parse_requirement(line)
+            if requirement is not None:
+                yield requirement
+
+
 def _line_applies(line: str, markers: Mapping[str, str]) -> bool:
     # The two common shapes are decided without parsing: no marker at all, and an extra's requirement.
     _, semicolon, marker = line.partition(";")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from imagesync.errors import UnsolvableError
+from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
-from imagesync.lock.conda.unsolvable import contradiction
-from imagesync.lock.explain import explain
+from imagesync.lock.explain import Unanswered, contradiction, explain
 from imagesync.lock.lock import Deviation, LockedConda
 from imagesync.plan.plan import Level, PlannedConda
 
@@ -81,12 +80,14 @@ def _explained(
             solver.solve(replace(request, specs=specs, preferred=tuple(installed), timeout=5.0))
         except UnsolvableError:
             return False
+        except LockError as failure:
+            raise Unanswered from failure
         return True
 
     found = explain(entries, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"The packages in 'add.conda' can't be added to what is installed: {error.message}"
-        + contradiction(found.conflict, "These can't go together"),
+        + contradiction(found.conflict, "linux-64"),
         hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
         "`conda install NAME` shows what has to move for it."
         + "".join(f"\nIt can be had if {' and '.join(remedy)} gives way." for remedy in found.remedies[:1]),

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from imagesync.errors import UnsolvableError
+from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.preferences import Wanted, limit
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
-from imagesync.lock.explain import Explanation, explain
+from imagesync.lock.explain import Explanation, Unanswered, contradiction, explain, way_out
 from imagesync.plan.plan import Level, PlannedConda
 
 # How long to look for the smallest remedy, in seconds, and how long one question may take.
 _SECONDS = 10.0
 _QUESTION = 5.0
-_TOGETHER = "These of your packages can't go together on linux-64"
+_PLATFORM = "linux-64"
 
 
 def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]) -> UnsolvableError:
@@ -64,12 +64,14 @@ def explained(
             solver.solve(replace(request, specs=specs, timeout=_QUESTION))
         except UnsolvableError:
             return False
+        except LockError as failure:
+            raise Unanswered from failure
         return True
 
     found: Explanation[Wanted | str] = explain(entries, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"No set of conda packages satisfies the plan: {error.message}"
-        + contradiction([_described(entry) for entry in found.conflict], _TOGETHER),
+        + contradiction([_described(entry) for entry in found.conflict], _PLATFORM),
         hint=_hint(found),
     )
 
@@ -78,12 +80,6 @@ def _spec(entry: Wanted | str, holds: bool) -> str:
     if isinstance(entry, str):
         return entry if holds else entry.partition(" ")[0]
     return entry.limited if holds else entry.relaxed
-
-
-def contradiction(entries: Sequence[str], subject: str) -> str:
-    """Return *entries* as a list below *subject*, to stand after a message; nothing for none."""
-    lines = [f"- {entry}" for entry in entries]
-    return f"\n{subject}:\n" + "\n".join(lines) if lines else ""
 
 
 def _described(entry: Wanted | str) -> str:
@@ -98,11 +94,9 @@ def _described(entry: Wanted | str) -> str:
 def _hint(found: Explanation[Wanted | str]) -> str:
     if not found.remedies:
         return 'Let go of one of them: levels = { NAME = "exact" } takes another version, "ignore" none.'
-    sets = [" and ".join(_name(entry) for entry in remedy) for remedy in found.remedies]
-    one = " or ".join(sets)
+    text = way_out([[_name(entry) for entry in remedy] for remedy in found.remedies])
     named = [entry.name for entry in found.remedies[0] if isinstance(entry, Wanted)]
     setting = ", ".join(f'{name} = "exact"' for name in named)
-    text = f"It can be solved if another version of {one} will do."
     return f"{text}\nSay so in [tool.imagesync]: levels = {{ {setting} }}" if setting else text
 
 
