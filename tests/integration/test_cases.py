@@ -66,6 +66,10 @@ def test_case(
     planned = cli("plan", *where, "--format", "json").json()
     check_plan(planned, wanted.get("plan", {}), scanned)
 
+    for refusal in wanted.get("refused", ()):
+        check_refused(cli, where, refusal)
+    if "refused" in wanted:
+        return
     reference, metadata = build(cli, folder, where)
     assert not metadata["cached"]
     check_image(reference, planned, metadata)
@@ -125,17 +129,39 @@ def prepare_conda(wanted: Mapping[str, Any], folder: Path, *, channel: Path) -> 
         folder / "env",
         platform=conda.get("platform", "linux-64"),
         alternative_prefix=conda.get("written_prefix"),
+        forced=conda.get("forced", ()),
     )
     if packages := wanted.get("packages"):
         environment.install(*packages)
     for project in wanted.get("editable", ()):
         environment.install("--no-deps", "--editable", folder / project)
-    places = {"folder": folder, "prefix": folder / "env"}
+    places = {
+        "folder": folder,
+        "prefix": folder / "env",
+        "site_packages": environment.site_packages,
+        "uv": BIN / "uv",
+    }
     for command in wanted.get("after", ()):
         run([word.format(**places) for word in command])
     if settings := wanted.get("settings"):
         (folder / "imagesync.toml").write_text(as_toml(settings), encoding="utf-8")
     return environment
+
+
+def check_refused(cli: CommandLine, where: Iterable[str | Path], wanted: Mapping[str, Any]) -> None:
+    """Check that no image comes of it, what is said instead, and that it goes on where that is followed."""
+    finished = cli.run(*wanted["command"], *where)
+    assert finished.returncode == 1, finished.stderr
+    assert finished.stdout == ""
+    assert "Traceback" not in finished.stderr
+    rest = finished.stderr
+    for text in wanted["says"]:
+        _, found, rest = rest.partition(text)
+        assert found, f"{text!r} isn't said, or not in this place:\n{finished.stderr}"
+    for text in wanted.get("never", ()):
+        assert text not in finished.stderr
+    if "remedy" in wanted:
+        cli(*wanted["remedy"], *where)
 
 
 def active(environment: LocalEnvironment) -> dict[str, str]:
