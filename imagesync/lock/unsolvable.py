@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan, PlannedPackage
 
 # How long to look for the smallest remedies, in seconds.
-_SECONDS = {"uv": 8.0, "pip-tools": 20.0}
+_SECONDS = {"uv": 10.0, "pip-tools": 20.0}
 # Of so many that give way it is asked which other versions would do; of more only whether the rest fits.
 _FEW = 3
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
