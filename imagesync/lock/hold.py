@@ -6,7 +6,7 @@ Else the level decides which version is near enough. No dependencies are looked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 # An index that refuses everybody, or a platform that nothing is made for, shows after so many.
 ENOUGH = 20
+# Of how many refused packages it is looked up which version there is.
+_SHOWN = 5
 
 # The digest of the installed files of a package; empty where they don't hold for the target.
 InstalledContent = Callable[[PlannedPackage], str]
@@ -88,7 +90,8 @@ def hold(
         else:
             held[package.name] = Held(package, other, why)
     if refused:
-        raise _refusal(refused, target, more=bool(unasked))
+        others = _others(refused, request, resolver)
+        raise _refusal(refused, target, others, more=bool(unasked))
     if len(repacked) >= ENOUGH and not resolver.indexes.no_index:
         raise _too_many(repacked)
     if unasked:
@@ -207,13 +210,39 @@ def _too_many(repacked: Sequence[VendoredPackage]) -> LockError:
     )
 
 
-def _refusal(refused: Sequence[tuple[PlannedPackage, str]], target: Target, *, more: bool) -> UnsolvableError:
-    lines = [f"- {package.name} ({allowance(package)}): {why}" for package, why in refused]
+def _others(
+    refused: Sequence[tuple[PlannedPackage, str]], request: ResolutionRequest, resolver: Resolver
+) -> dict[NormalizedName, str]:
+    """Return the nearest version of each of the first *refused* packages that no level keeps from it."""
+    found = {
+        package.name: nearest(
+            replace(package, level=Level.EXACT), replace(request, versions_only=True), resolver
+        )
+        for package, _ in refused[:_SHOWN]
+        if not (resolver.indexes.no_index and not resolver.indexes.find_links)
+    }
+    return {name: other.version for name, other in found.items() if other is not None}
+
+
+def _refusal(
+    refused: Sequence[tuple[PlannedPackage, str]],
+    target: Target,
+    others: Mapping[NormalizedName, str],
+    *,
+    more: bool,
+) -> UnsolvableError:
+    lines = [
+        f"- {package.name} ({allowance(package)}): {why}"
+        + (f"; {others[package.name]} is there" if package.name in others else "")
+        for package, why in refused
+    ]
     if more:
         lines.append("- and perhaps more: the search stopped here")
     names = [package.name for package, _ in refused if package.level is not Level.CRITICAL]
+    command = " ".join(f"{name}=={version}" for name, version in others.items())
     ways = [
-        "Install versions that the image's Python and platform have, or choose another base image (--base).",
+        "Install versions that the image's Python and platform have"
+        f"{f' (python -m pip install {command})' if command else ''}, or choose another base image (--base).",
         "Where an index is missing, look at `pip config list`.",
     ]
     if names:

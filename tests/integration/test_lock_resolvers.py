@@ -184,6 +184,10 @@ def test_nothing_allowed_is_an_error_that_names_all(name: str, index: LocalIndex
     assert "- two (==1.0.1)" in caught.value.message
     assert "three" not in caught.value.message
     assert 'one = "exact"' in str(caught.value.hint)
+    # What there is, is said of what has something.
+    assert "; 2.0.0 is there\n- two " in caught.value.message
+    assert caught.value.message.count("is there") == 1
+    assert "(python -m pip install one==2.0.0)" in str(caught.value.hint)
 
 
 def test_another_patch_level_is_said_and_another_minor_version_refused(
