@@ -117,7 +117,8 @@ class PipToolsResolver:
                 requirements = self._compile(request, folder)
             if not requirements:
                 return ()
-            if request.versions_only:
+            if request.dependencies and request.versions_only:
+                # They are pins by now.
                 return tuple(map(_version_alone, requirements))
             report = self._report(requirements, request.target, folder)
         return tuple(self._locked(entry) for entry in report)
