@@ -16,13 +16,16 @@ import pytest
 
 from imagesync.artifacts import Artifacts, gather
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
+from imagesync.lock.conda.solver import CondaRequest
+from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.pipeline import Session
 from imagesync.plan.depends import provided_by_pip
+from imagesync.plan.level import Level
 from imagesync.plan.pins import pins_of
-from imagesync.plan.plan import Level, Plan
+from imagesync.plan.plan import Plan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
@@ -229,6 +232,21 @@ def test_an_unsolvable_environment_is_explained(
     assert "another version of distributed will do" in hint
     lock = bench(mac, levels={"distributed": "exact"}).lock()
     assert changed(lock.deviations) == {"distributed": ("2022.5.1", "2022.1.0")}
+
+
+def test_a_solve_that_is_given_up_is_no_contradiction(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    at = bench(conda_environment("python", "numpy"))
+    channels = at.workshop(at.plan()).channels
+    assert channels is not None
+    virtual = virtual_packages(at.target(at.plan()), cuda="")
+    try:
+        with pytest.raises(LockError, match="found no answer within") as caught:
+            channels.solve(CondaRequest(("python", "pandas", "distributed"), virtual, timeout=1e-6))
+    finally:
+        channels.close()
+    assert not isinstance(caught.value, UnsolvableError)
 
 
 def test_additions_leave_everything_as_it_is(

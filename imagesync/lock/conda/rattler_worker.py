@@ -5,7 +5,8 @@ the caller's must not change; because a failed request leaves threads behind tha
 interpreter at its end; and because an interrupt has to end a running solve.
 
 It reads lines of JSON: first how channels are reached (``repodata.ChannelSettings``), then questions. To
-each it writes one line: ``records``, or why there are none (``unsolvable``, ``silent``, ``unreadable``).
+each it writes one line: ``records``, or why there are none (``unsolvable``, ``late``, ``silent``,
+``unreadable``).
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class _Answers:
         try:
             return {"records": [json.loads(record.to_json()) for record in asyncio.run(work(question))]}
         except exceptions.SolverError as error:
-            return {"unsolvable": str(error)}
+            # The one error stands for both; what was given up may have a solution.
+            return {"late" if "has been cancelled" in str(error) else "unsolvable": str(error)}
         except (exceptions.GatewayError, exceptions.FetchRepoDataError, OSError) as error:
             return {"silent": str(error)}
         except (exceptions.InvalidMatchSpecError, exceptions.InvalidVersionError, ValueError) as error:

@@ -92,7 +92,7 @@ class Repodata:
         UnsolvableError
             Nothing does; the message is the solver's own chain of reasons.
         LockError
-            A channel doesn't answer, or a specifier can't be read.
+            A channel doesn't answer, a specifier can't be read, or the time is over.
         """
         answer = self._ask(
             {
@@ -107,6 +107,12 @@ class Repodata:
         )
         if "unsolvable" in answer:
             raise UnsolvableError(readable(answer["unsolvable"]))
+        if "late" in answer:
+            raise LockError(
+                f"The solver for conda packages found no answer within {request.timeout:g} s.",
+                hint='Fewer versions are searched sooner: levels = { NAME = "critical" } in [tool.imagesync] '
+                "keeps a package as it is here.",
+            )
         given = {package.artifact.url: package for package in (*request.preferred, *request.held)}
         outside = {package.name for package in request.outside}
         found = (locked(record) for record in answer["records"] if record["name"] not in outside)
