@@ -29,7 +29,8 @@ from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.solve import solve_platform
 from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Target
-from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord
 from imagesync.settings import Settings
 from imagesync.store.store import Store

@@ -174,7 +174,7 @@ def _index_check(place: str, access: Access, *, project: bool) -> Check:
     import requests
 
     from imagesync.store.access import get, open_session
-    from imagesync.store.source import local_path
+    from imagesync.store.local import local_path
 
     folder = local_path(place) if "://" in place else Path(place)
     if folder is not None:

@@ -18,8 +18,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from imagesync.credentials import strip_credentials
 from imagesync.environment_hash import FORMAT_VERSION, Foundation
 from imagesync.errors import UsageError
+from imagesync.plan.level import Level
 from imagesync.plan.levels import load_profiles
-from imagesync.plan.plan import Level, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter
 
 if TYPE_CHECKING:

@@ -10,27 +10,36 @@ needs those of the first two steps only.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.ahead import Ahead
-from imagesync.environment_hash import image_tag
-from imagesync.plan.plan import Plan
+from imagesync.errors import EngineError
 from imagesync.prepared import Prepared
 from imagesync.search import Search
-from imagesync.surroundings import Surroundings, import_what_a_hit_needs, import_what_a_lock_needs
+from imagesync.surroundings import (
+    Surroundings,
+    import_what_a_hit_needs,
+    import_what_a_lock_needs,
+    import_what_an_unchanged_lock_needs,
+    remarks,
+)
 
 if TYPE_CHECKING:
     from imagesync.assemble import Assembly
     from imagesync.build.base import BaseImage
     from imagesync.build.engine import Engine
     from imagesync.build.image import Image
+    from imagesync.build.lookup import Lookup
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.check import Moved
     from imagesync.lock.lockfile.frozen import Frozen
     from imagesync.locked import LockedBuild
+    from imagesync.plan.plan import Plan
+    from imagesync.scan.environment import Environment
 
 
 @dataclass(frozen=True)
@@ -55,18 +64,36 @@ class Session(Surroundings):
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        prepared, base = self._prepare_lock()
-        from imagesync.build.base import target_of
+        with Ahead(self.search.look) as asked:
+            return self._lock(*self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked))
 
-        return self.workshop(prepared).lock(
-            prepared.plan, target=target_of(prepared.plan, base), contents=prepared.contents
-        )
+    def lock_document(self) -> str:
+        """Return the lock as documented JSON; it is read where nothing has changed since it was made."""
+        from imagesync.build.base import find_base
+        from imagesync.lock.unchanged import KnownLock, UnchangedLock, stays
+
+        settings = self.settings
+        with Ahead(self.search.look) as asked:
+            environment = self.scan(meanwhile=import_what_an_unchanged_lock_needs)
+            unchanged = UnchangedLock(self.cache_folder(), environment, settings, self.environ)
+            with suppress(EngineError):  # what is wrong with the plan is said before it
+                base = find_base(asked.result(), settings=settings)
+                if base is not None and (known := unchanged.read(base)) is not None:
+                    self.remark(known.remarks)
+                    return known.document
+            prepared, base = self._prepare_lock(environment, asked)
+        lock = self._lock(prepared, base)
+        made = KnownLock.of(lock, remarks(prepared.plan.findings))
+        if stays(lock, prepared.plan, settings):
+            unchanged.write(base, made)
+        return made.document
 
     def freeze(self) -> Frozen:
         """Return the lock with the files that others need beside it: wheels made here are made now."""
         from imagesync.lock.lockfile.frozen import freeze
 
-        prepared, base = self._prepare_lock()
+        with Ahead(self.search.look) as asked:
+            prepared, base = self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked)
         assembly = self._assembly(prepared, base)
         return freeze(prepared.plan, assembly.lock(), assembly.workshop)
 
@@ -119,8 +146,10 @@ class Session(Surroundings):
             from imagesync.lock.remembered import forget_answers
 
             forget_answers(self.cache_folder())
-        prepared = self.read_lock(locked) if locked else self.prepare(meanwhile=import_what_a_hit_needs)
-        lookup = self.search.look_for_base(self.search.look())
+        # The engine is asked at once, and answers meanwhile; what is wrong with the plan is said first.
+        with Ahead(self.search.look) as asked:
+            prepared = self.read_lock(locked) if locked else self.prepare(meanwhile=import_what_a_hit_needs)
+            lookup = self.search.look_for_base(asked.result())
         image = None if no_cache else self.search.find(prepared, lookup)
         if image is None and self.search.names_registry and (push or not no_cache):
             image = self.search.find_in_registry(prepared, lookup, tags=tags, no_cache=no_cache, push=push)
@@ -152,6 +181,8 @@ class Session(Surroundings):
                 return image
 
     def _make(self, prepared: Prepared | LockedBuild, *, tags: tuple[str, ...], no_cache: bool) -> Image:
+        from imagesync.environment_hash import image_tag
+
         if isinstance(prepared, Prepared):
             self.refuse_contradictions(prepared)
             prepared = self.with_interpreter(prepared)
@@ -201,24 +232,30 @@ class Session(Surroundings):
                     engine.tag(image.image_id, tag)
         return image
 
-    def _prepare_lock(self) -> tuple[Prepared, BaseImage]:
+    def _prepare_lock(self, environment: Environment, asked: Ahead[Lookup]) -> tuple[Prepared, BaseImage]:
         """Return what a lock is made of.
 
-        Of the base image it needs only what the one look-up says, if the engine has it. The engine is asked
-        once there is a plan, while that is checked: what is wrong with the plan is said first.
+        Of the base image it needs only what the one look-up says, if the engine has it. What is wrong with
+        the plan is said first.
         """
         from imagesync.build.base import check_interpreter, find_base
 
-        prepared = self.prepare(meanwhile=import_what_a_lock_needs)
-        with Ahead(self.search.look) as lookup:
-            self.refuse_contradictions(prepared, built=False)
-            prepared = self.with_interpreter(prepared)
-            base = find_base(lookup.result(), settings=self.settings)
+        prepared = self.prepare(environment)
+        self.refuse_contradictions(prepared, built=False)
+        prepared = self.with_interpreter(prepared)
+        base = find_base(asked.result(), settings=self.settings)
         if base is None:
             with self.search.engine() as engine:
                 return prepared, self._base(engine, prepared)
         check_interpreter(base, prepared.plan)
         return prepared, base
+
+    def _lock(self, prepared: Prepared, base: BaseImage) -> Lock:
+        from imagesync.build.base import target_of
+
+        return self.workshop(prepared).lock(
+            prepared.plan, target=target_of(prepared.plan, base), contents=prepared.contents
+        )
 
     def _base(self, engine: Engine, prepared: Prepared | LockedBuild) -> BaseImage:
         from imagesync.build.base import check_interpreter, ensure_base

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.environment_hash import Foundation, image_tag
 from imagesync.prepared import Prepared
 from imagesync.settings import Settings
 from imagesync.ui.progress import Progress
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from imagesync.build.engine import Engine
     from imagesync.build.image import Image
     from imagesync.build.lookup import Lookup
+    from imagesync.environment_hash import Foundation
     from imagesync.locked import LockedBuild
     from imagesync.publish import Shelf
 
@@ -53,11 +53,12 @@ class Search:
         if lookup.base_digest is not None or not self.names_registry:
             return lookup
         with self.shelf() as shelf:
-            return replace(lookup, base_digest=shelf.base_digest(self.settings.base))
+            return lookup._replace(base_digest=shelf.base_digest(self.settings.base))
 
     def find(self, prepared: Prepared | LockedBuild, lookup: Lookup) -> Image | None:
         """Return the image that *lookup* has for what is prepared, if what it was made of is still so."""
         from imagesync.build.image import image_of
+        from imagesync.environment_hash import image_tag
 
         settings = self.settings
         if lookup.base_digest is None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import InconsistentEnvironment
-from imagesync.plan.plan import Plan
 from imagesync.prepared import Prepared
 from imagesync.scan.environment import Environment, Finding
 from imagesync.settings import Settings
@@ -18,6 +17,7 @@ from imagesync.ui.progress import Progress, SilentProgress
 if TYPE_CHECKING:
     from imagesync.lock.conda.solver import CondaSolver
     from imagesync.locked import LockedBuild
+    from imagesync.plan.plan import Plan
     from imagesync.store.store import Store
     from imagesync.workshop import Workshop
 
@@ -103,11 +103,19 @@ class Surroundings:
         found = find_loose_code(environment, environ=environ, cwd=cwd, code=self.settings.code)
         return tuple(loose.to_finding(cwd) for loose in found)
 
-    def prepare(self, *, checked: bool = False, meanwhile: Callable[[], None] | None = None) -> Prepared:
+    def prepare(
+        self,
+        environment: Environment | None = None,
+        *,
+        checked: bool = False,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> Prepared:
         """Return all that is known without an engine and without a network.
 
         Parameters
         ----------
+        environment
+            What was scanned already.
         checked
             Stop where installed packages contradict each other, and decide whose Python the image gets.
         meanwhile
@@ -115,7 +123,7 @@ class Surroundings:
         """
         from imagesync.wheels.contents import content_digests
 
-        environment = self.scan(meanwhile=meanwhile)
+        environment = environment or self.scan(meanwhile=meanwhile)
         plan = self.plan_of(environment)
         prepared = Prepared(environment, plan, content_digests(plan, cache=self.cache_folder()))
         if checked:
@@ -163,8 +171,7 @@ class Surroundings:
 
             checked = check(prepared.plan, prepared.environment)
             found = (*checked, *self.loose_code(prepared.environment))
-        for finding in (*prepared.plan.findings, *found):
-            self.progress.line(f"{finding.severity.value}: {finding.message}")
+        self.remark(remarks(prepared.plan.findings + found))
         conflicts = inconsistencies(prepared.environment)
         if not conflicts or self.settings.allow_inconsistent:
             return
@@ -174,6 +181,11 @@ class Surroundings:
             + "\n".join(f"  {conflict.message}" for conflict in conflicts),
             hint="\n".join((*remedies, "Or build it as it is: --allow-inconsistent")),
         )
+
+    def remark(self, lines: Iterable[str]) -> None:
+        """Say *lines*, which stop nothing."""
+        for line in lines:
+            self.progress.line(line)
 
     def read_lock(self, path: Path) -> LockedBuild:
         """Return a lock file in the place of an environment."""
@@ -231,6 +243,18 @@ class Surroundings:
         from imagesync.lock.conda.conda_lock import CondaLockSolver
 
         return CondaLockSolver(workshop.channels, self.environ, self.progress, self.settings.micromamba)
+
+
+def remarks(findings: Iterable[Finding]) -> tuple[str, ...]:
+    """Return what is said of *findings* before something is made, a line each."""
+    return tuple(f"{finding.severity.value}: {finding.message}" for finding in findings)
+
+
+def import_what_an_unchanged_lock_needs() -> None:
+    """Import, while the scanned interpreter starts, what it takes to see that a lock is what it was."""
+    import imagesync.build.base
+    import imagesync.lock.unchanged
+    import imagesync.render.templates  # noqa: F401
 
 
 def import_what_a_lock_needs() -> None:

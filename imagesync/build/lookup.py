@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from imagesync.build.base import BASE_REPOSITORY, root_digest
 from imagesync.build.transport import CERTIFICATES, can_speak_to, open_connection
@@ -27,8 +26,7 @@ PACKAGES_REPOSITORY: Final = "imagesync-packages"
 """Where the images are that environments with the same packages from indexes stand on."""
 
 
-@dataclass(frozen=True)
-class FoundImage:
+class FoundImage(NamedTuple):
     """An image of the repository that was asked for.
 
     Parameters
@@ -47,8 +45,7 @@ class FoundImage:
     digest: str | None = None
 
 
-@dataclass(frozen=True)
-class Lookup:
+class Lookup(NamedTuple):
     """What the engine has.
 
     Parameters

@@ -61,13 +61,12 @@ def lock(
     if checked is not None:
         _check(session, checked, output)
     elif output_file is None and form is None:
-        locked = session.lock()
         if output == "json":
-            click.echo(json.dumps(locked.to_dict(), indent=2, ensure_ascii=False))
+            click.echo(session.lock_document())
             return
         from imagesync.ui.tables import print_lock
 
-        print_lock(locked)
+        print_lock(session.lock())
     else:
         _write(session, output_file, form, output)
 

@@ -14,7 +14,7 @@ from imagesync.compare.comparison import Comparison, Group, Row
 from imagesync.compare.inventory import LOOSE_CODE
 from imagesync.errors import FetchError, LockError, WheelError
 from imagesync.lock.lock import Lock, Target
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 
 if TYPE_CHECKING:
     from pathlib import Path

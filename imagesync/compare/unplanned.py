@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from imagesync.compare.inventory import Entry
+from imagesync.plan.level import Level
 from imagesync.plan.levels import load_levels, load_profiles
-from imagesync.plan.plan import Level
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 from imagesync.scan.names import canonical_name
 

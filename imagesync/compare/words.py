@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from imagesync.compare.comparison import SCHEDULER, Comparison, Row, State
 from imagesync.compare.inventory import LOOSE_CODE
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 from imagesync.ui.text import counted
 
 _SHOWN = 8

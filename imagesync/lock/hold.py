@@ -16,7 +16,8 @@ from packaging.version import InvalidVersion, Version
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import ResolutionRequest, Resolver
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedPackage
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

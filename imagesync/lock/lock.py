@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.environment import Manager
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact
 from imagesync.store.access import Access
-from imagesync.store.source import local_path, open_source
+from imagesync.store.local import local_path
+from imagesync.store.source import open_source
 
 
 def complete(artifact: Artifact, access: Access) -> Artifact:

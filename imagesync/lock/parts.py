@@ -26,7 +26,8 @@ from imagesync.lock.lock import (
     Target,
     VendoredPackage,
 )
-from imagesync.plan.plan import Level, Plan, PlannedConda
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan, PlannedConda
 
 _FORMAT = 2
 

@@ -17,6 +17,7 @@ from imagesync.lock.index_environment import UV_INDEXES
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.store.failures import storing
+from imagesync.store.local import file_stamp
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -114,7 +115,7 @@ class _Answers:
             if entry is None or not 0 <= time.time() - entry["time"] < _SECONDS:
                 return None
             artifact = Artifact(**entry["artifact"])
-            if entry["stamp"] != _stamp(artifact.url):
+            if entry["stamp"] != file_stamp(artifact.url):
                 return None
             return LockedPackage(entry["name"], entry["version"], artifact)
         except (LookupError, TypeError):
@@ -128,7 +129,7 @@ class _Answers:
                 "name": package.name,
                 "version": package.version,
                 "artifact": asdict(package.artifact),
-                "stamp": _stamp(package.artifact.url),
+                "stamp": file_stamp(package.artifact.url),
             }
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
@@ -137,19 +138,6 @@ class _Answers:
             temporary.replace(self._path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _stamp(url: str) -> list[int]:
-    """Return what tells whether a file of this machine is still the same; nothing for one of an index."""
-    if not url.startswith("file:"):
-        return []
-    from imagesync.store.source import local_path
-
-    try:
-        status = (local_path(url) or Path()).stat()
-    except OSError:
-        return [0, 0]
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,8 @@ from imagesync.errors import UnsolvableError
 from imagesync.lock.hold import Held, pin
 from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
-from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import demands, requirers, target_markers
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.entries import Entry, Kind
 from imagesync.lock.explain import Unanswered, contradiction, explain, way_out
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 from imagesync.plan.remedy import install_command_of
 from imagesync.plan.specifiers import compatible, parse_version
 from imagesync.scan.names import canonical_name

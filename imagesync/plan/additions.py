@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from imagesync.credentials import redact
 from imagesync.errors import UsageError
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import applies
 from imagesync.scan.environment import Finding, Package, Severity
 from imagesync.scan.names import canonical_name

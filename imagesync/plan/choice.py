@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagesync.errors import UsageError
 from imagesync.plan.depends import closure_of, requirers_of
+from imagesync.plan.level import Level
 from imagesync.plan.levels import (
     CriticalPackage,
     Levels,
     Profile,
     Rule,
-    canonical_pattern,
     load_levels,
     make_levels,
 )
-from imagesync.plan.matching import matches, nearest
-from imagesync.plan.plan import Level
+from imagesync.plan.matching import canonical_pattern, matches, nearest
 from imagesync.plan.subject import Key, Subject, subjects
 from imagesync.scan.environment import Environment
 from imagesync.settings import Settings
@@ -35,8 +35,7 @@ _VENDORED_REASONS = {
 }
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """How closely the image must match one package.
 
     Parameters
@@ -81,7 +80,7 @@ class Chooser:
             reason = "Your setting 'only' doesn't name it, and nothing that is kept requires it."
             return Choice(Level.IGNORE, reason, kept=False, by_user=True)
         if rule := self.levels.find(*subject.names):
-            return replace(_follow(rule, subject), by_user=True)
+            return _follow(rule, subject)._replace(by_user=True)
         if critical := next((self.critical[name] for name in subject.names if name in self.critical), None):
             return Choice(Level.CRITICAL, critical.reason, kept=True)
         return self._by_itself(subject)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from imagesync.credentials import redact
 from imagesync.errors import UsageError
 from imagesync.plan.choice import PYTHON_REASON, Choice
-from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedConda
 from imagesync.plan.specifiers import conda_compatible, conda_exact
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from imagesync.plan.plan import Level, Plan
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Severity
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
+from imagesync.plan.matching import canonical_pattern
 from imagesync.scan.names import canonical_name
 from imagesync.toml import read_toml
 
@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 _DATA = Path(__file__).parent
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """A level for a name or for all names of a pattern, and the reason that the user reads."""
 
     level: Level
     reason: str
 
 
-@dataclass(frozen=True)
-class Levels:
+class Levels(NamedTuple):
     """Rules by canonical name, and by pattern with ``*``; a name wins over a pattern."""
 
     names: Mapping[str, Rule]
@@ -42,8 +40,7 @@ class Levels:
         return self.patterns[max(matching, key=lambda pattern: (len(pattern), pattern))] if matching else None
 
 
-@dataclass(frozen=True)
-class CriticalPackage:
+class CriticalPackage(NamedTuple):
     """A package that a cluster can't do without.
 
     Parameters
@@ -63,8 +60,7 @@ class CriticalPackage:
     conda: str = ""
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """What a kind of cluster needs.
 
     Parameters
@@ -76,15 +72,6 @@ class Profile:
     name: str
     chosen_by: tuple[NormalizedName, ...]
     critical: tuple[CriticalPackage, ...]
-
-
-def canonical_pattern(text: str) -> str:
-    """Return a name or pattern as a user writes it in the form of canonical names.
-
-    >>> canonical_pattern("PyObjC_framework.*")
-    'pyobjc-framework-*'
-    """
-    return canonical_name(text.strip())
 
 
 def is_pattern(text: str) -> bool:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
+from imagesync.plan.level import Level
 from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
 from imagesync.plan.matching import nearest, unmatched
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.plan.remedy import install_critical
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version

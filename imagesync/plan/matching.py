@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-from imagesync.plan.levels import canonical_pattern
 from imagesync.scan.environment import Finding, Severity
+from imagesync.scan.names import canonical_name
+
+
+def canonical_pattern(text: str) -> str:
+    """Return a name or pattern as a user writes it in the form of canonical names.
+
+    >>> canonical_pattern("PyObjC_framework.*")
+    'pyobjc-framework-*'
+    """
+    return canonical_name(text.strip())
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:

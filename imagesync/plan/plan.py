@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.code.code import Code
+from imagesync.plan.level import Level
 from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Source
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
-
-
-class Level(str, Enum):
-    """How closely a package in the image must match the local one."""
-
-    CRITICAL = "critical"
-    EXACT = "exact"
-    COMPATIBLE = "compatible"
-    PLATFORM_ONLY = "platform-only"
-    IGNORE = "ignore"
-    IGNORE_UNLESS_REQUESTED = "ignore-unless-requested"
 
 
 @dataclass(frozen=True)

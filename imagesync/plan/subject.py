@@ -6,7 +6,7 @@ What conda installed is one subject for all distributions that it provides, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from imagesync.scan.environment import CondaRecord, Environment, Manager, Package, SourceKind
 from imagesync.scan.names import canonical_name
@@ -15,8 +15,7 @@ from imagesync.scan.names import canonical_name
 Key = tuple[Manager, str]
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """A package of pip's or of conda's.
 
     Parameters

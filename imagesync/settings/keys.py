@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 from imagesync.settings.reference import is_reference, is_repository
 
 Kind = Literal["switch", "text", "size", "list", "requirements", "table", "path", "paths"]
@@ -24,8 +23,7 @@ _CUDA = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
 _APT = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9][A-Za-z0-9.+:~-]*)?")
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A key of ``[tool.imagesync]``.
 
     Parameters

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from imagesync.credentials import redact
 from imagesync.errors import UsageError
-from imagesync.plan.levels import canonical_pattern
-from imagesync.plan.matching import nearest
+from imagesync.plan.matching import canonical_pattern, nearest
 from imagesync.settings.keys import Key, parse_size
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -22,8 +21,7 @@ _BETWEEN_REQUIREMENTS = re.compile(r"(?<![<>=!~,\s])[,\s]+(?=[A-Za-z0-9])(?![^\[
 _BETWEEN_NAMES = re.compile(r"[,\s]+")
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a value is written.
 
     Parameters

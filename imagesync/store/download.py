@@ -12,7 +12,8 @@ from imagesync.credentials import redact
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.store.access import Access, get, open_session
 from imagesync.store.incoming import Incoming
-from imagesync.store.source import CHUNK, local_path, read_chunks
+from imagesync.store.local import local_path
+from imagesync.store.source import CHUNK, read_chunks
 from imagesync.store.store import Store, StoredFile
 from imagesync.ui.progress import Progress, Task
 

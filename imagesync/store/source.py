@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
 
 from imagesync.store.access import Access, get, open_session
+from imagesync.store.local import local_path
 
 CHUNK = 256 * 1024
-
-
-def local_path(url: str) -> Path | None:
-    """Return the path behind a ``file://`` URL, or ``None`` for any other URL."""
-    parts = urlsplit(url)
-    if parts.scheme != "file":
-        return None
-    if os.name == "posix":
-        return Path(unquote(parts.path))
-    # Drive letters; it takes 20 ms to import.
-    from urllib.request import url2pathname
-
-    return Path(url2pathname(parts.path))
 
 
 def read_chunks(file: IO[bytes]) -> Iterator[bytes]:

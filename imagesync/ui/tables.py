@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from imagesync.code.code import Code
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity, Source
 from imagesync.ui.section import Row, Section, Tone, print_sections
 from imagesync.ui.text import counted, format_size

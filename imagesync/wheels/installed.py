@@ -7,8 +7,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from imagesync.scan.environment import Package
 from imagesync.scan.record import read_record
@@ -23,8 +23,7 @@ _INSTALLER_FILES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class InstalledFile:
+class InstalledFile(NamedTuple):
     """One line of a RECORD.
 
     Parameters

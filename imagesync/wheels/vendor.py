@@ -13,8 +13,7 @@ from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
 from imagesync.lock.lock import Target, VendoredPackage
-from imagesync.plan.levels import canonical_pattern
-from imagesync.plan.matching import matches
+from imagesync.plan.matching import canonical_pattern, matches
 from imagesync.plan.sources import is_copied
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile

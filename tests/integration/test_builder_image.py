@@ -17,7 +17,7 @@ from imagesync.build.engine import Engine, EngineImage, RunRequest
 from imagesync.build.image import Image
 from imagesync.errors import BuildError, EngineError, VerifyError
 from imagesync.lock.lock import Deviation, Lock, Target
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 from imagesync.render.context import BuildContext, ContextFile
 from imagesync.ui.progress import SilentProgress
 from tests.integration.engines import docker_endpoint, podman_endpoint

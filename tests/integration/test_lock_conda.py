@@ -257,8 +257,10 @@ def test_additions_leave_everything_as_it_is(
     lock = bench(linux, add_conda=("gazebo",)).lock()
     assert {p.name for p in lock.conda} - {p.name for p in before.conda} == {"gazebo", "arbor"}
     assert set(before.conda) <= set(lock.conda)
-    with pytest.raises(UnsolvableError, match="can't be added to what is installed"):
+    with pytest.raises(UnsolvableError, match="can't be added to what is installed") as caught:
         bench(linux, add_conda=("numpy >=99",)).lock()
+    assert "- numpy >=99 (add.conda)" in caught.value.message
+    assert "It can be solved if another version of numpy will do." in str(caught.value.hint)
 
 
 def test_a_build_for_cuda_needs_a_machine_with_cuda(

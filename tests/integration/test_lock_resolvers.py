@@ -17,7 +17,8 @@ from imagesync.lock.pip_tools import PipToolsResolver
 from imagesync.lock.requirements import render_requirements
 from imagesync.lock.resolver import Resolver
 from imagesync.lock.uv import UvResolver
-from imagesync.plan.plan import LeftOut, Level, Plan
+from imagesync.plan.level import Level
+from imagesync.plan.plan import LeftOut, Plan
 from imagesync.scan.environment import Source
 from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.ui.progress import SilentProgress

@@ -22,7 +22,8 @@ from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.build.verify import verify
 from imagesync.errors import VerifyError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedPackage
 from imagesync.render.context import BuildContext, ContextFile, stream_context, stream_files, write_context
 from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Source

@@ -16,7 +16,8 @@ from imagesync.compare.planned import image_inventory, local_inventory
 from imagesync.compare.remote import Remote
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 from imagesync.scan.names import canonical_name
 

@@ -10,7 +10,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.code.code import Code, CodeFile, CodePath
 from imagesync.environment_hash import environment_hash, image_tag, packages_hash
-from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 from imagesync.settings import Settings
 

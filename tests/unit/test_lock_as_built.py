@@ -7,7 +7,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.lock.as_built import as_built
 from imagesync.lock.lock import Lock, Target, VendoredPackage
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 
 ZERO = "sha256:00"

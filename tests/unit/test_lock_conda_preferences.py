@@ -21,7 +21,8 @@ from imagesync.lock.conda.provided import refuse_shared, stand_ins
 from imagesync.lock.conda.records import lock_records
 from imagesync.lock.conda.repodata import locked, readable, silence
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
-from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedConda
 from imagesync.scan.conda_configuration import ChannelPriority
 from imagesync.scan.environment import CondaRecord, Package
 

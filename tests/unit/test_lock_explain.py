@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations, count
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagesync.lock.explain import Explanation, explain
+from imagesync.lock.explain import Explanation, Unanswered, explain
 
 NAMES = "abcdef"
 
@@ -17,11 +18,16 @@ def solver(conflicts: Sequence[frozenset[str]]) -> Callable[[Sequence[str]], boo
     return lambda entries: not any(conflict <= set(entries) for conflict in conflicts)
 
 
-@given(st.lists(st.frozensets(st.sampled_from(NAMES), min_size=1, max_size=3), min_size=1, max_size=4))
+@given(
+    st.lists(st.frozensets(st.sampled_from(NAMES), min_size=1, max_size=3), min_size=1, max_size=4),
+    st.frozensets(st.sampled_from(NAMES)),
+)
 @settings(deadline=None)
-def test_a_conflict_is_minimal_and_the_remedies_are_the_smallest(conflicts: list[frozenset[str]]) -> None:
+def test_a_conflict_is_minimal_and_the_remedies_are_the_smallest(
+    conflicts: list[frozenset[str]], suspects: frozenset[str]
+) -> None:
     solvable = solver(conflicts)
-    found = explain(NAMES, solvable, seconds=60)
+    found = explain(NAMES, solvable, seconds=60, suspects=suspects)
     assert not solvable(found.conflict)
     assert all(solvable([e for e in found.conflict if e != entry]) for entry in found.conflict)
     smallest = next(
@@ -45,7 +51,20 @@ def test_the_search_ends_in_time() -> None:
     assert found.remedies == ()
 
 
-def test_a_conflict_of_two_among_many_takes_few_questions() -> None:
+def test_a_question_without_an_answer_ends_the_search_with_what_was_found() -> None:
+    solvable = solver([frozenset("ad")])
+
+    def answered(entries: Sequence[str]) -> bool:
+        # So many are asked for only when remedies are tried.
+        if entries == list("bcdef"):
+            raise Unanswered
+        return solvable(entries)
+
+    assert explain(NAMES, answered, seconds=60) == Explanation(("a", "d"))
+
+
+@pytest.mark.parametrize(("suspects", "most"), [((), 40), (("package-7", "package-20", "package-140"), 9)])
+def test_a_conflict_of_two_among_many_takes_few_questions(suspects: tuple[str, ...], most: int) -> None:
     asked = []
     solvable = solver([frozenset({"package-7", "package-140"})])
 
@@ -53,7 +72,9 @@ def test_a_conflict_of_two_among_many_takes_few_questions() -> None:
         asked.append(entries)
         return solvable(entries)
 
-    found = explain([f"package-{number}" for number in range(150)], counted, seconds=60)
+    entries = [f"package-{number}" for number in range(150)]
+    suspected = [entry for entry in entries if entry in suspects]
+    found = explain(entries, counted, seconds=60, suspects=suspected)
     assert set(found.conflict) == {"package-7", "package-140"}
     assert len(found.remedies) == 2
-    assert len(asked) < 40
+    assert len(asked) < most

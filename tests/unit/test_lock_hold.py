@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 from imagesync.lock.hold import allowed, pin
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.lock.requirements import render_requirements
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 from tests.indexes.planning import installed
 
 

@@ -18,8 +18,9 @@ from imagesync.plan.channels import with_channels
 from imagesync.plan.checks import check
 from imagesync.plan.consistency import inconsistencies
 from imagesync.plan.drift import possible_drift
+from imagesync.plan.level import Level
 from imagesync.plan.make import make_plan
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedConda
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
 from imagesync.settings import Settings
 

@@ -9,9 +9,10 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
+from imagesync.plan.level import Level
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.make import make_plan
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
+from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity, Source
 from imagesync.settings import Settings
 

@@ -22,7 +22,8 @@ from imagesync.code.archive import CodeLayer
 from imagesync.errors import RenderError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.parts import from_text, index_part, to_text
-from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.render.context import BuildContext, stream_context, write_context
 from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Interpreter, Source

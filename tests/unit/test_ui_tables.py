@@ -8,7 +8,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.plan import LeftOut, Level, Plan, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import (
     CondaRecord,
     Environment,

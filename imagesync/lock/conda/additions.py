@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
-from imagesync.lock.explain import Unanswered, contradiction, explain
+from imagesync.lock.explain import Unanswered, contradiction, explain, way_out
 from imagesync.lock.lock import Deviation, LockedConda
-from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedConda
 
 _SECONDS = 10.0
 _REASON = "what 'add.conda' adds needs this build"
@@ -75,7 +76,7 @@ def _explained(
 
     def solvable(kept: Sequence[str]) -> bool:
         holding = set(kept)
-        specs = tuple(entry if entry in holding else entry.partition(" ")[0] for entry in entries)
+        specs = tuple(entry if entry in holding else _name(entry) for entry in entries)
         try:
             solver.solve(replace(request, specs=specs, preferred=tuple(installed), timeout=5.0))
         except UnsolvableError:
@@ -87,8 +88,20 @@ def _explained(
     found = explain(entries, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"The packages in 'add.conda' can't be added to what is installed: {error.message}"
-        + contradiction(found.conflict, "linux-64"),
-        hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
-        "`conda install NAME` shows what has to move for it."
-        + "".join(f"\nIt can be had if {' and '.join(remedy)} gives way." for remedy in found.remedies[:1]),
+        + contradiction([_described(entry, asked) for entry in found.conflict], "linux-64"),
+        hint=(
+            f"{way_out([[_name(e) for e in remedy] for remedy in found.remedies])}\n"
+            if found.remedies
+            else ""
+        )
+        + "Change the versions in [tool.imagesync.add], or install the package locally first: "
+        "`conda install NAME` shows what has to move for it.",
     )
+
+
+def _name(entry: str) -> str:
+    return entry.partition(" ")[0]
+
+
+def _described(entry: str, asked: Sequence[str]) -> str:
+    return f"{entry} (add.conda)" if entry in asked else f"{entry.replace('==', '')} (installed here)"

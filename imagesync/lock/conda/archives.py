@@ -12,7 +12,8 @@ from imagesync.errors import ArtifactGone, FetchError, HashMismatch
 from imagesync.lock.lock import Artifact, LockedConda
 from imagesync.store.access import Access
 from imagesync.store.fetch import Download, fetch_available
-from imagesync.store.source import local_path, open_source, read_chunks
+from imagesync.store.local import local_path
+from imagesync.store.source import open_source, read_chunks
 from imagesync.store.store import Store, StoredFile
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.conda.unsolvable import refusal
 from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Deviation, Lock, LockedConda, Target, VendoredPackage
-from imagesync.plan.plan import Level, PlannedConda, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedConda, PlannedPackage
 
 # The distributions of an installed conda package, each with the digest of its files: if these are all that
 # the package is, and hold for the target. Else nothing.

@@ -10,8 +10,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from imagesync.lock.lock import LockedConda
+from imagesync.plan.level import Level
 from imagesync.plan.pins import keeps
-from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.plan import PlannedConda
 
 if TYPE_CHECKING:
     from imagesync.scan.conda_configuration import ChannelPriority

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import LockError
 from imagesync.lock.lock import LockedConda
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Package
 from imagesync.scan.names import canonical_name
 

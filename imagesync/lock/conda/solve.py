@@ -17,8 +17,9 @@ from imagesync.lock.conda.records import lock_record, outside
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.conda.unsolvable import explained, refusal
 from imagesync.lock.lock import Deviation, LockedConda
+from imagesync.plan.level import Level
 from imagesync.plan.pins import pins_for
-from imagesync.plan.plan import Level, PlannedConda
+from imagesync.plan.plan import PlannedConda
 
 # How long to look for a better solution once there is one, in seconds.
 _PATIENCE = 15.0

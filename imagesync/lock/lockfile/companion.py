@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagesync.lock.lock import Deviation, Lock, LockedConda
-from imagesync.plan.plan import Level, Plan, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan, PlannedPackage
 
 FORMAT = 1
 HEAD = "imagesync"

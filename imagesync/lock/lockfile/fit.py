@@ -13,7 +13,7 @@ from imagesync.lock.conda.provided import refuse_shared
 from imagesync.lock.conda.records import needed_glibc
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags
-from imagesync.plan.plan import Level
+from imagesync.plan.level import Level
 
 if TYPE_CHECKING:
     from imagesync.build.base import BaseImage

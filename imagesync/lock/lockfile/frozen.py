@@ -58,14 +58,15 @@ def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
     """
     from imagesync.artifacts import make_wheels
 
+    # First, because wheels may have to stand in for archives that are gone.
+    lock, archives = _archives(lock, workshop)
     lock, made = make_wheels(lock, workshop)
     local = [package for package in lock.packages if is_local(package.artifact)]
     fetched = workshop.fetch(local) if local else ()
     files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
     md5 = {package.name: package.md5 for package in lock.conda if package.md5}
-    wanted = [package for package in lock.conda if package.name not in md5 or is_local(package.artifact)]
-    for package, archive in _archives(wanted, workshop):
-        md5[package.name] = _md5(archive.path)
+    for package, archive in archives:
+        md5.setdefault(package.name, _md5(archive.path))
         if is_local(package.artifact):
             files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
     wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
@@ -77,17 +78,23 @@ def is_local(artifact: Artifact) -> bool:
     return artifact.url.startswith("file:")
 
 
-def _archives(packages: list[LockedConda], workshop: Workshop) -> list[tuple[LockedConda, StoredFile]]:
-    if not packages or workshop.channels is None:
-        return []
+def _archives(lock: Lock, workshop: Workshop) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
+    """Return the archives that are needed, and the lock with something else for those that are gone."""
+    if workshop.channels is None:
+        return lock, []
     from imagesync.errors import ArtifactGone
 
-    found = []
-    for package, archive in zip(packages, workshop.channels.archives(packages).obtain(packages), strict=True):
-        if isinstance(archive, ArtifactGone):
-            raise archive
-        found.append((package, archive))
-    return found
+    while True:
+        wanted = [package for package in lock.conda if not package.md5 or is_local(package.artifact)]
+        found = workshop.channels.archives(wanted).obtain(wanted) if wanted else ()
+        pairs = list(zip(wanted, found, strict=True))
+        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+        if not gone:
+            return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
+        from imagesync.lock.conda.gone import replace_gone
+
+        content = workshop.record_content(lock.target)
+        lock = replace_gone(lock, gone, solver=workshop.channels, record_content=content)
 
 
 def _md5(path: Path) -> str:

@@ -17,7 +17,8 @@ from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Targ
 from imagesync.lock.lockfile.companion import Companion
 from imagesync.lock.lockfile.models import parse_file
 from imagesync.lock.lockfile.write import SUBDIRS
-from imagesync.plan.plan import Level, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 
 if TYPE_CHECKING:
