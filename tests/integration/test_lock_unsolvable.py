@@ -16,7 +16,8 @@ from imagesync.lock.hold import hold
 from imagesync.lock.make import make_lock
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.solve import solve_platform
-from imagesync.plan.plan import Level, Plan
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Package, Source
 from imagesync.scan.names import canonical_name
 from imagesync.ui.progress import SilentProgress
