@@ -279,3 +279,5 @@ def test_package_that_the_channel_has_no_more_is_repacked(
     said = ours.run(RunRequest(finished.reference, ("python", "-c", code), timeout=60)).stdout.decode()
     assert said.startswith("/opt/env/lib/")
     assert "fern-" not in said, "it is pip's now"
+    cli("lock", "--output-file", "conda-lock.yml")
+    assert "fits the environment" in cli("lock", "--check").stdout

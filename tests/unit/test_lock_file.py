@@ -30,7 +30,8 @@ from imagesync.lock.lockfile.fit import fit
 from imagesync.lock.lockfile.frozen import Frozen
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, save
-from imagesync.plan.plan import Level, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.level import Level
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.store.store import StoredFile
 from imagesync.toml import parse_toml
@@ -422,6 +423,40 @@ def test_a_deviation_that_was_said_is_no_move(frozen: Frozen, folder: Path) -> N
     later = replace(idna.planned, version="3.2")
     (only,) = moved(found, replace(PLAN, packages=(*PLAN.packages, later)), contents)
     assert (only.name, only.locked, only.here) == ("idna", "3.4", "3.2")
+
+
+def test_what_stands_in_for_a_conda_package_is_no_move(frozen: Frozen, folder: Path) -> None:
+    numpy, *others, _ = LOCK.conda
+    installed = Package(canonicalize_name("six"), "1.16.0", conda="six")
+    planned = PlannedPackage(installed.name, "1.16.0", Level.EXACT, "==1.16.0", "", installed=installed)
+    wheel = VendoredPackage(installed.name, "1.16.0", digest("six"), planned, "gone from the channel")
+    filename, url = (text.replace("h1_0", "h2_0") for text in (numpy.artifact.filename, numpy.artifact.url))
+    artifact = replace(numpy.artifact, filename=filename, url=url)
+    rebuilt = replace(numpy, build="h2_0", artifact=artifact)
+    build = Deviation("numpy", "1.26.4 h1_0", "1.26.4 h2_0", Level.EXACT, "gone", "conda")
+    lock = replace(
+        LOCK,
+        conda=(rebuilt, *others),
+        vendored=(*LOCK.vendored, wheel),
+        deviations=(*LOCK.deviations, build),
+    )
+    (stored,) = frozen.files.values()
+    made = replace(stored, filename="six-1.16.0-py3-none-any.whl", digest="sha256:" + "d" * 64)
+    files = {**frozen.files, f"wheels/{made.filename}": made}
+    save(
+        replace(frozen, lock=lock, files=files, wheels={**frozen.wheels, "six": made}),
+        folder / "l.yml",
+        "conda-lock",
+    )
+    found = read(folder / "l.yml")
+    plan = replace(PLAN, provided=(installed,))
+    contents = {MINE.name: digest("content")}
+    assert moved(found, plan, contents) == ()
+    newer = replace(PLAN, provided=(replace(installed, version="1.17.0"),))
+    assert {(each.name, each.manager) for each in moved(found, newer, contents)} == {
+        ("six", "conda"),
+        ("six", "pip"),
+    }
 
 
 def test_a_lock_of_others_fits_as_far_as_the_specifiers_go(frozen: Frozen, folder: Path) -> None:

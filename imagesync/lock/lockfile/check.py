@@ -57,6 +57,14 @@ class _Compared:
         self.ours = read.companion.is_ours
         self.deviations = {each.name: each for each in read.lock.deviations}
         self.same_platform = plan.python.platform.startswith("linux-")
+        made = {package.name: package.version for package in read.lock.vendored}
+        # Distributions of conda packages that wheels of their installed files stand in for.
+        self.repacked = {
+            str(package.name)
+            for package in plan.provided
+            if made.get(package.name) == package.version
+            and read.companion.package("pip", package.name).get("repacked")
+        }
 
     def conda(self) -> Iterator[Moved]:
         locked = {package.name: package for package in self.read.lock.conda}
@@ -67,7 +75,7 @@ class _Compared:
             entry = locked.get(name)
             here = f"{package.version} {package.build}".strip()
             if entry is None:
-                if not self._said(name, package.version, ""):
+                if not self._said(name, package.version, "") and not self._is_repacked(name):
                     yield Moved(name, "conda", "", here, "it isn't in the lock")
             elif not self._conda_fits(package, entry):
                 yield Moved(name, "conda", f"{entry.version} {entry.build}", here, "it was changed")
@@ -78,6 +86,9 @@ class _Compared:
     def _conda_fits(self, package: PlannedConda, entry: LockedConda) -> bool:
         if package.record is None or self._said(package.name, package.version, entry.version):
             return True
+        # Where the version is the same, a deviation is one of builds.
+        if self._said(package.name, f"{package.version} {package.build}", f"{entry.version} {entry.build}"):
+            return True
         if self.ours and self.same_platform:
             return (package.version, package.build) == (entry.version, entry.build)
         if self.ours:
@@ -85,6 +96,10 @@ class _Compared:
         from rattler import Version, VersionSpec
 
         return VersionSpec(package.specifier or "*").matches(Version(entry.version))
+
+    def _is_repacked(self, name: str) -> bool:
+        provided = {str(package.name) for package in self.plan.provided if package.conda == name}
+        return bool(provided) and provided <= self.repacked
 
     def pip(self, contents: Mapping[Any, str]) -> Iterator[Moved]:
         locked: dict[str, str] = {package.name: package.version for package in self.read.lock.packages}
@@ -104,7 +119,7 @@ class _Compared:
             elif not self._pip_fits(package, locked[name]):
                 yield Moved(name, "pip", locked[name], package.version, "it was changed")
         for name, version in locked.items():
-            if name not in planned and self._was_planned("pip", name):
+            if name not in planned and name not in self.repacked and self._was_planned("pip", name):
                 yield Moved(name, "pip", version, "", "it isn't here any more")
 
     def _pip_fits(self, package: PlannedPackage, locked: str) -> bool:
