@@ -197,7 +197,7 @@ class Assembly:
         refuse_deviations(self.plan, artifacts.lock)
         progress.line(f"Making {self.packages_name}, which all environments with the same packages stand on")
         build_checked(
-            self._context("packages", artifacts.lock, artifacts),
+            self._context("packages", artifacts.lock, artifacts, engine),
             engine=engine,
             no_cache=no_cache,
             # What is critical may be the user's own, and may need it; that is tried in the finished image.
@@ -208,7 +208,9 @@ class Assembly:
         )
         return artifacts.lock
 
-    def _context(self, part: Part, lock: Lock, artifacts: Artifacts) -> BuildContext:
+    def _context(
+        self, part: Part, lock: Lock, artifacts: Artifacts, engine: Engine | None = None
+    ) -> BuildContext:
         from importlib.metadata import version
 
         shared = part == "packages"
@@ -231,20 +233,25 @@ class Assembly:
             part=part,
             packages_image=self.packages_name if part == "environment" else None,
             code=None if shared else self._code_layer(),
-            conda=self._conda_layer(lock, artifacts) if part != "environment" else None,
+            conda=self._conda_layer(lock, artifacts, engine) if part != "environment" else None,
             inventory=None if shared else image_inventory(self.plan, lock, environment_hash=environment_hash),
         )
 
-    def _conda_layer(self, lock: Lock, artifacts: Artifacts) -> CondaLayer | None:
+    def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:
         if not lock.conda:
             return None
+        from imagesync.conda.installer_image import with_image
         from imagesync.conda.layer import make_layer
 
         workshop = self.workshop
+        installer = conda_installer(lock, self.settings, workshop)
+        # Without an engine the context is complete in itself; templates of the user's own know no mount.
+        if engine is not None and self.settings.templates is None:
+            installer = with_image(engine, installer, progress=workshop.progress)
         return make_layer(
             lock,
             artifacts.conda,
-            installer=conda_installer(lock, self.settings, workshop),
+            installer=installer,
             wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
             python=workshop.python,
             store=workshop.store,

@@ -17,8 +17,9 @@ from imagesync.render.layout import PREFIX, site_packages
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda
-    from imagesync.store.store import StoredFile
+    from imagesync.store.store import Store, StoredFile
 
+_FORMAT = 1  # raised when the same archive would give other contents
 _PATHS, _LINK = "info/paths.json", "info/link.json"
 _ENTRY_POINT = re.compile(r"\s*([^=\s]+)\s*=")
 
@@ -52,7 +53,7 @@ class Contents:
 
 
 def read_contents(
-    packages: Sequence[LockedConda], archives: Sequence[StoredFile], *, minor: str
+    packages: Sequence[LockedConda], archives: Sequence[StoredFile], *, minor: str, store: Store
 ) -> tuple[Contents, ...]:
     """Return what the archives of *packages* put into an environment, in their order.
 
@@ -62,6 +63,8 @@ def read_contents(
         Those of the packages, in the same order.
     minor
         The feature version of the environment's Python, such as ``3.12``.
+    store
+        Keeps what was read.
 
     Raises
     ------
@@ -71,7 +74,16 @@ def read_contents(
     with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder, ThreadPoolExecutor(4) as pool:
 
         def read(package: LockedConda, archive: StoredFile) -> Contents:
-            return _read(package, archive, Path(folder), minor)
+            # Other packages have the same paths whatever Python the environment has.
+            key = f"conda-contents {_FORMAT} {minor if package.noarch == 'python' else ''} {archive.digest}"
+            known = store.recall(key)
+            if known is not None:
+                return Contents(json.loads(known.path.read_bytes()))
+            contents = _read(package, archive, Path(folder), minor)
+            text = json.dumps(dict(contents.files), sort_keys=True)
+            name = f"{package.name}-{package.version}-{package.build}.files.json"
+            store.remember(key, store.add(iter([text.encode()]), filename=name))
+            return contents
 
         return tuple(pool.map(read, packages, archives))
 

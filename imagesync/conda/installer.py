@@ -38,11 +38,15 @@ class CondaInstaller:
         An executable for the image's platform; ``None`` where none was given, and no channel has one.
     rattler
         The files of py-rattler for the image's platform, by their names below its package's folder.
+    image
+        An image in the engine that has them, in the folder ``rattler``; ``None`` where the build context
+        has to have them.
     """
 
     kind: Kind
     micromamba: Path | None = None
     rattler: tuple[tuple[str, Path], ...] = field(default=(), repr=False)
+    image: str | None = None
 
 
 def choose_installer(

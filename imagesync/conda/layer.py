@@ -94,7 +94,7 @@ def make_layer(
     contents = dict(
         zip(
             (package.name for package in lock.conda),
-            read_contents(lock.conda, archives, minor=minor),
+            read_contents(lock.conda, archives, minor=minor, store=store),
             strict=True,
         )
     )

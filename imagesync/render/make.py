@@ -198,6 +198,7 @@ def _installer_files() -> list[ContextFile]:
 def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
     """Return the archives, what says which they are, and what installs them."""
     micromamba = conda.installer.micromamba
+    rattler = conda.installer.rattler if conda.installer.image is None else ()
     archives = zip(conda.packages, conda.archives, strict=True)
     return [
         _text("conda/explicit.txt", conda.explicit()),
@@ -206,7 +207,7 @@ def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
         *_stored("bytecode/conda", conda.bytecode),
         *(_file(f"tools/{name}", scripts / name) for name in CONDA_SCRIPTS),
         *([] if micromamba is None else [_file("tools/micromamba", micromamba, mode=0o755)]),
-        *(_file(f"tools/rattler/{name}", path) for name, path in conda.installer.rattler),
+        *(_file(f"tools/rattler/{name}", path) for name, path in rattler),
     ]
 
 

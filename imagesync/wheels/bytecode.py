@@ -31,7 +31,7 @@ from imagesync.wheels import compile_worker
 if TYPE_CHECKING:
     from imagesync.ui.progress import Progress, Task
 
-_FORMAT = 1  # raised when the same wheel would give another archive
+_FORMAT = 2  # raised when the same wheel would give another archive
 _MOST_WORKERS = 8
 
 

@@ -16,6 +16,7 @@ import zipfile
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
 _REGULAR = 0o100644 << 16
+_LEVEL = 1  # most of what there is to gain, at least cost: archives are sent once, and read once
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
@@ -38,7 +39,7 @@ def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
     """Write the bytecode of all modules of *wheel* to *archive*, and return how many there are."""
     tag = sys.implementation.cache_tag
     count = 0
-    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(archive, "w") as target:
         modules = sorted((installed_path(name), name) for name in source.namelist() if name.endswith(".py"))
         for path, name in modules:
             if not path:
@@ -51,7 +52,7 @@ def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
             member = zipfile.ZipInfo(cached, _DATE)
             member.create_system = 3
             member.external_attr = _REGULAR
-            target.writestr(member, pyc)
+            target.writestr(member, pyc, zipfile.ZIP_DEFLATED, _LEVEL)
             count += 1
     return count
 

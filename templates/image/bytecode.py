@@ -39,13 +39,23 @@ def of_several(archives: list[str]) -> frozenset[str]:
     return frozenset(again)
 
 
-def unpack(archive: str, *, site_packages: str, without: frozenset[str] = frozenset()) -> None:
-    """Write the members of an archive that this interpreter can load and that have a source file."""
+def unpack(
+    archive: str,
+    *,
+    site_packages: str,
+    without: frozenset[str] = frozenset(),
+    magic: bytes = importlib.util.MAGIC_NUMBER,
+    suffix: str = TAG,
+) -> None:
+    """Write the members of an archive that an interpreter can load and that have a source file.
+
+    It is this one, or another, whose bytecode begins with *magic* in files that end with *suffix*.
+    """
     known: dict[str, bool] = {}
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
             target = os.path.normpath(os.path.join(site_packages, member.filename))
-            if not target.startswith(site_packages + os.sep) or not target.endswith(TAG):
+            if not target.startswith(site_packages + os.sep) or not target.endswith(suffix):
                 continue
             if member.filename in without:
                 continue
@@ -57,7 +67,7 @@ def unpack(archive: str, *, site_packages: str, without: frozenset[str] = frozen
             if not known[folder]:
                 continue
             data = content.read(member)
-            if data.startswith(importlib.util.MAGIC_NUMBER):
+            if data.startswith(magic):
                 with open(target, "wb") as file:
                     file.write(data)
 

@@ -4,12 +4,12 @@ Usage: python3 conda.py PREFIX PACKAGES INSTALLER [BYTECODE]
 
 PACKAGES holds the archives as SUBDIR/FILENAME, explicit.txt, which names exactly those with their sha256, and
 records.json, which has what a prefix record says beside its files. INSTALLER is micromamba, rattler or auto:
-the micromamba that lies beside this file, else the image's own, else py-rattler beside it. The result is the
-same. BYTECODE is as bytecode.py takes it.
+the micromamba that lies beside this file, else the image's own, else py-rattler beside it or in
+/mnt/installer. The result is the same. BYTECODE is as bytecode.py takes it.
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
-# ruff: noqa: PTH101, PTH113, PTH118, PTH123
+# ruff: noqa: PTH101, PTH113, PTH123
 
 from __future__ import annotations
 
@@ -22,17 +22,29 @@ import shutil
 import stat
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+TOOLS = Path(__file__).parent
+sys.path.insert(0, str(TOOLS))
+
+import bytecode  # noqa: E402
+
 Record = dict[str, Any]
 
-TOOLS = Path(__file__).parent
 SCRATCH = Path("/mnt/scratch")
+# Where py-rattler may be: an image of its own, or the build context.
+RATTLER = (Path("/mnt/installer"), TOOLS)
 # On the prefix's file system, so that files are linked and not copied; gone before the step ends.
 CACHE = Path("/opt/.imagesync-packages")
 EPOCH = "1970-01-01 00:00:00"
+# Of modules that every interpreter has in itself.
+ASKED = """\
+import sys, _frozen_importlib_external as importing
+print(importing.MAGIC_NUMBER.hex(), sys.implementation.cache_tag)
+"""
 
 ENTRY_POINT = """\
 #!{python}
@@ -57,10 +69,9 @@ def digest(path: str | Path) -> str:
     return content.hexdigest()
 
 
-def check(records: list[Record], packages: Path) -> None:
+def check(records: list[Record], packages: Path, pool: Executor) -> None:
     """End the build unless the archives are those that the records name."""
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(digest, [packages / r["subdir"] / r["fn"] for r in records]))
+    found = list(pool.map(digest, [packages / r["subdir"] / r["fn"] for r in records]))
     if wrong := [r["fn"] for r, actual in zip(records, found, strict=True) if actual != r["sha256"]]:
         sys.exit(f"not the archive that the lock names: {', '.join(wrong)}")
 
@@ -71,8 +82,8 @@ def install(prefix: Path, packages: Path, records: list[Record], installer: str)
     micromamba = str(given) if given.exists() else shutil.which("micromamba")
     if micromamba is not None and installer != "rattler":
         install_by_micromamba(micromamba, prefix, packages)
-    elif (TOOLS / "rattler").is_dir():
-        install_by_rattler(prefix, packages, records)
+    elif found := [folder for folder in RATTLER if (folder / "rattler").is_dir()]:
+        install_by_rattler(found[0], prefix, packages, records)
     else:
         sys.exit("the base image has no micromamba, and none was given (--micromamba)")
 
@@ -104,8 +115,8 @@ def _cpuinfo() -> str:
         return ""
 
 
-def install_by_rattler(prefix: Path, packages: Path, records: list[Record]) -> None:
-    """Let py-rattler install the archives."""
+def install_by_rattler(folder: Path, prefix: Path, packages: Path, records: list[Record]) -> None:
+    """Let py-rattler, which is in a folder, install the archives."""
     request = {
         "prefix": str(prefix),
         "cache": str(CACHE),
@@ -113,7 +124,7 @@ def install_by_rattler(prefix: Path, packages: Path, records: list[Record]) -> N
         "records": records,
     }
     # A process of its own: py-rattler's threads may outlive its work.
-    command = [sys.executable, "-IB", str(TOOLS / "conda_rattler.py"), str(SCRATCH)]
+    command = [sys.executable, "-IB", str(TOOLS / "conda_rattler.py"), str(SCRATCH), str(folder)]
     environ = {**os.environ, "HOME": str(SCRATCH)}
     subprocess.run(command, input=json.dumps(request), encoding="utf-8", env=environ, check=True)
     for left in ("CACHEDIR.TAG", ".messages.txt"):
@@ -121,12 +132,35 @@ def install_by_rattler(prefix: Path, packages: Path, records: list[Record]) -> N
     shutil.rmtree(prefix / "__clobbers__", ignore_errors=True)
 
 
-def finish_record(prefix: Path, record: Record) -> None:
-    """Write the prefix record of a package anew, so that no installer, time or place shows in it."""
-    path = prefix / "conda-meta" / f"{record['name']}-{record['version']}-{record['build']}.json"
+def add_bytecode(prefix: Path, compiled: tuple[str, ...], pool: Executor) -> None:
+    """Give all modules their bytecode: what came compiled is put there, and the environment does the rest.
+
+    Here, because the environment's Python may have nothing of its own compiled yet, and starts slowly then.
+    """
+    python = str(prefix / "bin" / "python")
+    answer = subprocess.run([python, "-ISBc", ASKED], check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    magic, tag = answer.stdout.split()
+    folder = str(library(prefix))
+    archives = [path for given in compiled for path in Path(given).iterdir()]
+    archives.sort(key=lambda path: path.stat().st_size, reverse=True)
+    unpack = partial(bytecode.unpack, site_packages=folder, magic=bytes.fromhex(magic), suffix=f".{tag}.pyc")
+    list(pool.map(unpack, map(str, archives)))
+    subprocess.run([python, "-IB", str(TOOLS / "conda_bytecode.py"), folder], check=True)
+
+
+def record_path(prefix: Path, record: Record) -> Path:
+    """Return where the prefix record of a package is."""
+    return prefix / "conda-meta" / f"{record['name']}-{record['version']}-{record['build']}.json"
+
+
+def finish_record(record: Record, prefix: Path) -> None:
+    """Write the prefix record of a package anew, so that no installer, time or place shows in it.
+
+    What the package was unpacked to is needed no more then, and goes.
+    """
+    path = record_path(prefix, record)
     written = read_json(path)
     info = Path(written["extracted_package_dir"], "info")
-    write_entry_points(prefix, read_json(info / "link.json").get("noarch", {}).get("entry_points", ()))
     original = {entry["_path"]: entry for entry in read_json(info / "paths.json").get("paths", ())}
     entries = written["paths_data"]["paths"]
     if record.get("noarch") == "python":
@@ -144,21 +178,28 @@ def finish_record(prefix: Path, record: Record) -> None:
     }
     # A new file, because the installer's may be readable for its owner alone.
     path.unlink()
-    path.write_text(json.dumps(finished, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(finished, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.rmtree(written["extracted_package_dir"])
 
 
 def finish_noarch(
     prefix: Path, original: dict[str, Record], entries: list[Record]
 ) -> tuple[dict[str, Record], list[Record]]:
     """Return both with paths as installed, and the entries with the bytecode that was made here."""
-    site_packages = next((prefix / "lib").glob("python3*/site-packages")).relative_to(prefix).as_posix()
-    original = {installed_path(name, site_packages): entry for name, entry in original.items()}
-    modules = [name for name in original if name.endswith(".py") and name.startswith(site_packages)]
+    folder = (library(prefix) / "site-packages").relative_to(prefix).as_posix()
+    original = {installed_path(name, folder): entry for name, entry in original.items()}
+    modules = [name for name in original if name.endswith(".py") and name.startswith(folder)]
     entries = [entry for entry in entries if entry["path_type"] != "pyc_file"]
     for cached in map(bytecode_path, modules):
         if cached not in original and (prefix / cached).exists():
             entries.append({"_path": cached, "path_type": "pyc_file"})
     return original, entries
+
+
+def library(prefix: Path) -> Path:
+    """Return the folder of the standard library; beside it conda's Python may have links to it."""
+    found = (path.parent for path in (prefix / "lib").glob("python3*/os.py"))
+    return next(folder for folder in found if not folder.is_symlink())
 
 
 def read_json(path: Path) -> Record:
@@ -170,12 +211,12 @@ def read_json(path: Path) -> Record:
     return content
 
 
-def installed_path(name: str, site_packages: str) -> str:
+def installed_path(name: str, folder: str) -> str:
     """Return where a file of a noarch package for Python goes, relative to the prefix."""
     first, _, rest = name.partition("/")
     if first == "python-scripts":
         return f"bin/{rest}"
-    return f"{site_packages}/{rest}" if first == "site-packages" else name
+    return f"{folder}/{rest}" if first == "site-packages" else name
 
 
 def bytecode_path(module: str) -> str:
@@ -199,9 +240,12 @@ def finish_path(prefix: Path, entry: Record, original: Record) -> Record:
     return finished
 
 
-def write_entry_points(prefix: Path, points: list[str]) -> None:
+def write_entry_points(prefix: Path, record: Record) -> None:
     """Write the scripts of a noarch package, which each installer words a little differently."""
-    for point in points:
+    if record.get("noarch") != "python":
+        return
+    info = Path(read_json(record_path(prefix, record))["extracted_package_dir"], "info")
+    for point in read_json(info / "link.json").get("noarch", {}).get("entry_points", ()):
         command, _, target = (part.strip() for part in point.partition("="))
         module, _, function = (part.strip() for part in target.partition(":"))
         text = ENTRY_POINT.format(
@@ -258,28 +302,37 @@ def own_variables(prefix: Path) -> dict[str, str]:
 
 def close_to_others(prefix: Path) -> None:
     """Give everything to root, and let nobody else write: archives may say otherwise, and so may scripts."""
-    for folder, folders, files in os.walk(prefix):
-        for name in (".", *folders, *files):
-            path = os.path.join(folder, name)
-            state = os.lstat(path)
-            if (state.st_uid, state.st_gid) != (0, 0):
-                os.lchown(path, 0, 0)
-            if not stat.S_ISLNK(state.st_mode) and state.st_mode & 0o022:
-                os.chmod(path, stat.S_IMODE(state.st_mode) & ~0o022)
+    close(os.fspath(prefix), os.lstat(prefix))
+    folders = [os.fspath(prefix)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                close(entry.path, entry.stat(follow_symlinks=False))
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
-def main(prefix: str, packages: str, installer: str, *bytecode: str) -> None:
+def close(path: str, state: os.stat_result) -> None:
+    """Give one file or folder to root, and let nobody else write."""
+    if (state.st_uid, state.st_gid) != (0, 0):
+        os.lchown(path, 0, 0)
+    if not stat.S_ISLNK(state.st_mode) and state.st_mode & 0o022:
+        os.chmod(path, stat.S_IMODE(state.st_mode) & ~0o022)
+
+
+def main(prefix: str, packages: str, installer: str, *compiled: str) -> None:
     """Install the packages, and leave nothing behind that isn't theirs."""
     root, folder = Path(prefix), Path(packages)
     records: list[Record] = json.loads((folder / "records.json").read_text(encoding="utf-8"))
-    check(records, folder)
     SCRATCH.mkdir()
     try:
-        install(root, folder, records, installer)
-        python = [str(root / "bin" / "python"), "-IB", str(TOOLS / "conda_bytecode.py"), *bytecode]
-        subprocess.run(python, check=True)
-        for record in records:
-            finish_record(root, record)
+        with ProcessPoolExecutor() as pool:
+            check(records, folder, pool)
+            install(root, folder, records, installer)
+            add_bytecode(root, compiled, pool)
+            for record in records:
+                write_entry_points(root, record)
+            list(pool.map(partial(finish_record, prefix=root), records))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{Path(error.cmd[0]).name} ended with {error.returncode}")
     finally:

@@ -1,25 +1,22 @@
 """Give the modules of conda packages bytecode that holds; runs in the build, in the environment's Python.
 
-Usage: python conda_bytecode.py [FOLDER]
+Usage: python conda_bytecode.py LIBRARY
 
-Packages for one platform come with bytecode that is valid by the time of its source (PEP 552); times of a
-layer's files may change. Where it is of the source that is there, its header is rewritten, and it holds by
-hash, unchecked. FOLDER holds archives of bytecode as bytecode.py takes them, of packages that come with none;
-their members are relative to the standard library. What is left is compiled.
+LIBRARY is the folder of the standard library. Packages for one platform come with bytecode that is valid by
+the time of its source (PEP 552); times of a layer's files may change. Where it is of the source that is
+there, its header is rewritten, and it holds by hash, unchecked. What is left is compiled.
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
-# ruff: noqa: PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH116, PTH118, PTH123
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
 
@@ -32,7 +29,7 @@ CHUNK = 64
 def adopt(path: str) -> bool:
     """Let the bytecode of a module hold by hash, and return whether there is any that was made from it."""
     try:
-        with open(importlib.util.cache_from_source(path), "r+b") as file:
+        with open(importlib.util.cache_from_source(path), "r+b", buffering=0) as file:
             header = file.read(16)
             flags = int.from_bytes(header[4:8], "little")
             if header[:4] != importlib.util.MAGIC_NUMBER:
@@ -72,14 +69,11 @@ def modules(library: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in files if name.endswith(".py"))
 
 
-def main(*folders: str) -> None:
-    """Unpack what there is, adopt what came along, and compile the rest, on all cores."""
-    library = os.path.realpath(sysconfig.get_path("stdlib"))
-    archives = [os.path.join(folder, name) for folder in folders for name in sorted(os.listdir(folder))]
+def main(library: str) -> None:
+    """Adopt the bytecode that is there, and compile the rest, on all cores."""
+    found = sorted(modules(library))
+    chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
     with ProcessPoolExecutor() as pool:
-        list(pool.map(partial(bytecode.unpack, site_packages=library), archives))
-        found = sorted(modules(library))
-        chunks = [found[start : start + CHUNK] for start in range(0, len(found), CHUNK)]
         list(pool.map(finish, chunks))
 
 

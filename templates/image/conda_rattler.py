@@ -1,8 +1,9 @@
-"""Install conda archives by py-rattler; runs in the build, started by conda.py; py-rattler lies beside it.
+"""Install conda archives by py-rattler; runs in the build, started by conda.py.
 
-Usage: python3 conda_rattler.py SCRATCH < REQUEST
+Usage: python3 conda_rattler.py SCRATCH LIBRARY < REQUEST
 
-REQUEST has the prefix, the folder of a package cache, the folder of the archives, and their records.
+py-rattler is in the folder LIBRARY. REQUEST has the prefix, the folder of a package cache, the folder of the
+archives, and their records.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 SCRATCH = Path(sys.argv[1])
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, sys.argv[2])
 
 import rattler  # noqa: E402
 from rattler import install  # noqa: E402

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import rattler
 from imagesync.build.base import BaseImage
 from imagesync.build.engine import BuildRequest, Engine
 from imagesync.conda.installer import CondaInstaller, choose_installer
+from imagesync.conda.installer_image import with_image
 from imagesync.conda.layer import make_layer
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
@@ -42,10 +44,11 @@ class CondaLayers:
 
     @property
     def installer(self) -> CondaInstaller:
-        """Return what installs them in the build."""
-        return choose_installer(
+        """Return what installs them in the build; py-rattler is an image of the engine."""
+        installer = choose_installer(
             "auto", micromamba=self.micromamba, channels=None, store=self.store, wheel=_no_wheel
         )
+        return with_image(self.engine, installer, progress=SilentProgress())
 
     def context(self) -> BuildContext:
         """Return the build context, all that it takes included."""
@@ -64,7 +67,8 @@ class CondaLayers:
         return make_context(
             self.lock,
             base=self.base,
-            environment_hash="sha256:" + "0" * 64,
+            # As of a new environment each time, so that the builder doesn't know the context from before.
+            environment_hash=f"sha256:{os.urandom(32).hex()}",
             name="imagesync-test:conda",
             packages=Wheels(),
             vendored=Wheels(),
