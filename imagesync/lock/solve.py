@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.errors import UnsolvableError
+from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.hold import Held, pin
 from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 _SEARCHING = "looking for what contradicts what"
+# How long it may take to see whether what is installed is all that stands against an addition.
+_SECONDS = 5.0
 
 
 def solve_additions(
@@ -48,47 +50,75 @@ def solve_additions(
     """
     names = {package.name for package in additions}
     demanded = () if allow_inconsistent else [line for entry in held for line in _demands(entry, plan, names)]
+    pins = tuple(pin(entry.locked.name, entry.locked.version) for entry in held)
     request = ResolutionRequest(
         target,
         requirements=tuple(_requirement(package) for package in additions),
-        constraints=(*(pin(entry.locked.name, entry.locked.version) for entry in held), *demanded),
+        constraints=pins,
         vendored=tuple(vendored),
         dependencies=True,
     )
     try:
-        answer = resolver.resolve(request)
+        answer = resolver.resolve(replace(request, constraints=(*pins, *demanded)))
     except UnsolvableError as error:
-        from imagesync.lock import entries
-        from imagesync.lock.unsolvable import explained
-
         say(_SEARCHING)
-        markers = target_markers(plan.python)
-        known = {entry.planned.name for entry in held} | {package.name for package in vendored} | names
-        required = {} if allow_inconsistent else {e.planned.name: _demands(e, plan, known) for e in held}
-        raise explained(
-            "The packages in 'add.pip' can't be added to what is installed",
+        refusal = _cannot_add(
             error,
-            [
-                *(entries.added(package, _requirement(package)) for package in additions),
-                *(
-                    entries.pinned(
-                        entry,
-                        pin(entry.locked.name, entry.locked.version),
-                        required.get(entry.planned.name, ()),
-                        markers,
-                    )
-                    for entry in held
-                ),
-                *(entries.beside(package, markers) for package in vendored),
-            ],
-            request=ResolutionRequest(target, (), preferred=_preferred(held), dependencies=True),
-            resolver=resolver,
+            additions,
+            held,
             plan=plan,
-            hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
-            "`python -m pip install NAME` shows what has to move for it.",
-        ) from error
+            request=request,
+            resolver=resolver,
+            consistent=not allow_inconsistent,
+        )
+        if demanded and _solvable(request, resolver):
+            refusal.hint = f"{refusal.hint}\nOr take it as it is: --allow-inconsistent"
+        raise refusal from error
     here = {entry.locked.name for entry in held}
     return tuple(package for package in answer if package.name not in here)
+
+
+def _cannot_add(
+    error: UnsolvableError,
+    additions: Sequence[PlannedPackage],
+    held: Sequence[Held],
+    *,
+    plan: Plan,
+    request: ResolutionRequest,
+    resolver: Resolver,
+    consistent: bool,
+) -> UnsolvableError:
+    from imagesync.lock import entries
+    from imagesync.lock.unsolvable import explained
+
+    markers = target_markers(plan.python)
+    known = {p.name for part in (additions, request.vendored, [e.planned for e in held]) for p in part}
+    pinned = [
+        entries.pinned(entry, line, _demands(entry, plan, known) if consistent else (), markers)
+        for entry, line in zip(held, request.constraints, strict=True)
+    ]
+    return explained(
+        "The packages in 'add.pip' can't be added to what is installed",
+        error,
+        [
+            *(entries.added(package, _requirement(package)) for package in additions),
+            *pinned,
+            *(entries.beside(package, markers) for package in request.vendored),
+        ],
+        request=ResolutionRequest(request.target, (), preferred=_preferred(held), dependencies=True),
+        resolver=resolver,
+        plan=plan,
+        hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
+        "`python -m pip install NAME` shows what has to move for it.",
+    )
+
+
+def _solvable(request: ResolutionRequest, resolver: Resolver) -> bool:
+    try:
+        resolver.resolve(replace(request, versions_only=True, timeout=_SECONDS))
+    except LockError:
+        return False
+    return True
 
 
 def _preferred(held: Sequence[Held]) -> dict[NormalizedName, str]:

@@ -63,9 +63,9 @@ def explained(
     said
         What can't be done; the resolver's reason is put after it.
     entries
-        What *request* was made of.
+        What the resolver was asked.
     request
-        The target, and what is preferred.
+        The target and what is preferred, without the entries.
     hint
         What to do where no remedy is found in time.
     """

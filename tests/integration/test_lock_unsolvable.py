@@ -93,6 +93,7 @@ def test_an_addition_that_takes_the_place_of_what_others_require(index: LocalInd
         "distributed 2022.5.1 (installed here; it requires dask==2022.5.1)",
     ]
     assert "- distributed: uv pip install --python python distributed==2022.1.0" in str(error.hint)
+    assert str(error.hint).splitlines()[-1] == "Or take it as it is: --allow-inconsistent"
     # Whoever says so gets it as it is.
     lock = make_lock(
         plan,
