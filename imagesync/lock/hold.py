@@ -234,7 +234,7 @@ def _refusal(
 ) -> UnsolvableError:
     lines = [
         f"- {package.name} ({allowance(package)}): {why}"
-        + (f"; {others[package.name]} is there" if package.name in others else "")
+        + (f"; the nearest that fits is {others[package.name]}" if package.name in others else "")
         for package, why in refused
     ]
     if more:
