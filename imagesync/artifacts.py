@@ -58,7 +58,10 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
         from imagesync.lock.conda.fetching import fetch_archives
 
         lock, conda = fetch_archives(
-            lock, channels=workshop.channels, record_content=workshop.record_content(lock.target)
+            lock,
+            channels=workshop.channels,
+            record_content=workshop.record_content(lock.target),
+            exactly=workshop.locked,
         )
     lock, fetched = _fetch_all(lock, workshop)
     lock, packages = _build(lock, fetched, workshop)

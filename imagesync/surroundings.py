@@ -103,13 +103,7 @@ class Surroundings:
         found = find_loose_code(environment, environ=environ, cwd=cwd, code=self.settings.code)
         return tuple(loose.to_finding(cwd) for loose in found)
 
-    def prepare(
-        self,
-        environment: Environment | None = None,
-        *,
-        checked: bool = False,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Prepared:
+    def prepare(self, environment: Environment | None = None, *, checked: bool = False) -> Prepared:
         """Return all that is known without an engine and without a network.
 
         Parameters
@@ -118,13 +112,11 @@ class Surroundings:
             What was scanned already.
         checked
             Stop where installed packages contradict each other, and decide whose Python the image gets.
-        meanwhile
-            Called while the interpreter answers, where one is asked.
         """
+        environment = environment or self.scan()
+        plan = self.plan_of(environment)
         from imagesync.wheels.contents import content_digests
 
-        environment = environment or self.scan(meanwhile=meanwhile)
-        plan = self.plan_of(environment)
         prepared = Prepared(environment, plan, content_digests(plan, cache=self.cache_folder()))
         if checked:
             self.refuse_contradictions(prepared)
@@ -228,7 +220,7 @@ class Surroundings:
             pins=_pins(prepared.plan),
         )
         if not isinstance(prepared, Prepared):
-            workshop = replace(workshop, access=prepared.access(workshop.access))
+            workshop = replace(workshop, access=prepared.access(workshop.access), locked=True)
         solver = self._conda_lock(workshop) if self.settings.solver == "conda-lock" else None
         return replace(
             workshop,

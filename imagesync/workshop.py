@@ -51,6 +51,8 @@ class Workshop:
         The installed distributions that conda packages provide.
     allow_inconsistent
         Whether an added package may be another than what installed ones require.
+    locked
+        Whether a lock file says what is made, so that nothing may take the place of what has gone.
     """
 
     python: Interpreter
@@ -65,6 +67,7 @@ class Workshop:
     solver: CondaSolver | None = None
     provided: tuple[Package, ...] = ()
     allow_inconsistent: bool = False
+    locked: bool = False
 
     def answering_resolver(self) -> Resolver:
         """Return the resolver of the indexes that weren't found silent."""

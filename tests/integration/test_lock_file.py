@@ -14,6 +14,8 @@ import pytest
 import yaml
 from rattler import MatchSpec
 
+from tests.channels.channel import index_channel, make_channel
+from tests.channels.doubles import pure
 from tests.channels.environments import CondaEnvironment, make_conda_environment
 from tests.channels.server import ChannelServer
 from tests.commands import BIN, CommandLine
@@ -190,6 +192,26 @@ def test_a_changed_wheel_is_refused(conda_cli: CommandLine, locked: Path, work_d
     assert gone.returncode == 1
     assert wheel.name in gone.stderr
     assert "Traceback" not in gone.stderr
+
+
+def test_nothing_takes_the_place_of_what_has_gone(
+    conda_cli: CommandLine, channel: Path, tmp_path: Path, work_dir: Path
+) -> None:
+    extra = make_channel(tmp_path / "extra", [pure("fern", "1.0.0"), pure("fern", "1.0.0", build="other_9")])
+    with ChannelServer(extra) as server:
+        made = make_conda_environment(
+            [server.url, channel], ["python", "fern ==1.0.0 pyhd8ed1ab_0"], tmp_path / "env"
+        )
+        conda_cli("lock", "--python", made.python, "-o", "conda-lock.yml")
+        (archive,) = extra.glob("noarch/fern-1.0.0-pyhd8ed1ab_0.conda")
+        archive.unlink()
+        index_channel(extra)
+        # Another build would do, but it isn't what was locked.
+        refused = conda_cli.with_environ(CONDA_PKGS_DIRS=work_dir / "none").run("build", "--locked")
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert f"- {archive.name}: {server.url}/noarch/{archive.name} answers 404" in refused.stderr
+    assert "imagesync lock -o conda-lock.yml" in refused.stderr
 
 
 def test_check_says_what_has_moved(

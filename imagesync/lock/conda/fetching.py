@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.errors import ArtifactGone
+from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.conda.contents import provided_by
 from imagesync.lock.conda.gone import RecordContent, no_record_content, replace_gone
 from imagesync.lock.conda.provided import refuse_shared
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def fetch_archives(
-    lock: Lock, *, channels: Channels, record_content: RecordContent = no_record_content
+    lock: Lock,
+    *,
+    channels: Channels,
+    record_content: RecordContent = no_record_content,
+    exactly: bool = False,
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return the archives of the conda packages of *lock*, in their order, and the lock as it is then.
 
@@ -25,6 +30,8 @@ def fetch_archives(
     ----------
     record_content
         Gives the installed files of a conda package, if they can stand in for it.
+    exactly
+        Whether nothing may take the place of what has gone.
 
     Raises
     ------
@@ -34,13 +41,13 @@ def fetch_archives(
         An archive has a distribution that pip's part has as well.
     """
     try:
-        return _obtain(lock, channels, record_content)
+        return _obtain(lock, channels, None if exactly else record_content)
     finally:
         channels.close()
 
 
 def _obtain(
-    lock: Lock, channels: Channels, record_content: RecordContent
+    lock: Lock, channels: Channels, record_content: RecordContent | None
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     while lock.conda:
         found = channels.archives(lock.conda).obtain(lock.conda)
@@ -49,8 +56,20 @@ def _obtain(
         if not gone:
             files = tuple(file for file in found if isinstance(file, StoredFile))
             return _checked(lock, files), files
+        if record_content is None:
+            raise _gone_for_good(list(gone.values()))
         lock = replace_gone(lock, gone, solver=channels, record_content=record_content)
     return lock, ()
+
+
+def _gone_for_good(gone: Sequence[ArtifactGone]) -> FetchError:
+    lines = "\n".join(f"- {error.message}" for error in gone)
+    subject = "An archive" if len(gone) == 1 else f"{len(gone)} archives"
+    return FetchError(
+        f"{subject} that the lock file names can't be had any more:\n{lines}",
+        hint="Lock again, where the environment is: imagesync lock -o conda-lock.yml\n"
+        "Or put what is missing into a package cache (pkgs_dirs).",
+    )
 
 
 def _checked(lock: Lock, files: tuple[StoredFile, ...]) -> Lock:
