@@ -201,7 +201,7 @@ class Surroundings:
 
     def workshop(self, prepared: Prepared | LockedBuild) -> Workshop:
         """Return where artifacts come from and go to; what needs a container can't be made there yet."""
-        from imagesync.plan.depends import provided_by_pip
+        from imagesync.plan.depends import outside_of
         from imagesync.workshop import open_workshop
 
         workshop = open_workshop(
@@ -216,7 +216,7 @@ class Surroundings:
             ),
             cuda=self.settings.cuda,
             provided=prepared.plan.provided,
-            by_pip=provided_by_pip(prepared.plan),
+            outside=outside_of(prepared.plan),
             pins=_pins(prepared.plan),
         )
         if not isinstance(prepared, Prepared):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Lock, LockedPackage, Target
     from imagesync.lock.resolver import Resolver
-    from imagesync.plan.depends import ByPip
+    from imagesync.plan.depends import Outside
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
     from imagesync.store.access import Access
@@ -142,7 +142,7 @@ def open_workshop(
     given_channels: Sequence[str] = (),
     cuda: str = "",
     provided: Sequence[Package] = (),
-    by_pip: Sequence[ByPip] = (),
+    outside: Sequence[Outside] = (),
     pins: Sequence[str] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
@@ -159,8 +159,8 @@ def open_workshop(
         The version of CUDA that the cluster's machines have a driver for; empty for none.
     provided
         The installed distributions that conda packages provide.
-    by_pip
-        What pip provides in the place of conda packages.
+    outside
+        What conda packages depend on and the image doesn't get from conda.
     pins
         Match specs of conda packages that hold wherever a version has to be chosen.
     """
@@ -190,7 +190,7 @@ def open_workshop(
             store=store,
             progress=progress,
             cuda=cuda,
-            by_pip=by_pip,
+            outside=outside,
             pins=pins,
         ),
         provided=tuple(provided),

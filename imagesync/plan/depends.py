@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imagesync.plan.level import Level
 from imagesync.plan.requirements import closure, requirers
 from imagesync.plan.subject import Key
 from imagesync.scan.names import canonical_name
@@ -26,13 +27,13 @@ _SPEC_NAME = re.compile(r"(?:[^\s\[]*::)?\s*([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 
 
 @dataclass(frozen=True)
-class ByPip:
-    """A conda package that other ones depend on, and that pip provides.
+class Outside:
+    """A conda package that others depend on, and that the image doesn't get from conda.
 
     Parameters
     ----------
     version, build
-        Those that conda had of it, else pip's version.
+        Those that conda has of it here, else pip's version.
     """
 
     name: str
@@ -40,18 +41,22 @@ class ByPip:
     build: str = "0"
 
 
-def provided_by_pip(plan: Plan) -> tuple[ByPip, ...]:
-    """Return the conda packages that pip provides in *plan*, sorted by name.
+def outside_of(plan: Plan) -> tuple[Outside, ...]:
+    """Return what conda packages of *plan* depend on and no solver may bring back, sorted by name.
 
-    They are those that pip has replaced, and those that were taken away first (``conda remove --force``).
+    That is what pip has replaced, what pip provides since conda's was taken away (``conda remove --force``),
+    and what the user leaves out.
     """
-    found = {record.name: ByPip(record.name, record.version, record.build) for record in plan.replaced}
+    found = {record.name: Outside(record.name, record.version, record.build) for record in plan.replaced}
+    for left_out in plan.left_out:
+        if left_out.manager == "conda" and left_out.level is Level.IGNORE:
+            found[left_out.name] = Outside(left_out.name, left_out.version)
     pip = {package.name: package.version for package in plan.packages if package.name != "python"}
     conda = {package.name for package in plan.conda}
     for package in plan.conda:
         for name in dependency_names(package.record) if package.record is not None else ():
             if name not in conda and name not in found and canonical_name(name) in pip:
-                found[name] = ByPip(name, pip[canonical_name(name)])
+                found[name] = Outside(name, pip[canonical_name(name)])
     return tuple(found[name] for name in sorted(found))
 
 

@@ -22,7 +22,7 @@ from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.pipeline import Session
-from imagesync.plan.depends import provided_by_pip
+from imagesync.plan.depends import outside_of
 from imagesync.plan.level import Level
 from imagesync.plan.pins import pins_of
 from imagesync.plan.plan import Plan
@@ -71,7 +71,7 @@ class Bench:
             given_channels=self.settings.channels,
             cuda=self.settings.cuda,
             provided=plan.provided,
-            by_pip=provided_by_pip(plan),
+            outside=outside_of(plan),
             pins=pins_of(plan),
         )
 
@@ -564,6 +564,18 @@ def test_what_pip_provides_in_condas_place_stays_pips(
     assert "toolz" not in names
     assert {p.name: p.version for p in gathered.packages} == {"toolz": "1.0.0"}
     assert gathered.deviations == ()
+
+
+def test_what_is_ignored_does_not_come_back(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    for platform in ("linux-64", "osx-arm64"):
+        at = bench(conda_environment("python", "partd", platform=platform), ignore=("toolz",))
+        lock = at.lock()
+        assert "partd" in {package.name for package in lock.conda}
+        assert "toolz" not in {package.name for package in lock.conda}
+        assert lock.deviations == ()
+        assert "required-but-left-out" in {finding.code for finding in at.plan().findings}
 
 
 def test_what_is_added_has_from_pip_what_pip_has_replaced(

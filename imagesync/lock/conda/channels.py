@@ -15,7 +15,7 @@ from imagesync.lock.lock import LockedConda
 if TYPE_CHECKING:
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
-    from imagesync.plan.depends import ByPip
+    from imagesync.plan.depends import Outside
     from imagesync.scan.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
@@ -38,8 +38,8 @@ class Channels:
         The environment, which may have a configuration of its own.
     cuda
         The version of CUDA that the cluster's machines have a driver for; empty for none.
-    by_pip
-        What pip provides in conda's place: what depends on it has it from pip.
+    outside
+        What others depend on and the image doesn't get from conda: it is pip's, or the user leaves it out.
     pins
         Match specs that hold for whatever comes in.
     """
@@ -54,14 +54,14 @@ class Channels:
         store: Store,
         progress: Progress,
         cuda: str = "",
-        by_pip: Sequence[ByPip] = (),
+        outside: Sequence[Outside] = (),
         pins: Sequence[str] = (),
     ) -> None:
         self.channels = tuple(channels)
         self.store = store
         self.progress = progress
         self.cuda = cuda
-        self.by_pip = tuple(by_pip)
+        self.outside = tuple(outside)
         self.pins = tuple(pins)
         self._given = given
         self._prefix = prefix
@@ -133,16 +133,16 @@ class Channels:
             raise first from None
 
     def completed(self, request: CondaRequest) -> CondaRequest:
-        """Return *request* with the pins, and with what pip provides in the place of conda packages.
+        """Return *request* with the pins, and with what the image doesn't get from conda.
 
         What *request* itself asks for is to be conda's.
         """
-        from imagesync.lock.conda.records import outside
+        from imagesync.lock.conda.records import outside as stand_in
         from imagesync.scan.conda_history import spec_name
 
         held = {package.name for package in request.held}
-        asked = {spec_name(spec) for spec in request.specs} if self.by_pip else set()
-        there = (outside(p.name, p.version, p.build) for p in self.by_pip if p.name not in asked)
+        asked = {spec_name(spec) for spec in request.specs} if self.outside else set()
+        there = (stand_in(p.name, p.version, p.build) for p in self.outside if p.name not in asked)
         pins = (pin for pin in self.pins if spec_name(pin) not in held)
         return replace(request, constraints=(*request.constraints, *pins), outside=(*request.outside, *there))
 
