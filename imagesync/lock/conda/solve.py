@@ -212,7 +212,7 @@ def _deviations(
         where = " and ".join(_channels(entry))
         if entry.version == planned.version:
             reason = moved.get(entry.name, "the solver chose it together with the other packages")
-            reason += f"; {where} has {_choice(entry)}"
+            reason = f"{reason.removesuffix('.')}; {where} has {_choice(entry)}"
         else:
             reason = f"{where} has no {planned.version} for linux-64; it has {_choice(entry)}"
             reason += f"; {moved[entry.name]}" if entry.name in moved else ""
