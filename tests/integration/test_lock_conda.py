@@ -277,6 +277,12 @@ def test_an_older_base_image_is_refused(conda_environment: MakeCondaEnvironment,
     with pytest.raises(LockError, match=r"glibc 2\.12, which is too old") as caught:
         bench(conda_environment("python", "numpy")).lock(glibc=(2, 12))
     assert "numpy" in caught.value.message
+    # Elsewhere the solver is told of the base image's.
+    mac = conda_environment("python", "numpy", platform="osx-arm64")
+    with pytest.raises(
+        UnsolvableError, match=r"__glibc(.|\n)*Choose a base image with glibc 2\.\d+ or newer"
+    ):
+        bench(mac).lock(glibc=(2, 12))
 
 
 def test_archives_come_through_the_store(

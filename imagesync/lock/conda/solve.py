@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -154,7 +155,8 @@ class _Attempt:
         try:
             solution = self._solve(set(), preferred)
         except UnsolvableError as error:
-            raise explained(error, self.wanted, self.added, self.request, self.solver) from first
+            reasons = explained(error, self.wanted, self.added, self.request, self.solver)
+            raise _with_base(reasons) from first
         return self._improve(solution, preferred)
 
     def _improve(
@@ -184,6 +186,15 @@ class _Attempt:
     def _solve(self, pinned: set[str], preferred: tuple[LockedConda, ...] = ()) -> tuple[LockedConda, ...]:
         specs = (entry.pinned if entry.name in pinned else entry.limited for entry in self.wanted)
         return self.solver.solve(replace(self.request, specs=(*specs, *self.added), preferred=preferred))
+
+
+def _with_base(error: UnsolvableError) -> UnsolvableError:
+    """Return *error* with a newer base image as the first remedy, where the C library is too old."""
+    needed = [tuple(map(int, pair)) for pair in re.findall(r"__glibc >=(\d+)\.(\d+)", error.message)]
+    if not needed:
+        return error
+    newer = "Choose a base image with glibc {}.{} or newer (--base).".format(*max(needed))
+    return UnsolvableError(error.message, hint="\n".join(filter(None, (newer, error.hint))))
 
 
 def _moved(entry: Wanted, solution: Iterable[LockedConda]) -> bool:
