@@ -64,8 +64,8 @@ class Session(Surroundings):
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        with Ahead(self.search.look) as asked:
-            return self._lock(*self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked))
+        asked = self._ask()
+        return self._lock(*self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked))
 
     def lock_document(self) -> str:
         """Return the lock as documented JSON; it is read where nothing has changed since it was made."""
@@ -73,15 +73,15 @@ class Session(Surroundings):
         from imagesync.lock.unchanged import KnownLock, UnchangedLock, stays
 
         settings = self.settings
-        with Ahead(self.search.look) as asked:
-            environment = self.scan(meanwhile=import_what_an_unchanged_lock_needs)
-            unchanged = UnchangedLock(self.cache_folder(), environment, settings, self.environ)
-            with suppress(EngineError):  # what is wrong with the plan is said before it
-                base = find_base(asked.result(), settings=settings)
-                if base is not None and (known := unchanged.read(base)) is not None:
-                    self.remark(known.remarks)
-                    return known.document
-            prepared, base = self._prepare_lock(environment, asked)
+        asked = self._ask()
+        environment = self.scan(meanwhile=import_what_an_unchanged_lock_needs)
+        unchanged = UnchangedLock(self.cache_folder(), environment, settings, self.environ)
+        with suppress(EngineError):  # what is wrong with the plan is said before it
+            base = find_base(asked.result(), settings=settings)
+            if base is not None and (known := unchanged.read(base)) is not None:
+                self.remark(known.remarks)
+                return known.document
+        prepared, base = self._prepare_lock(environment, asked)
         lock = self._lock(prepared, base)
         made = KnownLock.of(lock, remarks(prepared.plan.findings))
         if stays(lock, prepared.plan, settings):
@@ -92,8 +92,8 @@ class Session(Surroundings):
         """Return the lock with the files that others need beside it: wheels made here are made now."""
         from imagesync.lock.lockfile.frozen import freeze
 
-        with Ahead(self.search.look) as asked:
-            prepared, base = self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked)
+        asked = self._ask()
+        prepared, base = self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked)
         assembly = self._assembly(prepared, base)
         return freeze(prepared.plan, assembly.lock(), assembly.workshop)
 
@@ -146,10 +146,11 @@ class Session(Surroundings):
             from imagesync.lock.remembered import forget_answers
 
             forget_answers(self.cache_folder())
-        # The engine is asked at once, and answers meanwhile; what is wrong with the plan is said first.
-        with Ahead(self.search.look) as asked:
-            prepared = self.read_lock(locked) if locked else self.prepare(meanwhile=import_what_a_hit_needs)
-            lookup = self.search.look_for_base(asked.result())
+        asked = self._ask()
+        prepared = (
+            self.read_lock(locked) if locked else self.prepare(self.scan(meanwhile=import_what_a_hit_needs))
+        )
+        lookup = self.search.look_for_base(asked.result())
         image = None if no_cache else self.search.find(prepared, lookup)
         if image is None and self.search.names_registry and (push or not no_cache):
             image = self.search.find_in_registry(prepared, lookup, tags=tags, no_cache=no_cache, push=push)
@@ -231,6 +232,12 @@ class Session(Surroundings):
                 for tag in tags:
                     engine.tag(image.image_id, tag)
         return image
+
+    def _ask(self) -> Ahead[Lookup]:
+        """Ask the engine what it has, while the environment is scanned; what is wrong there is said first."""
+        asked = Ahead(self.search.look)
+        asked.start()
+        return asked
 
     def _prepare_lock(self, environment: Environment, asked: Ahead[Lookup]) -> tuple[Prepared, BaseImage]:
         """Return what a lock is made of.

@@ -1,21 +1,16 @@
-"""Levels and profiles, which are data: ``levels.toml`` and ``profiles.toml`` beside this module."""
+"""Levels and profiles, which are data: ``shipped_levels`` and ``shipped_profiles`` beside this module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.plan.level import Level
 from imagesync.plan.matching import canonical_pattern
-from imagesync.scan.names import canonical_name
-from imagesync.toml import read_toml
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
-
-_DATA = Path(__file__).parent
 
 
 class Rule(NamedTuple):
@@ -26,16 +21,26 @@ class Rule(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """Rules by canonical name, and by pattern with ``*``; a name wins over a pattern."""
+    """Rules by canonical name, and by pattern with ``*``; a name wins over a pattern.
+
+    Parameters
+    ----------
+    beginnings
+        What stands before the ``*`` of each pattern.
+    """
 
     names: Mapping[str, Rule]
     patterns: Mapping[str, Rule]
+    beginnings: tuple[str, ...]
 
     def find(self, *names: str) -> Rule | None:
         """Return the rule for what has these *names*; of several patterns that match, the longest decides."""
         for name in names:
             if rule := self.names.get(name):
                 return rule
+        # Few names begin like a pattern, and comparing patterns is slow.
+        if not any(name.startswith(self.beginnings) for name in names):
+            return None
         matching = [p for p in self.patterns if any(fnmatchcase(name, p) for name in names)]
         return self.patterns[max(matching, key=lambda pattern: (len(pattern), pattern))] if matching else None
 
@@ -82,38 +87,27 @@ def is_pattern(text: str) -> bool:
 def make_levels(rules: Iterable[tuple[str, Rule]]) -> Levels:
     """Return *rules*, given as pairs of a name or pattern and its rule, ready to be asked."""
     named = {canonical_pattern(name): rule for name, rule in rules}
+    patterns = {name: rule for name, rule in named.items() if is_pattern(name)}
     return Levels(
-        names={name: rule for name, rule in named.items() if not is_pattern(name)},
-        patterns={name: rule for name, rule in named.items() if is_pattern(name)},
+        names={name: rule for name, rule in named.items() if name not in patterns},
+        patterns=patterns,
+        beginnings=tuple({pattern.partition("*")[0] for pattern in patterns}),
     )
 
 
 def load_levels() -> Levels:
     """Return the shipped levels."""
+    from imagesync.plan.shipped_levels import LEVELS
+
     return make_levels(
         (name, Rule(Level(level), reason))
-        for level, reasons in read_toml(_DATA / "levels.toml").items()
+        for level, reasons in LEVELS.items()
         for name, reason in reasons.items()
     )
 
 
 def load_profiles() -> dict[str, Profile]:
     """Return the shipped profiles by name, in the order in which ``auto`` tries them."""
-    return {name: _make_profile(name, table) for name, table in read_toml(_DATA / "profiles.toml").items()}
+    from imagesync.plan.shipped_profiles import PROFILES
 
-
-def _make_profile(name: str, table: Mapping[str, Any]) -> Profile:
-    return Profile(
-        name=name,
-        chosen_by=tuple(canonical_name(package) for package in table["chosen_by"]),
-        critical=tuple(
-            CriticalPackage(
-                name=canonical_name(package),
-                import_name=entry["import"],
-                reason=entry["reason"],
-                same_version_as=entry.get("same_version_as"),
-                conda=entry.get("conda", ""),
-            )
-            for package, entry in table.get("critical", {}).items()
-        ),
-    )
+    return {profile.name: profile for profile in PROFILES}
