@@ -184,7 +184,10 @@ def test_edit_leaves_conda_alone(built: Built, engine: docker.DockerClient) -> N
     )
     assert built.server.requests == [], "a channel isn't asked for that"
     said = engine.containers.run(
-        finished.reference, ["python", "-c", "import greeter, meadow; print(meadow.grass)"], remove=True
+        finished.reference,
+        ["python", "-c", "import greeter, meadow; print(meadow.grass)"],
+        remove=True,
+        network_mode="none",
     )
     assert said == b"dry\n"
 

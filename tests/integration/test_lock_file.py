@@ -76,7 +76,7 @@ def contents(path: Path) -> dict[str, Any]:
 
 
 def in_image(reference: str, code: str) -> str:
-    return run(["docker", "run", "--rm", reference, "python", "-c", code])
+    return run(["docker", "run", "--rm", "--network", "none", reference, "python", "-c", code])
 
 
 def test_conda_lock_itself_renders_what_is_written(locked: Path, work_dir: Path) -> None:
