@@ -19,8 +19,18 @@ from packaging.utils import parse_wheel_filename
 
 from imagesync.build.base import BaseImage
 from imagesync.code.archive import CodeLayer
+from imagesync.conda.installer import CondaInstaller
+from imagesync.conda.layer import CondaLayer
 from imagesync.errors import RenderError
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import (
+    Artifact,
+    Deviation,
+    Lock,
+    LockedConda,
+    LockedPackage,
+    Target,
+    VendoredPackage,
+)
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan, PlannedPackage
@@ -105,6 +115,28 @@ def inputs(tmp_path: Path) -> Inputs:
 
 def archive(context: BuildContext) -> tarfile.TarFile:
     return tarfile.open(fileobj=io.BytesIO(b"".join(stream_context(context))))
+
+
+@pytest.mark.parametrize("image", [None, "imagesync-installer:1"])
+def test_what_installs_conda_packages_is_sent_or_mounted(
+    inputs: Inputs, tmp_path: Path, image: str | None
+) -> None:
+    library = tmp_path / "library.so"
+    library.write_bytes(b"library")
+    python = stored(tmp_path, "python-3.12.3-0.conda")
+    artifact = Artifact(python.filename, f"https://channel.example/linux-64/{python.filename}", python.digest)
+    package = LockedConda("python", "3.12.3", "0", "https://channel.example", "linux-64", artifact)
+    installer = CondaInstaller("rattler", rattler=(("library.so", library),), image=image)
+    context = inputs.context(
+        lock=replace(inputs.lock, packages=(), vendored=(), deviations=(), conda=(package,)),
+        packages=Wheels(),
+        vendored=Wheels(),
+        conda=CondaLayer((package,), (python,), installer),
+    )
+    assert ("tools/rattler/library.so" in {file.path for file in context.files}) == (image is None)
+    mounts = [line for line in context.dockerfile.splitlines() if "--mount=type=bind,from=" in line]
+    assert len(mounts) == (image is not None)
+    assert all(f"from={image}," in line for line in mounts)
 
 
 def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Inputs) -> None:
