@@ -45,8 +45,9 @@ elif ! answers; then
         config=$PWD/.work/dockerd.json
         echo '{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "12GB"}}}' >"$config"
     fi
-    # In a session of its own, and with no descriptor of ours, it outlives make and whoever waits for make's output.
-    setsid dockerd --config-file "$config" </dev/null >"$log" 2>&1 &
+    # In a session of its own, and with no descriptor of ours, not even that of a lock (flock), it outlives make and
+    # whoever waits for make's output.
+    setsid dockerd --config-file "$config" </dev/null >"$log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     pid=$!
 fi
 
