@@ -10,6 +10,7 @@ needs those of the first two steps only.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -64,8 +65,8 @@ class Session(Surroundings):
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        asked = self._ask()
-        return self._lock(*self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked))
+        asked = Ahead(self.search.look)
+        return self._lock(*self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked))
 
     def lock_document(self) -> str:
         """Return the lock as documented JSON; it is read where nothing has changed since it was made."""
@@ -73,8 +74,8 @@ class Session(Surroundings):
         from imagesync.lock.unchanged import KnownLock, UnchangedLock, stays
 
         settings = self.settings
-        asked = self._ask()
-        environment = self.scan(meanwhile=import_what_an_unchanged_lock_needs)
+        asked = Ahead(self.search.look)
+        environment = self._scan(asked, import_what_an_unchanged_lock_needs)
         unchanged = UnchangedLock(self.cache_folder(), environment, settings, self.environ)
         with suppress(EngineError):  # what is wrong with the plan is said before it
             base = find_base(asked.result(), settings=settings)
@@ -92,8 +93,8 @@ class Session(Surroundings):
         """Return the lock with the files that others need beside it: wheels made here are made now."""
         from imagesync.lock.lockfile.frozen import freeze
 
-        asked = self._ask()
-        prepared, base = self._prepare_lock(self.scan(meanwhile=import_what_a_lock_needs), asked)
+        asked = Ahead(self.search.look)
+        prepared, base = self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked)
         assembly = self._assembly(prepared, base)
         return freeze(prepared.plan, assembly.lock(), assembly.workshop)
 
@@ -146,10 +147,9 @@ class Session(Surroundings):
             from imagesync.lock.remembered import forget_answers
 
             forget_answers(self.cache_folder())
-        asked = self._ask()
-        prepared = (
-            self.read_lock(locked) if locked else self.prepare(self.scan(meanwhile=import_what_a_hit_needs))
-        )
+        asked = Ahead(self.search.look)
+        environment = None if locked else self._scan(asked, import_what_a_hit_needs)
+        prepared = self.read_lock(locked) if locked else self.prepare(environment)
         lookup = self.search.look_for_base(asked.result())
         image = None if no_cache else self.search.find(prepared, lookup)
         if image is None and self.search.names_registry and (push or not no_cache):
@@ -233,11 +233,17 @@ class Session(Surroundings):
                     engine.tag(image.image_id, tag)
         return image
 
-    def _ask(self) -> Ahead[Lookup]:
-        """Ask the engine what it has, while the environment is scanned; what is wrong there is said first."""
-        asked = Ahead(self.search.look)
-        asked.start()
-        return asked
+    def _scan(self, asked: Ahead[Lookup], import_more: Callable[[], None]) -> Environment:
+        """Return what is installed; the engine is asked meanwhile, and modules are imported.
+
+        Whatever is wrong with the environment is said before it matters what the engine answers.
+        """
+
+        def meanwhile() -> None:
+            asked.start()
+            import_more()
+
+        return self.scan(meanwhile=meanwhile)
 
     def _prepare_lock(self, environment: Environment, asked: Ahead[Lookup]) -> tuple[Prepared, BaseImage]:
         """Return what a lock is made of.

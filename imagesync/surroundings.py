@@ -15,6 +15,8 @@ from imagesync.settings import Settings
 from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.conda.solver import CondaSolver
     from imagesync.locked import LockedBuild
     from imagesync.plan.plan import Plan
@@ -115,9 +117,12 @@ class Surroundings:
         """
         environment = environment or self.scan()
         plan = self.plan_of(environment)
-        from imagesync.wheels.contents import content_digests
+        contents: Mapping[NormalizedName, str] = {}
+        if any(package.vendored for package in plan.packages):
+            from imagesync.wheels.contents import content_digests
 
-        prepared = Prepared(environment, plan, content_digests(plan, cache=self.cache_folder()))
+            contents = content_digests(plan, cache=self.cache_folder())
+        prepared = Prepared(environment, plan, contents)
         if checked:
             self.refuse_contradictions(prepared)
             return self.with_interpreter(prepared)
@@ -257,7 +262,6 @@ def import_what_a_lock_needs() -> None:
     import imagesync.lock.uv
     import imagesync.plan.consistency
     import imagesync.plan.make
-    import imagesync.wheels.contents
     import imagesync.workshop  # noqa: F401
 
 
@@ -267,8 +271,7 @@ def import_what_a_hit_needs() -> None:
     import imagesync.build.lookup
     import imagesync.plan.make
     import imagesync.plan.specifiers
-    import imagesync.render.templates
-    import imagesync.wheels.contents  # noqa: F401
+    import imagesync.render.templates  # noqa: F401
 
 
 def _pins(plan: Plan) -> tuple[str, ...]:

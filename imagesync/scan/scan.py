@@ -53,10 +53,10 @@ def scan(
         return assemble(read_prefix(prefix, findings), environ, findings, cache=cache)
     executable = choose_interpreter(python, environ)
     probe = Probe(executable, environ)
+    if meanwhile is not None:
+        meanwhile()
     # What reads the answer is imported while the probe runs, which takes about as long.
     from imagesync.scan.assemble import assemble, read_ahead
 
     ahead = read_ahead(executable, environ, cache)
-    if meanwhile is not None:
-        meanwhile()
     return assemble(probe.answer(), environ, findings, cache=cache, ahead=ahead)
