@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH110, PTH111, PTH112, PTH113, PTH118, PTH120, PTH208
+# ruff: noqa: PTH110, PTH111, PTH112, PTH113, PTH118, PTH120
 """conda's configuration, read as conda reads it: ``.condarc`` files, then ``CONDA_*``; conda isn't started.
 
 The source is conda's ``base/context.py`` and ``common/configuration.py``; its documentation, *Using the
@@ -11,25 +11,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from imagesync.errors import ScanError
-from imagesync.scan.metadata import read_bytes
+from imagesync.scan.condarc import condarc_files, read_condarc
 
 # Whether a name's first channel is its only one, its first choice, or one of equals.
 ChannelPriority = Literal["strict", "flexible", "disabled"]
 DEFAULT_ALIAS = "https://conda.anaconda.org"
 DEFAULT_CHANNELS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
-_WORD = rb"(?P<value>(?!(?i:null)\b)[A-Za-z/$][A-Za-z0-9_./$@+-]*(?::(?://)?[A-Za-z0-9_./$@+-]+)*)"
-_END = rb"[ \t]*(?:[ \t]#.*)?"
-_COMMENT = re.compile(rb"[ \t]*#|---[ \t]*$")
-_KEY = re.compile(rb"(?P<key>[a-z][a-z0-9_]*):" + _END)
-_SCALAR = re.compile(rb"(?P<key>[a-z][a-z0-9_]*):[ \t]+" + _WORD + _END)
-_ITEM = re.compile(rb" *-[ ]+" + _WORD + _END)
 _FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
 # How ``CONDA_*`` writes lists; folders stand as in ``PATH``, and pins may hold commas.
@@ -138,8 +131,8 @@ def read_conda_configuration(
     home = environ.get("USERPROFILE" if platform == "win32" else "HOME") or os.path.expanduser("~")
     root = root_prefix(str(prefix), environ)
     values = _Values(environ, home)
-    for path in _files(str(prefix), root, home, environ, platform):
-        values.add(_read_file(path))
+    for path in condarc_files(str(prefix), root, home, environ, platform):
+        values.add(read_condarc(path))
     values.add(_variables(environ))
     return values.configuration(_package_caches(values.merged_list("pkgs_dirs"), root, home, environ))
 
@@ -156,91 +149,6 @@ def root_prefix(prefix: str, environ: Mapping[str, str]) -> str:
     if place == "envs" and os.path.isdir(os.path.join(folder, "conda-meta")):
         return folder
     return prefix if os.path.exists(os.path.join(prefix, "condabin")) else ""
-
-
-def _files(prefix: str, root: str, home: str, environ: Mapping[str, str], platform: str) -> Iterator[str]:
-    """Yield the configuration files that exist, the weakest first."""
-    system = ["C:/ProgramData/conda"] if platform == "win32" else ["/etc/conda", "/var/lib/conda"]
-    folders = [*system, root]
-    if environ.get("XDG_CONFIG_HOME"):
-        folders.append(os.path.join(environ["XDG_CONFIG_HOME"], "conda"))
-    folders += [os.path.join(home, ".config", "conda"), os.path.join(home, ".conda")]
-    seen = set()
-    for path in (
-        *(path for folder in folders if folder for path in _in_folder(folder)),
-        os.path.join(home, ".condarc"),
-        os.path.join(home, ".mambarc"),
-        *_in_folder(prefix),
-        environ.get("CONDARC", ""),
-        environ.get("MAMBARC", ""),
-    ):
-        if path and path not in seen and os.path.isfile(path):
-            seen.add(path)
-            yield path
-
-
-def _in_folder(folder: str) -> Iterator[str]:
-    yield os.path.join(folder, ".condarc")
-    yield os.path.join(folder, "condarc")
-    parts = os.path.join(folder, "condarc.d")
-    if os.path.isdir(parts):
-        for name in sorted(os.listdir(parts)):
-            if name.endswith((".yml", ".yaml")):
-                yield os.path.join(parts, name)
-    yield os.path.join(folder, ".mambarc")
-
-
-def _read_file(path: str) -> dict[str, Any]:
-    try:
-        data = read_bytes(path)
-    except OSError as error:
-        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
-    simple = _simple(data)
-    if simple is not None:
-        return simple
-    import yaml
-
-    try:
-        document = yaml.load(data.decode("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        # The parser's message quotes the line, and the line may hold a token.
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1})" if mark is not None else ""
-        raise ScanError(
-            f"{path} isn't a valid conda configuration file{where}",
-            hint="See what conda says of it: conda config --show-sources",
-        ) from None
-    if document is not None and not isinstance(document, dict):
-        raise ScanError(
-            f"{path} isn't a conda configuration file: it holds no settings",
-            hint="See what conda says of it: conda config --show-sources",
-        )
-    return document or {}
-
-
-def _simple(data: bytes) -> dict[str, Any] | None:
-    """Return the settings of a file that has nothing but plain words and lists of them, as most have.
-
-    Importing a YAML parser takes longer than all else that is read of an environment's conda part. What is
-    no plain word (quotes, flow style, nesting, anchors, non-ASCII) is left to the parser.
-    """
-    settings: dict[str, Any] = {}
-    key = ""
-    for line in data.splitlines():
-        if not line.strip() or _COMMENT.match(line):
-            continue
-        if match := _SCALAR.fullmatch(line):
-            settings[match["key"].decode()] = match["value"].decode()
-            key = ""
-        elif match := _KEY.fullmatch(line):
-            key = match["key"].decode()
-            settings[key] = []
-        elif key and (match := _ITEM.fullmatch(line)):
-            settings[key].append(match["value"].decode())
-        else:
-            return None
-    # A key without anything is null in YAML, which says nothing as well.
-    return settings
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
