@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from imagesync.scan.environment import Finding
 
@@ -13,8 +13,7 @@ _FORMAT = 1  # raised when the same files begin to give another layer
 MODULE_SUFFIXES = (".py", ".so", ".pyd")
 
 
-@dataclass(frozen=True)
-class CodeFile:
+class CodeFile(NamedTuple):
     """One file of the loose code.
 
     Parameters

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from imagesync.code.code import CodeFile, CodePath
@@ -247,6 +247,6 @@ def _file(tree: Tree, name: str, value: Stat, stats: Mapping[str, Stat]) -> Code
         return file
     if target not in stats:
         link = os.path.relpath(target, os.path.dirname(name) or ".").replace(os.sep, "/")
-        return replace(file, size=0, modified=0, link=link, executable=False)
+        return file._replace(size=0, modified=0, link=link, executable=False)
     linked = _file(tree, target, stats[target], stats)
-    return replace(linked, path=file.path)
+    return linked._replace(path=file.path)

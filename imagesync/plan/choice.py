@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from imagesync.errors import UsageError
@@ -54,8 +53,7 @@ class Choice(NamedTuple):
     by_user: bool = False
 
 
-@dataclass(frozen=True)
-class Chooser:
+class Chooser(NamedTuple):
     """What decides about levels: the user's settings first, then the profile, then the shipped levels.
 
     Parameters
