@@ -2,14 +2,14 @@
 
     python -m benchmarks.conda_layer [--turns 5] [--micromamba PATH]
 
-Ours is the build of the layer, without the builder's cache, of a context that the engine hasn't seen: from
-the archives, which are in the store as their bytecode is, to the image in the engine, which has the
-installer already. Theirs installs the same archives into a folder: `micromamba create` from an explicit
-file, where an executable is given or on PATH, and `rattler.install`; each once with the packages unpacked
-in its cache beforehand, so that files are only linked, and once from the archives. As py-rattler compiles
-nothing, there are two more: linked, and compiled what micromamba and conda compile, which is what noarch
-packages bring, or every module, as in our layer. An installation is no image: nothing of it is sent, packed
-or hashed.
+Ours is the build of the layer, without the builder's cache, from the archives and their bytecode to the image
+in the engine, which has the installer already: once with the archives in the engine from a build before, and
+once with those that only the store has, so that they are sent. Theirs installs the same archives into a
+folder: `micromamba create` from an explicit file, where an executable is given or on PATH, and
+`rattler.install`; each once with the packages unpacked in its cache beforehand, so that files are only
+linked, and once from the archives. As py-rattler compiles nothing, there are more: compiled what micromamba
+and conda compile, which is what noarch packages bring, or every module, as in our layer. An installation is
+no image: nothing of it is sent, packed or hashed.
 
 IMAGESYNC_BENCH_DIR is a folder for all of it, best on the engine's file system. What is made is removed in
 the end, because on ext4 without a journal the removal of many files slows down for minutes the making of
@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rattler
@@ -42,12 +43,14 @@ from imagesync.store.store import Store
 from imagesync.ui.progress import SilentProgress
 from tests.channels.channel import ensure_channel
 from tests.channels.environments import solve
+from tests.engine_proxy import EngineProxy
 from tests.integration.conda_layers import CondaLayers, as_lock
 
 SPECS = [
     *("python", "dask", "pip", "setuptools", "wheel", "compass", "anvil", "greeter-native", "orchard-suite"),
     *("quill", "libbeacon", "gazebo", "lattice", "trellis", "arbor", "aurora", "ca-certificates", "colorama"),
 ]
+OURS = ("ours, archives in the engine", "ours, archives sent")
 
 
 def main() -> None:
@@ -64,15 +67,23 @@ def main() -> None:
     try:
         with ExitStack() as stack:
             engine = stack.enter_context(Engine(find_endpoint(os.environ)))
-            sides: dict[str, Callable[[], object]] = {
-                "ours": ours(engine, stack, records, work, arguments.micromamba)
-            }
+            info = engine.info()
+            sides = ours(engine, stack, records, work, arguments.micromamba)
             sides |= theirs(records, work)
             if arguments.micromamba:
                 sides |= theirs_by_micromamba(records, work, arguments.micromamba)
-            compare(sides, arguments.turns, len(records))
+            print(f"{info.name} {info.version}, {len(records)} conda packages, {arguments.turns} turns")
+            compare(sides, arguments.turns)
     finally:
         shutil.rmtree(work)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Something that is timed, and what has to happen before, untimed."""
+
+    run: Callable[[], object]
+    prepare: Callable[[], object] = lambda: None
 
 
 def ours(
@@ -81,7 +92,7 @@ def ours(
     records: Sequence[rattler.RepoDataRecord],
     work: Path,
     micromamba: str | None,
-) -> Callable[[], None]:
+) -> dict[str, Side]:
     """Return what builds the layer; all that it needs is in the store once this returns.
 
     Parameters
@@ -99,11 +110,23 @@ def ours(
     def build() -> None:
         stack.callback(engine.discard, layers.build())
 
+    def forget() -> None:
+        for image in layers.layer().images:
+            engine.remove(image.reference)
+
     build()
-    return build
+    with EngineProxy() as proxy, Engine(find_endpoint({"DOCKER_HOST": proxy.url})) as counted:
+        through = replace(layers, engine=counted)
+        for name, prepare in zip(OURS, (build, forget), strict=True):
+            prepare()
+            before, asked = proxy.sent, len(proxy.requests)
+            stack.callback(engine.discard, through.build())
+            sent, requests = proxy.sent - before, len(proxy.requests) - asked
+            print(f"{name}: {sent / 1e6:.2f} MB sent in {requests} requests")
+    return dict(zip(OURS, (Side(build), Side(build, forget)), strict=True))
 
 
-def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, Callable[[], object]]:
+def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, Side]:
     """Return installations by py-rattler, with a full cache and with none."""
 
     def install(cache: Path) -> Path:
@@ -115,23 +138,24 @@ def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, C
         )
         return prefix
 
-    def compiled(modules_of: Callable[[Path], Iterator[str]]) -> None:
-        prefix = install(warm_cache)
+    def compiled(cache: Path, modules_of: Callable[[Path], Iterator[str]]) -> None:
+        prefix = install(cache)
         modules = prefix / "modules.txt"
         modules.write_text("".join(f"{prefix / path}\n" for path in modules_of(prefix)))
         python = [str(prefix / "bin" / "python"), "-Wi", "-m", "compileall", "-q", "-l", "-j0"]
         subprocess.run([*python, "-i", str(modules)], check=False, capture_output=True)
 
-    def cold() -> None:
-        install(Path(tempfile.mkdtemp(prefix="cache-", dir=work)))
+    def new_cache() -> Path:
+        return Path(tempfile.mkdtemp(prefix="cache-", dir=work))
 
     warm_cache = work / "warm"
     install(warm_cache)
     return {
-        "rattler.install, unpacked, noarch compiled": lambda: compiled(noarch_modules),
-        "rattler.install, unpacked, all compiled": lambda: compiled(all_modules),
-        "rattler.install, unpacked": lambda: install(warm_cache),
-        "rattler.install, archives": cold,
+        "rattler.install, unpacked, noarch compiled": Side(lambda: compiled(warm_cache, noarch_modules)),
+        "rattler.install, unpacked, all compiled": Side(lambda: compiled(warm_cache, all_modules)),
+        "rattler.install, unpacked": Side(lambda: install(warm_cache)),
+        "rattler.install, archives, noarch compiled": Side(lambda: compiled(new_cache(), noarch_modules)),
+        "rattler.install, archives": Side(lambda: install(new_cache())),
     }
 
 
@@ -151,7 +175,7 @@ def all_modules(prefix: Path) -> Iterator[str]:
 
 def theirs_by_micromamba(
     records: Sequence[rattler.RepoDataRecord], work: Path, executable: str
-) -> dict[str, Callable[[], None]]:
+) -> dict[str, Side]:
     """Return installations by micromamba from an explicit file, with a full cache and with none."""
     explicit = work / "explicit.txt"
     lines = [f"{record.url}#sha256:{record.sha256.hex()}" for record in records if record.sha256]
@@ -169,30 +193,30 @@ def theirs_by_micromamba(
 
     install(work / "mamba")
     return {
-        "micromamba create, packages unpacked": lambda: install(work / "mamba"),
-        "micromamba create, archives": cold,
+        "micromamba create, packages unpacked": Side(lambda: install(work / "mamba")),
+        "micromamba create, archives": Side(cold),
     }
 
 
-def compare(sides: Mapping[str, Callable[[], object]], turns: int, packages: int) -> None:
+def compare(sides: Mapping[str, Side], turns: int) -> None:
     """Run all sides in turns, and print medians and ratios."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(turns):
-        for name, run in sides.items():
+        for name, side in sides.items():
+            side.prepare()
             # Nobody waits for the disk with what another one has written.
             os.sync()
             start = time.perf_counter()
-            run()
+            side.run()
             times[name].append(time.perf_counter() - start)
             print(f"turn {turn + 1}: {name}: {times[name][-1]:.2f} s", file=sys.stderr)
-    print(f"{packages} conda packages, {turns} turns; medians, and ratios turn by turn")
     for name, seconds in times.items():
-        line = f"{name:<42} {statistics.median(seconds):6.2f} s"
-        if name != "ours":
-            ratios = sorted(mine / other for mine, other in zip(times["ours"], seconds, strict=True))
+        print(f"{name:<42} {statistics.median(seconds):6.2f} s")
+    for mine in OURS:
+        for name in sorted(times.keys() - set(OURS)):
+            ratios = sorted(m / other for m, other in zip(times[mine], times[name], strict=True))
             median, least, most = statistics.median(ratios), ratios[0], ratios[-1]
-            line += f"   ours is {median:.2f} times that ({least:.2f} to {most:.2f})"
-        print(line)
+            print(f"{mine} / {name:<42} {median:5.2f} ({least:.2f} to {most:.2f})")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ packages: an edit of them asks no index, sends their wheels alone, and checks wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -240,23 +240,25 @@ class Assembly:
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:
         if not lock.conda:
             return None
+        from imagesync.conda.archive_images import with_archive_images
         from imagesync.conda.installer_image import with_image
         from imagesync.conda.layer import make_layer
 
         workshop = self.workshop
-        installer = conda_installer(lock, self.settings, workshop)
-        # Without an engine the context is complete in itself; templates of the user's own know no mount.
-        if engine is not None and self.settings.templates is None:
-            installer = with_image(engine, installer, progress=workshop.progress)
-        return make_layer(
+        layer = make_layer(
             lock,
             artifacts.conda,
-            installer=installer,
+            installer=conda_installer(lock, self.settings, workshop),
             wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
             python=workshop.python,
             store=workshop.store,
             progress=workshop.progress,
         )
+        # Without an engine the context is complete in itself; templates of the user's own know no mount.
+        if engine is None or self.settings.templates is not None:
+            return layer
+        installer = with_image(engine, layer.installer, progress=workshop.progress)
+        return with_archive_images(engine, replace(layer, installer=installer), progress=workshop.progress)
 
     def _code_layer(self) -> CodeLayer | None:
         if not self.plan.code:

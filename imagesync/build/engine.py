@@ -257,6 +257,25 @@ class Engine:
             raise EngineError(f"{reference} was pulled, and is gone again.", hint="Try again.")
         return image
 
+    def import_archive(
+        self,
+        content: Iterable[bytes],
+        reference: str,
+        *,
+        labels: Mapping[str, str],
+        platform: str = PLATFORM,
+    ) -> None:
+        """Make an image of one layer from a tar archive, which is sent as it is produced.
+
+        Raises
+        ------
+        EngineError
+            The engine doesn't take it.
+        """
+        from imagesync.build.imports import import_archive
+
+        import_archive(self._api, content, reference, labels=labels, platform=platform)
+
     def push(self, reference: str, *, progress: Progress) -> str | None:
         """Push an image with the user's own credentials, and return the digest that the engine gives it.
 

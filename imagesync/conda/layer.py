@@ -13,6 +13,7 @@ from imagesync.conda.overlaps import refuse_overlaps
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
+    from imagesync.conda.archive_images import ArchiveImage
     from imagesync.conda.installer import CondaInstaller
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.scan.environment import Interpreter
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from imagesync.ui.progress import Progress
 
 FOLDER = "/mnt/conda"
-"""Where a build has the archives."""
+"""Where a build has the archives that come with its context."""
+BYTECODE_FOLDER = "/mnt/bytecode"
+"""Where it has the bytecode that does."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,9 @@ class CondaLayer:
         The names of packages with a script that runs once they are installed.
     activates
         Whether packages take part in activating the environment.
+    images
+        Images of the engine that have all archives and all bytecode between them; none where the build
+        context has them.
     """
 
     packages: tuple[LockedConda, ...]
@@ -47,14 +53,30 @@ class CondaLayer:
     bytecode: tuple[StoredFile, ...] = ()
     scripts: tuple[str, ...] = ()
     activates: bool = False
+    images: tuple[ArchiveImage, ...] = ()
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Return all archives and all bytecode."""
+        return (*self.archives, *self.bytecode)
 
     def explicit(self) -> str:
         """Return micromamba's explicit file: where the build has each archive, and its sha256."""
         lines = [
-            f"file://{FOLDER}/{package.subdir}/{archive.filename}#{archive.digest}"
+            self._line(archive, f"{FOLDER}/{package.subdir}")
             for package, archive in zip(self.packages, self.archives, strict=True)
         ]
         return "\n".join(("@EXPLICIT", *lines)) + "\n"
+
+    def compiled(self) -> str:
+        """Return the same of the bytecode, one line an archive."""
+        return "".join(f"{self._line(archive, BYTECODE_FOLDER)}\n" for archive in self.bytecode)
+
+    def _line(self, file: StoredFile, folder: str) -> str:
+        """Return where the build has a file, and its sha256; *folder* is where the context's are."""
+        places = (image.place(file) for image in self.images)
+        place = next(filter(None, places), f"{folder}/{file.filename}")
+        return f"file://{place}#{file.digest}"
 
     def records(self) -> str:
         """Return what the prefix records in the image say of the packages beside their files."""

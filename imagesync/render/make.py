@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 Part = Literal["whole", "packages", "environment"]
-CONDA_SCRIPTS = ("activate.sh", "conda.py", "conda_bytecode.py", "conda_rattler.py")
+CONDA_SCRIPTS = ("activate.sh", "conda.py", "conda_bytecode.py", "conda_rattler.py", "conda_records.py")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,9 @@ def make_context(
         "requirements_digests": {
             "requirements.txt": _digest(requirements),
             "requirements-vendored.txt": _digest(requirements_vendored),
-            "conda": _digest(conda.explicit() + conda.records()) if conda is not None else "",
+            "conda": _digest(conda.explicit() + conda.compiled() + conda.records())
+            if conda is not None
+            else "",
         },
         "site_packages": str(site_packages(lock.target.minor)),
         "user": USER,
@@ -196,15 +198,16 @@ def _installer_files() -> list[ContextFile]:
 
 
 def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
-    """Return the archives, what says which they are, and what installs them."""
+    """Return the archives, unless images have them, what says which they are, and what installs them."""
     micromamba = conda.installer.micromamba
     rattler = conda.installer.rattler if conda.installer.image is None else ()
-    archives = zip(conda.packages, conda.archives, strict=True)
+    archives = () if conda.images else zip(conda.packages, conda.archives, strict=True)
     return [
         _text("conda/explicit.txt", conda.explicit()),
+        _text("conda/bytecode.txt", conda.compiled()),
         _text("conda/records.json", conda.records()),
         *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
-        *_stored("bytecode/conda", conda.bytecode),
+        *([] if conda.images else _stored("bytecode/conda", conda.bytecode)),
         *(_file(f"tools/{name}", scripts / name) for name in CONDA_SCRIPTS),
         *([] if micromamba is None else [_file("tools/micromamba", micromamba, mode=0o755)]),
         *(_file(f"tools/rattler/{name}", path) for name, path in rattler),

@@ -7,7 +7,7 @@ Modules without any are compiled here. All of it is unchecked: files of a layer 
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
-# ruff: noqa: PTH103, PTH107, PTH112, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH107, PTH110, PTH112, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 TAG = f".{sys.implementation.cache_tag}.pyc"
@@ -46,12 +47,16 @@ def unpack(
     without: frozenset[str] = frozenset(),
     magic: bytes = importlib.util.MAGIC_NUMBER,
     suffix: str = TAG,
-) -> None:
-    """Write the members of an archive that an interpreter can load and that have a source file.
+    ahead: bool = False,
+) -> list[str]:
+    """Write the members of an archive that an interpreter can load, and return where they are.
 
-    It is this one, or another, whose bytecode begins with *magic* in files that end with *suffix*.
+    It is this interpreter, or another, whose bytecode begins with *magic* in files that end with *suffix*.
+    Where their sources come later (*ahead*), the caller removes what then has none (:func:`remove_orphans`);
+    else nothing is written where there is no folder of sources.
     """
     known: dict[str, bool] = {}
+    written: list[str] = []
     with zipfile.ZipFile(archive) as content:
         for member in content.infolist():
             target = os.path.normpath(os.path.join(site_packages, member.filename))
@@ -61,7 +66,7 @@ def unpack(
                 continue
             folder = os.path.dirname(target)
             if folder not in known:
-                known[folder] = os.path.isdir(os.path.dirname(folder))
+                known[folder] = ahead or os.path.isdir(os.path.dirname(folder))
                 if known[folder]:
                     os.makedirs(folder, exist_ok=True)
             if not known[folder]:
@@ -70,6 +75,18 @@ def unpack(
             if data.startswith(magic):
                 with open(target, "wb") as file:
                     file.write(data)
+                written.append(target)
+    return written
+
+
+def remove_orphans(written: list[str], suffix: str) -> None:
+    """Remove bytecode whose source didn't come, and the folders that then hold nothing."""
+    for path in written:
+        folder, name = os.path.split(path)
+        if not os.path.exists(os.path.join(os.path.dirname(folder), f"{name[: -len(suffix)]}.py")):
+            os.remove(path)
+            with suppress(OSError):  # not empty
+                os.removedirs(folder)
 
 
 def without_bytecode(site_packages: str) -> list[str]:

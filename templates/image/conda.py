@@ -1,19 +1,18 @@
 """Make an environment from conda packages; runs in the build, in the base image's Python (3.10 and later).
 
-Usage: python3 conda.py PREFIX PACKAGES INSTALLER [BYTECODE]
+Usage: python3 conda.py PREFIX PACKAGES INSTALLER
 
-PACKAGES holds the archives as SUBDIR/FILENAME, explicit.txt, which names exactly those with their sha256, and
-records.json, which has what a prefix record says beside its files. INSTALLER is micromamba, rattler or auto:
-the micromamba that lies beside this file, else the image's own, else py-rattler beside it or in
-/mnt/installer. The result is the same. BYTECODE is as bytecode.py takes it.
+PACKAGES holds explicit.txt, which says where each archive is, with its sha256; records.json, which has what a
+prefix record says beside its files, in the same order; and bytecode.txt, which is of archives as bytecode.py
+takes them. INSTALLER is micromamba, rattler or auto: the micromamba that lies beside this file, else the
+image's own, else py-rattler beside it or in /mnt/installer. The result is the same.
 """
 
 # There are tens of thousands of files, and pathlib takes its time for each.
-# ruff: noqa: PTH101, PTH113, PTH123
+# ruff: noqa: PTH101
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,17 +21,19 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 TOOLS = Path(__file__).parent
 sys.path.insert(0, str(TOOLS))
 
 import bytecode  # noqa: E402
+from conda_records import Record, digest, finish_record, library, read_json, write_entry_points  # noqa: E402
 
-Record = dict[str, Any]
+Bring = Callable[[], Iterator[list[str]]]
 
 SCRATCH = Path("/mnt/scratch")
 # Where py-rattler may be: an image of its own, or the build context.
@@ -40,55 +41,64 @@ RATTLER = (Path("/mnt/installer"), TOOLS)
 # On the prefix's file system, so that files are linked and not copied; gone before the step ends.
 CACHE = Path("/opt/.imagesync-packages")
 EPOCH = "1970-01-01 00:00:00"
-# Of modules that every interpreter has in itself.
-ASKED = """\
-import sys, _frozen_importlib_external as importing
-print(importing.MAGIC_NUMBER.hex(), sys.implementation.cache_tag)
-"""
-
-ENTRY_POINT = """\
-#!{python}
-# -*- coding: utf-8 -*-
-import re
-import sys
-
-from {module} import {import_name}
-
-if __name__ == '__main__':
-    sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
-    sys.exit({function}())
-"""
 
 
-def digest(path: str | Path) -> str:
-    """Return the sha256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        content = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            content.update(piece)
-    return content.hexdigest()
+class Listed(NamedTuple):
+    """A file that a list names, and the sha256 that it has to have."""
+
+    path: str
+    sha256: str
 
 
-def check(records: list[Record], packages: Path, pool: Executor) -> None:
-    """End the build unless the archives are those that the records name."""
-    found = list(pool.map(digest, [packages / r["subdir"] / r["fn"] for r in records]))
-    if wrong := [r["fn"] for r, actual in zip(records, found, strict=True) if actual != r["sha256"]]:
-        sys.exit(f"not the archive that the lock names: {', '.join(wrong)}")
+class Packages(NamedTuple):
+    """What is installed: micromamba's explicit file, and in its order the archives and their records."""
+
+    explicit: Path
+    archives: list[Listed]
+    records: list[Record]
 
 
-def install(prefix: Path, packages: Path, records: list[Record], installer: str) -> None:
-    """Install the packages by the first installer that there is."""
+def read_list(path: Path) -> list[Listed]:
+    """Return the files that a list names: lines such as ``file:///mnt/conda/noarch/a-1-0.conda#sha256:ab12``."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    parts = (
+        line.removeprefix("file://").rpartition("#sha256:") for line in lines if line.startswith("file:")
+    )
+    return [Listed(place, sha256) for place, _, sha256 in parts]
+
+
+def check(files: list[Listed], pool: Executor) -> None:
+    """End the build unless these files are what the lists say."""
+    found = pool.map(digest, [file.path for file in files])
+    if wrong := [file.path for file, actual in zip(files, found, strict=True) if actual != file.sha256]:
+        sys.exit(f"not the archive that the lock names: {', '.join(Path(path).name for path in wrong)}")
+
+
+def find_micromamba() -> str | None:
+    """Return micromamba's executable: what was given, else the image's own."""
     given = TOOLS / "micromamba"
-    micromamba = str(given) if given.exists() else shutil.which("micromamba")
+    return str(given) if given.exists() else shutil.which("micromamba")
+
+
+def install(prefix: Path, packages: Packages, installer: str, bring: Bring) -> list[str]:
+    """Install the packages by the first installer that there is, with the bytecode that came compiled.
+
+    py-rattler doesn't mind what is in the prefix already, so both happen at once. micromamba wants to make
+    the prefix itself. Returns where the bytecode is, of which the source may not have come.
+    """
+    micromamba = find_micromamba()
     if micromamba is not None and installer != "rattler":
-        install_by_micromamba(micromamba, prefix, packages)
-    elif found := [folder for folder in RATTLER if (folder / "rattler").is_dir()]:
-        install_by_rattler(found[0], prefix, packages, records)
-    else:
+        install_by_micromamba(micromamba, prefix, packages.explicit)
+        return [path for each in bring() for path in each]
+    found = [folder for folder in RATTLER if (folder / "rattler").is_dir()]
+    if not found:
         sys.exit("the base image has no micromamba, and none was given (--micromamba)")
+    brought = bring()
+    install_by_rattler(found[0], prefix, packages)
+    return [path for each in brought for path in each]
 
 
-def install_by_micromamba(executable: str, prefix: Path, packages: Path) -> None:
+def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None:
     """Let micromamba install from the explicit file; nothing of its own stays behind."""
     surroundings = {
         "PATH": os.environ["PATH"],
@@ -100,7 +110,7 @@ def install_by_micromamba(executable: str, prefix: Path, packages: Path) -> None
     if is_emulated():
         # Its threads may hang there.
         command += ["--extract-threads", "1"]
-    subprocess.run([*command, "--file", str(packages / "explicit.txt")], env=surroundings, check=True)
+    subprocess.run([*command, "--file", str(explicit)], env=surroundings, check=True)
 
 
 def is_emulated() -> bool:
@@ -115,13 +125,13 @@ def _cpuinfo() -> str:
         return ""
 
 
-def install_by_rattler(folder: Path, prefix: Path, packages: Path, records: list[Record]) -> None:
+def install_by_rattler(folder: Path, prefix: Path, packages: Packages) -> None:
     """Let py-rattler, which is in a folder, install the archives."""
     request = {
         "prefix": str(prefix),
         "cache": str(CACHE),
-        "packages": str(packages),
-        "records": records,
+        "archives": [archive.path for archive in packages.archives],
+        "records": packages.records,
     }
     # A process of its own: py-rattler's threads may outlive its work.
     command = [sys.executable, "-IB", str(TOOLS / "conda_rattler.py"), str(SCRATCH), str(folder)]
@@ -132,131 +142,27 @@ def install_by_rattler(folder: Path, prefix: Path, packages: Path, records: list
     shutil.rmtree(prefix / "__clobbers__", ignore_errors=True)
 
 
-def add_bytecode(prefix: Path, compiled: tuple[str, ...], pool: Executor) -> None:
-    """Give all modules their bytecode: what came compiled is put there, and the environment does the rest.
+def bring_bytecode(library: Path, suffix: str, compiled: list[Listed], pool: Executor) -> Iterator[list[str]]:
+    """Begin to put what came compiled where its modules are or will be; yields what was written.
 
-    Here, because the environment's Python may have nothing of its own compiled yet, and starts slowly then.
+    Whether the environment's Python can load it is seen later (conda_bytecode.py): it may not be there yet.
     """
+    archives = sorted((file.path for file in compiled), key=os.path.getsize, reverse=True)
+    write = partial(bytecode.unpack, site_packages=str(library), magic=b"", suffix=suffix, ahead=True)
+    return pool.map(write, archives)
+
+
+def finish_bytecode(prefix: Path, written: list[str], suffix: str) -> None:
+    """See to it that all modules have bytecode that holds, and that nothing else does."""
+    bytecode.remove_orphans(written, suffix)
     python = str(prefix / "bin" / "python")
-    answer = subprocess.run([python, "-ISBc", ASKED], check=True, stdout=subprocess.PIPE, encoding="utf-8")
-    magic, tag = answer.stdout.split()
-    folder = str(library(prefix))
-    archives = [path for given in compiled for path in Path(given).iterdir()]
-    archives.sort(key=lambda path: path.stat().st_size, reverse=True)
-    unpack = partial(bytecode.unpack, site_packages=folder, magic=bytes.fromhex(magic), suffix=f".{tag}.pyc")
-    list(pool.map(unpack, map(str, archives)))
-    subprocess.run([python, "-IB", str(TOOLS / "conda_bytecode.py"), folder], check=True)
+    subprocess.run([python, "-IB", str(TOOLS / "conda_bytecode.py"), str(library(prefix))], check=True)
 
 
-def record_path(prefix: Path, record: Record) -> Path:
-    """Return where the prefix record of a package is."""
-    return prefix / "conda-meta" / f"{record['name']}-{record['version']}-{record['build']}.json"
-
-
-def finish_record(record: Record, prefix: Path) -> None:
-    """Write the prefix record of a package anew, so that no installer, time or place shows in it.
-
-    What the package was unpacked to is needed no more then, and goes.
-    """
-    path = record_path(prefix, record)
-    written = read_json(path)
-    info = Path(written["extracted_package_dir"], "info")
-    original = {entry["_path"]: entry for entry in read_json(info / "paths.json").get("paths", ())}
-    entries = written["paths_data"]["paths"]
-    if record.get("noarch") == "python":
-        original, entries = finish_noarch(prefix, original, entries)
-    paths = [finish_path(prefix, entry, original.get(entry["_path"], {})) for entry in entries]
-    paths.sort(key=lambda entry: entry["_path"])
-    finished = {
-        **read_json(info / "index.json"),
-        **record,
-        "files": [entry["_path"] for entry in paths],
-        "paths_data": {"paths_version": 1, "paths": paths},
-        "link": {"source": "", "type": 1},
-        "extracted_package_dir": "",
-        "package_tarball_full_path": "",
-    }
-    # A new file, because the installer's may be readable for its owner alone.
-    path.unlink()
-    path.write_text(json.dumps(finished, sort_keys=True) + "\n", encoding="utf-8")
-    shutil.rmtree(written["extracted_package_dir"])
-
-
-def finish_noarch(
-    prefix: Path, original: dict[str, Record], entries: list[Record]
-) -> tuple[dict[str, Record], list[Record]]:
-    """Return both with paths as installed, and the entries with the bytecode that was made here."""
-    folder = (library(prefix) / "site-packages").relative_to(prefix).as_posix()
-    original = {installed_path(name, folder): entry for name, entry in original.items()}
-    modules = [name for name in original if name.endswith(".py") and name.startswith(folder)]
-    entries = [entry for entry in entries if entry["path_type"] != "pyc_file"]
-    for cached in map(bytecode_path, modules):
-        if cached not in original and (prefix / cached).exists():
-            entries.append({"_path": cached, "path_type": "pyc_file"})
-    return original, entries
-
-
-def library(prefix: Path) -> Path:
-    """Return the folder of the standard library; beside it conda's Python may have links to it."""
-    found = (path.parent for path in (prefix / "lib").glob("python3*/os.py"))
-    return next(folder for folder in found if not folder.is_symlink())
-
-
-def read_json(path: Path) -> Record:
-    """Return a file of an extracted package; empty where it has none."""
-    try:
-        content: Record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return content
-
-
-def installed_path(name: str, folder: str) -> str:
-    """Return where a file of a noarch package for Python goes, relative to the prefix."""
-    first, _, rest = name.partition("/")
-    if first == "python-scripts":
-        return f"bin/{rest}"
-    return f"{folder}/{rest}" if first == "site-packages" else name
-
-
-def bytecode_path(module: str) -> str:
-    """Return where the bytecode of a module is, by the version in the path of its folder."""
-    version = re.search(r"python3\.(\d+)", module)
-    folder, _, name = module.rpartition("/")
-    return f"{folder}/__pycache__/{name[:-3]}.cpython-3{version[1] if version else ''}.pyc"
-
-
-def finish_path(prefix: Path, entry: Record, original: Record) -> Record:
-    """Return the entry of a file: what the archive says of it, and its digest here where that differs."""
-    known = {**entry, **{key: value for key, value in original.items() if key != "_path"}}
-    kept = ("path_type", "sha256", "size_in_bytes", "file_mode", "prefix_placeholder", "no_link")
-    finished = {"_path": entry["_path"], **{key: known[key] for key in kept if known.get(key)}}
-    path = str(prefix / entry["_path"])
-    if known["path_type"] in ("hardlink", "unix_python_entry_point") and os.path.isfile(path):
-        changed = "prefix_placeholder" in finished or path.endswith(".pyc") or "sha256" not in finished
-        if known["path_type"] == "unix_python_entry_point":
-            finished.update(sha256=digest(path), size_in_bytes=os.stat(path).st_size)  # noqa: PTH116
-        finished["sha256_in_prefix"] = digest(path) if changed else finished["sha256"]
-    return finished
-
-
-def write_entry_points(prefix: Path, record: Record) -> None:
-    """Write the scripts of a noarch package, which each installer words a little differently."""
-    if record.get("noarch") != "python":
-        return
-    info = Path(read_json(record_path(prefix, record))["extracted_package_dir"], "info")
-    for point in read_json(info / "link.json").get("noarch", {}).get("entry_points", ()):
-        command, _, target = (part.strip() for part in point.partition("="))
-        module, _, function = (part.strip() for part in target.partition(":"))
-        text = ENTRY_POINT.format(
-            python=prefix / "bin" / "python",
-            module=module,
-            import_name=function.partition(".")[0],
-            function=function,
-        )
-        path = prefix / "bin" / command
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o755)
+def python_minor(records: list[Record]) -> str:
+    """Return the feature version of the environment's Python, such as 3.12."""
+    version = next(record["version"] for record in records if record["name"] == "python")
+    return ".".join(version.split(".")[:2])
 
 
 def write_history(prefix: Path, records: list[Record]) -> None:
@@ -320,16 +226,22 @@ def close(path: str, state: os.stat_result) -> None:
         os.chmod(path, stat.S_IMODE(state.st_mode) & ~0o022)
 
 
-def main(prefix: str, packages: str, installer: str, *compiled: str) -> None:
+def main(prefix: str, packages: str, installer: str) -> None:
     """Install the packages, and leave nothing behind that isn't theirs."""
     root, folder = Path(prefix), Path(packages)
     records: list[Record] = json.loads((folder / "records.json").read_text(encoding="utf-8"))
+    explicit = folder / "explicit.txt"
+    given = Packages(explicit, read_list(explicit), records)
+    compiled = read_list(folder / "bytecode.txt")
+    minor = python_minor(records)
+    suffix = f".cpython-{minor.replace('.', '')}.pyc"
     SCRATCH.mkdir()
     try:
         with ProcessPoolExecutor() as pool:
-            check(records, folder, pool)
-            install(root, folder, records, installer)
-            add_bytecode(root, compiled, pool)
+            check([*given.archives, *compiled], pool)
+            bring = partial(bring_bytecode, root / "lib" / f"python{minor}", suffix, compiled, pool)
+            written = install(root, given, installer, bring)
+            finish_bytecode(root, written, suffix)
             for record in records:
                 write_entry_points(root, record)
             list(pool.map(partial(finish_record, prefix=root), records))

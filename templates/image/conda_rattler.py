@@ -2,7 +2,7 @@
 
 Usage: python3 conda_rattler.py SCRATCH LIBRARY < REQUEST
 
-py-rattler is in the folder LIBRARY. REQUEST has the prefix, the folder of a package cache, the folder of the
+py-rattler is in the folder LIBRARY. REQUEST has the prefix, the folder of a package cache, the paths of the
 archives, and their records.
 """
 
@@ -55,11 +55,10 @@ class LinkScripts:
         return lambda *values: 0
 
 
-def to_record(record: dict[str, Any], packages: Path) -> rattler.RepoDataRecord:
+def to_record(record: dict[str, Any], archive: Path) -> rattler.RepoDataRecord:
     """Return what py-rattler installs; an index.json is the one way to make it that every version has."""
     index = SCRATCH / "index.json"
     index.write_text(json.dumps({key: record[key] for key in INDEX if record.get(key) is not None}))
-    archive = packages / record["subdir"] / record["fn"]
     package = rattler.PackageRecord.from_index_json(
         index, archive.stat().st_size, record["sha256"], record.get("md5") or None
     )
@@ -69,10 +68,10 @@ def to_record(record: dict[str, Any], packages: Path) -> rattler.RepoDataRecord:
 async def main() -> None:
     """Install what the request names."""
     request = json.load(sys.stdin)
-    packages = Path(request["packages"])
+    archives = map(Path, request["archives"])
     scripts = LinkScripts()
     await install(
-        [to_record(record, packages) for record in request["records"]],
+        [to_record(record, path) for record, path in zip(request["records"], archives, strict=True)],
         target_prefix=request["prefix"],
         cache_dir=Path(request["cache"]),
         execute_link_scripts=True,

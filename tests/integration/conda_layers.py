@@ -13,9 +13,10 @@ import rattler
 
 from imagesync.build.base import BaseImage
 from imagesync.build.engine import BuildRequest, Engine
-from imagesync.conda.installer import CondaInstaller, choose_installer
+from imagesync.conda.archive_images import with_archive_images
+from imagesync.conda.installer import choose_installer
 from imagesync.conda.installer_image import with_image
-from imagesync.conda.layer import make_layer
+from imagesync.conda.layer import CondaLayer, make_layer
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
 from imagesync.render.context import BuildContext, stream_context
@@ -42,21 +43,16 @@ class CondaLayers:
     archives: tuple[StoredFile, ...]
     micromamba: Path | None = None
 
-    @property
-    def installer(self) -> CondaInstaller:
-        """Return what installs them in the build; py-rattler is an image of the engine."""
+    def layer(self) -> CondaLayer:
+        """Return the layer, of which the engine has as images what it has in a build of imagesync's."""
         installer = choose_installer(
             "auto", micromamba=self.micromamba, channels=None, store=self.store, wheel=_no_wheel
         )
-        return with_image(self.engine, installer, progress=SilentProgress())
-
-    def context(self) -> BuildContext:
-        """Return the build context, all that it takes included."""
         version = self.lock.target.python_version
         layer = make_layer(
             self.lock,
             self.archives,
-            installer=self.installer,
+            installer=with_image(self.engine, installer, progress=SilentProgress()),
             wheels=(),
             python=Interpreter(
                 "cpython", version, "linux-x86_64", "", sys.executable, sys.prefix, sys.base_prefix
@@ -64,6 +60,10 @@ class CondaLayers:
             store=self.store,
             progress=SilentProgress(),
         )
+        return with_archive_images(self.engine, layer, progress=SilentProgress())
+
+    def context(self) -> BuildContext:
+        """Return the build context."""
         return make_context(
             self.lock,
             base=self.base,
@@ -76,7 +76,7 @@ class CondaLayers:
             templates=None,
             version="0",
             part="packages",
-            conda=layer,
+            conda=self.layer(),
         )
 
     def build(self) -> str:

@@ -1,0 +1,60 @@
+"""A tar archive as an image of one layer, as `docker import` makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import docker
+
+from imagesync.build.client import engine_errors, messages, refusal
+from imagesync.credentials import redact
+from imagesync.errors import EngineError
+from imagesync.oci.reference import split_reference
+from imagesync.render.templates import dockerfile_quote
+
+_SEND_TIMEOUT = 900
+"""Seconds that the engine may take to accept a piece; its disk may be slow."""
+
+
+def import_archive(
+    api: docker.APIClient,
+    content: Iterable[bytes],
+    reference: str,
+    *,
+    labels: Mapping[str, str],
+    platform: str,
+) -> None:
+    """Send a tar archive, which becomes the only layer of the image *reference*.
+
+    Raises
+    ------
+    EngineError
+        The engine doesn't take it.
+
+    Notes
+    -----
+    ``POST /images/create`` with ``fromSrc``: https://docs.docker.com/reference/api/engine/
+    """
+    repository, tag = split_reference(reference)
+    doing = f"take in {reference}"
+    with engine_errors(doing):
+        response = api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={
+                "fromSrc": "-",
+                "repo": repository,
+                "tag": tag,
+                "platform": platform,
+                "changes": [f"LABEL {name}={dockerfile_quote(value)}" for name, value in labels.items()],
+            },
+            data=iter(content),
+            headers={"Content-Type": "application/x-tar"},
+            stream=True,
+            timeout=(_SEND_TIMEOUT, None),
+        )
+        with response:
+            said = refusal(response) if not response.ok else ""
+            for message in messages(response) if response.ok else ():
+                said = str((message.get("errorDetail") or {}).get("message") or message.get("error") or said)
+    if said:
+        raise EngineError(f"The container engine failed to {doing}: {redact(said)}")

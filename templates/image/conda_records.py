@@ -1,0 +1,155 @@
+"""What an installer wrote into conda-meta and bin, written anew; used by conda.py in the build.
+
+Prefix records and entry points are each installer's own in details; here they become the same whichever it
+was, with no time and no place of the build in them.
+"""
+
+# There are tens of thousands of files, and pathlib takes its time for each.
+# ruff: noqa: PTH113, PTH123
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+ENTRY_POINT = """\
+#!{python}
+# -*- coding: utf-8 -*-
+import re
+import sys
+
+from {module} import {import_name}
+
+if __name__ == '__main__':
+    sys.argv[0] = re.sub(r'(-script\\.pyw?|\\.exe)?$', '', sys.argv[0])
+    sys.exit({function}())
+"""
+
+
+def digest(path: str | Path) -> str:
+    """Return the sha256 of a file, in hexadecimal; nothing of one that isn't there."""
+    if not os.path.isfile(path):
+        return ""
+    with open(path, "rb") as file:
+        content = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            content.update(piece)
+    return content.hexdigest()
+
+
+def record_path(prefix: Path, record: Record) -> Path:
+    """Return where the prefix record of a package is."""
+    return prefix / "conda-meta" / f"{record['name']}-{record['version']}-{record['build']}.json"
+
+
+def finish_record(record: Record, prefix: Path) -> None:
+    """Write the prefix record of a package anew, so that no installer, time or place shows in it.
+
+    What the package was unpacked to is needed no more then, and goes.
+    """
+    path = record_path(prefix, record)
+    written = read_json(path)
+    info = Path(written["extracted_package_dir"], "info")
+    original = {entry["_path"]: entry for entry in read_json(info / "paths.json").get("paths", ())}
+    entries = written["paths_data"]["paths"]
+    if record.get("noarch") == "python":
+        original, entries = finish_noarch(prefix, original, entries)
+    paths = [finish_path(prefix, entry, original.get(entry["_path"], {})) for entry in entries]
+    paths.sort(key=lambda entry: entry["_path"])
+    finished = {
+        **read_json(info / "index.json"),
+        **record,
+        "files": [entry["_path"] for entry in paths],
+        "paths_data": {"paths_version": 1, "paths": paths},
+        "link": {"source": "", "type": 1},
+        "extracted_package_dir": "",
+        "package_tarball_full_path": "",
+    }
+    # A new file, because the installer's may be readable for its owner alone.
+    path.unlink()
+    path.write_text(json.dumps(finished, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.rmtree(written["extracted_package_dir"])
+
+
+def finish_noarch(
+    prefix: Path, original: dict[str, Record], entries: list[Record]
+) -> tuple[dict[str, Record], list[Record]]:
+    """Return both with paths as installed, and the entries with the bytecode that was made here."""
+    folder = (library(prefix) / "site-packages").relative_to(prefix).as_posix()
+    original = {installed_path(name, folder): entry for name, entry in original.items()}
+    modules = [name for name in original if name.endswith(".py") and name.startswith(folder)]
+    entries = [entry for entry in entries if entry["path_type"] != "pyc_file"]
+    for cached in map(bytecode_path, modules):
+        if cached not in original and (prefix / cached).exists():
+            entries.append({"_path": cached, "path_type": "pyc_file"})
+    return original, entries
+
+
+def library(prefix: Path) -> Path:
+    """Return the folder of the standard library; beside it conda's Python may have links to it."""
+    found = (path.parent for path in (prefix / "lib").glob("python3*/os.py"))
+    return next(folder for folder in found if not folder.is_symlink())
+
+
+def read_json(path: Path) -> Record:
+    """Return a file of an extracted package; empty where it has none."""
+    try:
+        content: Record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return content
+
+
+def installed_path(name: str, folder: str) -> str:
+    """Return where a file of a noarch package for Python goes, relative to the prefix."""
+    first, _, rest = name.partition("/")
+    if first == "python-scripts":
+        return f"bin/{rest}"
+    return f"{folder}/{rest}" if first == "site-packages" else name
+
+
+def bytecode_path(module: str) -> str:
+    """Return where the bytecode of a module is, by the version in the path of its folder."""
+    version = re.search(r"python3\.(\d+)", module)
+    folder, _, name = module.rpartition("/")
+    return f"{folder}/__pycache__/{name[:-3]}.cpython-3{version[1] if version else ''}.pyc"
+
+
+def finish_path(prefix: Path, entry: Record, original: Record) -> Record:
+    """Return the entry of a file: what the archive says of it, and its digest here where that differs."""
+    known = {**entry, **{key: value for key, value in original.items() if key != "_path"}}
+    kept = ("path_type", "sha256", "size_in_bytes", "file_mode", "prefix_placeholder", "no_link")
+    finished = {"_path": entry["_path"], **{key: known[key] for key in kept if known.get(key)}}
+    path = str(prefix / entry["_path"])
+    if known["path_type"] in ("hardlink", "unix_python_entry_point") and os.path.isfile(path):
+        changed = "prefix_placeholder" in finished or path.endswith(".pyc") or "sha256" not in finished
+        if known["path_type"] == "unix_python_entry_point":
+            finished.update(sha256=digest(path), size_in_bytes=os.stat(path).st_size)  # noqa: PTH116
+        finished["sha256_in_prefix"] = digest(path) if changed else finished["sha256"]
+    return finished
+
+
+def write_entry_points(prefix: Path, record: Record) -> None:
+    """Write the scripts of a noarch package, which each installer words a little differently."""
+    if record.get("noarch") != "python":
+        return
+    info = Path(read_json(record_path(prefix, record))["extracted_package_dir"], "info")
+    for point in read_json(info / "link.json").get("noarch", {}).get("entry_points", ()):
+        command, _, target = (part.strip() for part in point.partition("="))
+        module, _, function = (part.strip() for part in target.partition(":"))
+        text = ENTRY_POINT.format(
+            python=prefix / "bin" / "python",
+            module=module,
+            import_name=function.partition(".")[0],
+            function=function,
+        )
+        path = prefix / "bin" / command
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
