@@ -34,6 +34,8 @@ class CondaLayers:
     ----------
     micromamba
         What installs them; py-rattler without.
+    mounts
+        Whether archives are in images of the engine, or come with the context.
     """
 
     engine: Engine
@@ -42,6 +44,7 @@ class CondaLayers:
     lock: Lock
     archives: tuple[StoredFile, ...]
     micromamba: Path | None = None
+    mounts: bool = True
 
     def layer(self) -> CondaLayer:
         """Return the layer, of which the engine has as images what it has in a build of imagesync's."""
@@ -60,7 +63,7 @@ class CondaLayers:
             store=self.store,
             progress=SilentProgress(),
         )
-        return with_archive_images(self.engine, layer, progress=SilentProgress())
+        return with_archive_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
 
     def context(self) -> BuildContext:
         """Return the build context."""

@@ -79,7 +79,8 @@ def by_rattler(layers: CondaLayers) -> dict[str, list[object]]:
 
 
 def test_two_builds_give_the_same_bytes(layers: CondaLayers, by_rattler: dict[str, list[object]]) -> None:
-    again = tree(layers)
+    # Wherever the archives come from: here with the context, there from images of the engine.
+    again = tree(replace(layers, mounts=False))
     assert len(again) > 1000
     assert {path for path in again if again[path] != by_rattler.get(path)} == set()
     assert again.keys() == by_rattler.keys()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
+import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -89,3 +91,36 @@ def test_bytecode_of_what_was_there_before_goes(tmp_path: Path) -> None:
     found = environment.run("-c", f"{code}print(bytecode.lacking([{str(module)!r}]))")
     assert str(module) in found
     assert environment.run("-c", "import mod; print(mod.VALUE)").strip() == "new"
+
+
+def test_bytecode_that_comes_before_its_source_goes_where_none_comes(tmp_path: Path) -> None:
+    archive = tmp_path / "bytecode.zip"
+    members = ("here/__pycache__/mod.cpython-311.pyc", "gone/deep/__pycache__/mod.cpython-311.pyc")
+    with zipfile.ZipFile(archive, "w") as content:
+        for member in (
+            *members,
+            "here/__pycache__/mod.cpython-312.pyc",
+            "../__pycache__/out.cpython-311.pyc",
+        ):
+            content.writestr(member, b"bytecode")
+    library = tmp_path / "library"
+    library.mkdir()
+    code = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import bytecode; from pathlib import Path; "
+    unpack = f"unpack({str(archive)!r}, site_packages={str(library)!r}, magic=b'', suffix='.cpython-311.pyc'"
+    source = f"Path({str(library)!r}, 'here', 'mod.py').write_text('')"
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{code}written = bytecode.{unpack}, ahead=True); {source}; "
+            "bytecode.remove_orphans(written, '.cpython-311.pyc')",
+        ],
+        check=True,
+    )
+    left = [path.relative_to(library).as_posix() for path in library.rglob("*") if path.is_file()]
+    assert sorted(left) == [members[0], "here/mod.py"]
+    assert not (library / "gone").exists()
+    assert not (tmp_path / "__pycache__").exists()
+    # Nothing is made ahead unless somebody says that sources will come.
+    subprocess.run([sys.executable, "-c", f"{code}print(bytecode.{unpack}))"], check=True)
+    assert not (library / "gone").exists()

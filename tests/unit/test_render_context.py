@@ -19,6 +19,7 @@ from packaging.utils import parse_wheel_filename
 
 from imagesync.build.base import BaseImage
 from imagesync.code.archive import CodeLayer
+from imagesync.conda.archive_images import ArchiveImage, key_of
 from imagesync.conda.installer import CondaInstaller
 from imagesync.conda.layer import CondaLayer
 from imagesync.errors import RenderError
@@ -137,6 +138,46 @@ def test_what_installs_conda_packages_is_sent_or_mounted(
     mounts = [line for line in context.dockerfile.splitlines() if "--mount=type=bind,from=" in line]
     assert len(mounts) == (image is not None)
     assert all(f"from={image}," in line for line in mounts)
+
+
+def test_archives_of_conda_packages_are_sent_or_mounted(inputs: Inputs, tmp_path: Path) -> None:
+    python = stored(tmp_path, "python-3.12.3-0.conda")
+    compiled = stored(tmp_path, "python-3.12.3-0.zip", b"bytecode")
+    artifact = Artifact(python.filename, f"https://channel.example/linux-64/{python.filename}", python.digest)
+    package = LockedConda("python", "3.12.3", "0", "https://channel.example", "linux-64", artifact)
+    image = ArchiveImage("archives:1", "/mnt/archives/0", frozenset(map(key_of, (python, compiled))))
+
+    def context(*images: ArchiveImage) -> BuildContext:
+        installer = CondaInstaller("rattler")
+        return inputs.context(
+            lock=replace(inputs.lock, packages=(), vendored=(), deviations=(), conda=(package,)),
+            packages=Wheels(),
+            vendored=Wheels(),
+            conda=CondaLayer((package,), (python,), installer, (compiled,), images=images),
+        )
+
+    def lines(context: BuildContext, path: str) -> list[str]:
+        (content,) = (file.content for file in context.files if file.path == path)
+        assert isinstance(content, bytes)
+        return content.decode().splitlines()
+
+    sent, mounted = context(), context(image)
+    archives = {"conda/linux-64/python-3.12.3-0.conda", "bytecode/conda/python-3.12.3-0.zip"}
+    assert archives <= {file.path for file in sent.files}
+    assert not archives & {file.path for file in mounted.files}
+    assert lines(sent, "conda/explicit.txt") == [
+        "@EXPLICIT",
+        f"file:///mnt/conda/linux-64/{python.filename}#{python.digest}",
+    ]
+    assert lines(sent, "conda/bytecode.txt") == [
+        f"file:///mnt/bytecode/{compiled.filename}#{compiled.digest}"
+    ]
+    for file, name in ((python, "explicit"), (compiled, "bytecode")):
+        line = f"file:///mnt/archives/0/{key_of(file)}/{file.filename}#{file.digest}"
+        assert lines(mounted, f"conda/{name}.txt")[-1] == line
+    assert "--mount=type=bind,source=bytecode/conda,target=/mnt/bytecode" in sent.dockerfile
+    assert "source=bytecode/conda" not in mounted.dockerfile
+    assert "--mount=type=bind,from=archives:1,target=/mnt/archives/0" in mounted.dockerfile
 
 
 def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Inputs) -> None:

@@ -1,0 +1,142 @@
+"""Archives of conda packages in the engine: nothing is sent twice, and nothing is believed of an image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imagesync.build.base import BaseImage, ensure_base
+from imagesync.build.endpoint import find_endpoint
+from imagesync.build.engine import Engine, RunRequest
+from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, key_of
+from imagesync.conda.layer import CondaLayer
+from imagesync.errors import BuildError
+from imagesync.render import labels as label
+from imagesync.render.context import ContextFile, stream_files
+from imagesync.settings import Settings
+from imagesync.store.store import Store
+from imagesync.ui.progress import SilentProgress
+from tests.channels.archive import File
+from tests.channels.channel import make_channel
+from tests.channels.doubles import pure
+from tests.channels.environments import solve
+from tests.engine_proxy import EngineProxy
+from tests.integration.conda_layers import CondaLayers, as_lock
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def proxy() -> Iterator[EngineProxy]:
+    with EngineProxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def ours(proxy: EngineProxy) -> Iterator[Engine]:
+    with Engine(find_endpoint({**os.environ, "DOCKER_HOST": proxy.url})) as engine:
+        yield engine
+
+
+@pytest.fixture
+def base(ours: Engine, root_image: str) -> BaseImage:
+    return ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
+
+
+@pytest.fixture
+def own(channel: Path, tmp_path: Path) -> list[Path]:
+    """Channels of which no engine has seen the one package: its content is new each time."""
+    extra = {"site-packages/fern_value.py": File(f"VALUE = {os.urandom(8).hex()!r}\n".encode())}
+    return [make_channel(tmp_path / "extra", [pure("fern", "1.0.0", files=extra)]), channel]
+
+
+def make(ours: Engine, base: BaseImage, folder: Path, channels: list[Path], *packages: str) -> CondaLayers:
+    store = Store(folder / "store")
+    lock, archives = as_lock(solve(channels, ["python", *packages], platform="linux-64"), base, store)
+    return CondaLayers(ours, base, store, lock, archives)
+
+
+def remove(layer: CondaLayer, ours: Engine) -> None:
+    for image in layer.images:
+        ours.remove(image.reference)
+
+
+def size(layer: CondaLayer) -> int:
+    return sum(file.size for file in layer.files)
+
+
+def test_archives_are_sent_once(
+    ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
+) -> None:
+    layers = make(ours, base, tmp_path, [channel])
+    remove(layers.layer(), ours)
+    proxy.forget()
+    layer = layers.layer()
+    assert proxy.sent > size(layer), "somebody had removed them"
+    proxy.forget()
+    image = layers.build()
+    try:
+        assert proxy.requests.count("POST /images/create") == 0
+        assert proxy.sent < 200_000, "the scripts, and what names the archives"
+        said = ours.run(
+            RunRequest(image, ("python", "-c", "import json; print(json.__cached__)"), timeout=60)
+        )
+        assert said.stdout.decode().endswith(".pyc\n")
+    finally:
+        ours.discard(image)
+
+
+def test_added_package_is_sent_alone(
+    ours: Engine, base: BaseImage, tmp_path: Path, own: list[Path], proxy: EngineProxy
+) -> None:
+    make(ours, base, tmp_path, own).layer()
+    layers = make(ours, base, tmp_path, own, "fern")
+    proxy.forget()
+    layer = layers.layer()
+    try:
+        assert proxy.requests.count("POST /images/create") == 2, "its archive, and its bytecode"
+        assert proxy.sent < 20_000
+        assert size(layer) > 1_000_000
+        # Between them they have everything, and the context has none of it.
+        assert all(any(image.place(file) for image in layer.images) for file in layer.files)
+        context = layers.context()
+        assert not [file.path for file in context.files if file.path.endswith((".conda", ".zip"))]
+        image = layers.build()
+        code = "import fern, fern_value; print(fern_value.VALUE)"
+        said = ours.run(RunRequest(image, ("python", "-c", code), timeout=60)).stdout.decode()
+        ours.discard(image)
+        assert len(said.strip()) == 16
+    finally:
+        new = {key_of(file) for file in layer.files if file.filename.startswith("fern-")}
+        for each in layer.images:
+            if each.keys <= new:
+                ours.remove(each.reference)
+
+
+@pytest.mark.parametrize("wrong", ["archives", "bytecode"])
+def test_image_with_something_else_in_it_is_refused(
+    ours: Engine, base: BaseImage, tmp_path: Path, own: list[Path], wrong: str
+) -> None:
+    layers = make(ours, base, tmp_path, own, "fern")
+    layer = replace(layers, mounts=False).layer()
+    (file,) = (file for file in getattr(layer, wrong) if file.filename.startswith("fern-"))
+    # Whoever can reach the engine can make such an image.
+    files = [
+        ContextFile(f"{key_of(each)}/{each.filename}", each.path, each.size)
+        for each in layer.files
+        if each != file
+    ]
+    files.append(ContextFile(f"{key_of(file)}/{file.filename}", b"something else", 14))
+    reference = f"{ARCHIVES_REPOSITORY}:wrong-{wrong}"
+    keys = " ".join(map(key_of, layer.files))
+    ours.import_archive(stream_files(files), reference, labels={label.ARCHIVES: keys})
+    try:
+        assert [image.reference for image in layers.layer().images] == [reference]
+        with pytest.raises(BuildError, match=r"not the archive that the lock names: fern-1\.0\.0"):
+            layers.build()
+    finally:
+        ours.remove(reference)

@@ -1,0 +1,53 @@
+"""Which images of the engine a build takes archives from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imagesync.conda.archive_images import MOST_IMAGES, ArchiveImage, choose, key_of
+from imagesync.store.store import StoredFile
+
+
+def stored(name: str, size: int = 1, digest: str = "a") -> StoredFile:
+    return StoredFile(name, Path("/store", name), f"sha256:{digest * 64}", size)
+
+
+def keys(*files: StoredFile) -> frozenset[str]:
+    return frozenset(map(key_of, files))
+
+
+def by_key(*files: StoredFile) -> dict[str, StoredFile]:
+    return {key_of(file): file for file in files}
+
+
+PYTHON, NUMPY, FERN = stored("python", 1000), stored("numpy", 500), stored("fern", 1)
+
+
+def test_nothing_there_is_all_missing() -> None:
+    assert choose(by_key(PYTHON, FERN), {}) == ({}, [PYTHON, FERN])
+
+
+def test_the_one_with_most_bytes_comes_first_and_what_it_has_isnt_taken_twice() -> None:
+    images = {"a": keys(NUMPY, FERN), "b": keys(PYTHON, NUMPY), "c": keys(PYTHON)}
+    chosen, missing = choose(by_key(PYTHON, NUMPY, FERN), images)
+    assert list(chosen) == ["b", "a"]
+    assert missing == []
+
+
+def test_images_of_other_environments_dont_matter() -> None:
+    chosen, missing = choose(by_key(FERN), {"a": keys(PYTHON, NUMPY), "b": frozenset()})
+    assert (chosen, missing) == ({}, [FERN])
+
+
+def test_more_than_a_build_mounts_is_sent_once_more() -> None:
+    files = [stored(f"package-{number}") for number in range(MOST_IMAGES + 1)]
+    images = {file.filename: keys(file) for file in files}
+    assert choose(by_key(*files), images) == ({}, files)
+    assert len(choose(by_key(*files[1:]), images)[0]) == MOST_IMAGES
+
+
+def test_a_file_is_known_by_its_content_and_its_name() -> None:
+    image = ArchiveImage("archives:1", "/mnt/archives/0", keys(FERN))
+    assert image.place(FERN) == f"/mnt/archives/0/{key_of(FERN)}/fern"
+    assert image.place(stored("fern", digest="b")) is None
+    assert image.place(stored("fern-2")) is None
