@@ -8,7 +8,7 @@ packages: an edit of them asks no index, sends their wheels alone, and checks wh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -240,9 +240,8 @@ class Assembly:
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:
         if not lock.conda:
             return None
-        from imagesync.conda.archive_images import with_archive_images
-        from imagesync.conda.installer_image import with_image
         from imagesync.conda.layer import make_layer
+        from imagesync.conda.mounts import with_mounts
 
         workshop = self.workshop
         layer = make_layer(
@@ -257,8 +256,7 @@ class Assembly:
         # Without an engine the context is complete in itself; templates of the user's own know no mount.
         if engine is None or self.settings.templates is not None:
             return layer
-        installer = with_image(engine, layer.installer, progress=workshop.progress)
-        return with_archive_images(engine, replace(layer, installer=installer), progress=workshop.progress)
+        return with_mounts(engine, layer, progress=workshop.progress)
 
     def _code_layer(self) -> CodeLayer | None:
         if not self.plan.code:

@@ -108,6 +108,18 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
     )
 
 
+def images_of(endpoint: Endpoint, repository: str) -> tuple[FoundImage, ...]:
+    """Return all tagged images of a repository, which is a reference without tag.
+
+    Raises
+    ------
+    EngineNotFound, EngineError
+        As :func:`look_up`.
+    """
+    images, podman = _list_images(endpoint)
+    return tuple(_found_images(images, parse_reference(repository).names(podman=podman)))
+
+
 def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
     if can_speak_to(endpoint):
         status, server, body = _get(endpoint, "/images/json")

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import docker.errors
+
 from imagesync.build.client import connect
 from imagesync.build.endpoint import Endpoint
 from imagesync.cluster import labels
@@ -20,7 +22,8 @@ class Event:
     Parameters
     ----------
     action
-        ``die`` of a container, ``disconnect`` of a container from the network, ``destroy`` of the network.
+        ``die`` of a container, ``disconnect`` of a running container from the network, ``destroy`` of the
+        network.
     container
         Its ID; empty where none is concerned.
     exit_code
@@ -76,6 +79,16 @@ class Watch:
         attributes = actor.get("Attributes") or {}
         if kind == "container" and action == "die" and attributes.get(labels.CLUSTER) == self._cluster:
             return Event(action, actor["ID"], int(attributes.get("exitCode") or 0))
-        if kind == "network" and actor.get("ID") == self._network and action in {"disconnect", "destroy"}:
-            return Event(action, attributes.get("container", ""))
+        if kind != "network" or actor.get("ID") != self._network:
+            return None
+        container = attributes.get("container", "")
+        # One that ends is disconnected too: by engines of today before they say that it died, by older ones after.
+        if action == "destroy" or (action == "disconnect" and self._is_running(container)):
+            return Event(action, container)
         return None
+
+    def _is_running(self, container: str) -> bool:
+        try:
+            return bool(self._api.inspect_container(container)["State"]["Running"])
+        except docker.errors.NotFound:
+            return False

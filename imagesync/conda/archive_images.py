@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from imagesync.render import labels as label
@@ -54,18 +54,14 @@ def key_of(file: StoredFile) -> str:
     return hashlib.sha256(f"{file.digest} {file.filename}".encode()).hexdigest()[:_KEY_DIGITS]
 
 
-def with_archive_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:
-    """Return the layer with its archives and its bytecode in images; what no image has is sent as a new one.
-
-    For Podman it is returned as it is: nobody has seen yet whether that may do as Docker does.
+def archive_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> tuple[ArchiveImage, ...]:
+    """Return images that have all archives and all bytecode of the layer; what none has is sent as a new one.
 
     Raises
     ------
     EngineError
         The engine can't be asked, or doesn't take them.
     """
-    if engine.info().name == "Podman":
-        return layer
     present = _present(engine)
     chosen: dict[str, frozenset[str]] = {}
     lacking: list[list[StoredFile]] = []
@@ -76,11 +72,10 @@ def with_archive_images(engine: Engine, layer: CondaLayer, *, progress: Progress
         if missing:
             lacking.append(missing)
     chosen |= _send(engine, lacking, progress=progress)
-    images = (
+    return tuple(
         ArchiveImage(reference, f"{_FOLDER}/{number}", keys)
         for number, (reference, keys) in enumerate(sorted(chosen.items()))
     )
-    return replace(layer, images=tuple(images))
 
 
 def choose(
@@ -112,12 +107,11 @@ def choose(
 
 def _present(engine: Engine) -> dict[str, frozenset[str]]:
     """Return what each image of archives has, by its reference."""
-    from imagesync.build.lookup import look_up
+    from imagesync.build.lookup import images_of
 
-    found = look_up(engine.endpoint, base=ARCHIVES_REPOSITORY, repository=ARCHIVES_REPOSITORY).images
     return {
         f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(image.labels.get(label.ARCHIVES, "").split())
-        for image in found
+        for image in images_of(engine.endpoint, ARCHIVES_REPOSITORY)
     }
 
 

@@ -24,15 +24,14 @@ LABEL org.opencontainers.image.title="py-rattler, which installs conda packages 
 def with_image(engine: Engine, installer: CondaInstaller, *, progress: Progress) -> CondaInstaller:
     """Return what installs as an image of the engine, which is made where it isn't there yet.
 
-    One that takes few bytes, as micromamba does, is returned as it is, and any is for Podman: it may do as
-    Docker does, but nobody has seen it.
+    One that takes few bytes, as micromamba does, is returned as it is.
 
     Raises
     ------
     BuildError
         The engine can't make it.
     """
-    if not installer.rattler or engine.info().name == "Podman":
+    if not installer.rattler:
         return installer
     reference = f"{INSTALLER_REPOSITORY}:{_identity(installer)}"
     if engine.inspect(reference) is None:

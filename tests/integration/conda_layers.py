@@ -13,10 +13,9 @@ import rattler
 
 from imagesync.build.base import BaseImage
 from imagesync.build.engine import BuildRequest, Engine
-from imagesync.conda.archive_images import with_archive_images
 from imagesync.conda.installer import choose_installer
-from imagesync.conda.installer_image import with_image
 from imagesync.conda.layer import CondaLayer, make_layer
+from imagesync.conda.mounts import with_mounts
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
 from imagesync.render.context import BuildContext, stream_context
@@ -35,7 +34,7 @@ class CondaLayers:
     micromamba
         What installs them; py-rattler without.
     mounts
-        Whether archives are in images of the engine, or come with the context.
+        Whether what they need is in images of the engine, or comes with the context.
     """
 
     engine: Engine
@@ -55,7 +54,7 @@ class CondaLayers:
         layer = make_layer(
             self.lock,
             self.archives,
-            installer=with_image(self.engine, installer, progress=SilentProgress()),
+            installer=installer,
             wheels=(),
             python=Interpreter(
                 "cpython", version, "linux-x86_64", "", sys.executable, sys.prefix, sys.base_prefix
@@ -63,7 +62,7 @@ class CondaLayers:
             store=self.store,
             progress=SilentProgress(),
         )
-        return with_archive_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
+        return with_mounts(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
 
     def context(self) -> BuildContext:
         """Return the build context."""

@@ -1,0 +1,35 @@
+"""What the step of conda packages mounts from images of the engine, and needn't get with each context."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from imagesync.conda.archive_images import archive_images
+from imagesync.conda.installer_image import with_image
+
+if TYPE_CHECKING:
+    from imagesync.build.engine import Engine
+    from imagesync.conda.layer import CondaLayer
+    from imagesync.ui.progress import Progress
+
+
+def with_mounts(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:
+    """Return the layer with py-rattler, the archives and their bytecode in images, which are made if need be.
+
+    For Podman it is returned as it is: nobody has seen yet whether that may do as Docker does.
+
+    Raises
+    ------
+    BuildError
+        The engine can't make the image of py-rattler.
+    EngineError
+        The engine can't be asked, or doesn't take the archives.
+    """
+    if engine.info().name == "Podman":
+        return layer
+    return replace(
+        layer,
+        installer=with_image(engine, layer.installer, progress=progress),
+        images=archive_images(engine, layer, progress=progress),
+    )
