@@ -82,7 +82,7 @@ class Watch:
         if kind != "network" or actor.get("ID") != self._network:
             return None
         container = attributes.get("container", "")
-        # One that ends is disconnected too: by engines of today before they say that it died, by older ones after.
+        # One that ends is disconnected, too: by new engines before they say that it died, by old ones after.
         if action == "destroy" or (action == "disconnect" and self._is_running(container)):
             return Event(action, container)
         return None
