@@ -257,14 +257,7 @@ class Engine:
             raise EngineError(f"{reference} was pulled, and is gone again.", hint="Try again.")
         return image
 
-    def import_archive(
-        self,
-        content: Iterable[bytes],
-        reference: str,
-        *,
-        labels: Mapping[str, str],
-        platform: str = PLATFORM,
-    ) -> None:
+    def import_archive(self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str]) -> None:
         """Make an image of one layer from a tar archive, which is sent as it is produced.
 
         Raises
@@ -274,7 +267,7 @@ class Engine:
         """
         from imagesync.build.imports import import_archive
 
-        import_archive(self._api, content, reference, labels=labels, platform=platform)
+        import_archive(self._api, content, reference, labels=labels, platform=PLATFORM)
 
     def push(self, reference: str, *, progress: Progress) -> str | None:
         """Push an image with the user's own credentials, and return the digest that the engine gives it.

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
+from imagesync.errors import EngineError
 from imagesync.render import labels as label
 
 if TYPE_CHECKING:
@@ -124,14 +126,22 @@ def _send(
     from concurrent.futures import ThreadPoolExecutor
 
     size = sum(file.size for files in groups for file in files)
+    given_up = Event()
     with (
         progress.task("Sending conda packages", total=size, unit="bytes") as task,
         ThreadPoolExecutor(len(groups), thread_name_prefix="archives") as pool,
     ):
-        return dict(pool.map(lambda files: _make(engine, files, task), groups))
+        try:
+            return dict(pool.map(lambda files: _make(engine, files, task, given_up), groups))
+        except BaseException:
+            # The pool waits for what is under way, which may be gigabytes.
+            given_up.set()
+            raise
 
 
-def _make(engine: Engine, files: Sequence[StoredFile], task: Task) -> tuple[str, frozenset[str]]:
+def _make(
+    engine: Engine, files: Sequence[StoredFile], task: Task, given_up: Event
+) -> tuple[str, frozenset[str]]:
     """Make an image of files, and return its reference and what it has."""
     from imagesync.render.context import ContextFile, stream_files
 
@@ -141,15 +151,18 @@ def _make(engine: Engine, files: Sequence[StoredFile], task: Task) -> tuple[str,
     content = [
         ContextFile(f"{key}/{file.filename}", file.path, file.size) for key, file in sorted(by_key.items())
     ]
-    pieces = _counted(stream_files(content), task, sum(file.size for file in content))
+    size = sum(file.size for file in content)
+    pieces = _counted(stream_files(content), task, size, given_up)
     engine.import_archive(pieces, reference, labels={label.ARCHIVES: keys})
     return reference, frozenset(by_key)
 
 
-def _counted(pieces: Iterable[bytes], task: Task, size: int) -> Iterator[bytes]:
+def _counted(pieces: Iterable[bytes], task: Task, size: int, given_up: Event) -> Iterator[bytes]:
     """Pass pieces on, and advance the task by what they have of *size*; headers and padding aren't in it."""
     left = size
     for piece in pieces:
+        if given_up.is_set():
+            raise EngineError("Sending conda packages to the engine was given up.")
         yield piece
         amount = min(len(piece), left)
         task.advance(amount)

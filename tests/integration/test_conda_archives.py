@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,15 @@ import pytest
 from imagesync.build.base import BaseImage, ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine, RunRequest
-from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, key_of
+from imagesync.build.lookup import images_of
+from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
 from imagesync.conda.layer import CondaLayer
 from imagesync.errors import BuildError
 from imagesync.render import labels as label
 from imagesync.render.context import ContextFile, stream_files
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
+from imagesync.ui.progress import SilentProgress, Task, Unit
 from tests.channels.archive import File
 from tests.channels.channel import make_channel
 from tests.channels.doubles import pure
@@ -115,6 +117,36 @@ def test_added_package_is_sent_alone(
         for each in layer.images:
             if each.keys <= new:
                 ours.remove(each.reference)
+
+
+class Interrupted(SilentProgress):
+    """Somebody presses Ctrl-C once the first bytes are on their way."""
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
+        with super().task(label, total=total, unit=unit) as task:
+            task.advance = interrupt  # type: ignore[method-assign]
+            yield task
+
+
+def interrupt(amount: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_sending_that_is_interrupted_leaves_nothing(
+    ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
+) -> None:
+    layers = make(ours, base, tmp_path, [channel])
+    remove(layers.layer(), ours)
+    layer = replace(layers, mounts=False).layer()
+    proxy.forget()
+    with pytest.raises(KeyboardInterrupt):
+        archive_images(ours, layer, progress=Interrupted())
+    assert proxy.sent < size(layer) / 2
+    keys = {key_of(file) for file in layer.files}
+    there = images_of(ours.endpoint, ARCHIVES_REPOSITORY)
+    assert not [image for image in there if keys & set(image.labels[label.ARCHIVES].split())]
+    assert all(any(image.place(file) for image in layers.layer().images) for file in layer.files)
 
 
 @pytest.mark.parametrize("wrong", ["archives", "bytecode"])
