@@ -13,6 +13,7 @@ from uuid import uuid4
 import docker
 import docker.errors
 import requests
+from docker.utils import version_lt
 from docker.utils.config import load_general_config
 from docker.utils.proxy import ProxyConfig
 
@@ -30,6 +31,8 @@ KEPT_LOGS = 20
 _SEND_TIMEOUT = 900
 """Seconds that the engine may take to accept a piece of the context; its disk may be slow."""
 _CANCEL_TIMEOUT = 5
+_CONTAINERD_STORE = "1.43"
+"""The API of Docker 24, the first engine that may have such an image store."""
 
 
 def build_by_api(
@@ -118,6 +121,8 @@ def _output(api: docker.APIClient) -> dict[str, str]:
 
     It compresses each layer while it builds, on one core; with gzip, the default, that is most of a build.
     """
+    if version_lt(api.api_version, _CONTAINERD_STORE):
+        return {}
     if ["driver-type", "io.containerd.snapshotter.v1"] not in (api.info().get("DriverStatus") or []):
         return {}
     return {"outputs": json.dumps([{"Type": "moby", "Attrs": {"compression": "zstd"}}])}

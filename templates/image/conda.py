@@ -159,6 +159,12 @@ def finish_bytecode(prefix: Path, written: list[str], suffix: str) -> None:
     subprocess.run([python, "-IB", str(TOOLS / "conda_bytecode.py"), str(library(prefix))], check=True)
 
 
+def finish(record: Record, prefix: Path) -> None:
+    """Make of one package what is the same whoever installed it."""
+    write_entry_points(prefix, record)
+    finish_record(record, prefix)
+
+
 def python_minor(records: list[Record]) -> str:
     """Return the feature version of the environment's Python, such as 3.12."""
     version = next(record["version"] for record in records if record["name"] == "python")
@@ -242,9 +248,7 @@ def main(prefix: str, packages: str, installer: str) -> None:
             bring = partial(bring_bytecode, root / "lib" / f"python{minor}", suffix, compiled, pool)
             written = install(root, given, installer, bring)
             finish_bytecode(root, written, suffix)
-            for record in records:
-                write_entry_points(root, record)
-            list(pool.map(partial(finish_record, prefix=root), records))
+            list(pool.map(partial(finish, prefix=root), records))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{Path(error.cmd[0]).name} ended with {error.returncode}")
     finally:
