@@ -9,12 +9,13 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
 _REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE) (?:/v[0-9.]+)?(/\S*) HTTP/1\.[01]\r\n", re.MULTILINE)
+_FORBIDDEN = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 class EngineProxy:
@@ -30,10 +31,15 @@ class EngineProxy:
     ----------
     before
         What happens once before a request of that method and path is passed on.
+    refused
+        Requests that are answered with 403, as proxies do that let only some through.
     """
 
-    def __init__(self, before: Mapping[str, Callable[[], None]] | None = None) -> None:
+    def __init__(
+        self, before: Mapping[str, Callable[[], None]] | None = None, *, refused: Sequence[str] = ()
+    ) -> None:
         self._before = dict(before or {})
+        self._refused = frozenset(refused)
 
     def __enter__(self) -> EngineProxy:
         # A socket's path may have 107 bytes, fewer than pytest's folders need.
@@ -103,6 +109,9 @@ class EngineProxy:
                     try:
                         data = source.recv(1 << 16)
                         if source is client:
+                            if self._refused & set(_requests(data)):
+                                client.sendall(_FORBIDDEN)
+                                return
                             self._interfere(data)
                         sink.sendall(data)
                         if not data:

@@ -53,8 +53,12 @@ def import_archive(
             timeout=(_SEND_TIMEOUT, None),
         )
         with response:
-            said = refusal(response) if not response.ok else ""
-            for message in messages(response) if response.ok else ():
-                said = str((message.get("errorDetail") or {}).get("message") or message.get("error") or said)
-    if said:
-        raise EngineError(f"The container engine failed to {doing}: {redact(said)}")
+            if not response.ok:
+                raise _error(doing, refusal(response) or f"HTTP {response.status_code}")
+            for message in messages(response):
+                if said := (message.get("errorDetail") or {}).get("message") or message.get("error"):
+                    raise _error(doing, str(said))
+
+
+def _error(doing: str, said: str) -> EngineError:
+    return EngineError(f"The container engine failed to {doing}: {redact(said)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.conda.archive_images import archive_images
 from imagesync.conda.installer_image import with_image
+from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
 def with_mounts(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:
     """Return the layer with py-rattler, the archives and their bytecode in images, which are made if need be.
 
-    For Podman it is returned as it is: nobody has seen yet whether that may do as Docker does.
+    For Podman it is returned as it is: nobody has seen yet whether that may do as Docker does. An engine that
+    doesn't take archives, as behind a proxy that permits builds and little else, gets them with the context.
 
     Raises
     ------
     BuildError
         The engine can't make the image of py-rattler.
-    EngineError
-        The engine can't be asked, or doesn't take the archives.
     """
     if engine.info().name == "Podman":
         return layer
-    return replace(
-        layer,
-        installer=with_image(engine, layer.installer, progress=progress),
-        images=archive_images(engine, layer, progress=progress),
-    )
+    layer = replace(layer, installer=with_image(engine, layer.installer, progress=progress))
+    try:
+        return replace(layer, images=archive_images(engine, layer, progress=progress))
+    except EngineError as error:
+        progress.line(f"Conda packages are sent with the build, and each time. {error.message}")
+        return layer

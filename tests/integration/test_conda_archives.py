@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from imagesync.build.engine import Engine, RunRequest
 from imagesync.build.lookup import images_of
 from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
 from imagesync.conda.layer import CondaLayer
+from imagesync.conda.mounts import with_mounts
 from imagesync.errors import BuildError
 from imagesync.render import labels as label
 from imagesync.render.context import ContextFile, stream_files
 from imagesync.settings import Settings
 from imagesync.store.store import Store
+from imagesync.ui.plain import PlainProgress
 from imagesync.ui.progress import SilentProgress, Task, Unit
 from tests.channels.archive import File
 from tests.channels.channel import make_channel
@@ -62,9 +65,12 @@ def make(ours: Engine, base: BaseImage, folder: Path, channels: list[Path], *pac
     return CondaLayers(ours, base, store, lock, archives)
 
 
-def remove(layer: CondaLayer, ours: Engine) -> None:
-    for image in layer.images:
-        ours.remove(image.reference)
+def remove(layers: CondaLayers, ours: Engine) -> None:
+    """Remove every image that has any of the archives; other tests and builds leave some."""
+    keys = {key_of(file) for file in replace(layers, mounts=False).layer().files}
+    for image in images_of(ours.endpoint, ARCHIVES_REPOSITORY):
+        if keys & set(image.labels[label.ARCHIVES].split()):
+            ours.remove(f"{ARCHIVES_REPOSITORY}:{image.tags[0]}")
 
 
 def size(layer: CondaLayer) -> int:
@@ -75,7 +81,7 @@ def test_archives_are_sent_once(
     ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
 ) -> None:
     layers = make(ours, base, tmp_path, [channel])
-    remove(layers.layer(), ours)
+    remove(layers, ours)
     proxy.forget()
     layer = layers.layer()
     assert proxy.sent > size(layer), "somebody had removed them"
@@ -137,7 +143,7 @@ def test_sending_that_is_interrupted_leaves_nothing(
     ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
 ) -> None:
     layers = make(ours, base, tmp_path, [channel])
-    remove(layers.layer(), ours)
+    remove(layers, ours)
     layer = replace(layers, mounts=False).layer()
     proxy.forget()
     with pytest.raises(KeyboardInterrupt):
@@ -147,6 +153,25 @@ def test_sending_that_is_interrupted_leaves_nothing(
     there = images_of(ours.endpoint, ARCHIVES_REPOSITORY)
     assert not [image for image in there if keys & set(image.labels[label.ARCHIVES].split())]
     assert all(any(image.place(file) for image in layers.layer().images) for file in layer.files)
+
+
+def test_engine_that_takes_no_archives_gets_them_with_the_build(
+    ours: Engine, base: BaseImage, tmp_path: Path, channel: Path
+) -> None:
+    layers = make(ours, base, tmp_path, [channel])
+    remove(layers, ours)
+    said = io.StringIO()
+    with (
+        EngineProxy(refused=["POST /images/create"]) as proxy,
+        Engine(find_endpoint({**os.environ, "DOCKER_HOST": proxy.url})) as refusing,
+    ):
+        layer = replace(layers, mounts=False).layer()
+        assert with_mounts(refusing, layer, progress=PlainProgress(said)).images == ()
+        # The builds of this test find nothing in the engine either.
+        image = replace(layers, engine=refusing).build()
+    ours.discard(image)
+    assert "Conda packages are sent with the build" in said.getvalue()
+    assert f"failed to take in {ARCHIVES_REPOSITORY}:" in said.getvalue()
 
 
 @pytest.mark.parametrize("wrong", ["archives", "bytecode"])
