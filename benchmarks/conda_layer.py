@@ -110,20 +110,16 @@ def ours(
     def build() -> None:
         stack.callback(engine.discard, layers.build())
 
-    def forget() -> None:
-        for image in layers.layer().images:
-            engine.remove(image.reference)
-
     build()
     with EngineProxy() as proxy, Engine(find_endpoint({"DOCKER_HOST": proxy.url})) as counted:
         through = replace(layers, engine=counted)
-        for name, prepare in zip(OURS, (build, forget), strict=True):
+        for name, prepare in zip(OURS, (build, layers.forget_archives), strict=True):
             prepare()
             before, asked = proxy.sent, len(proxy.requests)
             stack.callback(engine.discard, through.build())
             sent, requests = proxy.sent - before, len(proxy.requests) - asked
             print(f"{name}: {sent / 1e6:.2f} MB sent in {requests} requests")
-    return dict(zip(OURS, (Side(build), Side(build, forget)), strict=True))
+    return dict(zip(OURS, (Side(build), Side(build, layers.forget_archives)), strict=True))
 
 
 def theirs(records: Sequence[rattler.RepoDataRecord], work: Path) -> dict[str, Side]:

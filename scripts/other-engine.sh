@@ -29,7 +29,8 @@ if [ ! -x "$programs/dockerd" ]; then
     echo "Fetching Docker of $suite" >&2
     mmdebstrap --quiet --variant=minbase --include=docker.io --aptopt='Acquire::Check-Valid-Until "false"' \
         "$suite" "$root" "$source"
-    for program in dockerd containerd containerd-shim-runc-v2 runc docker-init docker-proxy; do
+    # dockerd last: where it is, the others are.
+    for program in containerd containerd-shim-runc-v2 runc docker-init docker-proxy dockerd; do
         found=$(find "$root/usr/bin" "$root/usr/sbin" "$root/usr/libexec" -name "$program" ! -type d | head -n 1)
         # docker-init is a link in some releases, to a program of another package.
         [ -n "$found" ] && chroot "$root" cat "${found#"$root"}" >"$programs/$program"

@@ -17,7 +17,7 @@ from docker.utils import version_lt
 from docker.utils.config import load_general_config
 from docker.utils.proxy import ProxyConfig
 
-from imagesync.build.client import engine_errors, explanation, messages, refusal
+from imagesync.build.client import SEND_TIMEOUT, engine_errors, explanation, messages, refusal
 from imagesync.build.steps import Steps
 from imagesync.build.stream import BuildStream
 from imagesync.errors import BuildError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from imagesync.ui.progress import Progress
 
 KEPT_LOGS = 20
-_SEND_TIMEOUT = 900
-"""Seconds that the engine may take to accept a piece of the context; its disk may be slow."""
 _CANCEL_TIMEOUT = 5
 _CONTAINERD_STORE = "1.43"
 """The API of Docker 24, the first engine that may have such an image store."""
@@ -64,7 +62,7 @@ def build_by_api(
                     data=iter(context),
                     headers={"Content-Type": "application/x-tar"},
                     stream=True,
-                    timeout=(_SEND_TIMEOUT, None),
+                    timeout=(SEND_TIMEOUT, None),
                 )
                 _follow(response, stream, steps)
             except BaseException:

@@ -20,6 +20,8 @@ from imagesync.errors import EngineError, EngineNotFound
 
 REQUEST_TIMEOUT = 120
 """Seconds without a byte before a request is given up; those that may be silent for longer set their own."""
+SEND_TIMEOUT = 900
+"""Seconds that the engine may take to accept a piece of what it is sent; its disk may be slow."""
 
 
 def connect(endpoint: Endpoint) -> docker.APIClient:
@@ -119,3 +121,9 @@ def messages(response: requests.Response) -> Iterator[Mapping[str, Any]]:
     for line in response.iter_lines(chunk_size=None):
         if line:
             yield json.loads(line)
+
+
+def failure(message: Mapping[str, Any]) -> str | None:
+    """Return what a message of such an answer says of a failure; HTTP has said 200 long before."""
+    detail, error = message.get("errorDetail"), message.get("error")
+    return str((detail or {}).get("message") or error) if detail or error else None

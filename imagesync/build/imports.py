@@ -6,14 +6,11 @@ from collections.abc import Iterable, Mapping
 
 import docker
 
-from imagesync.build.client import engine_errors, messages, refusal
+from imagesync.build.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
 from imagesync.credentials import redact
 from imagesync.errors import EngineError
 from imagesync.oci.reference import split_reference
 from imagesync.render.templates import dockerfile_quote
-
-_SEND_TIMEOUT = 900
-"""Seconds that the engine may take to accept a piece; its disk may be slow."""
 
 
 def import_archive(
@@ -50,14 +47,14 @@ def import_archive(
             data=iter(content),
             headers={"Content-Type": "application/x-tar"},
             stream=True,
-            timeout=(_SEND_TIMEOUT, None),
+            timeout=(SEND_TIMEOUT, None),
         )
         with response:
             if not response.ok:
                 raise _error(doing, refusal(response) or f"HTTP {response.status_code}")
             for message in messages(response):
-                if said := (message.get("errorDetail") or {}).get("message") or message.get("error"):
-                    raise _error(doing, str(said))
+                if (said := failure(message)) is not None:
+                    raise _error(doing, said)
 
 
 def _error(doing: str, said: str) -> EngineError:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from imagesync.build.client import failure
 from imagesync.build.steps import Steps
 from imagesync.build.trace import Trace, Vertex, decode_trace
 
@@ -42,9 +43,7 @@ class BuildStream:
         BuildError
             The message says that the build failed; HTTP has said 200 long before.
         """
-        detail = message.get("errorDetail")
-        if detail or message.get("error"):
-            said = str((detail or {}).get("message") or message.get("error"))
+        if (said := failure(message)) is not None:
             self._plain.failed(said)
             raise self._steps.error(said)
         aux = message.get("aux")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from imagesync.build.client import failure
 from imagesync.credentials import redact
 from imagesync.errors import RegistryError
 from imagesync.oci.reference import parse_reference
@@ -43,9 +44,7 @@ class Layers:
         RegistryError
             It is about a failure.
         """
-        detail = message.get("errorDetail")
-        if detail or message.get("error"):
-            said = str((detail or {}).get("message") or message.get("error"))
+        if (said := failure(message)) is not None:
             raise registry_error(self._reference, self._doing, said)
         layer, status = message.get("id"), message.get("status")
         if not layer:

@@ -6,18 +6,21 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import rattler
 
 from imagesync.build.base import BaseImage
 from imagesync.build.engine import BuildRequest, Engine
+from imagesync.build.lookup import images_of
+from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, key_of
 from imagesync.conda.installer import choose_installer
 from imagesync.conda.layer import CondaLayer, make_layer
 from imagesync.conda.mounts import with_mounts
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
+from imagesync.render import labels as label
 from imagesync.render.context import BuildContext, stream_context
 from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Interpreter
@@ -63,6 +66,13 @@ class CondaLayers:
             progress=SilentProgress(),
         )
         return with_mounts(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
+
+    def forget_archives(self) -> None:
+        """Remove every image of the engine that has any of the archives; other builds leave some, too."""
+        keys = {key_of(file) for file in replace(self, mounts=False).layer().files}
+        for image in images_of(self.engine.endpoint, ARCHIVES_REPOSITORY):
+            if keys & set(image.labels[label.ARCHIVES].split()):
+                self.engine.remove(f"{ARCHIVES_REPOSITORY}:{image.tags[0]}")
 
     def context(self) -> BuildContext:
         """Return the build context."""

@@ -65,14 +65,6 @@ def make(ours: Engine, base: BaseImage, folder: Path, channels: list[Path], *pac
     return CondaLayers(ours, base, store, lock, archives)
 
 
-def remove(layers: CondaLayers, ours: Engine) -> None:
-    """Remove every image that has any of the archives; other tests and builds leave some."""
-    keys = {key_of(file) for file in replace(layers, mounts=False).layer().files}
-    for image in images_of(ours.endpoint, ARCHIVES_REPOSITORY):
-        if keys & set(image.labels[label.ARCHIVES].split()):
-            ours.remove(f"{ARCHIVES_REPOSITORY}:{image.tags[0]}")
-
-
 def size(layer: CondaLayer) -> int:
     return sum(file.size for file in layer.files)
 
@@ -81,7 +73,7 @@ def test_archives_are_sent_once(
     ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
 ) -> None:
     layers = make(ours, base, tmp_path, [channel])
-    remove(layers, ours)
+    layers.forget_archives()
     proxy.forget()
     layer = layers.layer()
     assert proxy.sent > size(layer), "somebody had removed them"
@@ -143,7 +135,7 @@ def test_sending_that_is_interrupted_leaves_nothing(
     ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
 ) -> None:
     layers = make(ours, base, tmp_path, [channel])
-    remove(layers, ours)
+    layers.forget_archives()
     layer = replace(layers, mounts=False).layer()
     proxy.forget()
     with pytest.raises(KeyboardInterrupt):
@@ -159,7 +151,7 @@ def test_engine_that_takes_no_archives_gets_them_with_the_build(
     ours: Engine, base: BaseImage, tmp_path: Path, channel: Path
 ) -> None:
     layers = make(ours, base, tmp_path, [channel])
-    remove(layers, ours)
+    layers.forget_archives()
     said = io.StringIO()
     with (
         EngineProxy(refused=["POST /images/create"]) as proxy,
