@@ -34,10 +34,10 @@ from imagesync.build.base import ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
 from imagesync.build.lookup import PACKAGES_REPOSITORY
+from imagesync.core.progress import make_progress
 from imagesync.environment_hash import image_tag
 from imagesync.render.labels import PACKAGES_HASH
 from imagesync.settings import Settings
-from imagesync.ui.progress import make_progress
 from tests.engine_proxy import EngineProxy
 
 FIGURES = ("scan", "hit", "edit", "cluster", "cold", "warm")

@@ -38,9 +38,9 @@ import rattler
 from imagesync.build.base import ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
+from imagesync.core.progress import SilentProgress
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from tests.channels.channel import ensure_channel
 from tests.channels.environments import solve
 from tests.engine_proxy import EngineProxy

@@ -25,16 +25,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from imagesync.core.level import Level
+from imagesync.core.progress import SilentProgress
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.solve import solve_platform
 from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Target
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from tests.channels.channel import ensure_channel, make_channel
 from tests.channels.doubles import pure
 from tests.channels.environments import make_conda_environment

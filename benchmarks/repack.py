@@ -14,13 +14,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from imagesync.core.progress import SilentProgress
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.scan.pip_configuration import IndexConfiguration
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.installed import installed_digest
 from imagesync.wheels.vendor import vendor

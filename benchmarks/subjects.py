@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
-from imagesync.ui.progress import Progress
+from imagesync.core.progress import Progress
 
 REQUIREMENTS = (
     "dask[complete]",

@@ -163,7 +163,7 @@ def build(
 
     def answer(image: Image) -> None:
         if metadata_file is not None:
-            from imagesync.atomic import write_text
+            from imagesync.core.atomic import write_text
 
             write_text(metadata_file, json.dumps(image.to_dict(), indent=2) + "\n")
         click.echo(image.reference)

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from imagesync.credentials import redact, strip_credentials
+from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import ImagesyncError
-from imagesync.oci.reference import parse_reference
 from imagesync.settings import Settings
-from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint
@@ -292,9 +292,9 @@ def _base_hint(base: str) -> str:
 
 
 def _cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    from imagesync.core.text import format_size
     from imagesync.store.root import default_root
     from imagesync.store.store import Store
-    from imagesync.ui.text import format_size
 
     root = settings.cache_dir or default_root(environ)
     there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())

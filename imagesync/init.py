@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from imagesync.atomic import write_text
+from imagesync.core.atomic import write_text
+from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
-from imagesync.toml import parse_toml
 
 _TABLE = "[tool.imagesync]"
 _EDIT = "Change them there; or take them out first, to have all of them with comments."

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
+from imagesync.core.level import Level
 from imagesync.environment_hash import FORMAT_VERSION, Foundation
 from imagesync.errors import UsageError
-from imagesync.plan.level import Level
 from imagesync.plan.levels import load_profiles
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from imagesync.build.base import BaseImage
     from imagesync.code.code import Code
+    from imagesync.core.progress import Progress
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock
     from imagesync.settings import Settings
     from imagesync.store.access import Access
-    from imagesync.ui.progress import Progress
     from imagesync.workshop import Workshop
 
 _PLATFORM = "linux/amd64"
@@ -206,7 +206,7 @@ def _hash(covered: Mapping[str, object]) -> str:
 
 
 def _canonical(name: str) -> NormalizedName:
-    from imagesync.scan.names import canonical_name
+    from imagesync.core.names import canonical_name
 
     return canonical_name(name)
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.ahead import Ahead
+from imagesync.core.background import Ahead
 from imagesync.errors import EngineError
 from imagesync.prepared import Prepared
 from imagesync.search import Search
@@ -320,8 +320,8 @@ def open_session(
     UsageError
         A setting doesn't exist, or has a value that it can't have.
     """
+    from imagesync.core.progress import make_progress
     from imagesync.settings import load_settings
-    from imagesync.ui.progress import make_progress
 
     return Session(
         settings=load_settings(cwd=Path.cwd(), environ=os.environ, flags=settings),

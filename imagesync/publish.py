@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from imagesync.build.image import image_of
 from imagesync.build.lookup import FoundImage
+from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.environment_hash import image_tag
 from imagesync.errors import RegistryError, UsageError
-from imagesync.oci.reference import parse_reference, split_reference
 from imagesync.oci.registry import RemoteImage, check_push, read_config, read_digest
 from imagesync.render import labels as label
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from imagesync.build.engine import Engine
     from imagesync.build.image import Image
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.progress import Progress
 from imagesync.prepared import Prepared
 from imagesync.settings import Settings
-from imagesync.ui.progress import Progress
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -144,7 +144,7 @@ class Search:
     @property
     def names_registry(self) -> bool:
         """Return whether images are to be found in a registry, too."""
-        from imagesync.oci.reference import parse_reference
+        from imagesync.core.image_reference import parse_reference
 
         return parse_reference(self.settings.repository).names_registry
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import InconsistentEnvironment
 from imagesync.prepared import Prepared
 from imagesync.scan.environment import Environment, Finding
 from imagesync.settings import Settings
-from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

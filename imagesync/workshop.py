@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.core.progress import Progress
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.conda.gone import RecordContent
     from imagesync.lock.conda.solver import CondaSolver
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from imagesync.store.access import Access
     from imagesync.store.fetch import Download
     from imagesync.store.store import Store, StoredFile
-    from imagesync.ui.progress import Progress
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.container import Container
 

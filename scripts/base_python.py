@@ -10,8 +10,8 @@ import os
 from imagesync.build.base import ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
+from imagesync.core.progress import make_progress
 from imagesync.settings import DEFAULT_BASE, Settings
-from imagesync.ui.progress import make_progress
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from imagesync.render.templates import dockerfile_quote
 
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 ACTIVE: Final = "CONDA_SHLVL"
 """The variable by which conda, and the image's entry point, know an activated environment."""

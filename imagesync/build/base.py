@@ -15,10 +15,10 @@ from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageErr
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine, EngineImage
     from imagesync.build.lookup import Lookup
+    from imagesync.core.progress import Progress
     from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
-    from imagesync.ui.progress import Progress
 
 BASE_REPOSITORY: Final = "imagesync-base"
 TAG_DIGITS: Final = 16

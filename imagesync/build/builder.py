@@ -13,8 +13,8 @@ from imagesync.render.context import stream_context
 
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
+    from imagesync.core.progress import Progress
     from imagesync.render.context import BuildContext
-    from imagesync.ui.progress import Progress
 
 
 def build_image(

@@ -25,7 +25,7 @@ from imagesync.store.root import default_root
 
 if TYPE_CHECKING:
     from imagesync.build.engine import BuildRequest
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 KEPT_LOGS = 20
 _CANCEL_TIMEOUT = 5

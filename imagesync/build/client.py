@@ -15,7 +15,7 @@ import requests
 
 from imagesync.build.endpoint import Endpoint, TLSMaterial
 from imagesync.build.transport import CERTIFICATES, CONNECT_TIMEOUT, can_speak_to, open_connection
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import EngineError, EngineNotFound
 
 REQUEST_TIMEOUT = 120

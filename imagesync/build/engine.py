@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from imagesync.core.progress import Progress
 from imagesync.errors import EngineError
-from imagesync.ui.progress import Progress
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint
@@ -217,7 +217,7 @@ class Engine:
     def tag(self, image: str, reference: str) -> None:
         """Give an image one more reference, taking it from another image that may have it."""
         from imagesync.build.client import engine_errors
-        from imagesync.oci.reference import split_reference
+        from imagesync.core.image_reference import split_reference
 
         repository, tag = split_reference(reference)
         with engine_errors(f"tag {reference}"):

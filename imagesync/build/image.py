@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.image_reference import parse_reference
 from imagesync.environment_hash import image_tag
-from imagesync.oci.reference import parse_reference
 from imagesync.render import labels as label
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 import docker
 
 from imagesync.build.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.image_reference import split_reference
 from imagesync.errors import EngineError
-from imagesync.oci.reference import split_reference
 from imagesync.render.templates import dockerfile_quote
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from imagesync.build.base import BASE_REPOSITORY, root_digest
 from imagesync.build.transport import CERTIFICATES, can_speak_to, open_connection
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.image_reference import Reference, parse_reference
 from imagesync.errors import EngineError
-from imagesync.oci.reference import Reference, parse_reference
 
 if TYPE_CHECKING:
     from imagesync.build.endpoint import Endpoint

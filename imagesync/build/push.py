@@ -9,10 +9,10 @@ import requests
 
 from imagesync.build.client import messages, refusal
 from imagesync.build.transfer import Layers, registry_error
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.progress import Progress
 from imagesync.oci.login import registry_credentials
-from imagesync.oci.reference import parse_reference, split_reference
-from imagesync.ui.progress import Progress
 
 _CONNECT_TIMEOUT = 60
 

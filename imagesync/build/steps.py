@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.progress import Progress, Task
 from imagesync.errors import BuildError
-from imagesync.ui.progress import Progress, Task
 
 LOG_TAIL = 40
 """Lines of a failed step's output that the error shows."""

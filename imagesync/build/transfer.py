@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from imagesync.build.client import failure
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Task
 from imagesync.errors import RegistryError
-from imagesync.oci.reference import parse_reference
-from imagesync.ui.progress import Task
 
 # What an engine says of a layer that moves, and of one whose bytes are all there.
 _MOVING = frozenset({"Downloading", "Pushing"})

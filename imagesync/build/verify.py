@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import EngineError, VerifyError
 from imagesync.render.layout import PREFIX
-from imagesync.ui.progress import SilentProgress
 
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
+    from imagesync.core.progress import Progress
     from imagesync.lock.lock import Lock
-    from imagesync.ui.progress import Progress
 
 IMPORT_TIMEOUT: Final = 120
 """Seconds that the critical imports may take together."""

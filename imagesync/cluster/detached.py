@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from imagesync.cluster.options import SchedulerOptions, WorkerOptions
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 
 def start_cluster(

@@ -15,10 +15,10 @@ from imagesync.errors import WheelError
 from imagesync.render.layout import CODE
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.lock import Target
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
-    from imagesync.ui.progress import Progress
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
 _UNIX = 3

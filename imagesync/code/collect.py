@@ -214,7 +214,7 @@ def _some(names: Sequence[str]) -> str:
 def _refuse_large(code: Code, max_size: int) -> None:
     if code.size <= max_size:
         return
-    from imagesync.ui.text import format_size
+    from imagesync.core.text import format_size
 
     largest: list[CodeFile] = sorted(code.files, key=lambda file: -file.size)[:_SHOWN]
     raise PlanError(

@@ -169,7 +169,7 @@ def scale(name: str, workers: int) -> None:
 
     require_dask()
     from imagesync.cluster.detached import scale_cluster
-    from imagesync.ui.text import counted
+    from imagesync.core.text import counted
 
     before, after = scale_cluster(name, workers)
     click.echo(f"{name}: {counted(after, 'worker')}, {before} before")

@@ -72,9 +72,9 @@ def lock(
 
 
 def _write(session: Session, path: Path | None, form: Form | None, output: str) -> None:
+    from imagesync.core.text import counted
     from imagesync.errors import UsageError
     from imagesync.lock.lockfile.save import form_of, left_out, named_files, render, require, save
-    from imagesync.ui.text import counted
 
     form = form_of(path) if form is None and path is not None else form
     assert form is not None  # noqa: S101  one of them is given
@@ -104,8 +104,8 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
 
 
 def _check(session: Session, path: Path, output: str) -> None:
+    from imagesync.core.text import counted
     from imagesync.errors import LockError
-    from imagesync.ui.text import counted
 
     moved = session.check_lock(path)
     if output == "json":

@@ -12,7 +12,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from imagesync.compare.inventory import Entry, Inventory, Kind
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
 
 SCHEDULER = "scheduler"
 """What a cluster's scheduler is called among its members; workers go by their addresses."""

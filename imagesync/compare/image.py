@@ -42,7 +42,7 @@ def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
 def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
     from imagesync.build.endpoint import find_endpoint
     from imagesync.build.engine import Engine
-    from imagesync.oci.reference import parse_reference
+    from imagesync.core.image_reference import parse_reference
 
     parsed = parse_reference(reference)
     insecure = False

@@ -12,9 +12,9 @@ from zipfile import ZipFile
 from imagesync.code.code import MODULE_SUFFIXES
 from imagesync.compare.comparison import Comparison, Group, Row
 from imagesync.compare.inventory import LOOSE_CODE
+from imagesync.core.level import Level
 from imagesync.errors import FetchError, LockError, WheelError
 from imagesync.lock.lock import Lock, Target
-from imagesync.plan.level import Level
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory, Kind
 from imagesync.compare.unplanned import specifier_for
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

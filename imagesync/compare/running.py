@@ -11,8 +11,8 @@ from imagesync.compare.inside.facts import place
 from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.compare.remote import Remote
 from imagesync.compare.unplanned import with_levels
+from imagesync.core.text import counted
 from imagesync.errors import ImagesyncError
-from imagesync.ui.text import counted
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -16,9 +16,9 @@ from imagesync.compare.overlay import Choice, Overlay, Unsynced, choose, importa
 from imagesync.compare.planned import local_inventory
 from imagesync.compare.remote import Remote, RemoteObject
 from imagesync.compare.running import Answers, Facts, Here, ask, is_here, members, side_of
+from imagesync.core.text import counted
 from imagesync.errors import ClusterError, UsageError
 from imagesync.lock.lock import Target
-from imagesync.ui.text import counted
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from imagesync.compare.inventory import Entry
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
-from imagesync.scan.names import canonical_name
 
 
 def with_levels(entries: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from imagesync.compare.comparison import SCHEDULER, Comparison, Row, State
 from imagesync.compare.inventory import LOOSE_CODE
-from imagesync.plan.level import Level
-from imagesync.ui.text import counted
+from imagesync.core.level import Level
+from imagesync.core.text import counted
 
 _SHOWN = 8
 

@@ -18,8 +18,8 @@ from imagesync.render import labels as label
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
     from imagesync.conda.layer import CondaLayer
+    from imagesync.core.progress import Progress, Task
     from imagesync.store.store import StoredFile
-    from imagesync.ui.progress import Progress, Task
 
 ARCHIVES_REPOSITORY: Final = "imagesync-archives"
 MOST_IMAGES: Final = 8

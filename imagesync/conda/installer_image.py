@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
     from imagesync.conda.installer import CondaInstaller
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 INSTALLER_REPOSITORY: Final = "imagesync-installer"
 _TAG_DIGITS: Final = 16

@@ -15,10 +15,10 @@ from imagesync.wheels.bytecode import compile_bytecode
 if TYPE_CHECKING:
     from imagesync.conda.archive_images import ArchiveImage
     from imagesync.conda.installer import CondaInstaller
+    from imagesync.core.progress import Progress
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
-    from imagesync.ui.progress import Progress
 
 FOLDER = "/mnt/conda"
 """Where a build has the archives that come with its context."""

@@ -12,7 +12,7 @@ from imagesync.errors import EngineError
 if TYPE_CHECKING:
     from imagesync.build.engine import Engine
     from imagesync.conda.layer import CondaLayer
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 
 def with_mounts(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:

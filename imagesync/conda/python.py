@@ -15,11 +15,11 @@ from imagesync.errors import LockError
 from imagesync.store.source import open_source
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.conda.channels import Channels
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
     from imagesync.settings import Settings
-    from imagesync.ui.progress import Progress
 
 PATIENCE: Final = 2.0
 """Seconds in which a channel has to answer."""

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from imagesync.core.image_reference import parse_reference
 from imagesync.deploy.shape import Shape
 from imagesync.deploy.targets import Target
 from imagesync.errors import RenderError
-from imagesync.oci.reference import parse_reference
 from imagesync.render.templates import render_template
 
 # Amazon's registries, which say whose they are and where.

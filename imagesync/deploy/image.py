@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.reference_grammar import is_reference
 from imagesync.errors import RegistryError, UsageError
-from imagesync.oci.reference import parse_reference
 from imagesync.oci.registry import read_digest
-from imagesync.settings.reference import is_reference
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.pipeline import Session
-    from imagesync.ui.progress import Progress
 
 
 def environment_image(session: Session, *, push: bool | None, local: bool) -> str:

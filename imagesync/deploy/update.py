@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from imagesync.core.image_reference import Reference, parse_reference
+from imagesync.core.reference_grammar import is_reference
 from imagesync.errors import UsageError
-from imagesync.oci.reference import Reference, parse_reference
-from imagesync.settings.reference import is_reference
 
 # A chart's image: two values, put together with a colon between them.
 _NAME_KEYS = ("repository", "name")

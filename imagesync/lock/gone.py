@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
+from imagesync.core.level import Level
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.hold import ENOUGH, InstalledContent, allowance, nearest
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
 from imagesync.lock.resolver import ResolutionRequest, Resolver
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 
 

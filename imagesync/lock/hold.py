@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolver import ResolutionRequest, Resolver
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 
 if TYPE_CHECKING:

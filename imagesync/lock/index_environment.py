@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.store.access import Access, Credential, get, open_session
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.names import canonical_name
+from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.lock.conda.part import CondaPart, lock_conda
 from imagesync.lock.conda.provided import refuse_shared, stand_ins
@@ -15,8 +17,6 @@ from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, Vendored
 from imagesync.lock.resolver import Resolver
 from imagesync.lock.tags import machine
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.scan.names import canonical_name
-from imagesync.ui.progress import Progress
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

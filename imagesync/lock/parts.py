@@ -16,6 +16,7 @@ from typing import Any
 
 from packaging.utils import NormalizedName
 
+from imagesync.core.level import Level
 from imagesync.lock.conda.provided import planned_distribution
 from imagesync.lock.lock import (
     Artifact,
@@ -26,7 +27,6 @@ from imagesync.lock.lock import (
     Target,
     VendoredPackage,
 )
-from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan, PlannedConda
 
 _FORMAT = 2

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from imagesync.credentials import redact, strip_credentials
+from imagesync.core.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.index_environment import (
     keyring_path,

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.lock.index_environment import UV_INDEXES
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver

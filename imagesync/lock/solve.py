@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.hold import Held, pin
 from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
-from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import demands, requirers, target_markers
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.entries import Entry, Kind
 from imagesync.lock.explain import Unanswered, contradiction, explain, way_out
-from imagesync.plan.level import Level
 from imagesync.plan.remedy import install_command_of
 from imagesync.plan.specifiers import compatible, parse_version
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

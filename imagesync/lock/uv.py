@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from imagesync.credentials import redact, strip_credentials
+from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.names import canonical_name
+from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.index_environment import (
     refusing_indexes,
@@ -24,9 +26,7 @@ from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.stubs import write_stubs
 from imagesync.lock.tags import best_artifact, machine
-from imagesync.scan.names import canonical_name
 from imagesync.store.access import Access
-from imagesync.toml import parse_toml
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -6,7 +6,7 @@ import ssl
 
 import requests
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import RegistryError
 
 

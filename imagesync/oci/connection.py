@@ -20,7 +20,7 @@ import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import RegistryError
 from imagesync.oci.answers import hint, reason, refused
 from imagesync.oci.tls import ContextAdapter, is_loopback, tls_context

@@ -13,8 +13,8 @@ import docker.auth
 import docker.errors
 from docker.utils.config import find_config_file
 
-from imagesync.credentials import redact
-from imagesync.ui.progress import Progress
+from imagesync.core.credentials import redact
+from imagesync.core.progress import Progress
 
 
 def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:

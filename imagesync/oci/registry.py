@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
+from imagesync.core.image_reference import Reference, parse_reference
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.oci.answers import explanation, refused
 from imagesync.oci.connection import Connection
 from imagesync.oci.login import registry_credentials
 from imagesync.oci.manifest import ACCEPTED, INDEXES, choose_platform, parse_manifest, sha256
-from imagesync.oci.reference import Reference, parse_reference
-from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from imagesync.oci.manifest import Descriptor

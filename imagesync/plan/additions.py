@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
 from imagesync.errors import UsageError
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import applies
 from imagesync.scan.environment import Finding, Package, Severity
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

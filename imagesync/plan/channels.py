@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.scan.environment import Environment
 
 DEFAULT = "https://conda.anaconda.org/conda-forge"

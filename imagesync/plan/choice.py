@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from imagesync.core.level import Level
 from imagesync.errors import UsageError
 from imagesync.plan.depends import closure_of, requirers_of
-from imagesync.plan.level import Level
 from imagesync.plan.levels import (
     CriticalPackage,
     Levels,

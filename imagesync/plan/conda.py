@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.level import Level
 from imagesync.errors import UsageError
 from imagesync.plan.choice import PYTHON_REASON, Choice
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedConda
 from imagesync.plan.specifiers import conda_compatible, conda_exact
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from imagesync.core.names import canonical_name
 from imagesync.plan.conflict import Conflict
 from imagesync.scan.environment import CondaRecord, Environment
-from imagesync.scan.names import canonical_name
 
 _PLAIN = re.compile(r"([a-zA-Z0-9_.-]+)(?:\s+([^\s\[]+))?(?:\s+([^\s\[]+))?\s*\Z")
 _NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)*)(\.post[0-9]+)?")

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
 from imagesync.plan.requirements import closure, requirers
 from imagesync.plan.subject import Key
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
 from imagesync.plan.matching import canonical_pattern
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
+from imagesync.core.names import canonical_name
 from imagesync.scan.environment import Finding, Severity
-from imagesync.scan.names import canonical_name
 
 
 def canonical_pattern(text: str) -> str:

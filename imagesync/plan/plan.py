@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.code.code import Code
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
 from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Source
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from imagesync.core.names import canonical_name
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from imagesync.core.names import canonical_name
 from imagesync.plan.levels import CriticalPackage, Profile
-from imagesync.scan.names import canonical_name
 
 _DASK: Final = canonical_name("dask")
 _DISTRIBUTED: Final = canonical_name("distributed")

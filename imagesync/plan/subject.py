@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from imagesync.core.names import canonical_name
 from imagesync.scan.environment import CondaRecord, Environment, Manager, Package, SourceKind
-from imagesync.scan.names import canonical_name
 
 # Who installed it, and its name there: one name may stand for two projects.
 Key = tuple[Manager, str]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.names import canonical_name
 from imagesync.scan.conda_history import requested_specs
 from imagesync.scan.conda_records import (
     RecordFile,
@@ -18,7 +19,6 @@ from imagesync.scan.conda_records import (
 )
 from imagesync.scan.environment import CondaRecord, Finding, Package, Severity, Source
 from imagesync.scan.metadata import read_bytes
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.scan.environment import CondaRecord
 from imagesync.scan.metadata import read_bytes
 

@@ -93,13 +93,13 @@ class CondaConfiguration:
     @property
     def public_urls(self) -> tuple[str, ...]:
         """Return the configured channels' URLs in their order, without credentials."""
-        from imagesync.credentials import strip_credentials
+        from imagesync.core.credentials import strip_credentials
 
         return tuple(dict.fromkeys(strip_credentials(url) for url in self.channels))
 
     def __repr__(self) -> str:
         """Return the configuration without credentials."""
-        from imagesync.credentials import redact
+        from imagesync.core.credentials import redact
 
         shown = ", ".join(
             f"{item.name}={redact(repr(getattr(self, item.name)))}"
@@ -217,7 +217,7 @@ class _Values:
         specs = self.merged_list("pinned_packages")
         if not specs:
             return ()
-        from imagesync.credentials import strip_credentials_in
+        from imagesync.core.credentials import strip_credentials_in
 
         return tuple(map(strip_credentials_in, specs))
 

@@ -8,7 +8,7 @@ import ast
 import os
 import re
 
-from imagesync.credentials import strip_credentials_in
+from imagesync.core.credentials import strip_credentials_in
 from imagesync.scan.metadata import read_bytes
 
 _COMMENT = re.compile(r"#\s*(?P<action>\w+)\s+specs:\s*(?P<specs>.+)")

@@ -14,9 +14,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from imagesync.core.names import canonical_name
 from imagesync.scan.environment import CondaRecord
 from imagesync.scan.metadata import read_bytes
-from imagesync.scan.names import canonical_name
 
 _FIRST_KEY = re.compile(rb"\{\n( +)\"")
 # The metadata of a distribution lies in site-packages itself; below it are those that others vendor.
@@ -176,7 +176,7 @@ def _witnesses(files: bytes) -> tuple[str, ...]:
 
 
 def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: bytes) -> CondaRecord:
-    from imagesync.credentials import strip_credentials, strip_credentials_in
+    from imagesync.core.credentials import strip_credentials, strip_credentials_in
 
     def text(key: str) -> str:
         value = document.get(key)

@@ -16,7 +16,7 @@ def parse_direct_url(data: bytes) -> Source:
     ValueError
         It isn't JSON, or not what the direct URL data structure specification asks for.
     """
-    from imagesync.credentials import strip_credentials
+    from imagesync.core.credentials import strip_credentials
 
     document = json.loads(data)
     if not isinstance(document, dict) or not isinstance(document.get("url"), str):

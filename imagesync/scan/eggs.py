@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from imagesync.core.names import canonical_name
 from imagesync.scan.environment import Package
 from imagesync.scan.folder import (
     METADATA_HEADERS,
@@ -17,7 +18,6 @@ from imagesync.scan.folder import (
     unreadable,
 )
 from imagesync.scan.metadata import Headers, parse_headers
-from imagesync.scan.names import canonical_name
 
 
 def read_egg_info(path: str, folder: Folder) -> None:

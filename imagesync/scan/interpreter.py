@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import ScanError
 from imagesync.scan.environment import Interpreter
 

@@ -68,13 +68,13 @@ class IndexConfiguration:
         urls = [url for url in (self.index_url, *self.extra_index_urls) if url]
         if not urls or self.no_index:
             return ()
-        from imagesync.credentials import strip_credentials
+        from imagesync.core.credentials import strip_credentials
 
         return tuple(dict.fromkeys(strip_credentials(url) for url in urls))
 
     def __repr__(self) -> str:
         """Return the configuration without credentials."""
-        from imagesync.credentials import redact
+        from imagesync.core.credentials import redact
 
         shown = ", ".join(f"{item.name}={redact(repr(getattr(self, item.name)))}" for item in fields(self))
         return f"{type(self).__name__}({shown})"

@@ -78,7 +78,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
-    from imagesync.toml import parse_toml
+    from imagesync.core.toml import parse_toml
 
     try:
         return parse_toml(content.decode("utf-8"))

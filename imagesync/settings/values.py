@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import UsageError
 from imagesync.plan.matching import canonical_pattern, nearest
 from imagesync.settings.keys import Key, parse_size

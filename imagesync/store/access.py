@@ -137,7 +137,7 @@ def open_session(access: Access) -> requests.Session:
     """Return an HTTP session with the certificates that *access* names; netrc is read, as pip does."""
     import requests
 
-    from imagesync.store.tls import SystemTrustAdapter, TrustingAdapter
+    from imagesync.core.tls import SystemTrustAdapter, TrustingAdapter
 
     session = requests.Session()
     if access.ca_bundle is None:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
+from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone
 from imagesync.store.access import Access
 from imagesync.store.download import Cancelled, Connection, Downloader
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import Progress, Task
 
 _WORKERS = 8
 # How long cancelled downloads get to notice, in seconds; their sockets are shut down meanwhile.

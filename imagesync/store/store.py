@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.store.failures import storing
 from imagesync.store.incoming import Incoming
 from imagesync.store.layout import blob_path
 from imagesync.store.presence import Presence
-from imagesync.ui.progress import Progress, SilentProgress
 
 if TYPE_CHECKING:
     from imagesync.store.prune import Usage

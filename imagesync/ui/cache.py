@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from imagesync.core.text import counted, format_size
 from imagesync.ui.section import Row, Section, print_sections
-from imagesync.ui.text import counted, format_size
 
 if TYPE_CHECKING:
     from imagesync.store.prune import Usage

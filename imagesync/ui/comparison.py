@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, TextIO
 
 from imagesync.compare.comparison import Comparison, Group, Row
 from imagesync.compare.words import states
+from imagesync.core.text import counted
 from imagesync.ui.section import Row as TableRow
 from imagesync.ui.section import Section, Tone, print_sections
-from imagesync.ui.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

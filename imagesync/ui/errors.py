@@ -8,11 +8,11 @@ from typing import TextIO
 
 import click
 
+from imagesync.core.terminal import has_colour
+from imagesync.core.text import clean_lines, encodable
 from imagesync.errors import ImagesyncError
 from imagesync.lock.lock import Deviation
 from imagesync.scan.environment import Finding, Severity
-from imagesync.ui.terminal import has_colour
-from imagesync.ui.text import clean_lines, encodable
 
 _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan", "hint": "cyan"}
 _WORDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from imagesync.ui.terminal import is_interactive
-from imagesync.ui.text import clean, encodable
+from imagesync.core.terminal import is_interactive
+from imagesync.core.text import clean, encodable
 
 if TYPE_CHECKING:
     from rich.console import Console

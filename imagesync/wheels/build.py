@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.lock.index_environment import (
     build_environment,
     silent_indexes,
@@ -15,7 +16,6 @@ from imagesync.lock.index_environment import (
 )
 from imagesync.scan.pip_configuration import IndexConfiguration
 from imagesync.store.access import Access
-from imagesync.ui.progress import Progress, SilentProgress
 
 
 class BuildIndexes:

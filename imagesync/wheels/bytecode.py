@@ -29,7 +29,7 @@ from imagesync.store.store import Store, StoredFile
 from imagesync.wheels import compile_worker
 
 if TYPE_CHECKING:
-    from imagesync.ui.progress import Progress, Task
+    from imagesync.core.progress import Progress, Task
 
 _FORMAT = 2  # raised when the same wheel would give another archive
 _MOST_WORKERS = 8

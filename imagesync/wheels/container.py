@@ -17,15 +17,15 @@ from typing import IO, Any, Protocol
 
 from packaging.requirements import Requirement
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
+from imagesync.core.progress import Progress
+from imagesync.core.toml import parse_toml
 from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.store.access import Access
 from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import Store, StoredFile
-from imagesync.toml import parse_toml
-from imagesync.ui.progress import Progress
 from imagesync.wheels import container_worker
 from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
 from imagesync.wheels.build_indexes import BuildIndexes

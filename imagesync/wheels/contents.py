@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.errors import WheelError
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.sources import is_copied, local_path

@@ -21,7 +21,7 @@ from imagesync.scan.environment import Interpreter
 from imagesync.secret_files import looks_secret
 
 if TYPE_CHECKING:
-    from imagesync.ui.progress import Progress
+    from imagesync.core.progress import Progress
 
 _ANY_PYTHON_3 = Tag("py3", "none", "any")
 _GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from imagesync.credentials import redact
+from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source

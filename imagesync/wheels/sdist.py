@@ -20,7 +20,7 @@ from imagesync.wheels.standins import log_of
 from imagesync.wheels.unpack import unpack_sdist
 
 if TYPE_CHECKING:
-    from imagesync.ui.progress import Progress, Task
+    from imagesync.core.progress import Progress, Task
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.container import ContainerBuilder
 

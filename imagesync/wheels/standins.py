@@ -14,8 +14,8 @@ from imagesync.lock.lock import Lock, LockedPackage, VendoredPackage
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.hold import InstalledContent
-    from imagesync.ui.progress import Progress
 
 
 def stand_in(

@@ -28,7 +28,7 @@ from imagesync.wheels.staging import stage
 from imagesync.wheels.taken import remember_taken
 
 if TYPE_CHECKING:
-    from imagesync.ui.progress import Progress, Task
+    from imagesync.core.progress import Progress, Task
     from imagesync.wheels.build_indexes import BuildIndexes
 
 _FORMAT = 1  # raised when the same content would give another wheel

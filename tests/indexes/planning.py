@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from imagesync.core.level import Level
 from imagesync.lock.lock import Target
-from imagesync.plan.level import Level
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.plan.specifiers import compatible, exact
 from imagesync.scan.environment import Interpreter, Package, Source

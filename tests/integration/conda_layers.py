@@ -18,6 +18,7 @@ from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, key_of
 from imagesync.conda.installer import choose_installer
 from imagesync.conda.layer import CondaLayer, make_layer
 from imagesync.conda.mounts import with_mounts
+from imagesync.core.progress import SilentProgress
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
 from imagesync.render import labels as label
@@ -25,7 +26,6 @@ from imagesync.render.context import BuildContext, stream_context
 from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 
 
 @dataclass(frozen=True)

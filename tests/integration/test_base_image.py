@@ -12,11 +12,11 @@ import pytest
 from imagesync.build.base import BASE_REPOSITORY, BaseImage, ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import BaseImageError
 from imagesync.render.context import ContextFile, stream_files
 from imagesync.render.templates import dockerfile_base
 from imagesync.settings import Settings
-from imagesync.ui.progress import SilentProgress
 
 pytestmark = pytest.mark.engine
 MakeRoot = Callable[..., str]

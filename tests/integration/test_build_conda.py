@@ -15,8 +15,8 @@ import pytest
 
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
+from imagesync.core.progress import SilentProgress
 from imagesync.render.context import ContextFile, stream_files
-from imagesync.ui.progress import SilentProgress
 from tests.channels.channel import index_channel, make_channel
 from tests.channels.doubles import pure
 from tests.channels.environments import make_conda_environment

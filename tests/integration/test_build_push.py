@@ -12,11 +12,11 @@ import pytest
 
 from imagesync.build.engine import BuildRequest, Engine
 from imagesync.build.image import Image
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.oci.registry import RemoteImage, read_config, read_digest
 from imagesync.publish import Shelf
 from imagesync.render import labels as label
-from imagesync.ui.progress import SilentProgress
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex

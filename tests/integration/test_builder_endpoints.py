@@ -21,8 +21,8 @@ import pytest
 from imagesync.build.endpoint import Endpoint, find_endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.build.lookup import look_up
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import EngineError, EngineNotFound
-from imagesync.ui.progress import SilentProgress
 from tests.commands import CommandLine, clean_environ
 from tests.indexes.certificates import make_certificates
 from tests.integration.engines import docker_endpoint

@@ -15,11 +15,11 @@ from imagesync.build.client import connect
 from imagesync.build.endpoint import Endpoint
 from imagesync.build.engine import Engine, EngineImage, RunRequest
 from imagesync.build.image import Image
+from imagesync.core.level import Level
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import BuildError, EngineError, VerifyError
 from imagesync.lock.lock import Deviation, Lock, Target
-from imagesync.plan.level import Level
 from imagesync.render.context import BuildContext, ContextFile
-from imagesync.ui.progress import SilentProgress
 from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.tiny_image import REFERENCE
 

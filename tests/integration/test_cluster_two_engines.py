@@ -15,8 +15,8 @@ from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import BuildRequest, Engine
 from imagesync.cluster import labels
 from imagesync.cluster.belongings import find_belongings
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import ClusterError
-from imagesync.ui.progress import SilentProgress
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until
 from tests.integration.local_registry import LocalRegistry

@@ -18,13 +18,13 @@ from imagesync.build.lookup import images_of
 from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
 from imagesync.conda.layer import CondaLayer
 from imagesync.conda.mounts import with_mounts
+from imagesync.core.plain_progress import PlainProgress
+from imagesync.core.progress import SilentProgress, Task, Unit
 from imagesync.errors import BuildError
 from imagesync.render import labels as label
 from imagesync.render.context import ContextFile, stream_files
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.plain import PlainProgress
-from imagesync.ui.progress import SilentProgress, Task, Unit
 from tests.channels.archive import File
 from tests.channels.channel import make_channel
 from tests.channels.doubles import pure

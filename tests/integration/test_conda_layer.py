@@ -16,11 +16,11 @@ from imagesync.build.base import ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine, RunRequest
 from imagesync.build.verify import verify
+from imagesync.core.plain_progress import PlainProgress
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import BuildError, VerifyError
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.plain import PlainProgress
-from imagesync.ui.progress import SilentProgress
 from tests.channels.archive import File
 from tests.channels.channel import make_channel
 from tests.channels.doubles import generic

@@ -16,8 +16,8 @@ import pytest
 from imagesync.build.endpoint import Endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.build.lookup import look_up
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import BuildError, EngineError, RegistryError
-from imagesync.ui.progress import SilentProgress
 from tests.integration.engines import docker_endpoint, podman_endpoint, wait_until
 from tests.integration.tiny_image import REFERENCE, context
 
@@ -26,7 +26,7 @@ CANCELLED = """
 import sys
 from imagesync.build.endpoint import Endpoint
 from imagesync.build.engine import BuildRequest, Engine
-from imagesync.ui.progress import SilentProgress
+from imagesync.core.progress import SilentProgress
 with Engine(Endpoint(sys.argv[1], "the test")) as engine:
     engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())
 """

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress, Task, Unit
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, StoreError
 from imagesync.store.access import Access
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress, Task, Unit
 from tests.indexes import CountingProxy, Fault, LocalIndex
 
 LARGE = 3 * 1024 * 1024
@@ -303,7 +303,7 @@ from pathlib import Path
 from imagesync.store.access import Access
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
+from imagesync.core.progress import SilentProgress
 
 class Talking(SilentProgress):
     def line(self, text):

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.artifacts import Artifacts, gather
+from imagesync.core.level import Level
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.conda.virtual_packages import virtual_packages
@@ -23,12 +25,10 @@ from imagesync.lock.make import make_lock
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.pipeline import Session
 from imagesync.plan.depends import outside_of
-from imagesync.plan.level import Level
 from imagesync.plan.pins import pins_of
 from imagesync.plan.plan import Plan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from imagesync.workshop import Workshop, open_workshop
 from tests.channels.channel import index_channel, make_channel
 from tests.channels.doubles import platform_pure, pure

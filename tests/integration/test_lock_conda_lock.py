@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver
@@ -17,7 +18,6 @@ from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Target
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from tests.channels.environments import CondaEnvironment
 from tests.channels.server import ChannelServer
 from tests.commands import CommandLine, clean_environ

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError
 from imagesync.lock.index_environment import make_access
 from imagesync.lock.lock import Lock
 from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from tests.indexes import Fault, LocalIndex
 from tests.indexes.planning import installed, plan_of
 from tests.integration.test_lock_resolvers import RESOLVERS, environment, lock_with, open_resolver

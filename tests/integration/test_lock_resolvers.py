@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.level import Level
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.lock.hold import hold
 from imagesync.lock.index_environment import make_access
@@ -17,11 +19,9 @@ from imagesync.lock.pip_tools import PipToolsResolver
 from imagesync.lock.requirements import render_requirements
 from imagesync.lock.resolver import Resolver
 from imagesync.lock.uv import UvResolver
-from imagesync.plan.level import Level
 from imagesync.plan.plan import LeftOut, Plan
 from imagesync.scan.environment import Source
 from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
-from imagesync.ui.progress import SilentProgress
 from tests.indexes import CountingProxy, Fault, LocalIndex, make_wheel
 from tests.indexes.planning import TARGET, VERSION, added, installed, plan_of
 

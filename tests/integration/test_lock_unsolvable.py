@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.provided import planned_distribution
 from imagesync.lock.hold import hold
 from imagesync.lock.make import make_lock
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.solve import solve_platform
-from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Package, Source
-from imagesync.scan.names import canonical_name
-from imagesync.ui.progress import SilentProgress
 from tests.indexes import LocalIndex
 from tests.indexes.planning import TARGET, added, installed, plan_of
 from tests.integration.test_lock_resolvers import RESOLVERS, environment, lock_with, open_resolver, versions

@@ -18,9 +18,9 @@ from imagesync.build.base import ensure_base, root_digest
 from imagesync.build.endpoint import Endpoint
 from imagesync.build.engine import Engine
 from imagesync.build.lookup import look_up
+from imagesync.core.progress import SilentProgress, Task
 from imagesync.errors import BaseImageError, RegistryError
 from imagesync.settings import Settings
-from imagesync.ui.progress import SilentProgress, Task
 from tests.commands import CommandLine
 from tests.environments import make_environment
 from tests.indexes import LocalIndex

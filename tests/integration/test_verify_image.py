@@ -20,16 +20,16 @@ from imagesync.build.base import BaseImage, ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.build.verify import verify
+from imagesync.core.level import Level
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import VerifyError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 from imagesync.render.context import BuildContext, ContextFile, stream_context, stream_files, write_context
 from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Source
 from imagesync.settings import Settings
 from imagesync.store.store import StoredFile
-from imagesync.ui.progress import SilentProgress
 from tests.indexes.wheels import make_wheel
 
 pytestmark = pytest.mark.engine

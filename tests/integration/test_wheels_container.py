@@ -15,6 +15,7 @@ from imagesync.build.base import BaseImage, ensure_base
 from imagesync.build.endpoint import find_endpoint
 from imagesync.build.engine import Engine
 from imagesync.build.sandbox import EngineContainer
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.plan.make import make_plan
@@ -22,7 +23,6 @@ from imagesync.scan.environment import Interpreter
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 from imagesync.workshop import Workshop, open_workshop
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.lock.index_environment import make_access
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
@@ -20,7 +21,6 @@ from imagesync.scan.pip_configuration import read_pip_configuration
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.contents import content_digests

@@ -13,11 +13,11 @@ import pytest
 from imagesync.code.archive import CodeLayer, make_layer
 from imagesync.code.code import Code
 from imagesync.code.collect import collect_code
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import PlanError, UsageError, WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.scan import scan
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 from tests.commands import clean_environ
 from tests.environments import LocalEnvironment, make_environment
 

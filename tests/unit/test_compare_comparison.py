@@ -8,7 +8,7 @@ from imagesync.compare.comparison import Comparison, Group, Row, Side, compare
 from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.compare.unplanned import with_levels
 from imagesync.compare.words import remedy, states, summary
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
 from imagesync.ui.comparison import comparison_sections
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64

@@ -14,12 +14,12 @@ from imagesync.compare.files import read_inventory
 from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory, from_text, to_json, to_text
 from imagesync.compare.planned import image_inventory, local_inventory
 from imagesync.compare.remote import Remote
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.level import Level
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
-from imagesync.scan.names import canonical_name
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 OWN = Source("directory", url="file:///home/me/elder", editable=True)

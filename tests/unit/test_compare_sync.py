@@ -18,7 +18,7 @@ from imagesync.compare.comparison import Side, compare
 from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.compare.overlay import Overlay, choose
 from imagesync.compare.remote import Remote, RemoteObject
-from imagesync.plan.level import Level
+from imagesync.core.level import Level
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 

@@ -14,12 +14,12 @@ from imagesync.conda.contents import read_contents
 from imagesync.conda.installer import CondaInstaller, choose_installer
 from imagesync.conda.layer import CondaLayer
 from imagesync.conda.overlaps import refuse_overlaps
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, LockError, UsageError
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import LockedConda
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 from tests.channels.archive import File
 from tests.channels.channel import make_channel
 from tests.channels.doubles import generic

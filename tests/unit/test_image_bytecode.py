@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.scan import scan
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 from imagesync.wheels.bytecode import compile_bytecode
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import make_wheel

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
 from imagesync.init import write_settings
 from imagesync.settings.load import load_settings
-from imagesync.toml import parse_toml
 
 
 def test_new_file_where_there_is_no_project(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.level import Level
 from imagesync.lock.as_built import as_built
 from imagesync.lock.lock import Lock, Target, VendoredPackage
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 

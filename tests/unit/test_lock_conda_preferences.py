@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.level import Level
 from imagesync.errors import LockError
 from imagesync.lock.conda.gone import repack_missing
 from imagesync.lock.conda.preferences import (
@@ -21,7 +22,6 @@ from imagesync.lock.conda.provided import refuse_shared, stand_ins
 from imagesync.lock.conda.records import lock_records
 from imagesync.lock.conda.repodata import locked, readable, silence
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedConda
 from imagesync.scan.conda_configuration import ChannelPriority
 from imagesync.scan.environment import CondaRecord, Package

@@ -14,6 +14,8 @@ from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
 from imagesync.build.base import BaseImage
+from imagesync.core.level import Level
+from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import (
     Artifact,
@@ -30,11 +32,9 @@ from imagesync.lock.lockfile.fit import fit
 from imagesync.lock.lockfile.frozen import Frozen
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, save
-from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.store.store import StoredFile
-from imagesync.toml import parse_toml
 
 TARGET = Target("linux/amd64", "3.11.7", (2, 36))
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")

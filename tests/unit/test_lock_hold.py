@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.level import Level
 from imagesync.lock.hold import allowed, pin
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.lock.requirements import render_requirements
-from imagesync.plan.level import Level
 from tests.indexes.planning import installed
 
 

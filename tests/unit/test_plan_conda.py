@@ -12,13 +12,13 @@ import pytest
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
+from imagesync.core.level import Level
 from imagesync.environment_hash import environment_hash, packages_hash
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.channels import with_channels
 from imagesync.plan.checks import check
 from imagesync.plan.consistency import inconsistencies
 from imagesync.plan.drift import possible_drift
-from imagesync.plan.level import Level
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.level import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.plan.level import Level
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage

@@ -22,6 +22,7 @@ from imagesync.code.archive import CodeLayer
 from imagesync.conda.archive_images import ArchiveImage, key_of
 from imagesync.conda.installer import CondaInstaller
 from imagesync.conda.layer import CondaLayer
+from imagesync.core.level import Level
 from imagesync.errors import RenderError
 from imagesync.lock.lock import (
     Artifact,
@@ -33,7 +34,6 @@ from imagesync.lock.lock import (
     VendoredPackage,
 )
 from imagesync.lock.parts import from_text, index_part, to_text
-from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.render.context import BuildContext, stream_context, write_context
 from imagesync.render.make import Wheels, make_context

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+import imagesync.core.names
 import imagesync.scan.eggs
 import imagesync.scan.executable
 import imagesync.scan.metadata
-import imagesync.scan.names
+from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
 from imagesync.scan.direct_url import parse_direct_url
 from imagesync.scan.metadata import parse_headers, read_headers
-from imagesync.scan.names import canonical_name, is_valid_name, is_valid_version
 
 WANTED = ("name", "version", "requires-dist", "requires-python")
 
@@ -109,7 +109,7 @@ def test_versions_are_valid_where_packaging_says_so(version: str) -> None:
         imagesync.scan.eggs,
         imagesync.scan.executable,
         imagesync.scan.metadata,
-        imagesync.scan.names,
+        imagesync.core.names,
     ],
 )
 def test_examples_in_docstrings(module: object) -> None:

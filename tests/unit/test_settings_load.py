@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import imagesync
+from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
 from imagesync.settings import Settings, load_settings
 from imagesync.settings.keys import KEYS
-from imagesync.toml import parse_toml
 
 
 def load(cwd: Path, environ: dict[str, str] | None = None, **flags: object) -> Settings:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, StoreError
 from imagesync.store.prune import prune, usage
 from imagesync.store.root import default_root
 from imagesync.store.store import Store
-from imagesync.ui.progress import SilentProgress
 
 CONTENT = b"some wheel" * 1000
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

@@ -11,8 +11,8 @@ import pytest
 from imagesync.build.steps import Steps
 from imagesync.build.stream import BuildStream
 from imagesync.build.trace import decode_trace
+from imagesync.core.progress import Task, Unit
 from imagesync.errors import BuildError, EngineError
-from imagesync.ui.progress import Task, Unit
 
 DATA = Path(__file__).parent / "data"
 

@@ -6,9 +6,9 @@ import re
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.level import Level
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.plan.level import Level
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import (
     CondaRecord,

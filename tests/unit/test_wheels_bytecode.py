@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 from imagesync.wheels.bytecode import compile_bytecode
 from tests.environments import feature_version
 from tests.indexes.wheels import make_wheel

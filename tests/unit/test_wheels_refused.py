@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.plan.make import make_plan
@@ -15,7 +16,6 @@ from imagesync.scan.pip_configuration import IndexConfiguration
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
-from imagesync.ui.progress import SilentProgress
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.contents import content_digests
 from imagesync.wheels.sdist import build_sdist

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.explain import Unanswered, contradiction, explain, way_out
 from imagesync.lock.lock import Deviation, LockedConda
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedConda
 
 _SECONDS = 10.0

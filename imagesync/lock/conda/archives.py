@@ -17,8 +17,8 @@ from imagesync.store.source import open_source, read_chunks
 from imagesync.store.store import Store, StoredFile
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.scan.environment import CondaRecord
-    from imagesync.ui.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,6 @@ def _md5(path: Path) -> str:
 
 
 def _said(error: OSError) -> str:
-    from imagesync.credentials import redact
+    from imagesync.core.credentials import redact
 
     return redact(str(error))

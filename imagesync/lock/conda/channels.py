@@ -13,13 +13,13 @@ from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import LockedConda
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.depends import Outside
     from imagesync.scan.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
-    from imagesync.ui.progress import Progress
 
 
 class Channels:
@@ -76,7 +76,7 @@ class Channels:
 
     def private_url(self, url: str) -> str:
         """Return *url*, of a channel or of a file in one, with the credentials that open it."""
-        from imagesync.credentials import strip_credentials
+        from imagesync.core.credentials import strip_credentials
         from imagesync.scan.conda_channels import urls_of, with_credentials
 
         for given in urls_of(self.configuration, self._given):

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.credentials import redact, strip_credentials
+from imagesync.core.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.executable import CondaExecutable, find_conda
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
@@ -22,10 +22,10 @@ from imagesync.lock.lock import LockedConda
 if TYPE_CHECKING:
     from conda_lock.lockfile.v2prelim.models import LockedDependency
 
+    from imagesync.core.progress import Progress
     from imagesync.lock.conda.channels import Channels
     from imagesync.scan.conda_configuration import ChannelPriority
     from imagesync.scan.environment import CondaRecord
-    from imagesync.ui.progress import Progress
 
 _PLATFORM = "linux-64"
 # How conda, mamba and micromamba say that there is no solution, and not that something else went wrong.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from imagesync.core.level import Level
 from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
 from imagesync.lock.conda.preferences import allowed_versions, want
 from imagesync.lock.conda.records import outside
@@ -13,7 +14,6 @@ from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.conda.unsolvable import refusal
 from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Deviation, Lock, LockedConda, Target, VendoredPackage
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 
 # The distributions of an installed conda package, each with the digest of its files: if these are all that

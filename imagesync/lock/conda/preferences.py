@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from imagesync.core.level import Level
 from imagesync.lock.lock import LockedConda
-from imagesync.plan.level import Level
 from imagesync.plan.pins import keeps
 from imagesync.plan.plan import PlannedConda
 

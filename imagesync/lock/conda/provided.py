@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.level import Level
+from imagesync.core.names import canonical_name
 from imagesync.errors import LockError
 from imagesync.lock.lock import LockedConda
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Package
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from packaging.utils import canonicalize_name
 
-from imagesync.credentials import redact, strip_credentials
+from imagesync.core.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import Artifact, LockedConda

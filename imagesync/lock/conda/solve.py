@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from imagesync.core.level import Level
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.preferences import (
     Wanted,
@@ -18,7 +19,6 @@ from imagesync.lock.conda.records import lock_record, outside
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.conda.unsolvable import explained, refusal
 from imagesync.lock.lock import Deviation, LockedConda
-from imagesync.plan.level import Level
 from imagesync.plan.pins import pins_for
 from imagesync.plan.plan import PlannedConda
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.preferences import Wanted, limit
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.explain import Explanation, Unanswered, contradiction, explain, way_out
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedConda
 
 # How long to look for the smallest remedy, in seconds, and how long one question may take.

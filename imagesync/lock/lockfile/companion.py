@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from imagesync.core.level import Level
 from imagesync.lock.lock import Deviation, Lock, LockedConda
-from imagesync.plan.level import Level
 from imagesync.plan.plan import Plan, PlannedPackage
 
 FORMAT = 1

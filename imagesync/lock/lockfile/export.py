@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.lock.lockfile.frozen import Frozen
 from imagesync.lock.lockfile.write import SUBDIRS, specs
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from imagesync.core.level import Level
 from imagesync.errors import LockError
 from imagesync.lock.conda.provided import refuse_shared
 from imagesync.lock.conda.records import needed_glibc
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags
-from imagesync.plan.level import Level
 
 if TYPE_CHECKING:
     from imagesync.build.base import BaseImage

@@ -11,13 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
+from imagesync.core.level import Level
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
 from imagesync.lock.lockfile.companion import Companion
 from imagesync.lock.lockfile.models import parse_file
 from imagesync.lock.lockfile.write import SUBDIRS
-from imagesync.plan.level import Level
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from imagesync.credentials import strip_credentials
+from imagesync.core.credentials import strip_credentials
+from imagesync.core.names import canonical_name
 from imagesync.lock.lockfile.companion import to_metadata
 from imagesync.lock.lockfile.frozen import Frozen
 from imagesync.lock.lockfile.models import make_file
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
-from imagesync.scan.names import canonical_name
 
 if TYPE_CHECKING:
     from conda_lock.lockfile import Lockfile

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from imagesync.ui.progress import Unit
-from imagesync.ui.text import counted, format_size
+from imagesync.core.progress import Unit
+from imagesync.core.text import counted, format_size
 
 
 def format_total(amount: int, unit: Unit) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, Protocol, TextIO
 
-from imagesync.ui.terminal import is_interactive
+from imagesync.core.terminal import is_interactive
 
 Unit = Literal["bytes", "packages", "steps"]
 
@@ -72,9 +72,9 @@ def make_progress(
         return SilentProgress()
     if is_interactive(stream, environ):
         # rich takes 0.1 s to import, which an answer without progress must not pay.
-        from imagesync.ui.rich import RichProgress
+        from imagesync.core.rich_progress import RichProgress
 
         return RichProgress(stream)
-    from imagesync.ui.plain import PlainProgress
+    from imagesync.core.plain_progress import PlainProgress
 
     return PlainProgress(stream)

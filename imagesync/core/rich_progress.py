@@ -14,9 +14,9 @@ from rich.progress import Task as Bar
 from rich.table import Column
 from rich.text import Text
 
-from imagesync.ui.progress import Task, Unit
-from imagesync.ui.text import clean, clean_lines, format_duration
-from imagesync.ui.units import format_done, format_total
+from imagesync.core.progress import Task, Unit
+from imagesync.core.progress_amounts import format_done, format_total
+from imagesync.core.text import clean, clean_lines, format_duration
 
 # Below this width, in cells, the bar itself gives way to the words beside it.
 _BAR_NEEDS = 60
