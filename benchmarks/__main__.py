@@ -30,13 +30,13 @@ from benchmarks.subjects import (
     make_environment,
     pip_list,
 )
-from imagesync.build.base import ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import Engine
-from imagesync.build.lookup import PACKAGES_REPOSITORY
 from imagesync.core.progress import make_progress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.environment_hash import image_tag
-from imagesync.render.labels import PACKAGES_HASH
+from imagesync.image.base import ensure_base
+from imagesync.image_labels import PACKAGES_HASH
 from imagesync.settings import Settings
 from tests.engine_proxy import EngineProxy
 

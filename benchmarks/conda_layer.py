@@ -35,10 +35,10 @@ from pathlib import Path
 
 import rattler
 
-from imagesync.build.base import ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import Engine
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.image.base import ensure_base
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from tests.channels.channel import ensure_channel

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.core.progress import Progress
+from imagesync.engine.engine import BuildRequest, Engine, RunRequest
 
 REQUIREMENTS = (
     "dask[complete]",

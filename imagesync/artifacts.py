@@ -15,8 +15,8 @@ from imagesync.store.store import StoredFile
 from imagesync.workshop import Workshop, download_of
 
 if TYPE_CHECKING:
+    from imagesync.image.dockerfile import Wheels
     from imagesync.lock.lock import Target
-    from imagesync.render.make import Wheels
     from imagesync.wheels.container import ContainerBuilder
 
 
@@ -51,7 +51,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
     FetchError, StoreError, WheelError
         Something can't be had, kept or made.
     """
-    from imagesync.render.make import Wheels
+    from imagesync.image.dockerfile import Wheels
 
     conda: tuple[StoredFile, ...] = ()
     if lock.conda and workshop.channels is not None:
@@ -195,7 +195,7 @@ def _containers(lock: Lock, workshop: Workshop) -> ContainerBuilder | None:
 
 
 def _compile(wheels: tuple[StoredFile, ...], lock: Lock, workshop: Workshop) -> tuple[StoredFile, ...]:
-    from imagesync.render.layout import site_packages
+    from imagesync.image_layout import site_packages
     from imagesync.wheels.bytecode import compile_bytecode
 
     if not wheels:

@@ -12,35 +12,35 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from imagesync import image_labels as label
 from imagesync.artifacts import Artifacts, gather
-from imagesync.build.base import target_of
-from imagesync.build.builder import build_checked, build_image
-from imagesync.build.lookup import PACKAGES_REPOSITORY
-from imagesync.build.verify import verify
 from imagesync.compare.planned import image_inventory
+from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.environment_hash import image_tag
 from imagesync.errors import BuildError
+from imagesync.image.base import target_of
+from imagesync.image.builder import build_checked, build_image
+from imagesync.image.dockerfile import Part, make_context
+from imagesync.image.templates import is_in_parts
+from imagesync.image.verify import verify
+from imagesync.image_layout import USER
 from imagesync.installers import conda_installer
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
 from imagesync.lock.parts import from_text, index_part, join, own_packages, own_part
-from imagesync.render import labels as label
-from imagesync.render.layout import USER
-from imagesync.render.make import Part, make_context
-from imagesync.render.templates import is_in_parts
 from imagesync.workshop import Workshop
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.build.base import BaseImage
-    from imagesync.build.engine import Engine
-    from imagesync.build.image import Image
-    from imagesync.build.lookup import Lookup
     from imagesync.code.archive import CodeLayer
-    from imagesync.conda.layer import CondaLayer
+    from imagesync.engine.engine import Engine
+    from imagesync.engine.lookup import Lookup
+    from imagesync.image.base import BaseImage
+    from imagesync.image.conda.layer import CondaLayer
+    from imagesync.image.context import BuildContext
+    from imagesync.image.image import Image
     from imagesync.plan.plan import Plan
-    from imagesync.render.context import BuildContext
     from imagesync.settings import Settings
 
 
@@ -240,8 +240,8 @@ class Assembly:
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:
         if not lock.conda:
             return None
-        from imagesync.conda.layer import make_layer
-        from imagesync.conda.mounts import with_mounts
+        from imagesync.image.conda.layer import make_layer
+        from imagesync.image.conda.mounts import with_mounts
 
         workshop = self.workshop
         layer = make_layer(

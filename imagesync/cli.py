@@ -21,7 +21,7 @@ from imagesync.errors import ImagesyncError
 from imagesync.options import LOCK_FILE, cache_option, environment_options, format_option, settings_options
 
 if TYPE_CHECKING:
-    from imagesync.build.image import Image
+    from imagesync.image.image import Image
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 TERMINATED = 143  # and for SIGTERM

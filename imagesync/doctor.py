@@ -21,7 +21,7 @@ from imagesync.errors import ImagesyncError
 from imagesync.settings import Settings
 
 if TYPE_CHECKING:
-    from imagesync.build.endpoint import Endpoint
+    from imagesync.engine.endpoint import Endpoint
     from imagesync.scan.pip_configuration import IndexConfiguration
     from imagesync.store.access import Access
 
@@ -141,7 +141,7 @@ def _python_of(base: str) -> str | None:
     >>> _python_of("ubuntu:24.04"), _python_of("python:3.13-slim"), _python_of("example.com/mine:1")
     ('3.12', '3.13', None)
     """
-    from imagesync.build.base import BASES
+    from imagesync.image.base import BASES
 
     name = re.sub(r"^(docker\.io/)?(library/)?", "", base)
     if match := re.match(r"python:(3\.\d+)", name):
@@ -216,9 +216,9 @@ def _reason(error: BaseException) -> str:
 
 
 def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    from imagesync.build.endpoint import find_endpoint
-    from imagesync.build.engine import Engine
-    from imagesync.build.lookup import look_up
+    from imagesync.engine.endpoint import find_endpoint
+    from imagesync.engine.engine import Engine
+    from imagesync.engine.lookup import look_up
 
     try:
         endpoint = find_endpoint(environ)
@@ -252,7 +252,7 @@ def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
 
 def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
     """Begin an upload to the registry that the repository names, and cancel it."""
-    from imagesync.build.engine import Engine
+    from imagesync.engine.engine import Engine
     from imagesync.publish import Shelf
 
     try:
@@ -269,7 +269,7 @@ def _registry_check(base: str, endpoint: Endpoint) -> Check:
     import docker.errors
     import requests
 
-    from imagesync.build.client import connect, explanation
+    from imagesync.engine.client import connect, explanation
 
     client = connect(endpoint)
     client.timeout = _REGISTRY_SECONDS

@@ -11,7 +11,7 @@ from imagesync.errors import FetchError
 from imagesync.lock.resolver import ResolutionRequest
 
 if TYPE_CHECKING:
-    from imagesync.conda.installer import CondaInstaller
+    from imagesync.image.conda.installer import CondaInstaller
     from imagesync.lock.lock import Lock
     from imagesync.settings import Settings
     from imagesync.store.store import Store, StoredFile
@@ -26,7 +26,7 @@ def conda_installer(lock: Lock, settings: Settings, workshop: Workshop) -> Conda
     UsageError
         The micromamba that the settings name can't be used.
     """
-    from imagesync.conda.installer import choose_installer
+    from imagesync.image.conda.installer import choose_installer
 
     return choose_installer(
         settings.conda_installer,

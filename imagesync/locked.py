@@ -26,9 +26,9 @@ from imagesync.scan.environment import Environment, Interpreter
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.build.base import BaseImage
     from imagesync.code.code import Code
     from imagesync.core.progress import Progress
+    from imagesync.image.base import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock
     from imagesync.settings import Settings

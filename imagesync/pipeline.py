@@ -31,10 +31,10 @@ from imagesync.surroundings import (
 
 if TYPE_CHECKING:
     from imagesync.assemble import Assembly
-    from imagesync.build.base import BaseImage
-    from imagesync.build.engine import Engine
-    from imagesync.build.image import Image
-    from imagesync.build.lookup import Lookup
+    from imagesync.engine.engine import Engine
+    from imagesync.engine.lookup import Lookup
+    from imagesync.image.base import BaseImage
+    from imagesync.image.image import Image
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.check import Moved
     from imagesync.lock.lockfile.frozen import Frozen
@@ -70,7 +70,7 @@ class Session(Surroundings):
 
     def lock_document(self) -> str:
         """Return the lock as documented JSON; it is read where nothing has changed since it was made."""
-        from imagesync.build.base import find_base
+        from imagesync.image.base import find_base
         from imagesync.lock.unchanged import KnownLock, UnchangedLock, stays
 
         settings = self.settings
@@ -109,7 +109,7 @@ class Session(Surroundings):
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
-        from imagesync.render.context import write_context
+        from imagesync.image.context import write_context
 
         prepared = self.prepare(checked=True)
         with self.search.engine() as engine:
@@ -213,8 +213,8 @@ class Session(Surroundings):
         ports
             ``OUTSIDE:INSIDE`` or one number for both; published on loopback.
         """
-        from imagesync.build.endpoint import find_endpoint
-        from imagesync.launch.container import ContainerRun, parse_ports, parse_variables, run_container
+        from imagesync.engine.endpoint import find_endpoint
+        from imagesync.engine.run import ContainerRun, parse_ports, parse_variables, run_container
 
         request = ContainerRun(
             reference="",
@@ -251,7 +251,7 @@ class Session(Surroundings):
         Of the base image it needs only what the one look-up says, if the engine has it. What is wrong with
         the plan is said first.
         """
-        from imagesync.build.base import check_interpreter, find_base
+        from imagesync.image.base import check_interpreter, find_base
 
         prepared = self.prepare(environment)
         self.refuse_contradictions(prepared, built=False)
@@ -264,14 +264,14 @@ class Session(Surroundings):
         return prepared, base
 
     def _lock(self, prepared: Prepared, base: BaseImage) -> Lock:
-        from imagesync.build.base import target_of
+        from imagesync.image.base import target_of
 
         return self.workshop(prepared).lock(
             prepared.plan, target=target_of(prepared.plan, base), contents=prepared.contents
         )
 
     def _base(self, engine: Engine, prepared: Prepared | LockedBuild) -> BaseImage:
-        from imagesync.build.base import check_interpreter, ensure_base
+        from imagesync.image.base import check_interpreter, ensure_base
 
         base = ensure_base(engine, settings=self.settings, progress=self.progress)
         check_interpreter(base, prepared.plan)
@@ -279,8 +279,8 @@ class Session(Surroundings):
 
     def _assembly(self, prepared: Prepared | LockedBuild, base: BaseImage) -> Assembly:
         from imagesync.assemble import Assembly
-        from imagesync.build.endpoint import find_endpoint
-        from imagesync.build.sandbox import EngineContainer
+        from imagesync.engine.endpoint import find_endpoint
+        from imagesync.image.wheel_container import EngineContainer
         from imagesync.wheels.contested import contested_files, with_contested
 
         workshop = self.workshop(prepared)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imagesync.build.image import image_of
-from imagesync.build.lookup import FoundImage
+from imagesync import image_labels as label
 from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.engine.lookup import FoundImage
 from imagesync.environment_hash import image_tag
 from imagesync.errors import RegistryError, UsageError
-from imagesync.oci.registry import RemoteImage, check_push, read_config, read_digest
-from imagesync.render import labels as label
+from imagesync.image.image import image_of
+from imagesync.registry.registry import RemoteImage, check_push, read_config, read_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imagesync.build.engine import Engine
-    from imagesync.build.image import Image
     from imagesync.core.progress import Progress
+    from imagesync.engine.engine import Engine
+    from imagesync.image.image import Image
 
 
 @dataclass(frozen=True)

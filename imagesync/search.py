@@ -15,10 +15,10 @@ from imagesync.settings import Settings
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.build.engine import Engine
-    from imagesync.build.image import Image
-    from imagesync.build.lookup import Lookup
+    from imagesync.engine.engine import Engine
+    from imagesync.engine.lookup import Lookup
     from imagesync.environment_hash import Foundation
+    from imagesync.image.image import Image
     from imagesync.locked import LockedBuild
     from imagesync.publish import Shelf
 
@@ -42,8 +42,8 @@ class Search:
 
     def look(self) -> Lookup:
         """Ask the engine, once, what it has."""
-        from imagesync.build.endpoint import find_endpoint
-        from imagesync.build.lookup import look_up
+        from imagesync.engine.endpoint import find_endpoint
+        from imagesync.engine.lookup import look_up
 
         settings = self.settings
         return look_up(find_endpoint(self.environ), base=settings.base, repository=settings.repository)
@@ -57,8 +57,8 @@ class Search:
 
     def find(self, prepared: Prepared | LockedBuild, lookup: Lookup) -> Image | None:
         """Return the image that *lookup* has for what is prepared, if what it was made of is still so."""
-        from imagesync.build.image import image_of
         from imagesync.environment_hash import image_tag
+        from imagesync.image.image import image_of
 
         settings = self.settings
         if lookup.base_digest is None:
@@ -133,8 +133,8 @@ class Search:
 
     def foundation(self, root_digest: str) -> Foundation:
         """Return what hashes cover beside the plan."""
-        from imagesync.build.base import base_hash
-        from imagesync.render.templates import dockerfile_base, templates_digest
+        from imagesync.image.base import base_hash
+        from imagesync.image.templates import dockerfile_base, templates_digest
 
         return {
             "base_hash": base_hash(root_digest, dockerfile_base(), self.settings.apt),
@@ -151,8 +151,8 @@ class Search:
     @contextlib.contextmanager
     def engine(self) -> Iterator[Engine]:
         """Give the engine, by the Docker SDK."""
-        from imagesync.build.endpoint import find_endpoint
-        from imagesync.build.engine import Engine
+        from imagesync.engine.endpoint import find_endpoint
+        from imagesync.engine.engine import Engine
 
         with Engine(find_endpoint(self.environ)) as engine:
             yield engine

@@ -130,7 +130,7 @@ class Surroundings:
 
     def with_interpreter(self, prepared: Prepared) -> Prepared:
         """Return what is to be built, whose Python it gets decided; a hit needs no channel for that."""
-        from imagesync.conda.python import with_conda_python
+        from imagesync.image.conda.python import with_conda_python
         from imagesync.lock.conda.channels import Channels
 
         plan = with_conda_python(
@@ -249,14 +249,14 @@ def remarks(findings: Iterable[Finding]) -> tuple[str, ...]:
 
 def import_what_an_unchanged_lock_needs() -> None:
     """Import, while the scanned interpreter starts, what it takes to see that a lock is what it was."""
-    import imagesync.build.base
+    import imagesync.image.base
+    import imagesync.image.templates  # noqa: F401
     import imagesync.lock.unchanged
-    import imagesync.render.templates  # noqa: F401
 
 
 def import_what_a_lock_needs() -> None:
     """Import, while the scanned interpreter starts, what a lock takes once it has answered."""
-    import imagesync.build.base
+    import imagesync.image.base
     import imagesync.lock.make
     import imagesync.lock.remembered
     import imagesync.lock.uv
@@ -267,11 +267,11 @@ def import_what_a_lock_needs() -> None:
 
 def import_what_a_hit_needs() -> None:
     """Import, while the scanned interpreter starts, what is used anyway once it has answered."""
-    import imagesync.build.image
-    import imagesync.build.lookup
+    import imagesync.engine.lookup
+    import imagesync.image.image
+    import imagesync.image.templates  # noqa: F401
     import imagesync.plan.make
     import imagesync.plan.specifiers
-    import imagesync.render.templates  # noqa: F401
 
 
 def _pins(plan: Plan) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from imagesync.wheels.taken import taken_files
 if TYPE_CHECKING:
     from watchfiles import Change
 
-    from imagesync.build.image import Image
+    from imagesync.image.image import Image
     from imagesync.pipeline import Session
     from imagesync.plan.plan import PlannedPackage
     from imagesync.scan.environment import Package

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 
-from imagesync.build.base import ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import Engine
 from imagesync.core.progress import make_progress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.image.base import ensure_base
 from imagesync.settings import DEFAULT_BASE, Settings
 
 

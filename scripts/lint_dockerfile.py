@@ -9,10 +9,10 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from imagesync.build.base import BaseImage
+from imagesync.image.base import BaseImage
+from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import Level, PlannedPackage
-from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Source
 from imagesync.store.store import StoredFile
 

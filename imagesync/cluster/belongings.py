@@ -12,8 +12,8 @@ from typing import Any
 import docker
 import docker.errors
 
-from imagesync.build.client import engine_errors
 from imagesync.cluster import labels
+from imagesync.engine.client import engine_errors
 
 THREADS = 8  # requests to the engine at once
 REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove what has ended

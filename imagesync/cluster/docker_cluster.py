@@ -8,19 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from imagesync.build.endpoint import find_endpoint
 from imagesync.cluster.container_cluster import ContainerCluster
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.labels import this_process
 from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
 from imagesync.cluster.plan import ClusterPlan
 from imagesync.cluster.sizes import machine_of, size_workers
+from imagesync.engine.endpoint import find_endpoint
 
 if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
 
-    from imagesync.build.engine import Mount
+    from imagesync.engine.engine import Mount
     from imagesync.pipeline import Session
 
 
@@ -46,7 +46,7 @@ class DockerCluster(ContainerCluster):
     environment
         Variables of scheduler and workers; ``docker inspect`` shows them, so no place for secrets.
     mounts
-        ``SOURCE:TARGET[:ro]``, or :class:`~imagesync.build.engine.Mount`, for scheduler and workers.
+        ``SOURCE:TARGET[:ro]``, or :class:`~imagesync.engine.engine.Mount`, for scheduler and workers.
     gpus
         ``all``, how many, or which (``0,1``), for each worker.
     resources

@@ -13,7 +13,6 @@ import docker
 import docker.errors
 import docker.types
 
-from imagesync.build.client import connect, engine_errors
 from imagesync.cluster import labels
 from imagesync.cluster.attached import Attached
 from imagesync.cluster.belongings import (
@@ -38,11 +37,12 @@ from imagesync.cluster.plan import (
     spawn_environment,
     worker_config,
 )
+from imagesync.engine.client import connect, engine_errors
 from imagesync.errors import ClusterError, EngineError
 
 if TYPE_CHECKING:
-    from imagesync.build.endpoint import Endpoint
-    from imagesync.build.engine import Mount
+    from imagesync.engine.endpoint import Endpoint
+    from imagesync.engine.engine import Mount
 
 _TAIL = 200  # lines
 # Reads its program and configuration: what is on the command line is seen by everybody on the machine.

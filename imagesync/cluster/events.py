@@ -10,9 +10,9 @@ from typing import Any
 
 import docker.errors
 
-from imagesync.build.client import connect
-from imagesync.build.endpoint import Endpoint
 from imagesync.cluster import labels
+from imagesync.engine.client import connect
+from imagesync.engine.endpoint import Endpoint
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from imagesync.errors import ClusterError
 
 if TYPE_CHECKING:
-    from imagesync.build.endpoint import Endpoint
-    from imagesync.build.engine import Mount
+    from imagesync.engine.endpoint import Endpoint
+    from imagesync.engine.engine import Mount
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104
@@ -26,7 +26,7 @@ def reachable_host(endpoint: Endpoint, published: str) -> str:
     ClusterError
         The engine runs elsewhere, and publishes on its own loopback.
 
-    >>> from imagesync.build.endpoint import Endpoint
+    >>> from imagesync.engine.endpoint import Endpoint
     >>> reachable_host(Endpoint("unix:///var/run/docker.sock", "here"), "127.0.0.1")
     '127.0.0.1'
     >>> reachable_host(Endpoint("ssh://me@big.example:22", "DOCKER_HOST"), "0.0.0.0")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.progress import make_progress
 
 if TYPE_CHECKING:
-    from imagesync.build.endpoint import Endpoint
+    from imagesync.engine.endpoint import Endpoint
     from imagesync.pipeline import Session
 
 
@@ -34,7 +34,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         session = session or open_session(python=Path(sys.executable))
         # Here, where the containers run; an image that is only in a registry would not do.
         return session.build(push=False).reference
-    from imagesync.build.engine import Engine
+    from imagesync.engine.engine import Engine
 
     with Engine(endpoint) as engine:
         if engine.inspect(image) is None:

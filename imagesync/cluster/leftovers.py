@@ -13,7 +13,7 @@ from imagesync.cluster.plan import SCHEDULER, ClusterPlan, part_of
 from imagesync.errors import ClusterError
 
 if TYPE_CHECKING:
-    from imagesync.build.endpoint import Endpoint
+    from imagesync.engine.endpoint import Endpoint
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from imagesync.build.endpoint import Endpoint, TLSMaterial
 from imagesync.cluster.forks import close_in_children
+from imagesync.engine.endpoint import Endpoint, TLSMaterial
 
 DONE = "done"
 _START = (

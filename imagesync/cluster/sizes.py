@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesync.build.client import engine_errors
 from imagesync.cluster.options import WorkerOptions
+from imagesync.engine.client import engine_errors
 from imagesync.errors import UsageError
 
 if TYPE_CHECKING:

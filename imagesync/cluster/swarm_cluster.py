@@ -8,20 +8,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from imagesync.build.endpoint import find_endpoint
 from imagesync.cluster.container_cluster import ContainerCluster
 from imagesync.cluster.labels import this_process
 from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
 from imagesync.cluster.plan import ClusterPlan
 from imagesync.cluster.sizes import Machine, size_workers
 from imagesync.cluster.swarm_engine import Placement, SwarmEngine
+from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import UsageError
 
 if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
 
-    from imagesync.build.engine import Mount
+    from imagesync.engine.engine import Mount
     from imagesync.pipeline import Session
 
 

@@ -14,8 +14,6 @@ import docker
 import docker.errors
 import docker.types
 
-from imagesync.build.client import engine_errors
-from imagesync.build.endpoint import Endpoint
 from imagesync.cluster import labels
 from imagesync.cluster.belongings import find_belongings, labels_of
 from imagesync.cluster.engine import ClusterEngine
@@ -34,6 +32,8 @@ from imagesync.cluster.plan import (
     spawn_environment,
     worker_config,
 )
+from imagesync.engine.client import engine_errors
+from imagesync.engine.endpoint import Endpoint
 from imagesync.errors import ClusterError
 
 _SECRET = "imagesync.json"  # noqa: S105  a file's name

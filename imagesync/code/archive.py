@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.code.code import Code, CodeFile
 from imagesync.errors import WheelError
-from imagesync.render.layout import CODE
+from imagesync.image_layout import CODE
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

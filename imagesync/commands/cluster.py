@@ -70,7 +70,6 @@ def up(  # noqa: PLR0917  click passes what the options say
     from contextlib import closing
     from dataclasses import replace
 
-    from imagesync.build.endpoint import find_endpoint
     from imagesync.cluster.detached import start_cluster
     from imagesync.cluster.engine import ClusterEngine
     from imagesync.cluster.image import cluster_image
@@ -78,7 +77,8 @@ def up(  # noqa: PLR0917  click passes what the options say
     from imagesync.cluster.plan import ClusterPlan
     from imagesync.cluster.sizes import machine_of, size_workers
     from imagesync.commands.session import session_of
-    from imagesync.launch.container import parse_variables
+    from imagesync.engine.endpoint import find_endpoint
+    from imagesync.engine.run import parse_variables
 
     session = session_of(context, options)
     endpoint = find_endpoint(os.environ)
@@ -131,8 +131,8 @@ def _print_connection(connection: Connection, workers: int, output: str) -> None
 @format_option
 def ls(output: str) -> None:
     """Show all clusters of the engine, and what is left of others."""
-    from imagesync.build.endpoint import find_endpoint
     from imagesync.cluster.leftovers import find_clusters
+    from imagesync.engine.endpoint import find_endpoint
 
     found = find_clusters(find_endpoint(os.environ))
     if output == "json":
@@ -180,9 +180,9 @@ def scale(name: str, workers: int) -> None:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def down(names: tuple[str, ...], *, leftovers: bool) -> None:
     """End clusters, whoever started them, and remove all they have in the engine."""
-    from imagesync.build.endpoint import find_endpoint
     from imagesync.cluster.detached import stop_cluster
     from imagesync.cluster.leftovers import find_clusters
+    from imagesync.engine.endpoint import find_endpoint
     from imagesync.errors import ClusterError
 
     if not names and not leftovers:

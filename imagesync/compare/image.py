@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from imagesync import image_labels as label
 from imagesync.compare.inventory import Inventory, from_text
 from imagesync.errors import EngineNotFound, ImagesyncError
-from imagesync.render import labels as label
 
 
 def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
@@ -40,9 +40,9 @@ def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
 
 
 def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
-    from imagesync.build.endpoint import find_endpoint
-    from imagesync.build.engine import Engine
     from imagesync.core.image_reference import parse_reference
+    from imagesync.engine.endpoint import find_endpoint
+    from imagesync.engine.engine import Engine
 
     parsed = parse_reference(reference)
     insecure = False
@@ -65,7 +65,7 @@ def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _in_registry(reference: str, *, insecure: bool) -> Mapping[str, str]:
-    from imagesync.oci.registry import read_config
+    from imagesync.registry.registry import read_config
 
     remote = read_config(reference, insecure=insecure)
     if remote is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.errors import LockError
-from imagesync.render.layout import PREFIX, site_packages
+from imagesync.image_layout import PREFIX, site_packages
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda

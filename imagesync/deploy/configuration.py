@@ -11,7 +11,7 @@ from imagesync.core.image_reference import parse_reference
 from imagesync.deploy.shape import Shape
 from imagesync.deploy.targets import Target
 from imagesync.errors import RenderError
-from imagesync.render.templates import render_template
+from imagesync.image.templates import render_template
 
 # Amazon's registries, which say whose they are and where.
 _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.reference_grammar import is_reference
 from imagesync.errors import RegistryError, UsageError
-from imagesync.oci.registry import read_digest
+from imagesync.registry.registry import read_digest
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

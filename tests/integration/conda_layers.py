@@ -11,19 +11,19 @@ from pathlib import Path
 
 import rattler
 
-from imagesync.build.base import BaseImage
-from imagesync.build.engine import BuildRequest, Engine
-from imagesync.build.lookup import images_of
-from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, key_of
-from imagesync.conda.installer import choose_installer
-from imagesync.conda.layer import CondaLayer, make_layer
-from imagesync.conda.mounts import with_mounts
+from imagesync import image_labels as label
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.engine import BuildRequest, Engine
+from imagesync.engine.lookup import images_of
+from imagesync.image.base import BaseImage
+from imagesync.image.conda.archive_images import ARCHIVES_REPOSITORY, key_of
+from imagesync.image.conda.installer import choose_installer
+from imagesync.image.conda.layer import CondaLayer, make_layer
+from imagesync.image.conda.mounts import with_mounts
+from imagesync.image.context import BuildContext, stream_context
+from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
-from imagesync.render import labels as label
-from imagesync.render.context import BuildContext, stream_context
-from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imagesync.build.endpoint import Endpoint, find_endpoint
+from imagesync.engine.endpoint import Endpoint, find_endpoint
 from tests.integration.tiny_image import REFERENCE, tiny_archive
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from imagesync.build.base import BASE_REPOSITORY, BaseImage, ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import BuildRequest, Engine, RunRequest
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import BuildRequest, Engine, RunRequest
 from imagesync.errors import BaseImageError
-from imagesync.render.context import ContextFile, stream_files
-from imagesync.render.templates import dockerfile_base
+from imagesync.image.base import BASE_REPOSITORY, BaseImage, ensure_base
+from imagesync.image.context import ContextFile, stream_files
+from imagesync.image.templates import dockerfile_base
 from imagesync.settings import Settings
 
 pytestmark = pytest.mark.engine

@@ -10,13 +10,13 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync.build.engine import BuildRequest, Engine
-from imagesync.build.image import Image
+from imagesync import image_labels as label
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.errors import RegistryError
-from imagesync.oci.registry import RemoteImage, read_config, read_digest
+from imagesync.image.image import Image
 from imagesync.publish import Shelf
-from imagesync.render import labels as label
+from imagesync.registry.registry import RemoteImage, read_config, read_digest
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.endpoint import Endpoint, find_endpoint
-from imagesync.build.engine import BuildRequest, Engine, RunRequest
-from imagesync.build.lookup import look_up
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import Endpoint, find_endpoint
+from imagesync.engine.engine import BuildRequest, Engine, RunRequest
+from imagesync.engine.lookup import look_up
 from imagesync.errors import EngineError, EngineNotFound
 from tests.commands import CommandLine, clean_environ
 from tests.indexes.certificates import make_certificates
@@ -239,8 +239,8 @@ def test_command_in_a_container_reads_to_its_end_over_tls(
     port: int, certificates: Path, tmp_path: Path
 ) -> None:
     script = (
-        "import os, pathlib, sys; from imagesync.build.endpoint import find_endpoint;"
-        "from imagesync.launch.container import ContainerRun, run_container;"
+        "import os, pathlib, sys; from imagesync.engine.endpoint import find_endpoint;"
+        "from imagesync.engine.run import ContainerRun, run_container;"
         "run = ContainerRun(sys.argv[1], ('sh', '-c', 'wc -c; echo after; exit 5'), pathlib.Path.cwd());"
         "sys.exit(run_container(find_endpoint(os.environ), run))"
     )

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.base import BaseImage
-from imagesync.build.builder import build_image
-from imagesync.build.client import connect
-from imagesync.build.endpoint import Endpoint
-from imagesync.build.engine import Engine, EngineImage, RunRequest
-from imagesync.build.image import Image
 from imagesync.core.level import Level
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.client import connect
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.engine import Engine, EngineImage, RunRequest
 from imagesync.errors import BuildError, EngineError, VerifyError
+from imagesync.image.base import BaseImage
+from imagesync.image.builder import build_image
+from imagesync.image.context import BuildContext, ContextFile
+from imagesync.image.image import Image
 from imagesync.lock.lock import Deviation, Lock, Target
-from imagesync.render.context import BuildContext, ContextFile
 from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.tiny_image import REFERENCE
 

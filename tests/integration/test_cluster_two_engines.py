@@ -11,11 +11,11 @@ import pytest
 from distributed import Client
 
 import imagesync
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import BuildRequest, Engine
 from imagesync.cluster import labels
 from imagesync.cluster.belongings import find_belongings
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.errors import ClusterError
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until

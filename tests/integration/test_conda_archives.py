@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.base import BaseImage, ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import Engine, RunRequest
-from imagesync.build.lookup import images_of
-from imagesync.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
-from imagesync.conda.layer import CondaLayer
-from imagesync.conda.mounts import with_mounts
+from imagesync import image_labels as label
 from imagesync.core.plain_progress import PlainProgress
 from imagesync.core.progress import SilentProgress, Task, Unit
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine, RunRequest
+from imagesync.engine.lookup import images_of
 from imagesync.errors import BuildError
-from imagesync.render import labels as label
-from imagesync.render.context import ContextFile, stream_files
+from imagesync.image.base import BaseImage, ensure_base
+from imagesync.image.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
+from imagesync.image.conda.layer import CondaLayer
+from imagesync.image.conda.mounts import with_mounts
+from imagesync.image.context import ContextFile, stream_files
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from tests.channels.archive import File

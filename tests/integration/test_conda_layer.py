@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.base import ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import Engine, RunRequest
-from imagesync.build.verify import verify
 from imagesync.core.plain_progress import PlainProgress
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine, RunRequest
 from imagesync.errors import BuildError, VerifyError
+from imagesync.image.base import ensure_base
+from imagesync.image.verify import verify
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from tests.channels.archive import File

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.endpoint import Endpoint
-from imagesync.build.engine import BuildRequest, Engine, RunRequest
-from imagesync.build.lookup import look_up
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.engine import BuildRequest, Engine, RunRequest
+from imagesync.engine.lookup import look_up
 from imagesync.errors import BuildError, EngineError, RegistryError
 from tests.integration.engines import docker_endpoint, podman_endpoint, wait_until
 from tests.integration.tiny_image import REFERENCE, context
@@ -24,8 +24,8 @@ from tests.integration.tiny_image import REFERENCE, context
 QUIET = SilentProgress()
 CANCELLED = """
 import sys
-from imagesync.build.endpoint import Endpoint
-from imagesync.build.engine import BuildRequest, Engine
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.core.progress import SilentProgress
 with Engine(Endpoint(sys.argv[1], "the test")) as engine:
     engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())

@@ -14,12 +14,12 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync.build.base import ensure_base, root_digest
-from imagesync.build.endpoint import Endpoint
-from imagesync.build.engine import Engine
-from imagesync.build.lookup import look_up
 from imagesync.core.progress import SilentProgress, Task
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.engine import Engine
+from imagesync.engine.lookup import look_up
 from imagesync.errors import BaseImageError, RegistryError
+from imagesync.image.base import ensure_base, root_digest
 from imagesync.settings import Settings
 from tests.commands import CommandLine
 from tests.environments import make_environment

@@ -13,11 +13,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync.build.engine import Engine
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.engine import Engine
 from imagesync.errors import RegistryError
-from imagesync.oci.connection import Connection
-from imagesync.oci.registry import check_push, read_config, read_digest
+from imagesync.registry.connection import Connection
+from imagesync.registry.registry import check_push, read_config, read_digest
 from tests.indexes.certificates import make_certificates
 from tests.integration.engines import docker_endpoint
 from tests.integration.local_registry import PASSWORD, USER, LocalRegistry, forget

@@ -16,17 +16,17 @@ import pytest
 import uv
 from packaging.utils import parse_wheel_filename
 
-from imagesync.build.base import BaseImage, ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import BuildRequest, Engine, RunRequest
-from imagesync.build.verify import verify
 from imagesync.core.level import Level
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import BuildRequest, Engine, RunRequest
 from imagesync.errors import VerifyError
+from imagesync.image.base import BaseImage, ensure_base
+from imagesync.image.context import BuildContext, ContextFile, stream_context, stream_files, write_context
+from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.verify import verify
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
-from imagesync.render.context import BuildContext, ContextFile, stream_context, stream_files, write_context
-from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Source
 from imagesync.settings import Settings
 from imagesync.store.store import StoredFile

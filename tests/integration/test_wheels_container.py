@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from imagesync.artifacts import gather
-from imagesync.build.base import BaseImage, ensure_base
-from imagesync.build.endpoint import find_endpoint
-from imagesync.build.engine import Engine
-from imagesync.build.sandbox import EngineContainer
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
 from imagesync.errors import WheelError
+from imagesync.image.base import BaseImage, ensure_base
+from imagesync.image.wheel_container import EngineContainer
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.plan.make import make_plan
 from imagesync.scan.environment import Interpreter

@@ -20,8 +20,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync.build.client import connect
-from imagesync.build.endpoint import Endpoint, TLSMaterial
+from imagesync.engine.client import connect
+from imagesync.engine.endpoint import Endpoint, TLSMaterial
 from imagesync.errors import EngineNotFound
 from tests.indexes.certificates import make_certificates
 from tests.integration.engines import wait_until

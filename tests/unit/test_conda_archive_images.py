@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagesync.conda.archive_images import MOST_IMAGES, ArchiveImage, choose, key_of
+from imagesync.image.conda.archive_images import MOST_IMAGES, ArchiveImage, choose, key_of
 from imagesync.store.store import StoredFile
 
 

@@ -18,7 +18,7 @@ from imagesync.deploy.configuration import render_configuration
 from imagesync.deploy.shape import Shape, make_shape
 from imagesync.deploy.targets import TARGETS
 from imagesync.errors import RenderError, UsageError
-from imagesync.render.templates import shipped_templates, templates_digest
+from imagesync.image.templates import shipped_templates, templates_digest
 from tests.commands import CommandLine
 
 HEX = "0123456789" * 6 + "abcd"

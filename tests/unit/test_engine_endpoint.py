@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.endpoint import Endpoint, find_endpoint
-from imagesync.build.lookup import look_up
+from imagesync.engine.endpoint import Endpoint, find_endpoint
+from imagesync.engine.lookup import look_up
 from imagesync.errors import EngineNotFound, UsageError
 
 
@@ -137,7 +137,7 @@ def test_unreachable_address_is_said_within_a_second() -> None:
 
 def test_look_up_imports_nothing_heavy() -> None:
     script = (
-        "import sys, imagesync.build.endpoint, imagesync.build.lookup, imagesync.build.image;"
+        "import sys, imagesync.engine.endpoint, imagesync.engine.lookup, imagesync.image.image;"
         "print([m for m in ('docker', 'requests', 'urllib3', 'rich', 'google.protobuf', 'jinja2')"
         " if m in sys.modules])"
     )

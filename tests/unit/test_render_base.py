@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.build.base import BaseImage, base_hash, check_apt, check_interpreter, root_digest
 from imagesync.core.level import Level
 from imagesync.errors import BaseImageError, UsageError
+from imagesync.image.base import BaseImage, base_hash, check_apt, check_interpreter, root_digest
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter
 

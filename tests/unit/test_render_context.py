@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 from packaging.utils import parse_wheel_filename
 
-from imagesync.build.base import BaseImage
 from imagesync.code.archive import CodeLayer
-from imagesync.conda.archive_images import ArchiveImage, key_of
-from imagesync.conda.installer import CondaInstaller
-from imagesync.conda.layer import CondaLayer
 from imagesync.core.level import Level
 from imagesync.errors import RenderError
+from imagesync.image.base import BaseImage
+from imagesync.image.conda.archive_images import ArchiveImage, key_of
+from imagesync.image.conda.installer import CondaInstaller
+from imagesync.image.conda.layer import CondaLayer
+from imagesync.image.context import BuildContext, stream_context, write_context
+from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.lock.lock import (
     Artifact,
     Deviation,
@@ -35,8 +37,6 @@ from imagesync.lock.lock import (
 )
 from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.render.context import BuildContext, stream_context, write_context
-from imagesync.render.make import Wheels, make_context
 from imagesync.scan.environment import Interpreter, Source
 from imagesync.store.store import StoredFile
 

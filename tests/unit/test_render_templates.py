@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesync.errors import RenderError
-from imagesync.render.templates import (
+from imagesync.image.templates import (
     dockerfile_base,
     dockerfile_quote,
     render_template,
@@ -99,8 +99,8 @@ def test_digest_leaves_hidden_files_and_the_place_out(tmp_path: Path) -> None:
 
 def test_hit_path_imports_neither_jinja_nor_docker() -> None:
     program = (
-        "import sys; from imagesync.render.templates import dockerfile_base, templates_digest;"
-        "from imagesync.build.base import base_hash;"
+        "import sys; from imagesync.image.templates import dockerfile_base, templates_digest;"
+        "from imagesync.image.base import base_hash;"
         "templates_digest(None); base_hash('sha256:0', dockerfile_base(), ());"
         "print(*sorted({'jinja2', 'docker', 'requests', 'rich'} & set(sys.modules)))"
     )

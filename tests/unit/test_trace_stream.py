@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.build.steps import Steps
-from imagesync.build.stream import BuildStream
-from imagesync.build.trace import decode_trace
 from imagesync.core.progress import Task, Unit
+from imagesync.engine.steps import Steps
+from imagesync.engine.stream import BuildStream
+from imagesync.engine.trace import decode_trace
 from imagesync.errors import BuildError, EngineError
 
 DATA = Path(__file__).parent / "data"

@@ -16,7 +16,7 @@ from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags
 
 if TYPE_CHECKING:
-    from imagesync.build.base import BaseImage
+    from imagesync.image.base import BaseImage
     from imagesync.lock.lockfile.read import ReadLock
 
 _SHOWN = 10

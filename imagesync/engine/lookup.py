@@ -1,0 +1,226 @@
+"""One look at the engine: which base it has, and which images of ours.
+
+Everything that a build pays when nothing has changed goes through here, so neither the Docker SDK nor
+requests is imported for an engine that plain HTTP can reach.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from imagesync.core.credentials import redact
+from imagesync.core.image_reference import Reference, parse_reference
+from imagesync.engine.transport import CERTIFICATES, can_speak_to, open_connection
+from imagesync.errors import EngineError
+from imagesync.image.base import BASE_REPOSITORY, root_digest
+
+if TYPE_CHECKING:
+    from imagesync.engine.endpoint import Endpoint
+
+ANSWER_TIMEOUT = 20.0
+"""Seconds that a connected engine may take to list its images."""
+_OK: Final = 200
+PACKAGES_REPOSITORY: Final = "imagesync-packages"
+"""Where the images are that environments with the same packages from indexes stand on."""
+
+
+class FoundImage(NamedTuple):
+    """An image of the repository that was asked for.
+
+    Parameters
+    ----------
+    image_id
+        ``sha256:<hex>``.
+    tags
+        Its tags in that repository, without the repository.
+    digest
+        ``sha256:<hex>``, under which it was pulled from that repository or pushed to it, or ``None``.
+    """
+
+    image_id: str
+    tags: tuple[str, ...]
+    labels: Mapping[str, str]
+    digest: str | None = None
+
+
+class Lookup(NamedTuple):
+    """What the engine has.
+
+    Parameters
+    ----------
+    base_digest
+        ``sha256:<hex>``: the base's digest in its registry, else its image ID; ``None`` where the engine
+        doesn't have the base.
+    base_id
+        The base's image ID, or ``None``.
+    images
+        All tagged images of the repository.
+    packages_images
+        All tagged images of :data:`PACKAGES_REPOSITORY`.
+    base_images
+        All tagged images that an interpreter was put into, with what it says of itself.
+    """
+
+    base_digest: str | None
+    base_id: str | None
+    images: tuple[FoundImage, ...]
+    packages_images: tuple[FoundImage, ...] = ()
+    base_images: tuple[FoundImage, ...] = ()
+
+    def tagged(self, tag: str) -> FoundImage | None:
+        """Return the image with that tag, or ``None``."""
+        return next((image for image in self.images if tag in image.tags), None)
+
+
+def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
+    """Ask the engine, in one request, for the base image and for all images of a repository.
+
+    The images of packages that environments share come with the same answer.
+
+    Parameters
+    ----------
+    base
+        A reference, with a tag, a digest or neither, or an image ID.
+    repository
+        A reference without tag.
+
+    Raises
+    ------
+    EngineNotFound
+        Nobody answers there; known within a second.
+    EngineError
+        The engine answers with an error, or with something that isn't a list of images.
+    """
+    # No filter: Podman 4 wants all of several references to match one image, Docker any of them, and neither
+    # finds an image by its ID.
+    images, podman = _list_images(endpoint)
+    base_image = _find(images, base, podman=podman)
+    wanted = parse_reference(repository).names(podman=podman)
+    shared = parse_reference(PACKAGES_REPOSITORY).names(podman=podman)
+    return Lookup(
+        base_digest=_digest(base_image, base),
+        base_id=None if base_image is None else _image_id(base_image),
+        images=tuple(_found_images(images, wanted)),
+        packages_images=tuple(_found_images(images, shared)),
+        base_images=tuple(_found_images(images, parse_reference(BASE_REPOSITORY).names(podman=podman))),
+    )
+
+
+def images_of(endpoint: Endpoint, repository: str) -> tuple[FoundImage, ...]:
+    """Return all tagged images of a repository, which is a reference without tag.
+
+    Raises
+    ------
+    EngineNotFound, EngineError
+        As :func:`look_up`.
+    """
+    images, podman = _list_images(endpoint)
+    return tuple(_found_images(images, parse_reference(repository).names(podman=podman)))
+
+
+def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
+    if can_speak_to(endpoint):
+        status, server, body = _get(endpoint, "/images/json")
+    else:
+        status, server, body = _get_through_sdk(endpoint, "/images/json")
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if status != _OK or not isinstance(answer, list):
+        said = answer.get("message", "") if isinstance(answer, dict) else body[:200].decode(errors="replace")
+        raise EngineError(
+            f"The container engine at {endpoint.url} ({endpoint.origin}) doesn't list its images:"
+            f" {redact(str(said))} (HTTP {status}).",
+            hint="If that isn't a container engine, change or unset DOCKER_HOST or the Docker context.",
+        )
+    return answer, "libpod" in server.lower()
+
+
+def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
+    connection = open_connection(endpoint, timeout=ANSWER_TIMEOUT)
+    try:
+        # By hand, because importing http.client takes a tenth of a build that hits; and as HTTP/1.0, whose
+        # answer is in one piece and ends with the connection (RFC 1945, section 7.2.2).
+        connection.sendall(
+            f"GET {path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: imagesync\r\n\r\n".encode()
+        )
+        head, _, body = b"".join(iter(lambda: connection.recv(1 << 16), b"")).partition(b"\r\n\r\n")
+        status, *headers = head.decode("latin-1").split("\r\n")
+        fields = dict(header.lower().partition(":")[::2] for header in headers)
+        return int(status.split()[1]), fields.get("server", "").strip(), body
+    except (OSError, ValueError, IndexError) as error:
+        raise EngineError(
+            f"The container engine at {endpoint.url} ({endpoint.origin}) took the connection but gives no"
+            f" answer: {redact(str(error)) or type(error).__name__}.",
+            hint="Restart the engine, or see its log." if endpoint.tls is None else CERTIFICATES,
+        ) from error
+    finally:
+        connection.close()
+
+
+def _get_through_sdk(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
+    from imagesync.engine.client import connect, engine_errors
+
+    client = connect(endpoint)
+    try:
+        with engine_errors("list its images"):
+            response = client.get(f"{client.base_url}/v{client.api_version}{path}", timeout=ANSWER_TIMEOUT)
+            return response.status_code, response.headers.get("Server", ""), response.content
+    finally:
+        client.close()
+
+
+def _find(images: Iterable[Mapping[str, Any]], text: str, *, podman: bool) -> Mapping[str, Any] | None:
+    images = tuple(images)
+    reference = parse_reference(text)
+    for name in reference.names(podman=podman):
+        for image in images:
+            if _is_called(image, name, reference):
+                return image
+    identifier = text.removeprefix("sha256:").lower()
+    if len(identifier) >= 12 and set(identifier) <= set("0123456789abcdef"):
+        return next((image for image in images if _image_id(image)[7:].startswith(identifier)), None)
+    return None
+
+
+def _is_called(image: Mapping[str, Any], name: str, reference: Reference) -> bool:
+    if reference.digest is not None:
+        return any(
+            parsed.name == name and parsed.digest == reference.digest
+            for parsed in _parsed(image, "RepoDigests")
+        )
+    tag = reference.tag or "latest"
+    return any(parsed.name == name and parsed.tag == tag for parsed in _parsed(image, "RepoTags"))
+
+
+def _parsed(image: Mapping[str, Any], key: str) -> list[Reference]:
+    # Docker calls an image without a tag "<none>:<none>".
+    return [parse_reference(text) for text in image.get(key) or () if not text.startswith("<none>")]
+
+
+def _digest(image: Mapping[str, Any] | None, base: str) -> str | None:
+    return None if image is None else root_digest(_image_id(image), image.get("RepoDigests") or (), base)
+
+
+def _image_id(image: Mapping[str, Any]) -> str:
+    return "sha256:" + str(image["Id"]).removeprefix("sha256:")
+
+
+def _found_images(images: Iterable[Mapping[str, Any]], names: tuple[str, ...]) -> Iterable[FoundImage]:
+    for image in images:
+        tags = tuple(
+            parsed.tag for parsed in _parsed(image, "RepoTags") if parsed.name in names and parsed.tag
+        )
+        if tags:
+            yield FoundImage(
+                _image_id(image), tags, dict(image.get("Labels") or {}), _registry_digest(image, names)
+            )
+
+
+def _registry_digest(image: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    digests = [parsed.digest for parsed in _parsed(image, "RepoDigests") if parsed.name in names]
+    # A containerd image store gives every image such a digest, pushed or not: it is the image's ID there.
+    return next((digest for digest in digests if digest != _image_id(image)), None)

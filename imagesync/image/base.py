@@ -1,0 +1,345 @@
+"""The base image: what every environment's image stands on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.engine.engine import Engine, EngineImage
+    from imagesync.engine.lookup import Lookup
+    from imagesync.lock.lock import Target
+    from imagesync.plan.plan import Plan
+    from imagesync.settings import Settings
+
+BASE_REPOSITORY: Final = "imagesync-base"
+TAG_DIGITS: Final = 16
+LABEL_BASE: Final = "dev.imagesync.base"
+
+# What brings which Python; for other versions there are the official images of the name python.
+BASES: Final = {
+    "3.10": "ubuntu:22.04",
+    "3.11": "debian:bookworm-slim",
+    "3.12": "ubuntu:24.04",
+    "3.13": "debian:trixie-slim",
+}
+# Debian Policy, section 5.6.1; a version or a release may follow, as apt-get takes them.
+_APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+|/[a-z0-9.-]+)?")
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """An image with an interpreter, ready for an environment to be put on it.
+
+    Parameters
+    ----------
+    reference
+        What a Dockerfile's ``FROM`` names: ``imagesync-base:<16 hex digits of base_hash>``.
+    root
+        The image that it was made from, as the user named it, such as ``ubuntu:24.04``.
+    digest
+        Of the root image, ``sha256:<hex>``.
+    image_id
+        ``sha256:<hex>``.
+    python_version
+        With its patch level, such as ``3.12.3``.
+    python_executable
+        Its path in the image.
+    glibc
+        Such as ``(2, 39)``.
+    base_hash
+        ``sha256:<hex>`` over what it was made from.
+    apt
+        The system packages that the user asked for.
+    """
+
+    reference: str
+    root: str
+    digest: str
+    image_id: str
+    python_version: str
+    python_executable: str
+    glibc: tuple[int, int]
+    base_hash: str
+    apt: tuple[str, ...] = ()
+
+    @property
+    def minor(self) -> str:
+        """Return the interpreter's feature version, such as ``3.12``."""
+        return ".".join(self.python_version.split(".")[:2])
+
+
+def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
+    """Return what identifies a root image: its digest in the registry that it came from, else its ID.
+
+    Parameters
+    ----------
+    digests
+        ``repository@sha256:<hex>``, as the engine knows the image (``RepoDigests``).
+    reference
+        How the user names it.
+
+    >>> root_digest("sha256:id", ["ubuntu@sha256:b", "mirror.example.com/ubuntu@sha256:a"], "ubuntu:24.04")
+    'sha256:b'
+    >>> root_digest("sha256:id", [], "local:1")
+    'sha256:id'
+    """
+    repository = _repository(reference)
+    known = sorted(digest.partition("@")[::2] for digest in digests)
+    matching = [digest for name, digest in known if _repository(name) == repository]
+    return next(iter(matching + [digest for _, digest in known]), image_id)
+
+
+def _repository(reference: str) -> str:
+    """Return a reference's repository, without what Docker Hub and Podman leave out or put in."""
+    name = reference.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    name = f"{folder}{slash}{last.partition(':')[0]}"
+    return re.sub(r"^((index\.)?docker\.io/(library/)?|localhost/)", "", name)
+
+
+def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
+    """Return ``sha256:<hex>`` over what a base image is made from.
+
+    Parameters
+    ----------
+    digest
+        Of the root image (:func:`root_digest`).
+    dockerfile
+        The text of ``Dockerfile.base``.
+    apt
+        System packages, in any order.
+    """
+    inputs = json.dumps([digest, dockerfile, sorted(set(apt))], ensure_ascii=True)
+    return "sha256:" + hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of system packages, sorted and each once.
+
+    Raises
+    ------
+    UsageError
+        One can't be a package's name.
+    """
+    for name in apt:
+        if not _APT_PACKAGE.fullmatch(name):
+            raise UsageError(
+                f"{name!r} can't be the name of a system package.",
+                hint="Write names as `apt-get install` takes them, one an entry of `apt`, such as libgl1.",
+            )
+    return tuple(sorted(set(apt)))
+
+
+def check_interpreter(base: BaseImage, plan: Plan) -> None:
+    """Return if the base's interpreter is of the local one's feature version; another patch level will do.
+
+    Where the image's interpreter is conda's, that of the base only runs the installer, and any will do.
+
+    Raises
+    ------
+    BaseImageError
+        It has another feature version, for which compiled packages and bytecode don't fit.
+    """
+    local = plan.python
+    if plan.interpreter == "conda" or base.minor == local.minor:
+        return
+    fitting = filter(None, (BASES.get(local.minor), f"python:{local.minor}-slim"))
+    raise BaseImageError(
+        f"The environment has Python {local.version}, and the base image {base.root} has"
+        f" {base.python_version}.",
+        hint=f"Use a base image with Python {local.minor}: "
+        + ", or ".join(f"--base {image}" for image in fitting),
+    )
+
+
+def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> BaseImage:
+    """Return the base image for these settings: found by the hash of its inputs, or else built.
+
+    The root image is pulled where the engine doesn't have it. Building needs a network only if the root image
+    lacks something, or packages are asked for.
+
+    Raises
+    ------
+    BaseImageError
+        The root image can't be had or isn't for this purpose, or building on it fails.
+    UsageError
+        A system package's name is wrong.
+    """
+    from imagesync.image.templates import dockerfile_base
+
+    apt = check_apt(settings.apt)
+    root = _root_image(engine, settings.base, progress)
+    dockerfile = dockerfile_base()
+    digest = root_digest(root.image_id, root.digests, settings.base)
+    identity = base_hash(digest, dockerfile, apt)
+    reference = base_reference(identity)
+    image = engine.inspect(reference)
+    if image is None or not _is_described(image.labels, identity):
+        if image is None:
+            progress.line(f"Making the base image {reference} from {settings.base}, once")
+            _build(engine, dockerfile, reference, settings.base, apt, progress=progress)
+        image = _describe(engine, reference, settings.base, identity, progress=progress)
+    return _base_image(image.image_id, image.labels, identity=identity, digest=digest, settings=settings)
+
+
+def target_of(plan: Plan, base: BaseImage) -> Target:
+    """Return what an image of *plan* on *base* runs."""
+    from imagesync.lock.lock import Target
+
+    versions = (package.version for package in plan.conda if package.name == "python")
+    return Target(plan.platform, next(versions, base.python_version), base.glibc)
+
+
+def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:
+    """Return the base image for these settings, if the engine has it; a look-up knows all of it.
+
+    Raises
+    ------
+    UsageError
+        A system package's name is wrong.
+    """
+    from imagesync.image.templates import dockerfile_base
+
+    if lookup.base_digest is None:
+        return None
+    identity = base_hash(lookup.base_digest, dockerfile_base(), check_apt(settings.apt))
+    tag = base_reference(identity).partition(":")[2]
+    found = next((image for image in lookup.base_images if tag in image.tags), None)
+    if found is None or not _is_described(found.labels, identity):
+        return None
+    return _base_image(
+        found.image_id, found.labels, identity=identity, digest=lookup.base_digest, settings=settings
+    )
+
+
+def base_reference(identity: str) -> str:
+    """Return the name of the base image of a base hash."""
+    return f"{BASE_REPOSITORY}:{identity.removeprefix('sha256:')[:TAG_DIGITS]}"
+
+
+def _base_image(
+    image_id: str, labels: Mapping[str, str], *, identity: str, digest: str, settings: Settings
+) -> BaseImage:
+    facts = json.loads(labels[LABEL_BASE])
+    return BaseImage(
+        reference=base_reference(identity),
+        root=settings.base,
+        digest=digest,
+        image_id=image_id,
+        python_version=facts["version"],
+        python_executable=facts["executable"],
+        glibc=_glibc(facts, settings.base),
+        base_hash=identity,
+        apt=check_apt(settings.apt),
+    )
+
+
+def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineImage:
+    from imagesync.engine.engine import PLATFORM
+
+    image = engine.inspect(reference)
+    if image is None or image.platform != PLATFORM:
+        try:
+            image = engine.pull(reference, progress=progress)
+        except RegistryError as error:
+            raise BaseImageError(
+                f"The base image {reference} isn't here, and can't be pulled: {error.message}",
+                hint=error.hint or "Name an image that can be had with --base, or see `docker login`.",
+            ) from error
+    if image.platform != PLATFORM:
+        raise BaseImageError(
+            f"The base image {reference} is for {image.platform}, and images are made for {PLATFORM}.",
+            hint=f"Name another one with --base, or `docker pull --platform {PLATFORM} {reference}`.",
+        )
+    return image
+
+
+def _build(
+    engine: Engine, dockerfile: str, reference: str, root: str, apt: tuple[str, ...], *, progress: Progress
+) -> None:
+    from imagesync.engine.engine import BuildRequest
+    from imagesync.image.context import ContextFile, stream_files
+
+    content = dockerfile.encode()
+    request = BuildRequest(network="default", build_args={"BASE": root, "APT": " ".join(apt)})
+    try:
+        files = (ContextFile("Dockerfile", content, len(content)),)
+        engine.tag(engine.build(stream_files(files), request, progress=progress), reference)
+    except BuildError as error:
+        raise BaseImageError(
+            f"The base image can't be made from {root}. {error.message}", hint=_advice(error.message)
+        ) from error
+
+
+def _advice(log: str) -> str:
+    """Return what to do about a failed build of the base."""
+    if re.search(r"Temporary failure|Could not (resolve|connect)|Failed to fetch|Unable to connect", log):
+        return (
+            "Making the base image needs the servers of its distribution. Behind a proxy, set `proxies`"
+            " in Docker's config.json. Without a network, name an image with --base that has python3,"
+            " python3-dev, python3-venv, build-essential and ca-certificates already."
+        )
+    # Without its lists apt knows no package, so this comes second.
+    if "Unable to locate package" in log or "has no installation candidate" in log:
+        return "Correct the package's name in `apt`, or see whether this distribution has it."
+    return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
+
+
+def _is_described(labels: Mapping[str, str], identity: str) -> bool:
+    # The root image may be a base image itself, and what it says of itself be inherited.
+    facts = json.loads(labels.get(LABEL_BASE, "{}"))
+    return bool(facts.get("base_hash") == identity)
+
+
+def _describe(engine: Engine, reference: str, root: str, identity: str, *, progress: Progress) -> EngineImage:
+    """Write into a label what the interpreter says of itself, so that it is asked only once."""
+    from imagesync.engine.engine import BuildRequest, RunRequest
+    from imagesync.image.context import ContextFile, stream_files
+
+    bare = engine.inspect(reference)
+    script = Path(__file__).with_name("inside") / "base_facts.py"
+    result = engine.run(
+        RunRequest(reference, ("python3", "-c", script.read_text(encoding="utf-8")), timeout=120)
+    )
+    if result.exit_code != 0:
+        said = result.stderr.decode(errors="replace").strip()[-2000:]
+        raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {said}")
+    facts = {**json.loads(result.stdout), "base_hash": identity}
+    _glibc(facts, root)
+    content = f"FROM {reference}\n".encode()
+    files = (ContextFile("Dockerfile", content, len(content)),)
+    request = BuildRequest(network="none", labels={LABEL_BASE: json.dumps(facts, sort_keys=True)})
+    engine.tag(engine.build(stream_files(files), request, progress=progress), reference)
+    described = engine.inspect(reference)
+    if described is None:
+        raise BaseImageError(f"The base image {reference} was removed while it was made.", hint="Try again.")
+    # Without its tag the first one would stay behind as <none>; its layers are those of the described one.
+    if bare is not None and bare.image_id != described.image_id:
+        engine.discard(bare.image_id)
+    return described
+
+
+def _glibc(facts: dict[str, Any], root: str) -> tuple[int, int]:
+    """Return the C library's version, if this is an interpreter that wheels for Linux fit."""
+    if facts["implementation"] != "cpython" or facts["machine"] != "x86_64":
+        raise BaseImageError(
+            f"The base image {root} has {facts['implementation']} for {facts['machine']},"
+            " and images are made with CPython for x86_64.",
+            hint="Name another one with --base.",
+        )
+    found = re.fullmatch(r"glibc (\d+)\.(\d+).*", facts["libc"])
+    if found is None:
+        raise BaseImageError(
+            f"The base image {root} has no GNU C library, which most compiled wheels need.",
+            hint="Name an image of Ubuntu, Debian or Red Hat with --base; Alpine has another C library.",
+        )
+    return int(found[1]), int(found[2])

@@ -1,0 +1,98 @@
+"""The Docker builder: build, check, and only then give the image its names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from imagesync.engine.engine import BuildRequest
+from imagesync.image.conda.conda_variables import with_variables
+from imagesync.image.context import stream_context
+from imagesync.image.image import Image
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.engine.engine import Engine
+    from imagesync.image.context import BuildContext
+
+
+def build_image(
+    context: BuildContext,
+    *,
+    engine: Engine,
+    verify: Callable[[str], Mapping[str, str] | None],
+    progress: Progress,
+    extra_tags: Sequence[str] = (),
+    no_cache: bool = False,
+) -> Image:
+    """Build the image of a context, check it, and tag it with the context's name and *extra_tags*.
+
+    Parameters
+    ----------
+    verify
+        Called with the image ID; what it raises goes on after the image is removed. It may give
+        variables that the image gets beside its own.
+
+    Raises
+    ------
+    BuildError
+        A step failed.
+    """
+    image_id = build_checked(
+        context, engine=engine, verify=verify, progress=progress, extra_tags=extra_tags, no_cache=no_cache
+    )
+    return Image(
+        reference=context.name,
+        image_id=image_id,
+        environment_hash=context.environment_hash,
+        lock_digest=context.lock.digest,
+        cached=False,
+        deviations=tuple(deviation.to_dict() for deviation in context.lock.deviations),
+        repacked=tuple(context.lock.repacked_to_list()),
+    )
+
+
+def build_checked(
+    context: BuildContext,
+    *,
+    engine: Engine,
+    verify: Callable[[str], Mapping[str, str] | None],
+    progress: Progress,
+    extra_tags: Sequence[str] = (),
+    no_cache: bool = False,
+) -> str:
+    """Do what :func:`build_image` does, and return the image's ID."""
+    request = BuildRequest(network="none", no_cache=no_cache)
+    image_id = engine.build(stream_context(context), request, progress=progress)
+    with _removed_on_failure(engine, image_id):
+        image_id = with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
+        _tag_all(engine, image_id, (context.name, *extra_tags))
+    return image_id
+
+
+@contextmanager
+def _removed_on_failure(engine: Engine, image_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.discard(image_id)
+        raise
+
+
+def _tag_all(engine: Engine, image_id: str, references: Sequence[str]) -> None:
+    """Give the image all its names or, when one is refused, none of them."""
+    previous = {reference: engine.inspect(reference) for reference in references}
+    done: list[str] = []
+    try:
+        for reference in references:
+            done.append(reference)
+            engine.tag(image_id, reference)
+    except BaseException:
+        for reference in done:
+            before = previous[reference]
+            if before is not None:
+                engine.tag(before.image_id, reference)
+            elif engine.inspect(reference) is not None:
+                engine.remove(reference)
+        raise

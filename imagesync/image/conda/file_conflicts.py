@@ -1,0 +1,91 @@
+"""Overlaps: files that a wheel would write where a conda package has one already."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from imagesync.errors import LockError
+from imagesync.image_layout import PREFIX, site_packages
+
+if TYPE_CHECKING:
+    from imagesync.conda.contents import Contents
+    from imagesync.store.store import StoredFile
+
+_SHOWN = 10
+
+
+def refuse_overlaps(contents: Mapping[str, Contents], wheels: Sequence[StoredFile], *, minor: str) -> None:
+    """Raise if a wheel has a file that a conda package has, too, with another content.
+
+    The layer of pip's packages never changes what conda's have put into the image.
+
+    Parameters
+    ----------
+    contents
+        What each conda package has, by its conda name.
+    minor
+        The feature version of the environment's Python.
+
+    Raises
+    ------
+    LockError
+        Some have; each file is named with both packages.
+    """
+    owners = {path: name for name, package in contents.items() for path in package.files}
+    modules = site_packages(minor).relative_to(PREFIX).as_posix()
+    found = [
+        f"{path}: the conda package {owners[path]} has it, and so has {wheel.filename}"
+        for wheel in wheels
+        for path, content in _installed(wheel, modules, owners)
+        if contents[owners[path]].files[path] != hashlib.sha256(content).hexdigest()
+    ]
+    if not found:
+        return
+    lines = [f"- {line}" for line in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"- and {len(found) - _SHOWN} more")
+    raise LockError(
+        "Packages of pip would change files of conda's packages:\n" + "\n".join(lines),
+        hint='Leave one of the two out (levels = { NAME = "ignore" }), or take both from conda or from pip.',
+    )
+
+
+def _installed(wheel: StoredFile, modules: str, owners: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a wheel that have an owner already, where they go, with their content."""
+    with zipfile.ZipFile(wheel.path) as archive:
+        names = archive.namelist()
+        for name in names:
+            if not name.endswith("/") and (path := _target(name, modules)) in owners:
+                yield path, archive.read(name)
+        for command in _commands(archive, names):
+            if (path := f"bin/{command}") in owners:
+                yield path, b""
+
+
+def _target(name: str, modules: str) -> str:
+    """Return where a wheel's member goes, relative to the prefix."""
+    first, _, rest = name.partition("/")
+    if not first.endswith(".data"):
+        return f"{modules}/{name}"
+    scheme, _, inside = rest.partition("/")
+    if scheme in ("purelib", "platlib"):
+        return f"{modules}/{inside}"
+    return {"scripts": f"bin/{inside}", "data": inside}.get(scheme, "")
+
+
+def _commands(archive: zipfile.ZipFile, names: Sequence[str]) -> Iterator[str]:
+    """Yield the commands that an installer makes from a wheel's entry points."""
+    import configparser
+
+    path = next((name for name in names if name.endswith(".dist-info/entry_points.txt")), None)
+    if path is None or path.count("/") > 1:
+        return
+    parser = configparser.ConfigParser(delimiters=("=",), interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(archive.read(path).decode(errors="replace"))
+    for section in ("console_scripts", "gui_scripts"):
+        if parser.has_section(section):
+            yield from parser.options(section)

@@ -1,0 +1,177 @@
+"""The conda layer of an image, as a build takes it: archives, bytecode, and what installs them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imagesync.conda.contents import read_contents
+from imagesync.image.conda.bytecode import library, modules_to_compile
+from imagesync.image.conda.file_conflicts import refuse_overlaps
+from imagesync.wheels.bytecode import compile_bytecode
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.image.conda.archive_images import ArchiveImage
+    from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.lock.lock import Lock, LockedConda
+    from imagesync.scan.environment import Interpreter
+    from imagesync.store.store import Store, StoredFile
+
+FOLDER = "/mnt/conda"
+"""Where a build has the archives that come with its context."""
+BYTECODE_FOLDER = "/mnt/bytecode"
+"""Where it has the bytecode that does."""
+
+
+@dataclass(frozen=True)
+class CondaLayer:
+    """Everything that the step of conda packages needs.
+
+    Parameters
+    ----------
+    packages, archives
+        What is installed, and in the same order what it is installed from.
+    installer
+        What installs it.
+    bytecode
+        Archives of compiled modules, of packages that don't bring them; members relative to the library.
+    scripts
+        The names of packages with a script that runs once they are installed.
+    activates
+        Whether packages take part in activating the environment.
+    images
+        Images of the engine that have all archives and all bytecode between them; none where the build
+        context has them.
+    """
+
+    packages: tuple[LockedConda, ...]
+    archives: tuple[StoredFile, ...]
+    installer: CondaInstaller
+    bytecode: tuple[StoredFile, ...] = ()
+    scripts: tuple[str, ...] = ()
+    activates: bool = False
+    images: tuple[ArchiveImage, ...] = ()
+
+    @property
+    def files(self) -> tuple[StoredFile, ...]:
+        """Return all archives and all bytecode."""
+        return (*self.archives, *self.bytecode)
+
+    def explicit(self) -> str:
+        """Return micromamba's explicit file: where the build has each archive, and its sha256."""
+        lines = [
+            self._line(archive, f"{FOLDER}/{package.subdir}")
+            for package, archive in zip(self.packages, self.archives, strict=True)
+        ]
+        return "\n".join(("@EXPLICIT", *lines)) + "\n"
+
+    def compiled(self) -> str:
+        """Return the same of the bytecode, one line an archive."""
+        return "".join(f"{self._line(archive, BYTECODE_FOLDER)}\n" for archive in self.bytecode)
+
+    def _line(self, file: StoredFile, folder: str) -> str:
+        """Return where the build has a file, and its sha256; *folder* is where the context's are."""
+        places = (image.place(file) for image in self.images)
+        place = next(filter(None, places), f"{folder}/{file.filename}")
+        return f"file://{place}#{file.digest}"
+
+    def records(self) -> str:
+        """Return what the prefix records in the image say of the packages beside their files."""
+        records = [
+            _record(package, archive) for package, archive in zip(self.packages, self.archives, strict=True)
+        ]
+        return json.dumps(records, indent=1, sort_keys=True) + "\n"
+
+
+def make_layer(
+    lock: Lock,
+    archives: Sequence[StoredFile],
+    *,
+    installer: CondaInstaller,
+    wheels: Sequence[StoredFile],
+    python: Interpreter,
+    store: Store,
+    progress: Progress,
+) -> CondaLayer:
+    """Return the conda layer of *lock*.
+
+    Parameters
+    ----------
+    archives
+        In the order of ``lock.conda``.
+    wheels
+        What pip's layers above it get.
+    python
+        The scanned interpreter, which compiles what comes without bytecode, if it can.
+
+    Raises
+    ------
+    LockError
+        A wheel would change a file of a conda package, or an archive can't be read.
+    """
+    minor = lock.target.minor
+    contents = dict(
+        zip(
+            (package.name for package in lock.conda),
+            read_contents(lock.conda, archives, minor=minor, store=store),
+            strict=True,
+        )
+    )
+    refuse_overlaps(contents, wheels, minor=minor)
+    scripts = tuple(name for name, each in contents.items() if each.has_post_link)
+    for name in scripts:
+        progress.line(f"The conda package {name} has a script that runs in the build, without a network")
+    modules = modules_to_compile(lock.conda, archives, minor=minor, store=store)
+    return CondaLayer(
+        packages=lock.conda,
+        archives=tuple(archives),
+        installer=installer,
+        bytecode=compile_bytecode(
+            modules,
+            python=python,
+            target=lock.target,
+            site_packages=library(minor),
+            store=store,
+            progress=progress,
+        )
+        if modules
+        else (),
+        scripts=scripts,
+        activates=any(each.has_activation for each in contents.values()),
+    )
+
+
+def _record(package: LockedConda, archive: StoredFile) -> dict[str, Any]:
+    """Return the fields of a prefix record that the lock knows; names and values as conda's."""
+    record: dict[str, Any] = {
+        "name": package.name,
+        "version": package.version,
+        "build": package.build,
+        "build_number": package.build_number,
+        "channel": package.channel,
+        "subdir": package.subdir,
+        "fn": archive.filename,
+        "url": package.artifact.url,
+        "sha256": archive.digest.removeprefix("sha256:"),
+        "size": archive.size,
+        "depends": list(package.depends),
+        "constrains": list(package.constrains),
+        "requested_spec": _requested(package),
+    }
+    if package.md5:
+        record["md5"] = package.md5
+    if package.noarch:
+        record["noarch"] = package.noarch
+    return record
+
+
+def _requested(package: LockedConda) -> str:
+    planned = package.planned
+    if planned is None:
+        return ""
+    if planned.record is not None:
+        return planned.record.requested_spec
+    return f"{planned.name} {planned.specifier}".strip() if planned.requested else ""

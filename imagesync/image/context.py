@@ -1,0 +1,221 @@
+"""The build context: Dockerfile, lock, wheels and tools, as one value that any builder takes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from imagesync.errors import RenderError
+
+if TYPE_CHECKING:
+    from imagesync.image.base import BaseImage
+    from imagesync.lock.lock import Lock
+
+_BLOCK = 1 << 20
+_MARKER = ".imagesync.json"
+
+
+@dataclass(frozen=True)
+class ContextFile:
+    """One file of a build context.
+
+    Parameters
+    ----------
+    path
+        Relative, with forward slashes.
+    content
+        Its bytes, or the file that has them.
+    size
+        In bytes.
+    mode
+        ``0o644`` or ``0o755``.
+    """
+
+    path: str
+    content: bytes | Path = field(repr=False)
+    size: int
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """Everything that a build needs besides the base image.
+
+    Parameters
+    ----------
+    files
+        Sorted by path, except that the Dockerfile comes first.
+    labels
+        The image's labels; the Dockerfile sets them.
+    name
+        The reference that the README suggests, ``<repository>:<tag>``.
+    """
+
+    files: tuple[ContextFile, ...]
+    base: BaseImage
+    lock: Lock
+    environment_hash: str
+    labels: Mapping[str, str]
+    name: str
+
+    @cached_property
+    def dockerfile(self) -> str:
+        """Return the Dockerfile's text."""
+        content = self.files[0].content
+        assert isinstance(content, bytes)  # noqa: S101  make_context puts the rendered Dockerfile first
+        return content.decode()
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+
+def stream_context(context: BuildContext) -> Iterator[bytes]:
+    """Yield the context as a tar archive, in pieces of up to 1 MiB; the same context gives the same bytes.
+
+    Raises
+    ------
+    RenderError
+        A file can't be read, or isn't as long as it was.
+    """
+    return stream_files(context.files)
+
+
+def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
+    """Yield files as a tar archive, in their order, with the folders that they need.
+
+    The first has to be the Dockerfile: by its plain header engines tell an archive from a lone Dockerfile.
+    """
+    folders: set[PurePosixPath] = set()
+    for file in files:
+        for parent in reversed(PurePosixPath(file.path).parents[:-1]):
+            if parent not in folders:
+                folders.add(parent)
+                yield _header(str(parent), kind=tarfile.DIRTYPE, mode=0o755, size=0)
+        yield _header(file.path, kind=tarfile.REGTYPE, mode=file.mode, size=file.size)
+        yield from _content(file)
+        yield bytes(-file.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _header(path: str, *, kind: bytes, mode: int, size: int) -> bytes:
+    # By hand, so that nothing of this machine gets in: owner root, times at the epoch.
+    info = tarfile.TarInfo(path)
+    info.type, info.mode, info.size = kind, mode, size
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _content(file: ContextFile) -> Iterator[bytes]:
+    if isinstance(file.content, bytes):
+        yield file.content
+        return
+    remaining = file.size
+    try:
+        with file.content.open("rb") as source:
+            while remaining and (piece := source.read(min(_BLOCK, remaining))):
+                remaining -= len(piece)
+                yield piece
+    except OSError as error:
+        raise RenderError(f"can't read {file.content} for the build context: {error.strerror}") from error
+    if remaining:
+        raise RenderError(
+            f"{file.content} became {remaining} bytes shorter while it was read",
+            hint="Was the cache cleared meanwhile? Run the command again.",
+        )
+
+
+def write_context(context: BuildContext, folder: Path) -> None:
+    """Write the context into *folder*: all of it, or nothing.
+
+    An earlier context there is replaced, unless somebody has added to it or changed it.
+
+    Raises
+    ------
+    RenderError
+        The folder holds something else, or can't be written.
+    """
+    folder = folder.absolute()
+    _refuse_foreign(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
+            new.mkdir()
+            for file in context.files:
+                _write(file, new)
+            (new / _MARKER).write_text(json.dumps(_marker(context), indent=1, sort_keys=True) + "\n")
+            if folder.exists():
+                folder.rename(old)
+            try:
+                new.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
+    except OSError as error:
+        raise RenderError(
+            f"can't write the build context to {folder}: {error.strerror or error}",
+            hint="Name a folder in a place that has room and that you can write to.",
+        ) from error
+
+
+def _write(file: ContextFile, folder: Path) -> None:
+    target = folder / file.path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(file.content, bytes):
+        target.write_bytes(file.content)
+    else:
+        shutil.copyfile(file.content, target)
+    target.chmod(file.mode)
+
+
+def _marker(context: BuildContext) -> dict[str, Any]:
+    """Return what tells later whether a folder holds a context as it was written.
+
+    Only small texts get their hash: they are what somebody edits.
+    """
+    digests = {
+        file.path: hashlib.sha256(file.content).hexdigest() if isinstance(file.content, bytes) else None
+        for file in context.files
+    }
+    return {"environment_hash": context.environment_hash, "files": digests}
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RenderError(f"{folder} is there already, and is no folder", hint="Name another folder.")
+    if not folder.exists():
+        return
+    try:
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+        foreign = sorted(present - {_MARKER} - set(_unchanged(folder)))
+    except OSError as error:
+        raise RenderError(f"can't read the folder {folder}: {error.strerror}") from error
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise RenderError(
+            f"{folder} holds files that imagesync did not write: {', '.join(foreign[:3])}{more}",
+            hint="Name a new folder, or move them away. What should differ in every rendering belongs into a"
+            " template of your own (docs/templates.md).",
+        )
+
+
+def _unchanged(folder: Path) -> Iterator[str]:
+    """Yield the files of an earlier context that nobody has edited."""
+    try:
+        files = json.loads((folder / _MARKER).read_bytes())["files"].items()
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    for path, digest in files:
+        file = folder / path
+        if digest is None or (file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == digest):
+            yield path

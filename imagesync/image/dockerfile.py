@@ -1,0 +1,319 @@
+"""From a lock and its wheels to the build context."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
+
+from imagesync import image_labels as label
+from imagesync.compare.inventory import to_json
+from imagesync.compare.inventory import to_text as to_label
+from imagesync.errors import RenderError
+from imagesync.image.context import BuildContext, ContextFile
+from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
+from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
+from imagesync.lock.parts import own_part, to_text
+
+if TYPE_CHECKING:
+    from imagesync.code.archive import CodeLayer
+    from imagesync.compare.inventory import Inventory
+    from imagesync.image.base import BaseImage
+    from imagesync.image.conda.layer import CondaLayer
+    from imagesync.lock.lock import Lock
+    from imagesync.store.store import StoredFile
+
+
+Part = Literal["whole", "packages", "environment"]
+CONDA_SCRIPTS = ("activate.sh", "conda.py", "conda_bytecode.py", "conda_rattler.py", "conda_records.py")
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """The wheels of one layer, and their bytecode.
+
+    Parameters
+    ----------
+    wheels
+        Named as wheels are.
+    bytecode
+        Archives of compiled modules, members relative to site-packages; modules that no archive has are
+        compiled in the build.
+    """
+
+    wheels: tuple[StoredFile, ...] = ()
+    bytecode: tuple[StoredFile, ...] = ()
+
+
+def make_context(
+    lock: Lock,
+    *,
+    base: BaseImage,
+    environment_hash: str,
+    name: str,
+    packages: Wheels,
+    vendored: Wheels,
+    installer: Path | None,
+    templates: Path | None,
+    version: str,
+    created: int = 0,
+    part: Part = "whole",
+    packages_image: str | None = None,
+    code: CodeLayer | None = None,
+    contested: Mapping[str, str] = MappingProxyType({}),
+    conda: CondaLayer | None = None,
+    inventory: Inventory | None = None,
+) -> BuildContext:
+    """Return the build context of a lock, or of one of the two parts that an image is built in.
+
+    Parameters
+    ----------
+    name
+        The reference that the image is going to have.
+    packages, vendored
+        The wheels from indexes, and those made on this machine: one for each package of the lock. On a
+        packages image there are only those of the user's own packages.
+    installer
+        A uv executable for the image's platform; ``None`` on a packages image.
+    templates
+        The user's own templates.
+    version
+        Of imagesync.
+    created
+        Seconds since the epoch, such as ``SOURCE_DATE_EPOCH``; the same inputs give the same image labels.
+    part
+        ``packages`` is what environments can share, and *lock* has nothing but that; *environment_hash* and
+        *name* are then those of the packages image. ``environment`` is what goes on top of it.
+    packages_image
+        The reference of the packages image that ``environment`` stands on.
+    code
+        Modules of no package; ``None`` where there are none.
+    contested
+        Of each file that several packages have, the sha256 of the one that is installed here.
+    conda
+        The packages from conda channels; ``None`` where there are none, and on a packages image.
+    inventory
+        What the image holds, for comparing it; ``None`` for an image that doesn't say it.
+
+    Raises
+    ------
+    RenderError
+        A template fails, or the wheels aren't those of the lock.
+    """
+    here = own_part(lock) if part == "environment" else lock
+    requirements = _requirements(packages.wheels, {package.name for package in here.packages}, contested)
+    requirements_vendored = _requirements(
+        vendored.wheels, {package.name for package in here.vendored}, contested
+    )
+    labels = _labels(
+        lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
+    )
+    if contested and part != "packages":
+        labels[label.CONTESTED] = json.dumps(dict(contested), sort_keys=True)
+    if inventory is not None:
+        labels[label.INVENTORY] = to_label(inventory)
+    values = {
+        "base": base,
+        "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
+        "code": code,
+        "contested": contested,
+        "code_folder": str(CODE),
+        "conda": conda,
+        "environment_hash": environment_hash,
+        "home": str(HOME),
+        "inventory_path": str(INVENTORY) if inventory is not None else None,
+        "labels": labels,
+        "lock": lock,
+        "name": name,
+        "packages": here.packages,
+        "packages_bytecode": packages.bytecode,
+        "packages_image": packages_image,
+        "part": part,
+        "prefix": str(PREFIX),
+        "python": str(PYTHON),
+        "requirements_digests": {
+            "requirements.txt": _digest(requirements),
+            "requirements-vendored.txt": _digest(requirements_vendored),
+            "conda": _digest(conda.explicit() + conda.compiled() + conda.records())
+            if conda is not None
+            else "",
+        },
+        "site_packages": str(site_packages(lock.target.minor)),
+        "user": USER,
+        "vendored": here.vendored,
+        "vendored_bytecode": vendored.bytecode,
+        "version": version,
+    }
+    shipped = shipped_templates()
+    dockerfile = _text("Dockerfile", render_template("Dockerfile.j2", values, folder=templates))
+    files = [
+        *(_explanations(values, lock, templates) if part == "whole" else []),
+        _text("requirements.txt", requirements),
+        _text("requirements-vendored.txt", requirements_vendored),
+        _file(".dockerignore", shipped / "context" / "dockerignore"),
+        _file("tools/bytecode.py", shipped / "image" / "bytecode.py"),
+        _file("tools/loose_code.py", shipped / "image" / "loose_code.py"),
+        _file("tools/contested.py", shipped / "image" / "contested.py"),
+        _file("tools/install.py", shipped / "image" / "install.py"),
+        *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
+        *(_installer_files() if here.vendored else []),
+        *_stored("wheels/index", packages.wheels),
+        *_stored("wheels/vendored", vendored.wheels),
+        *_stored("bytecode/index", packages.bytecode),
+        *_stored("bytecode/vendored", vendored.bytecode),
+        *(_stored("code", code.files) if code is not None else []),
+        *(_conda_files(conda, shipped / "image") if conda is not None else []),
+        *([] if inventory is None else [_text("environment.json", to_json(inventory))]),
+        *_user_files(templates),
+    ]
+    _refuse_duplicates(files)
+    files.sort(key=lambda file: file.path)
+    return BuildContext((dockerfile, *files), base, lock, environment_hash, labels, name)
+
+
+def _explanations(values: Mapping[str, Any], lock: Lock, templates: Path | None) -> list[ContextFile]:
+    """Return what a person reads, and what the build doesn't use."""
+    return [
+        _text("README.md", render_template("context/README.md.j2", values, folder=templates)),
+        _text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
+        _text("base/Dockerfile", dockerfile_base()),
+    ]
+
+
+def _installer_files() -> list[ContextFile]:
+    """Return PyPA's installer, which is pure Python; its launchers for Windows stay behind."""
+    import installer
+
+    folder = Path(installer.__file__).parent
+    modules = sorted(folder.rglob("*.py"))
+    return [_file(f"tools/installer/{path.relative_to(folder).as_posix()}", path) for path in modules]
+
+
+def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
+    """Return the archives, unless images have them, what says which they are, and what installs them."""
+    micromamba = conda.installer.micromamba
+    rattler = conda.installer.rattler if conda.installer.image is None else ()
+    archives = () if conda.images else zip(conda.packages, conda.archives, strict=True)
+    return [
+        _text("conda/explicit.txt", conda.explicit()),
+        _text("conda/bytecode.txt", conda.compiled()),
+        _text("conda/records.json", conda.records()),
+        *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
+        *([] if conda.images else _stored("bytecode/conda", conda.bytecode)),
+        *(_file(f"tools/{name}", scripts / name) for name in CONDA_SCRIPTS),
+        *([] if micromamba is None else [_file("tools/micromamba", micromamba, mode=0o755)]),
+        *(_file(f"tools/rattler/{name}", path) for name, path in rattler),
+    ]
+
+
+def _labels(
+    lock: Lock,
+    base: BaseImage,
+    *,
+    environment_hash: str,
+    name: str,
+    version: str,
+    created: int,
+    part: Part,
+) -> dict[str, str]:
+    deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
+    if part == "packages":
+        identity = {label.PACKAGES_HASH: environment_hash, label.PACKAGES_LOCK: to_text(lock)}
+    else:
+        identity = {label.ENVIRONMENT_HASH: environment_hash, label.LOCK_DIGEST: lock.digest}
+        identity[label.DEVIATIONS] = deviations
+        identity[label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
+    if part == "environment":
+        # Inherited, long, and of no use here.
+        identity[label.PACKAGES_LOCK] = ""
+    count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
+    tag = name.rpartition(":")[2]
+    return {
+        "org.opencontainers.image.title": "Python environment",
+        "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",
+        # The root image's own version and name would otherwise be inherited, and be wrong.
+        "org.opencontainers.image.version": tag,
+        "org.opencontainers.image.ref.name": name,
+        "org.opencontainers.image.created": _timestamp(created),
+        "org.opencontainers.image.base.name": base.root,
+        "org.opencontainers.image.base.digest": base.digest,
+        label.VERSION: version,
+        **identity,
+    }
+
+
+def _timestamp(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _requirements(
+    wheels: Sequence[StoredFile], expected: set[NormalizedName], contested: Mapping[str, str]
+) -> str:
+    """Return hashed requirements for exactly these wheels, and as comments which files are *contested*.
+
+    The hashes are of the wheels and not of what the lock names, which may be the sdist of one.
+    """
+    lines: dict[str, str] = {}
+    for wheel in wheels:
+        try:
+            name, version, _, _ = parse_wheel_filename(wheel.filename)
+        except InvalidWheelFilename as error:
+            raise RenderError(f"{wheel.filename} isn't a wheel's file name") from error
+        lines[canonicalize_name(name)] = f"{name}=={version} --hash={wheel.digest}\n"
+    if missing := sorted(expected - set(lines)):
+        raise RenderError(f"no wheel was made for {', '.join(missing)}")
+    if surplus := sorted(set(lines) - expected):
+        raise RenderError(f"a wheel is there that the lock doesn't name: {', '.join(surplus)}")
+    files = "".join(f"# file {sha256} {path}\n" for path, sha256 in sorted(contested.items()))
+    return "".join(lines[name] for name in sorted(lines)) + (files if wheels else "")
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _text(path: str, text: str) -> ContextFile:
+    content = text.encode()
+    return ContextFile(path, content, len(content))
+
+
+def _file(path: str, source: Path, *, mode: int = 0o644) -> ContextFile:
+    try:
+        return ContextFile(path, source, source.stat().st_size, mode)
+    except OSError as error:
+        raise RenderError(f"can't read {source} for the build context: {error.strerror}") from error
+
+
+def _stored(folder: str, files: Sequence[StoredFile]) -> list[ContextFile]:
+    return [ContextFile(str(PurePosixPath(folder, file.filename)), file.path, file.size) for file in files]
+
+
+def _user_files(templates: Path | None) -> list[ContextFile]:
+    """Return what a user's template can ``COPY``: the folder ``files`` among the templates."""
+    if templates is None:
+        return []
+    folder = templates / "files"
+    if not folder.is_dir():
+        return []
+
+    def mode(path: Path) -> int:
+        return 0o755 if path.stat().st_mode & 0o100 else 0o644
+
+    return [
+        _file(f"files/{path.relative_to(folder).as_posix()}", path, mode=mode(path))
+        for path in user_files(folder)
+    ]
+
+
+def _refuse_duplicates(files: Sequence[ContextFile]) -> None:
+    twice = sorted(path for path, count in Counter(file.path for file in files).items() if count > 1)
+    if twice:
+        raise RenderError(f"two files of the build context have one name: {', '.join(twice)}")

@@ -1,0 +1,104 @@
+"""The image that a build gives back, and its metadata file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from imagesync import image_labels as label
+from imagesync.core.image_reference import parse_reference
+from imagesync.environment_hash import image_tag
+
+if TYPE_CHECKING:
+    from imagesync.engine.lookup import FoundImage
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the engine that holds an environment.
+
+    Parameters
+    ----------
+    reference
+        ``<repository>:<tag>``, to be used with any tool of the engine.
+    image_id, environment_hash, lock_digest
+        ``sha256:<hex>``.
+    digest
+        ``<repository>@sha256:<hex>``: what means this image, and no other, to everybody who reaches its
+        registry. ``None`` where it isn't known to be in one.
+    cached
+        Whether it was there already.
+    deviations
+        As :meth:`imagesync.lock.lock.Deviation.to_dict` gives them.
+    repacked
+        Packages of an index that were made from the installed files, as
+        :meth:`imagesync.lock.lock.Lock.repacked_to_list` gives them.
+    contested
+        Of each file that several packages have, the sha256 of the one that was installed when it was built.
+    """
+
+    reference: str
+    image_id: str
+    environment_hash: str
+    lock_digest: str
+    cached: bool
+    digest: str | None = None
+    deviations: tuple[Mapping[str, Any], ...] = ()
+    repacked: tuple[Mapping[str, Any], ...] = ()
+    contested: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the metadata file (``docs/json.md``)."""
+        content = asdict(self)
+        del content["contested"]
+        return {
+            **content,
+            "deviations": [dict(deviation) for deviation in self.deviations],
+            "repacked": [dict(package) for package in self.repacked],
+        }
+
+
+def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:
+    """Return the image that a look-up found, or ``None`` where its labels don't say that it is the one.
+
+    Parameters
+    ----------
+    environment_hash
+        All of it; the tag has only its beginning, and anybody can set a tag.
+    """
+    if found.labels.get(label.ENVIRONMENT_HASH) != environment_hash:
+        return None
+    lock_digest = found.labels.get(label.LOCK_DIGEST)
+    if not lock_digest:
+        return None
+    tag = image_tag(environment_hash)
+    pushed = found.digest is not None and parse_reference(repository).names_registry
+    return Image(
+        reference=f"{repository}:{tag if tag in found.tags else found.tags[0]}",
+        image_id=found.image_id,
+        environment_hash=environment_hash,
+        lock_digest=lock_digest,
+        cached=True,
+        digest=f"{repository}@{found.digest}" if pushed else None,
+        deviations=_entries(found.labels.get(label.DEVIATIONS, "")),
+        repacked=_entries(found.labels.get(label.REPACKED, "")),
+        contested=_contested(found.labels.get(label.CONTESTED, "")),
+    )
+
+
+def _contested(label: str) -> Mapping[str, str]:
+    try:
+        content = json.loads(label or "{}")
+    except ValueError:
+        return {}
+    return {str(path): str(sha256) for path, sha256 in content.items()} if isinstance(content, dict) else {}
+
+
+def _entries(label: str) -> tuple[Mapping[str, Any], ...]:
+    try:
+        content = json.loads(label or "[]")
+    except ValueError:
+        return ()
+    return tuple(entry for entry in content if isinstance(entry, dict)) if isinstance(content, list) else ()

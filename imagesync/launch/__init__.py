@@ -1,1 +1,0 @@
-"""Launching: commands, and later clusters, in containers of an environment's image."""

@@ -1,1 +1,0 @@
-"""The OCI specifications: references, manifests, registries; nothing here knows of Python environments."""

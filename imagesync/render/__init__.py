@@ -1,1 +1,0 @@
-"""Rendering: a build context from templates, the lock and the wheels."""
