@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from imagesync.core.progress import SilentProgress
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.make import make_plan
-from imagesync.scan.pip_configuration import IndexConfiguration
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store

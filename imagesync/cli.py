@@ -70,7 +70,7 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
 
 
 def _cache() -> Path:
-    from imagesync.store.root import default_root
+    from imagesync.store.cache_folder import default_root
 
     return default_root()
 

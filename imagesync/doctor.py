@@ -22,8 +22,8 @@ from imagesync.settings import Settings
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.scan.pip_configuration import IndexConfiguration
-    from imagesync.store.access import Access
+    from imagesync.indexes.pypi.access import Access
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -110,7 +110,7 @@ def _environment_checks(
     settings: Settings, environ: Mapping[str, str], python: Path | None, prefix: Path | None
 ) -> Iterator[Check]:
     """Look at the interpreter, and at the indexes that its configuration names."""
-    from imagesync.scan.pip_configuration import read_pip_configuration
+    from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
     from imagesync.scan.scan import scan
 
     try:
@@ -150,7 +150,7 @@ def _python_of(base: str) -> str | None:
 
 
 def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Iterator[Check]:
-    from imagesync.lock.index_environment import make_access
+    from imagesync.indexes.pypi.uv_environment import make_access
 
     access = make_access(indexes, environ)
     access = replace(access, timeout=min(access.timeout, _INDEX_SECONDS))
@@ -173,7 +173,7 @@ def _index_check(place: str, access: Access, *, project: bool) -> Check:
     """
     import requests
 
-    from imagesync.store.access import get, open_session
+    from imagesync.indexes.pypi.access import get, open_session
     from imagesync.store.local import local_path
 
     folder = local_path(place) if "://" in place else Path(place)
@@ -293,7 +293,7 @@ def _base_hint(base: str) -> str:
 
 def _cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     from imagesync.core.text import format_size
-    from imagesync.store.root import default_root
+    from imagesync.store.cache_folder import default_root
     from imagesync.store.store import Store
 
     root = settings.cache_dir or default_root(environ)

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from imagesync.code.code import Code
     from imagesync.core.progress import Progress
     from imagesync.image.base import BaseImage
+    from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock
     from imagesync.settings import Settings
-    from imagesync.store.access import Access
     from imagesync.workshop import Workshop
 
 _PLATFORM = "linux/amd64"
@@ -132,7 +132,7 @@ class LockedBuild:
 
     def access(self, access: Access) -> Access:
         """Return *access* with the credentials that the lock file's URLs have by way of variables."""
-        from imagesync.store.access import Credential
+        from imagesync.indexes.pypi.access import Credential
 
         urls = [urlsplit(url) for url in self.read.private if not _is_archive(url)]
         found = tuple(

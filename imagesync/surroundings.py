@@ -51,7 +51,7 @@ class Surroundings:
 
     def cache_folder(self) -> Path:
         """Return the folder that the store and what is remembered lie in."""
-        from imagesync.store.root import default_root
+        from imagesync.store.cache_folder import default_root
 
         return self.settings.cache_dir or default_root(self.environ)
 

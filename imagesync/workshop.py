@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.core.progress import Progress
+    from imagesync.indexes.pypi.access import Access
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.conda.gone import RecordContent
     from imagesync.lock.conda.solver import CondaSolver
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from imagesync.plan.depends import Outside
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
-    from imagesync.store.access import Access
     from imagesync.store.fetch import Download
     from imagesync.store.store import Store, StoredFile
     from imagesync.wheels.build_indexes import BuildIndexes
@@ -164,12 +164,12 @@ def open_workshop(
     pins
         Match specs of conda packages that hold wherever a version has to be chosen.
     """
+    from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+    from imagesync.indexes.pypi.uv_environment import make_access
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.index_environment import make_access
     from imagesync.lock.pip_tools import PipToolsResolver
     from imagesync.lock.remembered import RememberingResolver
     from imagesync.lock.uv import UvResolver
-    from imagesync.scan.pip_configuration import read_pip_configuration
     from imagesync.wheels.build_indexes import BuildIndexes
 
     configured = read_pip_configuration(prefix=Path(python.prefix), environ=environ)

@@ -21,7 +21,7 @@ from imagesync.engine.client import SEND_TIMEOUT, engine_errors, explanation, me
 from imagesync.engine.steps import Steps
 from imagesync.engine.stream import BuildStream
 from imagesync.errors import BuildError
-from imagesync.store.root import default_root
+from imagesync.store.cache_folder import default_root
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

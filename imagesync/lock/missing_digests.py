@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from imagesync.errors import LockError
+from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Artifact
-from imagesync.store.access import Access
 from imagesync.store.local import local_path
 from imagesync.store.source import open_source
 

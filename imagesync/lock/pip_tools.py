@@ -22,7 +22,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.index_environment import (
+from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.uv_environment import (
     keyring_path,
     pip_environment,
     silent_indexes,
@@ -34,10 +35,9 @@ from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.stubs import write_stubs
 from imagesync.lock.tags import machine, target_platforms
-from imagesync.store.access import Access
 
 if TYPE_CHECKING:
-    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 _PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
 # What pip says beside the reason of a failure.

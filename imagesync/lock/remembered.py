@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.lock.index_environment import UV_INDEXES
+from imagesync.indexes.pypi.uv_environment import UV_INDEXES
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.resolver import ResolutionRequest, Resolver
 from imagesync.store.failures import storing
@@ -22,7 +22,7 @@ from imagesync.store.local import file_stamp
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 _FORMAT = 1
 # Files of a version are added at times, such as wheels for a new interpreter; so it isn't for ever.

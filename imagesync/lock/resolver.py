@@ -12,7 +12,7 @@ from imagesync.plan.plan import PlannedPackage
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 
 @dataclass(frozen=True)

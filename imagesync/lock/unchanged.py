@@ -16,7 +16,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagesync.scan.pip_configuration import read_pip_configuration
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.store.local import file_stamp
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.names import canonical_name
 from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.index_environment import (
+from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.uv_environment import (
     refusing_indexes,
     silent_indexes,
     uv_environment,
@@ -26,12 +27,11 @@ from imagesync.lock.missing_digests import complete
 from imagesync.lock.resolver import ResolutionRequest
 from imagesync.lock.stubs import write_stubs
 from imagesync.lock.tags import best_artifact, machine
-from imagesync.store.access import Access
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 # The glibc versions that uv has a name for (``uv pip compile --help``); a target between two of
 # them gets the older one, whose wheels it can run.

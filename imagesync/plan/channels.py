@@ -31,8 +31,8 @@ def with_channels(
     if environment.channels and not given:
         return environment
     # Only where channels are named: an environment of pip's has no other use for conda's configuration.
-    from imagesync.scan.conda_channels import urls_of
-    from imagesync.scan.conda_configuration import read_conda_configuration
+    from imagesync.indexes.conda.channels import urls_of
+    from imagesync.indexes.conda.configuration import read_conda_configuration
 
     configuration = read_conda_configuration(Path(environment.python.prefix), environ)
     urls = [strip_credentials(url) for url in urls_of(configuration, given)] if given else None

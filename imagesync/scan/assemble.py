@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ScanError
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.scan.distributions import read_folders
 from imagesync.scan.duplicates import choose
 from imagesync.scan.editables import mark_editables
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
 from imagesync.scan.interpreter import ProbeAnswer
-from imagesync.scan.pip_configuration import read_pip_configuration
 
 if TYPE_CHECKING:
     from imagesync.scan.conda_facts import CondaFacts
@@ -52,8 +52,8 @@ def assemble(
     channels: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
     if root or any(package.manager == "conda" for package in packages):
+        from imagesync.indexes.conda.channels import channels_of
         from imagesync.scan.conda import settle
-        from imagesync.scan.conda_channels import channels_of
 
         facts = _conda_facts(root, environ, cache, ahead)
         findings += facts.findings
@@ -99,7 +99,7 @@ def read_ahead(
     folder = os.path.dirname(os.path.abspath(executable))
     for prefix in (os.path.dirname(folder), folder):  # on Windows python.exe is in the prefix itself
         if os.path.isdir(os.path.join(prefix, "conda-meta")):
-            import imagesync.scan.conda_channels  # noqa: F401  it will be needed
+            import imagesync.indexes.conda.channels  # noqa: F401  it will be needed
             from imagesync.scan.conda_facts import read_conda_facts
 
             return read_conda_facts(prefix, environ, cache)

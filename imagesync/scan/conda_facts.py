@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.errors import ScanError
+from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
 from imagesync.scan.conda import record_paths
 from imagesync.scan.conda_cache import read_record_files
-from imagesync.scan.conda_configuration import CondaConfiguration, read_conda_configuration
 from imagesync.scan.conda_history import pinned_specs
 from imagesync.scan.conda_records import RecordFile
 from imagesync.scan.environment import Finding, Severity

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.store.access import Access, get, open_session
-from imagesync.store.incoming import Incoming
+from imagesync.indexes.pypi.access import Access, get, open_session
 from imagesync.store.local import local_path
 from imagesync.store.source import CHUNK, read_chunks
 from imagesync.store.store import Store, StoredFile
+from imagesync.store.writer import Incoming
 
 if TYPE_CHECKING:
     import requests

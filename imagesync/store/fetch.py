@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone
-from imagesync.store.access import Access
+from imagesync.indexes.pypi.access import Access
 from imagesync.store.download import Cancelled, Connection, Downloader
 from imagesync.store.store import Store, StoredFile
 

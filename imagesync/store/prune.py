@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imagesync.store.failures import storing
 from imagesync.store.layout import blob_path
-from imagesync.store.presence import living
+from imagesync.store.leases import living
 
 
 @dataclass(frozen=True)

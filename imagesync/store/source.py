@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from imagesync.store.access import Access, get, open_session
+from imagesync.indexes.pypi.access import Access, get, open_session
 from imagesync.store.local import local_path
 
 CHUNK = 256 * 1024

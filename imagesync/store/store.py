@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.store.failures import storing
-from imagesync.store.incoming import Incoming
 from imagesync.store.layout import blob_path
-from imagesync.store.presence import Presence
+from imagesync.store.leases import Presence
+from imagesync.store.writer import Incoming
 
 if TYPE_CHECKING:
     from imagesync.store.prune import Usage

@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from imagesync.core.progress import Progress, SilentProgress
-from imagesync.lock.index_environment import (
+from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.uv_environment import (
     build_environment,
     silent_indexes,
     without_indexes,
     without_variables,
 )
-from imagesync.scan.pip_configuration import IndexConfiguration
-from imagesync.store.access import Access
 
 
 class BuildIndexes:

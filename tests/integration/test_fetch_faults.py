@@ -15,7 +15,7 @@ import pytest
 
 from imagesync.core.progress import SilentProgress, Task, Unit
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, StoreError
-from imagesync.store.access import Access
+from imagesync.indexes.pypi.access import Access
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import Store, StoredFile
 from tests.indexes import CountingProxy, Fault, LocalIndex
@@ -300,7 +300,7 @@ def test_the_proxy_is_used(index: LocalIndex, store: Store) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from imagesync.store.access import Access
+from imagesync.indexes.pypi.access import Access
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import Store
 from imagesync.core.progress import SilentProgress

@@ -14,9 +14,9 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError
-from imagesync.lock.index_environment import make_access
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
-from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import Store
 from tests.indexes import Fault, LocalIndex

@@ -11,8 +11,9 @@ import pytest
 from imagesync.core.level import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.hold import hold
-from imagesync.lock.index_environment import make_access
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.lock.pip_tools import PipToolsResolver
@@ -21,7 +22,6 @@ from imagesync.lock.resolver import Resolver
 from imagesync.lock.uv import UvResolver
 from imagesync.plan.plan import LeftOut, Plan
 from imagesync.scan.environment import Source
-from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
 from tests.indexes import CountingProxy, Fault, LocalIndex, make_wheel
 from tests.indexes.planning import TARGET, VERSION, added, installed, plan_of
 

@@ -13,11 +13,11 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
-from imagesync.lock.index_environment import make_access
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
-from imagesync.scan.pip_configuration import read_pip_configuration
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile

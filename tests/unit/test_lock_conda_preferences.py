@@ -9,6 +9,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.level import Level
 from imagesync.errors import LockError
+from imagesync.indexes.conda.configuration import ChannelPriority
 from imagesync.lock.conda.gone import repack_missing
 from imagesync.lock.conda.preferences import (
     Wanted,
@@ -23,7 +24,6 @@ from imagesync.lock.conda.records import lock_records
 from imagesync.lock.conda.repodata import locked, readable, silence
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
 from imagesync.plan.plan import PlannedConda
-from imagesync.scan.conda_configuration import ChannelPriority
 from imagesync.scan.environment import CondaRecord, Package
 
 FORGE, TEAM = "https://conda.example.com/forge", "https://conda.example.com/team"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.lock.index_environment import (
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.uv_environment import (
     build_environment,
     make_access,
     pip_environment,
     uv_environment,
 )
-from imagesync.scan.pip_configuration import IndexConfiguration
 
 FULL = IndexConfiguration(
     index_url="https://me:secret@a.example.com/simple",

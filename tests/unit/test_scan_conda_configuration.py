@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.scan.conda_channels import channels_of, with_credentials
-from imagesync.scan.conda_configuration import CondaConfiguration, read_conda_configuration
+from imagesync.indexes.conda.channels import channels_of, with_credentials
+from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
 from imagesync.scan.environment import CondaRecord
 
 FORGE = "https://conda.anaconda.org/conda-forge"

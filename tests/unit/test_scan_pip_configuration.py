@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.scan.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.scan.scan import scan
 from tests.commands import clean_environ
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from imagesync.store.access import Access, Credential
+from imagesync.indexes.pypi.access import Access, Credential
 
 ACCESS = Access(
     credentials=(

@@ -13,8 +13,8 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, StoreError
+from imagesync.store.cache_folder import default_root
 from imagesync.store.prune import prune, usage
-from imagesync.store.root import default_root
 from imagesync.store.store import Store
 
 CONTENT = b"some wheel" * 1000

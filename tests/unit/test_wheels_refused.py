@@ -10,9 +10,9 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.plan.make import make_plan
-from imagesync.scan.pip_configuration import IndexConfiguration
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile

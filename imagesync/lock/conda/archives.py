@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch
+from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Artifact, LockedConda
-from imagesync.store.access import Access
 from imagesync.store.fetch import Download, fetch_available
 from imagesync.store.local import local_path
 from imagesync.store.source import open_source, read_chunks

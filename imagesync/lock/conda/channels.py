@@ -14,10 +14,10 @@ from imagesync.lock.lock import LockedConda
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
+    from imagesync.indexes.conda.configuration import ChannelPriority, CondaConfiguration
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.depends import Outside
-    from imagesync.scan.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
 
@@ -70,14 +70,14 @@ class Channels:
     @cached_property
     def configuration(self) -> CondaConfiguration:
         """Return what conda is told about channels."""
-        from imagesync.scan.conda_configuration import read_conda_configuration
+        from imagesync.indexes.conda.configuration import read_conda_configuration
 
         return read_conda_configuration(self._prefix, self._environ)
 
     def private_url(self, url: str) -> str:
         """Return *url*, of a channel or of a file in one, with the credentials that open it."""
         from imagesync.core.credentials import strip_credentials
-        from imagesync.scan.conda_channels import urls_of, with_credentials
+        from imagesync.indexes.conda.channels import urls_of, with_credentials
 
         for given in urls_of(self.configuration, self._given):
             if (public := strip_credentials(given)) != given and f"{url}/".startswith(f"{public}/"):
@@ -86,7 +86,7 @@ class Channels:
 
     def archives(self, packages: Iterable[LockedConda] = ()) -> Archives:
         """Return where archives come from; *packages* may be from other channels, too."""
-        from imagesync.lock.conda.access import channel_access
+        from imagesync.indexes.conda.access import channel_access
         from imagesync.lock.conda.archives import Archives
 
         urls = dict.fromkeys((*self.channels, *(package.channel for package in packages)))
@@ -103,7 +103,7 @@ class Channels:
     @cached_property
     def repodata(self) -> Repodata:
         """Return what answers questions about the channels."""
-        from imagesync.lock.conda.access import channel_settings, worker_environment
+        from imagesync.indexes.conda.access import channel_settings, worker_environment
         from imagesync.lock.conda.repodata import Repodata
 
         private = {url: self.private_url(url) for url in self.channels}

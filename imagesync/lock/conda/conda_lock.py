@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from conda_lock.lockfile.v2prelim.models import LockedDependency
 
     from imagesync.core.progress import Progress
+    from imagesync.indexes.conda.configuration import ChannelPriority
     from imagesync.lock.conda.channels import Channels
-    from imagesync.scan.conda_configuration import ChannelPriority
     from imagesync.scan.environment import CondaRecord
 
 _PLATFORM = "linux-64"

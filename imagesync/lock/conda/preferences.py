@@ -15,7 +15,7 @@ from imagesync.plan.pins import keeps
 from imagesync.plan.plan import PlannedConda
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda_configuration import ChannelPriority
+    from imagesync.indexes.conda.configuration import ChannelPriority
 
 _SHOWN = 8
 

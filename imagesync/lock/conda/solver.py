@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from imagesync.lock.lock import LockedConda
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda_configuration import ChannelPriority
+    from imagesync.indexes.conda.configuration import ChannelPriority
     from imagesync.scan.environment import CondaRecord
 
 IMAGE_SUBDIRS: Final = ("linux-64", "noarch")

@@ -17,7 +17,7 @@ from imagesync.scan.environment import CondaRecord
 from imagesync.scan.metadata import read_bytes
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda_configuration import CondaConfiguration
+    from imagesync.indexes.conda.configuration import CondaConfiguration
 
 _SUBDIR = re.compile(r"/(?:noarch|(?:linux|osx|win|emscripten|wasi|freebsd|zos)-[a-z0-9_]+)/?$")
 # What conda itself knows by name besides what is configured.

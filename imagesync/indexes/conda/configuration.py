@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from imagesync.scan.condarc import condarc_files, read_condarc
+from imagesync.indexes.conda.condarc import condarc_files, read_condarc
 
 # Whether a name's first channel is its only one, its first choice, or one of equals.
 ChannelPriority = Literal["strict", "flexible", "disabled"]
@@ -186,7 +186,7 @@ class _Values:
 
     def configuration(self, package_caches: tuple[str, ...]) -> CondaConfiguration:
         """Return the whole, channels as URLs."""
-        from imagesync.scan.conda_channels import Names, anaconda_tokens
+        from imagesync.indexes.conda.channels import Names, anaconda_tokens
 
         alias = self._word("channel_alias") or DEFAULT_ALIAS
         names = Names(

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.store.access import Access, Credential, get, open_session
+from imagesync.indexes.pypi.access import Access, Credential, get, open_session
 
 if TYPE_CHECKING:
-    from imagesync.scan.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 # What uv would add to the indexes that it is given.
 UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")

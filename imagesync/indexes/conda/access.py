@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from imagesync.indexes.pypi.access import Access, Credential
 from imagesync.lock.conda.repodata import ChannelSettings
-from imagesync.store.access import Access, Credential
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda_configuration import CondaConfiguration
+    from imagesync.indexes.conda.configuration import CondaConfiguration
 
 
 def channel_access(
