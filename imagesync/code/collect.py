@@ -12,7 +12,7 @@ from imagesync.code.tree import OUTSIDE, SECRET, Tree, read_tree, take
 from imagesync.errors import PlanError
 from imagesync.plan.sources import local_path
 from imagesync.plan.standard_library import standard_library
-from imagesync.scan.editables import is_inside
+from imagesync.scan.distributions.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
 
 _SHOWN = 5

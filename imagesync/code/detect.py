@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from imagesync.code.owners import NO_MODULES, Owners, modules_in
-from imagesync.scan.editables import is_inside, source_folder
+from imagesync.scan.distributions.editables import is_inside, source_folder
+from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Environment, Finding, Severity
-from imagesync.scan.metadata import read_bytes
 
 Kind = Literal["pythonpath", "pth", "site-packages", "folder"]
 

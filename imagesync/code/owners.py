@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from imagesync.code.code import MODULE_SUFFIXES
 from imagesync.plan.modules import modules
+from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Environment, Package
-from imagesync.scan.metadata import read_bytes
 
 NO_MODULES = frozenset(
     {

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 
 from imagesync.plan.sources import local_path
-from imagesync.scan.editables import path_lines
+from imagesync.scan.distributions.editables import path_lines
+from imagesync.scan.distributions.metadata import read_bytes
+from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
-from imagesync.scan.metadata import read_bytes
-from imagesync.scan.record import read_record
 
 _MODULE_SUFFIXES = (".py", ".so", ".pyd")
 # Where a project keeps its modules, if it doesn't at its top.

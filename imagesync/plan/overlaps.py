@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 
 from imagesync.plan.plan import Plan
 from imagesync.plan.remedy import uninstall_command
+from imagesync.scan.distributions.metadata import read_bytes
+from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Environment, Finding, Package, Severity
-from imagesync.scan.metadata import read_bytes
-from imagesync.scan.record import read_record
 
 _SHOWN = 3
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from imagesync.plan.conda_consistency import Build, meets
 from imagesync.plan.plan import Plan
-from imagesync.scan.conda_history import spec_name
+from imagesync.scan.conda.history import spec_name
 
 
 def pins_of(plan: Plan) -> tuple[str, ...]:

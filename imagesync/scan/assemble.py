@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import ScanError
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
-from imagesync.scan.distributions import read_folders
-from imagesync.scan.duplicates import choose
-from imagesync.scan.editables import mark_editables
+from imagesync.scan.distributions.duplicates import choose
+from imagesync.scan.distributions.editables import mark_editables
+from imagesync.scan.distributions.installed import read_folders
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
 from imagesync.scan.interpreter import ProbeAnswer
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda_facts import CondaFacts
+    from imagesync.scan.conda.facts import CondaFacts
 
 
 def assemble(
@@ -53,7 +53,7 @@ def assemble(
     pinned: tuple[str, ...] = ()
     if root or any(package.manager == "conda" for package in packages):
         from imagesync.indexes.conda.channels import channels_of
-        from imagesync.scan.conda import settle
+        from imagesync.scan.conda.packages import settle
 
         facts = _conda_facts(root, environ, cache, ahead)
         findings += facts.findings
@@ -100,7 +100,7 @@ def read_ahead(
     for prefix in (os.path.dirname(folder), folder):  # on Windows python.exe is in the prefix itself
         if os.path.isdir(os.path.join(prefix, "conda-meta")):
             import imagesync.indexes.conda.channels  # noqa: F401  it will be needed
-            from imagesync.scan.conda_facts import read_conda_facts
+            from imagesync.scan.conda.facts import read_conda_facts
 
             return read_conda_facts(prefix, environ, cache)
     return None
@@ -109,7 +109,7 @@ def read_ahead(
 def _conda_facts(
     prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, ahead: CondaFacts | None
 ) -> CondaFacts:
-    from imagesync.scan.conda_facts import CondaFacts, read_conda_facts
+    from imagesync.scan.conda.facts import CondaFacts, read_conda_facts
 
     if ahead is not None and os.path.realpath(ahead.prefix) == os.path.realpath(prefix):
         return ahead

@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from imagesync.scan.metadata import read_headers
+from imagesync.scan.distributions.metadata import read_headers
 
 _ELF_MACHINES = {
     3: "i686",

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagesync.errors import ScanError
-from imagesync.scan.editables import path_lines
+from imagesync.scan.distributions.editables import path_lines
+from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Finding, Interpreter, Severity
 from imagesync.scan.executable import read_platform
 from imagesync.scan.interpreter import ProbeAnswer
-from imagesync.scan.metadata import read_bytes
 
 _VERSIONED = re.compile(r"(?P<implementation>python|pypy)(?P<version>[23]\.[0-9]+)t?")
 _PATCHLEVEL = re.compile(rb'^#define\s+PY_VERSION\s+"([^"+]+)', re.MULTILINE)

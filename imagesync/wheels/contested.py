@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from imagesync.plan.modules import modules
+from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
-from imagesync.scan.record import read_record
 
 
 def contested_files(packages: Iterable[Package]) -> Mapping[str, str]:

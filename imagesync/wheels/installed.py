@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
-from imagesync.scan.record import read_record
 from imagesync.wheels.stat_cache import file_digests
 
 # Written by whoever installs, and different on each machine.

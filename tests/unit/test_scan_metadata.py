@@ -13,12 +13,12 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 import imagesync.core.names
-import imagesync.scan.eggs
+import imagesync.scan.distributions.eggs
+import imagesync.scan.distributions.metadata
 import imagesync.scan.executable
-import imagesync.scan.metadata
 from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
-from imagesync.scan.direct_url import parse_direct_url
-from imagesync.scan.metadata import parse_headers, read_headers
+from imagesync.scan.distributions.direct_url import parse_direct_url
+from imagesync.scan.distributions.metadata import parse_headers, read_headers
 
 WANTED = ("name", "version", "requires-dist", "requires-python")
 
@@ -106,9 +106,9 @@ def test_versions_are_valid_where_packaging_says_so(version: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        imagesync.scan.eggs,
+        imagesync.scan.distributions.eggs,
         imagesync.scan.executable,
-        imagesync.scan.metadata,
+        imagesync.scan.distributions.metadata,
         imagesync.core.names,
     ],
 )

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import CondaRecord
-from imagesync.scan.metadata import read_bytes
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import CondaConfiguration

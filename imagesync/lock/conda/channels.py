@@ -138,7 +138,7 @@ class Channels:
         What *request* itself asks for is to be conda's.
         """
         from imagesync.lock.conda.records import outside as stand_in
-        from imagesync.scan.conda_history import spec_name
+        from imagesync.scan.conda.history import spec_name
 
         held = {package.name for package in request.held}
         asked = {spec_name(spec) for spec in request.specs} if self.outside else set()

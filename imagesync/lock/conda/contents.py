@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.errors import FetchError
-from imagesync.scan.conda_records import distribution_name
+from imagesync.scan.conda.records import distribution_name
 from imagesync.store.store import StoredFile
 
 # Metadata folders and files; noarch packages have theirs in a site-packages of no version.

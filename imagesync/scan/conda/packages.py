@@ -10,15 +10,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import canonical_name
-from imagesync.scan.conda_history import requested_specs
-from imagesync.scan.conda_records import (
-    RecordFile,
-    distribution_name,
-    distribution_version,
-    sha256_of_file,
-)
+from imagesync.scan.conda.history import requested_specs
+from imagesync.scan.conda.records import RecordFile, distribution_name, distribution_version, sha256_of_file
+from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import CondaRecord, Finding, Package, Severity, Source
-from imagesync.scan.metadata import read_bytes
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

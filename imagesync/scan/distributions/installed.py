@@ -11,11 +11,19 @@ import os
 from collections.abc import Sequence
 
 from imagesync.core.names import canonical_name
-from imagesync.scan.direct_url import parse_direct_url
-from imagesync.scan.eggs import read_egg, read_egg_info
+from imagesync.scan.distributions.direct_url import parse_direct_url
+from imagesync.scan.distributions.eggs import read_egg, read_egg_info
+from imagesync.scan.distributions.folder import (
+    Folder,
+    files_of,
+    headers_of,
+    identity_of,
+    reason,
+    text_of,
+    unreadable,
+)
+from imagesync.scan.distributions.metadata import read_bytes, read_headers
 from imagesync.scan.environment import Finding, Package, Severity, Source
-from imagesync.scan.folder import Folder, files_of, headers_of, identity_of, reason, text_of, unreadable
-from imagesync.scan.metadata import read_bytes, read_headers
 
 _WHEEL_HEADERS = ("root-is-purelib", "tag")
 # uv writes REQUESTED for every package, so of its packages nothing is known.

@@ -7,10 +7,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from imagesync.scan.editables import source_folder
+from imagesync.scan.distributions.editables import source_folder
+from imagesync.scan.distributions.metadata import read_bytes
+from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Finding, Package, Severity
-from imagesync.scan.metadata import read_bytes
-from imagesync.scan.record import read_record
 
 
 def choose(packages: Sequence[Package], findings: list[Finding]) -> list[Package]:

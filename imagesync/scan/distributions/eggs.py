@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 
 from imagesync.core.names import canonical_name
-from imagesync.scan.environment import Package
-from imagesync.scan.folder import (
+from imagesync.scan.distributions.folder import (
     METADATA_HEADERS,
     Folder,
     files_of,
@@ -17,7 +16,8 @@ from imagesync.scan.folder import (
     text_of,
     unreadable,
 )
-from imagesync.scan.metadata import Headers, parse_headers
+from imagesync.scan.distributions.metadata import Headers, parse_headers
+from imagesync.scan.environment import Package
 
 
 def read_egg_info(path: str, folder: Folder) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from imagesync.errors import ScanError
 from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
-from imagesync.scan.conda import record_paths
-from imagesync.scan.conda_cache import read_record_files
-from imagesync.scan.conda_history import pinned_specs
-from imagesync.scan.conda_records import RecordFile
+from imagesync.scan.conda.history import pinned_specs
+from imagesync.scan.conda.packages import record_paths
+from imagesync.scan.conda.record_cache import read_record_files
+from imagesync.scan.conda.records import RecordFile
 from imagesync.scan.environment import Finding, Severity
 
 

@@ -8,8 +8,8 @@ import os
 from dataclasses import dataclass, field
 
 from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
+from imagesync.scan.distributions.metadata import Headers, read_bytes, read_headers
 from imagesync.scan.environment import Finding, Package, Severity
-from imagesync.scan.metadata import Headers, read_bytes, read_headers
 
 METADATA_HEADERS = ("name", "version", "requires-dist", "requires-python")
 

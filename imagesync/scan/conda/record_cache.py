@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import get_ident
 from typing import Any
 
-from imagesync.scan.conda_records import RecordFile, read_record_file
+from imagesync.scan.conda.records import RecordFile, read_record_file
+from imagesync.scan.distributions.folder import reason
 from imagesync.scan.environment import CondaRecord, Finding, Severity
-from imagesync.scan.folder import reason
 
 _FORMAT = 1
 # Less than this is read as quickly as a cache.

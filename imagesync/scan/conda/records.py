@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from imagesync.core.names import canonical_name
+from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import CondaRecord
-from imagesync.scan.metadata import read_bytes
 
 _FIRST_KEY = re.compile(rb"\{\n( +)\"")
 # The metadata of a distribution lies in site-packages itself; below it are those that others vendor.

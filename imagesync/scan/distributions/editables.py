@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imagesync.core.names import canonical_name
-from imagesync.scan.distributions import read_folder
+from imagesync.scan.distributions.folder import Folder
+from imagesync.scan.distributions.installed import read_folder
+from imagesync.scan.distributions.metadata import read_bytes
+from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Finding, Package, Severity, Source
-from imagesync.scan.folder import Folder
-from imagesync.scan.metadata import read_bytes
-from imagesync.scan.record import read_record
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _LEVELS_UP = 3
