@@ -55,7 +55,7 @@ def gather(lock: Lock, workshop: Workshop) -> Artifacts:
 
     conda: tuple[StoredFile, ...] = ()
     if lock.conda and workshop.channels is not None:
-        from imagesync.lock.conda.fetching import fetch_archives
+        from imagesync.lock.conda.fetch import fetch_archives
 
         lock, conda = fetch_archives(
             lock,
@@ -85,7 +85,7 @@ def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile,
     FetchError, WheelError
         A wheel can't be had, made, or used on the target.
     """
-    from imagesync.lock.as_built import as_built
+    from imagesync.lock.update_versions import as_built
     from imagesync.wheels.vendor import vendor
 
     given = [package for package in lock.vendored if package.is_given]
@@ -123,7 +123,7 @@ def _given_wheels(
 
 def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return what indexes have of *lock*, and the lock with something else for what they list in vain."""
-    from imagesync.lock.gone import replace_gone
+    from imagesync.lock.replace_missing import replace_gone
 
     while lock.packages:
         found = fetch_available(

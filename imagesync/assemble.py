@@ -25,9 +25,9 @@ from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
 from imagesync.image_layout import USER
 from imagesync.installers import conda_installer
+from imagesync.lock.layers import from_text, index_part, join, own_packages, own_part
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
-from imagesync.lock.parts import from_text, index_part, join, own_packages, own_part
 from imagesync.workshop import Workshop
 
 if TYPE_CHECKING:

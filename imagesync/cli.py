@@ -106,7 +106,7 @@ def scan(python: Path | None, prefix: Path | None, output: str) -> None:
 @click.pass_context
 def plan(context: click.Context, /, output: str, fail_on: str | None, **options: object) -> None:
     """Show what the image will hold and why; nothing is fetched."""
-    from imagesync.plan.drift import possible_drift
+    from imagesync.plan.checks.drift import possible_drift
 
     planned = _session(context, options).plan()
     if output == "json":

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from imagesync.plan.matching import canonical_pattern, matches
+from imagesync.plan.patterns import canonical_pattern, matches
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.settings import Settings
 

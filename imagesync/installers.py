@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import FetchError
-from imagesync.lock.resolver import ResolutionRequest
+from imagesync.lock.resolvers.resolver import ResolutionRequest
 
 if TYPE_CHECKING:
     from imagesync.image.conda.installer import CondaInstaller

@@ -26,12 +26,12 @@ from imagesync.scan.environment import Environment, Interpreter
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.code.code import Code
     from imagesync.core.progress import Progress
     from imagesync.image.base import BaseImage
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock
+    from imagesync.plan.loose_code import Code
     from imagesync.settings import Settings
     from imagesync.workshop import Workshop
 
@@ -167,7 +167,7 @@ class LockedBuild:
 
     def identify_packages(self, settings: Settings, foundation: Foundation) -> str:
         """Return ``sha256:<hex>`` over what the packages image is made from: not the wheels beside it."""
-        from imagesync.lock.parts import index_part
+        from imagesync.lock.layers import index_part
 
         return _hash({"packages": index_part(self.read.lock).digest, "strict": settings.strict, **foundation})
 
@@ -182,13 +182,13 @@ class LockedBuild:
             Another tool wrote the lock file, and an archive that has to be looked into can't be had.
         """
         from imagesync.lock.lock import Target
-        from imagesync.lock.lockfile.fit import fit
+        from imagesync.lock.lockfile.check_target import fit
 
         lock = fit(self.read, base, Target(_PLATFORM, base.python_version, base.glibc))
         if self.read.companion.is_ours or not lock.conda or workshop.channels is None:
             return lock
-        from imagesync.lock.conda.provided import refuse_shared
-        from imagesync.lock.lockfile.complete import complete
+        from imagesync.lock.conda.provided_distributions import refuse_shared
+        from imagesync.lock.lockfile.enrich import complete
 
         lock = complete(lock, workshop.channels)
         refuse_shared(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])

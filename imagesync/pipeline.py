@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from imagesync.image.base import BaseImage
     from imagesync.image.image import Image
     from imagesync.lock.lock import Lock
+    from imagesync.lock.lockfile.bundle import Frozen
     from imagesync.lock.lockfile.check import Moved
-    from imagesync.lock.lockfile.frozen import Frozen
     from imagesync.locked import LockedBuild
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
@@ -54,8 +54,8 @@ class Session(Surroundings):
 
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
-        from imagesync.plan.checks import check
-        from imagesync.plan.consistency import inconsistencies
+        from imagesync.plan.checks.consistency import inconsistencies
+        from imagesync.plan.checks.remarks import check
 
         environment = self.scan()
         plan = self.plan_of(environment)
@@ -91,7 +91,7 @@ class Session(Surroundings):
 
     def freeze(self) -> Frozen:
         """Return the lock with the files that others need beside it: wheels made here are made now."""
-        from imagesync.lock.lockfile.frozen import freeze
+        from imagesync.lock.lockfile.bundle import freeze
 
         asked = Ahead(self.search.look)
         prepared, base = self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked)
@@ -144,7 +144,7 @@ class Session(Surroundings):
 
             require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
         if no_cache:
-            from imagesync.lock.remembered import forget_answers
+            from imagesync.lock.resolvers.resolver_cache import forget_answers
 
             forget_answers(self.cache_folder())
         asked = Ahead(self.search.look)

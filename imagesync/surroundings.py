@@ -160,11 +160,11 @@ class Surroundings:
             Whether an image comes of it: what is said of files and of loose code has no part in a lock.
         """
         # Only here, and not in the plan: an image that is found was checked when it was built.
-        from imagesync.plan.consistency import inconsistencies
+        from imagesync.plan.checks.consistency import inconsistencies
 
         found: tuple[Finding, ...] = ()
         if built:
-            from imagesync.plan.checks import check
+            from imagesync.plan.checks.remarks import check
 
             checked = check(prepared.plan, prepared.environment)
             found = (*checked, *self.loose_code(prepared.environment))
@@ -186,8 +186,8 @@ class Surroundings:
 
     def read_lock(self, path: Path) -> LockedBuild:
         """Return a lock file in the place of an environment."""
-        from imagesync.code.code import Code
         from imagesync.locked import LockedBuild
+        from imagesync.plan.loose_code import Code
 
         code = Code()
         if self.settings.code:
@@ -258,9 +258,9 @@ def import_what_a_lock_needs() -> None:
     """Import, while the scanned interpreter starts, what a lock takes once it has answered."""
     import imagesync.image.base
     import imagesync.lock.make
-    import imagesync.lock.remembered
-    import imagesync.lock.uv
-    import imagesync.plan.consistency
+    import imagesync.lock.resolvers.resolver_cache
+    import imagesync.lock.resolvers.uv
+    import imagesync.plan.checks.consistency
     import imagesync.plan.make
     import imagesync.workshop  # noqa: F401
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ImagesyncError, UsageError
-from imagesync.plan.sources import is_copied
+from imagesync.plan.checks.sources import is_copied
 from imagesync.wheels.contents import source_folder
 from imagesync.wheels.installed import has_record, installed_files
 from imagesync.wheels.source_tree import is_cache_or_output

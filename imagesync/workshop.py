@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.conda.gone import RecordContent
+    from imagesync.lock.conda.replace_missing import RecordContent
     from imagesync.lock.conda.solver import CondaSolver
-    from imagesync.lock.hold import InstalledContent
     from imagesync.lock.lock import Lock, LockedPackage, Target
-    from imagesync.lock.resolver import Resolver
+    from imagesync.lock.resolve_installed import InstalledContent
+    from imagesync.lock.resolvers.resolver import Resolver
     from imagesync.plan.depends import Outside
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
@@ -167,9 +167,9 @@ def open_workshop(
     from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
     from imagesync.indexes.pypi.uv_environment import make_access
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.pip_tools import PipToolsResolver
-    from imagesync.lock.remembered import RememberingResolver
-    from imagesync.lock.uv import UvResolver
+    from imagesync.lock.resolvers.pip_tools import PipToolsResolver
+    from imagesync.lock.resolvers.resolver_cache import RememberingResolver
+    from imagesync.lock.resolvers.uv import UvResolver
     from imagesync.wheels.build_indexes import BuildIndexes
 
     configured = read_pip_configuration(prefix=Path(python.prefix), environ=environ)

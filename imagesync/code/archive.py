@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.code.code import Code, CodeFile
 from imagesync.errors import WheelError
 from imagesync.image_layout import CODE
+from imagesync.plan.loose_code import Code, CodeFile
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagesync.code.code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
 from imagesync.code.owners import Owners, Provided
 from imagesync.code.tree import OUTSIDE, SECRET, Tree, read_tree, take
 from imagesync.errors import PlanError
-from imagesync.plan.sources import local_path
-from imagesync.plan.standard_library import standard_library
+from imagesync.plan.checks.sources import local_path
+from imagesync.plan.checks.standard_library import standard_library
+from imagesync.plan.loose_code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
 from imagesync.scan.distributions.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
 

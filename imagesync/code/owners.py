@@ -9,8 +9,8 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
-from imagesync.code.code import MODULE_SUFFIXES
-from imagesync.plan.modules import modules
+from imagesync.plan.checks.modules import modules
+from imagesync.plan.loose_code import MODULE_SUFFIXES
 from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Environment, Package
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imagesync.code.code import CodeFile, CodePath
 from imagesync.errors import UsageError, WheelError
+from imagesync.plan.loose_code import CodeFile, CodePath
 from imagesync.secret_files import looks_secret
 from imagesync.wheels.source_tree import is_skipped, source_stats
 from imagesync.wheels.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of

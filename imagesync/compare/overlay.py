@@ -9,12 +9,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-from imagesync.code.code import MODULE_SUFFIXES
 from imagesync.compare.comparison import Comparison, Group, Row
 from imagesync.compare.inventory import LOOSE_CODE
 from imagesync.core.level import Level
 from imagesync.errors import FetchError, LockError, WheelError
 from imagesync.lock.lock import Lock, Target
+from imagesync.plan.loose_code import MODULE_SUFFIXES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +187,7 @@ def _own(
     planned: Sequence[PlannedPackage], prepared: Prepared, workshop: Workshop, target: Target
 ) -> tuple[Lock, list[Path]]:
     from imagesync.artifacts import make_wheels
-    from imagesync.lock.parts import own_packages
+    from imagesync.lock.layers import own_packages
 
     plan = replace(prepared.plan, packages=tuple(planned))
     lock, wheels = make_wheels(Lock(target, (), own_packages(plan, prepared.contents)), workshop)

@@ -209,7 +209,7 @@ def _about_place(here: Here, answers: Answers) -> tuple[str, ...]:
 
 def _own_modules(prepared: Prepared, overlay: Overlay) -> set[str]:
     """Return what can be imported of local code, of which one package may import another."""
-    from imagesync.plan.modules import modules
+    from imagesync.plan.checks.modules import modules
 
     own = {module for found in (overlay.modules or {}).values() for module in found}
     for package in prepared.plan.packages:

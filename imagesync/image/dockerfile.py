@@ -21,7 +21,7 @@ from imagesync.errors import RenderError
 from imagesync.image.context import BuildContext, ContextFile
 from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
 from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
-from imagesync.lock.parts import own_part, to_text
+from imagesync.lock.layers import own_part, to_text
 
 if TYPE_CHECKING:
     from imagesync.code.archive import CodeLayer

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from imagesync.core.names import canonical_name
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
-from imagesync.lock.conda.part import CondaPart, lock_conda
-from imagesync.lock.conda.provided import refuse_shared, stand_ins
+from imagesync.lock.conda.make import CondaPart, lock_conda
+from imagesync.lock.conda.provided_distributions import refuse_shared, stand_ins
 from imagesync.lock.conda.solver import CondaSolver
-from imagesync.lock.hold import Held, InstalledContent, hold, no_installed_content, pin
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.lock.resolver import Resolver
+from imagesync.lock.resolve_installed import Held, InstalledContent, hold, no_installed_content, pin
+from imagesync.lock.resolvers.resolver import Resolver
 from imagesync.lock.tags import machine
 from imagesync.plan.plan import Plan, PlannedPackage
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.conda.gone import RecordContent
+    from imagesync.lock.conda.replace_missing import RecordContent
 
 _PYTHON = canonical_name("python")
 
@@ -155,7 +155,7 @@ def _lock_conda(
     conda = lock_conda(plan, target=target, same_platform=same_platform(plan, target), solver=solver)
     if not conda.missing:
         return conda, ()
-    from imagesync.lock.conda.gone import no_record_content, repack_missing
+    from imagesync.lock.conda.replace_missing import no_record_content, repack_missing
 
     return conda, repack_missing(conda.missing, conda.channels, record_content or no_record_content)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from imagesync.lock.hold import pin
 from imagesync.lock.lock import Lock
+from imagesync.lock.resolve_installed import pin
 
 
 def render_requirements(lock: Lock) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.hold import Held, pin
 from imagesync.lock.lock import Deviation, LockedPackage, Target
-from imagesync.lock.resolver import ResolutionRequest, Resolver
+from imagesync.lock.resolve_installed import Held, pin
+from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import demands, requirers, target_markers
 
@@ -88,8 +88,8 @@ def _cannot_add(
     resolver: Resolver,
     consistent: bool,
 ) -> UnsolvableError:
-    from imagesync.lock import entries
-    from imagesync.lock.unsolvable import explained
+    from imagesync.lock.explain import constraints as entries
+    from imagesync.lock.explain.unsolvable import explained
 
     markers = target_markers(plan.python)
     known = {p.name for part in (additions, request.vendored, [e.planned for e in held]) for p in part}
@@ -152,7 +152,7 @@ def solve_platform(
     """Return all packages from indexes for another platform than the local one, and what differs.
 
     What a planned package needs on the target comes in with it. The versions that
-    :func:`~imagesync.lock.hold.hold` found are preferred, and the plan's specifiers are what is allowed.
+    :func:`~imagesync.lock.resolve_installed.hold` found are preferred, and the plan's specifiers are what is allowed.
 
     Parameters
     ----------
@@ -177,8 +177,8 @@ def solve_platform(
     try:
         answer = resolver.resolve(request)
     except UnsolvableError as error:
-        from imagesync.lock import entries
-        from imagesync.lock.unsolvable import explained
+        from imagesync.lock.explain import constraints as entries
+        from imagesync.lock.explain.unsolvable import explained
 
         say(_SEARCHING)
         markers = target_markers(plan.python)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from imagesync.core.level import Level
 from imagesync.errors import UsageError
+from imagesync.plan.candidate import Key, Subject, subjects
 from imagesync.plan.depends import closure_of, requirers_of
 from imagesync.plan.levels import (
     CriticalPackage,
@@ -16,8 +17,7 @@ from imagesync.plan.levels import (
     load_levels,
     make_levels,
 )
-from imagesync.plan.matching import canonical_pattern, matches, nearest
-from imagesync.plan.subject import Key, Subject, subjects
+from imagesync.plan.patterns import canonical_pattern, matches, nearest
 from imagesync.scan.environment import Environment
 from imagesync.settings import Settings
 

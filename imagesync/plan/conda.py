@@ -17,7 +17,7 @@ from imagesync.scan.environment import CondaRecord, Environment, Finding, Severi
 if TYPE_CHECKING:
     from rattler import MatchSpec
 
-    from imagesync.plan.subject import Key
+    from imagesync.plan.candidate import Key
     from imagesync.settings import Settings
 
 _SERIES = "Later fixes of the same release series will do."

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.level import Level
 from imagesync.core.names import canonical_name
+from imagesync.plan.candidate import Key
 from imagesync.plan.requirements import closure, requirers
-from imagesync.plan.subject import Key
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

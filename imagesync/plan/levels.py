@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.level import Level
-from imagesync.plan.matching import canonical_pattern
+from imagesync.plan.patterns import canonical_pattern
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

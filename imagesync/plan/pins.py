@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from imagesync.plan.conda_consistency import Build, meets
+from imagesync.plan.checks.conda_consistency import Build, meets
 from imagesync.plan.plan import Plan
 from imagesync.scan.conda.history import spec_name
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.errors import UsageError
-from imagesync.plan.matching import canonical_pattern, nearest
+from imagesync.plan.patterns import canonical_pattern, nearest
 from imagesync.settings.keys import Key, parse_size
 
 _TRUE = frozenset({"1", "true", "yes", "on"})

@@ -272,7 +272,7 @@ class _ScannedEnvironment:
         unmet = self._installed.unmet(requirements)
         if not unmet:
             return
-        from imagesync.plan.remedy import install_command_of
+        from imagesync.plan.checks.remedy import install_command_of
 
         request = self._request
         command = install_command_of(request.python, unmet, has_pip="pip" in self._installed.distributions)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from imagesync.lock.conda.provided import planned_distribution
+from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Package
 from imagesync.wheels.installed import installed_files

@@ -23,7 +23,7 @@ from imagesync.core.toml import parse_toml
 from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import LockedPackage, Target
-from imagesync.lock.resolver import ResolutionRequest, Resolver
+from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels import container_worker

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.errors import WheelError
+from imagesync.plan.checks.sources import is_copied, local_path
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.plan.sources import is_copied, local_path
 from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.source_tree import source_digest
 from imagesync.wheels.taken import with_taken

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from imagesync.plan.modules import modules
+from imagesync.plan.checks.modules import modules
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
 

@@ -15,7 +15,7 @@ from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.lock.hold import InstalledContent
+    from imagesync.lock.resolve_installed import InstalledContent
 
 
 def stand_in(

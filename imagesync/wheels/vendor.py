@@ -13,8 +13,8 @@ from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
 from imagesync.lock.lock import Target, VendoredPackage
-from imagesync.plan.matching import canonical_pattern, matches
-from imagesync.plan.sources import is_copied
+from imagesync.plan.checks.sources import is_copied
+from imagesync.plan.patterns import canonical_pattern, matches
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel

@@ -20,9 +20,9 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.conda.virtual_packages import virtual_packages
+from imagesync.lock.layers import from_text, index_part, to_text
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
-from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.pipeline import Session
 from imagesync.plan.depends import outside_of
 from imagesync.plan.pins import pins_of

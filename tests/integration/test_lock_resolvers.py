@@ -13,13 +13,13 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
-from imagesync.lock.hold import hold
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
-from imagesync.lock.pip_tools import PipToolsResolver
 from imagesync.lock.requirements import render_requirements
-from imagesync.lock.resolver import Resolver
-from imagesync.lock.uv import UvResolver
+from imagesync.lock.resolve_installed import hold
+from imagesync.lock.resolvers.pip_tools import PipToolsResolver
+from imagesync.lock.resolvers.resolver import Resolver
+from imagesync.lock.resolvers.uv import UvResolver
 from imagesync.plan.plan import LeftOut, Plan
 from imagesync.scan.environment import Source
 from tests.indexes import CountingProxy, Fault, LocalIndex, make_wheel

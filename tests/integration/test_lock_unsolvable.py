@@ -14,10 +14,10 @@ from imagesync.core.level import Level
 from imagesync.core.names import canonical_name
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.conda.provided import planned_distribution
-from imagesync.lock.hold import hold
+from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.lock.make import make_lock
-from imagesync.lock.resolver import ResolutionRequest
+from imagesync.lock.resolve_installed import hold
+from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.solve import solve_platform
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Package, Source

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.conda.contents import read_contents
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, LockError, UsageError
 from imagesync.image.conda.bytecode import modules_to_compile
 from imagesync.image.conda.file_conflicts import refuse_overlaps
 from imagesync.image.conda.installer import CondaInstaller, choose_installer
 from imagesync.image.conda.layer import CondaLayer
+from imagesync.lock.conda.archive_contents import read_contents
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import LockedConda

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.code.code import Code, CodeFile, CodePath
 from imagesync.core.level import Level
 from imagesync.environment_hash import environment_hash, image_tag, packages_hash
+from imagesync.plan.loose_code import Code, CodeFile, CodePath
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 from imagesync.settings import Settings

@@ -6,8 +6,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.level import Level
-from imagesync.lock.as_built import as_built
 from imagesync.lock.lock import Lock, Target, VendoredPackage
+from imagesync.lock.update_versions import as_built
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 

@@ -10,7 +10,6 @@ from packaging.utils import canonicalize_name
 from imagesync.core.level import Level
 from imagesync.errors import LockError
 from imagesync.indexes.conda.configuration import ChannelPriority
-from imagesync.lock.conda.gone import repack_missing
 from imagesync.lock.conda.preferences import (
     Wanted,
     allowed_versions,
@@ -19,8 +18,9 @@ from imagesync.lock.conda.preferences import (
     shown_versions,
     want,
 )
-from imagesync.lock.conda.provided import refuse_shared, stand_ins
+from imagesync.lock.conda.provided_distributions import refuse_shared, stand_ins
 from imagesync.lock.conda.records import lock_records
+from imagesync.lock.conda.replace_missing import repack_missing
 from imagesync.lock.conda.repodata import locked, readable, silence
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
 from imagesync.plan.plan import PlannedConda

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagesync.lock.explain import Explanation, Unanswered, explain
+from imagesync.lock.explain.conflicts import Explanation, Unanswered, explain
 
 NAMES = "abcdef"
 

@@ -26,10 +26,10 @@ from imagesync.lock.lock import (
     Target,
     VendoredPackage,
 )
+from imagesync.lock.lockfile.bundle import Frozen
 from imagesync.lock.lockfile.check import moved
+from imagesync.lock.lockfile.check_target import fit
 from imagesync.lock.lockfile.export import render_explicit, render_pylock
-from imagesync.lock.lockfile.fit import fit
-from imagesync.lock.lockfile.frozen import Frozen
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, save
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage

@@ -6,9 +6,9 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.level import Level
-from imagesync.lock.hold import allowed, pin
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.lock.requirements import render_requirements
+from imagesync.lock.resolve_installed import allowed, pin
 from tests.indexes.planning import installed
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.plan.checks import check
+from imagesync.plan.checks.remarks import check
+from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.make import make_plan
-from imagesync.plan.standard_library import standard_library
 from imagesync.scan.environment import Finding, Severity
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings

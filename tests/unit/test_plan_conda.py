@@ -16,9 +16,9 @@ from imagesync.core.level import Level
 from imagesync.environment_hash import environment_hash, packages_hash
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.channels import with_channels
-from imagesync.plan.checks import check
-from imagesync.plan.consistency import inconsistencies
-from imagesync.plan.drift import possible_drift
+from imagesync.plan.checks.consistency import inconsistencies
+from imagesync.plan.checks.drift import possible_drift
+from imagesync.plan.checks.remarks import check
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity

@@ -8,7 +8,7 @@ import sys
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.plan.consistency import inconsistencies
+from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Interpreter, Package, Severity
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
@@ -99,7 +99,7 @@ def test_what_pip_has_replaced_is_not_missing() -> None:
 def test_a_sound_environment_needs_no_rattler() -> None:
     program = """
 import sys
-from imagesync.plan.consistency import inconsistencies
+from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter
 python = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "", "", "")
 one = CondaRecord("one", "1", "0", 0, "", "", "", "", depends=("two >=1.2,<2.0a0", "three"))

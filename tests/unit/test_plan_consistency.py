@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.plan.consistency import Conflict, inconsistencies
+from imagesync.plan.checks.consistency import Conflict, inconsistencies
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")

@@ -26,6 +26,7 @@ from imagesync.image.conda.installer import CondaInstaller
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.image.context import BuildContext, stream_context, write_context
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.lock.layers import from_text, index_part, to_text
 from imagesync.lock.lock import (
     Artifact,
     Deviation,
@@ -35,7 +36,6 @@ from imagesync.lock.lock import (
     Target,
     VendoredPackage,
 )
-from imagesync.lock.parts import from_text, index_part, to_text
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Source
 from imagesync.store.store import StoredFile

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from imagesync.conda.contents import named
 from imagesync.image_layout import PREFIX
+from imagesync.lock.conda.archive_contents import named
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda

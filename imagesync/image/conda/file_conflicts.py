@@ -11,7 +11,7 @@ from imagesync.errors import LockError
 from imagesync.image_layout import PREFIX, site_packages
 
 if TYPE_CHECKING:
-    from imagesync.conda.contents import Contents
+    from imagesync.lock.conda.archive_contents import Contents
     from imagesync.store.store import StoredFile
 
 _SHOWN = 10

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from imagesync.conda.contents import named
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
+from imagesync.lock.conda.archive_contents import named
 from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from imagesync.conda.contents import read_contents
 from imagesync.image.conda.bytecode import library, modules_to_compile
 from imagesync.image.conda.file_conflicts import refuse_overlaps
+from imagesync.lock.conda.archive_contents import read_contents
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:

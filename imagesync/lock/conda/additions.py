@@ -8,7 +8,7 @@ from dataclasses import replace
 from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
-from imagesync.lock.explain import Unanswered, contradiction, explain, way_out
+from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
 from imagesync.lock.lock import Deviation, LockedConda
 from imagesync.plan.plan import PlannedConda
 

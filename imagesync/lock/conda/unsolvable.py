@@ -9,7 +9,7 @@ from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.preferences import Wanted, limit
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
-from imagesync.lock.explain import Explanation, Unanswered, contradiction, explain, way_out
+from imagesync.lock.explain.conflicts import Explanation, Unanswered, contradiction, explain, way_out
 from imagesync.plan.plan import PlannedConda
 
 # How long to look for the smallest remedy, in seconds, and how long one question may take.

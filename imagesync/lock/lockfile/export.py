@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.lock.lockfile.frozen import Frozen
+from imagesync.lock.lockfile.bundle import Frozen
 from imagesync.lock.lockfile.write import SUBDIRS, specs
 
 if TYPE_CHECKING:

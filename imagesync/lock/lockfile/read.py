@@ -15,7 +15,7 @@ from imagesync.core.credentials import strip_credentials
 from imagesync.core.level import Level
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
-from imagesync.lock.lockfile.companion import Companion
+from imagesync.lock.lockfile.custom_metadata import Companion
 from imagesync.lock.lockfile.models import parse_file
 from imagesync.lock.lockfile.write import SUBDIRS
 from imagesync.plan.plan import PlannedPackage

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from imagesync.core.atomic import copy_file, write_text
 from imagesync.errors import UsageError
-from imagesync.lock.lockfile.frozen import Frozen
+from imagesync.lock.lockfile.bundle import Frozen
 
 Form = Literal["conda-lock", "explicit", "requirements", "pylock"]
 FORMS: tuple[Form, ...] = get_args(Form)

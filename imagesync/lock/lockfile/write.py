@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
-from imagesync.lock.lockfile.companion import to_metadata
-from imagesync.lock.lockfile.frozen import Frozen
+from imagesync.lock.lockfile.bundle import Frozen
+from imagesync.lock.lockfile.custom_metadata import to_metadata
 from imagesync.lock.lockfile.models import make_file
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
 

@@ -16,7 +16,7 @@ from packaging.version import InvalidVersion, Version
 from imagesync.core.level import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
-from imagesync.lock.resolver import ResolutionRequest, Resolver
+from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import PlannedPackage
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from imagesync.core.level import Level
 from imagesync.errors import LockError
-from imagesync.lock.conda.provided import refuse_shared
+from imagesync.lock.conda.provided_distributions import refuse_shared
 from imagesync.lock.conda.records import needed_glibc
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags

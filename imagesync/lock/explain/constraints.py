@@ -13,7 +13,7 @@ from imagesync.plan.requirements import demands
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.hold import Held
+    from imagesync.lock.resolve_installed import Held
 
 
 class Kind(Enum):
@@ -28,7 +28,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Asked:
-    """An entry's part in a :class:`~imagesync.lock.resolver.ResolutionRequest`."""
+    """An entry's part in a :class:`~imagesync.lock.resolvers.resolver.ResolutionRequest`."""
 
     requirements: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()

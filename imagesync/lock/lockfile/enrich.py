@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import NormalizedName, canonicalize_name
 
-from imagesync.conda.contents import named
 from imagesync.errors import ArtifactGone, LockError
+from imagesync.lock.conda.archive_contents import named
 from imagesync.lock.lock import Lock, LockedConda
 from imagesync.scan.environment import CondaRecord
 

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from imagesync.core.names import canonical_name
-from imagesync.plan.conflict import Conflict
+from imagesync.plan.checks.conflict import Conflict
 from imagesync.scan.environment import CondaRecord, Environment
 
 _PLAIN = re.compile(r"([a-zA-Z0-9_.-]+)(?:\s+([^\s\[]+))?(?:\s+([^\s\[]+))?\s*\Z")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.lock.conda.contents import provided_by
-from imagesync.lock.conda.gone import RecordContent, no_record_content, replace_gone
-from imagesync.lock.conda.provided import refuse_shared
+from imagesync.lock.conda.archive_paths import provided_by
+from imagesync.lock.conda.provided_distributions import refuse_shared
+from imagesync.lock.conda.replace_missing import RecordContent, no_record_content, replace_gone
 from imagesync.lock.lock import Lock
 from imagesync.store.store import StoredFile
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from imagesync.plan.sources import local_path
+from imagesync.plan.checks.sources import local_path
 from imagesync.scan.distributions.editables import path_lines
 from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.distributions.record import read_record

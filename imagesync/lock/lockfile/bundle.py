@@ -91,7 +91,7 @@ def _archives(lock: Lock, workshop: Workshop) -> tuple[Lock, list[tuple[LockedCo
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
         if not gone:
             return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
-        from imagesync.lock.conda.gone import replace_gone
+        from imagesync.lock.conda.replace_missing import replace_gone
 
         content = workshop.record_content(lock.target)
         lock = replace_gone(lock, gone, solver=workshop.channels, record_content=content)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from imagesync.plan.clashes import clashes
-from imagesync.plan.overlaps import overlaps
+from imagesync.plan.checks.file_conflicts import overlaps
+from imagesync.plan.checks.module_conflicts import clashes
+from imagesync.plan.checks.sources import missing_sources
 from imagesync.plan.plan import Plan
-from imagesync.plan.sources import missing_sources
 from imagesync.scan.environment import Environment, Finding
 
 

@@ -10,8 +10,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from imagesync.plan.conflict import Conflict
-from imagesync.plan.remedy import install_command
+from imagesync.plan.checks.conflict import Conflict
+from imagesync.plan.checks.remedy import install_command
 from imagesync.plan.requirements import applies, local_markers, parse_requirement
 from imagesync.plan.specifiers import parse_version
 from imagesync.scan.environment import Environment, Package
@@ -60,7 +60,7 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
                 )
             )
     if environment.conda:
-        from imagesync.plan.conda_consistency import conda_inconsistencies
+        from imagesync.plan.checks.conda_consistency import conda_inconsistencies
 
         conflicts += conda_inconsistencies(environment)
     return tuple(sorted(filter(None, conflicts), key=lambda conflict: (conflict.package, conflict.required)))

@@ -17,7 +17,7 @@ from typing import Any
 from packaging.utils import NormalizedName
 
 from imagesync.core.level import Level
-from imagesync.lock.conda.provided import planned_distribution
+from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.lock.lock import (
     Artifact,
     Deviation,

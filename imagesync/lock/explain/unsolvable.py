@@ -14,15 +14,15 @@ from packaging.specifiers import SpecifierSet
 from imagesync.core.level import Level
 from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.entries import Entry, Kind
-from imagesync.lock.explain import Unanswered, contradiction, explain, way_out
-from imagesync.plan.remedy import install_command_of
+from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
+from imagesync.lock.explain.constraints import Entry, Kind
+from imagesync.plan.checks.remedy import install_command_of
 from imagesync.plan.specifiers import compatible, parse_version
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.resolver import ResolutionRequest, Resolver
+    from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
     from imagesync.plan.plan import Plan, PlannedPackage
 
 # How long to look for the smallest remedies, in seconds.

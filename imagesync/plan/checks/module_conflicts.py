@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from imagesync.plan.modules import modules
+from imagesync.plan.checks.modules import modules
+from imagesync.plan.checks.remedy import uninstall_command
+from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.plan import Plan
-from imagesync.plan.remedy import uninstall_command
-from imagesync.plan.standard_library import standard_library
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 
 # What makes an __init__.py one of a namespace package in the two old styles (packaging guide).

@@ -32,8 +32,8 @@ from imagesync.indexes.pypi.uv_environment import (
 )
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.missing_digests import complete
-from imagesync.lock.resolver import ResolutionRequest
-from imagesync.lock.stubs import write_stubs
+from imagesync.lock.resolvers.metadata_wheels import write_stubs
+from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.tags import machine, target_platforms
 
 if TYPE_CHECKING:
@@ -83,16 +83,16 @@ class PipToolsResolver:
         self._access = access
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer; see :class:`~imagesync.lock.resolver.Resolver`."""
+        """Return the indexes that don't answer; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
         return silent_indexes(self.indexes, project, self._access)
 
     def without(self, urls: Collection[str]) -> PipToolsResolver:
-        """Return a resolver of the other indexes; see :class:`~imagesync.lock.resolver.Resolver`."""
+        """Return a resolver of the other indexes; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
         others = without_indexes(self.indexes, urls)
         return PipToolsResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
-        """Return where *target* is this platform; see :class:`~imagesync.lock.resolver.Resolver`."""
+        """Return where *target* is this platform; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
         if importlib.util.find_spec("piptools") is None:
             raise LockError(
                 "The resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync.",
@@ -109,7 +109,7 @@ class PipToolsResolver:
             )
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
-        """Return the packages that satisfy *request*; see :class:`~imagesync.lock.resolver.Resolver`."""
+        """Return the packages that satisfy *request*; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
         with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
             folder = Path(name)
             requirements: Sequence[str] = request.requirements

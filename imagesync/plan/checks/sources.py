@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from imagesync.plan.checks.remedy import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.plan.remedy import install_command
 from imagesync.scan.environment import Environment, Finding, Severity, Source
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")

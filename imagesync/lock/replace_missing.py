@@ -9,9 +9,9 @@ from packaging.utils import NormalizedName
 
 from imagesync.core.level import Level
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.lock.hold import ENOUGH, InstalledContent, allowance, nearest
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
-from imagesync.lock.resolver import ResolutionRequest, Resolver
+from imagesync.lock.resolve_installed import ENOUGH, InstalledContent, allowance, nearest
+from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import PlannedPackage
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from imagesync.core.credentials import strip_credentials
 from imagesync.indexes.pypi.uv_environment import UV_INDEXES
 from imagesync.lock.lock import Artifact, LockedPackage, Target
-from imagesync.lock.resolver import ResolutionRequest, Resolver
+from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.store.failures import storing
 from imagesync.store.local import file_stamp
 
@@ -32,7 +32,7 @@ _FOLDER = "answers"
 
 
 class RememberingResolver:
-    """A resolver that asks for exact versions once; see :class:`~imagesync.lock.resolver.Resolver`.
+    """A resolver that asks for exact versions once; see :class:`~imagesync.lock.resolvers.resolver.Resolver`.
 
     Only for versions that stand alone: what is resolved with dependencies is asked for each time, and so is
     what no index has. A file of this machine counts as long as it is the same.

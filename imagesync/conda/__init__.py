@@ -1,1 +1,0 @@
-"""The conda layer of an image: what its archives hold, what installs them, and their bytecode."""
