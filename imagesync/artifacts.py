@@ -17,7 +17,7 @@ from imagesync.workshop import Workshop, download_of
 if TYPE_CHECKING:
     from imagesync.image.dockerfile import Wheels
     from imagesync.lock.lock import Target
-    from imagesync.wheels.container import ContainerBuilder
+    from imagesync.wheels.sdists.container import ContainerBuilder
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile,
 def _given_wheels(
     packages: Sequence[VendoredPackage], workshop: Workshop, target: Target
 ) -> Iterator[tuple[StoredFile, str]]:
-    from imagesync.wheels.fit import check_wheel
+    from imagesync.wheels.check_target import check_wheel
 
     sources = [package.planned.source for package in packages]
     downloads = [
@@ -152,8 +152,8 @@ def _build(
 
     What can't be built is made from its installed files, where the target can use them.
     """
-    from imagesync.wheels.sdist import build_sdists
-    from imagesync.wheels.standins import stand_in
+    from imagesync.wheels.sdists.sdist import build_sdists
+    from imagesync.wheels.sdists.sdist_fallback import stand_in
 
     pairs = list(zip(lock.packages, fetched, strict=True))
     sdists = [(package, file) for package, file in pairs if not package.artifact.is_wheel]
@@ -178,7 +178,7 @@ def _build(
 
 
 def _containers(lock: Lock, workshop: Workshop) -> ContainerBuilder | None:
-    from imagesync.wheels.container import ContainerBuilder
+    from imagesync.wheels.sdists.container import ContainerBuilder
 
     if workshop.container is None:
         return None

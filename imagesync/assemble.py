@@ -33,13 +33,13 @@ from imagesync.workshop import Workshop
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.code.archive import CodeLayer
     from imagesync.engine.engine import Engine
     from imagesync.engine.lookup import Lookup
     from imagesync.image.base import BaseImage
     from imagesync.image.conda.layer import CondaLayer
     from imagesync.image.context import BuildContext
     from imagesync.image.image import Image
+    from imagesync.loose_code.archive import CodeLayer
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
 
@@ -261,7 +261,7 @@ class Assembly:
     def _code_layer(self) -> CodeLayer | None:
         if not self.plan.code:
             return None
-        from imagesync.code.archive import make_layer
+        from imagesync.loose_code.archive import make_layer
 
         workshop = self.workshop
         return make_layer(

@@ -281,7 +281,7 @@ class Session(Surroundings):
         from imagesync.assemble import Assembly
         from imagesync.engine.endpoint import find_endpoint
         from imagesync.image.wheel_container import EngineContainer
-        from imagesync.wheels.contested import contested_files, with_contested
+        from imagesync.wheels.file_conflicts import contested_files, with_contested
 
         workshop = self.workshop(prepared)
         contested = contested_files(p.installed for p in prepared.plan.packages if p.installed is not None)

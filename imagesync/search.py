@@ -105,7 +105,7 @@ class Search:
         if not isinstance(prepared, Prepared):
             return True  # nothing installed has a part in it
         if image.contested:
-            from imagesync.wheels.contested import are_here
+            from imagesync.wheels.file_conflicts import are_here
 
             here = (package.installed for package in prepared.plan.packages if package.installed is not None)
             if not are_here(image.contested, here):

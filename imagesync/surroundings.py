@@ -85,7 +85,7 @@ class Surroundings:
         plan = make_plan(environment, settings=settings)
         if not self.settings.code:
             return plan
-        from imagesync.code.collect import collect_code
+        from imagesync.loose_code.collect import collect_code
 
         code = collect_code(
             self.settings.code,
@@ -98,7 +98,7 @@ class Surroundings:
 
     def loose_code(self, environment: Environment) -> tuple[Finding, ...]:
         """Return what is importable here, belongs to no package, and doesn't go in."""
-        from imagesync.code.detect import find_loose_code
+        from imagesync.loose_code.detect import find_loose_code
 
         environ = self.environ if self.prefix is None else {}
         cwd = Path.cwd()
@@ -119,7 +119,7 @@ class Surroundings:
         plan = self.plan_of(environment)
         contents: Mapping[NormalizedName, str] = {}
         if any(package.vendored for package in plan.packages):
-            from imagesync.wheels.contents import content_digests
+            from imagesync.wheels.source_digests import content_digests
 
             contents = content_digests(plan, cache=self.cache_folder())
         prepared = Prepared(environment, plan, contents)
@@ -191,8 +191,8 @@ class Surroundings:
 
         code = Code()
         if self.settings.code:
-            from imagesync.code.collect import collect_code
             from imagesync.locked import own_interpreter
+            from imagesync.loose_code.collect import collect_code
 
             # Whose modules they are isn't looked at: nothing is installed here that counts.
             code = collect_code(

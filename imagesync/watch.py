@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import ImagesyncError, UsageError
 from imagesync.plan.checks.sources import is_copied
-from imagesync.wheels.contents import source_folder
 from imagesync.wheels.installed import has_record, installed_files
-from imagesync.wheels.source_tree import is_cache_or_output
-from imagesync.wheels.taken import taken_files
+from imagesync.wheels.source_digests import source_folder
+from imagesync.wheels.sources.source_tree import is_cache_or_output
+from imagesync.wheels.sources.untracked_inputs import taken_files
 
 if TYPE_CHECKING:
     from watchfiles import Change

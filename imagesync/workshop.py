@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imagesync.store.fetch import Download
     from imagesync.store.store import Store, StoredFile
     from imagesync.wheels.build_indexes import BuildIndexes
-    from imagesync.wheels.container import Container
+    from imagesync.wheels.sdists.container import Container
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,7 @@ def _indexed(
 
 
 def _loose_code(prepared: Prepared, workshop: Workshop, target: Target) -> bytes:
-    from imagesync.code.archive import make_layer
+    from imagesync.loose_code.archive import make_layer
 
     layer = make_layer(
         prepared.plan.code,

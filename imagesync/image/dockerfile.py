@@ -24,11 +24,11 @@ from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, 
 from imagesync.lock.layers import own_part, to_text
 
 if TYPE_CHECKING:
-    from imagesync.code.archive import CodeLayer
     from imagesync.compare.inventory import Inventory
     from imagesync.image.base import BaseImage
     from imagesync.image.conda.layer import CondaLayer
     from imagesync.lock.lock import Lock
+    from imagesync.loose_code.archive import CodeLayer
     from imagesync.store.store import StoredFile
 
 

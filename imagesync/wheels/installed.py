@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
-from imagesync.wheels.stat_cache import file_digests
+from imagesync.wheels.sources.stat_cache import file_digests
 
 # Written by whoever installs, and different on each machine.
 _INSTALLER_FILES = frozenset(

@@ -20,7 +20,7 @@ from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import target_tags
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.wheels.fit import host_is_target, is_library, needed_glibc
+from imagesync.wheels.check_target import host_is_target, is_library, needed_glibc
 from imagesync.wheels.installed import (
     InstalledFile,
     has_record,

@@ -20,12 +20,12 @@ from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.build_pins import BuildPins
 from imagesync.wheels.build_requirements import InstalledRequirements, installed_requirements
-from imagesync.wheels.contents import source_folder
-from imagesync.wheels.fit import check_identity, check_wheel, is_pure, warn_of_secrets
+from imagesync.wheels.check_target import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
-from imagesync.wheels.source_tree import source_digest
-from imagesync.wheels.staging import stage
-from imagesync.wheels.taken import remember_taken
+from imagesync.wheels.source_digests import source_folder
+from imagesync.wheels.sources.build_copy import stage
+from imagesync.wheels.sources.source_tree import source_digest
+from imagesync.wheels.sources.untracked_inputs import remember_taken
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
@@ -175,7 +175,7 @@ class _Maker:
                     "the image gets it as it is here."
                 )
             return repacked.path
-        from imagesync.wheels.origin import fetch_source
+        from imagesync.wheels.sources.origin import fetch_source
 
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.code.archive import CodeLayer, make_layer
-from imagesync.code.collect import collect_code
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import PlanError, UsageError, WheelError
 from imagesync.lock.lock import Target
+from imagesync.loose_code.archive import CodeLayer, make_layer
+from imagesync.loose_code.collect import collect_code
 from imagesync.plan.loose_code import Code
 from imagesync.scan.scan import scan
 from imagesync.store.store import Store

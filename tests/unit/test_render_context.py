@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from packaging.utils import parse_wheel_filename
 
-from imagesync.code.archive import CodeLayer
 from imagesync.core.level import Level
 from imagesync.errors import RenderError
 from imagesync.image.base import BaseImage
@@ -36,6 +35,7 @@ from imagesync.lock.lock import (
     Target,
     VendoredPackage,
 )
+from imagesync.loose_code.archive import CodeLayer
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Source
 from imagesync.store.store import StoredFile

@@ -17,8 +17,8 @@ from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.contents import content_digests
-from imagesync.wheels.sdist import build_sdist
+from imagesync.wheels.sdists.sdist import build_sdist
+from imagesync.wheels.source_digests import content_digests
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment
 from tests.indexes import make_wheel

@@ -17,7 +17,7 @@ from installer.sources import WheelFile
 
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.wheels.fit import check_wheel
+from imagesync.wheels.check_target import check_wheel
 from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.repack import is_portable, repack
 from tests.indexes.wheels import make_wheel

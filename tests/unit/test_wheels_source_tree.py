@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import WheelError
-from imagesync.wheels.source_tree import source_digest, source_files
-from imagesync.wheels.staging import stage
+from imagesync.wheels.sources.build_copy import stage
+from imagesync.wheels.sources.source_tree import source_digest, source_files
 
 LONG_AGO = 1_600_000_000
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from threading import Thread, get_ident
 
 from imagesync.errors import WheelError
-from imagesync.wheels.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
+from imagesync.wheels.sources.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
 
 _VCS = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS"})
 _CACHES = frozenset(

@@ -13,8 +13,8 @@ from imagesync.errors import WheelError
 from imagesync.plan.checks.sources import is_copied, local_path
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.wheels.installed import edited_files, record_digest
-from imagesync.wheels.source_tree import source_digest
-from imagesync.wheels.taken import with_taken
+from imagesync.wheels.sources.source_tree import source_digest
+from imagesync.wheels.sources.untracked_inputs import with_taken
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -11,7 +11,7 @@ from imagesync.errors import WheelError
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 from imagesync.wheels.installed import has_record
-from imagesync.wheels.unpack import unpack_sdist
+from imagesync.wheels.sdists.unpack import unpack_sdist
 
 
 def fetch_source(package: PlannedPackage, into: Path) -> Path:
@@ -28,7 +28,7 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
     if source.kind == "vcs" and source.vcs == "git" and source.url and source.commit:
         checkout = _checkout(package, source, into)
     elif source.kind == "archive" and source.url and source.url.startswith("file://"):
-        from imagesync.wheels.contents import source_folder
+        from imagesync.wheels.source_digests import source_folder
 
         checkout = unpack_sdist(source_folder(package), into, name=package.name)
     else:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imagesync.code.owners import NO_MODULES, Owners, modules_in
+from imagesync.loose_code.owners import NO_MODULES, Owners, modules_in
 from imagesync.scan.distributions.editables import is_inside, source_folder
 from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Environment, Finding, Severity

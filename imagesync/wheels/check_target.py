@@ -18,7 +18,7 @@ from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import machine, target_tags
 from imagesync.scan.environment import Interpreter
-from imagesync.secret_files import looks_secret
+from imagesync.wheels.secret_files import looks_secret
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

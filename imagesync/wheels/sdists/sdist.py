@@ -15,14 +15,20 @@ from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
-from imagesync.wheels.fit import check_identity, check_wheel, host_is_target, is_pure, warn_of_secrets
-from imagesync.wheels.standins import log_of
-from imagesync.wheels.unpack import unpack_sdist
+from imagesync.wheels.check_target import (
+    check_identity,
+    check_wheel,
+    host_is_target,
+    is_pure,
+    warn_of_secrets,
+)
+from imagesync.wheels.sdists.sdist_fallback import log_of
+from imagesync.wheels.sdists.unpack import unpack_sdist
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
     from imagesync.wheels.build_indexes import BuildIndexes
-    from imagesync.wheels.container import ContainerBuilder
+    from imagesync.wheels.sdists.container import ContainerBuilder
 
 _FORMAT = 2  # raised when the same sdist would give another wheel
 _AT_ONCE = 2

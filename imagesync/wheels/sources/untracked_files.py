@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from imagesync.wheels.source_tree import is_cache_or_output, is_environment, is_skipped
+from imagesync.wheels.sources.source_tree import is_cache_or_output, is_environment, is_skipped
 
 # A new file costs 20 to 200 microseconds, be it a copy or a link, and an edit shall take about a second.
 _COPIED_FILES = 1000

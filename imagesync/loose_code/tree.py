@@ -14,9 +14,9 @@ from pathlib import Path
 
 from imagesync.errors import UsageError, WheelError
 from imagesync.plan.loose_code import CodeFile, CodePath
-from imagesync.secret_files import looks_secret
-from imagesync.wheels.source_tree import is_skipped, source_stats
-from imagesync.wheels.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
+from imagesync.wheels.secret_files import looks_secret
+from imagesync.wheels.sources.source_tree import is_skipped, source_stats
+from imagesync.wheels.sources.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
 
 SECRET = "it looks like a secret"  # noqa: S105
 OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"

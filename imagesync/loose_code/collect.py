@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagesync.code.owners import Owners, Provided
-from imagesync.code.tree import OUTSIDE, SECRET, Tree, read_tree, take
 from imagesync.errors import PlanError
+from imagesync.loose_code.owners import Owners, Provided
+from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, read_tree, take
 from imagesync.plan.checks.sources import local_path
 from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.loose_code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules

@@ -12,13 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagesync.errors import WheelError
-from imagesync.wheels.source_tree import (
-    GIT_OPTIONS,
-    git_environment,
-    repository_root,
-    source_files,
-)
-from imagesync.wheels.staging_rest import Rest, beside, ignored
+from imagesync.wheels.sources.source_tree import GIT_OPTIONS, git_environment, repository_root, source_files
+from imagesync.wheels.sources.untracked_files import Rest, beside, ignored
 
 
 @dataclass(frozen=True)

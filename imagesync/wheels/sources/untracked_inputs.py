@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from threading import get_ident
 
-from imagesync.wheels.stat_cache import file_digests
+from imagesync.wheels.sources.stat_cache import file_digests
 
 _FORMAT = 1
 
