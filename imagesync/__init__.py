@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imagesync.cluster.agreement.check import check
+    from imagesync.cluster.agreement.sync import sync
     from imagesync.cluster.detached import connect
     from imagesync.cluster.docker_cluster import DockerCluster
-    from imagesync.cluster.swarm_cluster import SwarmCluster
-    from imagesync.compare.check import check
-    from imagesync.compare.sync import sync
+    from imagesync.cluster.swarm.cluster import SwarmCluster
     from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.pipeline import Session, open_session
     from imagesync.settings import Settings
@@ -43,15 +43,15 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "MismatchWarning": "imagesync.errors",
         "Session": "imagesync.pipeline",
         "Settings": "imagesync.settings",
-        "SwarmCluster": "imagesync.cluster.swarm_cluster",
-        "check": "imagesync.compare.check",
+        "SwarmCluster": "imagesync.cluster.swarm.cluster",
+        "check": "imagesync.cluster.agreement.check",
         "connect": "imagesync.cluster.detached",
         "open_session": "imagesync.pipeline",
-        "sync": "imagesync.compare.sync",
+        "sync": "imagesync.cluster.agreement.sync",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if homes[name].startswith(("imagesync.cluster.", "imagesync.compare.sync")):
+    if homes[name].startswith(("imagesync.cluster.", "imagesync.cluster.agreement.sync")):
         from imagesync.cluster.requirement import require_dask
 
         require_dask()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from imagesync import image_labels as label
 from imagesync.artifacts import Artifacts, gather
-from imagesync.compare.planned import image_inventory
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.environment_hash import image_tag
 from imagesync.errors import BuildError
@@ -25,6 +24,7 @@ from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
 from imagesync.image_layout import USER
 from imagesync.installers import conda_installer
+from imagesync.inventory.planned import image_inventory
 from imagesync.lock.layers import from_text, index_part, join, own_packages, own_part
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 from distributed import Status
 from distributed.utils import format_dashboard_link
 
-from imagesync.cluster.agreement import check_agreement, check_scheduler, sync_code
-from imagesync.cluster.belongings import THREADS
+from imagesync.cluster.cleanup import claim_network, read_logs, sweep
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.events import Event, Watch
 from imagesync.cluster.image import cluster_image
-from imagesync.cluster.leftovers import claim_network, read_logs, sweep
 from imagesync.cluster.lost_workers import PatientCluster
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
+from imagesync.cluster.resources import THREADS
 from imagesync.cluster.security import make_security, security_to_dict
+from imagesync.cluster.version_check import check_agreement, check_scheduler, sync_code
 from imagesync.errors import EngineError, ImagesyncError
 
 if TYPE_CHECKING:

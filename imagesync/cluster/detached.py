@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from imagesync.cluster.belongings import THREADS
+from imagesync.cluster.cleanup import claim_network, read_logs, remove_cluster
 from imagesync.cluster.connection import Connection, forget_connection, load_connection
 from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.leftovers import claim_network, read_logs, remove_cluster
 from imagesync.cluster.plan import SCHEDULER, START_TIMEOUT, ClusterPlan
+from imagesync.cluster.resources import THREADS
 from imagesync.cluster.security import make_security, security_of, security_to_dict
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import ClusterError

@@ -14,17 +14,9 @@ import docker.errors
 import docker.types
 
 from imagesync.cluster import labels
+from imagesync.cluster.addresses import reachable_host, run_as
 from imagesync.cluster.attached import Attached
-from imagesync.cluster.belongings import (
-    CONFLICT,
-    NOT_FOUND,
-    find_belongings,
-    labels_of,
-    remove_belongings,
-    remove_container,
-)
 from imagesync.cluster.events import Event, Watch
-from imagesync.cluster.host import reachable_host, run_as
 from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
 from imagesync.cluster.plan import (
@@ -36,6 +28,14 @@ from imagesync.cluster.plan import (
     scheduler_config,
     spawn_environment,
     worker_config,
+)
+from imagesync.cluster.resources import (
+    CONFLICT,
+    NOT_FOUND,
+    find_belongings,
+    labels_of,
+    remove_belongings,
+    remove_container,
 )
 from imagesync.engine.client import connect, engine_errors
 from imagesync.errors import ClusterError, EngineError

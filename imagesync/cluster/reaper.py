@@ -126,7 +126,7 @@ def watch(content: Mapping[str, Any]) -> None:
 
 def _sweep(cluster: str, endpoint: Endpoint) -> bool:
     """Remove everything, and return whether nothing has come after it."""
-    from imagesync.cluster.leftovers import remove_cluster
+    from imagesync.cluster.cleanup import remove_cluster
 
     while remove_cluster(cluster, endpoint):
         # A request that was on its way when the client died may still be answered.

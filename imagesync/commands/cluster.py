@@ -131,7 +131,7 @@ def _print_connection(connection: Connection, workers: int, output: str) -> None
 @format_option
 def ls(output: str) -> None:
     """Show all clusters of the engine, and what is left of others."""
-    from imagesync.cluster.leftovers import find_clusters
+    from imagesync.cluster.cleanup import find_clusters
     from imagesync.engine.endpoint import find_endpoint
 
     found = find_clusters(find_endpoint(os.environ))
@@ -180,8 +180,8 @@ def scale(name: str, workers: int) -> None:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def down(names: tuple[str, ...], *, leftovers: bool) -> None:
     """End clusters, whoever started them, and remove all they have in the engine."""
+    from imagesync.cluster.cleanup import find_clusters
     from imagesync.cluster.detached import stop_cluster
-    from imagesync.cluster.leftovers import find_clusters
     from imagesync.engine.endpoint import find_endpoint
     from imagesync.errors import ClusterError
 

@@ -40,8 +40,8 @@ def diff(
     tls://. Exit 1 if anything critical, exact or local differs.
     """
     from imagesync.commands.session import session_of
-    from imagesync.compare.comparison import compare
-    from imagesync.compare.sides import Certificates, find_side
+    from imagesync.diff.sources import Certificates, find_side
+    from imagesync.inventory.comparison import compare
 
     session = session_of(context, options)
     certificates = Certificates(tls_ca_file, tls_cert, tls_key)

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
 from imagesync import image_labels as label
-from imagesync.compare.inventory import to_json
-from imagesync.compare.inventory import to_text as to_label
 from imagesync.errors import RenderError
 from imagesync.image.context import BuildContext, ContextFile
 from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
 from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
+from imagesync.inventory.inventory import to_json
+from imagesync.inventory.inventory import to_text as to_label
 from imagesync.lock.layers import own_part, to_text
 
 if TYPE_CHECKING:
-    from imagesync.compare.inventory import Inventory
     from imagesync.image.base import BaseImage
     from imagesync.image.conda.layer import CondaLayer
+    from imagesync.inventory.inventory import Inventory
     from imagesync.lock.lock import Lock
     from imagesync.loose_code.archive import CodeLayer
     from imagesync.store.store import StoredFile

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 from imagesync.ui.section import Row, Section, print_sections
 
 if TYPE_CHECKING:
-    from imagesync.cluster.leftovers import FoundCluster
+    from imagesync.cluster.cleanup import FoundCluster
 
 _HEADERS = ("cluster", "workers", "scheduler", "ends with", "image")
 

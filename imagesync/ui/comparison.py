@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from imagesync.compare.comparison import Comparison, Group, Row
-from imagesync.compare.words import states
 from imagesync.core.text import counted
+from imagesync.inventory.comparison import Comparison, Group, Row
+from imagesync.inventory.wording import states
 from imagesync.ui.section import Row as TableRow
 from imagesync.ui.section import Section, Tone, print_sections
 

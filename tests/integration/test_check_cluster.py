@@ -17,11 +17,11 @@ import pytest
 from distributed import Client, LocalCluster, Security
 
 import imagesync
-from imagesync.compare.check import check_async
-from imagesync.compare.comparison import Comparison, Group
-from imagesync.compare.remote import Remote
-from imagesync.compare.running import inventory_of
+from imagesync.cluster.agreement.check import check_async
+from imagesync.cluster.agreement.remote import Remote
+from imagesync.cluster.agreement.running import inventory_of
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
+from imagesync.inventory.comparison import Comparison, Group
 from imagesync.pipeline import Session, open_session
 from tests.commands import CommandLine
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address

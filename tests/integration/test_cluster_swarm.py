@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 import imagesync
-from imagesync.cluster.belongings import find_belongings
+from imagesync.cluster.resources import find_belongings
 from imagesync.errors import ClusterError, UsageError
 from tests.commands import CommandLine
 from tests.integration.dask_project import DaskProject

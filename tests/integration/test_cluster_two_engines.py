@@ -12,7 +12,7 @@ from distributed import Client
 
 import imagesync
 from imagesync.cluster import labels
-from imagesync.cluster.belongings import find_belongings
+from imagesync.cluster.resources import find_belongings
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import BuildRequest, Engine

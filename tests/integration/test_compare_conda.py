@@ -7,10 +7,10 @@ import pickle
 import subprocess
 from pathlib import Path
 
-from imagesync.compare.comparison import Group, Side, compare
-from imagesync.compare.local import of_session
-from imagesync.compare.remote import Remote
-from imagesync.compare.running import Facts, inventory_of
+from imagesync.cluster.agreement.remote import Remote
+from imagesync.cluster.agreement.running import Facts, inventory_of
+from imagesync.diff.local import of_session
+from imagesync.inventory.comparison import Group, Side, compare
 from imagesync.pipeline import open_session
 from tests.channels.environments import CondaEnvironment
 from tests.commands import CommandLine

@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 import imagesync
-from imagesync.compare.sync import Synced
+from imagesync.cluster.agreement.sync import Synced
 from imagesync.errors import MismatchWarning
 from imagesync.pipeline import Session, open_session
 from tests.commands import BIN

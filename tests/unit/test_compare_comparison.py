@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from imagesync.compare.comparison import Comparison, Group, Row, Side, compare
-from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
-from imagesync.compare.unplanned import with_levels
-from imagesync.compare.words import remedy, states, summary
 from imagesync.core.level import Level
+from imagesync.inventory.comparison import Comparison, Group, Row, Side, compare
+from imagesync.inventory.default_levels import with_levels
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.inventory.wording import remedy, states, summary
 from imagesync.ui.comparison import comparison_sections
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagesync.compare.files import read_inventory
-from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory, from_text, to_json, to_text
-from imagesync.compare.planned import image_inventory, local_inventory
-from imagesync.compare.remote import Remote
+from imagesync.cluster.agreement.remote import Remote
 from imagesync.core.level import Level
 from imagesync.core.names import canonical_name
+from imagesync.diff.files import read_inventory
 from imagesync.errors import UsageError
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, from_text, to_json, to_text
+from imagesync.inventory.planned import image_inventory, local_inventory
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from imagesync.compare.comparison import Side, compare
-from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
-from imagesync.compare.overlay import Overlay, choose
-from imagesync.compare.remote import Remote, RemoteObject
+from imagesync.cluster.agreement.overlay import Overlay, choose
+from imagesync.cluster.agreement.remote import Remote, RemoteObject
 from imagesync.core.level import Level
+from imagesync.inventory.comparison import Side, compare
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 

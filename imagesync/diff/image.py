@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from imagesync import image_labels as label
-from imagesync.compare.inventory import Inventory, from_text
 from imagesync.errors import EngineNotFound, ImagesyncError
+from imagesync.inventory.inventory import Inventory, from_text
 
 
 def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.security import Security
 
-    from imagesync.compare.sides import Certificates
+    from imagesync.diff.sources import Certificates
 
 TIMEOUT = 10
 """Seconds that a scheduler may take to answer."""

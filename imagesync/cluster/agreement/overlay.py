@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-from imagesync.compare.comparison import Comparison, Group, Row
-from imagesync.compare.inventory import LOOSE_CODE
 from imagesync.core.level import Level
 from imagesync.errors import FetchError, LockError, WheelError
+from imagesync.inventory.comparison import Comparison, Group, Row
+from imagesync.inventory.inventory import LOOSE_CODE
 from imagesync.lock.lock import Lock, Target
 from imagesync.plan.loose_code import MODULE_SUFFIXES
 
@@ -134,7 +134,7 @@ def make_overlay(
     Parameters
     ----------
     names
-        Canonical names of distributions, and :data:`~imagesync.compare.inventory.LOOSE_CODE`.
+        Canonical names of distributions, and :data:`~imagesync.inventory.inventory.LOOSE_CODE`.
     target
         What the cluster runs.
 

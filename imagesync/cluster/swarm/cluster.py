@@ -13,7 +13,7 @@ from imagesync.cluster.labels import this_process
 from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
 from imagesync.cluster.plan import ClusterPlan
 from imagesync.cluster.sizes import Machine, size_workers
-from imagesync.cluster.swarm_engine import Placement, SwarmEngine
+from imagesync.cluster.swarm.engine import Placement, SwarmEngine
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import UsageError
 

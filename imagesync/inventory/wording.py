@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from imagesync.compare.comparison import SCHEDULER, Comparison, Row, State
-from imagesync.compare.inventory import LOOSE_CODE
 from imagesync.core.level import Level
 from imagesync.core.text import counted
+from imagesync.inventory.comparison import SCHEDULER, Comparison, Row, State
+from imagesync.inventory.inventory import LOOSE_CODE
 
 _SHOWN = 8
 

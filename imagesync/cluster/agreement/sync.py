@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
-from imagesync.compare.check import address_of, report
-from imagesync.compare.comparison import Comparison, Side, compare
-from imagesync.compare.overlay import Choice, Overlay, Unsynced, choose, importable, make_overlay
-from imagesync.compare.planned import local_inventory
-from imagesync.compare.remote import Remote, RemoteObject
-from imagesync.compare.running import Answers, Facts, Here, ask, is_here, members, side_of
+from imagesync.cluster.agreement.check import address_of, report
+from imagesync.cluster.agreement.overlay import Choice, Overlay, Unsynced, choose, importable, make_overlay
+from imagesync.cluster.agreement.remote import Remote, RemoteObject
+from imagesync.cluster.agreement.running import Answers, Facts, Here, ask, is_here, members, side_of
 from imagesync.core.text import counted
 from imagesync.errors import ClusterError, UsageError
+from imagesync.inventory.comparison import Comparison, Side, compare
+from imagesync.inventory.planned import local_inventory
 from imagesync.lock.lock import Target
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def sync(client: Client, *, session: Session | None = None, restart: bool | None
     """
     if client.asynchronous:
         raise UsageError(
-            "This client is asynchronous.", hint="Use `await imagesync.compare.sync.sync_async(client)`."
+            "This client is asynchronous.",
+            hint="Use `await imagesync.cluster.agreement.sync.sync_async(client)`.",
         )
     synced: Synced = client.sync(_sync, client, session, restart)
     report(synced.comparison, address_of(client), strict=False)
@@ -164,7 +165,7 @@ async def _sync(client: Client, session: Session | None, restart: bool | None) -
 
 
 def _talkative_session() -> Session:
-    from imagesync.compare.local import running_session
+    from imagesync.diff.local import running_session
 
     return running_session(quiet=False)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory, Kind
-from imagesync.compare.unplanned import specifier_for
 from imagesync.core.level import Level
+from imagesync.inventory.default_levels import specifier_for
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, Kind
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from imagesync.compare.inventory import Entry, Inventory
-from imagesync.compare.planned import sysconfig_platform
-from imagesync.compare.unplanned import with_levels
 from imagesync.errors import UsageError
+from imagesync.inventory.default_levels import with_levels
+from imagesync.inventory.inventory import Entry, Inventory
+from imagesync.inventory.planned import sysconfig_platform
 
 _JSON = "`imagesync lock --format json` writes one that can be read here."
 

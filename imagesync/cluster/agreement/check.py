@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from imagesync.compare.comparison import Comparison, Side, compare
-from imagesync.compare.running import Answers, Here, ask, side_of
-from imagesync.compare.words import remedy, summary
+from imagesync.cluster.agreement.running import Answers, Here, ask, side_of
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
+from imagesync.inventory.comparison import Comparison, Side, compare
+from imagesync.inventory.wording import remedy, summary
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,7 +40,8 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
     """
     if client.asynchronous:
         raise UsageError(
-            "This client is asynchronous.", hint="Use `await imagesync.compare.check.check_async(client)`."
+            "This client is asynchronous.",
+            hint="Use `await imagesync.cluster.agreement.check.check_async(client)`.",
         )
     here = _here(session)
     answers = client.sync(ask, client)
@@ -62,7 +63,7 @@ def compare_with(here: Here, answers: Answers) -> Comparison:
 
 def _here(session: Session | None) -> Here:
     """Return what this process runs, whatever environment may be active beside it."""
-    from imagesync.compare.local import of_session, running_session
+    from imagesync.diff.local import of_session, running_session
 
     return of_session(session or running_session())
 

@@ -15,10 +15,9 @@ import docker.errors
 import docker.types
 
 from imagesync.cluster import labels
-from imagesync.cluster.belongings import find_belongings, labels_of
+from imagesync.cluster.addresses import reachable_host
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.events import Event, Watch
-from imagesync.cluster.host import reachable_host
 from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.plan import (
@@ -32,6 +31,7 @@ from imagesync.cluster.plan import (
     spawn_environment,
     worker_config,
 )
+from imagesync.cluster.resources import find_belongings, labels_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
 from imagesync.errors import ClusterError

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.deploy.spec import SpecCluster
 
-    from imagesync.compare.comparison import Comparison
-    from imagesync.compare.sync import Synced
+    from imagesync.cluster.agreement.sync import Synced
+    from imagesync.inventory.comparison import Comparison
     from imagesync.pipeline import Session
 
 _MEND = "Build the image of this environment: imagesync build; or leave image= away."
@@ -67,7 +67,7 @@ async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Sessio
     MismatchError
         *strict*, and something differs.
     """
-    from imagesync.compare.check import check_async
+    from imagesync.cluster.agreement.check import check_async
 
     async with _client_of(cluster) as client:
         return await check_async(client, strict=strict, session=session)
@@ -75,7 +75,7 @@ async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Sessio
 
 async def sync_code(cluster: SpecCluster, *, session: Session | None, restart: bool | None) -> Synced:
     """Send what has changed here since the image was built (:func:`imagesync.sync`)."""
-    from imagesync.compare.sync import sync_async
+    from imagesync.cluster.agreement.sync import sync_async
 
     async with _client_of(cluster) as client:
         return await sync_async(client, session=session, restart=restart)

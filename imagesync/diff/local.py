@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.compare.planned import local_inventory
-from imagesync.compare.running import Here
+from imagesync.cluster.agreement.running import Here
+from imagesync.inventory.planned import local_inventory
 
 if TYPE_CHECKING:
     from imagesync.pipeline import Session

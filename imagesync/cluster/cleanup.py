@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
-from imagesync.cluster.belongings import Belongings, Entry, find_belongings, labels_of
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.inside import node
 from imagesync.cluster.plan import SCHEDULER, ClusterPlan, part_of
+from imagesync.cluster.resources import Belongings, Entry, find_belongings, labels_of
 from imagesync.errors import ClusterError
 
 if TYPE_CHECKING:

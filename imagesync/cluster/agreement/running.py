@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from imagesync.compare.comparison import SCHEDULER, Side
+from imagesync.cluster.agreement.remote import Remote
 from imagesync.compare.inside.facts import place
-from imagesync.compare.inventory import LOOSE_CODE, Entry, Inventory
-from imagesync.compare.remote import Remote
-from imagesync.compare.unplanned import with_levels
 from imagesync.core.text import counted
 from imagesync.errors import ImagesyncError
+from imagesync.inventory.comparison import SCHEDULER, Side
+from imagesync.inventory.default_levels import with_levels
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from imagesync.compare.inventory import Entry
 from imagesync.core.level import Level
 from imagesync.core.names import canonical_name
+from imagesync.inventory.inventory import Entry
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 

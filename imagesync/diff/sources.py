@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imagesync.compare.comparison import Side
 from imagesync.errors import UsageError
+from imagesync.inventory.comparison import Side
 
 if TYPE_CHECKING:
-    from imagesync.compare.running import Here
+    from imagesync.cluster.agreement.running import Here
     from imagesync.pipeline import Session
 
 LOCAL: Final = "local"
@@ -49,7 +49,7 @@ def find_side(text: str, *, session: Session, certificates: Certificates) -> Sid
     if path.is_dir():
         return Side(text, {text: _here(_of_folder(session, path)).inventory})
     if path.is_file():
-        from imagesync.compare.files import read_inventory
+        from imagesync.diff.files import read_inventory
 
         return Side(text, {text: read_inventory(path)})
     if path.suffix in _FILES or text.startswith((".", "/", "~")):
@@ -60,13 +60,13 @@ def find_side(text: str, *, session: Session, certificates: Certificates) -> Sid
         raise UsageError(
             f"{text} is no address of a scheduler.", hint="Its address begins with tcp:// or tls://."
         )
-    from imagesync.compare.image import read_image
+    from imagesync.diff.image import read_image
 
     return Side(text, {text: read_image(text, environ=session.environ)})
 
 
 def _here(session: Session) -> Here:
-    from imagesync.compare.local import of_session
+    from imagesync.diff.local import of_session
 
     return of_session(session)
 
@@ -79,8 +79,8 @@ def _of_folder(session: Session, folder: Path) -> Session:
 
 
 def _cluster(address: str, *, session: Session, certificates: Certificates) -> Side:
-    from imagesync.compare.connection import connected
-    from imagesync.compare.running import ask, side_of
+    from imagesync.cluster.agreement.connection import connected
+    from imagesync.cluster.agreement.running import ask, side_of
 
     with connected(address, certificates) as client:
         answers = client.sync(ask, client)

@@ -11,8 +11,8 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from imagesync.compare.inventory import Entry, Inventory, Kind
 from imagesync.core.level import Level
+from imagesync.inventory.inventory import Entry, Inventory, Kind
 
 SCHEDULER = "scheduler"
 """What a cluster's scheduler is called among its members; workers go by their addresses."""
@@ -154,7 +154,7 @@ class Comparison:
 
     def __str__(self) -> str:
         """How many packages are in each group, and what differs, one a line."""
-        from imagesync.compare.words import line
+        from imagesync.inventory.wording import line
 
         groups = [f"{len(self.of(group))} {group.value}" for group in Group if self.of(group)]
         rows = sorted(self.differences, key=lambda row: (not row.counts, row.name))
