@@ -34,9 +34,9 @@ from imagesync.core.progress import make_progress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
-from imagesync.environment_hash import image_tag
 from imagesync.image.base import ensure_base
 from imagesync.image_labels import PACKAGES_HASH
+from imagesync.pipeline.environment_hash import image_tag
 from imagesync.settings import Settings
 from tests.engine_proxy import EngineProxy
 

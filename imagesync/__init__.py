@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imagesync.cluster.docker_cluster import DockerCluster
     from imagesync.cluster.swarm.cluster import SwarmCluster
     from imagesync.errors import ImagesyncError, MismatchWarning
-    from imagesync.pipeline import Session, open_session
+    from imagesync.session import Session, open_session
     from imagesync.settings import Settings
 
 __all__ = [

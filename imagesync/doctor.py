@@ -253,7 +253,7 @@ def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
 def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
     """Begin an upload to the registry that the repository names, and cancel it."""
     from imagesync.engine.engine import Engine
-    from imagesync.publish import Shelf
+    from imagesync.pipeline.registry_images import Shelf
 
     try:
         with Engine(endpoint) as engine:

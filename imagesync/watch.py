@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from watchfiles import Change
 
     from imagesync.image.image import Image
-    from imagesync.pipeline import Session
     from imagesync.plan.plan import PlannedPackage
     from imagesync.scan.environment import Package
+    from imagesync.session import Session
 
 SETTINGS_FILES = frozenset({"imagesync.toml", "pyproject.toml"})
 # Milliseconds without a further change until a build begins, and the longest wait for that.

@@ -31,7 +31,7 @@ from imagesync.errors import EngineError, ImagesyncError
 if TYPE_CHECKING:
     from distributed import Security
 
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 logger = logging.getLogger(__name__)
 

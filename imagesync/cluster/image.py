@@ -10,7 +10,7 @@ from imagesync.core.progress import make_progress
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 
 def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint) -> str:
@@ -29,7 +29,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         It can't be built or pulled.
     """
     if image is None:
-        from imagesync.pipeline import open_session
+        from imagesync.session import open_session
 
         session = session or open_session(python=Path(sys.executable))
         # Here, where the containers run; an image that is only in a registry would not do.

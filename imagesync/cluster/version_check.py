@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from imagesync.cluster.agreement.sync import Synced
     from imagesync.inventory.comparison import Comparison
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 _MEND = "Build the image of this environment: imagesync build; or leave image= away."
 

@@ -12,7 +12,7 @@ from imagesync.options import settings_options
 
 if TYPE_CHECKING:
     from imagesync.deploy.targets import Target
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 _path = click.Path(path_type=Path)
 _WIDTH = max(map(len, TARGETS))

@@ -12,7 +12,7 @@ from imagesync.options import LOCK_FILE, format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.lock.lockfile.save import Form
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 _path = click.Path(path_type=Path)
 

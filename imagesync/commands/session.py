@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 
 def session_of(context: click.Context, /, options: Mapping[str, object]) -> Session:
     """Return the session that *options* describe; the context's object says whether to be quiet."""
-    from imagesync.pipeline import open_session
+    from imagesync.session import open_session
 
     settings = {key: value for key, value in options.items() if value not in (None, ())}
     python, prefix = (_optional_path(settings.pop(key, None)) for key in ("python", "prefix"))

@@ -11,7 +11,7 @@ from imagesync.registry.registry import read_digest
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 
 def environment_image(session: Session, *, push: bool | None, local: bool) -> str:

@@ -10,12 +10,12 @@ from imagesync.cluster.agreement.running import Here
 from imagesync.inventory.planned import local_inventory
 
 if TYPE_CHECKING:
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 
 def running_session(*, quiet: bool = True) -> Session:
     """Return a session of the environment that this very process runs in."""
-    from imagesync.pipeline import open_session
+    from imagesync.session import open_session
 
     return open_session(python=Path(sys.executable), quiet=quiet)
 

@@ -11,7 +11,7 @@ from imagesync.inventory.comparison import Side
 
 if TYPE_CHECKING:
     from imagesync.cluster.agreement.running import Here
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 LOCAL: Final = "local"
 SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync import image_labels as label
 from imagesync.core.image_reference import parse_reference
-from imagesync.environment_hash import image_tag
+from imagesync.pipeline.environment_hash import image_tag
 
 if TYPE_CHECKING:
     from imagesync.engine.lookup import FoundImage

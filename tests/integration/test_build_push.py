@@ -15,7 +15,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.errors import RegistryError
 from imagesync.image.image import Image
-from imagesync.publish import Shelf
+from imagesync.pipeline.registry_images import Shelf
 from imagesync.registry.registry import RemoteImage, read_config, read_digest
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment

@@ -22,7 +22,7 @@ from imagesync.cluster.agreement.remote import Remote
 from imagesync.cluster.agreement.running import inventory_of
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.comparison import Comparison, Group
-from imagesync.pipeline import Session, open_session
+from imagesync.session import Session, open_session
 from tests.commands import CommandLine
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address
 

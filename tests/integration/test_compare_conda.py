@@ -11,7 +11,7 @@ from imagesync.cluster.agreement.remote import Remote
 from imagesync.cluster.agreement.running import Facts, inventory_of
 from imagesync.diff.local import of_session
 from imagesync.inventory.comparison import Group, Side, compare
-from imagesync.pipeline import open_session
+from imagesync.session import open_session
 from tests.channels.environments import CondaEnvironment
 from tests.commands import CommandLine
 from tests.conftest import MakeCondaEnvironment

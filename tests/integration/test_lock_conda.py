@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.artifacts import Artifacts, gather
 from imagesync.core.level import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
@@ -23,13 +22,14 @@ from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.layers import from_text, index_part, to_text
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
-from imagesync.pipeline import Session
+from imagesync.pipeline.artifact_sources import Workshop, open_workshop
+from imagesync.pipeline.fetch import Artifacts, gather
 from imagesync.plan.depends import outside_of
 from imagesync.plan.pins import pins_of
 from imagesync.plan.plan import Plan
+from imagesync.session import Session
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.workshop import Workshop, open_workshop
 from tests.channels.channel import index_channel, make_channel
 from tests.channels.doubles import platform_pure, pure
 from tests.channels.environments import CondaEnvironment

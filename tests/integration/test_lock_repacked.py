@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.artifacts import gather
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
+from imagesync.pipeline.artifact_sources import Workshop, open_workshop
+from imagesync.pipeline.fetch import gather
 from imagesync.plan.make import make_plan
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
-from imagesync.workshop import Workshop, open_workshop
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.index import Fault

@@ -19,7 +19,7 @@ from distributed import Client
 import imagesync
 from imagesync.cluster.agreement.sync import Synced
 from imagesync.errors import MismatchWarning
-from imagesync.pipeline import Session, open_session
+from imagesync.session import Session, open_session
 from tests.commands import BIN
 from tests.environments import run
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address, remove

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.artifacts import gather
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
@@ -18,12 +17,13 @@ from imagesync.errors import WheelError
 from imagesync.image.base import BaseImage, ensure_base
 from imagesync.image.wheel_container import EngineContainer
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
+from imagesync.pipeline.artifact_sources import Workshop, open_workshop
+from imagesync.pipeline.fetch import gather
 from imagesync.plan.make import make_plan
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
-from imagesync.workshop import Workshop, open_workshop
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.sdists import make_source_archive

@@ -9,7 +9,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.level import Level
-from imagesync.environment_hash import environment_hash, image_tag, packages_hash
+from imagesync.pipeline.environment_hash import environment_hash, image_tag, packages_hash
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source

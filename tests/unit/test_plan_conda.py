@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
 from imagesync.core.level import Level
-from imagesync.environment_hash import environment_hash, packages_hash
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
+from imagesync.pipeline.environment_hash import environment_hash, packages_hash
 from imagesync.plan.channels import with_channels
 from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.plan.checks.drift import possible_drift

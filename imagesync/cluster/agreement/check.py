@@ -13,7 +13,7 @@ from imagesync.inventory.wording import remedy, summary
 if TYPE_CHECKING:
     from distributed import Client
 
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 
 def check(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:

@@ -19,10 +19,10 @@ from imagesync.plan.loose_code import MODULE_SUFFIXES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imagesync.pipeline import Session
+    from imagesync.pipeline.artifact_sources import Workshop
+    from imagesync.pipeline.inputs import Prepared
     from imagesync.plan.plan import PlannedPackage
-    from imagesync.prepared import Prepared
-    from imagesync.workshop import Workshop
+    from imagesync.session import Session
 
 _FORMAT = 1  # raised when the same wheels begin to give another overlay
 _BUILD = "build an image that has it, and start a cluster from that: imagesync build"
@@ -170,7 +170,7 @@ def make_overlay(
 
 
 def _workshop(prepared: Prepared, session: Session) -> Workshop:
-    from imagesync.workshop import open_workshop
+    from imagesync.pipeline.artifact_sources import open_workshop
 
     workshop = open_workshop(
         prepared.plan.python,
@@ -186,8 +186,8 @@ def _workshop(prepared: Prepared, session: Session) -> Workshop:
 def _own(
     planned: Sequence[PlannedPackage], prepared: Prepared, workshop: Workshop, target: Target
 ) -> tuple[Lock, list[Path]]:
-    from imagesync.artifacts import make_wheels
     from imagesync.lock.layers import own_packages
+    from imagesync.pipeline.fetch import make_wheels
 
     plan = replace(prepared.plan, packages=tuple(planned))
     lock, wheels = make_wheels(Lock(target, (), own_packages(plan, prepared.contents)), workshop)
@@ -197,8 +197,8 @@ def _own(
 def _indexed(
     planned: Sequence[PlannedPackage], prepared: Prepared, workshop: Workshop, target: Target
 ) -> tuple[list[tuple[str, Path]], tuple[Unsynced, ...]]:
-    from imagesync.artifacts import gather
     from imagesync.lock.make import make_lock
+    from imagesync.pipeline.fetch import gather
 
     try:
         lock = make_lock(

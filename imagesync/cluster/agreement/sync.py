@@ -23,8 +23,8 @@ from imagesync.lock.lock import Target
 if TYPE_CHECKING:
     from distributed import Client
 
-    from imagesync.pipeline import Session
-    from imagesync.prepared import Prepared
+    from imagesync.pipeline.inputs import Prepared
+    from imagesync.session import Session
 
 NAME = "imagesync-sync"
 COMEBACK = 60.0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tornado.ioloop import IOLoop
 
     from imagesync.engine.engine import Mount
-    from imagesync.pipeline import Session
+    from imagesync.session import Session
 
 
 class SwarmCluster(ContainerCluster):

@@ -12,8 +12,8 @@ from imagesync.lock.lock import Artifact, Lock, LockedConda
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:
+    from imagesync.pipeline.artifact_sources import Workshop
     from imagesync.store.store import StoredFile
-    from imagesync.workshop import Workshop
 
 WHEELS, ARCHIVES = "wheels", "packages"
 
@@ -56,7 +56,7 @@ def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
     FetchError, WheelError
         A file can't be had, or a wheel can't be made.
     """
-    from imagesync.artifacts import make_wheels
+    from imagesync.pipeline.fetch import make_wheels
 
     # First, because wheels may have to stand in for archives that are gone.
     lock, archives = _archives(lock, workshop)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Progress
-from imagesync.prepared import Prepared
+from imagesync.pipeline.inputs import Prepared
 from imagesync.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from imagesync.engine.engine import Engine
     from imagesync.engine.lookup import Lookup
-    from imagesync.environment_hash import Foundation
     from imagesync.image.image import Image
-    from imagesync.locked import LockedBuild
-    from imagesync.publish import Shelf
+    from imagesync.pipeline.environment_hash import Foundation
+    from imagesync.pipeline.lock_file_inputs import LockedBuild
+    from imagesync.pipeline.registry_images import Shelf
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Search:
 
     def find(self, prepared: Prepared | LockedBuild, lookup: Lookup) -> Image | None:
         """Return the image that *lookup* has for what is prepared, if what it was made of is still so."""
-        from imagesync.environment_hash import image_tag
         from imagesync.image.image import image_of
+        from imagesync.pipeline.environment_hash import image_tag
 
         settings = self.settings
         if lookup.base_digest is None:
@@ -160,7 +160,7 @@ class Search:
     @contextlib.contextmanager
     def shelf(self) -> Iterator[Shelf]:
         """Give the place of the images in the registry."""
-        from imagesync.publish import Shelf
+        from imagesync.pipeline.registry_images import Shelf
 
         with self.engine() as engine:
             yield Shelf(self.settings.repository, engine, self.progress)

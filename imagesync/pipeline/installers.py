@@ -13,9 +13,9 @@ from imagesync.lock.resolvers.resolver import ResolutionRequest
 if TYPE_CHECKING:
     from imagesync.image.conda.installer import CondaInstaller
     from imagesync.lock.lock import Lock
+    from imagesync.pipeline.artifact_sources import Workshop
     from imagesync.settings import Settings
     from imagesync.store.store import Store, StoredFile
-    from imagesync.workshop import Workshop
 
 
 def conda_installer(lock: Lock, settings: Settings, workshop: Workshop) -> CondaInstaller:

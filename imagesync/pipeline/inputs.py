@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.environment_hash import Foundation
+    from imagesync.pipeline.environment_hash import Foundation
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
     from imagesync.settings import Settings
@@ -45,14 +45,14 @@ class Prepared:
         contents
             Where a build has taken more into its wheels than was known before it.
         """
-        from imagesync.environment_hash import environment_hash
+        from imagesync.pipeline.environment_hash import environment_hash
 
         known = self.contents if contents is None else contents
         return environment_hash(self.hashed or self.plan, contents=known, settings=settings, **foundation)
 
     def identify_packages(self, settings: Settings, foundation: Foundation) -> str:
         """Return the hash of the packages image."""
-        from imagesync.environment_hash import packages_hash
+        from imagesync.pipeline.environment_hash import packages_hash
 
         indexes = self.environment.indexes
         return packages_hash(self.plan, indexes=indexes, settings=settings, **foundation)

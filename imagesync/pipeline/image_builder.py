@@ -13,9 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from imagesync import image_labels as label
-from imagesync.artifacts import Artifacts, gather
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
-from imagesync.environment_hash import image_tag
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
 from imagesync.image.builder import build_checked, build_image
@@ -23,12 +21,14 @@ from imagesync.image.dockerfile import Part, make_context
 from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
 from imagesync.image_layout import USER
-from imagesync.installers import conda_installer
 from imagesync.inventory.planned import image_inventory
 from imagesync.lock.layers import from_text, index_part, join, own_packages, own_part
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
-from imagesync.workshop import Workshop
+from imagesync.pipeline.artifact_sources import Workshop
+from imagesync.pipeline.environment_hash import image_tag
+from imagesync.pipeline.fetch import Artifacts, gather
+from imagesync.pipeline.installers import conda_installer
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.level import Level
-from imagesync.environment_hash import FORMAT_VERSION, Foundation
 from imagesync.errors import UsageError
+from imagesync.pipeline.environment_hash import FORMAT_VERSION, Foundation
 from imagesync.plan.levels import load_profiles
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock
+    from imagesync.pipeline.artifact_sources import Workshop
     from imagesync.plan.loose_code import Code
     from imagesync.settings import Settings
-    from imagesync.workshop import Workshop
 
 _PLATFORM = "linux/amd64"
 _REASON = "The lock file says so."

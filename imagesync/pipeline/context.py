@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import InconsistentEnvironment
-from imagesync.prepared import Prepared
+from imagesync.pipeline.inputs import Prepared
 from imagesync.scan.environment import Environment, Finding
 from imagesync.settings import Settings
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.lock.conda.solver import CondaSolver
-    from imagesync.locked import LockedBuild
+    from imagesync.pipeline.artifact_sources import Workshop
+    from imagesync.pipeline.lock_file_inputs import LockedBuild
     from imagesync.plan.plan import Plan
     from imagesync.store.store import Store
-    from imagesync.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,13 @@ class Surroundings:
 
     def read_lock(self, path: Path) -> LockedBuild:
         """Return a lock file in the place of an environment."""
-        from imagesync.locked import LockedBuild
+        from imagesync.pipeline.lock_file_inputs import LockedBuild
         from imagesync.plan.loose_code import Code
 
         code = Code()
         if self.settings.code:
-            from imagesync.locked import own_interpreter
             from imagesync.loose_code.collect import collect_code
+            from imagesync.pipeline.lock_file_inputs import own_interpreter
 
             # Whose modules they are isn't looked at: nothing is installed here that counts.
             code = collect_code(
@@ -206,8 +206,8 @@ class Surroundings:
 
     def workshop(self, prepared: Prepared | LockedBuild) -> Workshop:
         """Return where artifacts come from and go to; what needs a container can't be made there yet."""
+        from imagesync.pipeline.artifact_sources import open_workshop
         from imagesync.plan.depends import outside_of
-        from imagesync.workshop import open_workshop
 
         workshop = open_workshop(
             prepared.plan.python,
@@ -260,9 +260,9 @@ def import_what_a_lock_needs() -> None:
     import imagesync.lock.make
     import imagesync.lock.resolvers.resolver_cache
     import imagesync.lock.resolvers.uv
+    import imagesync.pipeline.artifact_sources  # noqa: F401
     import imagesync.plan.checks.consistency
     import imagesync.plan.make
-    import imagesync.workshop  # noqa: F401
 
 
 def import_what_a_hit_needs() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone
-from imagesync.installers import uv_installer
 from imagesync.lock.lock import Lock, VendoredPackage
+from imagesync.pipeline.artifact_sources import Workshop, download_of
+from imagesync.pipeline.installers import uv_installer
 from imagesync.store.fetch import Download, fetch, fetch_available
 from imagesync.store.store import StoredFile
-from imagesync.workshop import Workshop, download_of
 
 if TYPE_CHECKING:
     from imagesync.image.dockerfile import Wheels

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from imagesync import image_labels as label
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.engine.lookup import FoundImage
-from imagesync.environment_hash import image_tag
 from imagesync.errors import RegistryError, UsageError
 from imagesync.image.image import image_of
+from imagesync.pipeline.environment_hash import image_tag
 from imagesync.registry.registry import RemoteImage, check_push, read_config, read_digest
 
 if TYPE_CHECKING:

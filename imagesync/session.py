@@ -19,18 +19,17 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.background import Ahead
 from imagesync.errors import EngineError
-from imagesync.prepared import Prepared
-from imagesync.search import Search
-from imagesync.surroundings import (
+from imagesync.pipeline.context import (
     Surroundings,
     import_what_a_hit_needs,
     import_what_a_lock_needs,
     import_what_an_unchanged_lock_needs,
     remarks,
 )
+from imagesync.pipeline.image_finder import Search
+from imagesync.pipeline.inputs import Prepared
 
 if TYPE_CHECKING:
-    from imagesync.assemble import Assembly
     from imagesync.engine.engine import Engine
     from imagesync.engine.lookup import Lookup
     from imagesync.image.base import BaseImage
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.bundle import Frozen
     from imagesync.lock.lockfile.check import Moved
-    from imagesync.locked import LockedBuild
+    from imagesync.pipeline.image_builder import Assembly
+    from imagesync.pipeline.lock_file_inputs import LockedBuild
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
 
@@ -140,7 +140,7 @@ class Session(Surroundings):
         """
         push = self.settings.push if push is None else push
         if push:
-            from imagesync.publish import require_registry
+            from imagesync.pipeline.registry_images import require_registry
 
             require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
         if no_cache:
@@ -182,7 +182,7 @@ class Session(Surroundings):
                 return image
 
     def _make(self, prepared: Prepared | LockedBuild, *, tags: tuple[str, ...], no_cache: bool) -> Image:
-        from imagesync.environment_hash import image_tag
+        from imagesync.pipeline.environment_hash import image_tag
 
         if isinstance(prepared, Prepared):
             self.refuse_contradictions(prepared)
@@ -278,9 +278,9 @@ class Session(Surroundings):
         return base
 
     def _assembly(self, prepared: Prepared | LockedBuild, base: BaseImage) -> Assembly:
-        from imagesync.assemble import Assembly
         from imagesync.engine.endpoint import find_endpoint
         from imagesync.image.wheel_container import EngineContainer
+        from imagesync.pipeline.image_builder import Assembly
         from imagesync.wheels.file_conflicts import contested_files, with_contested
 
         workshop = self.workshop(prepared)
