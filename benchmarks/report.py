@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.measure import Ratio, Run, median_seconds, ratio
+from imagesync.cli.section import Row, Section, print_sections
 from imagesync.core.text import format_size
-from imagesync.ui.section import Row, Section, print_sections
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from imagesync.cli.comparison_tables import comparison_sections
 from imagesync.core.level import Level
 from imagesync.inventory.comparison import Comparison, Group, Row, Side, compare
 from imagesync.inventory.default_levels import with_levels
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.inventory.wording import remedy, states, summary
-from imagesync.ui.comparison import comparison_sections
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 EXACT = Entry("numpy", "2.1.0", level=Level.EXACT, specifier="==2.1.0")

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from imagesync.cli import cli
+from imagesync.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

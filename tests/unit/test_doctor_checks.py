@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.doctor import Check, diagnose, healthy
+from imagesync.cli.doctor import Check, diagnose, healthy
+from imagesync.cli.tables import print_checks
 from imagesync.settings import Settings
-from imagesync.ui.tables import print_checks
 from tests.indexes import LocalIndex
 
 HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.cli.init import write_settings
 from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
-from imagesync.init import write_settings
 from imagesync.settings.load import load_settings
 
 

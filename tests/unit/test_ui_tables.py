@@ -6,6 +6,8 @@ import re
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.cli.errors import print_deviations, print_error, print_findings
+from imagesync.cli.tables import print_environment, print_lock, print_plan
 from imagesync.core.level import Level
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
@@ -19,8 +21,6 @@ from imagesync.scan.environment import (
     Severity,
     Source,
 )
-from imagesync.ui.errors import print_deviations, print_error, print_findings
-from imagesync.ui.tables import print_environment, print_lock, print_plan
 from tests.terminals import on_terminal
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
@@ -211,7 +211,7 @@ def test_lock_shows_deviations_above_the_rest() -> None:
 
 SHOW = """
 from imagesync.scan.environment import *
-from imagesync.ui.tables import print_environment
+from imagesync.cli.tables import print_environment
 python = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "", "/env", "/usr")
 source = Source("directory", url="file:///home/me/" + "long/" * 20, editable=True)
 packages = (Package("[red]evil[/red]", "1.0", source=source), Package("numpy", "1.26.4"))

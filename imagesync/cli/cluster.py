@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.commands.cluster_config import config
-from imagesync.options import format_option, settings_options
+from imagesync.cli.cluster_config import config
+from imagesync.cli.options import format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.cluster.connection import Connection
@@ -70,13 +70,13 @@ def up(  # noqa: PLR0917  click passes what the options say
     from contextlib import closing
     from dataclasses import replace
 
+    from imagesync.cli.session import session_of
     from imagesync.cluster.detached import start_cluster
     from imagesync.cluster.engine import ClusterEngine
     from imagesync.cluster.image import cluster_image
     from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
     from imagesync.cluster.plan import ClusterPlan
     from imagesync.cluster.sizes import machine_of, size_workers
-    from imagesync.commands.session import session_of
     from imagesync.engine.endpoint import find_endpoint
     from imagesync.engine.run import parse_variables
 
@@ -115,7 +115,7 @@ def _print_connection(connection: Connection, workers: int, output: str) -> None
     if output == "json":
         click.echo(json.dumps(facts, indent=2))
         return
-    from imagesync.ui.section import Row, Section, print_sections
+    from imagesync.cli.section import Row, Section, print_sections
 
     notes = (
         "",
@@ -138,7 +138,7 @@ def ls(output: str) -> None:
     if output == "json":
         click.echo(json.dumps([entry.to_dict() for entry in found], indent=2))
         return
-    from imagesync.ui.clusters import print_clusters
+    from imagesync.cli.cluster_tables import print_clusters
 
     print_clusters(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from imagesync.ui.section import Row, Section, print_sections
+from imagesync.cli.section import Row, Section, print_sections
 
 if TYPE_CHECKING:
     from imagesync.cluster.cleanup import FoundCluster

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imagesync.cli.options import settings_options
 from imagesync.deploy.targets import TARGETS
-from imagesync.options import settings_options
 
 if TYPE_CHECKING:
     from imagesync.deploy.targets import Target
@@ -53,7 +53,7 @@ def config(  # noqa: PLR0917  click passes what the options say
 
     The image is built if it is missing.
     """
-    from imagesync.commands.session import session_of
+    from imagesync.cli.session import session_of
     from imagesync.deploy.configuration import render_configuration
     from imagesync.deploy.shape import make_shape
 

@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from imagesync.commands.lazy import LazyGroup
-from imagesync.commands.session import session_of as _session
+from imagesync.cli.lazy import LazyGroup
+from imagesync.cli.options import (
+    LOCK_FILE,
+    cache_option,
+    environment_options,
+    format_option,
+    settings_options,
+)
+from imagesync.cli.session import session_of as _session
 from imagesync.errors import ImagesyncError
-from imagesync.options import LOCK_FILE, cache_option, environment_options, format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.image.image import Image
@@ -36,7 +42,7 @@ def main() -> NoReturn:
     try:
         code = cli(standalone_mode=False)
     except ImagesyncError as error:
-        from imagesync.ui.errors import print_error
+        from imagesync.cli.errors import print_error
 
         print_error(error)
         code = error.exit_code
@@ -90,7 +96,7 @@ def scan(python: Path | None, prefix: Path | None, output: str) -> None:
     if output == "json":
         _print_json(environment.to_dict())
         return
-    from imagesync.ui.tables import print_environment
+    from imagesync.cli.tables import print_environment
 
     print_environment(environment)
 
@@ -112,7 +118,7 @@ def plan(context: click.Context, /, output: str, fail_on: str | None, **options:
     if output == "json":
         _print_json(planned.to_dict())
     else:
-        from imagesync.ui.tables import print_plan
+        from imagesync.cli.tables import print_plan
 
         print_plan(planned)
     if fail_on and (drifting := possible_drift(planned, every=fail_on == "any")):
@@ -174,8 +180,8 @@ def build(
     if no_cache or locked is not None:
         other = "--no-cache" if no_cache else "--locked"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
-    from imagesync.ui.errors import print_error
-    from imagesync.watch import rebuild_on_change
+    from imagesync.cli.errors import print_error
+    from imagesync.cli.watch import rebuild_on_change
 
     # Ctrl-C is how this ends, so it is no failure.
     with suppress(KeyboardInterrupt):
@@ -224,7 +230,7 @@ def cache_info(context: click.Context, /, output: str, **options: object) -> Non
     if output == "json":
         _print_json(usage.to_dict())
         return
-    from imagesync.ui.cache import print_usage
+    from imagesync.cli.cache_tables import print_usage
 
     print_usage(usage)
 
@@ -241,7 +247,7 @@ def cache_prune(context: click.Context, /, output: str, older_than: int | None, 
     if output == "json":
         _print_json(pruned.to_dict())
         return
-    from imagesync.ui.cache import print_pruned
+    from imagesync.cli.cache_tables import print_pruned
 
     print_pruned(pruned)
 
@@ -252,7 +258,7 @@ def cache_prune(context: click.Context, /, output: str, older_than: int | None, 
 @click.pass_context
 def doctor(context: click.Context, /, output: str, **options: object) -> None:
     """Say what is there and what is missing, and how to mend it."""
-    from imagesync.doctor import diagnose, healthy
+    from imagesync.cli.doctor import diagnose, healthy
 
     session = _session(context, options)
     checks = diagnose(
@@ -265,7 +271,7 @@ def doctor(context: click.Context, /, output: str, **options: object) -> None:
     if output == "json":
         _print_json([check.to_dict() for check in checks])
     else:
-        from imagesync.ui.tables import print_checks
+        from imagesync.cli.tables import print_checks
 
         print_checks(checks)
     context.exit(0 if healthy(checks) else 1)
@@ -274,7 +280,7 @@ def doctor(context: click.Context, /, output: str, **options: object) -> None:
 @cli.command()
 def init() -> None:
     """Write commented settings into this folder's pyproject.toml, or into imagesync.toml."""
-    from imagesync.init import write_settings
+    from imagesync.cli.init import write_settings
 
     click.echo(write_settings(Path.cwd()))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from imagesync.cli.section import Row as TableRow
+from imagesync.cli.section import Section, Tone, print_sections
 from imagesync.core.text import counted
 from imagesync.inventory.comparison import Comparison, Group, Row
 from imagesync.inventory.wording import states
-from imagesync.ui.section import Row as TableRow
-from imagesync.ui.section import Section, Tone, print_sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

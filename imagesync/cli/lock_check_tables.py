@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from imagesync.cli.section import Row, Section, print_sections
 from imagesync.core.text import counted
-from imagesync.ui.section import Row, Section, print_sections
 
 if TYPE_CHECKING:
     from imagesync.lock.lockfile.check import Moved

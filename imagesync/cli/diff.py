@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from imagesync.options import format_option, settings_options
+from imagesync.cli.options import format_option, settings_options
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -39,7 +39,7 @@ def diff(
     image (nothing is pulled), the folder of an environment, or the address of a running scheduler, tcp:// or
     tls://. Exit 1 if anything critical, exact or local differs.
     """
-    from imagesync.commands.session import session_of
+    from imagesync.cli.session import session_of
     from imagesync.diff.sources import Certificates, find_side
     from imagesync.inventory.comparison import compare
 
@@ -50,7 +50,7 @@ def diff(
     if output == "json":
         click.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
     else:
-        from imagesync.ui.comparison import print_comparison
+        from imagesync.cli.comparison_tables import print_comparison
 
         print_comparison(comparison)
     context.exit(0 if comparison.matches else 1)

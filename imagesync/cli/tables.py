@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
+from imagesync.cli.section import Row, Section, Tone, print_sections
 from imagesync.core.level import Level
 from imagesync.core.text import counted, format_size
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
 from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity, Source
-from imagesync.ui.section import Row, Section, Tone, print_sections
 
 if TYPE_CHECKING:
-    from imagesync.doctor import Check
+    from imagesync.cli.doctor import Check
 
 _TONES: dict[Severity, Tone] = {Severity.ERROR: "bad", Severity.WARNING: "warning", Severity.INFO: "quiet"}
 _STATUS_TONES: dict[str, Tone] = {"ok": "good", "warning": "warning", "failed": "bad"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from imagesync.cli.section import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
-from imagesync.ui.section import Row, Section, print_sections
 
 if TYPE_CHECKING:
     from imagesync.store.prune import Usage

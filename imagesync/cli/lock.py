@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.options import LOCK_FILE, format_option, settings_options
+from imagesync.cli.options import LOCK_FILE, format_option, settings_options
 
 if TYPE_CHECKING:
     from imagesync.lock.lockfile.save import Form
@@ -53,7 +53,7 @@ def lock(
     With -o FILE it becomes a lock file: conda-lock.yml, pylock.toml (PEP 751), or requirements.txt with
     hashes, by the file's name or --export. Wheels that were made here lie beside it then, in wheels/.
     """
-    from imagesync.commands.session import session_of
+    from imagesync.cli.session import session_of
 
     if checked is not None and (output_file is not None or form is not None):
         raise click.UsageError("--check reads a lock file, and -o and --export write one: take one of them.")
@@ -64,7 +64,7 @@ def lock(
         if output == "json":
             click.echo(session.lock_document())
             return
-        from imagesync.ui.tables import print_lock
+        from imagesync.cli.tables import print_lock
 
         print_lock(session.lock())
     else:
@@ -91,7 +91,7 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
             return
         beside = f", and {counted(len(files), 'file')} beside it" if files else ""
         session.progress.line(f"Wrote {path}{beside}")
-        from imagesync.ui.tables import print_lock
+        from imagesync.cli.tables import print_lock
 
         print_lock(frozen.lock)
         return
@@ -111,7 +111,7 @@ def _check(session: Session, path: Path, output: str) -> None:
     if output == "json":
         click.echo(json.dumps([each.to_dict() for each in moved], indent=2, ensure_ascii=False))
     elif moved:
-        from imagesync.ui.locked import print_moved
+        from imagesync.cli.lock_check_tables import print_moved
 
         print_moved(moved)
     else:
