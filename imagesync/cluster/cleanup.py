@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
 from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.inside import node
 from imagesync.cluster.plan import SCHEDULER, ClusterPlan, part_of
 from imagesync.cluster.resources import Belongings, Entry, find_belongings, labels_of
 from imagesync.errors import ClusterError
+from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint

@@ -17,7 +17,6 @@ from imagesync.cluster import labels
 from imagesync.cluster.addresses import reachable_host, run_as
 from imagesync.cluster.attached import Attached
 from imagesync.cluster.events import Event, Watch
-from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
 from imagesync.cluster.plan import (
     SCHEDULER,
@@ -39,6 +38,7 @@ from imagesync.cluster.resources import (
 )
 from imagesync.engine.client import connect, engine_errors
 from imagesync.errors import ClusterError, EngineError
+from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
-from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
     from imagesync.cluster.attached import Attached

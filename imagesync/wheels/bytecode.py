@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
+from imagesync.standalone.host import compile_worker
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels import compile_worker
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task

@@ -209,7 +209,7 @@ def test_objects_in_memory_are_found_and_those_of_the_module_itself_dont_count(
 
 @pytest.mark.parametrize("name", ["../evil.py", "/evil.py", "a/../../evil.py"])
 def test_archive_that_leads_out_is_refused(name: str, tmp_path: Path) -> None:
-    from imagesync.compare.inside.overlay import unpack
+    from imagesync.standalone.cluster.overlay import unpack
 
     (tmp_path / "inside").mkdir()
     with pytest.raises(ValueError, match="leads out"):

@@ -17,8 +17,8 @@ import pytest
 
 from imagesync.errors import ScanError, UsageError
 from imagesync.scan.interpreter import MARKER
-from imagesync.scan.probe import MARKER as PRINTED_MARKER
 from imagesync.scan.scan import scan
+from imagesync.standalone.host.probe import MARKER as PRINTED_MARKER
 from tests.commands import clean_environ
 from tests.environments import LocalEnvironment
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.agreement.remote import Remote
-from imagesync.compare.inside.facts import place
 from imagesync.core.text import counted
 from imagesync.errors import ImagesyncError
 from imagesync.inventory.comparison import SCHEDULER, Side
 from imagesync.inventory.default_levels import with_levels
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.standalone.cluster.facts import place
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -18,7 +18,6 @@ from imagesync.cluster import labels
 from imagesync.cluster.addresses import reachable_host
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.events import Event, Watch
-from imagesync.cluster.inside import node
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.plan import (
     SCHEDULER,
@@ -35,6 +34,7 @@ from imagesync.cluster.resources import find_belongings, labels_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
 from imagesync.errors import ClusterError
+from imagesync.standalone.cluster import node
 
 _SECRET = "imagesync.json"  # noqa: S105  a file's name
 _BOOTSTRAP = (

@@ -24,9 +24,9 @@ from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
+from imagesync.standalone.image import build_worker as container_worker
 from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels import container_worker
 from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
 from imagesync.wheels.build_indexes import BuildIndexes
 
