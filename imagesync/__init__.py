@@ -41,17 +41,17 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "DockerCluster": "imagesync.cluster.docker_cluster",
         "ImagesyncError": "imagesync.errors",
         "MismatchWarning": "imagesync.errors",
-        "Session": "imagesync.pipeline",
+        "Session": "imagesync.session",
         "Settings": "imagesync.settings",
         "SwarmCluster": "imagesync.cluster.swarm.cluster",
         "check": "imagesync.cluster.agreement.check",
         "connect": "imagesync.cluster.detached",
-        "open_session": "imagesync.pipeline",
+        "open_session": "imagesync.session",
         "sync": "imagesync.cluster.agreement.sync",
     }
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if homes[name].startswith(("imagesync.cluster.", "imagesync.cluster.agreement.sync")):
+    if homes[name].startswith("imagesync.cluster."):
         from imagesync.cluster.requirement import require_dask
 
         require_dask()

@@ -61,7 +61,7 @@ def main() -> NoReturn:
 
 @click.group(
     cls=LazyGroup,
-    lazy={name: f"imagesync.commands.{name}" for name in ("cluster", "diff", "lock")},
+    lazy={name: f"imagesync.cli.{name}" for name in ("cluster", "diff", "lock")},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(None, "-V", "--version", package_name="imagesync", message="%(package)s %(version)s")

@@ -306,7 +306,7 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     from imagesync.image.context import ContextFile, stream_files
 
     bare = engine.inspect(reference)
-    script = Path(__file__).with_name("inside") / "base_facts.py"
+    script = Path(__file__).parents[1] / "standalone" / "image" / "base_facts.py"
     result = engine.run(
         RunRequest(reference, ("python3", "-c", script.read_text(encoding="utf-8")), timeout=120)
     )

@@ -89,10 +89,10 @@ def verify(
 
 
 def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | None) -> Mapping[str, Any]:
-    """Return what ``inside/image_facts.py`` finds."""
+    """Return what ``standalone/image/image_facts.py`` finds."""
     from imagesync.engine.engine import RunRequest
 
-    script = Path(__file__).with_name("inside") / "image_facts.py"
+    script = Path(__file__).parents[1] / "standalone" / "image" / "image_facts.py"
     command = ("python", "-W", "ignore", "-c", script.read_text(encoding="utf-8"), *arguments)
     try:
         result = engine.run(RunRequest(image, command, user=user, timeout=IMPORT_TIMEOUT + 180))

@@ -152,7 +152,8 @@ def solve_platform(
     """Return all packages from indexes for another platform than the local one, and what differs.
 
     What a planned package needs on the target comes in with it. The versions that
-    :func:`~imagesync.lock.resolve_installed.hold` found are preferred, and the plan's specifiers are what is allowed.
+    :func:`~imagesync.lock.resolve_installed.hold` found are preferred, and the plan's specifiers are
+    what is allowed.
 
     Parameters
     ----------

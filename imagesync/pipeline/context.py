@@ -250,8 +250,8 @@ def remarks(findings: Iterable[Finding]) -> tuple[str, ...]:
 def import_what_an_unchanged_lock_needs() -> None:
     """Import, while the scanned interpreter starts, what it takes to see that a lock is what it was."""
     import imagesync.image.base
-    import imagesync.image.templates  # noqa: F401
-    import imagesync.lock.unchanged
+    import imagesync.image.templates
+    import imagesync.lock.unchanged  # noqa: F401
 
 
 def import_what_a_lock_needs() -> None:
@@ -260,18 +260,18 @@ def import_what_a_lock_needs() -> None:
     import imagesync.lock.make
     import imagesync.lock.resolvers.resolver_cache
     import imagesync.lock.resolvers.uv
-    import imagesync.pipeline.artifact_sources  # noqa: F401
+    import imagesync.pipeline.artifact_sources
     import imagesync.plan.checks.consistency
-    import imagesync.plan.make
+    import imagesync.plan.make  # noqa: F401
 
 
 def import_what_a_hit_needs() -> None:
     """Import, while the scanned interpreter starts, what is used anyway once it has answered."""
     import imagesync.engine.lookup
     import imagesync.image.image
-    import imagesync.image.templates  # noqa: F401
+    import imagesync.image.templates
     import imagesync.plan.make
-    import imagesync.plan.specifiers
+    import imagesync.plan.specifiers  # noqa: F401
 
 
 def _pins(plan: Plan) -> tuple[str, ...]:

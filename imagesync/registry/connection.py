@@ -41,8 +41,8 @@ class Connection:
     registry
         Its host, with a port where it has one, as in references.
     credentials
-        As :func:`imagesync.registry.login.registry_credentials` gives them; sent only to the registry itself, and
-        to the token service that it names.
+        As :func:`imagesync.registry.login.registry_credentials` gives them; sent only to the registry
+        itself, and to the token service that it names.
     insecure
         Whether certificates aren't checked, and plain HTTP will do. Engines treat loopback like that.
     """

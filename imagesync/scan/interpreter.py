@@ -18,6 +18,7 @@ from imagesync.scan.environment import Interpreter
 
 MARKER = "--- imagesync probe ---"
 OLDEST = (3, 8)
+_PROBE = Path(__file__).parents[1] / "standalone" / "host" / "probe.py"
 _TIMEOUT = 60.0
 _HINT = "Name an interpreter: imagesync scan --python PATH"
 
@@ -124,7 +125,7 @@ class Probe:
     def __init__(self, executable: str, environ: Mapping[str, str]) -> None:
         self._executable = executable
         self._environ = environ
-        command = [executable, "-I", "-B", os.path.join(os.path.dirname(__file__), "probe.py")]
+        command = [executable, "-I", "-B", str(_PROBE)]
         if environ.get("PYTHONNOUSERSITE"):
             command.append("--no-user-site")
         self._process = _start(command, environ)

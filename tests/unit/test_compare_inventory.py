@@ -173,7 +173,7 @@ def test_remote_function_needs_nothing_of_ours() -> None:
     """Another interpreter, which has no imagesync, unpickles and runs it."""
     code = "import pickle, sys; print(sorted(pickle.loads(sys.stdin.buffer.read())()))"
     pickled = pickle.dumps(Remote("facts", "facts"), protocol=4)
-    assert b"imagesync.compare" not in pickled
+    assert b"imagesync.cluster.agreement" not in pickled
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], input=pickled, capture_output=True, check=True
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-INSIDE: Final = Path(__file__).with_name("inside")
+INSIDE: Final = Path(__file__).parents[2] / "standalone" / "cluster"
 
 
 class Remote:

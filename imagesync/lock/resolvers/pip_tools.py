@@ -83,16 +83,16 @@ class PipToolsResolver:
         self._access = access
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return the indexes that don't answer; see :class:`Resolver`."""
         return silent_indexes(self.indexes, project, self._access)
 
     def without(self, urls: Collection[str]) -> PipToolsResolver:
-        """Return a resolver of the other indexes; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return a resolver of the other indexes; see :class:`Resolver`."""
         others = without_indexes(self.indexes, urls)
         return PipToolsResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
-        """Return where *target* is this platform; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return where *target* is this platform; see :class:`Resolver`."""
         if importlib.util.find_spec("piptools") is None:
             raise LockError(
                 "The resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync.",
@@ -109,7 +109,7 @@ class PipToolsResolver:
             )
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
-        """Return the packages that satisfy *request*; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return the packages that satisfy *request*; see :class:`Resolver`."""
         with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
             folder = Path(name)
             requirements: Sequence[str] = request.requirements

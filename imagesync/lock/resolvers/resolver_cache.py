@@ -32,7 +32,7 @@ _FOLDER = "answers"
 
 
 class RememberingResolver:
-    """A resolver that asks for exact versions once; see :class:`~imagesync.lock.resolvers.resolver.Resolver`.
+    """A resolver that asks for exact versions once; see :class:`Resolver`.
 
     Only for versions that stand alone: what is resolved with dependencies is asked for each time, and so is
     what no index has. A file of this machine counts as long as it is the same.

@@ -65,20 +65,20 @@ class UvResolver:
         self._shown: set[str] = set()
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return the indexes that don't answer; see :class:`Resolver`."""
         return silent_indexes(self.indexes, project, self._access)
 
     def without(self, urls: Collection[str]) -> UvResolver:
-        """Return a resolver of the other indexes; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return a resolver of the other indexes; see :class:`Resolver`."""
         others = without_indexes(self.indexes, urls)
         return UvResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
-        """Return for every target whose machine is known; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return for every target whose machine is known; see :class:`Resolver`."""
         _python_platform(target)
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
-        """Return the packages that satisfy *request*; see :class:`~imagesync.lock.resolvers.resolver.Resolver`."""
+        """Return the packages that satisfy *request*; see :class:`Resolver`."""
         with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
             folder = Path(name)
             output = folder / "pylock.toml"

@@ -1,1 +1,0 @@
-"""Building: an image from a build context, checked before it gets its name."""

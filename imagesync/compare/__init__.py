@@ -1,1 +1,0 @@
-"""Comparing environments: what each side holds, and where two sides differ."""
