@@ -35,8 +35,7 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.image.base import ensure_base
-from imagesync.image_labels import PACKAGES_HASH
-from imagesync.pipeline.environment_hash import image_tag
+from imagesync.image_layout import Label, image_tag
 from imagesync.settings import Settings
 from tests.engine_proxy import EngineProxy
 
@@ -85,7 +84,7 @@ def _remove(engine: Engine, image_id: str) -> None:
     """Remove an image, and the packages image that it stands on."""
     image = engine.inspect(image_id)
     engine.remove(image_id)
-    digest = image.labels.get(PACKAGES_HASH, "") if image is not None else ""
+    digest = image.labels.get(Label.PACKAGES_HASH, "") if image is not None else ""
     if digest:
         engine.remove(f"{PACKAGES_REPOSITORY}:{image_tag(digest)}")
 

@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.solve import solve_platform

@@ -32,8 +32,8 @@ from imagesync.pipeline.inputs import Prepared
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
     from imagesync.engine.lookup import Lookup
-    from imagesync.image.base import BaseImage
     from imagesync.image.image import Image
+    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.bundle import Frozen
     from imagesync.lock.lockfile.check import Moved
@@ -91,7 +91,7 @@ class Session(Surroundings):
 
     def freeze(self) -> Frozen:
         """Return the lock with the files that others need beside it: wheels made here are made now."""
-        from imagesync.lock.lockfile.bundle import freeze
+        from imagesync.pipeline.freeze import freeze
 
         asked = Ahead(self.search.look)
         prepared, base = self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked)
@@ -182,7 +182,7 @@ class Session(Surroundings):
                 return image
 
     def _make(self, prepared: Prepared | LockedBuild, *, tags: tuple[str, ...], no_cache: bool) -> Image:
-        from imagesync.pipeline.environment_hash import image_tag
+        from imagesync.image_layout import image_tag
 
         if isinstance(prepared, Prepared):
             self.refuse_contradictions(prepared)

@@ -7,6 +7,7 @@ export PATH="$PWD/.venv/bin:$PATH"
 ruff check --quiet .
 ruff format --check --quiet . || { echo "Not formatted; run: .venv/bin/ruff format ." >&2; exit 1; }
 mypy
+lint-imports --no-cache --no-logo
 for script in scripts/*.sh; do sh -n "$script"; done
 bash -n .ci/run
 hadolint Dockerfile.base

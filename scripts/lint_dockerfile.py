@@ -9,8 +9,8 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from imagesync.image.base import BaseImage
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.scan.environment import Source

@@ -78,7 +78,7 @@ def config(  # noqa: PLR0917  click passes what the options say
     if output_file is None:
         click.echo(text, nl=False)
         return
-    from imagesync.core.atomic import write_text
+    from imagesync.core.files import write_text
 
     write_text(output_file, text)
     click.echo(output_file)
@@ -105,7 +105,7 @@ def _read(path: Path) -> str:
 
 
 def _update(path: Path, before: str, image: str, replacing: str | None) -> None:
-    from imagesync.core.atomic import write_text
+    from imagesync.core.files import write_text
     from imagesync.deploy.update import update_image
 
     after = update_image(before, image, replacing=replacing, where=str(path))

@@ -40,12 +40,19 @@ def diff(
     tls://. Exit 1 if anything critical, exact or local differs.
     """
     from imagesync.cli.session import session_of
-    from imagesync.diff.sources import Certificates, find_side
+    from imagesync.cluster.agreement.connection import Certificates
+    from imagesync.cluster.agreement.running import SCHEMES, read_scheduler
+    from imagesync.diff.sources import find_side
     from imagesync.inventory.comparison import compare
 
     session = session_of(context, options)
     certificates = Certificates(tls_ca_file, tls_cert, tls_key)
-    one, other = (find_side(text, session=session, certificates=certificates) for text in (left, right))
+    one, other = (
+        read_scheduler(text, session=session, certificates=certificates)
+        if text.startswith(SCHEMES)
+        else find_side(text, session=session)
+        for text in (left, right)
+    )
     comparison = compare(one, other)
     if output == "json":
         click.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from imagesync.core.atomic import write_text
+from imagesync.core.files import write_text
 from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
 

@@ -169,7 +169,7 @@ def build(
 
     def answer(image: Image) -> None:
         if metadata_file is not None:
-            from imagesync.core.atomic import write_text
+            from imagesync.core.files import write_text
 
             write_text(metadata_file, json.dumps(image.to_dict(), indent=2) + "\n")
         click.echo(image.reference)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TextIO
 
 from imagesync.cli.section import Row, Section, Tone, print_sections
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.text import counted, format_size
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
 from imagesync.plan.loose_code import Code

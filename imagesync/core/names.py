@@ -1,11 +1,14 @@
-"""Names of distributions: what is one, and its canonical form.
+"""Names of distributions in canonical form, patterns for them, and the levels that settings give them.
 
-``packaging.utils`` knows both, but importing it takes as long as a whole scan.
+``packaging.utils`` knows the canonical form, too, but importing it takes as long as a whole scan.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from enum import Enum
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -15,6 +18,17 @@ _VALID_NAME = re.compile(r"[A-Z0-9](?:[A-Z0-9._-]*[A-Z0-9])?", re.IGNORECASE | r
 _SEPARATORS = re.compile(r"[-_.]+")
 # Most versions there are; the rest is left to packaging.
 _PLAIN_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?")
+
+
+class Level(str, Enum):
+    """How closely a package in the image must match the local one."""
+
+    CRITICAL = "critical"
+    EXACT = "exact"
+    COMPATIBLE = "compatible"
+    PLATFORM_ONLY = "platform-only"
+    IGNORE = "ignore"
+    IGNORE_UNLESS_REQUESTED = "ignore-unless-requested"
 
 
 def is_valid_name(name: str) -> bool:
@@ -46,3 +60,30 @@ def is_valid_version(version: str) -> bool:
     except InvalidVersion:
         return False
     return True
+
+
+def canonical_pattern(text: str) -> str:
+    """Return a name or pattern as a user writes it in the form of canonical names.
+
+    >>> canonical_pattern("PyObjC_framework.*")
+    'pyobjc-framework-*'
+    """
+    return canonical_name(text.strip())
+
+
+def matches(patterns: Iterable[str], name: str) -> bool:
+    """Return whether one of the *patterns*, in canonical form, stands for *name*."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def nearest(text: str, known: Iterable[str]) -> str | None:
+    """Return the one of the *known* names that *text* was probably meant to be.
+
+    >>> nearest("xaray", ["xarray", "zarr"])
+    'xarray'
+    """
+    # Needed only where something is wrong.
+    from difflib import get_close_matches
+
+    close = get_close_matches(text, list(known), n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from imagesync.core.progress import Task, Unit
-from imagesync.core.progress_amounts import format_done, format_total
-from imagesync.core.text import clean, clean_lines, encodable, format_duration
+from imagesync.core.text import clean, clean_lines, encodable, format_done, format_duration, format_total
 
 # A line where a quarter is done, but not more often than every QUARTER_PAUSE; else one every PAUSE (seconds).
 PAUSE = 5.0

@@ -15,8 +15,7 @@ from rich.table import Column
 from rich.text import Text
 
 from imagesync.core.progress import Task, Unit
-from imagesync.core.progress_amounts import format_done, format_total
-from imagesync.core.text import clean, clean_lines, format_duration
+from imagesync.core.text import clean, clean_lines, format_done, format_duration, format_total
 
 # Below this width, in cells, the bar itself gives way to the words beside it.
 _BAR_NEEDS = 60

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_reference import parse_reference
-from imagesync.core.reference_grammar import is_reference
+from imagesync.core.image_reference import is_reference, parse_reference
 from imagesync.errors import RegistryError, UsageError
 from imagesync.registry.registry import read_digest
 

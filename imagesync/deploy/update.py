@@ -15,8 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from imagesync.core.image_reference import Reference, parse_reference
-from imagesync.core.reference_grammar import is_reference
+from imagesync.core.image_reference import Reference, is_reference, parse_reference
 from imagesync.errors import UsageError
 
 # A chart's image: two values, put together with a colon between them.

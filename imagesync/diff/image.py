@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imagesync import image_labels as label
 from imagesync.errors import EngineNotFound, ImagesyncError
+from imagesync.image_layout import Label
 from imagesync.inventory.inventory import Inventory, from_text
 
 
@@ -27,10 +27,10 @@ def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
         The registry doesn't answer, or refuses.
     """
     labels = _labels(reference, environ=environ)
-    inventory = from_text(labels.get(label.INVENTORY, ""))
+    inventory = from_text(labels.get(Label.INVENTORY, ""))
     if inventory is not None:
         return inventory
-    ours = label.ENVIRONMENT_HASH in labels
+    ours = Label.ENVIRONMENT_HASH in labels
     why = "another version of imagesync built it" if ours else "it wasn't built by imagesync"
     raise ImagesyncError(
         f"{reference} doesn't say what it holds: {why}.",

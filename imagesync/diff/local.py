@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.cluster.agreement.running import Here
+from imagesync.inventory.inventory import Inventory
 from imagesync.inventory.planned import local_inventory
 
 if TYPE_CHECKING:
     from imagesync.session import Session
+
+
+@dataclass(frozen=True)
+class Here:
+    """The side of this machine, for members of a cluster that run in the very same folder.
+
+    Parameters
+    ----------
+    prefix
+        The environment's folder.
+    """
+
+    inventory: Inventory
+    prefix: str
 
 
 def running_session(*, quiet: bool = True) -> Session:

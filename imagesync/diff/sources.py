@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,31 +10,21 @@ from imagesync.errors import UsageError
 from imagesync.inventory.comparison import Side
 
 if TYPE_CHECKING:
-    from imagesync.cluster.agreement.running import Here
+    from imagesync.diff.local import Here
     from imagesync.session import Session
 
 LOCAL: Final = "local"
-SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://")
 _FILES = (".json", ".yml", ".yaml", ".lock", ".txt", ".toml")
 
 
-@dataclass(frozen=True)
-class Certificates:
-    """The PEM files of a TLS connection to a scheduler; ``None`` for what Dask's own configuration says."""
-
-    ca_file: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
-
-
-def find_side(text: str, *, session: Session, certificates: Certificates) -> Side:
+def find_side(text: str, *, session: Session) -> Side:
     """Return the side that *text* names.
 
     Parameters
     ----------
     text
-        ``local`` for the environment of *session*; the address of a scheduler; a file with a lock; a folder
-        with an environment; else an image.
+        ``local`` for the environment of *session*; a file with a lock; a folder with an environment; else an
+        image.
 
     Raises
     ------
@@ -43,8 +33,6 @@ def find_side(text: str, *, session: Session, certificates: Certificates) -> Sid
     """
     if text == LOCAL:
         return Side(LOCAL, {LOCAL: _here(session).inventory})
-    if text.startswith(SCHEMES):
-        return _cluster(text, session=session, certificates=certificates)
     path = Path(text)
     if path.is_dir():
         return Side(text, {text: _here(_of_folder(session, path)).inventory})
@@ -76,12 +64,3 @@ def _of_folder(session: Session, folder: Path) -> Session:
     names = ("bin/python", "Scripts/python.exe", "python.exe")
     python = next((folder / name for name in names if (folder / name).is_file()), None)
     return replace(session, python=python, prefix=folder if python is None else None)
-
-
-def _cluster(address: str, *, session: Session, certificates: Certificates) -> Side:
-    from imagesync.cluster.agreement.connection import connected
-    from imagesync.cluster.agreement.running import ask, side_of
-
-    with connected(address, certificates) as client:
-        answers = client.sync(ask, client)
-    return side_of(answers, name=address, here=_here(session))

@@ -7,14 +7,14 @@ requests is imported for an engine that plain HTTP can reach.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import Reference, parse_reference
 from imagesync.engine.transport import CERTIFICATES, can_speak_to, open_connection
 from imagesync.errors import EngineError
-from imagesync.image.base import BASE_REPOSITORY, root_digest
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 20.0
 """Seconds that a connected engine may take to list its images."""
 _OK: Final = 200
+BASE_REPOSITORY: Final = "imagesync-base"
+"""Where base images are: root images with an interpreter and system packages."""
 PACKAGES_REPOSITORY: Final = "imagesync-packages"
 """Where the images are that environments with the same packages from indexes stand on."""
 
@@ -118,6 +120,35 @@ def images_of(endpoint: Endpoint, repository: str) -> tuple[FoundImage, ...]:
     """
     images, podman = _list_images(endpoint)
     return tuple(_found_images(images, parse_reference(repository).names(podman=podman)))
+
+
+def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
+    """Return what identifies a root image: its digest in the registry that it came from, else its ID.
+
+    Parameters
+    ----------
+    digests
+        ``repository@sha256:<hex>``, as the engine knows the image (``RepoDigests``).
+    reference
+        How the user names it.
+
+    >>> root_digest("sha256:id", ["ubuntu@sha256:b", "mirror.example.com/ubuntu@sha256:a"], "ubuntu:24.04")
+    'sha256:b'
+    >>> root_digest("sha256:id", [], "local:1")
+    'sha256:id'
+    """
+    repository = _repository(reference)
+    known = sorted(digest.partition("@")[::2] for digest in digests)
+    matching = [digest for name, digest in known if _repository(name) == repository]
+    return next(iter(matching + [digest for _, digest in known]), image_id)
+
+
+def _repository(reference: str) -> str:
+    """Return a reference's repository, without what Docker Hub and Podman leave out or put in."""
+    name = reference.partition("@")[0]
+    folder, slash, last = name.rpartition("/")
+    name = f"{folder}{slash}{last.partition(':')[0]}"
+    return re.sub(r"^((index\.)?docker\.io/(library/)?|localhost/)", "", name)
 
 
 def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:

@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
+from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
 
-BASE_REPOSITORY: Final = "imagesync-base"
-TAG_DIGITS: Final = 16
-LABEL_BASE: Final = "dev.imagesync.base"
 
 # What brings which Python; for other versions there are the official images of the name python.
 BASES: Final = {
@@ -33,77 +31,6 @@ BASES: Final = {
 }
 # Debian Policy, section 5.6.1; a version or a release may follow, as apt-get takes them.
 _APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+|/[a-z0-9.-]+)?")
-
-
-@dataclass(frozen=True)
-class BaseImage:
-    """An image with an interpreter, ready for an environment to be put on it.
-
-    Parameters
-    ----------
-    reference
-        What a Dockerfile's ``FROM`` names: ``imagesync-base:<16 hex digits of base_hash>``.
-    root
-        The image that it was made from, as the user named it, such as ``ubuntu:24.04``.
-    digest
-        Of the root image, ``sha256:<hex>``.
-    image_id
-        ``sha256:<hex>``.
-    python_version
-        With its patch level, such as ``3.12.3``.
-    python_executable
-        Its path in the image.
-    glibc
-        Such as ``(2, 39)``.
-    base_hash
-        ``sha256:<hex>`` over what it was made from.
-    apt
-        The system packages that the user asked for.
-    """
-
-    reference: str
-    root: str
-    digest: str
-    image_id: str
-    python_version: str
-    python_executable: str
-    glibc: tuple[int, int]
-    base_hash: str
-    apt: tuple[str, ...] = ()
-
-    @property
-    def minor(self) -> str:
-        """Return the interpreter's feature version, such as ``3.12``."""
-        return ".".join(self.python_version.split(".")[:2])
-
-
-def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
-    """Return what identifies a root image: its digest in the registry that it came from, else its ID.
-
-    Parameters
-    ----------
-    digests
-        ``repository@sha256:<hex>``, as the engine knows the image (``RepoDigests``).
-    reference
-        How the user names it.
-
-    >>> root_digest("sha256:id", ["ubuntu@sha256:b", "mirror.example.com/ubuntu@sha256:a"], "ubuntu:24.04")
-    'sha256:b'
-    >>> root_digest("sha256:id", [], "local:1")
-    'sha256:id'
-    """
-    repository = _repository(reference)
-    known = sorted(digest.partition("@")[::2] for digest in digests)
-    matching = [digest for name, digest in known if _repository(name) == repository]
-    return next(iter(matching + [digest for _, digest in known]), image_id)
-
-
-def _repository(reference: str) -> str:
-    """Return a reference's repository, without what Docker Hub and Podman leave out or put in."""
-    name = reference.partition("@")[0]
-    folder, slash, last = name.rpartition("/")
-    name = f"{folder}{slash}{last.partition(':')[0]}"
-    return re.sub(r"^((index\.)?docker\.io/(library/)?|localhost/)", "", name)
 
 
 def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
@@ -229,7 +156,7 @@ def base_reference(identity: str) -> str:
 def _base_image(
     image_id: str, labels: Mapping[str, str], *, identity: str, digest: str, settings: Settings
 ) -> BaseImage:
-    facts = json.loads(labels[LABEL_BASE])
+    facts = json.loads(labels[Label.BASE])
     return BaseImage(
         reference=base_reference(identity),
         root=settings.base,
@@ -296,7 +223,7 @@ def _advice(log: str) -> str:
 
 def _is_described(labels: Mapping[str, str], identity: str) -> bool:
     # The root image may be a base image itself, and what it says of itself be inherited.
-    facts = json.loads(labels.get(LABEL_BASE, "{}"))
+    facts = json.loads(labels.get(Label.BASE, "{}"))
     return bool(facts.get("base_hash") == identity)
 
 
@@ -317,7 +244,7 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     _glibc(facts, root)
     content = f"FROM {reference}\n".encode()
     files = (ContextFile("Dockerfile", content, len(content)),)
-    request = BuildRequest(network="none", labels={LABEL_BASE: json.dumps(facts, sort_keys=True)})
+    request = BuildRequest(network="none", labels={Label.BASE: json.dumps(facts, sort_keys=True)})
     engine.tag(engine.build(stream_files(files), request, progress=progress), reference)
     described = engine.inspect(reference)
     if described is None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from imagesync.errors import RenderError
 
 if TYPE_CHECKING:
-    from imagesync.image.base import BaseImage
+    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
 
 _BLOCK = 1 << 20

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
-from imagesync import image_labels as label
 from imagesync.errors import RenderError
 from imagesync.image.context import BuildContext, ContextFile
 from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
-from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
+from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, Label, site_packages
 from imagesync.inventory.inventory import to_json
 from imagesync.inventory.inventory import to_text as to_label
 from imagesync.lock.layers import own_part, to_text
 
 if TYPE_CHECKING:
-    from imagesync.image.base import BaseImage
     from imagesync.image.conda.layer import CondaLayer
+    from imagesync.image_layout import BaseImage
     from imagesync.inventory.inventory import Inventory
     from imagesync.lock.lock import Lock
     from imagesync.loose_code.archive import CodeLayer
@@ -117,9 +116,9 @@ def make_context(
         lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
     )
     if contested and part != "packages":
-        labels[label.CONTESTED] = json.dumps(dict(contested), sort_keys=True)
+        labels[Label.CONTESTED] = json.dumps(dict(contested), sort_keys=True)
     if inventory is not None:
-        labels[label.INVENTORY] = to_label(inventory)
+        labels[Label.INVENTORY] = to_label(inventory)
     values = {
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
@@ -226,14 +225,14 @@ def _labels(
 ) -> dict[str, str]:
     deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
     if part == "packages":
-        identity = {label.PACKAGES_HASH: environment_hash, label.PACKAGES_LOCK: to_text(lock)}
+        identity = {Label.PACKAGES_HASH: environment_hash, Label.PACKAGES_LOCK: to_text(lock)}
     else:
-        identity = {label.ENVIRONMENT_HASH: environment_hash, label.LOCK_DIGEST: lock.digest}
-        identity[label.DEVIATIONS] = deviations
-        identity[label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
+        identity = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: lock.digest}
+        identity[Label.DEVIATIONS] = deviations
+        identity[Label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
     if part == "environment":
         # Inherited, long, and of no use here.
-        identity[label.PACKAGES_LOCK] = ""
+        identity[Label.PACKAGES_LOCK] = ""
     count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
     tag = name.rpartition(":")[2]
     return {
@@ -245,7 +244,7 @@ def _labels(
         "org.opencontainers.image.created": _timestamp(created),
         "org.opencontainers.image.base.name": base.root,
         "org.opencontainers.image.base.digest": base.digest,
-        label.VERSION: version,
+        Label.VERSION: version,
         **identity,
     }
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imagesync import image_labels as label
 from imagesync.core.image_reference import parse_reference
-from imagesync.pipeline.environment_hash import image_tag
+from imagesync.image_layout import Label, image_tag
 
 if TYPE_CHECKING:
     from imagesync.engine.lookup import FoundImage
@@ -68,9 +67,9 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
     environment_hash
         All of it; the tag has only its beginning, and anybody can set a tag.
     """
-    if found.labels.get(label.ENVIRONMENT_HASH) != environment_hash:
+    if found.labels.get(Label.ENVIRONMENT_HASH) != environment_hash:
         return None
-    lock_digest = found.labels.get(label.LOCK_DIGEST)
+    lock_digest = found.labels.get(Label.LOCK_DIGEST)
     if not lock_digest:
         return None
     tag = image_tag(environment_hash)
@@ -82,9 +81,9 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         lock_digest=lock_digest,
         cached=True,
         digest=f"{repository}@{found.digest}" if pushed else None,
-        deviations=_entries(found.labels.get(label.DEVIATIONS, "")),
-        repacked=_entries(found.labels.get(label.REPACKED, "")),
-        contested=_contested(found.labels.get(label.CONTESTED, "")),
+        deviations=_entries(found.labels.get(Label.DEVIATIONS, "")),
+        repacked=_entries(found.labels.get(Label.REPACKED, "")),
+        contested=_contested(found.labels.get(Label.CONTESTED, "")),
     )
 
 

@@ -14,14 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesync.engine.dockerfile_syntax import dockerfile_quote
 from imagesync.errors import RenderError
 
 if TYPE_CHECKING:
     import jinja2
-
-_LABEL_LINE = 2000
-# BuildKit takes lines of up to 64 KiB; between two plain characters a string may be continued on the next.
-_PLAIN_RUN = re.compile(rf".{{{_LABEL_LINE},}}?[A-Za-z0-9](?=[A-Za-z0-9])", re.DOTALL)
 
 
 def shipped_templates() -> Path:
@@ -141,19 +138,6 @@ def shell_quote(value: object) -> str:
     'two words'
     """
     return shlex.quote(str(value))
-
-
-def dockerfile_quote(value: object) -> str:
-    r"""Return *value* as a string of a Dockerfile's ``LABEL`` or ``ENV``, in which nothing is expanded.
-
-    >>> print(dockerfile_quote('{"price": "$5"}'))
-    "{\"price\": \"\$5\"}"
-    """
-    text = str(value)
-    if re.search(r"[\r\n\0]", text):
-        raise RenderError(f"a value of a Dockerfile can't have line breaks in it: {text[:60]!r}")
-    quoted = re.sub(r'(["\\$])', r"\\\1", text)
-    return '"' + _PLAIN_RUN.sub(lambda run: run.group() + "\\\n", quoted) + '"'
 
 
 def yaml_quote(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.image.base import BaseImage
+    from imagesync.image_layout import BaseImage
 
 # Large projects take their time to compile.
 _TIMEOUT = 3600.0

@@ -11,7 +11,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.inventory.inventory import Entry, Inventory, Kind
 
 SCHEDULER = "scheduler"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.inventory.inventory import Entry
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 
 Kind = Literal["python", "distribution", "conda", "code"]
 FORMAT: Final = 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.inventory.default_levels import specifier_for
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, Kind
 

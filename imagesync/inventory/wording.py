@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.text import counted
 from imagesync.inventory.comparison import SCHEDULER, Comparison, Row, State
 from imagesync.inventory.inventory import LOOSE_CODE

@@ -16,7 +16,7 @@ from typing import Any
 
 from packaging.utils import NormalizedName
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.lock.lock import (
     Artifact,

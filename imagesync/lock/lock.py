@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.environment import Manager
 

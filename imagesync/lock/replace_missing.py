@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
 from imagesync.lock.resolve_installed import ENOUGH, InstalledContent, allowance, nearest

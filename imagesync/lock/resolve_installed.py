@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolve_installed import Held, pin

@@ -20,7 +20,7 @@ from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.store.local import file_stamp
 
 if TYPE_CHECKING:
-    from imagesync.image.base import BaseImage
+    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment

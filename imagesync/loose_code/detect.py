@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from imagesync.core.files import read_bytes
 from imagesync.loose_code.owners import NO_MODULES, Owners, modules_in
 from imagesync.scan.distributions.editables import is_inside, source_folder
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Environment, Finding, Severity
 
 Kind = Literal["pythonpath", "pth", "site-packages", "folder"]

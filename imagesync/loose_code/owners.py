@@ -9,9 +9,9 @@ import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
+from imagesync.core.files import read_bytes
 from imagesync.plan.checks.modules import modules
 from imagesync.plan.loose_code import MODULE_SUFFIXES
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Environment, Package
 
 NO_MODULES = frozenset(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from imagesync.plan.patterns import canonical_pattern, matches
+from imagesync.core.names import canonical_pattern, matches
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.settings import Settings
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 # Raise it when the same inputs begin to give another image: no older image is then taken for a new one.
 FORMAT_VERSION = 2
 PACKAGES_FORMAT_VERSION = 2
-
-TAG_DIGITS = 16
 
 
 class Foundation(TypedDict):
@@ -126,15 +124,6 @@ def _is_elsewhere(plan: Plan) -> bool:
 
 def _requires(package: PlannedPackage) -> list[str]:
     return sorted(package.installed.requires) if package.installed is not None else []
-
-
-def image_tag(digest: str) -> str:
-    """Return the tag that an environment hash gives an image: its first 16 hex digits.
-
-    >>> image_tag("sha256:" + "ab" * 32)
-    'abababababababab'
-    """
-    return digest.removeprefix("sha256:")[:TAG_DIGITS]
 
 
 def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync import image_labels as label
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
@@ -20,13 +19,12 @@ from imagesync.image.builder import build_checked, build_image
 from imagesync.image.dockerfile import Part, make_context
 from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
-from imagesync.image_layout import USER
+from imagesync.image_layout import USER, Label, image_tag
 from imagesync.inventory.planned import image_inventory
 from imagesync.lock.layers import from_text, index_part, join, own_packages, own_part
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
 from imagesync.pipeline.artifact_sources import Workshop
-from imagesync.pipeline.environment_hash import image_tag
 from imagesync.pipeline.fetch import Artifacts, gather
 from imagesync.pipeline.installers import conda_installer
 
@@ -35,10 +33,10 @@ if TYPE_CHECKING:
 
     from imagesync.engine.engine import Engine
     from imagesync.engine.lookup import Lookup
-    from imagesync.image.base import BaseImage
     from imagesync.image.conda.layer import CondaLayer
     from imagesync.image.context import BuildContext
     from imagesync.image.image import Image
+    from imagesync.image_layout import BaseImage
     from imagesync.loose_code.archive import CodeLayer
     from imagesync.plan.plan import Plan
     from imagesync.settings import Settings
@@ -180,9 +178,9 @@ class Assembly:
         found = next(
             (image for image in lookup.packages_images if image_tag(self.packages_hash) in image.tags), None
         )
-        if found is None or found.labels.get(label.PACKAGES_HASH) != self.packages_hash:
+        if found is None or found.labels.get(Label.PACKAGES_HASH) != self.packages_hash:
             return None
-        index = from_text(found.labels.get(label.PACKAGES_LOCK, ""), self.plan)
+        index = from_text(found.labels.get(Label.PACKAGES_LOCK, ""), self.plan)
         if index is None or index.target != self.target:
             return None
         # What stands in for an index package may be another user's, or have been edited since.

@@ -58,7 +58,7 @@ class Search:
     def find(self, prepared: Prepared | LockedBuild, lookup: Lookup) -> Image | None:
         """Return the image that *lookup* has for what is prepared, if what it was made of is still so."""
         from imagesync.image.image import image_of
-        from imagesync.pipeline.environment_hash import image_tag
+        from imagesync.image_layout import image_tag
 
         settings = self.settings
         if lookup.base_digest is None:

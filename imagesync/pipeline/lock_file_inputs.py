@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import UsageError
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, Foundation
 from imagesync.plan.levels import load_profiles
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.core.progress import Progress
-    from imagesync.image.base import BaseImage
+    from imagesync.image_layout import BaseImage
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imagesync import image_labels as label
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RegistryError, UsageError
 from imagesync.image.image import image_of
-from imagesync.pipeline.environment_hash import image_tag
+from imagesync.image_layout import Label, image_tag
 from imagesync.registry.registry import RemoteImage, check_push, read_config, read_digest
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ class Shelf:
         found = FoundImage(there.config_digest, (image_tag(environment_hash),), there.labels, there.digest)
         image = image_of(found, repository=self.repository, environment_hash=environment_hash)
         if image is None:
-            other = there.labels.get(label.ENVIRONMENT_HASH)
+            other = there.labels.get(Label.ENVIRONMENT_HASH)
             what = f"the environment {other}" if other else "an image that isn't imagesync's"
             raise RegistryError(
                 f"In the registry {reference} is taken by {what} ({there.digest}).",

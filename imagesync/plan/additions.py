@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.errors import UsageError
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import applies

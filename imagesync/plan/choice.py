@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level, canonical_pattern, matches, nearest
 from imagesync.errors import UsageError
 from imagesync.plan.candidate import Key, Subject, subjects
 from imagesync.plan.depends import closure_of, requirers_of
@@ -17,7 +17,6 @@ from imagesync.plan.levels import (
     load_levels,
     make_levels,
 )
-from imagesync.plan.patterns import canonical_pattern, matches, nearest
 from imagesync.scan.environment import Environment
 from imagesync.settings import Settings
 

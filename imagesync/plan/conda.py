@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import UsageError
 from imagesync.plan.choice import PYTHON_REASON, Choice
 from imagesync.plan.plan import PlannedConda

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.plan.candidate import Key
 from imagesync.plan.requirements import closure, requirers
 

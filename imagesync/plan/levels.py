@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from imagesync.core.level import Level
-from imagesync.plan.patterns import canonical_pattern
+from imagesync.core.names import Level, canonical_pattern
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name, nearest
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.candidate import Key, subjects
 from imagesync.plan.checks.remedy import install_critical
+from imagesync.plan.checks.unmatched_settings import unmatched
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
 from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
-from imagesync.plan.patterns import nearest, unmatched
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.plan.loose_code import Code
 from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Source
 

@@ -52,7 +52,7 @@ def assemble(
     channels: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
     if root or any(package.manager == "conda" for package in packages):
-        from imagesync.indexes.conda.channels import channels_of
+        from imagesync.scan.conda.channels import channels_of
         from imagesync.scan.conda.packages import settle
 
         facts = _conda_facts(root, environ, cache, ahead)

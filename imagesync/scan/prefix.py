@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from imagesync.core.files import read_bytes
 from imagesync.errors import ScanError
 from imagesync.scan.distributions.editables import path_lines
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import Finding, Interpreter, Severity
 from imagesync.scan.executable import read_platform
 from imagesync.scan.interpreter import ProbeAnswer

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from imagesync.core.level import Level
-from imagesync.core.reference_grammar import is_reference, is_repository
+from imagesync.core.image_reference import is_reference, is_repository
+from imagesync.core.names import Level
 
 Kind = Literal["switch", "text", "size", "list", "requirements", "table", "path", "paths"]
 

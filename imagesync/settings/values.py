@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imagesync.core.credentials import redact
+from imagesync.core.names import canonical_pattern, nearest
 from imagesync.errors import UsageError
-from imagesync.plan.patterns import canonical_pattern, nearest
 from imagesync.settings.keys import Key, parse_size
 
 _TRUE = frozenset({"1", "true", "yes", "on"})

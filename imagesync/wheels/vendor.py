@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
+from imagesync.core.names import canonical_pattern, matches
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.checks.sources import is_copied
-from imagesync.plan.patterns import canonical_pattern, matches
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.lock.lock import Target
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.plan.specifiers import compatible, exact

@@ -11,17 +11,16 @@ from pathlib import Path
 
 import rattler
 
-from imagesync import image_labels as label
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.engine.lookup import images_of
-from imagesync.image.base import BaseImage
 from imagesync.image.conda.archive_images import ARCHIVES_REPOSITORY, key_of
 from imagesync.image.conda.installer import choose_installer
 from imagesync.image.conda.layer import CondaLayer, make_layer
 from imagesync.image.conda.mounts import with_mounts
 from imagesync.image.context import BuildContext, stream_context
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image_layout import BaseImage, Label
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
 from imagesync.scan.environment import Interpreter
@@ -71,7 +70,7 @@ class CondaLayers:
         """Remove every image of the engine that has any of the archives; other builds leave some, too."""
         keys = {key_of(file) for file in replace(self, mounts=False).layer().files}
         for image in images_of(self.engine.endpoint, ARCHIVES_REPOSITORY):
-            if keys & set(image.labels[label.ARCHIVES].split()):
+            if keys & set(image.labels[Label.ARCHIVES].split()):
                 self.engine.remove(f"{ARCHIVES_REPOSITORY}:{image.tags[0]}")
 
     def context(self) -> BuildContext:

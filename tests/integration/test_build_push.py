@@ -10,11 +10,11 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync import image_labels as label
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.errors import RegistryError
 from imagesync.image.image import Image
+from imagesync.image_layout import Label
 from imagesync.pipeline.registry_images import Shelf
 from imagesync.registry.registry import RemoteImage, read_config, read_digest
 from tests.commands import CommandLine
@@ -95,7 +95,7 @@ def test_from_a_build_to_a_colleague(
     assert registry.digest("team/env:latest") == built["digest"].rpartition("@")[2]
     there = read_remote(cli, built["digest"])
     assert there.config_digest == built["image_id"]
-    assert there.labels[label.ENVIRONMENT_HASH] == built["environment_hash"]
+    assert there.labels[Label.ENVIRONMENT_HASH] == built["environment_hash"]
 
     # The image that was pushed is known by its digest from now on, without a question to the registry.
     cli("build", "--metadata-file", "metadata.json")
@@ -215,7 +215,7 @@ def make(shelf: Shelf) -> Iterator[MakeImage]:
     made: list[str] = []
 
     def make(environment_hash: str, *, content: str = "") -> Image:
-        labels = {label.ENVIRONMENT_HASH: environment_hash, label.LOCK_DIGEST: ONE, "content": content}
+        labels = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: ONE, "content": content}
         dockerfile = f"FROM {REFERENCE}\nRUN echo {content} > /content\n"
         request = BuildRequest(network="none", labels=labels)
         image_id = shelf.engine.build(iter([context(dockerfile)]), request, progress=SilentProgress())

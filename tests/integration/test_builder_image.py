@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.client import connect
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine, EngineImage, RunRequest
 from imagesync.errors import BuildError, EngineError, VerifyError
-from imagesync.image.base import BaseImage
 from imagesync.image.builder import build_image
 from imagesync.image.context import BuildContext, ContextFile
 from imagesync.image.image import Image
+from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Deviation, Lock, Target
 from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.tiny_image import REFERENCE

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from imagesync import image_labels as label
 from imagesync.core.plain_progress import PlainProgress
 from imagesync.core.progress import SilentProgress, Task, Unit
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine, RunRequest
 from imagesync.engine.lookup import images_of
 from imagesync.errors import BuildError
-from imagesync.image.base import BaseImage, ensure_base
+from imagesync.image.base import ensure_base
 from imagesync.image.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.image.conda.mounts import with_mounts
 from imagesync.image.context import ContextFile, stream_files
+from imagesync.image_layout import BaseImage, Label
 from imagesync.settings import Settings
 from imagesync.store.store import Store
 from tests.channels.archive import File
@@ -143,7 +143,7 @@ def test_sending_that_is_interrupted_leaves_nothing(
     assert proxy.sent < size(layer) / 2
     keys = {key_of(file) for file in layer.files}
     there = images_of(ours.endpoint, ARCHIVES_REPOSITORY)
-    assert not [image for image in there if keys & set(image.labels[label.ARCHIVES].split())]
+    assert not [image for image in there if keys & set(image.labels[Label.ARCHIVES].split())]
     assert all(any(image.place(file) for image in layers.layer().images) for file in layer.files)
 
 
@@ -182,7 +182,7 @@ def test_image_with_something_else_in_it_is_refused(
     files.append(ContextFile(f"{key_of(file)}/{file.filename}", b"something else", 14))
     reference = f"{ARCHIVES_REPOSITORY}:wrong-{wrong}"
     keys = " ".join(map(key_of, layer.files))
-    ours.import_archive(stream_files(files), reference, labels={label.ARCHIVES: keys})
+    ours.import_archive(stream_files(files), reference, labels={Label.ARCHIVES: keys})
     try:
         assert [image.reference for image in layers.layer().images] == [reference]
         with pytest.raises(BuildError, match=r"not the archive that the lock names: fern-1\.0\.0"):

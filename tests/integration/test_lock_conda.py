@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest

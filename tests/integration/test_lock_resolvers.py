@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration

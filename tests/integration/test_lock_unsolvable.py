@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.provided_distributions import planned_distribution

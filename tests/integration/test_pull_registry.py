@@ -17,9 +17,9 @@ import pytest
 from imagesync.core.progress import SilentProgress, Task
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
-from imagesync.engine.lookup import look_up
+from imagesync.engine.lookup import look_up, root_digest
 from imagesync.errors import BaseImageError, RegistryError
-from imagesync.image.base import ensure_base, root_digest
+from imagesync.image.base import ensure_base
 from imagesync.settings import Settings
 from tests.commands import CommandLine
 from tests.environments import make_environment

@@ -16,15 +16,16 @@ import pytest
 import uv
 from packaging.utils import parse_wheel_filename
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import BuildRequest, Engine, RunRequest
 from imagesync.errors import VerifyError
-from imagesync.image.base import BaseImage, ensure_base
+from imagesync.image.base import ensure_base
 from imagesync.image.context import BuildContext, ContextFile, stream_context, stream_files, write_context
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.verify import verify
+from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source

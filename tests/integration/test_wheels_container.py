@@ -14,8 +14,9 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import WheelError
-from imagesync.image.base import BaseImage, ensure_base
+from imagesync.image.base import ensure_base
 from imagesync.image.wheel_container import EngineContainer
+from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.pipeline.artifact_sources import Workshop, open_workshop
 from imagesync.pipeline.fetch import gather

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from imagesync.cli.comparison_tables import comparison_sections
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.inventory.comparison import Comparison, Group, Row, Side, compare
 from imagesync.inventory.default_levels import with_levels
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesync.cluster.agreement.remote import Remote
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.diff.files import read_inventory
 from imagesync.errors import UsageError
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, from_text, to_json, to_text

@@ -16,7 +16,7 @@ import pytest
 
 from imagesync.cluster.agreement.overlay import Overlay, choose
 from imagesync.cluster.agreement.remote import Remote, RemoteObject
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.inventory.comparison import Side, compare
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
-from imagesync.pipeline.environment_hash import environment_hash, image_tag, packages_hash
+from imagesync.core.names import Level
+from imagesync.image_layout import image_tag
+from imagesync.pipeline.environment_hash import environment_hash, packages_hash
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.lock.lock import Lock, Target, VendoredPackage
 from imagesync.lock.update_versions import as_built
 from imagesync.plan.plan import PlannedPackage

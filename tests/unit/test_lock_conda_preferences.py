@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.indexes.conda.configuration import ChannelPriority
 from imagesync.lock.conda.preferences import (

@@ -13,10 +13,10 @@ from conda_lock.lockfile import parse_conda_lock_file
 from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UsageError
-from imagesync.image.base import BaseImage
+from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import (
     Artifact,
     Deviation,

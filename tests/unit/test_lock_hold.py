@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.lock.requirements import render_requirements
 from imagesync.lock.resolve_installed import allowed, pin

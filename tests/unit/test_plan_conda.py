@@ -12,7 +12,7 @@ import pytest
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.pipeline.environment_hash import environment_hash, packages_hash
 from imagesync.plan.channels import with_channels

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.make import make_plan

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
+from imagesync.engine.lookup import root_digest
 from imagesync.errors import BaseImageError, UsageError
-from imagesync.image.base import BaseImage, base_hash, check_apt, check_interpreter, root_digest
+from imagesync.image.base import base_hash, check_apt, check_interpreter
+from imagesync.image_layout import BaseImage
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter
 

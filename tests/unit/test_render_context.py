@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 from packaging.utils import parse_wheel_filename
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import RenderError
-from imagesync.image.base import BaseImage
 from imagesync.image.conda.archive_images import ArchiveImage, key_of
 from imagesync.image.conda.installer import CondaInstaller
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.image.context import BuildContext, stream_context, write_context
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_text, index_part, to_text
 from imagesync.lock.lock import (
     Artifact,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagesync.engine.dockerfile_syntax import dockerfile_quote
 from imagesync.errors import RenderError
 from imagesync.image.templates import (
     dockerfile_base,
-    dockerfile_quote,
     render_template,
     shell_quote,
     shipped_templates,

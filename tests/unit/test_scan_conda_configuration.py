@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.conda.channels import channels_of, with_credentials
+from imagesync.indexes.conda.channels import with_credentials
 from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
+from imagesync.scan.conda.channels import channels_of
 from imagesync.scan.environment import CondaRecord
 
 FORGE = "https://conda.anaconda.org/conda-forge"

@@ -8,7 +8,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.cli.errors import print_deviations, print_error, print_findings
 from imagesync.cli.tables import print_environment, print_lock, print_plan
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage

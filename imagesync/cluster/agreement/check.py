@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from imagesync.cluster.agreement.running import Answers, Here, ask, side_of
+from imagesync.cluster.agreement.running import Answers, ask, side_of
+from imagesync.diff.local import Here
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.comparison import Comparison, Side, compare
 from imagesync.inventory.wording import remedy, summary

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ImagesyncError, UsageError
@@ -13,10 +15,18 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.security import Security
 
-    from imagesync.diff.sources import Certificates
 
 TIMEOUT = 10
 """Seconds that a scheduler may take to answer."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The PEM files of a TLS connection to a scheduler; ``None`` for what Dask's own configuration says."""
+
+    ca_file: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
 
 
 @contextlib.contextmanager

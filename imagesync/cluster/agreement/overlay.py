@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import FetchError, LockError, WheelError
 from imagesync.inventory.comparison import Comparison, Group, Row
 from imagesync.inventory.inventory import LOOSE_CODE

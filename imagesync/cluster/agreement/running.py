@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.cluster.agreement.remote import Remote
 from imagesync.core.text import counted
@@ -17,7 +17,12 @@ from imagesync.standalone.cluster.facts import place
 if TYPE_CHECKING:
     from distributed import Client
 
+    from imagesync.cluster.agreement.connection import Certificates
+    from imagesync.diff.local import Here
+    from imagesync.session import Session
+
 Facts = Mapping[str, Any]
+SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://")
 Answers = tuple[Facts, Mapping[str, "Facts | Exception"]]
 
 
@@ -53,20 +58,6 @@ async def ask(client: Client) -> Answers:
     return scheduler, workers
 
 
-@dataclass(frozen=True)
-class Here:
-    """The side of this machine, for members of a cluster that run in the very same folder.
-
-    Parameters
-    ----------
-    prefix
-        The environment's folder.
-    """
-
-    inventory: Inventory
-    prefix: str
-
-
 def side_of(
     answers: Answers,
     *,
@@ -94,6 +85,29 @@ def side_of(
         else:
             members[address] = inventory_of(answer, here=here, without_syncs=without_syncs)
     return Side(name or f"scheduler and {counted(len(workers), 'worker')}", members, silent)
+
+
+def read_scheduler(address: str, *, session: Session, certificates: Certificates) -> Side:
+    """Return the cluster of the scheduler at *address* as one side of a comparison.
+
+    Parameters
+    ----------
+    address
+        It begins with one of :data:`SCHEMES`.
+    session
+        Of the environment here, which stands for members that run in its very folder.
+
+    Raises
+    ------
+    ImagesyncError
+        Nobody answers there, or there are no certificates.
+    """
+    from imagesync.cluster.agreement.connection import connected
+    from imagesync.diff.local import of_session
+
+    with connected(address, certificates) as client:
+        answers = client.sync(ask, client)
+    return side_of(answers, name=address, here=of_session(session))
 
 
 def members(answers: Answers) -> tuple[Facts, ...]:

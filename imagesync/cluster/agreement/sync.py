@@ -13,8 +13,9 @@ from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerP
 from imagesync.cluster.agreement.check import address_of, report
 from imagesync.cluster.agreement.overlay import Choice, Overlay, Unsynced, choose, importable, make_overlay
 from imagesync.cluster.agreement.remote import Remote, RemoteObject
-from imagesync.cluster.agreement.running import Answers, Facts, Here, ask, is_here, members, side_of
+from imagesync.cluster.agreement.running import Answers, Facts, ask, is_here, members, side_of
 from imagesync.core.text import counted
+from imagesync.diff.local import Here
 from imagesync.errors import ClusterError, UsageError
 from imagesync.inventory.comparison import Comparison, Side, compare
 from imagesync.inventory.planned import local_inventory

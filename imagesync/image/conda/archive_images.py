@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
-from imagesync import image_labels as label
 from imagesync.errors import EngineError
+from imagesync.image_layout import Label
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
@@ -112,7 +112,7 @@ def _present(engine: Engine) -> dict[str, frozenset[str]]:
     from imagesync.engine.lookup import images_of
 
     return {
-        f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(image.labels.get(label.ARCHIVES, "").split())
+        f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(image.labels.get(Label.ARCHIVES, "").split())
         for image in images_of(engine.endpoint, ARCHIVES_REPOSITORY)
     }
 
@@ -153,7 +153,7 @@ def _make(
     ]
     size = sum(file.size for file in content)
     pieces = _counted(stream_files(content), task, size, given_up)
-    engine.import_archive(pieces, reference, labels={label.ARCHIVES: keys})
+    engine.import_archive(pieces, reference, labels={Label.ARCHIVES: keys})
     return reference, frozenset(by_key)
 
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from imagesync.engine.dockerfile_syntax import dockerfile_quote
 from imagesync.engine.engine import BuildRequest
 from imagesync.image.context import ContextFile, stream_files
-from imagesync.image.templates import dockerfile_quote
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.indexes.pypi.access import Access, Credential
-from imagesync.lock.conda.repodata import ChannelSettings
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import CondaConfiguration
@@ -94,3 +94,31 @@ def _ca_bundle(configuration: CondaConfiguration, environ: Mapping[str, str]) ->
 def _proxy(configuration: CondaConfiguration) -> str | None:
     proxies = configuration.proxies
     return proxies.get("https") or proxies.get("http") or proxies.get("all")
+
+
+@dataclass(frozen=True)
+class ChannelSettings:
+    """How channels are reached.
+
+    Parameters
+    ----------
+    channels
+        URLs without credentials, first the one that wins.
+    cache
+        The folder that keeps what channels say of their packages.
+    tokens
+        URLs of channels, without and with their token.
+    passwords
+        By host: user name and password.
+    verify
+        Whether certificates are checked.
+    timeout
+        Of a request, in seconds.
+    """
+
+    channels: tuple[str, ...]
+    cache: str
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    verify: bool = True
+    timeout: float = 30.0

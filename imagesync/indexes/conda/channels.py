@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.scan.distributions.metadata import read_bytes
-from imagesync.scan.environment import CondaRecord
+from imagesync.core.files import read_bytes
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import CondaConfiguration
@@ -97,21 +95,6 @@ def urls_of(configuration: CondaConfiguration, channels: Iterable[str]) -> tuple
         home=os.path.expanduser("~"),  # noqa: PTH111
     )
     return names.urls(channels)
-
-
-def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguration) -> tuple[str, ...]:
-    """Return the channels of an environment, the first wins, as URLs without credentials.
-
-    Those that packages are from and that aren't configured come first, the one of most packages before the
-    others: somebody has named them by ``--channel``, which goes before what is configured.
-    """
-    counted: Counter[str] = Counter()
-    for channel, number in Counter(record.channel for record in records if record.channel).items():
-        for url in urls_of(configuration, [channel]):
-            counted[strip_credentials(url)] += number
-    used = [url for url, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
-    configured = configuration.public_urls
-    return tuple(dict.fromkeys([*(url for url in used if url not in configured), *configured]))
 
 
 def with_credentials(configuration: CondaConfiguration, url: str, environ: Mapping[str, str]) -> str:

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from imagesync.core.files import read_bytes
 from imagesync.errors import ScanError
-from imagesync.scan.distributions.metadata import read_bytes
 
 _WORD = rb"(?P<value>(?!(?i:null)\b)[A-Za-z/$][A-Za-z0-9_./$@+-]*(?::(?://)?[A-Za-z0-9_./$@+-]+)*)"
 _END = rb"[ \t]*(?:[ \t]#.*)?"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out

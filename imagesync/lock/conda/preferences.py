@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.lock.lock import LockedConda
 from imagesync.plan.pins import keeps
 from imagesync.plan.plan import PlannedConda

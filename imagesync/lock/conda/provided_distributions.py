@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError
 from imagesync.lock.lock import LockedConda
 from imagesync.plan.plan import PlannedPackage

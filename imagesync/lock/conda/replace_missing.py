@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
 from imagesync.lock.conda.preferences import allowed_versions, want
 from imagesync.lock.conda.records import outside

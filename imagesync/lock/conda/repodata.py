@@ -9,7 +9,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,40 +17,13 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.errors import LockError, UnsolvableError
+from imagesync.indexes.conda.access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import Artifact, LockedConda
 
 _WORKER = Path(__file__).with_name("rattler_worker.py")
 _URL = re.compile(r"https?://[^\s()]+|file://[^\s()]+")
 _PYPI = "pkg:pypi/"
-
-
-@dataclass(frozen=True)
-class ChannelSettings:
-    """How channels are reached.
-
-    Parameters
-    ----------
-    channels
-        URLs without credentials, first the one that wins.
-    cache
-        The folder that keeps what channels say of their packages.
-    tokens
-        URLs of channels, without and with their token.
-    passwords
-        By host: user name and password.
-    verify
-        Whether certificates are checked.
-    timeout
-        Of a request, in seconds.
-    """
-
-    channels: tuple[str, ...]
-    cache: str
-    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
-    passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
-    verify: bool = True
-    timeout: float = 30.0
 
 
 class Repodata:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.preferences import (
     Wanted,

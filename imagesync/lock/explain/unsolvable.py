@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from packaging.specifiers import SpecifierSet
 
-from imagesync.core.level import Level
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
 from imagesync.lock.explain.constraints import Entry, Kind

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.lock.lock import Artifact, Lock, LockedConda
+from imagesync.lock.lock import Artifact, Lock
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from imagesync.pipeline.artifact_sources import Workshop
     from imagesync.store.store import StoredFile
 
 WHEELS, ARCHIVES = "wheels", "packages"
@@ -46,60 +43,6 @@ class Frozen:
         return {file.digest: place for place, file in self.files.items()}
 
 
-def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
-    """Return *lock* with the files that a lock file must bring along.
-
-    These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
-
-    Raises
-    ------
-    FetchError, WheelError
-        A file can't be had, or a wheel can't be made.
-    """
-    from imagesync.pipeline.fetch import make_wheels
-
-    # First, because wheels may have to stand in for archives that are gone.
-    lock, archives = _archives(lock, workshop)
-    lock, made = make_wheels(lock, workshop)
-    local = [package for package in lock.packages if is_local(package.artifact)]
-    fetched = workshop.fetch(local) if local else ()
-    files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
-    md5 = {package.name: package.md5 for package in lock.conda if package.md5}
-    for package, archive in archives:
-        md5.setdefault(package.name, _md5(archive.path))
-        if is_local(package.artifact):
-            files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
-    wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
-    return Frozen(plan, lock, files, wheels, md5)
-
-
 def is_local(artifact: Artifact) -> bool:
     """Return whether an artifact lies on this machine, and nobody else can fetch it."""
     return artifact.url.startswith("file:")
-
-
-def _archives(lock: Lock, workshop: Workshop) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
-    """Return the archives that are needed, and the lock with something else for those that are gone."""
-    if workshop.channels is None:
-        return lock, []
-    from imagesync.errors import ArtifactGone
-
-    while True:
-        wanted = [package for package in lock.conda if not package.md5 or is_local(package.artifact)]
-        found = workshop.channels.archives(wanted).obtain(wanted) if wanted else ()
-        pairs = list(zip(wanted, found, strict=True))
-        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
-        if not gone:
-            return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
-        from imagesync.lock.conda.replace_missing import replace_gone
-
-        content = workshop.record_content(lock.target)
-        lock = replace_gone(lock, gone, solver=workshop.channels, record_content=content)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        found = hashlib.md5(usedforsecurity=False)
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.lock.conda.provided_distributions import refuse_shared
 from imagesync.lock.conda.records import needed_glibc
@@ -16,7 +16,7 @@ from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags
 
 if TYPE_CHECKING:
-    from imagesync.image.base import BaseImage
+    from imagesync.image_layout import BaseImage
     from imagesync.lock.lockfile.read import ReadLock
 
 _SHOWN = 10

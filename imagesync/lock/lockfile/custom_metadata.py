@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.lock.lock import Deviation, Lock, LockedConda
 from imagesync.plan.plan import Plan, PlannedPackage
 

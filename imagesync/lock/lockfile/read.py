@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
 from imagesync.lock.lockfile.custom_metadata import Companion

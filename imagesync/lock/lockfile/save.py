@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
-from imagesync.core.atomic import copy_file, write_text
+from imagesync.core.files import copy_file, write_text
 from imagesync.errors import UsageError
 from imagesync.lock.lockfile.bundle import Frozen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imagesync.core.level import Level
+from imagesync.core.names import Level
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Severity
 

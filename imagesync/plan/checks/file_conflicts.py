@@ -15,9 +15,9 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from imagesync.core.files import read_bytes
 from imagesync.plan.checks.remedy import uninstall_command
 from imagesync.plan.plan import Plan
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from imagesync.core.files import read_bytes
 from imagesync.plan.checks.sources import local_path
 from imagesync.scan.distributions.editables import path_lines
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
 

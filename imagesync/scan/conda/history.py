@@ -9,7 +9,7 @@ import os
 import re
 
 from imagesync.core.credentials import strip_credentials_in
-from imagesync.scan.distributions.metadata import read_bytes
+from imagesync.core.files import read_bytes
 
 _COMMENT = re.compile(r"#\s*(?P<action>\w+)\s+specs:\s*(?P<specs>.+)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
 from imagesync.scan.conda.history import requested_specs
 from imagesync.scan.conda.records import RecordFile, distribution_name, distribution_version, sha256_of_file
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import CondaRecord, Finding, Package, Severity, Source
 
 if TYPE_CHECKING:

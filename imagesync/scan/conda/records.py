@@ -14,8 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.environment import CondaRecord
 
 _FIRST_KEY = re.compile(rb"\{\n( +)\"")

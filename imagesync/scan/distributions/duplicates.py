@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from imagesync.core.files import read_bytes
 from imagesync.scan.distributions.editables import source_folder
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Finding, Package, Severity
 

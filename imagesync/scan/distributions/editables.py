@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
 from imagesync.scan.distributions.folder import Folder
 from imagesync.scan.distributions.installed import read_folder
-from imagesync.scan.distributions.metadata import read_bytes
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Finding, Package, Severity, Source
 

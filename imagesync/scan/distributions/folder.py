@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
-from imagesync.scan.distributions.metadata import Headers, read_bytes, read_headers
+from imagesync.scan.distributions.metadata import Headers, read_headers
 from imagesync.scan.environment import Finding, Package, Severity
 
 METADATA_HEADERS = ("name", "version", "requires-dist", "requires-python")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
 from imagesync.scan.distributions.direct_url import parse_direct_url
 from imagesync.scan.distributions.eggs import read_egg, read_egg_info
@@ -22,7 +23,7 @@ from imagesync.scan.distributions.folder import (
     text_of,
     unreadable,
 )
-from imagesync.scan.distributions.metadata import read_bytes, read_headers
+from imagesync.scan.distributions.metadata import read_headers
 from imagesync.scan.environment import Finding, Package, Severity, Source
 
 _WHEEL_HEADERS = ("root-is-purelib", "tag")

@@ -1,5 +1,3 @@
-# Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH123
 """The header block of METADATA, PKG-INFO and WHEEL files, read as bytes.
 
 ``email.parser`` reads them too, but importing it takes longer than reading all of an
@@ -42,12 +40,6 @@ class Headers:
     def all(self, name: str) -> tuple[str, ...]:
         """Return all values of the header *name* (lower case)."""
         return tuple(self.values.get(name, ()))
-
-
-def read_bytes(path: str) -> bytes:
-    """Return a file's content; faster than ``open`` for the many small files of an environment."""
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
 
 
 def read_headers(path: str, wanted: Collection[str]) -> Headers:

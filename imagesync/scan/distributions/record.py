@@ -8,7 +8,7 @@ import csv
 import os
 from collections.abc import Iterator
 
-from imagesync.scan.distributions.metadata import read_bytes
+from imagesync.core.files import read_bytes
 
 
 def read_record(metadata_path: str) -> Iterator[tuple[str, str, int | None]]:

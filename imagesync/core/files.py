@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Reading and writing files: a reader sees the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from typing import BinaryIO
 from imagesync.errors import UsageError
 
 _HINT = "Name a file in a folder that you can write to."
+
+
+def read_bytes(path: str) -> bytes:
+    """Return a file's content; faster than ``open`` for the many small files of an environment."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123  a Path costs more than reading a small file
+        return file.readall()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,39 +1,12 @@
-"""Names and patterns that users write, against the names that are there."""
+"""Names and patterns in settings that match no package."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
-from imagesync.core.names import canonical_name
+from imagesync.core.names import canonical_pattern, nearest
 from imagesync.scan.environment import Finding, Severity
-
-
-def canonical_pattern(text: str) -> str:
-    """Return a name or pattern as a user writes it in the form of canonical names.
-
-    >>> canonical_pattern("PyObjC_framework.*")
-    'pyobjc-framework-*'
-    """
-    return canonical_name(text.strip())
-
-
-def matches(patterns: Iterable[str], name: str) -> bool:
-    """Return whether one of the *patterns*, in canonical form, stands for *name*."""
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def nearest(text: str, known: Iterable[str]) -> str | None:
-    """Return the one of the *known* names that *text* was probably meant to be.
-
-    >>> nearest("xaray", ["xarray", "zarr"])
-    'xarray'
-    """
-    # Needed only where something is wrong.
-    from difflib import get_close_matches
-
-    close = get_close_matches(text, list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
 
 
 def unmatched(
