@@ -8,8 +8,8 @@ import pytest
 
 from imagesync.cli.main import cli
 
-ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 _CONTEXT = click.Context(cli)
 COMMANDS = {name: cli.get_command(_CONTEXT, name) for name in cli.list_commands(_CONTEXT)}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
