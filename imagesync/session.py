@@ -55,13 +55,13 @@ class Session(Surroundings):
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
         from imagesync.plan.checks.consistency import inconsistencies
-        from imagesync.plan.checks.remarks import check
+        from imagesync.plan.checks.file_conflicts import check_files
 
         environment = self.scan()
         plan = self.plan_of(environment)
         conflicts = tuple(conflict.to_finding() for conflict in inconsistencies(environment))
         loose = self.loose_code(environment)
-        return replace(plan, findings=(*plan.findings, *check(plan, environment), *loose, *conflicts))
+        return replace(plan, findings=(*plan.findings, *check_files(plan, environment), *loose, *conflicts))
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
@@ -281,10 +281,10 @@ class Session(Surroundings):
         from imagesync.engine.endpoint import find_endpoint
         from imagesync.image.wheel_container import EngineContainer
         from imagesync.pipeline.image_builder import Assembly
-        from imagesync.wheels.file_conflicts import contested_files, with_contested
+        from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_conflicts
 
         workshop = self.workshop(prepared)
-        contested = contested_files(p.installed for p in prepared.plan.packages if p.installed is not None)
+        contested = conflicting_files(p.installed for p in prepared.plan.packages if p.installed is not None)
         return Assembly(
             plan=prepared.plan,
             contents=prepared.contents,
@@ -292,7 +292,7 @@ class Session(Surroundings):
             settings=self.settings,
             workshop=replace(workshop, container=EngineContainer(find_endpoint(self.environ), base)),
             identify=lambda contents: self.search.identify(prepared, base.digest, contents),
-            packages_hash=with_contested(
+            packages_hash=with_file_conflicts(
                 prepared.identify_packages(self.settings, self.search.foundation(base.digest)), contested
             ),
             contested=contested,

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ImagesyncError, UsageError
-from imagesync.plan.checks.sources import is_copied
+from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.wheels.installed import has_record, installed_files
 from imagesync.wheels.source_digests import source_folder
 from imagesync.wheels.sources.source_tree import is_cache_or_output
@@ -157,7 +157,7 @@ def _taken(trees: Iterable[Path], cache: Path) -> Iterator[Path]:
 
 
 def _is_repacked(package: PlannedPackage, repacked: Collection[str]) -> bool:
-    made_here = package.vendored and (package.source.kind != "directory" or is_copied(package))
+    made_here = package.vendored and (package.source.kind != "directory" or has_only_installed_files(package))
     return made_here or package.name in repacked
 
 

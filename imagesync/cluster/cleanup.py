@@ -44,7 +44,7 @@ class FoundCluster:
     @property
     def is_leftover(self) -> bool:
         """Return whether nobody can use it any more: its owner has gone, or its scheduler has."""
-        return self.owner.is_gone if self.owner is not None else not self.scheduler
+        return self.owner.is_source_missing if self.owner is not None else not self.scheduler
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON (``docs/json.md``)."""

@@ -40,7 +40,7 @@ class Owner:
         return f"{self.host}/{self.pid}/{self.started:.2f}"
 
     @property
-    def is_gone(self) -> bool:
+    def is_source_missing(self) -> bool:
         """Return whether the process is known to have ended; of other machines nothing is known."""
         if self.host != socket.gethostname():
             return False

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.inventory.inventory import Entry
-from imagesync.plan.levels import load_levels, load_profiles
+from imagesync.plan.levels import load_levels
+from imagesync.plan.profiles import load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 
 

@@ -12,7 +12,7 @@ from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolve_installed import Held, pin
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.plan.requirements import demands, requirers, target_markers
+from imagesync.plan.requirements import requirements_on, requirers, target_markers
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -130,7 +130,7 @@ def _demands(entry: Held, plan: Plan, names: Collection[NormalizedName]) -> list
     installed = entry.planned.installed
     if installed is None or entry.locked.version != entry.planned.version:
         return []
-    required = demands(installed, target_markers(plan.python), names)
+    required = requirements_on(installed, target_markers(plan.python), names)
     return [f"{each.name}{each.specifier}" for each in required if each.specifier]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Lock, LockedPackage, Target
     from imagesync.lock.resolve_installed import InstalledContent
     from imagesync.lock.resolvers.resolver import Resolver
-    from imagesync.plan.depends import Outside
+    from imagesync.plan.dependencies import ExternalPackage
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
     from imagesync.store.fetch import Download
@@ -142,7 +142,7 @@ def open_workshop(
     given_channels: Sequence[str] = (),
     cuda: str = "",
     provided: Sequence[Package] = (),
-    outside: Sequence[Outside] = (),
+    outside: Sequence[ExternalPackage] = (),
     pins: Sequence[str] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.

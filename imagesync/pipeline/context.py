@@ -164,9 +164,9 @@ class Surroundings:
 
         found: tuple[Finding, ...] = ()
         if built:
-            from imagesync.plan.checks.remarks import check
+            from imagesync.plan.checks.file_conflicts import check_files
 
-            checked = check(prepared.plan, prepared.environment)
+            checked = check_files(prepared.plan, prepared.environment)
             found = (*checked, *self.loose_code(prepared.environment))
         self.remark(remarks(prepared.plan.findings + found))
         conflicts = inconsistencies(prepared.environment)
@@ -207,7 +207,7 @@ class Surroundings:
     def workshop(self, prepared: Prepared | LockedBuild) -> Workshop:
         """Return where artifacts come from and go to; what needs a container can't be made there yet."""
         from imagesync.pipeline.artifact_sources import open_workshop
-        from imagesync.plan.depends import outside_of
+        from imagesync.plan.dependencies import externally_provided
 
         workshop = open_workshop(
             prepared.plan.python,
@@ -221,7 +221,7 @@ class Surroundings:
             ),
             cuda=self.settings.cuda,
             provided=prepared.plan.provided,
-            outside=outside_of(prepared.plan),
+            outside=externally_provided(prepared.plan),
             pins=_pins(prepared.plan),
         )
         if not isinstance(prepared, Prepared):
@@ -277,6 +277,6 @@ def import_what_a_hit_needs() -> None:
 def _pins(plan: Plan) -> tuple[str, ...]:
     if not plan.pinned:
         return ()
-    from imagesync.plan.pins import pins_of
+    from imagesync.plan.match_specs import pins_of
 
     return pins_of(plan)

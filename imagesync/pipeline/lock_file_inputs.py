@@ -19,8 +19,8 @@ from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
 from imagesync.errors import UsageError
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, Foundation
-from imagesync.plan.levels import load_profiles
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.plan.profiles import load_profiles
 from imagesync.scan.environment import Environment, Interpreter
 
 if TYPE_CHECKING:

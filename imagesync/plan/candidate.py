@@ -1,6 +1,6 @@
-"""Subjects: what a level is chosen for, be it pip's or conda's.
+"""Candidates: the installed packages, pip's and conda's, that levels are chosen for.
 
-What conda installed is one subject for all distributions that it provides, and goes by each of their names.
+A conda package is one candidate for all distributions that it provides, and answers to each of their names.
 """
 
 from __future__ import annotations
@@ -11,19 +11,25 @@ from typing import NamedTuple
 from imagesync.core.names import canonical_name
 from imagesync.scan.environment import CondaRecord, Environment, Manager, Package, SourceKind
 
-# Who installed it, and its name there: one name may stand for two projects.
+# The package manager and the name: one name may be two projects.
 Key = tuple[Manager, str]
 
 
-class Subject(NamedTuple):
-    """A package of pip's or of conda's.
+class Candidate(NamedTuple):
+    """An installed package whose level is to be chosen.
 
     Parameters
     ----------
+    key
+        The package manager and the name.
     names
-        Each name that a rule may call it by, in canonical form: conda's first.
+        The names that rules may use for it, in canonical form; the conda name comes first.
+    requested
+        Whether the user requested it; ``None`` if nothing records it.
     for_linux
-        Whether what is installed here is a build for Linux.
+        Whether the installed build is one for Linux.
+    source
+        The kind of source that it was installed from.
     """
 
     key: Key
@@ -33,23 +39,23 @@ class Subject(NamedTuple):
     source: SourceKind = "index"
 
 
-def subjects(environment: Environment) -> Iterator[Subject]:
-    """Yield each package of *environment* once."""
+def candidates(environment: Environment) -> Iterator[Candidate]:
+    """Yield the packages of *environment*, each once."""
     on_linux = environment.python.platform.startswith("linux")
     for package in environment.packages:
         if not package.conda:
-            yield _of_package(package)
+            yield _pip_candidate(package)
     for record in environment.conda:
-        yield _of_record(record, on_linux=on_linux)
+        yield _conda_candidate(record, on_linux=on_linux)
 
 
 def conda_names(record: CondaRecord) -> tuple[str, ...]:
-    """Return what *record* may be called, in canonical form: its own name, then its distributions'."""
+    """Return the names of *record* in canonical form: the conda name, then the names of its distributions."""
     return tuple(dict.fromkeys((canonical_name(record.name), *record.distributions)))
 
 
-def _of_package(package: Package) -> Subject:
-    return Subject(
+def _pip_candidate(package: Package) -> Candidate:
+    return Candidate(
         key=("pip", package.name),
         names=(package.name,),
         requested=package.requested,
@@ -58,11 +64,11 @@ def _of_package(package: Package) -> Subject:
     )
 
 
-def _of_record(record: CondaRecord, *, on_linux: bool) -> Subject:
-    return Subject(
+def _conda_candidate(record: CondaRecord, *, on_linux: bool) -> Candidate:
+    return Candidate(
         key=("conda", record.name),
         names=conda_names(record),
         requested=bool(record.requested_spec),
-        # A noarch package may still be one that only another platform has a use for, as appnope is.
+        # A noarch package may still be of use on another platform only, as appnope is.
         for_linux=record.subdir.startswith("linux") or (on_linux and record.subdir == "noarch"),
     )

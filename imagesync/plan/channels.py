@@ -1,4 +1,4 @@
-"""Channels: where the conda packages of an image come from."""
+"""The conda channels of an image."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ DEFAULT = "https://conda.anaconda.org/conda-forge"
 
 
 def with_channels(
-    environment: Environment, given: Sequence[str], *, environ: Mapping[str, str]
+    environment: Environment, channels: Sequence[str], *, environ: Mapping[str, str]
 ) -> Environment:
-    """Return *environment* with the channels that its image's conda packages come from.
+    """Return *environment* with the channels that provide the conda packages of its image.
 
     Parameters
     ----------
-    given
-        Names or URLs that the settings name; nothing for the channels of *environment* itself, then those of
-        conda's configuration, then conda-forge.
+    environment
+        Its own channels are used if *channels* is empty.
+    channels
+        Names or URLs from the settings. Without any and without channels of *environment*: those of conda's
+        configuration, or else conda-forge.
+    environ
+        Environment variables, which conda's configuration depends on.
 
     Raises
     ------
     ScanError
         conda's configuration can't be read.
     """
-    if environment.channels and not given:
+    if environment.channels and not channels:
         return environment
-    # Only where channels are named: an environment of pip's has no other use for conda's configuration.
+    # Lazy, because an environment without conda packages never reads conda's configuration.
     from imagesync.indexes.conda.channels import urls_of
     from imagesync.indexes.conda.configuration import read_conda_configuration
 
     configuration = read_conda_configuration(Path(environment.python.prefix), environ)
-    urls = [strip_credentials(url) for url in urls_of(configuration, given)] if given else None
+    urls = [strip_credentials(url) for url in urls_of(configuration, channels)] if channels else None
     found = configuration.public_urls if urls is None else tuple(dict.fromkeys(urls))
     return replace(environment, channels=found or (DEFAULT,))

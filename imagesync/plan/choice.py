@@ -7,16 +7,10 @@ from typing import NamedTuple
 
 from imagesync.core.names import Level, canonical_pattern, matches, nearest
 from imagesync.errors import UsageError
-from imagesync.plan.candidate import Key, Subject, subjects
-from imagesync.plan.depends import closure_of, requirers_of
-from imagesync.plan.levels import (
-    CriticalPackage,
-    Levels,
-    Profile,
-    Rule,
-    load_levels,
-    make_levels,
-)
+from imagesync.plan.candidate import Candidate, Key, candidates
+from imagesync.plan.dependencies import closure_of, requirers_of_left_out
+from imagesync.plan.levels import Levels, Rule, load_levels, make_levels
+from imagesync.plan.profiles import CriticalPackage, Profile
 from imagesync.scan.environment import Environment
 from imagesync.settings import Settings
 
@@ -67,36 +61,36 @@ class Chooser(NamedTuple):
     critical: Mapping[str, CriticalPackage]
     shipped: Levels
 
-    def choose(self, subject: Subject) -> Choice:
-        """Return the level of *subject*, other packages' wishes aside."""
-        if subject.key == PYTHON:
+    def choose(self, candidate: Candidate) -> Choice:
+        """Return the level of *candidate*, other packages' wishes aside."""
+        if candidate.key == PYTHON:
             return Choice(Level.CRITICAL, PYTHON_REASON, kept=True, by_user=True)
-        if any(matches(self.ignore, name) for name in subject.names):
+        if any(matches(self.ignore, name) for name in candidate.names):
             return Choice(Level.IGNORE, "Your settings ignore it.", kept=False, by_user=True)
-        if self.only is not None and subject.key not in self.only:
+        if self.only is not None and candidate.key not in self.only:
             reason = "Your setting 'only' doesn't name it, and nothing that is kept requires it."
             return Choice(Level.IGNORE, reason, kept=False, by_user=True)
-        if rule := self.levels.find(*subject.names):
-            return _follow(rule, subject)._replace(by_user=True)
-        if critical := next((self.critical[name] for name in subject.names if name in self.critical), None):
+        if rule := self.levels.find(*candidate.names):
+            return _follow(rule, candidate)._replace(by_user=True)
+        if critical := next((self.critical[name] for name in candidate.names if name in self.critical), None):
             return Choice(Level.CRITICAL, critical.reason, kept=True)
-        return self._by_itself(subject)
+        return self._by_itself(candidate)
 
-    def _by_itself(self, subject: Subject) -> Choice:
+    def _by_itself(self, candidate: Candidate) -> Choice:
         """Return the level that holds where neither the user nor the profile has a say."""
-        rule = self.shipped.find(*subject.names)
-        if rule and rule.level is Level.PLATFORM_ONLY and subject.for_linux:
+        rule = self.shipped.find(*candidate.names)
+        if rule and rule.level is Level.PLATFORM_ONLY and candidate.for_linux:
             rule = None
-        choice = _follow(rule, subject) if rule else Choice(Level.COMPATIBLE, "", kept=True)
-        if choice.kept and subject.source != "index":
-            return Choice(Level.EXACT, _VENDORED_REASONS[subject.source], kept=True)
+        choice = _follow(rule, candidate) if rule else Choice(Level.COMPATIBLE, "", kept=True)
+        if choice.kept and candidate.source != "index":
+            return Choice(Level.EXACT, _VENDORED_REASONS[candidate.source], kept=True)
         return choice
 
 
-def _follow(rule: Rule, subject: Subject) -> Choice:
+def _follow(rule: Rule, candidate: Candidate) -> Choice:
     if rule.level is not Level.IGNORE_UNLESS_REQUESTED:
         return Choice(rule.level, rule.reason, kept=rule.level not in LEFT_OUT)
-    if subject.requested:
+    if candidate.requested:
         reason = "You installed it by name, or it came with the environment."
         return Choice(Level.COMPATIBLE, reason, kept=True)
     return Choice(rule.level, f"{rule.reason} You didn't install it by name.", kept=False)
@@ -117,9 +111,9 @@ def make_chooser(
     if settings.only:
         patterns = [canonical_pattern(entry) for entry in settings.only]
         roots = {
-            subject.key
-            for subject in subjects(environment)
-            if subject.key == PYTHON or any(n in critical or matches(patterns, n) for n in subject.names)
+            candidate.key
+            for candidate in candidates(environment)
+            if candidate.key == PYTHON or any(n in critical or matches(patterns, n) for n in candidate.names)
         }
         only = closure_of(environment, roots, markers)
     return Chooser(
@@ -155,12 +149,12 @@ def choose_levels(
     stays requires it; a platform-only one does so where it is installed on Linux. What conda's
     packages of another platform depend on there says nothing about Linux.
     """
-    choices = {subject.key: chooser.choose(subject) for subject in subjects(environment)}
+    choices = {candidate.key: chooser.choose(candidate) for candidate in candidates(environment)}
     on_linux = environment.python.platform.startswith("linux")
     while True:
         left_out = {key for key, choice in choices.items() if not choice.kept}
         foreign = {key for key in left_out if choices[key].level is Level.PLATFORM_ONLY and not on_linux}
-        required = requirers_of(environment, left_out, markers, foreign=foreign)
+        required = requirers_of_left_out(environment, left_out, markers, foreign=foreign)
         wanted = {key: by for key, by in required.items() if not choices[key].by_user and key not in foreign}
         if not wanted:
             return choices, required

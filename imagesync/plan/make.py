@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name, nearest
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.plan.candidate import Key, subjects
-from imagesync.plan.checks.remedy import install_critical
-from imagesync.plan.checks.unmatched_settings import unmatched
+from imagesync.plan.candidate import Key, candidates
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
-from imagesync.plan.levels import CriticalPackage, Profile, load_profiles
+from imagesync.plan.install_commands import install_critical
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.profiles import CriticalPackage, Profile, load_profiles
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
+from imagesync.plan.unmatched_settings import unmatched
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
 from imagesync.settings import Settings
 
@@ -213,9 +213,9 @@ def _left_out_findings(
         )
         for (_, name), by in sorted(required.items(), key=lambda item: item[0][1])
     ]
-    for subject in subjects(environment):
-        names = [name for name in subject.names if name in chooser.critical]
-        choice = choices[subject.key]
+    for candidate in candidates(environment):
+        names = [name for name in candidate.names if name in chooser.critical]
+        choice = choices[candidate.key]
         if names and choice.level is not Level.CRITICAL:
             said = "leave it out." if not choice.kept else f"make it '{choice.level.value}'."
             findings.append(

@@ -98,7 +98,7 @@ def requirers(
     return found
 
 
-def demands(
+def requirements_on(
     package: Package, markers: Mapping[str, str], names: Collection[NormalizedName]
 ) -> Iterator[Requirement]:
     """Yield what *package* requires of the packages *names*, extras aside."""

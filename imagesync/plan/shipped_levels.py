@@ -1,8 +1,8 @@
-"""How closely each package in the image must match the local one, as shipped; data, and nothing else.
+"""The shipped levels: how closely packages in the image must match the local ones. Data only.
 
-For each level a canonical name (or a pattern with ``*``) and the reason, which is shown to the user word for
-word. A name wins over a pattern. Packages that are named nowhere are "compatible". What a cluster can't do
-without is in ``shipped_profiles``. Users override any entry with ``[tool.imagesync.levels]``.
+Each level has canonical names or patterns with ``*``, and for each the reason that the user is shown. A name
+takes precedence over a pattern. Packages without an entry are "compatible". Critical packages are in
+``profiles``. Users override any entry with ``[tool.imagesync.levels]``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Final
 
 LEVELS: Final[dict[str, dict[str, str]]] = {
     "exact": {
-        # What dask's own version check compares (optional_packages of distributed/versions.py), and what
-        # travels
-        # between client and workers as bytes: pickled arrays and frames, Arrow messages, Parquet,
-        # compressed frames.
+        # Packages that Dask's version check compares (optional_packages of distributed/versions.py), and
+        # packages whose data is sent between client and workers: pickled arrays and frames, Arrow messages,
+        # Parquet, compressed frames.
         "numpy": "Arrays are pickled between your machine and the workers, and their format changes"
         " between releases.",
         "pandas": "Data frames are pickled between your machine and the workers, and their internals"
@@ -31,8 +30,7 @@ LEVELS: Final[dict[str, dict[str, str]]] = {
         "numcodecs": "What one side compresses, the other must be able to decompress.",
         "python-snappy": "What one side compresses, the other must be able to decompress.",
         "zstandard": "What one side compresses, the other must be able to decompress.",
-        # Pickles of these check the version when they are read, or are promised to work within one version
-        # only.
+        # Their pickles check the version when they are loaded, or are only guaranteed within one version.
         "dill": "Functions pickled with it are promised to load only with the same version.",
         "scikit-learn": "Fitted models are pickled, and load reliably only with the version that wrote them.",
         # Compiled kernels and extension types are tied to one another's binary interface.
@@ -51,8 +49,7 @@ LEVELS: Final[dict[str, dict[str, str]]] = {
         "wheel": "It builds packages, and the image gets them built.",
     },
     "platform-only": {
-        # Distributions that exist for Windows or macOS only. The conda names have no linux-64 and no
-        # noarch build.
+        # Distributions for Windows or macOS only. The conda packages have neither linux-64 nor noarch builds.
         "appnope": "It exists for macOS only.",
         "cctools-osx-*": "It is of the compiler for macOS.",
         "clang-osx-*": "It is the compiler for macOS.",

@@ -272,10 +272,10 @@ class _ScannedEnvironment:
         unmet = self._installed.unmet(requirements)
         if not unmet:
             return
-        from imagesync.plan.checks.remedy import install_command_of
+        from imagesync.plan.install_commands import install_command_for
 
         request = self._request
-        command = install_command_of(request.python, unmet, has_pip="pip" in self._installed.distributions)
+        command = install_command_for(request.python, unmet, has_pip="pip" in self._installed.distributions)
         raise WheelError(
             f"{request.name} {request.version} is built without isolation, and what its build requires isn't "
             f"installed in {request.python.prefix}: {', '.join(map(redact, unmet))}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.errors import WheelError
-from imagesync.plan.checks.sources import is_copied, local_path
+from imagesync.plan.checks.sources import has_only_installed_files, local_path
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.sources.source_tree import source_digest
@@ -50,7 +50,7 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
 def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:
     """Return the digest, ``sha256:<hex>``, of what the wheel of *package* is made from."""
     source = package.source
-    if source.kind == "directory" and not is_copied(package):
+    if source.kind == "directory" and not has_only_installed_files(package):
         try:
             folder = source_folder(package)
             return with_taken(folder, source_digest(folder, cache=cache), cache=cache)

@@ -14,7 +14,7 @@ from uv import find_uv_bin
 
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.lock.lock import Target, VendoredPackage
-from imagesync.plan.checks.sources import is_copied
+from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
@@ -160,7 +160,7 @@ class _Maker:
 
     def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
         """Return the wheel, and what it was made from."""
-        if package.planned.source.kind == "directory" and not is_copied(package.planned):
+        if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
             return self._build_tree(package, folder)
         return self._make_of_installed(package, folder), package.content
 

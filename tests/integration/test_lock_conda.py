@@ -24,8 +24,8 @@ from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.pipeline.artifact_sources import Workshop, open_workshop
 from imagesync.pipeline.fetch import Artifacts, gather
-from imagesync.plan.depends import outside_of
-from imagesync.plan.pins import pins_of
+from imagesync.plan.dependencies import externally_provided
+from imagesync.plan.match_specs import pins_of
 from imagesync.plan.plan import Plan
 from imagesync.session import Session
 from imagesync.settings import Settings
@@ -71,7 +71,7 @@ class Bench:
             given_channels=self.settings.channels,
             cuda=self.settings.cuda,
             provided=plan.provided,
-            outside=outside_of(plan),
+            outside=externally_provided(plan),
             pins=pins_of(plan),
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.plan.checks.remarks import check
+from imagesync.plan.checks.file_conflicts import check_files
 from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.make import make_plan
 from imagesync.scan.environment import Finding, Severity
@@ -83,7 +83,7 @@ def project(folder: Path, name: str, *modules: str) -> Path:
 def findings(local: LocalEnvironment, **settings: object) -> list[Finding]:
     environment = scan(python=local.python, environ={})
     plan = make_plan(environment, settings=Settings(profile="none", **settings))
-    return list(check(plan, environment))
+    return list(check_files(plan, environment))
 
 
 def test_two_packages_with_one_module(local: LocalEnvironment, wheel: InstallWheel) -> None:

@@ -18,7 +18,7 @@ from imagesync.pipeline.environment_hash import environment_hash, packages_hash
 from imagesync.plan.channels import with_channels
 from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.plan.checks.drift import possible_drift
-from imagesync.plan.checks.remarks import check
+from imagesync.plan.checks.file_conflicts import check_files
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
@@ -442,8 +442,8 @@ def test_files_of_both_are_found_before_anything_is_fetched(tmp_path: Path) -> N
     other = installed("other", {"../../../bin/tool": theirs, "same.py": ours})
     quiet = installed("quiet", {"same.py": ours, "own.py": theirs})
     here = environment(numpy, packages=(other, quiet), python=replace(LINUX, prefix=str(tmp_path)))
-    found = check(make_plan(here, settings=Settings()), here)
+    found = check_files(make_plan(here, settings=Settings()), here)
     (finding,) = [each for each in found if each.code == "conda-overlap"]
     assert "other, which pip installed, has files of the conda package numpy" in finding.message
     assert "(bin/tool)" in finding.message
-    assert check(make_plan(here, settings=Settings(ignore=("numpy",))), here) == ()
+    assert check_files(make_plan(here, settings=Settings(ignore=("numpy",))), here) == ()

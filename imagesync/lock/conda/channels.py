@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import ChannelPriority, CondaConfiguration
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
-    from imagesync.plan.depends import Outside
+    from imagesync.plan.dependencies import ExternalPackage
     from imagesync.scan.environment import CondaRecord
     from imagesync.store.store import Store
 
@@ -54,7 +54,7 @@ class Channels:
         store: Store,
         progress: Progress,
         cuda: str = "",
-        outside: Sequence[Outside] = (),
+        outside: Sequence[ExternalPackage] = (),
         pins: Sequence[str] = (),
     ) -> None:
         self.channels = tuple(channels)

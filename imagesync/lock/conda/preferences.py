@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import Level
 from imagesync.lock.lock import LockedConda
-from imagesync.plan.pins import keeps
+from imagesync.plan.match_specs import meets_pins
 from imagesync.plan.plan import PlannedConda
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _nearest_of(
     """Return the version to take and the group that has it: the local one, else the first group's nearest."""
     best = []
     for group in groups:
-        versions = dict.fromkeys(package.version for package in group if keeps(package, pins))
+        versions = dict.fromkeys(package.version for package in group if meets_pins(package, pins))
         best.append((nearest(planned, list(versions)) or "", group))
     same = (found for found in best if found[0] == planned.version)
     return next(same, None) or next((found for found in best if found[0]), best[0])

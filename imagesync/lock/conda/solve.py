@@ -19,7 +19,7 @@ from imagesync.lock.conda.records import lock_record, outside
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
 from imagesync.lock.conda.unsolvable import explained, refusal
 from imagesync.lock.lock import Deviation, LockedConda
-from imagesync.plan.pins import pins_for
+from imagesync.plan.match_specs import pins_for
 from imagesync.plan.plan import PlannedConda
 
 # How long to look for a better solution once there is one, in seconds.

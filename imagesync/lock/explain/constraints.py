@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from imagesync.plan.plan import PlannedPackage
-from imagesync.plan.requirements import demands
+from imagesync.plan.requirements import requirements_on
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -82,7 +82,9 @@ class Entry:
         if self.planned.installed is None or self.kind is Kind.CONDA:
             return ""
         wanted = {name for name in others if name != self.name}
-        lines = {f"{r.name}{r.specifier}" for r in demands(self.planned.installed, self.markers, wanted)}
+        lines = {
+            f"{r.name}{r.specifier}" for r in requirements_on(self.planned.installed, self.markers, wanted)
+        }
         return f"; it requires {', '.join(sorted(lines))}" if lines else ""
 
 

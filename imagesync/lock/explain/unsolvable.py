@@ -15,7 +15,7 @@ from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
 from imagesync.lock.explain.constraints import Entry, Kind
-from imagesync.plan.checks.remedy import install_command_of
+from imagesync.plan.install_commands import install_command_for
 from imagesync.plan.specifiers import compatible, parse_version
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def _ways(remedy: Remedy, plan: Plan) -> Iterator[str]:
         yield " ".join(levels)
     if installs:
         upgrade = () if all("==" in line for line in installs) else ("--upgrade",)
-        yield install_command_of(plan.python, installs, *upgrade, has_pip=_has_pip(plan))
+        yield install_command_for(plan.python, installs, *upgrade, has_pip=_has_pip(plan))
     if conda:
         yield shlex.join(["conda", "install", "--prefix", plan.python.prefix, *conda])
 

@@ -8,14 +8,16 @@ from imagesync.scan.environment import Severity
 
 
 def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
-    """Return the names of what could differ in the image, sorted; for scripts that must know beforehand.
+    """Return the names of packages that could differ in the image, sorted.
 
     Parameters
     ----------
+    plan
+        The plan to look at.
     every
-        Whether each package counts: one whose specifier isn't exact, one that is left out, and each
-        warning. Otherwise only packages of level critical or exact count, packages that are left out
-        though the user asked for them, and errors. What is ignored never counts.
+        Count every package without an exact specifier, every package that is left out, and warnings.
+        Otherwise only critical and exact packages, requested packages that are left out, and errors
+        count. Ignored packages never count.
     """
     drifting: set[str] = {
         package.name
@@ -32,7 +34,7 @@ def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
         and (every or package.level in (Level.CRITICAL, Level.EXACT))
         and not _is_exact(package.specifier)
     )
-    # What is ignored was meant to be left out: pip stands in every virtual environment.
+    # Ignored packages are left out on purpose: pip is in every virtual environment.
     left_out = (package for package in plan.left_out if package.level is not Level.IGNORE)
     drifting.update(package.name for package in left_out if every or package.requested)
     serious = (Severity.ERROR, Severity.WARNING) if every else (Severity.ERROR,)

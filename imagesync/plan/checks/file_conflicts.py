@@ -1,48 +1,192 @@
 # Paths stay strings: there are tens of thousands of them.
 # ruff: noqa: PTH118
-"""Overlaps: files that a package of pip's has, and a conda package, too.
+"""File conflicts: files that two packages have with different content.
 
-In the image pip's packages lie above conda's, and a build refuses to change a file of conda's. Here it is
-said before anything is fetched.
+All packages of the image share one folder, and of each file only one version can be there. Here conflicts are
+found from what the installed packages record, before anything is fetched.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from imagesync.core.files import read_bytes
-from imagesync.plan.checks.remedy import uninstall_command
+from imagesync.plan.checks.modules import modules
+from imagesync.plan.checks.sources import missing_sources
+from imagesync.plan.checks.standard_library import ModuleOwners, named, standard_library_conflicts
+from imagesync.plan.install_commands import uninstall_command
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 
 _SHOWN = 3
+# An __init__.py with one of these belongs to a namespace package of an old style (packaging guide).
+_NAMESPACE = (b"declare_namespace", b"extend_path")
 
 
-def overlaps(plan: Plan, environment: Environment) -> Iterator[Finding]:
-    """Yield a finding for each package of pip's in *plan* with files that differ from a conda package's.
-
-    A file with the same content is no overlap.
-    """
+def check_files(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
+    """Return the findings about the files of *plan*: missing source trees, and file conflicts."""
     installed = [package.installed for package in plan.packages if package.installed is not None]
-    if not plan.conda or not installed:
+    owners: ModuleOwners = defaultdict(list)
+    for package in installed:
+        for path, content in modules(package).items():
+            owners[path].append((package, content))
+    return (
+        *missing_sources(plan, environment),
+        *_module_conflicts(owners, environment),
+        *standard_library_conflicts(owners, environment),
+        *_conda_file_conflicts(plan, installed, environment),
+    )
+
+
+def conflicting_files(packages: Iterable[Package]) -> Mapping[str, str]:
+    """Return the files that several of *packages* have with different content, as they are installed.
+
+    Of an editable package only its modules count: the installed file is imported before them.
+
+    Returns
+    -------
+    Mapping
+        Path relative to site-packages, with ``/``, to the sha256 of the installed file in hexadecimal.
+        Files that aren't installed, such as those of two editable packages, are omitted.
+    """
+    recorded: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    conflicts: set[str] = set()
+    for package in packages:
+        for path, content in _recorded_files(package).items():
+            if recorded.setdefault(path, content) != content:
+                conflicts.add(path)
+            if not package.source.editable:
+                folders[path] = package.location
+    found = {path: _sha256(Path(folders[path], path)) for path in conflicts if path in folders}
+    return {path: sha256 for path, sha256 in sorted(found.items()) if sha256}
+
+
+def with_file_conflicts(packages_hash: str, files: Mapping[str, str]) -> str:
+    """Return the hash of a packages image that has the conflicting *files* as they are installed here."""
+    if not files:
+        return packages_hash
+    canonical = json.dumps([packages_hash, sorted(files.items())], separators=(",", ":"))
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def are_installed(files: Mapping[str, str], packages: Iterable[Package]) -> bool:
+    """Return True if the conflicting *files* are installed beside *packages* with the same content."""
+    folders = {package.location for package in packages if package.location}
+    return all(
+        any(_sha256(Path(folder, path)) == sha256 for folder in folders) for path, sha256 in files.items()
+    )
+
+
+def _recorded_files(package: Package) -> Mapping[str, str]:
+    if package.source.editable:
+        return modules(package)
+    if not package.has_record:
+        return {}
+    return {
+        path: recorded
+        for path, recorded, _ in read_record(package.metadata_path)
+        if recorded and ".dist-info/" not in path and not path.startswith(("../", "/")) and path.isprintable()
+    }
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _module_conflicts(owners: ModuleOwners, environment: Environment) -> Iterator[Finding]:
+    """Yield a finding for each two packages with the same modules.
+
+    Portions of a namespace package don't conflict, nor do files with the same content.
+    """
+    pairs: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    packages: dict[str, Package] = {}
+    for path, claims in owners.items():
+        if len(claims) > 1 and _differ(path, claims):
+            packages |= {str(package.name): package for package, _ in claims}
+            pairs[tuple(sorted({str(package.name) for package, _ in claims}))].append(path)
+    for names, paths in sorted(pairs.items()):
+        if len(names) > 1:
+            yield _module_conflict([packages[name] for name in names], sorted(paths), environment)
+
+
+def _differ(path: str, claims: list[tuple[Package, str]]) -> bool:
+    if len({content for _, content in claims}) == 1 and claims[0][1]:
+        return False
+    if not path.endswith("__init__.py"):
+        return True
+    return not any(_declares_namespace(package, path, content) for package, content in claims)
+
+
+def _declares_namespace(package: Package, path: str, content: str) -> bool:
+    # Of an editable package the content is the path of the file.
+    file = Path(content) if package.source.editable else Path(package.location, path)
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return False
+    return any(word in text for word in _NAMESPACE)
+
+
+def _module_conflict(packages: list[Package], paths: list[str], environment: Environment) -> Finding:
+    versions = [f"{package.name} {package.version}" for package in packages]
+    tops = sorted({path.partition("/")[0].removesuffix(".py") for path in paths})
+    # Uninstalling a package removes its files, whichever package wrote them last.
+    remedy = "Uninstall them, and install again the one that you need: "
+    editable = [str(package.name) for package in packages if package.source.editable]
+    if editable:
+        remedy = f"Rename what {' and '.join(editable)} has, or uninstall one of them: "
+    return Finding(
+        Severity.WARNING,
+        "module-clash",
+        f"{' and '.join(versions)} both have {named(tops)} ({_shown(paths)}). "
+        "Only one of each can be in the image: the one that is installed here, if a wheel has it.",
+        package=str(packages[0].name),
+        hint=remedy + uninstall_command(environment, [str(package.name) for package in packages]),
+    )
+
+
+def _conda_file_conflicts(
+    plan: Plan, installed: Iterable[Package], environment: Environment
+) -> Iterator[Finding]:
+    """Yield a finding for each package of pip with files that differ from those of a conda package.
+
+    In the image pip's packages lie above conda's, and a build refuses to change a file of a conda package.
+    """
+    if not plan.conda:
         return
     prefix = environment.python.prefix
-    wanted = {path: (package, digest) for package in installed for path, digest in _files(package, prefix)}
+    files = {path: (package, digest) for package in installed for path, digest in _files(package, prefix)}
+    if not files:
+        return
     found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for entry in plan.conda:
         if entry.record is None:
             continue
-        for path, digest in _recorded(prefix, f"{entry.name}-{entry.version}-{entry.build}").items():
-            if path in wanted and wanted[path][1] != digest:
-                found[entry.name, str(wanted[path][0].name)].append(path)
+        for path, digest in _conda_files(prefix, f"{entry.name}-{entry.version}-{entry.build}").items():
+            if path in files and files[path][1] != digest:
+                found[entry.name, str(files[path][0].name)].append(path)
     for (conda, pip), paths in sorted(found.items()):
-        yield _finding(conda, pip, sorted(paths), environment)
+        yield Finding(
+            Severity.ERROR,
+            "conda-overlap",
+            f"{pip}, which pip installed, has files of the conda package {conda} with another content "
+            f"({_shown(sorted(paths))}). A build doesn't change conda's files, and would stop.",
+            package=pip,
+            hint=f"Uninstall {pip}: {uninstall_command(environment, [pip])}; or leave {pip} or {conda} out "
+            f"(--ignore {pip}); or take both from conda.",
+        )
 
 
 def _files(package: Package, prefix: str) -> Iterator[tuple[str, str]]:
@@ -57,36 +201,26 @@ def _files(package: Package, prefix: str) -> Iterator[tuple[str, str]]:
 
 def _hex(digest: str) -> str:
     algorithm, _, encoded = digest.partition("=")
+    if algorithm != "sha256":
+        return ""
     try:
-        return (
-            base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).hex()
-            if algorithm == "sha256"
-            else ""
-        )
+        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).hex()
     except (binascii.Error, ValueError):
         return ""
 
 
-def _recorded(prefix: str, stem: str) -> Mapping[str, str]:
-    """Return the files of a conda package with their sha256 in hexadecimal, empty where nothing says."""
+def _conda_files(prefix: str, stem: str) -> Mapping[str, str]:
+    """Return the files of a conda package, each with its sha256 in hexadecimal, or empty if unknown."""
     try:
         record = json.loads(read_bytes(os.path.join(prefix, "conda-meta", f"{stem}.json")))
         files = dict.fromkeys(record.get("files", ()), "")
         for entry in record.get("paths_data", {}).get("paths", ()):
             files[entry["_path"]] = entry.get("sha256_in_prefix") or entry.get("sha256") or ""
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}  # the scan has a finding for it
+        return {}  # the scan reports it
     return files
 
 
-def _finding(conda: str, pip: str, paths: list[str], environment: Environment) -> Finding:
+def _shown(paths: list[str]) -> str:
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return Finding(
-        Severity.ERROR,
-        "conda-overlap",
-        f"{pip}, which pip installed, has files of the conda package {conda} with another content "
-        f"({', '.join(paths[:_SHOWN])}{more}). A build doesn't change conda's files, and would stop.",
-        package=pip,
-        hint=f"Uninstall {pip}: {uninstall_command(environment, [pip])}; or leave {pip} or {conda} out "
-        f"(--ignore {pip}); or take both from conda.",
-    )
+    return ", ".join(paths[:_SHOWN]) + more

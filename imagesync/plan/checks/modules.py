@@ -1,6 +1,6 @@
 # Paths stay strings: there are tens of thousands of them.
 # ruff: noqa: PTH112, PTH113, PTH118, PTH119, PTH208
-"""Modules: the files that a distribution makes importable, as its wheel has them."""
+"""The module files of a distribution, as its wheel has them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
 
 _MODULE_SUFFIXES = (".py", ".so", ".pyd")
-# Where a project keeps its modules, if it doesn't at its top.
+# Usual folders of modules, beside the top of a project.
 _SOURCE_FOLDERS = ("src", "python", "lib")
 _NAMESPACE_LEVELS = 3
 
 
 def modules(package: Package) -> dict[str, str]:
-    """Return the module files of *package*, relative to site-packages, and what tells their content.
+    """Return the module files of *package*, by path relative to site-packages.
 
-    An installed package's are those of its RECORD, with the digest recorded there. Of an editable
-    one, whose files lie in its source tree, they are the ``__init__.py`` of its packages and its single
-    modules, with the file's path; those of its wheel may be more. Nothing where nothing says.
+    The value identifies a file's content. For an installed package the files are those of its RECORD, and the
+    value is the recorded digest. For an editable package, whose files are in its source tree, they are the
+    ``__init__.py`` of its packages and its single modules, and the value is the file's path; the wheel may
+    have more. Without a RECORD the result is empty.
     """
     if package.source.editable:
         return dict(_editable_modules(package))
@@ -42,16 +43,16 @@ def _editable_modules(package: Package) -> Iterator[tuple[str, str]]:
     if root is None:
         return
     names = _declared(package) or {package.name.replace("-", "_"), package.name.replace("-", "/")}
-    for place in (root, *(os.path.join(root, name) for name in _SOURCE_FOLDERS)):
+    for folder in (root, *(os.path.join(root, name) for name in _SOURCE_FOLDERS)):
         for name in sorted(names):
-            yield from _below(place, name, _NAMESPACE_LEVELS)
-    for place in _source_folders(package, root):
-        for entry in sorted(_listed(place)):
-            yield from _below(place, entry.removesuffix(".py"), _NAMESPACE_LEVELS)
+            yield from _module_files(folder, name, _NAMESPACE_LEVELS)
+    for folder in _source_folders(package, root):
+        for entry in sorted(_listed(folder)):
+            yield from _module_files(folder, entry.removesuffix(".py"), _NAMESPACE_LEVELS)
 
 
 def _declared(package: Package) -> set[str]:
-    """Return the names in ``top_level.txt``, which setuptools writes."""
+    """Return the names in ``top_level.txt``, a file that setuptools writes."""
     try:
         text = read_bytes(os.path.join(package.metadata_path, "top_level.txt")).decode("utf-8", "replace")
     except OSError:
@@ -60,9 +61,9 @@ def _declared(package: Package) -> set[str]:
 
 
 def _source_folders(package: Package, root: str) -> Iterator[str]:
-    """Yield the folders that the package's own ``.pth`` puts on ``sys.path``, but for the project's top.
+    """Yield the folders that the package's ``.pth`` file adds to ``sys.path``, except the project's top.
 
-    Beside the package there are tests and tools at the top of a project, which no wheel has.
+    The top of a project also has tests and tools, which are in no wheel.
     """
     for path, _, _ in read_record(package.metadata_path):
         if path.endswith(".pth") and "/" not in path:
@@ -78,15 +79,15 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _below(place: str, name: str, levels: int) -> Iterator[tuple[str, str]]:
-    """Yield the module or package *name* in the folder *place*; of a namespace package its portions."""
-    where = os.path.join(place, *name.split("/"))
+def _module_files(folder: str, name: str, levels: int) -> Iterator[tuple[str, str]]:
+    """Yield the file of the module or package *name* in *folder*; for a namespace package its portions."""
+    path_of_name = os.path.join(folder, *name.split("/"))
     for path in (f"{name}/__init__.py", f"{name}.py"):
-        file = os.path.join(place, *path.split("/"))
+        file = os.path.join(folder, *path.split("/"))
         if os.path.isfile(file):
             yield path, file
             return
-    if levels and "." not in os.path.basename(where) and os.path.isdir(where):
-        for entry in sorted(_listed(where)):
+    if levels and "." not in os.path.basename(path_of_name) and os.path.isdir(path_of_name):
+        for entry in sorted(_listed(path_of_name)):
             if entry.removesuffix(".py").isidentifier():
-                yield from _below(place, f"{name}/{entry.removesuffix('.py')}", levels - 1)
+                yield from _module_files(folder, f"{name}/{entry.removesuffix('.py')}", levels - 1)

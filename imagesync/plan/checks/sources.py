@@ -1,4 +1,4 @@
-"""Source trees: whether what a wheel is to be built from is still there."""
+"""Source trees that packages were installed from: missing ones, and folders that aren't projects any more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from imagesync.plan.checks.remedy import install_command
+from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Environment, Finding, Severity, Source
 
@@ -15,7 +15,7 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py")
 
 
 def local_path(source: Source) -> str | None:
-    """Return the file or folder that the ``file://`` URL of *source* names (RFC 8089), or ``None``."""
+    """Return the path of the ``file://`` URL of *source* (RFC 8089), or ``None`` if it has no such URL."""
     parts = urlsplit(source.url or "")
     if parts.scheme != "file" or not parts.path:
         return None
@@ -26,25 +26,30 @@ def local_path(source: Source) -> str | None:
     return unquote(parts.path, errors="surrogateescape")
 
 
-def is_gone(package: PlannedPackage) -> bool:
-    """Return whether *package* was installed from a folder that isn't there now."""
+def is_source_missing(package: PlannedPackage) -> bool:
+    """Return True if *package* was installed from a folder that is missing now."""
     folder = local_path(package.source)
     return package.source.kind == "directory" and folder is not None and not Path(folder).is_dir()
 
 
-def is_copied(package: PlannedPackage) -> bool:
-    """Return whether the sources of *package* are gone, and its installed files are all there is of it."""
+def has_only_installed_files(package: PlannedPackage) -> bool:
+    """Return True if the sources of *package* are missing, and its wheel is made from the installed files."""
     installed = package.installed
-    return not package.source.editable and installed is not None and installed.has_record and is_gone(package)
+    return (
+        not package.source.editable
+        and installed is not None
+        and installed.has_record
+        and is_source_missing(package)
+    )
 
 
 def missing_sources(plan: Plan, environment: Environment) -> Iterator[Finding]:
-    """Yield a finding for each package of *plan* whose source tree is gone, or is a project no more."""
+    """Yield a finding for each package of *plan* whose source tree is missing or isn't a project any more."""
     for package in plan.packages:
         folder = local_path(package.source)
         if package.source.kind != "directory" or folder is None:
             continue
-        if is_copied(package):
+        if has_only_installed_files(package):
             yield Finding(
                 Severity.INFO,
                 "source-missing",
@@ -53,8 +58,8 @@ def missing_sources(plan: Plan, environment: Environment) -> Iterator[Finding]:
                 path=folder,
                 package=package.name,
             )
-        elif is_gone(package):
-            yield _gone(package, folder, environment)
+        elif is_source_missing(package):
+            yield _missing(package, folder, environment)
         elif not any((Path(folder) / name).is_file() for name in _PROJECT_FILES):
             yield Finding(
                 Severity.ERROR,
@@ -67,7 +72,7 @@ def missing_sources(plan: Plan, environment: Environment) -> Iterator[Finding]:
             )
 
 
-def _gone(package: PlannedPackage, folder: str, environment: Environment) -> Finding:
+def _missing(package: PlannedPackage, folder: str, environment: Environment) -> Finding:
     return Finding(
         Severity.ERROR,
         "source-missing",

@@ -1,4 +1,4 @@
-"""Commands that a message can offer, so that they can be pasted as they stand."""
+"""Shell commands for messages, quoted so that users can paste them."""
 
 from __future__ import annotations
 
@@ -9,26 +9,30 @@ from typing import TYPE_CHECKING
 from imagesync.scan.environment import Environment, Interpreter
 
 if TYPE_CHECKING:
-    from imagesync.plan.levels import CriticalPackage
+    from imagesync.plan.profiles import CriticalPackage
 
 
 def install_command(environment: Environment, requirements: Iterable[str], *options: str) -> str:
     """Return the command that installs *requirements* into *environment*, with uv where it has no pip."""
-    return install_command_of(environment.python, requirements, *options, has_pip=_has_pip(environment))
+    return install_command_for(environment.python, requirements, *options, has_pip=_has_pip(environment))
 
 
-def install_command_of(python: Interpreter, requirements: Iterable[str], *options: str, has_pip: bool) -> str:
+def install_command_for(
+    python: Interpreter, requirements: Iterable[str], *options: str, has_pip: bool
+) -> str:
     """Return the command that installs *requirements* for *python*, with uv where it has no pip."""
     return _command(python, "install", *options, *requirements, has_pip=has_pip)
 
 
 def install_critical(environment: Environment, wanted: Mapping[CriticalPackage, str | None]) -> str:
-    """Return the command that installs critical packages: by conda, where the environment is conda's.
+    """Return the command that installs critical packages, with conda in a conda environment.
 
     Parameters
     ----------
+    environment
+        The environment that lacks them.
     wanted
-        The version of each, or ``None`` for any.
+        The packages, each with its version, or ``None`` for any.
     """
     if environment.conda:
         specs = [f"{p.conda or p.name}{f'={version}' if version else ''}" for p, version in wanted.items()]
@@ -37,7 +41,7 @@ def install_critical(environment: Environment, wanted: Mapping[CriticalPackage, 
 
 
 def uninstall_command(environment: Environment, names: Iterable[str]) -> str:
-    """Return the command that removes the packages *names* from *environment*."""
+    """Return the command that uninstalls the packages *names* from *environment*."""
     return _command(environment.python, "uninstall", *names, has_pip=_has_pip(environment))
 
 

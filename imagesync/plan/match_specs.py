@@ -1,94 +1,53 @@
-"""Consistency of conda's packages: whether what their records ask for is installed, and will do.
+"""Conda match specs: whether a build meets one, and the pins that limit every choice of a version.
 
-conda keeps environments consistent; ``--force``, an interrupted change or pip doesn't.
+Pins come from ``conda-meta/pinned`` and from conda's setting ``pinned_packages``.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from imagesync.core.names import canonical_name
-from imagesync.plan.checks.conflict import Conflict
-from imagesync.scan.environment import CondaRecord, Environment
+from imagesync.plan.plan import Plan
+from imagesync.scan.conda.history import spec_name
 
 _PLAIN = re.compile(r"([a-zA-Z0-9_.-]+)(?:\s+([^\s\[]+))?(?:\s+([^\s\[]+))?\s*\Z")
 _NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)*)(\.post[0-9]+)?")
-# An upper bound that leaves pre-releases out, as conda-build writes them: <2.0a0, <2.0.0a0.
+# conda-build excludes pre-releases by bounds such as <2.0a0 and <2.0.0a0.
 _BOUND = re.compile(r"(>=|<=|==|!=|~=|>|<|=|)([0-9]+(?:\.[0-9]+)*?)(?:\.0)?(a0?|\.?\*|)")
 
 
 class Build(Protocol):
-    """A build of a conda package, installed or in a channel."""
+    """A build of a conda package: installed, or in a channel."""
 
     @property
     def name(self) -> str:
-        """Return its conda name."""
+        """Return the conda name."""
 
     @property
     def version(self) -> str:
-        """Return its version."""
+        """Return the version."""
 
     @property
     def build(self) -> str:
-        """Return its build string."""
+        """Return the build string."""
 
     @property
     def build_number(self) -> int:
-        """Return the number of its build."""
+        """Return the build number."""
 
     @property
     def subdir(self) -> str:
-        """Return the subdirectory of channels that it is in."""
-
-
-def conda_inconsistencies(environment: Environment) -> Iterator[Conflict]:
-    """Yield what conda's records ask for and don't get from one another.
-
-    What pip has replaced isn't asked for, nor what a machine has and no channel.
-    """
-    records = {record.name: record for record in environment.conda}
-    pip = {package.name for package in environment.packages if not package.conda}
-    replaced = any(finding.code == "pip-over-conda" for finding in environment.findings)
-    known: dict[tuple[str, str], bool] = {}
-    for record in environment.conda:
-        for line, required in (
-            *((d, True) for d in record.depends),
-            *((c, False) for c in record.constrains),
-        ):
-            name = line.partition(" ")[0].partition("[")[0]
-            if name.startswith("__"):
-                continue
-            there = records.get(name)
-            if there is None:
-                if required and not replaced and canonical_name(name) not in pip:
-                    yield _conflict(record, line, name, None, environment)
-            elif not known.setdefault((line, name), meets(there, line)):
-                yield _conflict(record, line, name, there.version, environment)
-
-
-def _conflict(
-    record: CondaRecord, line: str, name: str, installed: str | None, environment: Environment
-) -> Conflict:
-    command = ("conda", "install", "--prefix", environment.python.prefix, line)
-    return Conflict(
-        package=canonical_name(record.name),
-        version=record.version,
-        requirement=line,
-        required=canonical_name(name),
-        installed=installed,
-        remedy=shlex.join(command),
-    )
+        """Return the subdirectory of its channel, such as ``linux-64``."""
 
 
 def meets(record: Build, line: str) -> bool:
-    """Return whether *record* is what *line*, a match spec, asks for.
+    """Return True if *record* meets the match spec *line*.
 
-    Plain numbers are compared here, in a few microseconds; whatever else there is, and every refusal, is
-    left to rattler, which takes 80 ms to import.
+    Plain version numbers are compared here in a few microseconds. rattler, which takes 80 ms to import,
+    decides everything else, and confirms each mismatch.
     """
     plain = _PLAIN.fullmatch(line)
     if plain is not None and _surely(record.version, plain[2] or "") and _is_build(record.build, plain[3]):
@@ -106,7 +65,30 @@ def meets(record: Build, line: str) -> bool:
         )
         return MatchSpec(line).matches(package)
     except (InvalidMatchSpecError, InvalidVersionError, ValueError):
-        return True  # what nobody can read contradicts nothing
+        return True  # an unreadable spec excludes nothing
+
+
+def pins_of(plan: Plan) -> tuple[str, ...]:
+    """Return the pins of *plan* that the installed packages meet, as match specs.
+
+    The others would keep the installed version itself out of the image.
+    """
+    records = {package.name: package.record for package in plan.conda if package.record is not None}
+    return tuple(
+        pin
+        for pin in plan.pinned
+        if (name := spec_name(pin)) and (name not in records or meets(records[name], pin))
+    )
+
+
+def pins_for(name: str, pins: Iterable[str]) -> tuple[str, ...]:
+    """Return the *pins* of the conda package *name*."""
+    return tuple(pin for pin in pins if spec_name(pin) == name)
+
+
+def meets_pins(build: Build, pins: Iterable[str]) -> bool:
+    """Return True if *build* meets the *pins* of its package."""
+    return all(meets(build, pin) for pin in pins_for(build.name, pins))
 
 
 def _is_build(build: str, wanted: str | None) -> bool:
@@ -114,7 +96,7 @@ def _is_build(build: str, wanted: str | None) -> bool:
 
 
 def _surely(version: str, specifier: str) -> bool:
-    """Return whether *version* meets *specifier* beyond doubt.
+    """Return True if plain numbers show that *version* meets *specifier*; False leaves it open.
 
     >>> _surely("2022.5.1", ">=2022.5.1,<2022.5.2.0a0"), _surely("2022.1.0", ">=2022.5.1,<2022.5.2.0a0")
     (True, False)

@@ -1,15 +1,60 @@
-"""Which packages a cluster can't do without, as shipped; data, and nothing else.
+"""Profiles: the packages that a kind of cluster can't do without, as shipped.
 
-They are there exactly in the local version, and installed, or there is no plan. Profiles are in the order in
-which ``auto`` tries them.
+Critical packages must be installed, and the image gets exactly the local versions. Profiles are in the order
+in which ``auto`` tries them.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from imagesync.core.names import canonical_name
-from imagesync.plan.levels import CriticalPackage, Profile
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+
+class CriticalPackage(NamedTuple):
+    """A package that a cluster can't do without.
+
+    Parameters
+    ----------
+    name
+        The canonical name.
+    import_name
+        The module to import when the finished image is checked.
+    reason
+        Why it is critical, for the user.
+    same_version_as
+        The package whose version to install if this one is missing.
+    conda
+        The conda name, if it differs.
+    """
+
+    name: NormalizedName
+    import_name: str
+    reason: str
+    same_version_as: NormalizedName | None = None
+    conda: str = ""
+
+
+class Profile(NamedTuple):
+    """The needs of a kind of cluster.
+
+    Parameters
+    ----------
+    name
+        As the setting ``profile`` writes it.
+    chosen_by
+        ``auto`` takes the first profile of which one of these packages is installed.
+    critical
+        The critical packages.
+    """
+
+    name: str
+    chosen_by: tuple[NormalizedName, ...]
+    critical: tuple[CriticalPackage, ...]
+
 
 _DASK: Final = canonical_name("dask")
 _DISTRIBUTED: Final = canonical_name("distributed")
@@ -69,3 +114,8 @@ PROFILES: Final = (
     ),
     Profile(name="none", chosen_by=(), critical=()),
 )
+
+
+def load_profiles() -> dict[str, Profile]:
+    """Return the shipped profiles by name, in the order in which ``auto`` tries them."""
+    return {profile.name: profile for profile in PROFILES}

@@ -1,4 +1,4 @@
-"""Names and patterns in settings that match no package."""
+"""Names and patterns in settings that match no package: usually typing errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from imagesync.scan.environment import Finding, Severity
 def unmatched(
     key: str, entries: Iterable[str], names: Collection[str], *, kind: str = "installed package"
 ) -> list[Finding]:
-    """Return a warning for each of the *entries* of setting *key* that stands for none of the *names*.
+    """Return a warning for each of the *entries* of the setting *key* that matches none of the *names*.
 
     Parameters
     ----------
+    key
+        The name of the setting.
+    entries
+        Names and patterns, as the user wrote them.
+    names
+        Canonical names that entries may match.
     kind
-        What the names are of, in words.
+        What *names* are, for the message.
     """
     findings = []
     for entry in entries:

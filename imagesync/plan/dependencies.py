@@ -1,7 +1,7 @@
-"""Who needs what, across pip and conda.
+"""Dependencies between installed packages, across pip and conda.
 
-A conda package needs what its record says (``depends``); what its distributions say in their own metadata
-doesn't count, because who packaged them decided otherwise where the two differ.
+The dependencies of a conda package are those of its record (``depends``). The Python metadata of its
+distributions doesn't count: where the two differ, the packager decided so.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import CondaRecord, Environment
 
-# A match spec begins with the name, unless it names a channel.
+# A match spec begins with the name, or with a channel.
 _SPEC_NAME = re.compile(r"(?:[^\s\[]*::)?\s*([A-Za-z0-9_][A-Za-z0-9_.-]*)")
 
 
 @dataclass(frozen=True)
-class Outside:
-    """A conda package that others depend on, and that the image doesn't get from conda.
+class ExternalPackage:
+    """A conda package that others depend on, and that something else than conda provides in the image.
 
     Parameters
     ----------
+    name
+        The conda name.
     version, build
-        Those that conda has of it here, else pip's version.
+        Those of the conda package, or else pip's version.
     """
 
     name: str
@@ -40,57 +42,65 @@ class Outside:
     build: str = "0"
 
 
-def outside_of(plan: Plan) -> tuple[Outside, ...]:
-    """Return what conda packages of *plan* depend on and no solver may bring back, sorted by name.
+def externally_provided(plan: Plan) -> tuple[ExternalPackage, ...]:
+    """Return the dependencies of conda packages in *plan* that no solver may add, sorted by name.
 
-    That is what pip has replaced, what pip provides since conda's was taken away (``conda remove --force``),
-    and what the user leaves out.
+    These are packages that pip has replaced, packages that pip provides because the conda package was
+    removed (``conda remove --force``), and packages that the user ignores.
     """
-    found = {record.name: Outside(record.name, record.version, record.build) for record in plan.replaced}
+    found = {
+        record.name: ExternalPackage(record.name, record.version, record.build) for record in plan.replaced
+    }
     for left_out in plan.left_out:
         if left_out.manager == "conda" and left_out.level is Level.IGNORE:
-            found[left_out.name] = Outside(left_out.name, left_out.version)
+            found[left_out.name] = ExternalPackage(left_out.name, left_out.version)
     pip = {package.name: package.version for package in plan.packages if package.name != "python"}
     conda = {package.name for package in plan.conda}
     for package in plan.conda:
         for name in dependency_names(package.record) if package.record is not None else ():
             if name not in conda and name not in found and canonical_name(name) in pip:
-                found[name] = Outside(name, pip[canonical_name(name)])
+                found[name] = ExternalPackage(name, pip[canonical_name(name)])
     return tuple(found[name] for name in sorted(found))
 
 
 def dependency_names(record: CondaRecord) -> Iterator[str]:
-    """Yield the conda names of what *record* depends on, virtual packages (``__glibc``) left out."""
+    """Yield the conda names of the dependencies of *record*, without virtual packages (``__glibc``)."""
     for spec in record.depends:
         match = _SPEC_NAME.match(spec)
         if match and not match[1].startswith("__"):
             yield match[1].lower()
 
 
-def requirers_of(
+def requirers_of_left_out(
     environment: Environment,
     left_out: Collection[Key],
     markers: Mapping[str, str],
     *,
     foreign: Collection[Key] = (),
 ) -> dict[Key, list[str]]:
-    """Return for each of those *left_out* that is needed the names of who stays and needs it.
+    """Return the required packages among *left_out*, each with the names of the packages that require it.
 
     Parameters
     ----------
+    environment
+        The installed packages.
+    left_out
+        The packages that the image doesn't get.
+    markers
+        The marker values of the image.
     foreign
-        What is of another platform, so that a conda package's need of it there doesn't count.
+        Packages for another platform: that a conda package depends on them there is ignored.
     """
     names: dict[NormalizedName, Key] = {}
-    staying = []
+    kept = []
     for package in environment.packages:
         key: Key = ("conda", package.conda) if package.conda else ("pip", package.name)
         if key in left_out:
             names[package.name] = key
         elif not package.conda:
-            staying.append(package)
+            kept.append(package)
     found: dict[Key, list[str]] = {}
-    for name, by in requirers(staying, names, markers).items():
+    for name, by in requirers(kept, names, markers).items():
         found.setdefault(names[name], []).extend(map(str, by))
     records = {record.name for record in environment.conda}
     for record in environment.conda:
@@ -104,7 +114,7 @@ def requirers_of(
 
 
 def closure_of(environment: Environment, roots: Iterable[Key], markers: Mapping[str, str]) -> frozenset[Key]:
-    """Return *roots* and everything installed that they need, of pip and of conda."""
+    """Return *roots* and their installed dependencies, direct and indirect, of pip and of conda."""
     packages = {package.name: package for package in environment.packages if not package.conda}
     owners = {package.name: package.conda for package in environment.packages if package.conda}
     records = {record.name: record for record in environment.conda}
@@ -124,5 +134,5 @@ def closure_of(environment: Environment, roots: Iterable[Key], markers: Mapping[
 
 
 def _key(dependency: str, records: Collection[str]) -> Key:
-    """Return whose *dependency* of a conda package is: pip's, where pip has replaced conda's."""
+    """Return the key of a *dependency* of a conda package: pip's, if no conda record has the name."""
     return ("conda", dependency) if dependency in records else ("pip", canonical_name(dependency))
