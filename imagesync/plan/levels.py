@@ -33,7 +33,7 @@ class Levels(NamedTuple):
     prefixes: tuple[str, ...]
 
     def find(self, *names: str) -> Rule | None:
-        """Return the rule for a package with these *names*; of several matching patterns, that of the longest."""
+        """Return the rule for a package with these *names*; the longest matching pattern decides."""
         for name in names:
             if rule := self.names.get(name):
                 return rule

@@ -1,4 +1,4 @@
-"""Consistency: requirements of installed packages that the environment doesn't meet, as ``pip check`` finds them."""
+"""Consistency: requirements of installed packages that the environment doesn't meet (``pip check``)."""
 
 from __future__ import annotations
 

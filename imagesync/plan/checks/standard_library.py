@@ -1,4 +1,4 @@
-"""Modules of the standard library, for any Python that can be scanned, and packages that repeat their names."""
+"""Modules of the standard library of any scanned Python, and packages that repeat their names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imagesync.plan.install_commands import uninstall_command
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 
 ModuleOwners = defaultdict[str, list[tuple[Package, str]]]
-"""Path of a module file in site-packages to the packages that have it, each with what identifies its content."""
+"""Path of a module file in site-packages to its packages, each with what identifies the content."""
 
 # The modules that each feature version after 3.8 removed and added.
 _REMOVED = {
