@@ -1,4 +1,4 @@
-"""Requirements that a user adds for the cluster (``[tool.imagesync.add]``)."""
+"""Requirements that the setting ``add.pip`` adds for the cluster."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
 
 def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[NormalizedName, Requirement]:
-    """Return the added requirements that hold for the image, by canonical name.
+    """Return the added requirements whose markers hold for the image, by canonical name.
 
     Parameters
     ----------
     lines
-        PEP 508 requirements. Two for one name are taken together.
+        PEP 508 requirements. Several for one name are combined.
     markers
-        The image's marker values.
+        The marker values of the image.
 
     Raises
     ------
     UsageError
-        A line isn't a requirement, or names a URL.
+        A line isn't a valid requirement, or has a URL.
     """
-    # Only where something is added: 10 ms that an ordinary hit doesn't pay.
     from packaging.requirements import InvalidRequirement, Requirement
 
     added: dict[NormalizedName, Requirement] = {}
@@ -70,10 +69,21 @@ def apply_addition(
     planned: PlannedPackage | None,
     installed: Package | None,
 ) -> tuple[PlannedPackage, Finding | None]:
-    """Return the planned package after an addition, and what to tell the user about it.
+    """Return the planned package after an addition, and a finding if the addition overrides a local version.
 
-    The added specifier wins over the local version. Without a specifier only the extras
-    are added to a package that is planned anyway.
+    The added specifier takes precedence over the local version. Without a specifier only the extras are
+    added to a package that is planned already.
+
+    Parameters
+    ----------
+    name
+        The canonical name.
+    requirement
+        The added requirement.
+    planned
+        The package as it is planned so far; ``None`` if it isn't.
+    installed
+        The installed distribution; ``None`` if there is none.
     """
     extras = tuple(sorted(requirement.extras))
     specifier = str(requirement.specifier)
@@ -106,12 +116,14 @@ def apply_addition(
 
 
 def refuse_over_conda(installed: Package, requirement: Requirement) -> None:
-    """Stop where *requirement* would put a distribution of pip's over the one that conda provides.
+    """Refuse a *requirement* that would replace a distribution of conda by one of pip.
+
+    A requirement without versions and extras is met by the installed distribution.
 
     Raises
     ------
     UsageError
-        It names versions or extras; its bare name is met by conda's.
+        The requirement has versions or extras.
     """
     if not requirement.specifier and not requirement.extras:
         return

@@ -1,4 +1,4 @@
-"""Choosing a level for each installed package, and the reason that the user reads."""
+"""Choosing a level for each installed package, with the reason that the user is shown."""
 
 from __future__ import annotations
 
@@ -32,12 +32,14 @@ class Choice(NamedTuple):
 
     Parameters
     ----------
+    level
+        The level.
     reason
-        A sentence; empty where no rule names the package, and its version alone decides.
+        A sentence; empty if no rule names the package.
     kept
-        Whether the image holds it.
+        Whether the image gets the package.
     by_user
-        Whether the user's settings decided, so that nothing else may overrule it.
+        Whether the user's settings decided, which nothing else overrules.
     """
 
     level: Level
@@ -47,12 +49,20 @@ class Choice(NamedTuple):
 
 
 class Chooser(NamedTuple):
-    """What decides about levels: the user's settings first, then the profile, then the shipped levels.
+    """The rules for levels: the user's settings first, then the profile, then the shipped levels.
 
     Parameters
     ----------
+    ignore
+        Patterns of packages that the user ignores.
     only
-        What may stay; ``None`` where the user doesn't narrow it.
+        The packages that the setting ``only`` keeps; ``None`` without that setting.
+    levels
+        The levels of the user's settings.
+    critical
+        The critical packages of the profile, by canonical name.
+    shipped
+        The shipped levels.
     """
 
     ignore: tuple[str, ...]
@@ -62,7 +72,7 @@ class Chooser(NamedTuple):
     shipped: Levels
 
     def choose(self, candidate: Candidate) -> Choice:
-        """Return the level of *candidate*, other packages' wishes aside."""
+        """Return the level of *candidate*, regardless of the packages that require it."""
         if candidate.key == PYTHON:
             return Choice(Level.CRITICAL, PYTHON_REASON, kept=True, by_user=True)
         if any(matches(self.ignore, name) for name in candidate.names):
@@ -74,10 +84,10 @@ class Chooser(NamedTuple):
             return _follow(rule, candidate)._replace(by_user=True)
         if critical := next((self.critical[name] for name in candidate.names if name in self.critical), None):
             return Choice(Level.CRITICAL, critical.reason, kept=True)
-        return self._by_itself(candidate)
+        return self._shipped_choice(candidate)
 
-    def _by_itself(self, candidate: Candidate) -> Choice:
-        """Return the level that holds where neither the user nor the profile has a say."""
+    def _shipped_choice(self, candidate: Candidate) -> Choice:
+        """Return the level by the shipped levels and the source of *candidate*."""
         rule = self.shipped.find(*candidate.names)
         if rule and rule.level is Level.PLATFORM_ONLY and candidate.for_linux:
             rule = None
@@ -99,7 +109,18 @@ def _follow(rule: Rule, candidate: Candidate) -> Choice:
 def make_chooser(
     environment: Environment, *, settings: Settings, profile: Profile, markers: Mapping[str, str]
 ) -> Chooser:
-    """Return what decides about the levels of *environment*'s packages.
+    """Return the rules for the levels of the packages of *environment*.
+
+    Parameters
+    ----------
+    environment
+        The scanned environment.
+    settings
+        The user's settings.
+    profile
+        The profile with the critical packages.
+    markers
+        The marker values of the image.
 
     Raises
     ------
@@ -143,11 +164,20 @@ def _level_named(text: str, name: str) -> Level:
 def choose_levels(
     environment: Environment, *, chooser: Chooser, markers: Mapping[str, str]
 ) -> tuple[dict[Key, Choice], dict[Key, list[str]]]:
-    """Return the choice for each package, and which packages that stay require one that is left out.
+    """Return the choice for each package, and the kept packages that require one that is left out.
 
-    A package that only the shipped levels would leave out stays where a package that
-    stays requires it; a platform-only one does so where it is installed on Linux. What conda's
-    packages of another platform depend on there says nothing about Linux.
+    A package that only the shipped levels would leave out is kept if a kept package requires it. For a
+    platform-only package this holds only on Linux: dependencies of conda packages on another platform say
+    nothing about Linux.
+
+    Parameters
+    ----------
+    environment
+        The scanned environment.
+    chooser
+        The rules.
+    markers
+        The marker values of the image.
     """
     choices = {candidate.key: chooser.choose(candidate) for candidate in candidates(environment)}
     on_linux = environment.python.platform.startswith("linux")

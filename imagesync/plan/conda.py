@@ -1,4 +1,4 @@
-"""What a plan says of conda packages: those that are installed, and those that a user adds."""
+"""Planning of conda packages: the installed ones, and those that the setting ``add.conda`` adds."""
 
 from __future__ import annotations
 
@@ -28,14 +28,23 @@ _ADDED = "Your setting 'add.conda' adds it for the cluster."
 def plan_conda(
     environment: Environment, choices: Mapping[Key, Choice], *, settings: Settings
 ) -> tuple[dict[str, PlannedConda], list[Finding]]:
-    """Return the conda packages of the image by name, and what to tell the user about them.
+    """Return the conda packages of the image by name, and findings about them.
 
-    An environment of pip gets conda's Python, where the settings need it, in exactly its version.
+    If the settings require it, an environment without conda gets Python from conda, at exactly its version.
+
+    Parameters
+    ----------
+    environment
+        The scanned environment.
+    choices
+        The level of each installed package.
+    settings
+        The user's settings.
 
     Raises
     ------
     UsageError
-        The setting ``add.conda`` holds what can't be added.
+        An entry of the setting ``add.conda`` can't be added.
     """
     planned = {
         record.name: _plan_record(record, choice, strict=settings.strict)
@@ -92,25 +101,23 @@ def _add(
                 hint=f"Install the version that you want here, too, or remove '{name}' from 'add.conda'.",
             )
         else:
-            finding = _wins(entry, spec, specifier)
-            fits = finding.severity is Severity.INFO
+            matches = _matches(spec, entry)
             entries[name] = replace(
                 entry,
-                version=entry.version if fits else "",
-                build=entry.build if fits else "",
-                record=entry.record if fits else None,
+                version=entry.version if matches else "",
+                build=entry.build if matches else "",
+                record=entry.record if matches else None,
                 specifier=specifier,
                 requested=True,
                 reason=f"{_ADDED} It wins over the local version {entry.version}.",
             )
-            findings.append(finding)
+            findings.append(_override(entry, specifier, matches=matches))
     return entries, findings
 
 
-def _wins(entry: PlannedConda, spec: MatchSpec, specifier: str) -> Finding:
-    fits = _matches(spec, entry)
+def _override(entry: PlannedConda, specifier: str, *, matches: bool) -> Finding:
     return Finding(
-        severity=Severity.INFO if fits else Severity.WARNING,
+        severity=Severity.INFO if matches else Severity.WARNING,
         code="addition-wins",
         message=f"{entry.name} {entry.version} is installed, and the image gets {entry.name} {specifier}, "
         "because the setting 'add.conda' says so.",

@@ -1,4 +1,4 @@
-"""What goes in of the loose code: a list of files with their places in the image, as frozen values."""
+"""Loose code, modules that belong to no package, as values: its files and their paths in the image."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class CodeFile(NamedTuple):
     path
         Relative to the image's folder of code, with ``/``.
     source
-        The local file; where it is a link to a file, the file.
+        The local file; for a link to a file, the linked file.
     size
         In bytes.
     modified
-        When it was last modified, in nanoseconds since the epoch: what was read then is what goes in.
+        The modification time in nanoseconds since the epoch.
     link
-        For a link to a folder: where it points to, relative to its own folder. Otherwise empty.
+        The target of a link to a folder, relative to the link's own folder. Otherwise empty.
     executable
         Whether its owner may execute it.
     """
@@ -42,18 +42,20 @@ class CodeFile(NamedTuple):
 
 @dataclass(frozen=True)
 class CodePath:
-    """What goes in of one path that the user names.
+    """The files of one path of the setting ``code`` that the image gets.
 
     Parameters
     ----------
     path
-        As the settings name it, absolute.
+        The path of the setting, absolute.
     root
-        The folder that would stand on ``sys.path`` here: *path*, or the folder that holds it.
+        The folder for ``sys.path``: *path*, or the folder that contains it.
+    files
+        The files.
     digest
         ``sha256:<hex>`` over names, executable bits, bytes and links.
     left_out
-        Names in *path* that don't go in, with the reason; what git ignores is not among them.
+        Names in *path* that the image doesn't get, with the reason. Files that git ignores aren't listed.
     """
 
     path: str
@@ -69,7 +71,7 @@ class CodePath:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Return what can be imported from it, top level only, sorted."""
+        """Return the top-level modules that can be imported from it, sorted."""
         return tuple(sorted(top_level_modules(file.path for file in self.files)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,14 +86,14 @@ class CodePath:
 
 @dataclass(frozen=True)
 class Code:
-    """All loose code that goes into the image; false where there is none.
+    """All loose code of the image; false if there is none.
 
     Parameters
     ----------
     paths
-        In the order in which they come on ``sys.path``.
+        In the order of ``sys.path``.
     findings
-        What a user should know of it.
+        Findings about the code.
     """
 
     paths: tuple[CodePath, ...] = ()
@@ -113,12 +115,12 @@ class Code:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Return what can be imported, top level only, sorted."""
+        """Return the top-level modules that can be imported, sorted."""
         return tuple(sorted({module for path in self.paths for module in path.modules}))
 
     @property
     def digest(self) -> str:
-        """Return ``sha256:<hex>`` over everything that reaches the image; empty where nothing does."""
+        """Return ``sha256:<hex>`` over everything that reaches the image; empty without files."""
         if not self:
             return ""
         parts = [str(_FORMAT), *(path.digest for path in self.paths if path.files)]
@@ -136,9 +138,9 @@ class Code:
 
 
 def top_level_modules(paths: Iterable[str]) -> set[str]:
-    """Return the names that can be imported from a folder on ``sys.path`` that holds *paths*.
+    """Return the names of the modules in a folder on ``sys.path`` that contains *paths*.
 
-    A folder counts where it holds a module itself; without an ``__init__.py`` it is a namespace package.
+    A folder counts if it directly contains a module; without an ``__init__.py`` it is a namespace package.
 
     >>> sorted(top_level_modules(["a.py", "b/__init__.py", "c/d.py", "data/x.csv", "my-script.py", "e/f/g"]))
     ['a', 'b', 'c']

@@ -1,4 +1,4 @@
-"""Making a plan: from an environment and the user's settings to what the image must hold."""
+"""Making a plan from an environment and the user's settings."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ _SHORT_VERSION = "Its version has fewer than three parts, which name no series o
 
 
 def make_plan(environment: Environment, *, settings: Settings) -> Plan:
-    """Return what the image must hold for *environment*, and why.
+    """Return the plan for *environment*: the packages of the image, each with a level and a reason.
 
     Parameters
     ----------
     environment
-        As the scan found it.
+        The scanned environment.
     settings
-        The user's choices; names in them may be written in any form, with ``*`` for several.
+        The user's settings. Package names may be written in any form, and ``*`` matches several.
 
     Raises
     ------
     CriticalPackageMissing
-        The profile, or the user's settings, call a package critical that isn't installed.
+        A critical package of the profile or of the settings isn't installed.
     PlanError
-        The environment isn't one that an image can be made of.
+        No image can be made of the environment.
     UsageError
-        The settings name a profile, a level or a requirement that doesn't exist.
+        The settings have an unknown profile or level, or an invalid requirement.
     """
     _refuse_unsupported(environment, settings)
     markers = target_markers(environment.python)
@@ -87,9 +87,9 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     kind = "package whose wheel is made on this machine"
     findings += unmatched("no-isolation", settings.no_isolation, vendored, kind=kind)
 
-    own = "python" in conda
-    python = _plan_python(environment.python, exactly=settings.strict or own)
-    there = {*planned, *(package.name for package in provided)}
+    from_conda = "python" in conda
+    python = _plan_python(environment.python, exactly=settings.strict or from_conda)
+    names = {*planned, *(package.name for package in provided)}
     return Plan(
         python=environment.python,
         packages=tuple(sorted((python, *planned.values()), key=lambda package: package.name)),
@@ -98,12 +98,12 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         apt=tuple(sorted(set(settings.apt))),
         profile=profile.name,
         critical_imports=tuple(
-            critical.import_name for critical in profile.critical if critical.name in there
+            critical.import_name for critical in profile.critical if critical.name in names
         ),
         strict=settings.strict,
         conda=tuple(conda[name] for name in sorted(conda)),
         channels=environment.channels if conda else (),
-        interpreter="conda" if own else "base",
+        interpreter="conda" if from_conda else "base",
         provided=provided,
         replaced=environment.replaced,
         pinned=environment.pinned if conda else (),
@@ -217,12 +217,12 @@ def _left_out_findings(
         names = [name for name in candidate.names if name in chooser.critical]
         choice = choices[candidate.key]
         if names and choice.level is not Level.CRITICAL:
-            said = "leave it out." if not choice.kept else f"make it '{choice.level.value}'."
+            effect = "leave it out." if not choice.kept else f"make it '{choice.level.value}'."
             findings.append(
                 Finding(
                     severity=Severity.WARNING,
                     code="critical-overruled",
-                    message=f"{names[0]} is critical for a cluster, and your settings {said}",
+                    message=f"{names[0]} is critical for a cluster, and your settings {effect}",
                     package=names[0],
                     hint=f"{chooser.critical[names[0]].reason} "
                     "Keep it, unless no cluster is started from the image.",
@@ -232,8 +232,8 @@ def _left_out_findings(
 
 
 def _by_weight(package: LeftOut) -> tuple[bool, bool, str]:
-    # Requested ones first; of these the ignored ones last: REQUESTED says nothing about pip, for
-    # which ensurepip writes it into each new virtual environment.
+    # Requested packages come first, ignored ones last among them: ensurepip marks pip as requested in
+    # each new virtual environment.
     return not package.requested, package.level is Level.IGNORE, package.name
 
 
@@ -300,7 +300,7 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
 
 
 def _plan_python(python: Interpreter, *, exactly: bool) -> PlannedPackage:
-    # Debian and builds from git end the version with a plus sign, which PEP 440 has no place for.
+    # Debian and builds from git end the version with a plus sign, which PEP 440 doesn't allow.
     version = python.version.rstrip("+")
     return PlannedPackage(
         name=canonical_name("python"),
@@ -321,7 +321,6 @@ def _add(
     environment: Environment,
     markers: Mapping[str, str],
 ) -> list[Finding]:
-    # Only where something is added: parsing requirements takes imports that a hit doesn't need.
     from imagesync.plan.additions import apply_addition, parse_additions, refuse_over_conda
 
     installed = {package.name: package for package in environment.packages}

@@ -1,4 +1,4 @@
-"""What a plan says: for each package how closely the image must match, and why."""
+"""The values of a plan: for each package how closely the image must match, and why."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ class PlannedPackage:
 
     Parameters
     ----------
+    name
+        The canonical name.
     version
-        The local version; empty for a package that only the cluster gets.
+        The local version; empty for an added package.
+    level
+        How closely the image must match.
     specifier
-        The versions that are allowed (PEP 440), such as ``~=1.4.3``; may be empty.
+        The allowed versions (PEP 440), such as ``~=1.4.3``; may be empty.
     reason
-        Why this level, in words.
+        The reason for the level, for the user.
+    source
+        Where the package was installed from.
+    requested
+        Whether the user requested it; ``None`` if nothing records it.
     extras
-        Only of packages that the cluster adds: ``torch[cuda]`` has ``("cuda",)``.
+        Of an added package only: ``torch[cuda]`` has ``("cuda",)``.
     installed
-        The scanned package; ``None`` for a package that only the cluster gets, and for Python itself.
+        The scanned distribution; ``None`` for an added package and for Python itself.
     """
 
     name: NormalizedName
@@ -43,7 +51,7 @@ class PlannedPackage:
 
     @property
     def vendored(self) -> bool:
-        """Return whether the wheel comes from this machine and not from an index."""
+        """Return True if the wheel is made on this machine and doesn't come from an index."""
         return self.source.kind != "index"
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,15 +74,19 @@ class PlannedConda:
     Parameters
     ----------
     name
-        Its conda name, which may be another one than that of the distributions it provides.
+        The conda name, which may differ from the names of the distributions that it provides.
     version, build
-        The local ones; empty for a package that only the cluster gets.
+        The local ones; empty for an added package.
+    level
+        How closely the image must match.
     specifier
-        The versions that are allowed, as a conda match spec writes them, such as ``~=1.26.4``; may be empty.
+        The allowed versions as a conda match spec writes them, such as ``~=1.26.4``; may be empty.
     reason
-        Why this level, in words.
+        The reason for the level, for the user.
+    requested
+        Whether the user requested it; ``None`` if nothing records it.
     record
-        The installed record; ``None`` for a package that only the cluster gets.
+        The installed record; ``None`` for an added package.
     """
 
     name: str
@@ -102,12 +114,22 @@ class PlannedConda:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A package that is installed here and won't be in the image, with the reason.
+    """An installed package that the image doesn't get, with the reason.
 
     Parameters
     ----------
     name
-        Canonical; of a conda package its conda name.
+        The canonical name; of a conda package the conda name.
+    version
+        The installed version.
+    level
+        The level that leaves it out.
+    reason
+        The reason, for the user.
+    requested
+        Whether the user requested it; ``None`` if nothing records it.
+    manager
+        The manager that installed it.
     """
 
     name: str
@@ -119,7 +141,7 @@ class LeftOut:
 
     @property
     def missed(self) -> bool:
-        """Return whether the user asked for it, and it isn't one that no image has a use for."""
+        """Return True if the user requested it and may miss it in the image."""
         return bool(self.requested) and self.level is not Level.IGNORE
 
     def to_dict(self) -> dict[str, Any]:
@@ -129,37 +151,42 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the image must hold, known before anything is fetched.
+    """The packages that the image must hold, known before anything is fetched.
 
     Parameters
     ----------
     python
-        The local interpreter; the image's has the same feature version.
+        The local interpreter; that of the image has the same feature version.
     packages
         Sorted by canonical name; Python itself is the entry ``python``.
+    left_out
+        Installed packages that the image doesn't get.
+    findings
+        Findings about the plan.
     apt
         System packages, sorted.
     code
-        Modules of no package, and where they lie on this machine.
+        Modules that belong to no package, and their local files.
     profile
-        The profile's name, such as ``dask``.
+        The name of the profile, such as ``dask``.
     critical_imports
-        Import names of the critical packages, for the check of the built image.
+        The import names of the critical packages, for the check of the built image.
+    strict
+        Whether the image must have exactly the local versions.
     platform
         The target, ``linux/amd64``.
     conda
-        Sorted by conda name; what they provide isn't among *packages*.
+        Conda packages, sorted by conda name. The distributions that they provide aren't in *packages*.
     channels
-        Where conda packages come from, first the one that wins; URLs without credentials.
+        URLs of the conda channels without credentials, the preferred one first.
     interpreter
-        Whose Python the image runs: the base image's, or that of conda.
+        The origin of the image's Python: the base image, or conda.
     provided
-        The installed distributions that packages of *conda* provide, sorted by canonical name: what pip's
-        part must live with, and what can be made from the installed files.
+        The installed distributions that packages of *conda* provide, sorted by canonical name.
     replaced
-        What conda installed and pip has replaced since.
+        Records of conda packages that pip has replaced.
     pinned
-        Match specs that hold for conda packages whose versions have to be chosen.
+        Match specs that limit the choice of versions of conda packages.
     """
 
     python: Interpreter

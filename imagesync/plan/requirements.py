@@ -1,4 +1,4 @@
-"""Which installed packages require which others, on the machine that the image runs on."""
+"""Requirements of installed packages on one another, by the markers of the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXTRA_ONLY = re.compile(r"extra\s*==")
 
 
 def local_markers(python: Interpreter) -> dict[str, str]:
-    """Return the marker values (PEP 508) of *python* itself; a scan of files knows only some of them."""
+    """Return the marker values (PEP 508) of *python* itself; a scan of files only knows some of them."""
     operating_system = python.platform.partition("-")[0]
     system = {"linux": "Linux", "macosx": "Darwin", "win32": "Windows", "win": "Windows"}
     platforms = {"linux": "linux", "macosx": "darwin", "win32": "win32", "win": "win32"}
@@ -35,9 +35,9 @@ def local_markers(python: Interpreter) -> dict[str, str]:
 
 
 def target_markers(python: Interpreter) -> dict[str, str]:
-    """Return the marker values (PEP 508) of the image: *python*'s own, on Linux and x86-64.
+    """Return the marker values (PEP 508) of the image: those of *python* on Linux and x86-64.
 
-    What only the running machine knows (``platform_release``, ``platform_version``) is empty.
+    Values that only a running machine has (``platform_release``, ``platform_version``) are empty.
     """
     return {
         **_python_markers(python),
@@ -61,8 +61,8 @@ def _python_markers(python: Interpreter) -> dict[str, str]:
 
 
 def parse_requirement(line: str) -> Requirement | None:
-    """Return a ``Requires-Dist`` line parsed, or ``None`` where PEP 508 doesn't know it."""
-    # Not needed by most builds that hit, and 10 ms to import.
+    """Return a parsed ``Requires-Dist`` line, or ``None`` if it isn't valid under PEP 508."""
+    # 10 ms to import, which most builds that find their image save.
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
@@ -72,7 +72,7 @@ def parse_requirement(line: str) -> Requirement | None:
 
 
 def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterable[str] = ("",)) -> bool:
-    """Return whether *requirement* holds for *markers* and one of the *extras* (``""`` stands for none)."""
+    """Return True if *requirement* holds for *markers* and one of the *extras* (``""`` for none)."""
     from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
 
     if requirement.marker is None:
@@ -86,7 +86,7 @@ def applies(requirement: Requirement, markers: Mapping[str, str], extras: Iterab
 def requirers(
     packages: Iterable[Package], wanted: Collection[NormalizedName], markers: Mapping[str, str]
 ) -> dict[NormalizedName, list[NormalizedName]]:
-    """Return for each of the *wanted* names that is required which *packages* require it, extras aside."""
+    """Return the required names among *wanted*, each with the *packages* that require it, extras aside."""
     found: dict[NormalizedName, list[NormalizedName]] = {}
     for package in packages:
         for line in package.requires:
@@ -101,7 +101,7 @@ def requirers(
 def requirements_on(
     package: Package, markers: Mapping[str, str], names: Collection[NormalizedName]
 ) -> Iterator[Requirement]:
-    """Yield what *package* requires of the packages *names*, extras aside."""
+    """Yield the requirements of *package* on the packages *names*, extras aside."""
     for line in package.requires:
         match = _NAME.match(line)
         if match is not None and canonical_name(match[1]) in names and _line_applies(line, markers):
@@ -111,7 +111,7 @@ def requirements_on(
 
 
 def _line_applies(line: str, markers: Mapping[str, str]) -> bool:
-    # The two common shapes are decided without parsing: no marker at all, and an extra's requirement.
+    # The two common shapes need no parser: no marker, and the requirement of an extra.
     _, semicolon, marker = line.partition(";")
     if not semicolon:
         return True
@@ -124,9 +124,9 @@ def _line_applies(line: str, markers: Mapping[str, str]) -> bool:
 def closure(
     packages: Mapping[NormalizedName, Package], roots: Iterable[NormalizedName], markers: Mapping[str, str]
 ) -> frozenset[NormalizedName]:
-    """Return *roots* and everything that they require, extras of requirements included.
+    """Return *roots* and all their direct and indirect requirements, including extras.
 
-    What isn't among *packages* is named, and what it requires isn't known.
+    Names outside *packages* are included; their own requirements are unknown.
     """
     todo: list[tuple[NormalizedName, str]] = [(name, "") for name in roots]
     seen: set[tuple[NormalizedName, str]] = set()

@@ -1,12 +1,13 @@
 """Specifiers: from an installed version to the versions that the image may hold.
 
-For distributions as PEP 440 has them, for conda packages as match specs have them
+Distributions have specifiers of PEP 440, conda packages have match specs
 (https://docs.conda.io/projects/conda-build/en/stable/resources/package-spec.html#package-match-specifications).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from packaging.version import InvalidVersion, Version
 
@@ -15,7 +16,7 @@ _ARBITRARY = re.compile(r"[^\s;)]+")
 
 
 def parse_version(text: str) -> Version | None:
-    """Return *text* as a version, or ``None`` where PEP 440 doesn't know it.
+    """Return *text* as a version, or ``None`` if it isn't valid under PEP 440.
 
     >>> parse_version("1.04")
     <Version('1.4')>
@@ -38,12 +39,11 @@ def exact(version: Version) -> str:
 
 
 def compatible(version: Version) -> str:
-    """Return the range that PEP 440's ``~=`` allows around *version*.
+    """Return the compatible-release specifier (PEP 440 ``~=``) for *version*.
 
-    Versions of fewer than three components are pinned, because ``~=2.2`` would admit
-    everything below 3. A local label is left off: the public version is what is
-    compatible, and ``~=`` takes no label. Pre-releases are admitted only where
-    *version* is one, because a specifier admits them only where it names one.
+    Versions of fewer than three components are pinned, because ``~=2.2`` would admit every version below 3.
+    A local label is dropped, because ``~=`` takes none. Pre-releases are admitted only if *version* is one,
+    because a specifier admits them only if it names one.
 
     >>> compatible(Version("1.4.3"))
     '~=1.4.3'
@@ -58,7 +58,7 @@ def compatible(version: Version) -> str:
 
 
 def arbitrary(version: str) -> str | None:
-    """Return the specifier that compares *version* as a string, or ``None`` where no specifier can hold it.
+    """Return the specifier that compares *version* as a string, or ``None`` if no specifier can express it.
 
     >>> arbitrary("2004d-final")
     '===2004d-final'
@@ -68,8 +68,22 @@ def arbitrary(version: str) -> str | None:
     return f"==={version}" if _ARBITRARY.fullmatch(version) else None
 
 
+def nearest_releases(version: Version) -> Iterator[str]:
+    """Yield specifiers for versions other than *version*, nearest first: its series, then older, then newer.
+
+    >>> list(nearest_releases(Version("1.26.4")))
+    ['==1.26.*', '==1.*,<1.26.4', '==1.*', '<1.26.4', '']
+    """
+    epoch = f"{version.epoch}!" if version.epoch else ""
+    yield f"=={epoch}{version.major}.{version.minor}.*"
+    yield f"=={epoch}{version.major}.*,<{version.public}"
+    yield f"=={epoch}{version.major}.*"
+    yield f"<{version.public}"
+    yield ""
+
+
 def conda_exact(version: str) -> str:
-    """Return what a match spec says to admit *version* alone.
+    """Return the version specifier of a match spec that admits *version* alone.
 
     >>> conda_exact("1.1.1w")
     '==1.1.1w'
@@ -78,10 +92,10 @@ def conda_exact(version: str) -> str:
 
 
 def conda_compatible(version: str) -> str:
-    """Return what a match spec says to admit later fixes of the series that *version* is of.
+    """Return the version specifier of a match spec that admits later fixes of the same release series.
 
-    As with distributions, versions of fewer than three components are pinned: they name no series, and many
-    are no numbers at all. A local label is left off.
+    As for distributions, versions of fewer than three components are pinned: they name no series, and many
+    aren't numbers at all. A local label is dropped.
 
     >>> conda_compatible("3.2.1"), conda_compatible("1.1.1w"), conda_compatible("2.1.0+cu121")
     ('~=3.2.1', '~=1.1.1w', '~=2.1.0')
