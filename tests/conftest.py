@@ -49,6 +49,23 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Have one process of pytest-xdist run all tests of the container engine, one after another.
+
+    Cancelled builds that share steps can crash BuildKit in Docker 20.10 (moby#42414), and there is one swarm.
+    """
+    for item in items:
+        if _uses_engine(item):
+            item.add_marker(pytest.mark.xdist_group("engine"))
+
+
+def _uses_engine(item: pytest.Item) -> bool:
+    fixtures = {"engine", "endpoint"} & set(getattr(item, "fixturenames", ()))
+    in_integration = "integration" in Path(item.path).parts
+    return in_integration and bool(fixtures or item.get_closest_marker("engine"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
