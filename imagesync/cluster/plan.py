@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.standalone.cluster import node
+from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
     from imagesync.cluster.attached import Attached
@@ -85,7 +85,7 @@ def part_of(found: Mapping[str, str]) -> str:
 def common_config(plan: ClusterPlan) -> dict[str, Any]:
     """Return what all processes of the cluster read: program, certificates, Dask's configuration."""
     return {
-        "program": Path(node.__file__).read_text("utf-8"),
+        "program": program_text("cluster.node"),
         "protocol": plan.protocol,
         "security": dict(plan.security),
         "config": dict(plan.config),

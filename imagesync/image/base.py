@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
+from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -233,10 +233,8 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     from imagesync.image.context import ContextFile, stream_files
 
     bare = engine.inspect(reference)
-    script = Path(__file__).parents[1] / "standalone" / "image" / "base_facts.py"
-    result = engine.run(
-        RunRequest(reference, ("python3", "-c", script.read_text(encoding="utf-8")), timeout=120)
-    )
+    command = ("python3", "-c", program_text("image.base_facts"))
+    result = engine.run(RunRequest(reference, command, timeout=120))
     if result.exit_code != 0:
         said = result.stderr.decode(errors="replace").strip()[-2000:]
         raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {said}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
 from imagesync.errors import RenderError
+from imagesync.image.build_files import build_programs
 from imagesync.image.context import BuildContext, ContextFile
 from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
 from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, Label, site_packages
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 
 Part = Literal["whole", "packages", "environment"]
-CONDA_SCRIPTS = ("activate.sh", "conda.py", "conda_bytecode.py", "conda_rattler.py", "conda_records.py")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def make_context(
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
         "code": code,
-        "contested": contested,
+        "file_conflicts": contested,
         "code_folder": str(CODE),
         "conda": conda,
         "environment_hash": environment_hash,
@@ -151,17 +151,13 @@ def make_context(
         "vendored_bytecode": vendored.bytecode,
         "version": version,
     }
-    shipped = shipped_templates()
     dockerfile = _text("Dockerfile", render_template("Dockerfile.j2", values, folder=templates))
     files = [
         *(_explanations(values, lock, templates) if part == "whole" else []),
         _text("requirements.txt", requirements),
         _text("requirements-vendored.txt", requirements_vendored),
-        _file(".dockerignore", shipped / "context" / "dockerignore"),
-        _file("tools/bytecode.py", shipped / "image" / "bytecode.py"),
-        _file("tools/loose_code.py", shipped / "image" / "loose_code.py"),
-        _file("tools/contested.py", shipped / "image" / "contested.py"),
-        _file("tools/install.py", shipped / "image" / "install.py"),
+        _file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
+        *(_text(path, text) for path, text in build_programs(conda=conda is not None).items()),
         *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
         *(_installer_files() if here.vendored else []),
         *_stored("wheels/index", packages.wheels),
@@ -169,7 +165,7 @@ def make_context(
         *_stored("bytecode/index", packages.bytecode),
         *_stored("bytecode/vendored", vendored.bytecode),
         *(_stored("code", code.files) if code is not None else []),
-        *(_conda_files(conda, shipped / "image") if conda is not None else []),
+        *(_conda_files(conda, values, templates) if conda is not None else []),
         *([] if inventory is None else [_text("environment.json", to_json(inventory))]),
         *_user_files(templates),
     ]
@@ -196,8 +192,8 @@ def _installer_files() -> list[ContextFile]:
     return [_file(f"tools/installer/{path.relative_to(folder).as_posix()}", path) for path in modules]
 
 
-def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
-    """Return the archives, unless images have them, what says which they are, and what installs them."""
+def _conda_files(conda: CondaLayer, values: Mapping[str, Any], templates: Path | None) -> list[ContextFile]:
+    """Return the lists of archives, the archives themselves unless images have them, and their installer."""
     micromamba = conda.installer.micromamba
     rattler = conda.installer.rattler if conda.installer.image is None else ()
     archives = () if conda.images else zip(conda.packages, conda.archives, strict=True)
@@ -207,7 +203,7 @@ def _conda_files(conda: CondaLayer, scripts: Path) -> list[ContextFile]:
         _text("conda/records.json", conda.records()),
         *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
         *([] if conda.images else _stored("bytecode/conda", conda.bytecode)),
-        *(_file(f"tools/{name}", scripts / name) for name in CONDA_SCRIPTS),
+        _text("tools/activate.sh", render_template("image/activate.sh.j2", values, folder=templates)),
         *([] if micromamba is None else [_file("tools/micromamba", micromamba, mode=0o755)]),
         *(_file(f"tools/rattler/{name}", path) for name, path in rattler),
     ]

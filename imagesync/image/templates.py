@@ -1,11 +1,10 @@
-"""Templates: those that are shipped, and a user's own that win over them.
+"""Templates: the shipped ones, and a user's own, which replace them.
 
-Finding and hashing templates is done without Jinja, because a build that hits must not pay for its import.
+Only rendering imports Jinja: a build that finds its image doesn't need it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -34,33 +33,6 @@ def dockerfile_base() -> str:
     installed = folder / "Dockerfile.base"
     path = installed if installed.is_file() else folder.parent / "Dockerfile.base"
     return path.read_text(encoding="utf-8")
-
-
-def templates_digest(folder: Path | None) -> str:
-    """Return ``sha256:<hex>`` over the names and content of all templates that shape an image.
-
-    Parameters
-    ----------
-    folder
-        The user's own templates, hidden files excepted; all of it counts but ``cluster/``, which is for what
-        starts an image.
-
-    Raises
-    ------
-    RenderError
-        The user's folder isn't there, or can't be read.
-    """
-    shipped = shipped_templates()
-    digest = hashlib.sha256()
-    for path in (shipped / "Dockerfile.j2", *sorted((shipped / "image").iterdir())):
-        if path.is_file():
-            _add(digest, f"shipped/{path.relative_to(shipped).as_posix()}", path)
-    if folder is not None:
-        for path in user_files(folder):
-            inside = path.relative_to(folder)
-            if inside.parts[0] != "cluster":
-                _add(digest, f"user/{inside.as_posix()}", path)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def is_in_parts(folder: Path | None) -> bool:
@@ -93,15 +65,6 @@ def user_files(folder: Path) -> tuple[Path, ...]:
         return not any(part.startswith(".") or part == "__pycache__" for part in parts)
 
     return tuple(sorted(path for path in folder.rglob("*") if path.is_file() and visible(path)))
-
-
-def _add(digest: hashlib._Hash, name: str, path: Path) -> None:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RenderError(f"can't read the template {path}: {error.strerror}") from error
-    digest.update(f"{len(name)}:{name}{len(content)}:".encode())
-    digest.update(content)
 
 
 def template_environment(folder: Path | None) -> jinja2.Environment:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from packaging.utils import canonicalize_name
@@ -13,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import EngineError, VerifyError
 from imagesync.image_layout import PREFIX
+from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -92,8 +92,7 @@ def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | Non
     """Return what ``standalone/image/image_facts.py`` finds."""
     from imagesync.engine.engine import RunRequest
 
-    script = Path(__file__).parents[1] / "standalone" / "image" / "image_facts.py"
-    command = ("python", "-W", "ignore", "-c", script.read_text(encoding="utf-8"), *arguments)
+    command = ("python", "-W", "ignore", "-c", program_text("image.image_facts"), *arguments)
     try:
         result = engine.run(RunRequest(image, command, user=user, timeout=IMPORT_TIMEOUT + 180))
     except EngineError as error:

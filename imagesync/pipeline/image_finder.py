@@ -134,11 +134,12 @@ class Search:
     def foundation(self, root_digest: str) -> Foundation:
         """Return what hashes cover beside the plan."""
         from imagesync.image.base import base_hash
-        from imagesync.image.templates import dockerfile_base, templates_digest
+        from imagesync.image.build_files import build_files_digest
+        from imagesync.image.templates import dockerfile_base
 
         return {
             "base_hash": base_hash(root_digest, dockerfile_base(), self.settings.apt),
-            "templates_digest": templates_digest(self.settings.templates),
+            "templates_digest": build_files_digest(self.settings.templates),
         }
 
     @property

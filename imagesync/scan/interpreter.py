@@ -15,10 +15,10 @@ from pathlib import Path
 from imagesync.core.credentials import redact
 from imagesync.errors import ScanError
 from imagesync.scan.environment import Interpreter
+from imagesync.standalone.programs import program_path
 
 MARKER = "--- imagesync probe ---"
 OLDEST = (3, 8)
-_PROBE = Path(__file__).parents[1] / "standalone" / "host" / "probe.py"
 _TIMEOUT = 60.0
 _HINT = "Name an interpreter: imagesync scan --python PATH"
 
@@ -125,7 +125,7 @@ class Probe:
     def __init__(self, executable: str, environ: Mapping[str, str]) -> None:
         self._executable = executable
         self._environ = environ
-        command = [executable, "-I", "-B", str(_PROBE)]
+        command = [executable, "-I", "-B", str(program_path("host.probe"))]
         if environ.get("PYTHONNOUSERSITE"):
             command.append("--no-user-site")
         self._process = _start(command, environ)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
-from imagesync.standalone.host import compile_worker
+from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
 
 if TYPE_CHECKING:
@@ -148,9 +148,9 @@ class _Worker:
     """One interpreter that compiles wheels, one after the other."""
 
     def __init__(self, executable: str) -> None:
-        script = os.fspath(Path(compile_worker.__file__))
+        script = program_text("host.compile_worker")
         self._process = subprocess.Popen(
-            [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", script],
+            [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

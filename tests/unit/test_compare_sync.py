@@ -207,16 +207,6 @@ def test_objects_in_memory_are_found_and_those_of_the_module_itself_dont_count(
     assert process.call(REFRESH, ["elder"], [])["state"] == "forgotten"
 
 
-@pytest.mark.parametrize("name", ["../evil.py", "/evil.py", "a/../../evil.py"])
-def test_archive_that_leads_out_is_refused(name: str, tmp_path: Path) -> None:
-    from imagesync.standalone.cluster.overlay import unpack
-
-    (tmp_path / "inside").mkdir()
-    with pytest.raises(ValueError, match="leads out"):
-        unpack(archive(**{name: "evil"}), str(tmp_path / "inside"), lambda name: name)
-    assert not list(tmp_path.glob("**/evil.py"))
-
-
 def test_loose_code_comes_after_packages(process: Process) -> None:
     content = Overlay(
         code=archive(**{"elder.py": NEW, "hedge.py": "kind = 'box'\n"}), contents={}, modules={}
@@ -227,6 +217,6 @@ def test_loose_code_comes_after_packages(process: Process) -> None:
 
 def test_object_is_made_where_it_is_unpickled() -> None:
     made = pickle.loads(
-        pickle.dumps(RemoteObject(Remote("overlay", "_wheel_path"), "a-1.0.data/purelib/a.py"))
+        pickle.dumps(RemoteObject(Remote("overlay", "installed_path"), "a-1.0.data/purelib/a.py"))
     )
     assert made == "a.py"

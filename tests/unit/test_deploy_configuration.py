@@ -18,7 +18,8 @@ from imagesync.deploy.configuration import render_configuration
 from imagesync.deploy.shape import Shape, make_shape
 from imagesync.deploy.targets import TARGETS
 from imagesync.errors import RenderError, UsageError
-from imagesync.image.templates import shipped_templates, templates_digest
+from imagesync.image.build_files import build_files_digest
+from imagesync.image.templates import shipped_templates
 from tests.commands import CommandLine
 
 HEX = "0123456789" * 6 + "abcd"
@@ -165,7 +166,7 @@ def test_too_large_for_fargate() -> None:
 
 
 def test_ones_own_template(tmp_path: Path) -> None:
-    before = templates_digest(tmp_path)
+    before = build_files_digest(tmp_path)
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "coiled.yaml.j2").write_text(
         '{% include "imagesync/cluster/coiled.yaml.j2" %}\n  region: eu-west-1\n'
@@ -174,7 +175,7 @@ def test_ones_own_template(tmp_path: Path) -> None:
         "coiled": {"container": IMAGE, "region": "eu-west-1"}
     }
     # It shapes no image, and so it leads to no other one.
-    assert templates_digest(tmp_path) == before
+    assert build_files_digest(tmp_path) == before
     (tmp_path / "cluster" / "ecs.json.j2").write_text("[{]")
     with pytest.raises(RenderError, match=r"ecs\.json\.j2 doesn't give JSON"):
         render("ecs", templates=tmp_path)

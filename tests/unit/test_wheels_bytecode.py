@@ -174,14 +174,14 @@ def test_an_interpreter_that_dies_costs_that_wheel_alone(store: Store, tmp_path:
     good = store.add([make_wheel("good", "1.0")[1]], filename="good-1.0-py3-none-any.whl")
     dying.write_text(
         f"#!{sys.executable} -IS\n"
-        "import runpy, sys\n"
+        "import sys\n"
         "class Input:\n"
         "    def __iter__(self):\n"
         "        for line in sys.__stdin__:\n"
         f"            if {fatal.path.name!r} in line: raise SystemExit(139)\n"
         "            yield line\n"
         "sys.stdin = Input()\n"
-        "runpy.run_path(sys.argv[-1], run_name='__main__')\n"
+        "exec(sys.argv[-1], {'__name__': '__main__'})\n"
     )
     dying.chmod(0o755)
     made = compile_with(store, executable=str(dying), wheels=iter([fatal, good, fatal]))

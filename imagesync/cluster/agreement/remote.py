@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-INSIDE: Final = Path(__file__).parents[2] / "standalone" / "cluster"
+from imagesync.standalone.programs import program_text
 
 
 class Remote:
-    """A function of a module in ``inside``, for ``Client.run`` and its like.
+    """A function of a module in ``standalone.cluster``, for ``Client.run`` and its like.
 
     Pickling it gives the module's text, and unpickling that gives the function: no bytecode travels, which
     only the same Python could read, and no name of a module that isn't there.
@@ -18,7 +17,7 @@ class Remote:
     Parameters
     ----------
     module
-        The module's name in ``inside``.
+        The module's name in that package.
     function
         The function's name in it.
 
@@ -29,7 +28,7 @@ class Remote:
 
     def __init__(self, module: str, function: str) -> None:
         self.__name__ = function
-        self._text = (INSIDE / f"{module}.py").read_text(encoding="utf-8")
+        self._text = program_text(f"cluster.{module}")
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  it is any function
         """Call the function here."""

@@ -18,6 +18,8 @@ import sys
 import sysconfig
 from typing import Any
 
+from imagesync.standalone.distributions import canonical_name
+
 _METADATA = re.compile(r'site-packages/([^/"]+?)-[^-/"]+\.dist-info/METADATA"')
 _FIELD = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
@@ -71,7 +73,7 @@ def distributions() -> list[dict[str, Any]]:
         if "Name" in fields:
             found.append(
                 {
-                    "name": canonical(fields["Name"]),
+                    "name": canonical_name(fields["Name"]),
                     "version": fields.get("Version", ""),
                     "location": str(distribution.locate_file("")),
                     "installer": (distribution.read_text("INSTALLER") or "").strip(),
@@ -93,16 +95,11 @@ def conda_records(*, described: bool) -> list[dict[str, Any]]:
         parts = filename.rsplit("-", 2)
         if filename.endswith(".json") and len(parts) == 3:
             text = "" if described else read_text(os.path.join(folder, filename))
-            provided = [canonical(name) for name in set(_METADATA.findall(text))]
+            provided = [canonical_name(name) for name in set(_METADATA.findall(text))]
             name, version, build = parts
             build = build[: -len(".json")]
             records.append({"name": name, "version": version, "build": build, "provides": provided})
     return records
-
-
-def canonical(name: str) -> str:
-    """Return the name of a distribution as PEP 503 normalises it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def read_text(path: str) -> str:

@@ -5,7 +5,7 @@ unpacked into it, and a file in it says what its local code is made from.
 """
 
 # What runs in a worker holds up everything else there: os.path is faster than pathlib.
-# ruff: noqa: PTH103, PTH110, PTH111, PTH112, PTH118, PTH120, PTH123, PTH211
+# ruff: noqa: PTH103, PTH110, PTH111, PTH112, PTH118, PTH123
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import io
 import json
 import os
 import shutil
-import stat
 import sys
 import tempfile
-import zipfile
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from imagesync.standalone.distributions import extract, installed_path
 
 if TYPE_CHECKING:
     from distributed import Nanny, Scheduler, Worker
@@ -76,9 +75,9 @@ def _written(content: dict[str, Any]) -> str:
     partial = tempfile.mkdtemp(dir=root)
     try:
         for wheel in content["wheels"]:
-            unpack(wheel, partial, _wheel_path)
+            extract(io.BytesIO(wheel), partial, installed_path)
         if content["code"]:
-            unpack(content["code"], os.path.join(partial, "code"), lambda name: name)
+            extract(io.BytesIO(content["code"]), os.path.join(partial, "code"))
         with open(os.path.join(partial, SAID), "w", encoding="utf-8") as file:
             json.dump(content["says"], file)
         os.chmod(partial, 0o755)  # noqa: PTH101, S103  as a folder of packages is
@@ -89,37 +88,6 @@ def _written(content: dict[str, Any]) -> str:
         if not (isinstance(error, OSError) and os.path.isdir(folder)):
             raise
     return folder
-
-
-def unpack(archive: bytes, folder: str, place: Callable[[str], str]) -> None:
-    """Write what an archive has to where *place* says, nothing outside of the folder."""
-    root = os.path.realpath(folder)
-    with zipfile.ZipFile(io.BytesIO(archive)) as content:
-        for member in content.infolist():
-            name = place(member.filename)
-            if not name or member.is_dir():
-                continue
-            target = os.path.join(root, name)
-            above = os.path.dirname(target)
-            # Links of the archive may be on the way.
-            if ".." in name.split("/") or os.path.commonpath([os.path.realpath(above), root]) != root:
-                raise ValueError(f"{member.filename} leads out of the archive")
-            os.makedirs(above, exist_ok=True)
-            mode = member.external_attr >> 16
-            if stat.S_ISLNK(mode):
-                os.symlink(content.read(member).decode(), target)
-                continue
-            with open(target, "wb") as file:
-                file.write(content.read(member))
-
-
-def _wheel_path(name: str) -> str:
-    """Return where a member of a wheel goes in a folder of packages; empty for scripts, headers and data."""
-    first, _, rest = name.partition("/")
-    if not first.endswith(".data"):
-        return name
-    scheme, _, inside = rest.partition("/")
-    return inside if scheme in ("purelib", "platlib") else ""
 
 
 def worker_plugin(content: dict[str, Any]) -> WorkerPlugin:

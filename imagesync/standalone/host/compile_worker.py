@@ -1,8 +1,8 @@
-"""Compiles the modules of wheels to bytecode; runs inside the scanned interpreter, standard library only.
+"""Compile the modules of wheels to bytecode; runs in the scanned interpreter.
 
-Started as a script (CPython 3.8 and later), it greets with one JSON line, ``{"magic": "<hex>"}``, then
-answers each line on stdin, ``{"wheel": path, "archive": path, "site_packages": path}``, with one line:
-``{"modules": count}``, or ``{"error": text}``. It ends with its stdin.
+It writes one JSON line, ``{"magic": "<hex>"}``, then answers each line of stdin, ``{"wheel": path,
+"archive": path, "site_packages": path}``, with one line: ``{"modules": count}``, or ``{"error": text}``.
+It ends when stdin ends.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import sys
 import warnings
 import zipfile
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
+from imagesync.standalone.distributions import installed_path
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP can hold
 _REGULAR = 0o100644 << 16
-_LEVEL = 1  # most of what there is to gain, at least cost: archives are sent once, and read once
+_LEVEL = 1  # higher levels gain little and take long: archives are sent once, and read once
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
@@ -30,13 +32,13 @@ def main() -> None:
             count = compile_wheel(request["wheel"], request["archive"], request["site_packages"])
             answer: dict[str, int | str] = {"modules": count}
         except Exception as error:
-            # Whatever it is, the other side must hear of it.
+            # Any error is an answer: the other side waits for one.
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
 def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
-    """Write the bytecode of all modules of *wheel* to *archive*, and return how many there are."""
+    """Write the bytecode of all modules of *wheel* to *archive*, and return their number."""
     tag = sys.implementation.cache_tag
     count = 0
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(archive, "w") as target:
@@ -57,17 +59,8 @@ def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
     return count
 
 
-def installed_path(name: str) -> str:
-    """Return where a wheel's member goes below ``site-packages``; empty for what goes elsewhere."""
-    first, _, rest = name.partition("/")
-    if not first.endswith(".data"):
-        return name
-    scheme, _, inside = rest.partition("/")
-    return inside if scheme in ("purelib", "platlib") else ""
-
-
 def compile_module(source: bytes, path: str) -> bytes | None:
-    """Return the pyc of *source* (PEP 552, unchecked hash), or None for what doesn't compile."""
+    """Return the bytecode of *source* (PEP 552, unchecked hash), or None if it doesn't compile."""
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):

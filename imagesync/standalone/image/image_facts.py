@@ -16,12 +16,13 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from imagesync.standalone.distributions import canonical_name
 
 # Thousands of files: os.path is several times as fast as pathlib.
 # ruff: noqa: PTH113, PTH118, PTH120, PTH123
@@ -125,7 +126,7 @@ def records(
     for name, _, distribution in distributions:
         if is_of_conda(distribution, conda):
             continue
-        selected = new is None or canonical(name) in new
+        selected = new is None or canonical_name(name) in new
         folder = distribution.locate_file("")
         for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             if row:
@@ -142,11 +143,6 @@ def not_found(modules: list[str]) -> Iterator[str]:
     for name in modules:
         if importlib.util.find_spec(name) is None:
             yield name
-
-
-def canonical(name: str) -> str:
-    """Return the name of a distribution as PEP 503 normalises it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
-from imagesync.standalone.image import build_worker as container_worker
+from imagesync.standalone.programs import program_text
 from imagesync.store.fetch import Download, fetch
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
@@ -122,7 +122,7 @@ class ContainerBuilder:
                     },
                 }
                 archive = _archive(request, source, wheels, self.uv())
-                script = Path(container_worker.__file__).read_text(encoding="utf-8")
+                script = program_text("image.build_worker")
                 exit_code, answer = self.container.run(script, stdin=archive, log=notes)
                 if exit_code != 0:
                     raise failure(package.name, package.version, notes.end, log)

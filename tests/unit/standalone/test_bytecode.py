@@ -1,4 +1,4 @@
-"""The scripts that give an image's modules their bytecode: never that of another module."""
+"""The program that writes the bytecode of an image's modules: never that of another module."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.scan import scan
+from imagesync.standalone.image.bytecode import (
+    compile_module,
+    extract_bytecode,
+    remove_orphans,
+    remove_stale_bytecode,
+)
+from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.bytecode import compile_bytecode
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import make_wheel
 
-TOOLS = Path(__file__).parents[2] / "templates" / "image"
 # As setuptools' own way of namespaces had it: each wheel brings the package's file.
 FIRST = b"__import__('pkg_resources') if False else None\nOWNER = 'first'\n"
 SECOND = b"OWNER = 'second'\n"
@@ -59,9 +65,7 @@ def made_from(module: Path) -> bytes:
 
 
 @pytest.mark.parametrize("installed", [FIRST, SECOND])
-def test_a_module_of_two_wheels_gets_the_bytecode_of_the_installed_one(
-    tmp_path: Path, installed: bytes
-) -> None:
+def test_module_of_two_wheels_gets_bytecode_of_the_installed_one(tmp_path: Path, installed: bytes) -> None:
     paths = wheels(tmp_path)
     environment = make_environment(
         tmp_path / "env", python=sys.executable, packages=[str(path) for path in paths]
@@ -69,7 +73,7 @@ def test_a_module_of_two_wheels_gets_the_bytecode_of_the_installed_one(
     # Which of the two wins is the installer's choice; either may.
     module = environment.site_packages / "shared" / "__init__.py"
     module.write_bytes(installed)
-    environment.run("-I", TOOLS / "bytecode.py", archives(paths, environment, tmp_path))
+    environment.run("-I", "-c", program_text("image.bytecode"), archives(paths, environment, tmp_path))
     assert made_from(module) == importlib.util.source_hash(installed)
     code = "import shared, shared.first, shared.second; print(shared.OWNER)"
     owner = "first" if installed is FIRST else "second"
@@ -79,48 +83,52 @@ def test_a_module_of_two_wheels_gets_the_bytecode_of_the_installed_one(
     assert made_from(part) == importlib.util.source_hash(part.read_bytes())
 
 
-def test_bytecode_of_what_was_there_before_goes(tmp_path: Path) -> None:
-    environment = make_environment(tmp_path / "env", python=sys.executable)
-    module = environment.site_packages / "mod.py"
+def test_bytecode_of_another_source_is_removed(tmp_path: Path) -> None:
+    module = tmp_path / "mod.py"
     module.write_bytes(b"VALUE = 'old'\n")
-    code = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import bytecode; "
-    environment.run("-c", f"{code}bytecode.compile_module({str(module)!r})")
-    assert environment.run("-c", f"{code}print(bytecode.lacking([{str(module)!r}]))").strip() == "[]"
+    compile_module(str(module))
+    assert remove_stale_bytecode(str(module))
     module.write_bytes(b"VALUE = 'new'\n")
-    assert environment.run("-c", "import mod; print(mod.VALUE)").strip() == "old"
-    found = environment.run("-c", f"{code}print(bytecode.lacking([{str(module)!r}]))")
-    assert str(module) in found
-    assert environment.run("-c", "import mod; print(mod.VALUE)").strip() == "new"
+    show = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1]); import mod; print(mod.VALUE)"]
+
+    def value() -> str:
+        return subprocess.run(
+            [*show, str(tmp_path)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert value() == "old"
+    assert not remove_stale_bytecode(str(module))
+    assert value() == "new"
 
 
-def test_bytecode_that_comes_before_its_source_goes_where_none_comes(tmp_path: Path) -> None:
+def test_bytecode_extracted_before_its_source_is_removed_without_one(tmp_path: Path) -> None:
     archive = tmp_path / "bytecode.zip"
-    members = ("here/__pycache__/mod.cpython-311.pyc", "gone/deep/__pycache__/mod.cpython-311.pyc")
+    suffix = ".cpython-311.pyc"
+    members = (f"here/__pycache__/mod{suffix}", f"gone/deep/__pycache__/mod{suffix}")
+    excluded = ("here/__pycache__/mod.cpython-312.pyc", f"../__pycache__/out{suffix}")
     with zipfile.ZipFile(archive, "w") as content:
-        for member in (
-            *members,
-            "here/__pycache__/mod.cpython-312.pyc",
-            "../__pycache__/out.cpython-311.pyc",
-        ):
+        for member in (*members, *excluded):
             content.writestr(member, b"bytecode")
     library = tmp_path / "library"
     library.mkdir()
-    code = f"import sys; sys.path.insert(0, {str(TOOLS)!r}); import bytecode; from pathlib import Path; "
-    unpack = f"unpack({str(archive)!r}, site_packages={str(library)!r}, magic=b'', suffix='.cpython-311.pyc'"
-    source = f"Path({str(library)!r}, 'here', 'mod.py').write_text('')"
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"{code}written = bytecode.{unpack}, ahead=True); {source}; "
-            "bytecode.remove_orphans(written, '.cpython-311.pyc')",
-        ],
-        check=True,
+    written = extract_bytecode(
+        str(archive), site_packages=str(library), magic=b"", suffix=suffix, before_sources=True
     )
+    (library / "here" / "mod.py").touch()
+    remove_orphans(written, suffix)
     left = [path.relative_to(library).as_posix() for path in library.rglob("*") if path.is_file()]
     assert sorted(left) == [members[0], "here/mod.py"]
     assert not (library / "gone").exists()
     assert not (tmp_path / "__pycache__").exists()
-    # Nothing is made ahead unless somebody says that sources will come.
-    subprocess.run([sys.executable, "-c", f"{code}print(bytecode.{unpack}))"], check=True)
-    assert not (library / "gone").exists()
+
+
+def test_bytecode_without_a_folder_of_sources_is_not_extracted(tmp_path: Path) -> None:
+    archive = tmp_path / "bytecode.zip"
+    with zipfile.ZipFile(archive, "w") as content:
+        content.writestr("gone/__pycache__/mod.cpython-311.pyc", b"bytecode")
+    library = tmp_path / "library"
+    library.mkdir()
+    assert not extract_bytecode(
+        str(archive), site_packages=str(library), magic=b"", suffix=".cpython-311.pyc"
+    )
+    assert not list(library.iterdir())

@@ -1,10 +1,10 @@
-"""What an installer wrote into conda-meta and bin, written anew; used by conda.py in the build.
+"""Rewrite the prefix records and entry points that an installer of conda packages wrote; part of conda.py.
 
-Prefix records and entry points are each installer's own in details; here they become the same whichever it
-was, with no time and no place of the build in them.
+Installers differ in details. The result is the same for all of them, and holds no time and no path of the
+build.
 """
 
-# There are tens of thousands of files, and pathlib takes its time for each.
+# There are tens of thousands of files: os.path is several times as fast as pathlib.
 # ruff: noqa: PTH113, PTH123
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ if __name__ == '__main__':
 """
 
 
-def digest(path: str | Path) -> str:
-    """Return the sha256 of a file, in hexadecimal; nothing of one that isn't there."""
+def file_sha256(path: str | Path) -> str:
+    """Return the sha256 of a file in hexadecimal; empty if there is no such file."""
     if not os.path.isfile(path):
         return ""
     with open(path, "rb") as file:
@@ -45,14 +45,14 @@ def digest(path: str | Path) -> str:
 
 
 def record_path(prefix: Path, record: Record) -> Path:
-    """Return where the prefix record of a package is."""
+    """Return the path of a package's prefix record."""
     return prefix / "conda-meta" / f"{record['name']}-{record['version']}-{record['build']}.json"
 
 
-def finish_record(record: Record, prefix: Path) -> None:
-    """Write the prefix record of a package anew, so that no installer, time or place shows in it.
+def rewrite_record(record: Record, prefix: Path) -> None:
+    """Rewrite the prefix record of a package without traces of installer, time and path.
 
-    What the package was unpacked to is needed no more then, and goes.
+    The folder that the package was extracted to is removed.
     """
     path = record_path(prefix, record)
     written = read_json(path)
@@ -60,10 +60,10 @@ def finish_record(record: Record, prefix: Path) -> None:
     original = {entry["_path"]: entry for entry in read_json(info / "paths.json").get("paths", ())}
     entries = written["paths_data"]["paths"]
     if record.get("noarch") == "python":
-        original, entries = finish_noarch(prefix, original, entries)
-    paths = [finish_path(prefix, entry, original.get(entry["_path"], {})) for entry in entries]
+        original, entries = noarch_paths(prefix, original, entries)
+    paths = [path_entry(prefix, entry, original.get(entry["_path"], {})) for entry in entries]
     paths.sort(key=lambda entry: entry["_path"])
-    finished = {
+    rewritten = {
         **read_json(info / "index.json"),
         **record,
         "files": [entry["_path"] for entry in paths],
@@ -72,18 +72,18 @@ def finish_record(record: Record, prefix: Path) -> None:
         "extracted_package_dir": "",
         "package_tarball_full_path": "",
     }
-    # A new file, because the installer's may be readable for its owner alone.
+    # A new file, because the installer's may be readable only by its owner.
     path.unlink()
-    path.write_text(json.dumps(finished, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(rewritten, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(written["extracted_package_dir"])
 
 
-def finish_noarch(
+def noarch_paths(
     prefix: Path, original: dict[str, Record], entries: list[Record]
 ) -> tuple[dict[str, Record], list[Record]]:
-    """Return both with paths as installed, and the entries with the bytecode that was made here."""
+    """Return both with installed paths, and the entries with the bytecode that was compiled in the build."""
     folder = (library(prefix) / "site-packages").relative_to(prefix).as_posix()
-    original = {installed_path(name, folder): entry for name, entry in original.items()}
+    original = {noarch_path(name, folder): entry for name, entry in original.items()}
     modules = [name for name in original if name.endswith(".py") and name.startswith(folder)]
     entries = [entry for entry in entries if entry["path_type"] != "pyc_file"]
     for cached in map(bytecode_path, modules):
@@ -93,13 +93,13 @@ def finish_noarch(
 
 
 def library(prefix: Path) -> Path:
-    """Return the folder of the standard library; beside it conda's Python may have links to it."""
+    """Return the folder of the standard library; conda's Python may have links to it beside it."""
     found = (path.parent for path in (prefix / "lib").glob("python3*/os.py"))
     return next(folder for folder in found if not folder.is_symlink())
 
 
 def read_json(path: Path) -> Record:
-    """Return a file of an extracted package; empty where it has none."""
+    """Return the content of a JSON file; empty if there is no such file."""
     try:
         content: Record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -107,8 +107,8 @@ def read_json(path: Path) -> Record:
     return content
 
 
-def installed_path(name: str, folder: str) -> str:
-    """Return where a file of a noarch package for Python goes, relative to the prefix."""
+def noarch_path(name: str, folder: str) -> str:
+    """Return the path, relative to the prefix, of a file of a noarch Python package."""
     first, _, rest = name.partition("/")
     if first == "python-scripts":
         return f"bin/{rest}"
@@ -116,28 +116,28 @@ def installed_path(name: str, folder: str) -> str:
 
 
 def bytecode_path(module: str) -> str:
-    """Return where the bytecode of a module is, by the version in the path of its folder."""
+    """Return the path of a module's bytecode; the Python version comes from the path of its folder."""
     version = re.search(r"python3\.(\d+)", module)
     folder, _, name = module.rpartition("/")
     return f"{folder}/__pycache__/{name[:-3]}.cpython-3{version[1] if version else ''}.pyc"
 
 
-def finish_path(prefix: Path, entry: Record, original: Record) -> Record:
-    """Return the entry of a file: what the archive says of it, and its digest here where that differs."""
+def path_entry(prefix: Path, entry: Record, original: Record) -> Record:
+    """Return the entry of a file: the archive's fields, and the digest of the installed file."""
     known = {**entry, **{key: value for key, value in original.items() if key != "_path"}}
     kept = ("path_type", "sha256", "size_in_bytes", "file_mode", "prefix_placeholder", "no_link")
-    finished = {"_path": entry["_path"], **{key: known[key] for key in kept if known.get(key)}}
+    result = {"_path": entry["_path"], **{key: known[key] for key in kept if known.get(key)}}
     path = str(prefix / entry["_path"])
     if known["path_type"] in ("hardlink", "unix_python_entry_point") and os.path.isfile(path):
-        changed = "prefix_placeholder" in finished or path.endswith(".pyc") or "sha256" not in finished
+        changed = "prefix_placeholder" in result or path.endswith(".pyc") or "sha256" not in result
         if known["path_type"] == "unix_python_entry_point":
-            finished.update(sha256=digest(path), size_in_bytes=os.stat(path).st_size)  # noqa: PTH116
-        finished["sha256_in_prefix"] = digest(path) if changed else finished["sha256"]
-    return finished
+            result.update(sha256=file_sha256(path), size_in_bytes=os.stat(path).st_size)  # noqa: PTH116
+        result["sha256_in_prefix"] = file_sha256(path) if changed else result["sha256"]
+    return result
 
 
 def write_entry_points(prefix: Path, record: Record) -> None:
-    """Write the scripts of a noarch package, which each installer words a little differently."""
+    """Write the scripts of a noarch package, whose text differs slightly between installers."""
     if record.get("noarch") != "python":
         return
     info = Path(read_json(record_path(prefix, record))["extracted_package_dir"], "info")

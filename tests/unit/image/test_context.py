@@ -15,15 +15,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jinja2 import meta
 from packaging.utils import parse_wheel_filename
 
 from imagesync.core.names import Level
 from imagesync.errors import RenderError
+from imagesync.image.build_files import (
+    CONDA_PROGRAMS,
+    PROGRAMS,
+    RATTLER_INSTALL,
+    build_files,
+    build_programs,
+)
 from imagesync.image.conda.archive_images import ArchiveImage, key_of
 from imagesync.image.conda.installer import CondaInstaller
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.image.context import BuildContext, stream_context, write_context
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.templates import template_environment
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_text, index_part, to_text
 from imagesync.lock.lock import (
@@ -38,6 +47,7 @@ from imagesync.lock.lock import (
 from imagesync.loose_code.archive import CodeLayer
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Source
+from imagesync.standalone.programs import program_modules
 from imagesync.store.store import StoredFile
 
 BASE = BaseImage(
@@ -52,6 +62,8 @@ BASE = BaseImage(
     apt=("curl", "libgl1"),
 )
 
+# Those that the Dockerfile starts itself; the others are started by conda.py, or where files conflict.
+PROGRAMS_STARTED = ("tools/bytecode.py", "tools/conda.py", "tools/install.py", "tools/loose_code.py")
 INTERPRETER = Interpreter("cpython", "3.12.3", "linux-x86_64", "cp312", "/usr/bin/python3", "/usr", "/usr")
 
 
@@ -116,6 +128,45 @@ def inputs(tmp_path: Path) -> Inputs:
 
 def archive(context: BuildContext) -> tarfile.TarFile:
     return tarfile.open(fileobj=io.BytesIO(b"".join(stream_context(context))))
+
+
+def test_build_files_are_the_shipped_files_of_a_context(inputs: Inputs, tmp_path: Path) -> None:
+    python = stored(tmp_path, "python-3.12.3-0.conda")
+    artifact = Artifact(python.filename, f"https://channel.example/linux-64/{python.filename}", python.digest)
+    package = LockedConda("python", "3.12.3", "0", "https://channel.example", "linux-64", artifact)
+    context = inputs.context(
+        lock=replace(inputs.lock, conda=(package,)),
+        code=inputs.code,
+        conda=CondaLayer((package,), (python,), CondaInstaller("rattler")),
+    )
+    tools = {file.path: file.content for file in context.files if file.path.startswith("tools/")}
+    others = {path for path in tools if path.startswith("tools/installer/")} | {"tools/uv"}
+    programs = build_programs(conda=True)
+    assert set(tools) - others == {*programs, "tools/activate.sh"}
+    # What the programs are put together from, and the templates that rendering reads, count in the digest.
+    covered = dict(build_files())
+    names = (*PROGRAMS.values(), *CONDA_PROGRAMS.values())
+    modules = {f"standalone/{module}" for name in names for module in program_modules(name)}
+    templates = {f"templates/{name}" for name in templates_read("Dockerfile.j2", "image/activate.sh.j2")}
+    assert set(covered) == {*modules, *templates, RATTLER_INSTALL.name}
+    assert all(tools[path] == text.encode() for path, text in programs.items())
+    used = {word for word in context.dockerfile.split() if word.startswith("/mnt/tools/")}
+    assert {path.replace("tools/", "/mnt/tools/") for path in PROGRAMS_STARTED} <= used
+
+
+def templates_read(*names: str) -> set[str]:
+    """Return templates and all those that they import, extend or include."""
+    environment = template_environment(None)
+    assert environment.loader is not None
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            source = environment.loader.get_source(environment, name)[0]
+            waiting += filter(None, meta.find_referenced_templates(environment.parse(source)))
+    return found
 
 
 @pytest.mark.parametrize("image", [None, "imagesync-installer:1"])
@@ -198,7 +249,7 @@ def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Input
         "requirements-vendored.txt",
         "requirements.txt",
         "tools/bytecode.py",
-        "tools/contested.py",
+        "tools/file_conflicts.py",
         "tools/install.py",
         "tools/loose_code.py",
         "tools/uv",

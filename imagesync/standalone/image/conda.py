@@ -1,14 +1,14 @@
-"""Make an environment from conda packages; runs in the build, in the base image's Python (3.10 and later).
+"""Create an environment from conda packages; runs in the build, in the base image's Python (3.10 and later).
 
 Usage: python3 conda.py PREFIX PACKAGES INSTALLER
 
-PACKAGES holds explicit.txt, which says where each archive is, with its sha256; records.json, which has what a
-prefix record says beside its files, in the same order; and bytecode.txt, which is of archives as bytecode.py
-takes them. INSTALLER is micromamba, rattler or auto: the micromamba that lies beside this file, else the
-image's own, else py-rattler beside it or in /mnt/installer. The result is the same.
+The folder PACKAGES holds explicit.txt with the path and sha256 of each archive; records.json with the fields
+of each prefix record but its files, in the same order; and bytecode.txt with the path and sha256 of each
+archive of bytecode, as in bytecode.py. INSTALLER is micromamba, rattler or auto: the micromamba beside this
+file, else the image's own, else py-rattler beside this file or in /mnt/installer. The result is the same.
 """
 
-# There are tens of thousands of files, and pathlib takes its time for each.
+# There are tens of thousands of files: os.path is several times as fast as pathlib.
 # ruff: noqa: PTH101
 
 from __future__ import annotations
@@ -27,80 +27,88 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from imagesync.standalone.image.bytecode import extract_bytecode, remove_orphans
+from imagesync.standalone.image.conda_records import (
+    Record,
+    file_sha256,
+    library,
+    read_json,
+    rewrite_record,
+    write_entry_points,
+)
+
+# Starts to extract bytecode in other processes, and yields the paths of each archive's files.
+Extraction = Callable[[], Iterator[list[str]]]
+
 TOOLS = Path(__file__).parent
-sys.path.insert(0, str(TOOLS))
-
-import bytecode  # noqa: E402
-from conda_records import Record, digest, finish_record, library, read_json, write_entry_points  # noqa: E402
-
-Bring = Callable[[], Iterator[list[str]]]
-
 SCRATCH = Path("/mnt/scratch")
-# Where py-rattler may be: an image of its own, or the build context.
+# py-rattler is in an image of its own, or in the build context.
 RATTLER = (Path("/mnt/installer"), TOOLS)
-# On the prefix's file system, so that files are linked and not copied; gone before the step ends.
+# On the prefix's file system, so that files are linked and not copied; removed before the step ends.
 CACHE = Path("/opt/.imagesync-packages")
 EPOCH = "1970-01-01 00:00:00"
 
 
-class Listed(NamedTuple):
-    """A file that a list names, and the sha256 that it has to have."""
+class Archive(NamedTuple):
+    """An archive and its expected sha256."""
 
     path: str
     sha256: str
 
 
 class Packages(NamedTuple):
-    """What is installed: micromamba's explicit file, and in its order the archives and their records."""
+    """The packages: micromamba's explicit file, and in its order the archives and their records."""
 
     explicit: Path
-    archives: list[Listed]
+    archives: list[Archive]
     records: list[Record]
 
 
-def read_list(path: Path) -> list[Listed]:
-    """Return the files that a list names: lines such as ``file:///mnt/conda/noarch/a-1-0.conda#sha256:ab12``."""
+def read_explicit(path: Path) -> list[Archive]:
+    """Return the archives of an explicit file: lines such as ``file:///mnt/conda/noarch/a-1-0.conda#sha256:ab12``."""
     lines = path.read_text(encoding="utf-8").splitlines()
     parts = (
         line.removeprefix("file://").rpartition("#sha256:") for line in lines if line.startswith("file:")
     )
-    return [Listed(place, sha256) for place, _, sha256 in parts]
+    return [Archive(path, sha256) for path, _, sha256 in parts]
 
 
-def check(files: list[Listed], pool: Executor) -> None:
-    """End the build unless these files are what the lists say."""
-    found = pool.map(digest, [file.path for file in files])
-    if wrong := [file.path for file, actual in zip(files, found, strict=True) if actual != file.sha256]:
+def check_digests(archives: list[Archive], pool: Executor) -> None:
+    """End the build unless all archives have their expected sha256."""
+    found = pool.map(file_sha256, [archive.path for archive in archives])
+    if wrong := [a.path for a, sha256 in zip(archives, found, strict=True) if sha256 != a.sha256]:
         sys.exit(f"not the archive that the lock names: {', '.join(Path(path).name for path in wrong)}")
 
 
 def find_micromamba() -> str | None:
-    """Return micromamba's executable: what was given, else the image's own."""
-    given = TOOLS / "micromamba"
-    return str(given) if given.exists() else shutil.which("micromamba")
+    """Return micromamba's executable: the one beside this file, else the image's own."""
+    beside = TOOLS / "micromamba"
+    return str(beside) if beside.exists() else shutil.which("micromamba")
 
 
-def install(prefix: Path, packages: Packages, installer: str, bring: Bring) -> list[str]:
-    """Install the packages by the first installer that there is, with the bytecode that came compiled.
+def install_packages(
+    prefix: Path, packages: Packages, installer: str, start_extraction: Extraction
+) -> list[str]:
+    """Install the packages and the precompiled bytecode, and return the paths of the bytecode.
 
-    py-rattler doesn't mind what is in the prefix already, so both happen at once. micromamba wants to make
-    the prefix itself. Returns where the bytecode is, of which the source may not have come.
+    py-rattler installs into a prefix that has files already, so both happen at once. micromamba has to create
+    the prefix itself. Some of the bytecode may have no source.
     """
     micromamba = find_micromamba()
     if micromamba is not None and installer != "rattler":
         install_by_micromamba(micromamba, prefix, packages.explicit)
-        return [path for each in bring() for path in each]
+        return [path for paths in start_extraction() for path in paths]
     found = [folder for folder in RATTLER if (folder / "rattler").is_dir()]
     if not found:
         sys.exit("the base image has no micromamba, and none was given (--micromamba)")
-    brought = bring()
+    extracted = start_extraction()
     install_by_rattler(found[0], prefix, packages)
-    return [path for each in brought for path in each]
+    return [path for paths in extracted for path in paths]
 
 
 def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None:
-    """Let micromamba install from the explicit file; nothing of its own stays behind."""
-    surroundings = {
+    """Install the explicit file by micromamba; nothing of micromamba's own is left behind."""
+    environ = {
         "PATH": os.environ["PATH"],
         "HOME": str(SCRATCH),
         "MAMBA_ROOT_PREFIX": str(SCRATCH / "root"),
@@ -108,13 +116,13 @@ def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None
     }
     command = [executable, "create", "--no-rc", "--yes", "--quiet", "--no-pyc", "--prefix", str(prefix)]
     if is_emulated():
-        # Its threads may hang there.
+        # Its threads may hang under emulation.
         command += ["--extract-threads", "1"]
-    subprocess.run([*command, "--file", str(explicit)], env=surroundings, check=True)
+    subprocess.run([*command, "--file", str(explicit)], env=environ, check=True)
 
 
 def is_emulated() -> bool:
-    """Return whether the processor is another one, on which this image's kind is emulated."""
+    """Return whether this image's architecture is emulated on another processor."""
     return re.search(r"^vendor_id\s*: (GenuineIntel|AuthenticAMD)$", _cpuinfo(), re.MULTILINE) is None
 
 
@@ -126,15 +134,15 @@ def _cpuinfo() -> str:
 
 
 def install_by_rattler(folder: Path, prefix: Path, packages: Packages) -> None:
-    """Let py-rattler, which is in a folder, install the archives."""
+    """Install the archives by the py-rattler in a folder."""
     request = {
         "prefix": str(prefix),
         "cache": str(CACHE),
         "archives": [archive.path for archive in packages.archives],
         "records": packages.records,
     }
-    # A process of its own: py-rattler's threads may outlive its work.
-    command = [sys.executable, "-IB", str(TOOLS / "conda_rattler.py"), str(SCRATCH), str(folder)]
+    # A separate process, because py-rattler's threads may outlive the installation.
+    command = [sys.executable, "-IB", str(TOOLS / "rattler_install.py"), str(SCRATCH), str(folder)]
     environ = {**os.environ, "HOME": str(SCRATCH)}
     subprocess.run(command, input=json.dumps(request), encoding="utf-8", env=environ, check=True)
     for left in ("CACHEDIR.TAG", ".messages.txt"):
@@ -142,27 +150,31 @@ def install_by_rattler(folder: Path, prefix: Path, packages: Packages) -> None:
     shutil.rmtree(prefix / "__clobbers__", ignore_errors=True)
 
 
-def bring_bytecode(library: Path, suffix: str, compiled: list[Listed], pool: Executor) -> Iterator[list[str]]:
-    """Begin to put what came compiled where its modules are or will be; yields what was written.
+def extract_precompiled(
+    library: Path, suffix: str, archives: list[Archive], pool: Executor
+) -> Iterator[list[str]]:
+    """Start to extract precompiled bytecode, and yield the paths of each archive's files.
 
-    Whether the environment's Python can load it is seen later (conda_bytecode.py): it may not be there yet.
+    The environment's Python may not be installed yet: conda_bytecode.py checks later that it can load them.
     """
-    archives = sorted((file.path for file in compiled), key=os.path.getsize, reverse=True)
-    write = partial(bytecode.unpack, site_packages=str(library), magic=b"", suffix=suffix, ahead=True)
-    return pool.map(write, archives)
+    largest_first = sorted((archive.path for archive in archives), key=os.path.getsize, reverse=True)
+    write = partial(
+        extract_bytecode, site_packages=str(library), magic=b"", suffix=suffix, before_sources=True
+    )
+    return pool.map(write, largest_first)
 
 
-def finish_bytecode(prefix: Path, written: list[str], suffix: str) -> None:
-    """See to it that all modules have bytecode that holds, and that nothing else does."""
-    bytecode.remove_orphans(written, suffix)
+def complete_bytecode(prefix: Path, extracted: list[str], suffix: str) -> None:
+    """Write valid bytecode for all modules, and remove bytecode without a module."""
+    remove_orphans(extracted, suffix)
     python = str(prefix / "bin" / "python")
     subprocess.run([python, "-IB", str(TOOLS / "conda_bytecode.py"), str(library(prefix))], check=True)
 
 
-def finish(record: Record, prefix: Path) -> None:
-    """Make of one package what is the same whoever installed it."""
+def normalize_package(record: Record, prefix: Path) -> None:
+    """Write the entry points and the prefix record of a package, which differ between installers."""
     write_entry_points(prefix, record)
-    finish_record(record, prefix)
+    rewrite_record(record, prefix)
 
 
 def python_minor(records: list[Record]) -> str:
@@ -172,7 +184,7 @@ def python_minor(records: list[Record]) -> str:
 
 
 def write_history(prefix: Path, records: list[Record]) -> None:
-    """Write which packages were installed, and which of them somebody asked for, as conda does."""
+    """Write conda's history: the packages that were installed, and the specs that the user requested."""
     names = sorted(f"+{r['channel']}/{r['subdir']}::{r['name']}-{r['version']}-{r['build']}" for r in records)
     wanted = sorted(record["requested_spec"] for record in records if record["requested_spec"])
     lines = [f"==> {EPOCH} <==", "# cmd: imagesync build", *names, f"# update specs: {json.dumps(wanted)}"]
@@ -180,14 +192,13 @@ def write_history(prefix: Path, records: list[Record]) -> None:
 
 
 def write_activation(prefix: Path) -> None:
-    """Write what activates the environment: for a command, and for a login shell, which resets PATH."""
+    """Write the scripts that activate the environment, for a command and for login shells."""
     folder = prefix / "share" / "imagesync"
     folder.mkdir(parents=True, exist_ok=True)
     shell = shutil.which("bash") or "/bin/sh"
-    script = (TOOLS / "activate.sh").read_text(encoding="utf-8").replace("@PREFIX@", str(prefix))
-    (folder / "activate.sh").write_text(script, encoding="utf-8")
+    shutil.copyfile(TOOLS / "activate.sh", folder / "activate.sh")
     variables = [
-        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(own_variables(prefix).items())
+        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(package_variables(prefix).items())
     ]
     (folder / "variables.sh").write_text("".join(variables), encoding="utf-8")
     command = folder / "activate"
@@ -199,33 +210,34 @@ def write_activation(prefix: Path) -> None:
         encoding="utf-8",
     )
     command.chmod(0o755)
+    # Login shells reset PATH.
     profile = Path("/etc/profile.d")
     if profile.is_dir():
         (profile / "imagesync.sh").write_text(f". {folder}/activate.sh\n", encoding="utf-8")
 
 
-def own_variables(prefix: Path) -> dict[str, str]:
-    """Return the variables that packages name as such, without a script."""
+def package_variables(prefix: Path) -> dict[str, str]:
+    """Return the variables that packages declare in ``env_vars.d``."""
     variables: dict[str, str] = {}
     for path in sorted((prefix / "etc" / "conda" / "env_vars.d").glob("*.json")):
         variables |= {str(name): str(value) for name, value in read_json(path).items()}
     return {name: value for name, value in variables.items() if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)}
 
 
-def close_to_others(prefix: Path) -> None:
-    """Give everything to root, and let nobody else write: archives may say otherwise, and so may scripts."""
-    close(os.fspath(prefix), os.lstat(prefix))
+def restrict_to_root(prefix: Path) -> None:
+    """Make root the owner of all files, and nobody else able to write: archives and scripts may differ."""
+    restrict(os.fspath(prefix), os.lstat(prefix))
     folders = [os.fspath(prefix)]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
-                close(entry.path, entry.stat(follow_symlinks=False))
+                restrict(entry.path, entry.stat(follow_symlinks=False))
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
 
 
-def close(path: str, state: os.stat_result) -> None:
-    """Give one file or folder to root, and let nobody else write."""
+def restrict(path: str, state: os.stat_result) -> None:
+    """Make root the owner of a file or folder, and nobody else able to write."""
     if (state.st_uid, state.st_gid) != (0, 0):
         os.lchown(path, 0, 0)
     if not stat.S_ISLNK(state.st_mode) and state.st_mode & 0o022:
@@ -233,22 +245,22 @@ def close(path: str, state: os.stat_result) -> None:
 
 
 def main(prefix: str, packages: str, installer: str) -> None:
-    """Install the packages, and leave nothing behind that isn't theirs."""
+    """Create the environment, and leave nothing else behind."""
     root, folder = Path(prefix), Path(packages)
     records: list[Record] = json.loads((folder / "records.json").read_text(encoding="utf-8"))
     explicit = folder / "explicit.txt"
-    given = Packages(explicit, read_list(explicit), records)
-    compiled = read_list(folder / "bytecode.txt")
+    contents = Packages(explicit, read_explicit(explicit), records)
+    compiled = read_explicit(folder / "bytecode.txt")
     minor = python_minor(records)
     suffix = f".cpython-{minor.replace('.', '')}.pyc"
     SCRATCH.mkdir()
     try:
         with ProcessPoolExecutor() as pool:
-            check([*given.archives, *compiled], pool)
-            bring = partial(bring_bytecode, root / "lib" / f"python{minor}", suffix, compiled, pool)
-            written = install(root, given, installer, bring)
-            finish_bytecode(root, written, suffix)
-            list(pool.map(partial(finish, prefix=root), records))
+            check_digests([*contents.archives, *compiled], pool)
+            start = partial(extract_precompiled, root / "lib" / f"python{minor}", suffix, compiled, pool)
+            extracted = install_packages(root, contents, installer, start)
+            complete_bytecode(root, extracted, suffix)
+            list(pool.map(partial(normalize_package, prefix=root), records))
     except subprocess.CalledProcessError as error:
         sys.exit(f"{Path(error.cmd[0]).name} ended with {error.returncode}")
     finally:
@@ -256,11 +268,11 @@ def main(prefix: str, packages: str, installer: str) -> None:
     write_history(root, records)
     write_activation(root)
     if failed := read_json(SCRATCH / "failed.json"):
-        # The build goes on, as it would on a machine; the check of the image says it.
+        # The build goes on, as an installation does; the verification of the image reports it.
         (root / "share" / "imagesync" / "failed-scripts.json").write_text(
             json.dumps(failed), encoding="utf-8"
         )
-    close_to_others(root)
+    restrict_to_root(root)
 
 
 if __name__ == "__main__":

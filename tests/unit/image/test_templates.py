@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from imagesync.engine.dockerfile_syntax import dockerfile_quote
 from imagesync.errors import RenderError
+from imagesync.image.build_files import build_files_digest
 from imagesync.image.templates import (
     dockerfile_base,
     render_template,
     shell_quote,
     shipped_templates,
-    templates_digest,
 )
 
 
@@ -71,20 +71,20 @@ def test_template_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="nowhere is not there"):
-        templates_digest(tmp_path / "nowhere")
+        build_files_digest(tmp_path / "nowhere")
     with pytest.raises(RenderError, match="nowhere is not there"):
         render_template("Dockerfile.j2", {}, folder=tmp_path / "nowhere")
 
 
 def test_digest_covers_names_and_content_of_the_users_files(tmp_path: Path) -> None:
-    digests = [templates_digest(None), templates_digest(tmp_path)]
+    digests = [build_files_digest(None), build_files_digest(tmp_path)]
     assert digests[0] == digests[1]
     path = write(tmp_path, "parts/a.j2", "one")
-    digests.append(templates_digest(tmp_path))
+    digests.append(build_files_digest(tmp_path))
     path.write_text("two")
-    digests.append(templates_digest(tmp_path))
+    digests.append(build_files_digest(tmp_path))
     path.rename(tmp_path / "parts/b.j2")
-    digests.append(templates_digest(tmp_path))
+    digests.append(build_files_digest(tmp_path))
     assert len(set(digests[1:])) == 4
 
 
@@ -94,14 +94,15 @@ def test_digest_leaves_hidden_files_and_the_place_out(tmp_path: Path) -> None:
     write(other, "a.j2", "x")
     write(other, ".git/HEAD", "x")
     write(other, "__pycache__/a.pyc", "x")
-    assert templates_digest(one) == templates_digest(other)
+    assert build_files_digest(one) == build_files_digest(other)
 
 
 def test_hit_path_imports_neither_jinja_nor_docker() -> None:
     program = (
-        "import sys; from imagesync.image.templates import dockerfile_base, templates_digest;"
+        "import sys; from imagesync.image.templates import dockerfile_base;"
+        "from imagesync.image.build_files import build_files_digest;"
         "from imagesync.image.base import base_hash;"
-        "templates_digest(None); base_hash('sha256:0', dockerfile_base(), ());"
+        "build_files_digest(None); base_hash('sha256:0', dockerfile_base(), ());"
         "print(*sorted({'jinja2', 'docker', 'requests', 'rich'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
