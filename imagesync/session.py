@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import Ahead
-from imagesync.errors import EngineError
 from imagesync.pipeline.context import (
     Surroundings,
     import_what_a_hit_needs,
     import_what_a_lock_needs,
-    import_what_an_unchanged_lock_needs,
-    remarks,
 )
 from imagesync.pipeline.image_finder import Search
 from imagesync.pipeline.inputs import Prepared
@@ -67,27 +63,6 @@ class Session(Surroundings):
         """Return the exact artifact of each package."""
         asked = Ahead(self.search.look)
         return self._lock(*self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked))
-
-    def lock_document(self) -> str:
-        """Return the lock as documented JSON; it is read where nothing has changed since it was made."""
-        from imagesync.image.base import find_base
-        from imagesync.lock.unchanged import KnownLock, UnchangedLock, stays
-
-        settings = self.settings
-        asked = Ahead(self.search.look)
-        environment = self._scan(asked, import_what_an_unchanged_lock_needs)
-        unchanged = UnchangedLock(self.cache_folder(), environment, settings, self.environ)
-        with suppress(EngineError):  # what is wrong with the plan is said before it
-            base = find_base(asked.result(), settings=settings)
-            if base is not None and (known := unchanged.read(base)) is not None:
-                self.remark(known.remarks)
-                return known.document
-        prepared, base = self._prepare_lock(environment, asked)
-        lock = self._lock(prepared, base)
-        made = KnownLock.of(lock, remarks(prepared.plan.findings))
-        if stays(lock, prepared.plan, settings):
-            unchanged.write(base, made)
-        return made.document
 
     def freeze(self) -> Frozen:
         """Return the lock with the files that others need beside it: wheels made here are made now."""

@@ -61,12 +61,13 @@ def lock(
     if checked is not None:
         _check(session, checked, output)
     elif output_file is None and form is None:
+        lock = session.lock()
         if output == "json":
-            click.echo(session.lock_document())
+            click.echo(json.dumps(lock.to_dict(), indent=2, ensure_ascii=False))
             return
         from imagesync.cli.tables import print_lock
 
-        print_lock(session.lock())
+        print_lock(lock)
     else:
         _write(session, output_file, form, output)
 

@@ -247,13 +247,6 @@ def remarks(findings: Iterable[Finding]) -> tuple[str, ...]:
     return tuple(f"{finding.severity.value}: {finding.message}" for finding in findings)
 
 
-def import_what_an_unchanged_lock_needs() -> None:
-    """Import, while the scanned interpreter starts, what it takes to see that a lock is what it was."""
-    import imagesync.image.base
-    import imagesync.image.templates
-    import imagesync.lock.unchanged  # noqa: F401
-
-
 def import_what_a_lock_needs() -> None:
     """Import, while the scanned interpreter starts, what a lock takes once it has answered."""
     import imagesync.image.base
