@@ -24,6 +24,7 @@ from imagesync.pipeline.context import (
 )
 from imagesync.pipeline.image_finder import Search
 from imagesync.pipeline.inputs import Prepared
+from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
@@ -121,7 +122,7 @@ class Session(Surroundings):
         if no_cache:
             from imagesync.lock.resolvers.resolver_cache import forget_answers
 
-            forget_answers(self.cache_folder())
+            forget_answers(self.cache_folder() / ANSWERS)
         asked = Ahead(self.search.look)
         environment = None if locked else self._scan(asked, import_what_a_hit_needs)
         prepared = self.read_lock(locked) if locked else self.prepare(environment)

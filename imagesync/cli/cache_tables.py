@@ -8,20 +8,30 @@ from imagesync.cli.section import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
 
 if TYPE_CHECKING:
-    from imagesync.store.prune import Usage
+    from imagesync.store.prune import Total, Usage
 
 
 def print_usage(usage: Usage, stream: TextIO | None = None) -> None:
-    """Print what the store takes, to stdout if no *stream* is given."""
+    """Print what the cache folder takes, to stdout if no *stream* is given."""
     rows = (
         Row(("folder", str(usage.root))),
-        Row(("artifacts", str(usage.files))),
-        Row(("size", format_size(usage.size))),
+        Row(("artifacts", _text(usage.artifacts))),
+        Row(("cache entries", _text(usage.caches))),
+        Row(("logs", _text(usage.logs))),
     )
-    print_sections([Section(title="store", rows=rows)], stream)
+    print_sections([Section(title="cache", rows=rows)], stream)
 
 
 def print_pruned(removed: Usage, stream: TextIO | None = None) -> None:
-    """Print what was removed from the store, to stdout if no *stream* is given."""
-    text = f"{counted(removed.files, 'artifact')} removed, {format_size(removed.size)}"
-    print_sections([Section(title="", notes=(text,))], stream)
+    """Print what was removed from the cache folder, to stdout if no *stream* is given."""
+    totals = (("artifact", removed.artifacts), ("cache entry", removed.caches), ("log", removed.logs))
+    notes = tuple(
+        f"{counted(total.files, noun)} removed, {format_size(total.size)}"
+        for noun, total in totals
+        if total.files or noun == "artifact"
+    )
+    print_sections([Section(title="", notes=notes)], stream)
+
+
+def _text(total: Total) -> str:
+    return f"{total.files}, {format_size(total.size)}"

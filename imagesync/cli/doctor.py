@@ -174,7 +174,7 @@ def _index_check(place: str, access: Access, *, project: bool) -> Check:
     import requests
 
     from imagesync.indexes.pypi.access import get, open_session
-    from imagesync.store.local import local_path
+    from imagesync.store.source import local_path
 
     folder = local_path(place) if "://" in place else Path(place)
     if folder is not None:
@@ -293,10 +293,10 @@ def _base_hint(base: str) -> str:
 
 def _cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     from imagesync.core.text import format_size
-    from imagesync.store.cache_folder import default_root
+    from imagesync.store.layout import default_cache_dir
     from imagesync.store.store import Store
 
-    root = settings.cache_dir or default_root(environ)
+    root = settings.cache_dir or default_cache_dir(environ)
     there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
     try:

@@ -75,10 +75,16 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
     context.obj = quiet
 
 
-def _cache() -> Path:
-    from imagesync.store.cache_folder import default_root
+def _record_cache() -> Path:
+    from imagesync.errors import UsageError
+    from imagesync.settings import load_settings
+    from imagesync.store.layout import CONDA_RECORDS, default_cache_dir
 
-    return default_root()
+    try:
+        cache_dir = load_settings(cwd=Path.cwd(), environ=os.environ, flags={}).cache_dir
+    except UsageError:  # a scan depends on no setting
+        cache_dir = None
+    return (cache_dir or default_cache_dir()) / CONDA_RECORDS
 
 
 def _print_json(value: object) -> None:
@@ -92,7 +98,7 @@ def scan(python: Path | None, prefix: Path | None, output: str) -> None:
     """Show what is installed here, and where each package came from."""
     from imagesync.scan.scan import scan as scan_environment
 
-    environment = scan_environment(python=python, prefix=prefix, environ=os.environ, cache=_cache)
+    environment = scan_environment(python=python, prefix=prefix, environ=os.environ, cache=_record_cache)
     if output == "json":
         _print_json(environment.to_dict())
         return
@@ -217,7 +223,7 @@ def run(
 
 @cli.group()
 def cache() -> None:
-    """Look at the store of artifacts, or make room in it."""
+    """Look at the cache folder, or make room in it."""
 
 
 @cache.command("info")
@@ -225,7 +231,7 @@ def cache() -> None:
 @cache_option
 @click.pass_context
 def cache_info(context: click.Context, /, output: str, **options: object) -> None:
-    """Show where the store is and how large."""
+    """Show where the cache folder is and how large."""
     usage = _session(context, options).store.usage()
     if output == "json":
         _print_json(usage.to_dict())
@@ -241,7 +247,7 @@ def cache_info(context: click.Context, /, output: str, **options: object) -> Non
 @cache_option
 @click.pass_context
 def cache_prune(context: click.Context, /, output: str, older_than: int | None, **options: object) -> None:
-    """Remove artifacts; they are fetched again when they are needed."""
+    """Remove artifacts, cached answers and logs; what is needed again is fetched again."""
     seconds = None if older_than is None else older_than * 86_400
     pruned = _session(context, options).store.prune(older_than=seconds)
     if output == "json":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import ImagesyncError, UsageError
 from imagesync.plan.checks.sources import has_only_installed_files
+from imagesync.store.layout import TREES
 from imagesync.wheels.installed import has_record, installed_files
 from imagesync.wheels.source_digests import source_folder
 from imagesync.wheels.sources.source_tree import is_cache_or_output
@@ -137,7 +138,7 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
             {
                 *_settings_alone().files,
                 *(path for path in code if not path.is_dir()),
-                *_taken(trees, session.store.root / "trees"),
+                *_taken(trees, session.store.root / TREES),
                 *_installed(package.installed for package in packages if _is_repacked(package, repacked)),
             }
         ),

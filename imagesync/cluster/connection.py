@@ -7,8 +7,6 @@ Each is a configuration file of Dask's, so that any client connects by it, witho
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.cluster.options import WorkerOptions, worker_options_of
+from imagesync.core.files import replacing
 from imagesync.errors import ClusterError
 
 _SECTION = "imagesync-cluster"
@@ -62,10 +61,8 @@ class Connection:
         content = json.dumps(self._content(), indent=2) + "\n"
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent)  # mode 0600
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(content)
-            Path(temporary).replace(self.path)
+            with replacing(self.path) as file:
+                file.write(content.encode())
         except OSError as error:
             raise ClusterError(f"{self.path} can't be written: {error.strerror}") from error
 

@@ -1,11 +1,12 @@
-"""Reading and writing files: a reader sees the old content or the new, never a part."""
+"""Reading and writing files; a reader sees the old content or the new, never a part."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,8 +21,33 @@ def read_bytes(path: str) -> bytes:
         return file.readall()
 
 
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of *path* when the block ends without an error.
+
+    Parameters
+    ----------
+    mode
+        The new file's permissions; by default only the user can read it.
+
+    Raises
+    ------
+    OSError
+        The folder isn't there, is full, or can't be written to; *path* is as it was.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write *text* as UTF-8 to *path*; whoever reads it sees the old content or the new, never a part.
+    """Write *text* as UTF-8 to *path*, a file that the user named.
 
     Raises
     ------
@@ -46,17 +72,12 @@ def copy_file(source: Path, path: Path) -> None:
 
 
 def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        # A new file gets the mode that the user's other files have.
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        with replacing(path, mode=mode) as file:
             write(file)
-        # mkstemp makes files private; a file that a user asked for gets the user's own default mode.
-        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        Path(temporary).replace(path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise UsageError(f"can't write {path}: {error.strerror}", hint=_HINT) from error
 
 

@@ -21,7 +21,6 @@ from imagesync.engine.client import SEND_TIMEOUT, engine_errors, explanation, me
 from imagesync.engine.steps import Steps
 from imagesync.engine.stream import BuildStream
 from imagesync.errors import BuildError
-from imagesync.store.cache_folder import default_root
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -34,11 +33,21 @@ _CONTAINERD_STORE = "1.43"
 
 
 def build_by_api(
-    api: docker.APIClient, context: Iterable[bytes], request: BuildRequest, *, progress: Progress
+    api: docker.APIClient,
+    context: Iterable[bytes],
+    request: BuildRequest,
+    *,
+    progress: Progress,
+    logs: Path | None,
 ) -> str:
     """Send the context, follow the build, and return the image's ID.
 
     On any exception, :class:`KeyboardInterrupt` included, the build is cancelled first.
+
+    Parameters
+    ----------
+    logs
+        The folder for the whole log; the latest logs stay there.
 
     Raises
     ------
@@ -51,7 +60,7 @@ def build_by_api(
     do all that needs neither secrets nor images that only the user's credentials can fetch.
     """
     build_id = uuid4().hex
-    steps = Steps(progress=progress, log=_new_log(build_id))
+    steps = Steps(progress=progress, log=None if logs is None else _new_log(logs, build_id))
     stream = BuildStream(steps)
     try:
         with engine_errors("build the image"), steps:
@@ -150,9 +159,8 @@ def _tags(inspected: Mapping[str, Any]) -> list[str]:
     return inspected.get("RepoTags") or []
 
 
-def _new_log(build_id: str) -> Path | None:
-    """Return a path for the build's log, and remove old ones; ``None`` where the cache can't be written."""
-    folder = default_root() / "logs"
+def _new_log(folder: Path, build_id: str) -> Path | None:
+    """Return a path for the build's log, and remove old ones; ``None`` where *folder* can't be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for old in sorted(folder.glob("build-*.log"))[: -KEPT_LOGS + 1]:

@@ -11,6 +11,8 @@ from imagesync.core.progress import Progress
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.engine.endpoint import Endpoint
 
 Network = Literal["none", "default"]
@@ -163,6 +165,8 @@ class Engine:
     ----------
     endpoint
         Where it answers (:func:`imagesync.engine.endpoint.find_endpoint`).
+    logs
+        The folder for the logs of builds; ``None`` to keep none.
 
     Raises
     ------
@@ -170,10 +174,11 @@ class Engine:
         Nobody answers there.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, logs: Path | None = None) -> None:
         from imagesync.engine.client import connect
 
         self.endpoint = endpoint
+        self._logs = logs
         self._api = connect(endpoint)
 
     def __enter__(self) -> Engine:
@@ -310,8 +315,6 @@ class Engine:
     def build(self, context: Iterable[bytes], request: BuildRequest, *, progress: Progress) -> str:
         """Build an image without a tag from a tar stream, and return its ID.
 
-        The whole log goes to the folder ``logs`` of imagesync's cache.
-
         Parameters
         ----------
         context
@@ -324,7 +327,7 @@ class Engine:
         """
         from imagesync.engine.buildkit import build_by_api
 
-        return build_by_api(self._api, context, request, progress=progress)
+        return build_by_api(self._api, context, request, progress=progress, logs=self._logs)
 
 
 def _engine_image(inspected: Mapping[str, Any]) -> EngineImage:

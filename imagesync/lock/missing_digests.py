@@ -7,8 +7,7 @@ from dataclasses import replace
 from imagesync.errors import LockError
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Artifact
-from imagesync.store.local import local_path
-from imagesync.store.source import open_source
+from imagesync.store.source import local_path, open_source
 
 
 def complete(artifact: Artifact, access: Access) -> Artifact:

@@ -14,6 +14,7 @@ from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.loose_code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
 from imagesync.scan.distributions.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
+from imagesync.store.layout import CODE
 
 _SHOWN = 5
 
@@ -51,7 +52,7 @@ def collect_code(
     if not paths:
         return Code()
     collection = _Collection(Owners(environment, frozenset(shipped)))
-    known = None if cache is None else cache / "code"
+    known = None if cache is None else cache / CODE
     taken: list[CodePath] = []
     for tree in [read_tree(path, store=cache) for path in dict.fromkeys(paths)]:
         collection.look_at(tree)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imagesync.errors import UsageError, WheelError
 from imagesync.plan.loose_code import CodeFile, CodePath
+from imagesync.store.layout import CODE
 from imagesync.wheels.secret_files import looks_secret
 from imagesync.wheels.sources.source_tree import is_skipped, source_stats
 from imagesync.wheels.sources.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
@@ -80,7 +81,7 @@ def read_tree(path: Path, *, store: Path | None = None) -> Tree:
         # A link that the user names is followed: the name is the module's, the file is what it leads to.
         return Tree(path, path.parent, "", {path.name: stat_of(path.stat())}, {}, {}, began)
     _refuse_folder(path)
-    found = source_stats(path, cache=None if store is None else store / "code")
+    found = source_stats(path, cache=None if store is None else store / CODE)
     left_out = _left_out(path, found, store)
     stats = {name: value for name, value in found.items() if name not in left_out}
     links = _resolve_links(path, stats, left_out)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.store.layout import ANSWERS, TREES
+
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from imagesync.plan.dependencies import ExternalPackage
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
-    from imagesync.store.fetch import Download
+    from imagesync.store.download import Download
     from imagesync.store.store import Store, StoredFile
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.sdists.container import Container
@@ -80,7 +82,7 @@ class Workshop:
         def content(package: PlannedPackage) -> str:
             from imagesync.wheels.repack import installed_content
 
-            trees = self.store.root / "trees"
+            trees = self.store.root / TREES
             return installed_content(package.installed, python=self.python, target=target, cache=trees)
 
         return content
@@ -178,7 +180,9 @@ def open_workshop(
     return Workshop(
         python,
         store,
-        RememberingResolver(chosen(configured, environ=environ, access=access), store.root, environ),
+        RememberingResolver(
+            chosen(configured, environ=environ, access=access), store.root / ANSWERS, environ
+        ),
         BuildIndexes(configured, access=access, environ=environ, progress=progress),
         access,
         progress,
@@ -199,7 +203,7 @@ def open_workshop(
 
 def download_of(package: LockedPackage) -> Download:
     """Return what to fetch for *package*."""
-    from imagesync.store.fetch import Download
+    from imagesync.store.download import Download
 
     artifact = package.artifact
     return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)

@@ -13,6 +13,7 @@ from imagesync.errors import InconsistentEnvironment
 from imagesync.pipeline.inputs import Prepared
 from imagesync.scan.environment import Environment, Finding
 from imagesync.settings import Settings
+from imagesync.store.layout import CONDA_RECORDS, PYTHONS, TREES, default_cache_dir
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -51,9 +52,7 @@ class Surroundings:
 
     def cache_folder(self) -> Path:
         """Return the folder that the store and what is remembered lie in."""
-        from imagesync.store.cache_folder import default_root
-
-        return self.settings.cache_dir or default_root(self.environ)
+        return self.settings.cache_dir or default_cache_dir(self.environ)
 
     def scan(self, *, meanwhile: Callable[[], None] | None = None) -> Environment:
         """Return what is installed.
@@ -70,7 +69,7 @@ class Surroundings:
             prefix=self.prefix,
             environ=self.environ,
             meanwhile=meanwhile,
-            cache=self.cache_folder,
+            cache=lambda: self.cache_folder() / CONDA_RECORDS,
         )
 
     def plan_of(self, environment: Environment) -> Plan:
@@ -121,7 +120,7 @@ class Surroundings:
         if any(package.vendored for package in plan.packages):
             from imagesync.wheels.source_digests import content_digests
 
-            contents = content_digests(plan, cache=self.cache_folder())
+            contents = content_digests(plan, cache=self.cache_folder() / TREES)
         prepared = Prepared(environment, plan, contents)
         if checked:
             self.refuse_contradictions(prepared)
@@ -146,7 +145,7 @@ class Surroundings:
                 store=self.store,
                 progress=self.progress,
             ),
-            cache=self.store.root,
+            cache=self.store.root / PYTHONS,
             progress=self.progress,
         )
         return prepared if plan is prepared.plan else replace(prepared, plan=plan, hashed=prepared.plan)

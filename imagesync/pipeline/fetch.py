@@ -11,7 +11,9 @@ from imagesync.errors import ArtifactGone
 from imagesync.lock.lock import Lock, VendoredPackage
 from imagesync.pipeline.artifact_sources import Workshop, download_of
 from imagesync.pipeline.installers import uv_installer
-from imagesync.store.fetch import Download, fetch, fetch_available
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch, fetch_available
+from imagesync.store.layout import LOGS
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
@@ -170,7 +172,7 @@ def _build(
         lock,
         {package.name: wheel for (package, _), wheel in zip(sdists, built, strict=True)},
         installed_content=workshop.installed_content(lock.target),
-        logs=workshop.store.root / "logs",
+        logs=workshop.store.root / LOGS,
         progress=workshop.progress,
     )
     files = {**{package.name: file for package, file in pairs}, **wheels}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.progress import Progress
 from imagesync.pipeline.inputs import Prepared
 from imagesync.settings import Settings
+from imagesync.store.layout import LOGS, TREES
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -116,7 +117,7 @@ class Search:
 
         installed = {package.name: package.installed for package in prepared.plan.packages}
         installed |= {package.name: package for package in prepared.plan.provided}
-        trees = self.cache / "trees"
+        trees = self.cache / TREES
         return all(
             installed_digest(installed.get(entry["name"]), cache=trees) == entry["content"]
             for entry in image.repacked
@@ -155,7 +156,7 @@ class Search:
         from imagesync.engine.endpoint import find_endpoint
         from imagesync.engine.engine import Engine
 
-        with Engine(find_endpoint(self.environ)) as engine:
+        with Engine(find_endpoint(self.environ), logs=self.cache / LOGS) as engine:
             yield engine
 
     @contextlib.contextmanager

@@ -1,10 +1,11 @@
-"""One download: from the store, from a file, or over HTTP with a few attempts."""
+"""One download: from the store, from a file, or over HTTP with several attempts."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,31 +13,48 @@ from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.indexes.pypi.access import Access, get, open_session
-from imagesync.store.local import local_path
-from imagesync.store.source import CHUNK, read_chunks
+from imagesync.store.source import CHUNK, local_path, read_chunks
 from imagesync.store.store import Store, StoredFile
-from imagesync.store.writer import Incoming
+from imagesync.store.writer import BlobWriter
 
 if TYPE_CHECKING:
     import requests
-
-    from imagesync.store.fetch import Download
 
 _ATTEMPTS = 5
 # Seconds before the second attempt; doubled for each further one.
 _BACK_OFF = 0.3
 _LONGEST_WAIT = 20.0
-# Seconds between two looks at another process's lock.
-_LOOK_AGAIN = 0.05
-_GONE = frozenset({404, 410})
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Seconds between two attempts to get a lock that another process holds.
+_RETRY = 0.05
+_MISSING = frozenset({404, 410})
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to fetch.
+
+    Parameters
+    ----------
+    url
+        ``https://``, ``http://`` or ``file://``, without credentials.
+    digest
+        ``sha256:<hex>``.
+    size
+        In bytes; ``None`` where it isn't known.
+    """
+
+    url: str
+    digest: str
+    filename: str
+    size: int | None = None
 
 
 class Cancelled(Exception):
     """Another download failed, or the user interrupted."""
 
 
-class _Again(Exception):
+class _Retry(Exception):
     """Another attempt may help."""
 
     def __init__(self, reason: str, *, wait: float | None = None) -> None:
@@ -46,7 +64,7 @@ class _Again(Exception):
 
 
 class Connection:
-    """One thread's way to the indexes, opened at its first request and reused by the others."""
+    """One thread's HTTP session, opened at its first request."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -63,7 +81,7 @@ class Connection:
 
 
 class Downloader:
-    """Obtains files for several threads, and can stop them all."""
+    """Fetches files on several threads, and can stop them all."""
 
     def __init__(
         self, store: Store, access: Access, task: Task, progress: Progress, *, counted: Iterable[Download]
@@ -76,81 +94,81 @@ class Downloader:
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._responses: set[requests.Response] = set()
-        self._incoming: set[Incoming] = set()
+        self._writers: set[BlobWriter] = set()
 
     @property
     def cancelled(self) -> bool:
-        """Return whether everything is to stop."""
+        """Whether all downloads are to stop."""
         return self._stop.is_set()
 
     def cancel(self) -> None:
-        """Stop all downloads; those that wait for bytes notice at once."""
+        """Stop all downloads; those that wait for bytes end at once."""
         self._stop.set()
         with self._guard:
             for response in self._responses:
-                # What is at its end already has nothing to shut down.
+                # A response that has ended has nothing to shut down.
                 with suppress(ValueError, OSError, RuntimeError):
-                    # Of urllib3: ends a read that another thread waits in.
+                    # urllib3's: ends a read in another thread.
                     response.raw.shutdown()
 
     def discard_all(self) -> None:
-        """Remove what is half written."""
+        """Remove files that are half written."""
         with self._guard:
-            for incoming in self._incoming:
-                incoming.discard()
+            for writer in self._writers:
+                writer.discard()
 
     def obtain(self, download: Download, connection: Connection) -> StoredFile:
-        """Return the file, from the store where it is there; see :func:`~imagesync.store.fetch.fetch`."""
+        """Return the file, from the store if it's there; see :func:`~imagesync.store.fetch.fetch`."""
         counted = download.digest in self._counted
         if (stored := self._from_store(download)) is not None:
             if counted:
-                # Another process was quicker.
+                # Another process has fetched it since.
                 self._advance(download.size or 0)
             return stored
         if not counted:
-            # It was there, and corrupt.
+            # It was in the store, and corrupt.
             with self._guard:
                 self._task.grow(download.size or 0)
-        with self._alone(download):
+        with self._locked(download):
             if (stored := self._from_store(download)) is not None:
                 self._advance(download.size or 0)
                 return stored
-            with self._writing() as incoming:
+            with self._writing() as writer:
                 if (path := local_path(download.url)) is not None:
                     try:
                         with path.open("rb") as file:
                             for chunk in read_chunks(file):
-                                self._receive(incoming, chunk)
+                                self._receive(writer, chunk)
                     except OSError as error:
                         raise FetchError(
                             f"{path} can't be read: {error.strerror}",
                             hint="Is the folder of your index or find-links still there (`pip config list`)?",
                         ) from error
                 else:
-                    self._with_attempts(download, connection, incoming)
+                    self._with_attempts(download, connection, writer)
                 if download.size is None:
                     with self._guard:
-                        self._task.grow(incoming.size)
-                return incoming.commit(filename=download.filename, expected=download.digest)
+                        self._task.grow(writer.size)
+                return self._store.commit(writer, filename=download.filename, expected=download.digest)
 
     def _from_store(self, download: Download) -> StoredFile | None:
         return self._store.open(download.digest, filename=download.filename, progress=self._progress)
 
     @contextmanager
-    def _alone(self, download: Download) -> Iterator[None]:
-        # Waiting in short turns keeps an ear open for a cancellation.
+    def _locked(self, download: Download) -> Iterator[None]:
+        # In short turns, so that a cancellation is noticed.
         name = f"fetch-{download.digest.removeprefix('sha256:')}"
-        told = False
+        reported = False
         while True:
             self._check()
             lock = self._store.lock(name, timeout=0)
             try:
                 lock.__enter__()
             except TimeoutError:
-                if not told:
+                if not reported:
                     self._progress.line(f"Waiting for another process that fetches {download.filename} ...")
-                told = True
-                self._stop.wait(_LOOK_AGAIN)
+                reported = True
+                self._stop.wait(_RETRY)
                 continue
             break
         try:
@@ -159,19 +177,19 @@ class Downloader:
             lock.__exit__(None, None, None)
 
     @contextmanager
-    def _writing(self) -> Iterator[Incoming]:
-        with self._store.begin() as incoming:
+    def _writing(self) -> Iterator[BlobWriter]:
+        with self._store.begin() as writer:
             with self._guard:
-                self._incoming.add(incoming)
+                self._writers.add(writer)
             try:
-                yield incoming
+                yield writer
             finally:
                 with self._guard:
-                    self._incoming.discard(incoming)
+                    self._writers.discard(writer)
 
-    def _receive(self, incoming: Incoming, chunk: bytes) -> None:
+    def _receive(self, writer: BlobWriter, chunk: bytes) -> None:
         self._check()
-        incoming.write(chunk)
+        writer.write(chunk)
         self._advance(len(chunk))
 
     def _advance(self, amount: int) -> None:
@@ -182,38 +200,38 @@ class Downloader:
         if self.cancelled:
             raise Cancelled
 
-    def _with_attempts(self, download: Download, connection: Connection, incoming: Incoming) -> None:
+    def _with_attempts(self, download: Download, connection: Connection, writer: BlobWriter) -> None:
         wait = _BACK_OFF
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._attempt(download, connection.session, incoming)
-            except _Again as again:  # noqa: PERF203 (an attempt is a request)
+                self._attempt(download, connection.session, writer)
+            except _Retry as retry:  # noqa: PERF203 (an attempt is a request)
                 self._check()
                 if attempt == _ATTEMPTS:
                     raise FetchError(
                         f"{download.filename} can't be fetched from {download.url}, "
-                        f"after {_ATTEMPTS} attempts: {again.reason}",
+                        f"after {_ATTEMPTS} attempts: {retry.reason}",
                         hint="Check the network, the proxy and the index, then try again.",
-                    ) from again
-                self._stop.wait(min(again.wait or wait, _LONGEST_WAIT))
+                    ) from retry
+                self._stop.wait(min(retry.wait or wait, _LONGEST_WAIT))
                 wait *= 2
             else:
                 return
 
-    def _attempt(self, download: Download, session: requests.Session, incoming: Incoming) -> None:
+    def _attempt(self, download: Download, session: requests.Session, writer: BlobWriter) -> None:
         import requests
         from urllib3.exceptions import HTTPError
 
         self._check()
-        headers = {"Range": f"bytes={incoming.size}-"} if incoming.size else None
+        headers = {"Range": f"bytes={writer.size}-"} if writer.size else None
         try:
             with get(session, download.url, access=self.access, headers=headers) as response:
                 with self._guard:
                     self._responses.add(response)
                 try:
                     self._check()
-                    _refuse(response, download)
-                    self._take(response, incoming)
+                    _raise_for_status(response, download)
+                    self._receive_body(response, writer)
                 finally:
                     with self._guard:
                         self._responses.discard(response)
@@ -223,37 +241,37 @@ class Downloader:
                 hint="Check what `pip config list` says of cert, trusted-host and proxy.",
             ) from error
         except (requests.exceptions.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
-            raise _Again(_innermost(error)) from error
+            raise _Retry(_innermost(error)) from error
 
-    def _take(self, response: requests.Response, incoming: Incoming) -> None:
-        resumed = response.status_code == 206 and _starts_at(response, incoming.size)
-        if incoming.size and not resumed:
-            self._advance(-incoming.size)
-            incoming.restart()
+    def _receive_body(self, response: requests.Response, writer: BlobWriter) -> None:
+        resumed = response.status_code == 206 and _starts_at(response, writer.size)
+        if writer.size and not resumed:
+            self._advance(-writer.size)
+            writer.restart()
             if response.status_code == 206:
-                raise _Again("the server answered with another part of the file than was asked for")
+                raise _Retry("the server answered with another part of the file than was asked for")
         for chunk in response.raw.stream(CHUNK, decode_content=False):
-            self._receive(incoming, chunk)
+            self._receive(writer, chunk)
 
 
 def _starts_at(response: requests.Response, offset: int) -> bool:
     return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
-def _refuse(response: requests.Response, download: Download) -> None:
+def _raise_for_status(response: requests.Response, download: Download) -> None:
     status = response.status_code
-    if status in _PASSING:
+    if status in _TRANSIENT:
         after = response.headers.get("Retry-After", "")
-        raise _Again(f"the server answers {status}", wait=float(after) if after.isdigit() else None)
+        raise _Retry(f"the server answers {status}", wait=float(after) if after.isdigit() else None)
     if status == 416:
-        raise _Again("the server answers 416")
+        raise _Retry("the server answers 416")
     if status in {401, 403, 407}:
         raise FetchError(
             f"{download.filename}: {download.url} answers {status}",
             hint="Credentials are taken from the index URLs in pip's configuration, netrc and keyring: "
             "what they say of this host isn't accepted, or they say nothing.",
         )
-    if status in _GONE:
+    if status in _MISSING:
         raise ArtifactGone(
             f"{download.filename}: {download.url} answers {status}",
             hint="The index doesn't have the file any more, or moved it: lock again with `imagesync lock`.",

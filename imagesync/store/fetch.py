@@ -1,4 +1,4 @@
-"""Fetching artifacts into the store: in parallel, each once, checked while it streams."""
+"""Fetch artifacts into the store: in parallel, each once, hashed while they stream."""
 
 from __future__ import annotations
 
@@ -7,47 +7,27 @@ import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone
 from imagesync.indexes.pypi.access import Access
-from imagesync.store.download import Cancelled, Connection, Downloader
+from imagesync.store.download import Cancelled, Connection, Download, Downloader
 from imagesync.store.store import Store, StoredFile
 
 _WORKERS = 8
-# How long cancelled downloads get to notice, in seconds; their sockets are shut down meanwhile.
+# Seconds that cancelled downloads get to end; their sockets are shut down already.
 _GRACE = 1.0
-# How often the main thread looks up, so that Ctrl-C is heard on every platform.
-_LISTEN = 0.2
-
-
-@dataclass(frozen=True)
-class Download:
-    """A file to fetch.
-
-    Parameters
-    ----------
-    url
-        ``https://``, ``http://`` or ``file://``, without credentials.
-    digest
-        ``sha256:<hex>``.
-    size
-        In bytes; ``None`` where it isn't known.
-    """
-
-    url: str
-    digest: str
-    filename: str
-    size: int | None = None
+# Seconds between two wake-ups of the main thread, so that Ctrl-C works on every platform.
+_POLL = 0.2
 
 
 def fetch(
     downloads: Sequence[Download], *, store: Store, access: Access, progress: Progress
 ) -> tuple[StoredFile, ...]:
-    """Return the files of *downloads*, in their order, from the store or else from where they are.
+    """Return the files of *downloads*, in their order, from the store or else from their URLs.
 
-    What is in the store is never fetched anew. Two processes that want the same file fetch it once.
+    A file in the store is never fetched again. Two processes that want the same file fetch it once.
     The first failure stops all other downloads.
 
     Raises
@@ -55,9 +35,9 @@ def fetch(
     ArtifactGone
         An index answers that a file isn't there.
     HashMismatch
-        A file isn't what its digest says; nothing of it is kept.
+        A file hasn't the expected digest; nothing of it is kept.
     FetchError
-        A file can't be had, after several attempts where another attempt may help.
+        A file can't be fetched, after several attempts where another attempt may help.
     StoreError
         The store can't be written to.
     """
@@ -68,7 +48,7 @@ def fetch(
 def fetch_available(
     downloads: Sequence[Download], *, store: Store, access: Access, progress: Progress
 ) -> tuple[StoredFile | ArtifactGone, ...]:
-    """Return the same as :func:`fetch`, and in the place of each file that isn't there what was answered."""
+    """Return the files as :func:`fetch` does, and the index's answer in place of each missing one."""
     return _fetch(downloads, store=store, access=access, progress=progress, stop_at_gone=False)
 
 
@@ -93,12 +73,12 @@ def _named(found: StoredFile | ArtifactGone, filename: str) -> StoredFile | Arti
 def _accept_trusted_hosts() -> None:
     from urllib3.exceptions import InsecureRequestWarning
 
-    # The user said so: pip keeps silent as well.
+    # The user configured it: pip is silent about it, too.
     warnings.simplefilter("ignore", InsecureRequestWarning)
 
 
 class _Work:
-    """Downloads shared out among threads that all stop when one fails or the user interrupts."""
+    """Downloads on several threads, which all stop when one fails or the user interrupts."""
 
     def __init__(self, downloads: Sequence[Download], downloader: Downloader, task: Task) -> None:
         self._queue: queue.SimpleQueue[Download] = queue.SimpleQueue()
@@ -109,7 +89,7 @@ class _Work:
         self._task = task
         self._remaining = len(downloads)
         self._outcomes: queue.SimpleQueue[tuple[Download, StoredFile | BaseException]] = queue.SimpleQueue()
-        # Daemons, because a thread that waits for a dead host must not keep the process from ending.
+        # Daemons, so that a thread that waits for a dead host doesn't keep the process alive.
         self._threads = [
             threading.Thread(target=self._serve, daemon=True) for _ in range(min(_WORKERS, len(downloads)))
         ]
@@ -121,7 +101,7 @@ class _Work:
                 thread.start()
             while self._remaining:
                 try:
-                    download, outcome = self._outcomes.get(timeout=_LISTEN)
+                    download, outcome = self._outcomes.get(timeout=_POLL)
                 except queue.Empty:
                     continue
                 self._remaining -= 1

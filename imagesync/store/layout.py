@@ -1,11 +1,73 @@
-"""Where an artifact lies in the store."""
+"""Layout of the cache folder: where it is, and the name of each folder in it.
+
+::
+
+    <root>/blobs/sha256/<2 hex>/<64 hex>    the artifacts, each under its digest
+    <root>/derived/<32 hex>.json            what was made from something else, by what it was made from
+    <root>/partial/<process>.<random>       what is being written
+    <root>/locks/<name>.lock                one process at a time does what the name says
+    <root>/in-use/<process>.lock, .digests  what a running process has been handed
+    <root>/answers, build-pins, code, conda-records, pythons, repodata, trees
+                                            what is found out again when it is missing
+    <root>/logs/*.log                       the logs of builds
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
+from imagesync.errors import StoreError
+
+BLOBS: Final = "blobs/sha256"
+DERIVED: Final = "derived"
+DERIVED_FORMAT: Final = 1
+PARTIAL: Final = "partial"
+LOCKS: Final = "locks"
+IN_USE: Final = "in-use"
+ANSWERS: Final = "answers"
+"""What indexes have of exact versions."""
+BUILD_PINS: Final = "build-pins"
+"""Versions that build requirements were resolved to."""
+CODE: Final = "code"
+"""Digests of files in folders of loose code."""
+CONDA_RECORDS: Final = "conda-records"
+"""Records of conda environments."""
+PYTHONS: Final = "pythons"
+"""Which versions of Python channels have."""
+REPODATA: Final = "repodata"
+"""Repodata of channels, as rattler keeps it."""
+TREES: Final = "trees"
+"""Digests of files in source trees, and of installed files."""
+LOGS: Final = "logs"
+
+CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, PYTHONS, REPODATA, TREES)
+"""Folders whose files are found out again when they are missing."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def default_cache_dir(environ: Mapping[str, str] | None = None, *, platform: str = sys.platform) -> Path:
+    """Return the cache folder: ``IMAGESYNC_CACHE_DIR``, else the one that the platform has for caches."""
+    environ = os.environ if environ is None else environ
+    chosen = environ.get("IMAGESYNC_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    if platform == "linux":
+        # As platformdirs has it, whose import is a tenth of what a hit adds to a scan (XDG Base Directory
+        # Specification: a relative path doesn't count).
+        base = Path(environ.get("XDG_CACHE_HOME", ""))
+        return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "imagesync"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("imagesync")
 
 
 def blob_path(root: Path, digest: str) -> Path:
@@ -19,4 +81,25 @@ def blob_path(root: Path, digest: str) -> Path:
     if _DIGEST.fullmatch(digest) is None:
         raise ValueError(f"not a sha256 digest: {digest!r}")
     hexdigest = digest.removeprefix("sha256:")
-    return root / "blobs" / "sha256" / hexdigest[:2] / hexdigest
+    return root / BLOBS / hexdigest[:2] / hexdigest
+
+
+@contextmanager
+def store_errors(root: Path) -> Iterator[None]:
+    """Raise any ``OSError`` but a time-out as a :class:`~imagesync.errors.StoreError` about *root*."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreError(
+                f"No space is left for the artifact store in {root}.",
+                hint="Make room with `imagesync cache prune`, "
+                "or set IMAGESYNC_CACHE_DIR to a folder with more room.",
+            ) from error
+        raise StoreError(
+            f"The artifact store in {root} can't be used: {error.strerror or error}"
+            + (f" ({error.filename})" if error.filename else ""),
+            hint="Set IMAGESYNC_CACHE_DIR to a folder that you can write to.",
+        ) from error

@@ -1,94 +1,162 @@
-"""What the store holds, and what of it can go."""
+"""What the cache folder takes, and making room in it."""
 
 from __future__ import annotations
 
-import json
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from imagesync.store.failures import storing
-from imagesync.store.layout import blob_path
-from imagesync.store.leases import living
+from imagesync.core.cache_file import read_cache
+from imagesync.store.layout import (
+    BLOBS,
+    CACHES,
+    DERIVED,
+    DERIVED_FORMAT,
+    LOCKS,
+    LOGS,
+    PARTIAL,
+    blob_path,
+    store_errors,
+)
+from imagesync.store.leases import read_leases
+
+
+@dataclass(frozen=True)
+class Total:
+    """A number of files, and their size in bytes."""
+
+    files: int
+    size: int
 
 
 @dataclass(frozen=True)
 class Usage:
-    """So many files, and how much they take.
+    """What the cache folder takes, or what was removed from it.
 
     Parameters
     ----------
-    size
-        In bytes.
+    artifacts
+        Files that were fetched, built or compiled.
+    caches
+        Answers of indexes and channels, and what is known of unchanged files.
+    logs
+        Logs of builds.
     """
 
     root: Path
-    files: int
-    size: int
+    artifacts: Total
+    caches: Total
+    logs: Total
 
-    def to_dict(self) -> dict[str, str | int]:
+    @property
+    def size(self) -> int:
+        """The size of all files, in bytes."""
+        return self.artifacts.size + self.caches.size + self.logs.size
+
+    def to_dict(self) -> dict[str, object]:
         """Return the usage as documented JSON (``docs/json.md``)."""
-        return {**asdict(self), "root": str(self.root)}
+        return {
+            "root": str(self.root),
+            **asdict(self.artifacts),
+            "caches": asdict(self.caches),
+            "logs": asdict(self.logs),
+        }
 
 
 def usage(root: Path) -> Usage:
-    """Return what the artifacts of the store in *root* take."""
-    with storing(root):
-        sizes = [path.stat().st_size for path in _blobs(root)]
-    return Usage(root, len(sizes), sum(sizes))
+    """Return what the cache folder *root* takes."""
+    with store_errors(root):
+        return Usage(root, _total(_blobs(root)), _total(_caches(root)), _total(_logs(root)))
 
 
 def prune(root: Path, *, older_than: float | None = None) -> Usage:
-    """Remove artifacts and return what was removed; what a running process uses stays.
+    """Remove files from the cache folder *root*, and return what was removed.
+
+    Artifacts that a running process uses stay.
 
     Parameters
     ----------
     older_than
-        Only what wasn't used for so many seconds; ``None`` removes everything.
+        Remove only files that weren't used for so many seconds; ``None`` removes everything.
     """
-    limit = time.time() - older_than if older_than is not None else None
-    files = size = 0
-    with storing(root):
-        processes = dict(living(root))
-        used = frozenset().union(*processes.values()) if processes else frozenset[str]()
-        for path in (*_blobs(root), *_abandoned(root, frozenset(processes))):
-            about = path.stat()
-            partial = path.parent.name == "partial"
-            if not partial and (f"sha256:{path.name}" in used or (limit and about.st_mtime > limit)):
-                continue
-            path.unlink(missing_ok=True)
-            files, size = files + 1, size + about.st_size
-        _forget_derived(root)
-        _forget_answers(root, limit)
-    return Usage(root, files, size)
+    unused_since = None if older_than is None else time.time() - older_than
+
+    def is_unused(file: _File) -> bool:
+        return unused_since is None or file.used <= unused_since
+
+    with store_errors(root):
+        leases = dict(read_leases(root))
+        used = frozenset().union(*leases.values()) if leases else frozenset[str]()
+        blobs = [file for file in _blobs(root) if f"sha256:{file.path.name}" not in used and is_unused(file)]
+        # Written by a process that was killed.
+        partial = [file for file in _files(root / PARTIAL) if file.path.name.partition(".")[0] not in leases]
+        removed = Usage(
+            root,
+            artifacts=_remove([*blobs, *partial]),
+            caches=_remove(filter(is_unused, _caches(root))),
+            logs=_remove(filter(is_unused, _logs(root))),
+        )
+        _remove(_orphaned(root))
+        _remove_locks(root)
+    return removed
 
 
-def _forget_answers(root: Path, limit: float | None) -> None:
-    # What indexes and channels said: asked for again when it is needed.
-    for path in (*(root / "answers").glob("*"), *(root / "repodata").rglob("*")):
-        if path.is_dir():
-            continue
-        if limit is None or path.stat().st_mtime <= limit:
-            path.unlink(missing_ok=True)
+class _File(NamedTuple):
+    path: Path
+    size: int
+    used: float
 
 
-def _blobs(root: Path) -> Iterator[Path]:
-    return (path for path in sorted((root / "blobs" / "sha256").glob("*/*")) if path.is_file())
-
-
-def _abandoned(root: Path, processes: frozenset[str]) -> Iterator[Path]:
-    # What a process that was killed had begun to write.
-    return (
-        path for path in sorted((root / "partial").glob("*")) if path.name.partition(".")[0] not in processes
-    )
-
-
-def _forget_derived(root: Path) -> None:
-    for path in (root / "derived").glob("*.json"):
+def _files(folder: Path) -> Iterator[_File]:
+    for path in sorted(folder.rglob("*")):
         try:
-            gone = not blob_path(root, json.loads(path.read_text("utf-8"))["digest"]).is_file()
-        except (ValueError, KeyError, TypeError):
-            gone = True
-        if gone:
+            status = path.stat()
+        except FileNotFoundError:  # replaced by a running process
+            continue
+        if stat.S_ISREG(status.st_mode):
+            yield _File(path, status.st_size, status.st_mtime)
+
+
+def _blobs(root: Path) -> Iterator[_File]:
+    return _files(root / BLOBS)
+
+
+def _caches(root: Path) -> Iterator[_File]:
+    return (file for folder in CACHES for file in _files(root / folder))
+
+
+def _logs(root: Path) -> Iterator[_File]:
+    return _files(root / LOGS)
+
+
+def _total(files: Iterable[_File]) -> Total:
+    sizes = [file.size for file in files]
+    return Total(len(sizes), sum(sizes))
+
+
+def _remove(files: Iterable[_File]) -> Total:
+    removed = list(files)
+    for file in removed:
+        file.path.unlink(missing_ok=True)
+    return _total(removed)
+
+
+def _orphaned(root: Path) -> Iterator[_File]:
+    """Yield the entries about artifacts that aren't there any more."""
+    for file in _files(root / DERIVED):
+        entry = read_cache(file.path, key=DERIVED_FORMAT)
+        if entry is None or not blob_path(root, entry["digest"]).is_file():
+            yield file
+
+
+def _remove_locks(root: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    for path, _, _ in _files(root / LOCKS):
+        # A process that waits for the lock notices that its file is gone, and makes another.
+        with suppress(Timeout), FileLock(path, timeout=0, thread_local=False):
             path.unlink(missing_ok=True)

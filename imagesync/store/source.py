@@ -1,26 +1,57 @@
-"""Reading an artifact's bytes where they are: a file on this machine, or an index."""
+"""Where an artifact's bytes come from: a file on this machine, or an index."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
+from urllib.parse import unquote, urlsplit
 
 from imagesync.indexes.pypi.access import Access, get, open_session
-from imagesync.store.local import local_path
 
 CHUNK = 256 * 1024
 
 
+def local_path(url: str) -> Path | None:
+    """Return the path behind a ``file://`` URL, or ``None`` for any other URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "file":
+        return None
+    if os.name == "posix":
+        return Path(unquote(parts.path))
+    # Drive letters; it takes 20 ms to import.
+    from urllib.request import url2pathname
+
+    return Path(url2pathname(parts.path))
+
+
+def file_stamp(url: str) -> list[int]:
+    """Return size and modification time behind a ``file://`` URL; nothing for any other URL.
+
+    >>> file_stamp("https://index.example/alder-1.0-py3-none-any.whl")
+    []
+    """
+    path = local_path(url)
+    if path is None:
+        return []
+    try:
+        status = path.stat()
+    except OSError:
+        return [0, 0]
+    return [status.st_size, status.st_mtime_ns]
+
+
 def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield what *file* holds from where it stands."""
+    """Yield the rest of *file* in chunks."""
     while chunk := file.read(CHUNK):
         yield chunk
 
 
 @contextmanager
 def open_source(url: str, *, access: Access) -> Iterator[Iterator[bytes]]:
-    """Open *url* and give its bytes, in chunks.
+    """Open *url* and give its bytes in chunks.
 
     Raises
     ------

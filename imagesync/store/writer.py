@@ -1,4 +1,4 @@
-"""Files on their way into the store."""
+"""Writing an artifact into the store: nothing of it is seen before it is whole."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from imagesync.errors import HashMismatch
-from imagesync.store.failures import storing
-
-if TYPE_CHECKING:
-    from imagesync.store.store import Store, StoredFile
+from imagesync.store.layout import blob_path, store_errors
 
 
-class Incoming:
-    """A file on its way into the store; it is there when committed, and leaves nothing behind otherwise."""
+class BlobWriter:
+    """A new artifact of the store in *root*, hashed as it is written to *path*.
 
-    def __init__(self, store: Store, path: Path) -> None:
-        self._store = store
+    As a context manager it leaves nothing behind unless it was committed.
+    """
+
+    def __init__(self, root: Path, path: Path) -> None:
+        self._root = root
         self._path = path
         self._hash = hashlib.sha256()
         self.size = 0
-        with storing(store.root):
+        with store_errors(root):
             self._file: IO[bytes] = path.open("wb")
 
-    def __enter__(self) -> Incoming:
+    def __enter__(self) -> BlobWriter:
         return self
 
     def __exit__(
@@ -37,26 +37,26 @@ class Incoming:
 
     def write(self, chunk: bytes) -> None:
         """Append *chunk*."""
-        with storing(self._store.root):
+        with store_errors(self._root):
             self._file.write(chunk)
         self._hash.update(chunk)
         self.size += len(chunk)
 
     def restart(self) -> None:
-        """Forget what was written."""
-        with storing(self._store.root):
+        """Drop what was written, and begin again."""
+        with store_errors(self._root):
             self._file.seek(0)
             self._file.truncate()
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def commit(self, *, filename: str, expected: str | None = None) -> StoredFile:
-        """Put the file in its place, in one step.
+    def commit(self, *, filename: str, expected: str | None) -> str:
+        """Move the file to its place in one step, and return its digest.
 
         Raises
         ------
         HashMismatch
-            The content isn't what *expected* (``sha256:<hex>``) says; nothing is kept.
+            The content's digest isn't *expected* (``sha256:<hex>``); nothing is kept.
         StoreError
             The disk is full, or the store isn't writable.
         """
@@ -67,17 +67,17 @@ class Incoming:
                 f"{filename} isn't what it should be: its digest is {digest}, expected is {expected}",
                 hint="Whoever serves it replaced the file, or something on the way did. Nothing was kept.",
             )
-        target = self._store.path(digest)
-        with storing(self._store.root):
+        target = blob_path(self._root, digest)
+        with store_errors(self._root):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             target.parent.mkdir(parents=True, exist_ok=True)
             self._path.replace(target)
-        return self._store.hand_out(digest, filename, self.size)
+        return digest
 
     def discard(self) -> None:
-        """Remove the file, if it isn't in its place yet."""
+        """Remove the file, unless it was committed."""
         # Closing writes what is buffered, and a full disk refuses that too.
         with suppress(OSError):
             self._file.close()

@@ -8,62 +8,57 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
-    from imagesync.store.store import Store
 
 FRESH = 3600
 """Seconds that a resolution holds: a new release of a build backend is noticed then."""
-_FORMAT = 1
+_FORMAT = 2
 _FILES = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE")
 
 
 class BuildPins:
-    """The versions that build requirements got before, in the store.
+    """The versions that build requirements got before.
 
     Parameters
     ----------
+    folder
+        Where they are kept.
     environ
         The variables that uv gets; the user's indexes are in them, and decide which versions there are.
     """
 
     def __init__(
-        self, store: Store, *, python: Interpreter, environ: Mapping[str, str], no_index: bool
+        self, folder: Path, *, python: Interpreter, environ: Mapping[str, str], no_index: bool
     ) -> None:
-        self._store = store
+        self._folder = folder
         variables = sorted((key, value) for key, value in environ.items() if key.startswith("UV_"))
-        facts = [_FORMAT, python.implementation, python.version, python.platform, no_index, variables]
+        facts = [python.implementation, python.version, python.platform, no_index, variables]
         facts += _digests(environ)
         # Hashed, because the URLs of indexes may hold passwords.
         self._context = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
-    def key(self, requirements: Collection[str]) -> str:
-        """Return what the versions of *requirements* are remembered by."""
-        content = json.dumps([self._context, sorted(requirements)])
-        return "build-pins-" + hashlib.sha256(content.encode()).hexdigest()
-
-    def recall(self, requirements: Collection[str], *, now: float | None = None) -> str | None:
+    def recall(self, requirements: Collection[str]) -> str | None:
         """Return pins, one a line, if they were resolved within the last :data:`FRESH` seconds."""
-        stored = self._store.recall(self.key(requirements))
-        if stored is None:
-            return None
-        first, _, pins = stored.path.read_text("utf-8").partition("\n")
-        age = (time.time() if now is None else now) - float(first.removeprefix("# "))
-        return pins if 0 <= age < FRESH else None
+        pins = read_cache(self._path(requirements), key=_FORMAT, max_age=FRESH)
+        return None if pins is None else str(pins)
 
     def remember(self, requirements: Collection[str], pins: str) -> None:
         """Keep *pins* for *requirements*, unless one of either is a file or URL, whose content may change."""
         if any("@" in line or "/" in line for line in (*requirements, *pins.splitlines())):
             return
-        content = f"# {time.time()}\n{pins}".encode()
-        self._store.remember(self.key(requirements), self._store.add([content], filename="build-pins.txt"))
+        write_cache(self._path(requirements), pins, key=_FORMAT)
+
+    def _path(self, requirements: Collection[str]) -> Path:
+        return cache_path(self._folder, self._context, sorted(requirements))
 
 
 def _digests(environ: Mapping[str, str]) -> Iterator[str]:

@@ -26,7 +26,7 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
     Parameters
     ----------
     cache
-        The store's root, which keeps what is known of unchanged files; ``None`` for no such memory.
+        The folder that keeps what is known of unchanged files; ``None`` for none.
 
     Returns
     -------
@@ -41,9 +41,8 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
     WheelError
         A source folder is gone, or can't be read.
     """
-    trees = None if cache is None else cache / "trees"
     return {
-        package.name: content_digest(package, cache=trees) for package in plan.packages if package.vendored
+        package.name: content_digest(package, cache=cache) for package in plan.packages if package.vendored
     }
 
 

@@ -16,6 +16,7 @@ from imagesync.core.names import canonical_pattern, matches
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
+from imagesync.store.layout import BUILD_PINS, LOGS, TREES
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.build_pins import BuildPins
@@ -180,7 +181,7 @@ class _Maker:
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 
     def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
-        tree, cache = source_folder(package.planned), self.store.root / "trees"
+        tree, cache = source_folder(package.planned), self.store.root / TREES
         # Before it is copied: who edits it now gets another digest, and so another wheel.
         digest = source_digest(tree, cache=cache)
         staged = stage(tree, folder / "source")
@@ -200,7 +201,7 @@ class _Maker:
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
         # By all that is configured: while an index is silent, an edit needn't wait for it each time.
         pins = BuildPins(
-            self.store,
+            self.store.root / BUILD_PINS,
             python=self.python,
             environ=self.indexes.configured_environment(),
             no_index=self.indexes.configured.no_index,
@@ -214,9 +215,7 @@ class _Maker:
             uv=self.uv,
             installed=self._installed(package),
             pins=pins,
-            log=self.store.root
-            / "logs"
-            / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
+            log=self.store.root / LOGS / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
         )
         return build_wheel(request, output=folder / "wheel")
 

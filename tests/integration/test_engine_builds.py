@@ -45,12 +45,6 @@ def real(endpoint: Endpoint) -> Iterator[Engine]:
         yield engine
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("IMAGESYNC_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def build(engine: Engine, dockerfile: str, **files: bytes) -> str:
     request = BuildRequest(network="none", labels={"test": "1"})
     return engine.build([context(dockerfile, **files)], request, progress=QUIET)
@@ -95,12 +89,12 @@ def test_build_without_a_network_mounts_and_labels(real: Engine) -> None:
     assert real.inspect(image_id) is None
 
 
-def test_failing_step(real: Engine, cache: Path) -> None:
-    with pytest.raises(BuildError) as caught:
-        build(real, f"FROM {REFERENCE}\nRUN echo why; echo https://me:pw@h/x >&2; exit 7\n")
+def test_failing_step_is_named_and_its_log_kept(endpoint: Endpoint, tmp_path: Path) -> None:
+    with Engine(endpoint, logs=tmp_path / "logs") as engine, pytest.raises(BuildError) as caught:
+        build(engine, f"FROM {REFERENCE}\nRUN echo why; echo https://me:pw@h/x >&2; exit 7\n")
     assert "(exit code 7)" in caught.value.message
     assert "    why" in caught.value.message.splitlines()
-    (log,) = (cache / "logs").iterdir()
+    (log,) = (tmp_path / "logs").iterdir()
     assert caught.value.hint == f"The whole log: {log}"
     assert "pw@" not in str(caught.value) + log.read_text()
 

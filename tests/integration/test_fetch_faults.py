@@ -16,7 +16,8 @@ import pytest
 from imagesync.core.progress import SilentProgress, Task, Unit
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, StoreError
 from imagesync.indexes.pypi.access import Access
-from imagesync.store.fetch import Download, fetch, fetch_available
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch, fetch_available
 from imagesync.store.store import Store, StoredFile
 from tests.indexes import CountingProxy, Fault, LocalIndex
 
@@ -161,7 +162,7 @@ def test_a_wrong_hash_is_refused_and_nothing_kept(index: LocalIndex, store: Stor
     index.fault(name, Fault(corrupt=True))
     with pytest.raises(HashMismatch, match=name):
         get(wanted(index, name), store)
-    assert store.usage().files == 0
+    assert store.usage().artifacts.files == 0
     assert partial(store) == []
 
 
@@ -229,7 +230,7 @@ def test_an_interrupt_ends_at_once_and_leaves_nothing(index: LocalIndex, store: 
         process.kill()
     assert process.returncode == 130, said
     assert partial(store) == []
-    assert store.usage().files == 0
+    assert store.usage().artifacts.files == 0
 
 
 def test_a_killed_process_leaves_nothing_that_prune_does_not_find(index: LocalIndex, store: Store) -> None:
@@ -301,7 +302,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from imagesync.indexes.pypi.access import Access
-from imagesync.store.fetch import Download, fetch, fetch_available
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch, fetch_available
 from imagesync.store.store import Store
 from imagesync.core.progress import SilentProgress
 

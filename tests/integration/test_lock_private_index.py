@@ -17,7 +17,8 @@ from imagesync.errors import FetchError, LockError
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
-from imagesync.store.fetch import Download, fetch
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch
 from imagesync.store.store import Store
 from tests.indexes import Fault, LocalIndex
 from tests.indexes.planning import installed, plan_of
@@ -162,7 +163,7 @@ def test_credentials_in_keyring(name: str, index: LocalIndex, tmp_path: Path) ->
     store = Store(tmp_path / "store")
     lock = lock_with(open_resolver(name, environ, indexes=indexes), PLAN)
     download(lock, store, indexes, environ)
-    assert store.usage().files == 1
+    assert store.usage().artifacts.files == 1
     assert_secret_nowhere(repr(lock), folder=store.root)
 
 

@@ -280,22 +280,22 @@ def test_unchanged_records_come_from_the_cache(tmp_path: Path) -> None:
     first = read()
     assert first[0].record.distributions == ("demo-pack",)
     # The change time is of now whatever utime says, so nothing of the last two seconds is remembered.
-    (cached,) = (cache / "conda-records").iterdir()
-    assert json.loads(cached.read_text())["records"] == {}
+    (cached,) = cache.iterdir()
+    assert json.loads(cached.read_text())["content"] == {}
     value = json.loads(cached.read_text())
     status = path.stat()
     entry = [
         [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino],
-        [getattr(first[0].record, name) for name in value["fields"]],
+        [getattr(first[0].record, name) for name in value["key"][1:]],
         ["from the cache"],
         [],
     ]
-    cached.write_text(json.dumps({**value, "records": {path.name: entry}}))
+    cached.write_text(json.dumps({**value, "content": {path.name: entry}}))
     assert read()[0].metadata == ("from the cache",)
     assert read()[0].record == first[0].record
     path.write_text(by_conda(document(version="2.0", files=many)))
     assert read()[0].record.version == "2.0"
-    for damage in ("", "{", "[]", json.dumps({**value, "records": {path.name: [1]}})):
+    for damage in ("", "{", "[]", json.dumps({**value, "content": {path.name: [1]}})):
         cached.write_text(damage)
         assert read()[0].record.version == "2.0"
     assert findings == []

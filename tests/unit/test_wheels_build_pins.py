@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.scan.environment import Interpreter
+from imagesync.store.layout import BUILD_PINS
 from imagesync.store.store import Store
 from imagesync.wheels.build_pins import FRESH, BuildPins
 
@@ -16,7 +17,7 @@ PINS = "hatchling==1.27.0\npackaging==25.0\n"
 
 
 def pins(store: Store, *, python: Interpreter = PYTHON, no_index: bool = False, **environ: str) -> BuildPins:
-    return BuildPins(store, python=python, environ=environ, no_index=no_index)
+    return BuildPins(store.root / BUILD_PINS, python=python, environ=environ, no_index=no_index)
 
 
 @pytest.fixture
@@ -50,10 +51,13 @@ def test_another_index_interpreter_or_constraint_is_another_question(store: Stor
     assert not any(b"secret" in path.read_bytes() for path in store.root.rglob("*") if path.is_file())
 
 
-def test_newer_releases_are_noticed_in_time(store: Store) -> None:
+def test_newer_releases_are_noticed_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     pins(store).remember(["hatchling"], PINS)
-    assert pins(store).recall(["hatchling"], now=time.time() + FRESH - 60) == PINS
-    assert pins(store).recall(["hatchling"], now=time.time() + FRESH + 1) is None
+    written = time.time()
+    monkeypatch.setattr(time, "time", lambda: written + FRESH - 60)
+    assert pins(store).recall(["hatchling"]) == PINS
+    monkeypatch.setattr(time, "time", lambda: written + FRESH + 1)
+    assert pins(store).recall(["hatchling"]) is None
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import LockError
 from imagesync.store.source import open_source
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Environment
     from imagesync.settings import Settings
 
+_FORMAT = 1
 PATIENCE: Final = 2.0
 """Seconds in which a channel has to answer."""
 REMEMBERED: Final = 3600.0
@@ -66,21 +65,12 @@ def with_conda_python(
 
 def _known(version: str, channels: Channels, cache: Path) -> bool:
     """Return whether a channel has that Python, from memory if it was asked lately."""
-    key = hashlib.sha256("\0".join((version, *channels.channels)).encode()).hexdigest()
-    path = cache / "pythons" / f"{key}.json"
-    try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
-        if 0 <= time.time() - answer["when"] < REMEMBERED:
-            return bool(answer["found"])
-    except (OSError, ValueError, LookupError, TypeError):
-        pass  # never asked, or not readable: ask
-    found = _has(version, channels)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"found": found, "when": time.time()}), encoding="utf-8")
-    except OSError:
-        pass  # it will be asked again
-    return found
+    path = cache_path(cache, version, *channels.channels)
+    known = read_cache(path, key=_FORMAT, max_age=REMEMBERED)
+    if known is None:
+        known = _has(version, channels)
+        write_cache(path, known, key=_FORMAT)
+    return bool(known)
 
 
 def _has(version: str, channels: Channels) -> bool:

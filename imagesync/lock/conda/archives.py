@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Artifact, LockedConda
-from imagesync.store.fetch import Download, fetch_available
-from imagesync.store.local import local_path
-from imagesync.store.source import open_source, read_chunks
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch_available
+from imagesync.store.source import local_path, open_source, read_chunks
 from imagesync.store.store import Store, StoredFile
 
 if TYPE_CHECKING:
@@ -100,13 +100,13 @@ class Archives:
         found = hashlib.md5(usedforsecurity=False)
         try:
             with (
-                self.store.begin() as incoming,
+                self.store.begin() as writer,
                 open_source(record.url, access=self.access) as chunks,
                 self.progress.task(f"Fetching {record.filename}", total=record.size, unit="bytes") as task,
             ):
                 for chunk in chunks:
                     found.update(chunk)
-                    incoming.write(chunk)
+                    writer.write(chunk)
                     task.advance(len(chunk))
                 if found.hexdigest() != record.md5:
                     raise HashMismatch(
@@ -115,7 +115,7 @@ class Archives:
                         hint="Whoever serves it replaced the file, or something on the way did. "
                         "Nothing was kept.",
                     )
-                return incoming.commit(filename=record.filename)
+                return self.store.commit(writer, filename=record.filename)
         except OSError as error:
             raise FetchError(
                 f"The record of {record.name} {record.version} has no sha256, and its archive {record.url} "

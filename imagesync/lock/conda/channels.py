@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import LockedConda
+from imagesync.store.layout import REPODATA
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -107,7 +108,7 @@ class Channels:
         from imagesync.lock.conda.repodata import Repodata
 
         private = {url: self.private_url(url) for url in self.channels}
-        settings = channel_settings(private, self.configuration, cache=self.store.root / "repodata")
+        settings = channel_settings(private, self.configuration, cache=self.store.root / REPODATA)
         return Repodata(settings, worker_environment(self.configuration, self._environ))
 
     def available(

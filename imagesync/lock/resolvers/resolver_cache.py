@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -12,23 +9,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials
 from imagesync.indexes.pypi.uv_environment import UV_INDEXES
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
-from imagesync.store.failures import storing
-from imagesync.store.local import file_stamp
+from imagesync.store.source import file_stamp
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
-_FORMAT = 1
+_FORMAT = 2
 # Files of a version are added at times, such as wheels for a new interpreter; so it isn't for ever.
 _SECONDS = 30 * 86_400.0
 _PIN = re.compile(r"(?P<name>[a-z0-9-]+)={2,3}(?P<version>[^\s;,*\[\]]+)")
-_FOLDER = "answers"
 
 
 class RememberingResolver:
@@ -39,15 +35,15 @@ class RememberingResolver:
 
     Parameters
     ----------
-    root
-        The cache folder; answers are in a folder of it.
+    folder
+        Where answers are kept.
     environ
         The environment variables that the resolver runs with: they may name indexes, too.
     """
 
-    def __init__(self, resolver: Resolver, root: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, resolver: Resolver, folder: Path, environ: Mapping[str, str]) -> None:
         self._resolver = resolver
-        self._root = root
+        self._folder = folder
         self._environ = environ
 
     @property
@@ -66,7 +62,7 @@ class RememberingResolver:
 
     def without(self, urls: Collection[str]) -> RememberingResolver:
         """Return a resolver of the other indexes, with answers of its own."""
-        return RememberingResolver(self._resolver.without(urls), self._root, self._environ)
+        return RememberingResolver(self._resolver.without(urls), self._folder, self._environ)
 
     def check(self, target: Target) -> None:
         """Return for the targets that the resolver can answer for."""
@@ -85,8 +81,7 @@ class RememberingResolver:
             return tuple(known.values())
         fresh = self._resolver.resolve(replace(request, requirements=unknown))
         asked = {match["name"]: line for line, match in pins.items() if line not in known}
-        with storing(self._root):
-            answers.add({asked[package.name]: package for package in fresh if package.name in asked})
+        answers.add({asked[package.name]: package for package in fresh if package.name in asked})
         return (*known.values(), *fresh)
 
     def _file(self, target: Target) -> Path:
@@ -97,9 +92,7 @@ class RememberingResolver:
             *(self._environ.get(key, "") for key in UV_INDEXES),
         ]
         public = [strip_credentials(url) for place in places for url in place.split()]
-        key = [self.name, public, indexes.no_index, asdict(target)]
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-        return self._root / _FOLDER / f"{digest}.json"
+        return cache_path(self._folder, self.name, public, indexes.no_index, asdict(target))
 
 
 class _Answers:
@@ -107,7 +100,7 @@ class _Answers:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._entries = _read(path)
+        self._entries: dict[str, dict[str, Any]] = read_cache(path, key=_FORMAT) or {}
 
     def get(self, requirement: str) -> LockedPackage | None:
         entry = self._entries.get(requirement)
@@ -131,25 +124,10 @@ class _Answers:
                 "artifact": asdict(package.artifact),
                 "stamp": file_stamp(package.artifact.url),
             }
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps({"format": _FORMAT, "answers": self._entries}), "utf-8")
-            temporary.replace(self._path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_cache(self._path, self._entries, key=_FORMAT)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-        return dict(document["answers"]) if document["format"] == _FORMAT else {}
-    except (OSError, ValueError, LookupError, TypeError):
-        # Half a note is no note.
-        return {}
-
-
-def forget_answers(root: Path) -> None:
-    """Forget what indexes answered; *root* is the cache folder."""
-    for path in (root / _FOLDER).glob("*"):
+def forget_answers(folder: Path) -> None:
+    """Remove all answers that are kept in *folder*."""
+    for path in folder.glob("*"):
         path.unlink(missing_ok=True)

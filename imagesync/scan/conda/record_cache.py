@@ -4,26 +4,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from threading import get_ident
 from typing import Any
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.scan.conda.records import RecordFile, read_record_file
 from imagesync.scan.distributions.folder import reason
 from imagesync.scan.environment import CondaRecord, Finding, Severity
 
-_FORMAT = 1
+_FORMAT = 2
 # Less than this is read as quickly as a cache.
 _WORTH_IT = 2_000_000
 # A file that changes again within one tick of its file system's clock keeps its times; FAT's is 2 s.
 _TICK = 2_000_000_000
 _FIELDS = tuple(field.name for field in fields(CondaRecord))
+_KEY = [_FORMAT, *_FIELDS]
 _LISTS = frozenset({"depends", "constrains", "distributions"})
 
 Stat = list[int]
@@ -45,8 +44,9 @@ def read_record_files(
     stats = {path: _stat(path) for path in paths}
     cached = None
     if cache is not None and paths and sum(value[0] for value in stats.values()) > _WORTH_IT:
-        cached = _cache_file(cache(), paths[0])
-    known = _load(cached) if cached is not None else {}
+        prefix = os.path.dirname(os.path.dirname(os.path.abspath(paths[0])))
+        cached = cache_path(cache(), prefix)
+    known = {} if cached is None else read_cache(cached, key=_KEY) or {}
     found, fresh = [], False
     for path in paths:
         restored = _restored(path, stats[path], known.get(os.path.basename(path)))
@@ -69,25 +69,6 @@ def _stat(path: str) -> Stat:
     except OSError:
         return [0, 0, 0, 0]
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
-def _cache_file(cache: Path, path: str) -> Path:
-    from binascii import crc32  # hashlib takes longer to import; entries of another folder never fit
-
-    prefix = os.path.dirname(os.path.dirname(os.path.abspath(path)))
-    return cache / "conda-records" / f"{os.path.basename(prefix)[:100]}-{crc32(os.fsencode(prefix)):08x}.json"
-
-
-def _load(cached: Path) -> dict[str, list[Any]]:
-    """Return what is known of each record, by its file name; nothing where the cache can't be used."""
-    try:
-        document = json.loads(cached.read_bytes())
-        if document["format"] != _FORMAT or document["fields"] != list(_FIELDS):
-            return {}
-        records = document["records"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return {}
-    return records if isinstance(records, dict) else {}
 
 
 def _restored(path: str, stat: Stat, entry: list[Any] | None) -> RecordFile | None:
@@ -117,14 +98,7 @@ def _save(
         for each in found
         if max(stats[each.path][1:3]) < settled_before
     }
-    document = {"format": _FORMAT, "fields": _FIELDS, "records": records}
-    temporary = cached.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
-    # Without a cache everything works, only slower: a full or read-only disk is no error here.
-    with contextlib.suppress(OSError):
-        cached.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        cached.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary.write_text(json.dumps(document), encoding="utf-8")
-        temporary.replace(cached)
+    write_cache(cached, records, key=_KEY)
 
 
 def _unreadable(path: str, error: Exception) -> Finding:

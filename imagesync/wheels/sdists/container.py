@@ -25,7 +25,8 @@ from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.standalone.programs import program_text
-from imagesync.store.fetch import Download, fetch
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
 from imagesync.wheels.build_indexes import BuildIndexes

@@ -13,6 +13,7 @@ from uv import find_uv_bin
 from imagesync.errors import WheelError
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
+from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
 from imagesync.wheels.check_target import (
@@ -175,7 +176,7 @@ class _Builder:
     ) -> tuple[Path, bool]:
         """Return the wheel, and whether it was built in a container."""
         label = f"{package.name} {package.version}"
-        log = log_of(package, self.store.root / "logs")
+        log = log_of(package, self.store.root / LOGS)
         if self.containers is None or host_is_target(self.python, self.target):
             request = BuildRequest(
                 name=package.name,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import time
 from pathlib import Path, PurePosixPath
-from threading import Thread, get_ident
+from threading import Thread
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import WheelError
 from imagesync.wheels.sources.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
 
+# Of the cached listing.
+_FORMAT = 1
 _VCS = frozenset({".git", ".hg", ".svn", ".bzr", "_darcs", "CVS"})
 _CACHES = frozenset(
     {
@@ -138,17 +140,18 @@ GIT_OPTIONS = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 def _tracked_or_not_ignored(folder: Path, top: Path, cache: Path | None) -> dict[str, Stat] | None:
     """Return what the file system says of the files that git lists; ``None`` where it lists none."""
-    known = None if cache is None else _listing_file(folder, cache)
-    before = _read(known)
+    cached = None if cache is None else cache_path(cache, str(folder.absolute()), "listing")
+    before = "" if cached is None else read_cache(cached, key=_FORMAT) or ""
     with _Listing(_list_command(folder, top), folder) as listing:
         # Most often it is the same again: the files are looked at while git is at it.
         stats = stats_of(folder, _names(before)) if before else {}
-        listed = listing.wait()
+        listed = os.fsdecode(listing.wait())
     if not listed:
         return None  # no git here, not a repository that it can read, or nothing in it
     if listed != before:
         stats = stats_of(folder, _names(listed))
-        _keep(known, listed)
+        if cached is not None:
+            write_cache(cached, listed, key=_FORMAT)
     return stats
 
 
@@ -197,30 +200,8 @@ class _Listing:
             self._output = done.stdout if done.returncode == 0 else b""
 
 
-def _names(listed: bytes) -> list[str]:
-    return list(dict.fromkeys(os.fsdecode(listed).split("\0")[:-1]))
-
-
-def _listing_file(folder: Path, cache: Path) -> Path:
-    return cache / (hashlib.sha256(os.fsencode(f"{folder.absolute()}\0listing")).hexdigest()[:32] + ".names")
-
-
-def _read(known: Path | None) -> bytes:
-    with contextlib.suppress(OSError):
-        return b"" if known is None else known.read_bytes()
-    return b""
-
-
-def _keep(known: Path | None, listed: bytes) -> None:
-    if known is None:
-        return
-    temporary = known.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
-    # Without it everything works, only slower.
-    with contextlib.suppress(OSError):
-        known.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        known.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary.write_bytes(listed)
-        temporary.replace(known)
+def _names(listed: str) -> list[str]:
+    return list(dict.fromkeys(listed.split("\0")[:-1]))
 
 
 def _with_nested(folder: Path, stats: dict[str, Stat]) -> dict[str, Stat]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import marshal
 import os
 import stat
@@ -12,12 +10,11 @@ import time
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
-from threading import get_ident
-from typing import Any
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import WheelError
 
-_FORMAT = 2
+_FORMAT = 3
 # A file that changes again within one tick of its file system's clock keeps its times. FAT's tick
 # is two seconds, the longest there is; git calls such files "racily clean".
 _TICK = 2_000_000_000
@@ -76,19 +73,22 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
     WheelError
         A file can't be read.
     """
-    fingerprint = _fingerprint(stats)
-    cached = _cache_file(folder, cache)
-    if cached is not None and (known := _whole(cached, fingerprint)):
-        return known
-    previous = _files(cached) if cached is not None else {}
+    key = [_FORMAT, _fingerprint(stats)]
+    # A file of its own, so that an unchanged tree needs one line read.
+    total = _cache_path(folder, cache, "digest")
+    if total is not None and (known := read_cache(total, key=key)) is not None:
+        return str(known)
+    cached = _cache_path(folder, cache, "")
+    previous = _read(cached)
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
     content = hashlib.sha256()
     for path in sorted(files):
         kind, _, content_digest = files[path]
         content.update(os.fsencode(f"{kind}\0{path}\0{content_digest}\0"))
     digest = "sha256:" + content.hexdigest()
-    if cached is not None:
-        _save(cached, fingerprint, digest, files, settled_before=began - _TICK)
+    complete = _write(cached, files, settled_before=began - _TICK)
+    if total is not None and complete:
+        write_cache(total, digest, key=key)
     return digest
 
 
@@ -109,11 +109,11 @@ def file_digests(
     """
     began = time.time_ns()
     stats = stats_of(folder, paths)
-    cached = _cache_file(folder, cache, scope=scope)
-    previous = _files(cached) if cached is not None else {}
+    cached = _cache_path(folder, cache, scope)
+    previous = _read(cached)
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
-    if cached is not None and files != previous:
-        _save(cached, "", "", files, settled_before=began - _TICK)
+    if files != previous:
+        _write(cached, files, settled_before=began - _TICK)
     return {path: content for path, (_, _, content) in files.items()}
 
 
@@ -152,54 +152,18 @@ def _unreadable(folder: Path, path: str, error: OSError) -> WheelError:
     )
 
 
-def _cache_file(folder: Path, cache: Path | None, *, scope: str = "") -> Path | None:
-    if cache is None:
-        return None
-    return cache / (hashlib.sha256(os.fsencode(f"{folder.absolute()}\0{scope}")).hexdigest()[:32] + ".json")
+def _cache_path(folder: Path, cache: Path | None, scope: str) -> Path | None:
+    return None if cache is None else cache_path(cache, str(folder.absolute()), scope)
 
 
-def _whole(cached: Path, fingerprint: str) -> str:
-    """Return the digest that the first line remembers for *fingerprint*; the rest needn't be read."""
-    try:
-        with cached.open("rb") as stream:
-            header = json.loads(stream.readline())
-        known = header["format"] == _FORMAT and header["fingerprint"] == fingerprint
-        return str(header["digest"]) if known else ""
-    except (OSError, ValueError, LookupError, TypeError):
-        return ""
+def _read(cached: Path | None) -> dict[str, Entry]:
+    known = None if cached is None else read_cache(cached, key=_FORMAT)
+    return {path: (kind, tuple(value), digest) for path, (kind, value, digest) in (known or {}).items()}
 
 
-def _files(cached: Path) -> dict[str, Entry]:
-    """Return what is known of each file; nothing where the cache is missing or damaged."""
-    try:
-        with cached.open("rb") as stream:
-            header = json.loads(stream.readline())
-            files: dict[str, Any] = json.loads(stream.readline())
-        if header["format"] != _FORMAT:
-            return {}
-        return {
-            path: (str(kind), _as_stat(value), str(digest)) for path, (kind, value, digest) in files.items()
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
-
-
-def _as_stat(value: list[int]) -> Stat:
-    mode, size, modified, changed, inode = value
-    return mode, size, modified, changed, inode
-
-
-def _save(
-    cached: Path, fingerprint: str, digest: str, files: Mapping[str, Entry], *, settled_before: int
-) -> None:
+def _write(cached: Path | None, files: Mapping[str, Entry], *, settled_before: int) -> bool:
+    """Keep what is known of *files*, and return whether all of them can be kept."""
     settled = {path: entry for path, entry in files.items() if max(entry[1][2], entry[1][3]) < settled_before}
-    complete = fingerprint if len(settled) == len(files) else ""
-    header = {"format": _FORMAT, "fingerprint": complete, "digest": digest}
-    temporary = cached.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
-    # Without a cache everything works, only slower: a full or read-only disk is no error here.
-    with contextlib.suppress(OSError):
-        # The store's root is the user's alone, whoever makes it first.
-        cached.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        cached.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary.write_text(json.dumps(header) + "\n" + json.dumps(settled) + "\n", encoding="utf-8")
-        temporary.replace(cached)
+    if cached is not None:
+        write_cache(cached, settled, key=_FORMAT)
+    return len(settled) == len(files)

@@ -5,17 +5,16 @@ No list of sources names them. The wheel does: what of them ever went into one c
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from threading import get_ident
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.wheels.sources.stat_cache import file_digests
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def taken_files(folder: Path, *, cache: Path | None) -> tuple[str, ...]:
@@ -26,13 +25,8 @@ def taken_files(folder: Path, *, cache: Path | None) -> tuple[str, ...]:
     cache
         The folder that keeps what is known of source trees; ``None`` for no such memory.
     """
-    if cache is None:
-        return ()
-    try:
-        known = json.loads(_memory(folder, cache).read_bytes())
-        return tuple(map(str, known["paths"])) if known["format"] == _FORMAT else ()
-    except (OSError, ValueError, LookupError, TypeError):
-        return ()
+    known = None if cache is None else read_cache(_cache_path(folder, cache), key=_FORMAT)
+    return tuple(known or ())
 
 
 def with_taken(folder: Path, digest: str, *, cache: Path | None) -> str:
@@ -78,19 +72,9 @@ def remember_taken(
     # What one wheel took counts even where this one didn't: a generated file may come again.
     before = taken_files(folder, cache=cache)
     if not set(taken) <= set(before):
-        _save(sorted({*taken, *before}), _memory(folder, cache))
+        write_cache(_cache_path(folder, cache), sorted({*taken, *before}), key=_FORMAT)
     others = [path for path in before if path not in taken]
     return _joined(digest, {**file_digests(folder, others, scope="", cache=None), **taken})
-
-
-def _save(paths: list[str], memory: Path) -> None:
-    temporary = memory.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
-    # Without it everything works, but for noticing an edit of these files.
-    with contextlib.suppress(OSError):
-        memory.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        memory.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary.write_text(json.dumps({"format": _FORMAT, "paths": paths}), encoding="utf-8")
-        temporary.replace(memory)
 
 
 def _joined(digest: str, taken: Mapping[str, str]) -> str:
@@ -135,7 +119,5 @@ def _given(place: str, listed: Collection[str]) -> bool:
     return any(_ends(path, (place,)) for path in listed)
 
 
-def _memory(folder: Path, cache: Path) -> Path:
-    return cache / (
-        hashlib.sha256(os.fsencode(f"{folder.absolute()}\0taken")).hexdigest()[:32] + ".taken.json"
-    )
+def _cache_path(folder: Path, cache: Path) -> Path:
+    return cache_path(cache, str(folder.absolute()), "untracked inputs")
