@@ -190,7 +190,7 @@ class Session(Surroundings):
             ``OUTSIDE:INSIDE`` or one number for both; published on loopback.
         """
         from imagesync.engine.endpoint import find_endpoint
-        from imagesync.engine.run import ContainerRun, parse_ports, parse_variables, run_container
+        from imagesync.engine.interactive import ContainerRun, parse_ports, parse_variables, run_container
 
         request = ContainerRun(
             reference="",

@@ -78,7 +78,7 @@ def up(  # noqa: PLR0917  click passes what the options say
     from imagesync.cluster.plan import ClusterPlan
     from imagesync.cluster.sizes import machine_of, size_workers
     from imagesync.engine.endpoint import find_endpoint
-    from imagesync.engine.run import parse_variables
+    from imagesync.engine.interactive import parse_variables
 
     session = session_of(context, options)
     endpoint = find_endpoint(os.environ)

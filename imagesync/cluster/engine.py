@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,8 +15,8 @@ import docker.types
 
 from imagesync.cluster import labels
 from imagesync.cluster.addresses import reachable_host, run_as
-from imagesync.cluster.attached import Attached
 from imagesync.cluster.events import Event, Watch
+from imagesync.cluster.forks import close_in_children
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
 from imagesync.cluster.plan import (
     SCHEDULER,
@@ -36,6 +36,7 @@ from imagesync.cluster.resources import (
     remove_belongings,
     remove_container,
 )
+from imagesync.engine.attach import Attachment, Stream
 from imagesync.engine.client import connect, engine_errors
 from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
@@ -245,13 +246,13 @@ class ClusterEngine:
             )
         return str(made["Id"])
 
-    def _start(self, container: str, config: Mapping[str, Any]) -> Attached:
+    def _start(self, container: str, config: Mapping[str, Any]) -> Attachment:
         """Start a container, hand it its configuration, and return the connection to its standard input."""
         content = {**config, **common_config(self.plan)}
         attached = None
         try:
             with engine_errors("start a container of the cluster"):
-                attached = Attached(self.api.attach_socket(container, params={"stdin": 1, "stream": 1}))
+                attached = self._attach(container, "stdin")
                 self.api.start(container)
                 attached.send(json.dumps(content).encode() + b"\n")
         except BaseException as error:
@@ -267,11 +268,14 @@ class ClusterEngine:
     @contextmanager
     def _output(self, container: str) -> Iterator[Iterator[str]]:
         with engine_errors("attach to the scheduler"):
-            attached = Attached(
-                self.api.attach_socket(container, params={"stdout": 1, "stderr": 1, "stream": 1})
-            )
-        with closing(attached):
+            attached = self._attach(container, "stdout", "stderr")
+        with attached:
             yield attached.lines()
+
+    def _attach(self, container: str, *streams: Stream) -> Attachment:
+        attached = Attachment(self.api, container, *streams)
+        close_in_children(attached.release)
+        return attached
 
     def _await_ready(self, container: str, lines: Iterator[str]) -> None:
         said: list[str] = []

@@ -12,7 +12,7 @@ from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
-    from imagesync.cluster.attached import Attached
+    from imagesync.engine.attach import Attachment
 
 SCHEDULER = "scheduler"
 START_TIMEOUT = 120.0  # seconds for a scheduler to listen, and for a worker to find it
@@ -74,7 +74,7 @@ class RunningScheduler:
     container: str
     address: str
     dashboard: str
-    lifeline: Attached | None = field(default=None, repr=False)
+    lifeline: Attachment | None = field(default=None, repr=False)
 
 
 def part_of(found: Mapping[str, str]) -> str:

@@ -17,9 +17,9 @@ from docker.utils import version_lt
 from docker.utils.config import load_general_config
 from docker.utils.proxy import ProxyConfig
 
+from imagesync.engine.build_steps import Steps
+from imagesync.engine.build_stream import BuildStream
 from imagesync.engine.client import SEND_TIMEOUT, engine_errors, explanation, messages, refusal
-from imagesync.engine.steps import Steps
-from imagesync.engine.stream import BuildStream
 from imagesync.errors import BuildError
 
 if TYPE_CHECKING:

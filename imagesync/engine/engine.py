@@ -254,7 +254,7 @@ class Engine:
         RegistryError
             The registry doesn't answer, refuses, or has no such image.
         """
-        from imagesync.engine.pull import pull_image
+        from imagesync.engine.pull_push import pull_image
 
         pull_image(self._api, reference, platform=platform, progress=progress)
         image = self.inspect(reference)
@@ -282,7 +282,7 @@ class Engine:
         RegistryError
             The registry doesn't answer, or refuses. That nothing is raised is no proof that it is there.
         """
-        from imagesync.engine.push import push_image
+        from imagesync.engine.pull_push import push_image
 
         return push_image(self._api, reference, progress=progress)
 
@@ -308,7 +308,7 @@ class Engine:
         EngineError
             The container can't be started, or didn't end in time.
         """
-        from imagesync.engine.container import run_container
+        from imagesync.engine.run import run_container
 
         return run_container(self._api, request, output=output)
 

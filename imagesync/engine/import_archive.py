@@ -8,8 +8,8 @@ import docker
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import split_reference
+from imagesync.engine.build_context import dockerfile_quote
 from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
-from imagesync.engine.dockerfile_syntax import dockerfile_quote
 from imagesync.errors import EngineError
 
 

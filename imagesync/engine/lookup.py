@@ -1,11 +1,12 @@
-"""One look at the engine: which base it has, and which images of ours.
+"""Look up images in the engine: the base image and the images of a repository.
 
-Everything that a build pays when nothing has changed goes through here, so neither the Docker SDK nor
-requests is imported for an engine that plain HTTP can reach.
+This is all that a build with no changes asks of an engine, so neither the Docker SDK nor requests is imported
+for an engine that plain HTTP can reach.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +24,9 @@ ANSWER_TIMEOUT = 20.0
 """Seconds that a connected engine may take to list its images."""
 _OK: Final = 200
 BASE_REPOSITORY: Final = "imagesync-base"
-"""Where base images are: root images with an interpreter and system packages."""
+"""The repository of base images: root images with an interpreter and system packages."""
 PACKAGES_REPOSITORY: Final = "imagesync-packages"
-"""Where the images are that environments with the same packages from indexes stand on."""
+"""The repository of images that environments with the same packages from indexes share."""
 
 
 class FoundImage(NamedTuple):
@@ -48,7 +49,7 @@ class FoundImage(NamedTuple):
 
 
 class Lookup(NamedTuple):
-    """What the engine has.
+    """The images of an engine that a build may use.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class Lookup(NamedTuple):
     packages_images
         All tagged images of :data:`PACKAGES_REPOSITORY`.
     base_images
-        All tagged images that an interpreter was put into, with what it says of itself.
+        All tagged images of :data:`BASE_REPOSITORY`.
     """
 
     base_digest: str | None
@@ -123,14 +124,14 @@ def images_of(endpoint: Endpoint, repository: str) -> tuple[FoundImage, ...]:
 
 
 def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
-    """Return what identifies a root image: its digest in the registry that it came from, else its ID.
+    """Return the identity of a root image: its digest in the registry that it came from, else its ID.
 
     Parameters
     ----------
     digests
         ``repository@sha256:<hex>``, as the engine knows the image (``RepoDigests``).
     reference
-        How the user names it.
+        The user's name for it.
 
     >>> root_digest("sha256:id", ["ubuntu@sha256:b", "mirror.example.com/ubuntu@sha256:a"], "ubuntu:24.04")
     'sha256:b'
@@ -144,7 +145,7 @@ def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
 
 
 def _repository(reference: str) -> str:
-    """Return a reference's repository, without what Docker Hub and Podman leave out or put in."""
+    """Return a reference's repository, without prefixes that Docker Hub and Podman omit or add."""
     name = reference.partition("@")[0]
     folder, slash, last = name.rpartition("/")
     name = f"{folder}{slash}{last.partition(':')[0]}"
@@ -161,28 +162,25 @@ def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
     except ValueError:
         answer = None
     if status != _OK or not isinstance(answer, list):
-        said = answer.get("message", "") if isinstance(answer, dict) else body[:200].decode(errors="replace")
+        reason = (
+            answer.get("message", "") if isinstance(answer, dict) else body[:200].decode(errors="replace")
+        )
         raise EngineError(
             f"The container engine at {endpoint.url} ({endpoint.origin}) doesn't list its images:"
-            f" {redact(str(said))} (HTTP {status}).",
+            f" {redact(str(reason))} (HTTP {status}).",
             hint="If that isn't a container engine, change or unset DOCKER_HOST or the Docker context.",
         )
     return answer, "libpod" in server.lower()
 
 
 def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
-    connection = open_connection(endpoint, timeout=ANSWER_TIMEOUT)
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = open_connection(endpoint, timeout=ANSWER_TIMEOUT)
     try:
-        # By hand, because importing http.client takes a tenth of a build that hits; and as HTTP/1.0, whose
-        # answer is in one piece and ends with the connection (RFC 1945, section 7.2.2).
-        connection.sendall(
-            f"GET {path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: imagesync\r\n\r\n".encode()
-        )
-        head, _, body = b"".join(iter(lambda: connection.recv(1 << 16), b"")).partition(b"\r\n\r\n")
-        status, *headers = head.decode("latin-1").split("\r\n")
-        fields = dict(header.lower().partition(":")[::2] for header in headers)
-        return int(status.split()[1]), fields.get("server", "").strip(), body
-    except (OSError, ValueError, IndexError) as error:
+        connection.request("GET", path, headers={"User-Agent": "imagesync", "Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.getheader("Server", ""), response.read()
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise EngineError(
             f"The container engine at {endpoint.url} ({endpoint.origin}) took the connection but gives no"
             f" answer: {redact(str(error)) or type(error).__name__}.",
@@ -209,7 +207,7 @@ def _find(images: Iterable[Mapping[str, Any]], text: str, *, podman: bool) -> Ma
     reference = parse_reference(text)
     for name in reference.names(podman=podman):
         for image in images:
-            if _is_called(image, name, reference):
+            if _has_name(image, name, reference):
                 return image
     identifier = text.removeprefix("sha256:").lower()
     if len(identifier) >= 12 and set(identifier) <= set("0123456789abcdef"):
@@ -217,7 +215,7 @@ def _find(images: Iterable[Mapping[str, Any]], text: str, *, podman: bool) -> Ma
     return None
 
 
-def _is_called(image: Mapping[str, Any], name: str, reference: Reference) -> bool:
+def _has_name(image: Mapping[str, Any], name: str, reference: Reference) -> bool:
     if reference.digest is not None:
         return any(
             parsed.name == name and parsed.digest == reference.digest

@@ -1,143 +1,138 @@
-"""One command in a container of an image, with this terminal's streams."""
+"""Run a command in a fresh container that is removed afterwards."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
 
-from imagesync.engine.streams import attach_streams, attach_terminal, is_terminal
-from imagesync.errors import EngineError, UsageError
+import docker
+import docker.errors
+import docker.types
+
+from imagesync.engine.attach import Attachment
+from imagesync.engine.client import engine_errors
+from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
-    import docker
-
-    from imagesync.engine.endpoint import Endpoint
-
-WORKSPACE = "/workspace"
+    from imagesync.engine.engine import Output, RunRequest, RunResult
 
 
-@dataclass(frozen=True)
-class ContainerRun:
-    """What to run, and where.
+def run_container(api: docker.APIClient, request: RunRequest, *, output: Output | None) -> RunResult:
+    """Run a command, wait for its end, and remove the container, also after an exception.
 
     Parameters
     ----------
-    reference
-        The image.
-    command
-        Its words; empty for the image's own command.
-    folder
-        Mounted at ``/workspace``, which is also the working directory.
-    ports
-        Container port to host port, both TCP, published on loopback only.
-    """
-
-    reference: str
-    command: tuple[str, ...]
-    folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-    ports: Mapping[int, int] = field(default_factory=dict)
-
-
-def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
-    """Run the command with this process's stdin, stdout and stderr, and return its exit code.
-
-    The process in the container has this user's ids, so that files it writes in the folder are
-    this user's. The container is removed when the command ends, however it ends.
+    output
+        Called with each piece of output as it comes; the result then holds no output.
 
     Raises
     ------
     EngineError
-        The container can't be made or started; a command that doesn't exist is one case.
+        The container can't be started, or didn't end in time.
     """
-    import docker.errors
+    from imagesync.engine.engine import RunResult
 
-    from imagesync.engine.client import connect
+    collected: dict[Literal["stdout", "stderr"], bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
 
-    terminal = is_terminal()
-    container = ""
-    api = connect(endpoint)
-    try:
-        container = api.create_container(**_configuration(api, run, terminal=terminal))["Id"]
-        attach = attach_terminal if terminal else attach_streams
-        attach(api, container)
-        return int(api.wait(container)["StatusCode"])
-    except docker.errors.APIError as error:
+    def collect(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        collected[stream] += data
+
+    with engine_errors(f"run {request.command[0]} in {request.image}"), _container(api, request) as name:
+        receive = output or collect
+        with (
+            Attachment(api, name, "stdout", "stderr") as attached,
+            _started(api, name, request.stdin),
+            _time_limit(api, name, request.timeout) as expired,
+        ):
+            for stream, data in attached.output():
+                receive(stream, data)
+            exit_code = int(api.wait(name)["StatusCode"])
+    if expired.is_set():
+        log = bytes(collected["stderr"][-2000:]).decode(errors="replace").strip()
         raise EngineError(
-            f"the engine can't run {' '.join(run.command) or 'the image'} in {run.reference}: "
-            f"{error.explanation or error}",
-            hint="See that the command exists in the image: imagesync run -- ls /opt/env/bin",
-        ) from error
-    finally:
-        if container:
-            api.remove_container(container, force=True, v=True)
-        api.close()
+            f"{request.command[0]} in {request.image} was stopped after {request.timeout:g} s without an end."
+            + (f"\n{log}" if log else "")
+        )
+    return RunResult(exit_code, bytes(collected["stdout"]), bytes(collected["stderr"]))
 
 
-def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) -> dict[str, Any]:
-    environment = dict(run.environment)
-    if terminal:
-        environment.setdefault("TERM", os.environ.get("TERM", "xterm"))
-    host = api.create_host_config(
-        binds=[f"{run.folder}:{WORKSPACE}"],
-        port_bindings={inner: ("127.0.0.1", outer) for inner, outer in run.ports.items()},
-        init=True,
+@contextmanager
+def _container(api: docker.APIClient, request: RunRequest) -> Iterator[str]:
+    # We choose the name, so that the container can be removed even if the answer to its creation is lost.
+    name = f"imagesync-{uuid4().hex[:12]}"
+    host_config = api.create_host_config(
+        network_mode=request.network,
+        mounts=[
+            docker.types.Mount(mount.target, mount.source, type=mount.kind, read_only=mount.read_only)
+            for mount in request.mounts
+        ],
+        mem_limit=request.memory,
     )
-    configuration: dict[str, Any] = {
-        "image": run.reference,
-        "command": list(run.command) or None,
-        "stdin_open": True,
-        "tty": terminal,
-        "stop_signal": "SIGINT",
-        "working_dir": WORKSPACE,
-        "environment": environment,
-        "ports": list(run.ports),
-        "host_config": host,
-        "labels": {"dev.imagesync.run": str(os.getpid())},
-    }
-    # Docker Desktop maps file owners by itself, and Windows has no ids to give.
-    if sys.platform == "linux":
-        configuration["user"] = f"{os.getuid()}:{os.getgid()}"
-        environment.setdefault("HOME", "/tmp")  # noqa: S108  the image's home belongs to its own user
-    return configuration
+    try:
+        api.create_container(
+            request.image,
+            entrypoint=[request.command[0]],
+            command=list(request.command[1:]),
+            user=request.user,
+            environment=dict(request.environment),
+            stdin_open=request.stdin is not None,
+            working_dir=request.working_directory,
+            name=name,
+            host_config=host_config,
+            use_config_proxy=request.network != "none",
+        )
+        yield name
+    finally:
+        with suppress(docker.errors.NotFound):
+            api.remove_container(name, force=True, v=True)
 
 
-def parse_variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return variables by name, from ``NAME=VALUE``, or ``NAME`` alone for the value in *environ*.
-
-    >>> parse_variables(["A=1=2", "HOME", "UNSET"], {"HOME": "/home/me"})
-    {'A': '1=2', 'HOME': '/home/me'}
-    """
-    variables = {}
-    for word in words:
-        name, given, value = word.partition("=")
-        if not name:
-            raise UsageError(f"--env {word} has no name.", hint="Write --env NAME=VALUE, or --env NAME.")
-        if given or name in environ:
-            variables[name] = value if given else environ[name]
-    return variables
-
-
-def parse_ports(words: Iterable[str]) -> dict[int, int]:
-    """Return the port outside for each port inside, from ``OUTSIDE:INSIDE`` or one number for both.
-
-    >>> parse_ports(["8787", "9000:80"])
-    {8787: 8787, 80: 9000}
-    """
-    ports = {}
-    for word in words:
-        outside, _, inside = word.partition(":")
+@contextmanager
+def _started(api: docker.APIClient, name: str, stdin: bytes | None) -> Iterator[None]:
+    """Start the container, and send its input while the block reads: it may write before it has read all."""
+    if stdin is None:
+        api.start(name)
+        yield
+        return
+    with Attachment(api, name, "stdin") as attached:
+        api.start(name)
+        sender = threading.Thread(target=_send, args=(attached, stdin), daemon=True)
+        sender.start()
         try:
-            numbers = int(outside), int(inside or outside)
-        except ValueError:
-            numbers = (0, 0)
-        if not all(0 < number < 65536 for number in numbers):
-            raise UsageError(
-                f"--publish {word} names no ports.", hint="Write --publish 8787, or --publish 9000:8787."
-            )
-        ports[numbers[1]] = numbers[0]
-    return ports
+            yield
+        finally:
+            # If the command ends without reading, the thread still waits.
+            attached.disconnect()
+            sender.join()
+
+
+def _send(attached: Attachment, stdin: bytes) -> None:
+    # A command that doesn't read all of its input is no error: its exit code tells.
+    with suppress(OSError):
+        attached.send(stdin)
+        attached.end_input()
+
+
+@contextmanager
+def _time_limit(api: docker.APIClient, name: str, seconds: float | None) -> Iterator[threading.Event]:
+    """Kill the container after *seconds*, which ends its output; yield the event that says so."""
+    expired = threading.Event()
+
+    def kill() -> None:
+        expired.set()
+        with suppress(docker.errors.APIError):
+            api.kill(name)
+
+    if seconds is None:
+        yield expired
+        return
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield expired
+    finally:
+        timer.cancel()

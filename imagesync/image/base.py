@@ -193,14 +193,12 @@ def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineIma
 def _build(
     engine: Engine, dockerfile: str, reference: str, root: str, apt: tuple[str, ...], *, progress: Progress
 ) -> None:
+    from imagesync.engine.build_context import build_dockerfile
     from imagesync.engine.engine import BuildRequest
-    from imagesync.image.context import ContextFile, stream_files
 
-    content = dockerfile.encode()
     request = BuildRequest(network="default", build_args={"BASE": root, "APT": " ".join(apt)})
     try:
-        files = (ContextFile("Dockerfile", content, len(content)),)
-        engine.tag(engine.build(stream_files(files), request, progress=progress), reference)
+        engine.tag(build_dockerfile(engine, dockerfile, request, progress=progress), reference)
     except BuildError as error:
         raise BaseImageError(
             f"The base image can't be made from {root}. {error.message}", hint=_advice(error.message)
@@ -228,9 +226,9 @@ def _is_described(labels: Mapping[str, str], identity: str) -> bool:
 
 
 def _describe(engine: Engine, reference: str, root: str, identity: str, *, progress: Progress) -> EngineImage:
-    """Write into a label what the interpreter says of itself, so that it is asked only once."""
+    """Return the image with the facts of its interpreter in a label, so that it is asked only once."""
+    from imagesync.engine.build_context import build_dockerfile
     from imagesync.engine.engine import BuildRequest, RunRequest
-    from imagesync.image.context import ContextFile, stream_files
 
     bare = engine.inspect(reference)
     command = ("python3", "-c", program_text("image.base_facts"))
@@ -240,10 +238,8 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
         raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {said}")
     facts = {**json.loads(result.stdout), "base_hash": identity}
     _glibc(facts, root)
-    content = f"FROM {reference}\n".encode()
-    files = (ContextFile("Dockerfile", content, len(content)),)
     request = BuildRequest(network="none", labels={Label.BASE: json.dumps(facts, sort_keys=True)})
-    engine.tag(engine.build(stream_files(files), request, progress=progress), reference)
+    engine.tag(build_dockerfile(engine, f"FROM {reference}\n", request, progress=progress), reference)
     described = engine.inspect(reference)
     if described is None:
         raise BaseImageError(f"The base image {reference} was removed while it was made.", hint="Try again.")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from imagesync.engine.build_context import stream_files
 from imagesync.engine.engine import BuildRequest
 from imagesync.image.conda.conda_variables import with_variables
-from imagesync.image.context import stream_context
 from imagesync.image.image import Image
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def build_checked(
 ) -> str:
     """Do what :func:`build_image` does, and return the image's ID."""
     request = BuildRequest(network="none", no_cache=no_cache)
-    image_id = engine.build(stream_context(context), request, progress=progress)
+    image_id = engine.build(stream_files(context.files), request, progress=progress)
     with _removed_on_failure(engine, image_id):
         image_id = with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
         _tag_all(engine, image_id, (context.name, *extra_tags))

@@ -5,44 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.errors import RenderError
 
 if TYPE_CHECKING:
+    from imagesync.engine.build_context import ContextFile
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
 
-_BLOCK = 1 << 20
 _MARKER = ".imagesync.json"
-
-
-@dataclass(frozen=True)
-class ContextFile:
-    """One file of a build context.
-
-    Parameters
-    ----------
-    path
-        Relative, with forward slashes.
-    content
-        Its bytes, or the file that has them.
-    size
-        In bytes.
-    mode
-        ``0o644`` or ``0o755``.
-    """
-
-    path: str
-    content: bytes | Path = field(repr=False)
-    size: int
-    mode: int = 0o644
 
 
 @dataclass(frozen=True)
@@ -77,60 +54,6 @@ class BuildContext:
     def size(self) -> int:
         """Return the bytes of all files together."""
         return sum(file.size for file in self.files)
-
-
-def stream_context(context: BuildContext) -> Iterator[bytes]:
-    """Yield the context as a tar archive, in pieces of up to 1 MiB; the same context gives the same bytes.
-
-    Raises
-    ------
-    RenderError
-        A file can't be read, or isn't as long as it was.
-    """
-    return stream_files(context.files)
-
-
-def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
-    """Yield files as a tar archive, in their order, with the folders that they need.
-
-    The first has to be the Dockerfile: by its plain header engines tell an archive from a lone Dockerfile.
-    """
-    folders: set[PurePosixPath] = set()
-    for file in files:
-        for parent in reversed(PurePosixPath(file.path).parents[:-1]):
-            if parent not in folders:
-                folders.add(parent)
-                yield _header(str(parent), kind=tarfile.DIRTYPE, mode=0o755, size=0)
-        yield _header(file.path, kind=tarfile.REGTYPE, mode=file.mode, size=file.size)
-        yield from _content(file)
-        yield bytes(-file.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _header(path: str, *, kind: bytes, mode: int, size: int) -> bytes:
-    # By hand, so that nothing of this machine gets in: owner root, times at the epoch.
-    info = tarfile.TarInfo(path)
-    info.type, info.mode, info.size = kind, mode, size
-    return info.tobuf(tarfile.PAX_FORMAT)
-
-
-def _content(file: ContextFile) -> Iterator[bytes]:
-    if isinstance(file.content, bytes):
-        yield file.content
-        return
-    remaining = file.size
-    try:
-        with file.content.open("rb") as source:
-            while remaining and (piece := source.read(min(_BLOCK, remaining))):
-                remaining -= len(piece)
-                yield piece
-    except OSError as error:
-        raise RenderError(f"can't read {file.content} for the build context: {error.strerror}") from error
-    if remaining:
-        raise RenderError(
-            f"{file.content} became {remaining} bytes shorter while it was read",
-            hint="Was the cache cleared meanwhile? Run the command again.",
-        )
 
 
 def write_context(context: BuildContext, folder: Path) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
+from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.build_files import build_programs
-from imagesync.image.context import BuildContext, ContextFile
+from imagesync.image.context import BuildContext
 from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
 from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, Label, site_packages
 from imagesync.inventory.inventory import to_json

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagesync.engine.dockerfile_syntax import dockerfile_quote
+from imagesync.engine.build_context import dockerfile_quote
 from imagesync.errors import RenderError
 
 if TYPE_CHECKING:

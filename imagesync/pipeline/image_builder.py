@@ -239,7 +239,7 @@ class Assembly:
         if not lock.conda:
             return None
         from imagesync.image.conda.layer import make_layer
-        from imagesync.image.conda.mounts import with_mounts
+        from imagesync.image.conda.mounted_images import with_mounted_images
 
         workshop = self.workshop
         layer = make_layer(
@@ -254,7 +254,7 @@ class Assembly:
         # Without an engine the context is complete in itself; templates of the user's own know no mount.
         if engine is None or self.settings.templates is not None:
             return layer
-        return with_mounts(engine, layer, progress=workshop.progress)
+        return with_mounted_images(engine, layer, progress=workshop.progress)
 
     def _code_layer(self) -> CodeLayer | None:
         if not self.plan.code:

@@ -12,13 +12,13 @@ from pathlib import Path
 import rattler
 
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import stream_files
 from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.engine.lookup import images_of
-from imagesync.image.conda.archive_images import ARCHIVES_REPOSITORY, key_of
 from imagesync.image.conda.installer import choose_installer
 from imagesync.image.conda.layer import CondaLayer, make_layer
-from imagesync.image.conda.mounts import with_mounts
-from imagesync.image.context import BuildContext, stream_context
+from imagesync.image.conda.mounted_images import ARCHIVES_REPOSITORY, archive_key, with_mounted_images
+from imagesync.image.context import BuildContext
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image_layout import BaseImage, Label
 from imagesync.lock.conda.repodata import locked
@@ -64,11 +64,11 @@ class CondaLayers:
             store=self.store,
             progress=SilentProgress(),
         )
-        return with_mounts(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
+        return with_mounted_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
 
     def forget_archives(self) -> None:
         """Remove every image of the engine that has any of the archives; other builds leave some, too."""
-        keys = {key_of(file) for file in replace(self, mounts=False).layer().files}
+        keys = {archive_key(file) for file in replace(self, mounts=False).layer().files}
         for image in images_of(self.engine.endpoint, ARCHIVES_REPOSITORY):
             if keys & set(image.labels[Label.ARCHIVES].split()):
                 self.engine.remove(f"{ARCHIVES_REPOSITORY}:{image.tags[0]}")
@@ -93,7 +93,7 @@ class CondaLayers:
     def build(self) -> str:
         """Return the ID of a new image, built without the builder's cache."""
         request = BuildRequest(network="none", no_cache=True)
-        return self.engine.build(stream_context(self.context()), request, progress=SilentProgress())
+        return self.engine.build(stream_files(self.context().files), request, progress=SilentProgress())
 
 
 def as_lock(

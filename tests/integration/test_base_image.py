@@ -10,12 +10,12 @@ import docker
 import pytest
 
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import ContextFile, stream_files
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import BuildRequest, Engine, RunRequest
 from imagesync.engine.lookup import BASE_REPOSITORY
 from imagesync.errors import BaseImageError
 from imagesync.image.base import ensure_base
-from imagesync.image.context import ContextFile, stream_files
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import BaseImage
 from imagesync.settings import Settings

@@ -11,12 +11,13 @@ import pytest
 
 from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import ContextFile
 from imagesync.engine.client import connect
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine, EngineImage, RunRequest
 from imagesync.errors import BuildError, EngineError, VerifyError
 from imagesync.image.builder import build_image
-from imagesync.image.context import BuildContext, ContextFile
+from imagesync.image.context import BuildContext
 from imagesync.image.image import Image
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Deviation, Lock, Target

@@ -13,15 +13,19 @@ import pytest
 
 from imagesync.core.plain_progress import PlainProgress
 from imagesync.core.progress import SilentProgress, Task, Unit
+from imagesync.engine.build_context import ContextFile, stream_files
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine, RunRequest
 from imagesync.engine.lookup import images_of
 from imagesync.errors import BuildError
 from imagesync.image.base import ensure_base
-from imagesync.image.conda.archive_images import ARCHIVES_REPOSITORY, archive_images, key_of
 from imagesync.image.conda.layer import CondaLayer
-from imagesync.image.conda.mounts import with_mounts
-from imagesync.image.context import ContextFile, stream_files
+from imagesync.image.conda.mounted_images import (
+    ARCHIVES_REPOSITORY,
+    archive_images,
+    archive_key,
+    with_mounted_images,
+)
 from imagesync.image_layout import BaseImage, Label
 from imagesync.settings import Settings
 from imagesync.store.store import Store
@@ -102,7 +106,7 @@ def test_added_package_is_sent_alone(
         assert proxy.sent < 20_000
         assert size(layer) > 1_000_000
         # Between them they have everything, and the context has none of it.
-        assert all(any(image.place(file) for image in layer.images) for file in layer.files)
+        assert all(any(image.path_of(file) for image in layer.images) for file in layer.files)
         context = layers.context()
         assert not [file.path for file in context.files if file.path.endswith((".conda", ".zip"))]
         image = layers.build()
@@ -111,7 +115,7 @@ def test_added_package_is_sent_alone(
         ours.discard(image)
         assert len(said.strip()) == 16
     finally:
-        new = {key_of(file) for file in layer.files if file.filename.startswith("fern-")}
+        new = {archive_key(file) for file in layer.files if file.filename.startswith("fern-")}
         for each in layer.images:
             if each.keys <= new:
                 ours.remove(each.reference)
@@ -141,10 +145,10 @@ def test_sending_that_is_interrupted_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         archive_images(ours, layer, progress=Interrupted())
     assert proxy.sent < size(layer) / 2
-    keys = {key_of(file) for file in layer.files}
+    keys = {archive_key(file) for file in layer.files}
     there = images_of(ours.endpoint, ARCHIVES_REPOSITORY)
     assert not [image for image in there if keys & set(image.labels[Label.ARCHIVES].split())]
-    assert all(any(image.place(file) for image in layers.layer().images) for file in layer.files)
+    assert all(any(image.path_of(file) for image in layers.layer().images) for file in layer.files)
 
 
 def test_engine_that_takes_no_archives_gets_them_with_the_build(
@@ -158,7 +162,7 @@ def test_engine_that_takes_no_archives_gets_them_with_the_build(
         Engine(find_endpoint({**os.environ, "DOCKER_HOST": proxy.url})) as refusing,
     ):
         layer = replace(layers, mounts=False).layer()
-        assert with_mounts(refusing, layer, progress=PlainProgress(said)).images == ()
+        assert with_mounted_images(refusing, layer, progress=PlainProgress(said)).images == ()
         # The builds of this test find nothing in the engine either.
         image = replace(layers, engine=refusing).build()
     ours.discard(image)
@@ -175,13 +179,13 @@ def test_image_with_something_else_in_it_is_refused(
     (file,) = (file for file in getattr(layer, wrong) if file.filename.startswith("fern-"))
     # Whoever can reach the engine can make such an image.
     files = [
-        ContextFile(f"{key_of(each)}/{each.filename}", each.path, each.size)
+        ContextFile(f"{archive_key(each)}/{each.filename}", each.path, each.size)
         for each in layer.files
         if each != file
     ]
-    files.append(ContextFile(f"{key_of(file)}/{file.filename}", b"something else", 14))
+    files.append(ContextFile(f"{archive_key(file)}/{file.filename}", b"something else", 14))
     reference = f"{ARCHIVES_REPOSITORY}:wrong-{wrong}"
-    keys = " ".join(map(key_of, layer.files))
+    keys = " ".join(map(archive_key, layer.files))
     ours.import_archive(stream_files(files), reference, labels={Label.ARCHIVES: keys})
     try:
         assert [image.reference for image in layers.layer().images] == [reference]

@@ -18,11 +18,12 @@ from packaging.utils import parse_wheel_filename
 
 from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import ContextFile, stream_files
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import BuildRequest, Engine, RunRequest
 from imagesync.errors import VerifyError
 from imagesync.image.base import ensure_base
-from imagesync.image.context import BuildContext, ContextFile, stream_context, stream_files, write_context
+from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.verify import verify
 from imagesync.image_layout import BaseImage
@@ -148,7 +149,7 @@ def context(make: Callable[..., BuildContext]) -> BuildContext:
 
 @pytest.fixture(scope="module")
 def image(context: BuildContext, build: Callable[[Iterator[bytes]], str], ours: Engine) -> str:
-    image = build(stream_context(context))
+    image = build(stream_files(context.files))
     # Without a name it couldn't be built upon.
     ours.tag(image, context.name)
     return image
@@ -253,7 +254,7 @@ def test_change_of_own_code_leaves_the_layers_below(
     image: str,
     ours: Engine,
 ) -> None:
-    changed = build(stream_context(make("answer = 43\n")))
+    changed = build(stream_files(make("answer = 43\n").files))
     before, after = layers(engine, image), layers(engine, changed)
     assert len(before) == len(after)
     differing = [index for index, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
@@ -275,7 +276,7 @@ def test_users_block_reaches_the_image(
         '{% extends "imagesync/Dockerfile.j2" %}\n'
         "{% block after_packages %}\nCOPY files/motd /etc/motd\n{% endblock %}\n"
     )
-    image = build(stream_context(make(templates=tmp_path)))
+    image = build(stream_files(make(templates=tmp_path).files))
     assert output(ours, image, "cat", "/etc/motd") == "hello\n"
 
 

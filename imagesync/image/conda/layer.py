@@ -14,8 +14,8 @@ from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.image.conda.archive_images import ArchiveImage
     from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.image.conda.mounted_images import ArchiveImage
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
@@ -74,7 +74,7 @@ class CondaLayer:
 
     def _line(self, file: StoredFile, folder: str) -> str:
         """Return where the build has a file, and its sha256; *folder* is where the context's are."""
-        places = (image.place(file) for image in self.images)
+        places = (image.path_of(file) for image in self.images)
         place = next(filter(None, places), f"{folder}/{file.filename}")
         return f"file://{place}#{file.digest}"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import Task, Unit
-from imagesync.engine.steps import Steps
-from imagesync.engine.stream import BuildStream
-from imagesync.engine.trace import decode_trace
+from imagesync.engine.build_steps import Steps
+from imagesync.engine.build_stream import BuildStream
+from imagesync.engine.build_trace import decode_trace
 from imagesync.errors import BuildError, EngineError
 
 DATA = Path(__file__).parent / "data"

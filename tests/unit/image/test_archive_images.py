@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagesync.image.conda.archive_images import MOST_IMAGES, ArchiveImage, choose, key_of
+from imagesync.image.conda.mounted_images import MOST_IMAGES, ArchiveImage, archive_key, choose
 from imagesync.store.store import StoredFile
 
 
@@ -13,11 +13,11 @@ def stored(name: str, size: int = 1, digest: str = "a") -> StoredFile:
 
 
 def keys(*files: StoredFile) -> frozenset[str]:
-    return frozenset(map(key_of, files))
+    return frozenset(map(archive_key, files))
 
 
 def by_key(*files: StoredFile) -> dict[str, StoredFile]:
-    return {key_of(file): file for file in files}
+    return {archive_key(file): file for file in files}
 
 
 PYTHON, NUMPY, FERN = stored("python", 1000), stored("numpy", 500), stored("fern", 1)
@@ -48,6 +48,6 @@ def test_more_than_a_build_mounts_is_sent_once_more() -> None:
 
 def test_a_file_is_known_by_its_content_and_its_name() -> None:
     image = ArchiveImage("archives:1", "/mnt/archives/0", keys(FERN))
-    assert image.place(FERN) == f"/mnt/archives/0/{key_of(FERN)}/fern"
-    assert image.place(stored("fern", digest="b")) is None
-    assert image.place(stored("fern-2")) is None
+    assert image.path_of(FERN) == f"/mnt/archives/0/{archive_key(FERN)}/fern"
+    assert image.path_of(stored("fern", digest="b")) is None
+    assert image.path_of(stored("fern-2")) is None

@@ -19,6 +19,7 @@ from jinja2 import meta
 from packaging.utils import parse_wheel_filename
 
 from imagesync.core.names import Level
+from imagesync.engine.build_context import stream_files
 from imagesync.errors import RenderError
 from imagesync.image.build_files import (
     CONDA_PROGRAMS,
@@ -27,10 +28,10 @@ from imagesync.image.build_files import (
     build_files,
     build_programs,
 )
-from imagesync.image.conda.archive_images import ArchiveImage, key_of
 from imagesync.image.conda.installer import CondaInstaller
 from imagesync.image.conda.layer import CondaLayer
-from imagesync.image.context import BuildContext, stream_context, write_context
+from imagesync.image.conda.mounted_images import ArchiveImage, archive_key
+from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.templates import template_environment
 from imagesync.image_layout import BaseImage
@@ -127,7 +128,7 @@ def inputs(tmp_path: Path) -> Inputs:
 
 
 def archive(context: BuildContext) -> tarfile.TarFile:
-    return tarfile.open(fileobj=io.BytesIO(b"".join(stream_context(context))))
+    return tarfile.open(fileobj=io.BytesIO(b"".join(stream_files(context.files))))
 
 
 def test_build_files_are_the_shipped_files_of_a_context(inputs: Inputs, tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_archives_of_conda_packages_are_sent_or_mounted(inputs: Inputs, tmp_path
     compiled = stored(tmp_path, "python-3.12.3-0.zip", b"bytecode")
     artifact = Artifact(python.filename, f"https://channel.example/linux-64/{python.filename}", python.digest)
     package = LockedConda("python", "3.12.3", "0", "https://channel.example", "linux-64", artifact)
-    image = ArchiveImage("archives:1", "/mnt/archives/0", frozenset(map(key_of, (python, compiled))))
+    image = ArchiveImage("archives:1", "/mnt/archives/0", frozenset(map(archive_key, (python, compiled))))
 
     def context(*images: ArchiveImage) -> BuildContext:
         installer = CondaInstaller("rattler")
@@ -224,7 +225,7 @@ def test_archives_of_conda_packages_are_sent_or_mounted(inputs: Inputs, tmp_path
         f"file:///mnt/bytecode/{compiled.filename}#{compiled.digest}"
     ]
     for file, name in ((python, "explicit"), (compiled, "bytecode")):
-        line = f"file:///mnt/archives/0/{key_of(file)}/{file.filename}#{file.digest}"
+        line = f"file:///mnt/archives/0/{archive_key(file)}/{file.filename}#{file.digest}"
         assert lines(mounted, f"conda/{name}.txt")[-1] == line
     assert "--mount=type=bind,source=bytecode/conda,target=/mnt/bytecode" in sent.dockerfile
     assert "source=bytecode/conda" not in mounted.dockerfile
@@ -265,12 +266,12 @@ def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Input
 
 
 def test_archive_is_the_same_each_time(inputs: Inputs) -> None:
-    first = b"".join(stream_context(inputs.context()))
+    first = b"".join(stream_files(inputs.context().files))
     for file in (inputs.alder.path, inputs.uv):
         os.utime(file, (1, 1))
     turned = replace(inputs.lock, packages=inputs.lock.packages)
     again = inputs.context(lock=turned, packages=Wheels((inputs.birch, inputs.alder), (inputs.bytecode,)))
-    assert b"".join(stream_context(again)) == first
+    assert b"".join(stream_files(again.files)) == first
 
 
 def test_archive_has_the_size_that_was_told(inputs: Inputs) -> None:
@@ -282,13 +283,13 @@ def test_file_that_shrinks_while_it_is_read_is_an_error(inputs: Inputs) -> None:
     context = inputs.context()
     inputs.alder.path.write_bytes(b"")
     with pytest.raises(RenderError, match="shorter"):
-        b"".join(stream_context(context))
+        b"".join(stream_files(context.files))
 
 
 def test_large_files_are_read_in_pieces(inputs: Inputs, tmp_path: Path) -> None:
     large = stored(tmp_path, "alder-1.0-py3-none-any.whl", os.urandom(5 << 20))
     context = inputs.context(packages=Wheels((large, inputs.birch)))
-    assert max(len(piece) for piece in stream_context(context)) <= 1 << 20
+    assert max(len(piece) for piece in stream_files(context.files)) <= 1 << 20
     extracted = archive(context).extractfile("wheels/index/alder-1.0-py3-none-any.whl")
     assert extracted is not None
     assert hashlib.sha256(extracted.read()).hexdigest() == large.digest.removeprefix("sha256:")

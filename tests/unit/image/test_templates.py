@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagesync.engine.dockerfile_syntax import dockerfile_quote
+from imagesync.engine.build_context import dockerfile_quote
 from imagesync.errors import RenderError
 from imagesync.image.build_files import build_files_digest
 from imagesync.image.templates import (

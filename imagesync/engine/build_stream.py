@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from imagesync.engine.build_steps import Steps
+from imagesync.engine.build_trace import Trace, Vertex, decode_trace
 from imagesync.engine.client import failure
-from imagesync.engine.steps import Steps
-from imagesync.engine.trace import Trace, Vertex, decode_trace
 
 # [2/5] RUN ..., or [stage 2/5] RUN ... where there are several stages.
 _NUMBERED = re.compile(r"^\[(?:[^\]\s]+ )?\d+/\d+\]")

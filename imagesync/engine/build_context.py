@@ -1,0 +1,130 @@
+"""Build contexts as tar streams, and images that are built from the text of a Dockerfile."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from imagesync.errors import RenderError
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.engine.engine import BuildRequest, Engine
+
+_BLOCK = 1 << 20
+_LABEL_LINE = 2000
+# BuildKit takes lines of up to 64 KiB; between two plain characters a string may be continued on the next.
+_PLAIN_RUN = re.compile(rf".{{{_LABEL_LINE},}}?[A-Za-z0-9](?=[A-Za-z0-9])", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class ContextFile:
+    """One file of a build context.
+
+    Parameters
+    ----------
+    path
+        Relative, with forward slashes.
+    content
+        Its bytes, or the file that has them.
+    size
+        In bytes.
+    mode
+        ``0o644`` or ``0o755``.
+    """
+
+    path: str
+    content: bytes | Path = field(repr=False)
+    size: int
+    mode: int = 0o644
+
+
+def build_dockerfile(
+    engine: Engine,
+    dockerfile: str,
+    request: BuildRequest,
+    *,
+    progress: Progress,
+    files: Sequence[ContextFile] = (),
+) -> str:
+    """Return the ID of an image that is built from the text of a Dockerfile.
+
+    Parameters
+    ----------
+    files
+        The files that the Dockerfile copies.
+
+    Raises
+    ------
+    BuildError
+        The engine can't build it.
+    """
+    content = dockerfile.encode()
+    context = (ContextFile("Dockerfile", content, len(content)), *files)
+    return engine.build(stream_files(context), request, progress=progress)
+
+
+def dockerfile_quote(value: object) -> str:
+    r"""Return *value* as a string of a Dockerfile's ``LABEL`` or ``ENV``, in which nothing is expanded.
+
+    >>> print(dockerfile_quote('{"price": "$5"}'))
+    "{\"price\": \"\$5\"}"
+    """
+    text = str(value)
+    if re.search(r"[\r\n\0]", text):
+        raise RenderError(f"a value of a Dockerfile can't have line breaks in it: {text[:60]!r}")
+    quoted = re.sub(r'(["\\$])', r"\\\1", text)
+    return '"' + _PLAIN_RUN.sub(lambda run: run.group() + "\\\n", quoted) + '"'
+
+
+def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
+    """Yield files as a tar archive, with their folders, in pieces of up to 1 MiB.
+
+    The same files give the same bytes. The first one has to be the Dockerfile: engines tell an archive from a
+    lone Dockerfile by its plain header.
+
+    Raises
+    ------
+    RenderError
+        A file can't be read, or has become shorter.
+    """
+    folders: set[PurePosixPath] = set()
+    for file in files:
+        for parent in reversed(PurePosixPath(file.path).parents[:-1]):
+            if parent not in folders:
+                folders.add(parent)
+                yield _header(str(parent), kind=tarfile.DIRTYPE, mode=0o755, size=0)
+        yield _header(file.path, kind=tarfile.REGTYPE, mode=file.mode, size=file.size)
+        yield from _content(file)
+        yield bytes(-file.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _header(path: str, *, kind: bytes, mode: int, size: int) -> bytes:
+    # Without anything of this machine: the owner is root, times are the epoch.
+    info = tarfile.TarInfo(path)
+    info.type, info.mode, info.size = kind, mode, size
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def _content(file: ContextFile) -> Iterator[bytes]:
+    if isinstance(file.content, bytes):
+        yield file.content
+        return
+    remaining = file.size
+    try:
+        with file.content.open("rb") as source:
+            while remaining and (piece := source.read(min(_BLOCK, remaining))):
+                remaining -= len(piece)
+                yield piece
+    except OSError as error:
+        raise RenderError(f"can't read {file.content} for the build context: {error.strerror}") from error
+    if remaining:
+        raise RenderError(
+            f"{file.content} became {remaining} bytes shorter while it was read",
+            hint="Was the cache cleared meanwhile? Run the command again.",
+        )

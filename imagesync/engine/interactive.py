@@ -1,0 +1,251 @@
+"""Run a command in a container with this process's standard streams or terminal, as `imagesync run` does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imagesync.engine.attach import Attachment
+from imagesync.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    import docker
+
+    from imagesync.engine.endpoint import Endpoint
+
+WORKSPACE = "/workspace"
+_CHUNK = 64 * 1024  # bytes
+_GRACE = 10  # seconds that an interrupted command gets, as with `docker stop`
+
+
+@dataclass(frozen=True)
+class ContainerRun:
+    """What to run, and where.
+
+    Parameters
+    ----------
+    reference
+        The image.
+    command
+        Its words; empty for the image's own command.
+    folder
+        Mounted at ``/workspace``, which is also the working directory.
+    ports
+        Container port to host port, both TCP, published on loopback only.
+    """
+
+    reference: str
+    command: tuple[str, ...]
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ports: Mapping[int, int] = field(default_factory=dict)
+
+
+def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
+    """Run the command with this process's stdin, stdout and stderr, and return its exit code.
+
+    The process in the container has this user's ids, so that files it writes in the folder are
+    this user's. The container is removed when the command ends, however it ends.
+
+    Raises
+    ------
+    EngineError
+        The container can't be made or started; a command that doesn't exist is one case.
+    """
+    import docker.errors
+
+    from imagesync.engine.client import connect
+
+    terminal = _is_terminal()
+    container = ""
+    api = connect(endpoint)
+    try:
+        container = api.create_container(**_configuration(api, run, terminal=terminal))["Id"]
+        copy = _copy_terminal if terminal else _copy_streams
+        copy(api, container)
+        return int(api.wait(container)["StatusCode"])
+    except docker.errors.APIError as error:
+        raise EngineError(
+            f"the engine can't run {' '.join(run.command) or 'the image'} in {run.reference}: "
+            f"{error.explanation or error}",
+            hint="See that the command exists in the image: imagesync run -- ls /opt/env/bin",
+        ) from error
+    finally:
+        if container:
+            api.remove_container(container, force=True, v=True)
+        api.close()
+
+
+def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) -> dict[str, Any]:
+    environment = dict(run.environment)
+    if terminal:
+        environment.setdefault("TERM", os.environ.get("TERM", "xterm"))
+    host = api.create_host_config(
+        binds=[f"{run.folder}:{WORKSPACE}"],
+        port_bindings={inner: ("127.0.0.1", outer) for inner, outer in run.ports.items()},
+        init=True,
+    )
+    configuration: dict[str, Any] = {
+        "image": run.reference,
+        "command": list(run.command) or None,
+        "stdin_open": True,
+        "tty": terminal,
+        "stop_signal": "SIGINT",
+        "working_dir": WORKSPACE,
+        "environment": environment,
+        "ports": list(run.ports),
+        "host_config": host,
+        "labels": {"dev.imagesync.run": str(os.getpid())},
+    }
+    # Docker Desktop maps file owners by itself, and Windows has no ids to give.
+    if sys.platform == "linux":
+        configuration["user"] = f"{os.getuid()}:{os.getgid()}"
+        environment.setdefault("HOME", "/tmp")  # noqa: S108  the image's home belongs to its own user
+    return configuration
+
+
+def _is_terminal() -> bool:
+    """Return whether both ends are a terminal that this system lets us control."""
+    return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _copy_streams(api: docker.APIClient, container: str) -> None:
+    """Start the container, and copy its streams until it closes its output.
+
+    An interrupt is sent to the command as SIGINT, and its output is still copied to the end. A command
+    that doesn't end in time is killed; a second interrupt doesn't wait for it.
+    """
+    # Two connections: over TLS, one whose sending side is closed can't be read any more.
+    with (
+        Attachment(api, container, "stdout", "stderr") as attached,
+        Attachment(api, container, "stdin") as stdin,
+    ):
+        api.start(container)
+        threading.Thread(target=_send_stdin, args=(stdin,), daemon=True).start()
+        try:
+            _copy_output(attached)
+        except KeyboardInterrupt:
+            # The engine waits until the command has ended, which may want its output read.
+            stop = threading.Thread(
+                target=api.stop, args=(container,), kwargs={"timeout": _GRACE}, daemon=True
+            )
+            stop.start()
+            _copy_output(attached)
+            stop.join()
+
+
+def _copy_output(attached: Attachment) -> None:
+    for stream, data in attached.output():
+        target = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
+        target.write(data)
+        target.flush()
+
+
+def _send_stdin(attached: Attachment) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while data := os.read(sys.stdin.fileno(), _CHUNK):
+            attached.send(data)
+        attached.end_input()
+
+
+def _copy_terminal(api: docker.APIClient, container: str) -> None:
+    """Start the container with this terminal as its own, window size included."""
+    with Attachment(api, container, "stdin", "stdout", "stderr") as attached:
+        api.start(container)
+        with _raw_terminal(), _window_size(api, container):
+            _copy_both_ways(attached.socket)
+
+
+def _copy_both_ways(connection: socket.socket) -> None:
+    stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
+    sources: list[Any] = [connection, stdin]
+    while True:
+        ready, _, _ = select.select(sources, [], [])
+        if connection in ready:
+            data = connection.recv(_CHUNK)
+            if not data:
+                return
+            os.write(stdout, data)
+        if stdin in ready:
+            if data := os.read(stdin, _CHUNK):
+                connection.sendall(data)
+            else:
+                sources.remove(stdin)
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    import termios
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    tty.setraw(sys.stdin)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _window_size(api: docker.APIClient, container: str) -> Iterator[None]:
+    import docker.errors
+
+    def resize(*_: object) -> None:
+        size = shutil.get_terminal_size()
+        # The command may have ended already; then there is nothing to resize.
+        with contextlib.suppress(docker.errors.APIError):
+            api.resize(container, height=size.lines, width=size.columns)
+
+    before = signal.signal(signal.SIGWINCH, resize)
+    resize()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def parse_variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return variables by name, from ``NAME=VALUE``, or ``NAME`` alone for the value in *environ*.
+
+    >>> parse_variables(["A=1=2", "HOME", "UNSET"], {"HOME": "/home/me"})
+    {'A': '1=2', 'HOME': '/home/me'}
+    """
+    variables = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        if not name:
+            raise UsageError(f"--env {word} has no name.", hint="Write --env NAME=VALUE, or --env NAME.")
+        if given or name in environ:
+            variables[name] = value if given else environ[name]
+    return variables
+
+
+def parse_ports(words: Iterable[str]) -> dict[int, int]:
+    """Return the port outside for each port inside, from ``OUTSIDE:INSIDE`` or one number for both.
+
+    >>> parse_ports(["8787", "9000:80"])
+    {8787: 8787, 80: 9000}
+    """
+    ports = {}
+    for word in words:
+        outside, _, inside = word.partition(":")
+        try:
+            numbers = int(outside), int(inside or outside)
+        except ValueError:
+            numbers = (0, 0)
+        if not all(0 < number < 65536 for number in numbers):
+            raise UsageError(
+                f"--publish {word} names no ports.", hint="Write --publish 8787, or --publish 9000:8787."
+            )
+        ports[numbers[1]] = numbers[0]
+    return ports

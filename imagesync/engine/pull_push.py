@@ -1,0 +1,162 @@
+"""Pull and push images with the user's own credentials, as `docker pull` and `docker push` do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import docker
+import docker.auth
+import docker.errors
+import requests
+
+from imagesync.core.credentials import redact
+from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.progress import Progress, Task
+from imagesync.engine.client import failure, messages, refusal
+from imagesync.errors import RegistryError
+from imagesync.registry.login import registry_credentials
+
+_CONNECT_TIMEOUT = 60
+# The statuses of a layer whose bytes are being transferred, and of one whose bytes are complete.
+_MOVING = frozenset({"Downloading", "Pushing"})
+_MOVED = frozenset({"Verifying Checksum", "Download complete", "Extracting", "Pull complete", "Pushed"})
+# What registries and engines answer to a wrong password, and to none.
+_REFUSED = ("unauthorized", "denied", "authentication required", "forbidden", "no basic auth credentials")
+
+Action = Literal["pulled", "pushed"]
+
+
+def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress: Progress) -> None:
+    """Pull an image; the progress counts the bytes of the layers that the engine lacks.
+
+    Raises
+    ------
+    RegistryError
+        The registry doesn't answer, refuses, or has no such image for the platform.
+    """
+    parsed = parse_reference(reference)
+    name = reference.partition("@")[0]
+    repository = name if parsed.tag is None else name.removesuffix(f":{parsed.tag}")
+    wanted = parsed.digest or parsed.tag or "latest"
+    credentials = registry_credentials(parsed.domain, progress=progress)
+    try:
+        # Not by the SDK's own method, which leaves the connection open when a pull fails or is interrupted.
+        response = api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={"fromImage": repository, "tag": wanted, "platform": platform},
+            # Without the header Podman uses the credentials of `podman login`, and Docker none.
+            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)} if credentials else {},
+            stream=True,
+            timeout=(_CONNECT_TIMEOUT, None),
+        )
+        with response, progress.task(f"Pulling {reference}", total=None, unit="bytes") as task:
+            if not response.ok:
+                raise _registry_error(reference, "pulled", refusal(response))
+            layers = _LayerProgress(task, reference, "pulled")
+            for message in messages(response):
+                layers.feed(message)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise _registry_error(reference, "pulled", redact(str(error))) from error
+
+
+def push_image(api: docker.APIClient, reference: str, *, progress: Progress) -> str | None:
+    """Push an image, and return the digest that the engine reports, ``sha256:<hex>``.
+
+    The progress counts the uncompressed bytes of the layers that the registry lacks, as engines do. Only the
+    registry can confirm that the image has arrived.
+
+    Raises
+    ------
+    RegistryError
+        The registry doesn't answer, or refuses.
+    """
+    repository, tag = split_reference(reference)
+    credentials = registry_credentials(parse_reference(reference).domain, progress=progress)
+    digest = None
+    try:
+        # Not by the SDK's own method, which leaves the connection open when a push fails or is interrupted.
+        response = api.post(
+            f"{api.base_url}/v{api.api_version}/images/{repository}/push",
+            params={"tag": tag},
+            # Docker requires the header even without credentials.
+            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)},
+            stream=True,
+            timeout=(_CONNECT_TIMEOUT, None),
+        )
+        with response, progress.task(f"Pushing {reference}", total=None, unit="bytes") as task:
+            if not response.ok:
+                raise _registry_error(reference, "pushed", refusal(response))
+            layers = _LayerProgress(task, reference, "pushed")
+            for message in messages(response):
+                layers.feed(message)
+                digest = (message.get("aux") or {}).get("Digest") or digest
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise _registry_error(reference, "pushed", redact(str(error))) from error
+    return digest
+
+
+class _LayerProgress:
+    """Progress over the layers of an image, whose sizes become known one after the other.
+
+    Parameters
+    ----------
+    task
+        Advanced by bytes.
+    reference, action
+        The image and what happens to it, for error messages.
+    """
+
+    def __init__(self, task: Task, reference: str, action: Action) -> None:
+        self._task = task
+        self._reference = reference
+        self._action = action
+        self._done: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+
+    def feed(self, message: Mapping[str, Any]) -> None:
+        """Process one message of the engine.
+
+        Raises
+        ------
+        RegistryError
+            The message reports a failure.
+        """
+        if (reason := failure(message)) is not None:
+            raise _registry_error(self._reference, self._action, reason)
+        layer, status = message.get("id"), message.get("status")
+        if not layer:
+            return
+        sizes = message.get("progressDetail") or {}
+        if status in _MOVING and sizes.get("total"):
+            if layer not in self._sizes:
+                self._sizes[layer] = sizes["total"]
+                self._task.grow(sizes["total"])
+            # Pushed bytes include headers, which the total doesn't count.
+            self._advance_to(layer, min(sizes.get("current", 0), self._sizes[layer]))
+        elif status in _MOVED:
+            # Engines drop messages that follow too soon, also the one with the last bytes.
+            self._advance_to(layer, self._sizes.get(layer, 0))
+
+    def _advance_to(self, layer: str, current: int) -> None:
+        # A retried layer starts at zero; the progress never goes back.
+        done = max(current, self._done.get(layer, 0))
+        self._task.advance(done - self._done.get(layer, 0))
+        self._done[layer] = done
+
+
+def _registry_error(reference: str, action: Action, reason: str) -> RegistryError:
+    """Return the error for a failure that the engine reports, with a hint for its likely cause."""
+    domain = parse_reference(reference).domain
+    reason = redact(reason).strip().rstrip(".")
+    lower = reason.lower()
+    if any(word in lower for word in _REFUSED):
+        hint = (
+            f"Log in: `docker login {domain}` (or, for Podman, `podman login {domain}`);"
+            " if you have, check that the image's name is right."
+        )
+    elif any(word in lower for word in ("manifest unknown", "not found", "no matching manifest")):
+        hint = "Check the image's name and tag, and that it exists for this platform."
+    else:
+        hint = f"Check that the engine reaches {domain}; a proxy belongs into the engine's own settings."
+    return RegistryError(f"{reference} can't be {action}: {reason}.", hint=hint)

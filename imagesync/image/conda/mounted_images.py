@@ -1,0 +1,228 @@
+"""Images of the engine that builds mount: archives of conda packages, their bytecode, and py-rattler.
+
+An engine receives, hashes and unpacks a context anew for every build. An image is sent once, and stays in the
+engine until somebody removes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+from typing import TYPE_CHECKING, Final
+
+from imagesync.errors import EngineError
+from imagesync.image_layout import Label
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress, Task
+    from imagesync.engine.engine import Engine
+    from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.image.conda.layer import CondaLayer
+    from imagesync.store.store import StoredFile
+
+ARCHIVES_REPOSITORY: Final = "imagesync-archives"
+INSTALLER_REPOSITORY: Final = "imagesync-installer"
+MOST_IMAGES: Final = 8
+"""The most images of archives, and of bytecode, that a build mounts; if it takes more, all is sent again."""
+_FOLDER: Final = "/mnt/archives"
+_KEY_DIGITS: Final = 32
+_TAG_DIGITS: Final = 16
+_INSTALLER_DOCKERFILE: Final = """\
+FROM scratch
+COPY rattler /rattler
+LABEL org.opencontainers.image.title="py-rattler, which installs conda packages while images are built"
+"""
+
+
+@dataclass(frozen=True)
+class ArchiveImage:
+    """An image of the engine that holds archives.
+
+    Parameters
+    ----------
+    reference
+        Its name in the engine.
+    folder
+        The path that builds mount it at.
+    keys
+        The keys of its archives (:func:`archive_key`).
+    """
+
+    reference: str
+    folder: str
+    keys: frozenset[str] = field(repr=False)
+
+    def path_of(self, file: StoredFile) -> str | None:
+        """Return the path of a file in a build, or ``None`` if the image doesn't have it."""
+        key = archive_key(file)
+        return f"{self.folder}/{key}/{file.filename}" if key in self.keys else None
+
+
+def archive_key(file: StoredFile) -> str:
+    """Return the name of a file's folder in an image, which identifies its content and its name."""
+    return hashlib.sha256(f"{file.digest} {file.filename}".encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def with_mounted_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:
+    """Return the layer with images of py-rattler, the archives and their bytecode, which are made if missing.
+
+    With Podman, where mounted images are untested, the layer is returned as it is. An engine that refuses
+    archives, as behind a proxy that permits little more than builds, gets them with each context.
+
+    Raises
+    ------
+    BuildError
+        The engine can't make the image of py-rattler.
+    """
+    if engine.info().name == "Podman":
+        return layer
+    layer = replace(layer, installer=_with_installer_image(engine, layer.installer, progress=progress))
+    try:
+        return replace(layer, images=archive_images(engine, layer, progress=progress))
+    except EngineError as error:
+        progress.line(f"Conda packages are sent with the build, and each time. {error.message}")
+        return layer
+
+
+def _with_installer_image(engine: Engine, installer: CondaInstaller, *, progress: Progress) -> CondaInstaller:
+    """Return the installer with an image of py-rattler, 80 MB; micromamba is small, and sent each time."""
+    if not installer.rattler:
+        return installer
+    reference = f"{INSTALLER_REPOSITORY}:{_installer_tag(installer)}"
+    if engine.inspect(reference) is None:
+        from imagesync.engine.build_context import ContextFile, build_dockerfile
+        from imagesync.engine.engine import BuildRequest
+
+        progress.line(f"Making {reference}, which installs conda packages in builds, once")
+        files = [
+            ContextFile(f"rattler/{name}", path, path.stat().st_size) for name, path in installer.rattler
+        ]
+        request = BuildRequest(network="none")
+        image_id = build_dockerfile(engine, _INSTALLER_DOCKERFILE, request, progress=progress, files=files)
+        engine.tag(image_id, reference)
+    return replace(installer, image=reference)
+
+
+def _installer_tag(installer: CondaInstaller) -> str:
+    """Return a tag for version and file sizes of py-rattler; reading its files would take too long."""
+    from importlib.metadata import version
+
+    sizes = [(name, path.stat().st_size) for name, path in installer.rattler]
+    inputs = json.dumps([_INSTALLER_DOCKERFILE, version("py-rattler"), sizes])
+    return hashlib.sha256(inputs.encode()).hexdigest()[:_TAG_DIGITS]
+
+
+def archive_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> tuple[ArchiveImage, ...]:
+    """Return images that have all archives and all bytecode of the layer; missing files become new ones.
+
+    Raises
+    ------
+    EngineError
+        The engine doesn't answer, or refuses them.
+    """
+    present = _present(engine)
+    chosen: dict[str, frozenset[str]] = {}
+    to_send: list[list[StoredFile]] = []
+    # Separately, because bytecode differs between versions of Python, and an engine imports two at once.
+    for files in (layer.archives, layer.bytecode):
+        found, missing = choose({archive_key(file): file for file in files}, present)
+        chosen |= found
+        if missing:
+            to_send.append(missing)
+    chosen |= _send(engine, to_send, progress=progress)
+    return tuple(
+        ArchiveImage(reference, f"{_FOLDER}/{number}", keys)
+        for number, (reference, keys) in enumerate(sorted(chosen.items()))
+    )
+
+
+def choose(
+    wanted: Mapping[str, StoredFile], images: Mapping[str, frozenset[str]]
+) -> tuple[dict[str, frozenset[str]], list[StoredFile]]:
+    """Return a few images that have as many of the wanted files as possible, and the files that none has.
+
+    Parameters
+    ----------
+    wanted
+        Files by their keys.
+    images
+        The keys of each image's files, by its reference.
+    """
+    left = dict(wanted)
+    chosen: dict[str, frozenset[str]] = {}
+
+    def gain(reference: str) -> int:
+        return sum(left[key].size for key in images[reference] & left.keys())
+
+    while left and (best := max(sorted(images), key=gain, default=None)) and gain(best):
+        chosen[best] = images[best]
+        for key in images[best] & left.keys():
+            del left[key]
+    if len(chosen) > MOST_IMAGES:
+        return {}, list(wanted.values())
+    return chosen, list(left.values())
+
+
+def _present(engine: Engine) -> dict[str, frozenset[str]]:
+    """Return the keys of each image's files, by its reference."""
+    from imagesync.engine.lookup import images_of
+
+    return {
+        f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(image.labels.get(Label.ARCHIVES, "").split())
+        for image in images_of(engine.endpoint, ARCHIVES_REPOSITORY)
+    }
+
+
+def _send(
+    engine: Engine, groups: Sequence[Sequence[StoredFile]], *, progress: Progress
+) -> dict[str, frozenset[str]]:
+    """Make an image of each group of files, concurrently, and return the keys of each, by its reference."""
+    if not groups:
+        return {}
+    from concurrent.futures import ThreadPoolExecutor
+
+    size = sum(file.size for files in groups for file in files)
+    cancelled = Event()
+    with (
+        progress.task("Sending conda packages", total=size, unit="bytes") as task,
+        ThreadPoolExecutor(len(groups), thread_name_prefix="archives") as pool,
+    ):
+        try:
+            return dict(pool.map(lambda files: _make(engine, files, task, cancelled), groups))
+        except BaseException:
+            # The pool waits for transfers under way, which may be gigabytes.
+            cancelled.set()
+            raise
+
+
+def _make(
+    engine: Engine, files: Sequence[StoredFile], task: Task, cancelled: Event
+) -> tuple[str, frozenset[str]]:
+    """Make an image of files, and return its reference and its keys."""
+    from imagesync.engine.build_context import ContextFile, stream_files
+
+    by_key = {archive_key(file): file for file in files}
+    keys = " ".join(sorted(by_key))
+    reference = f"{ARCHIVES_REPOSITORY}:{hashlib.sha256(keys.encode()).hexdigest()[:_TAG_DIGITS]}"
+    content = [
+        ContextFile(f"{key}/{file.filename}", file.path, file.size) for key, file in sorted(by_key.items())
+    ]
+    size = sum(file.size for file in content)
+    pieces = _counted(stream_files(content), task, size, cancelled)
+    engine.import_archive(pieces, reference, labels={Label.ARCHIVES: keys})
+    return reference, frozenset(by_key)
+
+
+def _counted(pieces: Iterable[bytes], task: Task, size: int, cancelled: Event) -> Iterator[bytes]:
+    """Yield the pieces, and advance the task by *size* in all: headers and padding don't count."""
+    left = size
+    for piece in pieces:
+        if cancelled.is_set():
+            raise EngineError("Sending conda packages to the engine was given up.")
+        yield piece
+        amount = min(len(piece), left)
+        task.advance(amount)
+        left -= amount
