@@ -29,7 +29,7 @@ from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.solve import solve_platform
-from imagesync.lock.conda.virtual_packages import virtual_packages
+from imagesync.lock.conda.solver import virtual_packages
 from imagesync.lock.lock import Target
 from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from imagesync.image.image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
-    from imagesync.lock.lockfile.bundle import Frozen
-    from imagesync.lock.lockfile.check import Moved
+    from imagesync.lock.lockfile.bundle import Bundle
+    from imagesync.lock.lockfile.check import Difference
     from imagesync.pipeline.image_builder import Assembly
     from imagesync.pipeline.lock_file_inputs import LockedBuild
     from imagesync.plan.plan import Plan
@@ -65,7 +65,7 @@ class Session(Surroundings):
         asked = Ahead(self.search.look)
         return self._lock(*self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked))
 
-    def freeze(self) -> Frozen:
+    def freeze(self) -> Bundle:
         """Return the lock with the files that others need beside it: wheels made here are made now."""
         from imagesync.pipeline.freeze import freeze
 
@@ -74,14 +74,14 @@ class Session(Surroundings):
         assembly = self._assembly(prepared, base)
         return freeze(prepared.plan, assembly.lock(), assembly.workshop)
 
-    def check_lock(self, path: Path) -> tuple[Moved, ...]:
+    def check_lock(self, path: Path) -> tuple[Difference, ...]:
         """Return what has moved here since the lock file at *path* was made; nothing where it still fits."""
-        from imagesync.lock.lockfile.check import moved
+        from imagesync.lock.lockfile.check import differences
         from imagesync.lock.lockfile.read import read_lock
 
         read = read_lock(path, platform="linux/amd64", environ=self.environ)
         prepared = self.prepare()
-        return moved(read, prepared.plan, prepared.contents)
+        return differences(read, prepared.plan, prepared.contents)
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
@@ -120,9 +120,9 @@ class Session(Surroundings):
 
             require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
         if no_cache:
-            from imagesync.lock.resolvers.resolver_cache import forget_answers
+            from imagesync.lock.resolvers.resolver_cache import clear_answers
 
-            forget_answers(self.cache_folder() / ANSWERS)
+            clear_answers(self.cache_folder() / ANSWERS)
         asked = Ahead(self.search.look)
         environment = None if locked else self._scan(asked, import_what_a_hit_needs)
         prepared = self.read_lock(locked) if locked else self.prepare(environment)

@@ -9,10 +9,10 @@ from imagesync.cli.section import Row, Section, print_sections
 from imagesync.core.text import counted
 
 if TYPE_CHECKING:
-    from imagesync.lock.lockfile.check import Moved
+    from imagesync.lock.lockfile.check import Difference
 
 
-def print_moved(moved: Sequence[Moved], stream: TextIO | None = None) -> None:
+def print_moved(moved: Sequence[Difference], stream: TextIO | None = None) -> None:
     """Print which packages have moved since a lock was made, to stdout if no *stream* is given."""
     rows = tuple(
         Row((each.name, each.manager, each.locked or "-", each.here or "-", each.reason), "warning")

@@ -56,7 +56,7 @@ def _lock_file(path: Path) -> dict[str, Any]:
     content = read.lock.to_dict()
     for package in content["vendored"]:
         # Sources are compared, and not the wheel that was made of them.
-        known = read.companion.package("pip", package["name"])
+        known = read.custom_metadata.package("pip", package["name"])
         package.update({key: known[key] for key in ("content", "repacked") if key in known})
     return content
 

@@ -21,8 +21,8 @@ from imagesync.image.context import BuildContext
 from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
 from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, Label, site_packages
 from imagesync.inventory.inventory import to_json
-from imagesync.inventory.inventory import to_text as to_label
-from imagesync.lock.layers import own_part, to_text
+from imagesync.inventory.inventory import to_text as inventory_to_label
+from imagesync.lock.layers import local_layer, to_label
 
 if TYPE_CHECKING:
     from imagesync.image.conda.layer import CondaLayer
@@ -108,7 +108,7 @@ def make_context(
     RenderError
         A template fails, or the wheels aren't those of the lock.
     """
-    here = own_part(lock) if part == "environment" else lock
+    here = local_layer(lock) if part == "environment" else lock
     requirements = _requirements(packages.wheels, {package.name for package in here.packages}, contested)
     requirements_vendored = _requirements(
         vendored.wheels, {package.name for package in here.vendored}, contested
@@ -119,7 +119,7 @@ def make_context(
     if contested and part != "packages":
         labels[Label.CONTESTED] = json.dumps(dict(contested), sort_keys=True)
     if inventory is not None:
-        labels[Label.INVENTORY] = to_label(inventory)
+        labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
@@ -222,7 +222,7 @@ def _labels(
 ) -> dict[str, str]:
     deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
     if part == "packages":
-        identity = {Label.PACKAGES_HASH: environment_hash, Label.PACKAGES_LOCK: to_text(lock)}
+        identity = {Label.PACKAGES_HASH: environment_hash, Label.PACKAGES_LOCK: to_label(lock)}
     else:
         identity = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: lock.digest}
         identity[Label.DEVIATIONS] = deviations

@@ -1,7 +1,7 @@
-"""The two parts of a lock: what other environments may share, and what is the user's own.
+"""The two layers of a lock: packages that environments share, and the user's local packages.
 
-The first changes with what is installed from indexes; the second with every edit. The first is kept as
-text beside what was built from it, so that an edit asks no index.
+The shared layer changes with the packages from indexes and channels, the local layer with every edit. The
+shared layer is kept in a label of the image that was built from it, so that an edit asks no index.
 """
 
 from __future__ import annotations
@@ -11,122 +11,89 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
-from typing import Any
+from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from imagesync.core.names import Level
 from imagesync.lock.conda.provided_distributions import planned_distribution
-from imagesync.lock.lock import (
-    Artifact,
-    Deviation,
-    Lock,
-    LockedConda,
-    LockedPackage,
-    Target,
-    VendoredPackage,
-)
-from imagesync.plan.plan import Plan, PlannedConda
+from imagesync.lock.lock import Lock, VendoredPackage
+from imagesync.plan.plan import Plan
 
-_FORMAT = 2
+_FORMAT = 3
 
 
-def index_part(lock: Lock) -> Lock:
-    """Return *lock* without the user's own packages: what is from indexes, or stands in for that."""
-    own = set(own_part(lock).deviations)
+def shared_layer(lock: Lock) -> Lock:
+    """Return *lock* without the user's local packages: packages from indexes, repacked ones included."""
+    local = set(local_layer(lock).deviations)
     return replace(
         lock,
         vendored=lock.repacked,
-        deviations=tuple(deviation for deviation in lock.deviations if deviation not in own),
+        deviations=tuple(deviation for deviation in lock.deviations if deviation not in local),
     )
 
 
-def own_part(lock: Lock) -> Lock:
-    """Return *lock* with the user's own packages alone."""
-    own = tuple(package for package in lock.vendored if not package.repacked)
-    names = {package.name for package in own}
+def local_layer(lock: Lock) -> Lock:
+    """Return *lock* with the user's local packages alone."""
+    local = tuple(package for package in lock.vendored if not package.repacked)
+    names = {package.name for package in local}
     deviations = tuple(d for d in lock.deviations if d.name in names and d.manager == "pip")
-    return replace(lock, packages=(), vendored=own, deviations=deviations, conda=(), channels=())
+    return replace(lock, packages=(), vendored=local, deviations=deviations, conda=(), channels=())
 
 
-def own_packages(plan: Plan, contents: Mapping[NormalizedName, str]) -> tuple[VendoredPackage, ...]:
-    """Return the user's own packages of *plan* as a lock has them; no index is asked for that.
+def local_packages(plan: Plan, digests: Mapping[NormalizedName, str]) -> tuple[VendoredPackage, ...]:
+    """Return the user's local packages of *plan* as they are locked; no index is asked.
 
     Parameters
     ----------
-    contents
-        For each of them what its wheel is made from, as a digest.
+    plan
+        The plan of the environment.
+    digests
+        For each local package the digest of what its wheel is made from.
     """
-    own = (package for package in plan.packages if package.vendored)
-    return tuple(VendoredPackage(p.name, p.version, contents[p.name], p) for p in own)
+    local = (package for package in plan.packages if package.vendored)
+    return tuple(VendoredPackage(p.name, p.version, digests[p.name], p) for p in local)
 
 
-def join(index: Lock, own: Lock) -> Lock:
-    """Return the lock that has both parts."""
+def join_layers(shared: Lock, local: Lock) -> Lock:
+    """Return the lock with both layers."""
     return replace(
-        index,
-        vendored=tuple(sorted((*index.vendored, *own.vendored), key=lambda package: package.name)),
-        deviations=tuple(sorted((*index.deviations, *own.deviations), key=lambda each: each.weight)),
+        shared,
+        vendored=tuple(sorted((*shared.vendored, *local.vendored), key=lambda package: package.name)),
+        deviations=tuple(sorted((*shared.deviations, *local.deviations), key=lambda each: each.weight)),
     )
 
 
-def to_text(index: Lock) -> str:
-    """Return the part that is shared as one line of ASCII: compressed, because URLs are long and many."""
-    content = {
-        "format": _FORMAT,
-        "resolver": index.resolver,
-        "target": asdict(index.target),
-        "channels": index.channels,
-        "conda": [_conda_fields(package) for package in index.conda],
-        "packages": [[p.name, p.version, asdict(p.artifact)] for p in index.packages],
-        "repacked": [[p.name, p.version, p.content, p.repacked] for p in index.vendored],
-        "deviations": [deviation.to_dict() for deviation in index.deviations],
-    }
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+def to_label(shared: Lock) -> str:
+    """Return the shared layer as the value of an image label: one line of ASCII, compressed."""
+    document = {"format": _FORMAT, **shared.to_dict()}
+    for entry in document["vendored"]:
+        del entry["source"]  # may be a path of this machine
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return base64.b64encode(zlib.compress(canonical.encode(), 9)).decode()
 
 
-def from_text(text: str, plan: Plan) -> Lock | None:
-    """Return what :func:`to_text` made into text; ``None`` where it isn't that, or *plan* lacks a package."""
-    try:
-        content = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
-        return _lock(content, plan) if content["format"] == _FORMAT else None
-    except (binascii.Error, zlib.error, ValueError, LookupError, TypeError):
-        return None
+def from_label(text: str, plan: Plan) -> Lock | None:
+    """Return the shared layer of a label.
 
+    Parameters
+    ----------
+    text
+        The value that :func:`to_label` returned.
+    plan
+        The plan of the environment, which provides the planned packages.
 
-def _conda_fields(package: LockedConda) -> dict[str, Any]:
-    known = {field.name: getattr(package, field.name) for field in fields(package) if field.name != "planned"}
-    return {**known, "artifact": asdict(package.artifact)}
-
-
-def _lock(content: Mapping[str, Any], plan: Plan) -> Lock:
+    Returns
+    -------
+    Lock or None
+        ``None`` if the label is damaged or of another format, or if *plan* lacks a package.
+    """
     planned = {package.name: package for package in plan.packages}
     planned |= {package.name: planned_distribution(package) for package in plan.provided}
     conda = {package.name: package for package in plan.conda}
-    target = content["target"]
-    return Lock(
-        target=Target(**{**target, "glibc": tuple(target["glibc"])}),
-        packages=tuple(
-            LockedPackage(name, version, Artifact(**artifact))
-            for name, version, artifact in content["packages"]
-        ),
-        vendored=tuple(
-            VendoredPackage(name, version, digest, planned[name], repacked=why)
-            for name, version, digest, why in content["repacked"]
-        ),
-        deviations=tuple(
-            Deviation(**{**deviation, "level": Level(deviation["level"])})
-            for deviation in content["deviations"]
-        ),
-        resolver=content["resolver"],
-        conda=tuple(_locked_conda(known, conda) for known in content["conda"]),
-        channels=tuple(content["channels"]),
-    )
-
-
-def _locked_conda(known: Mapping[str, Any], planned: Mapping[str, PlannedConda]) -> LockedConda:
-    lists = {key: tuple(known[key]) for key in ("depends", "constrains", "distributions")}
-    artifact = Artifact(**known["artifact"])
-    return LockedConda(**{**known, **lists, "artifact": artifact}, planned=planned.get(known["name"]))
+    try:
+        document = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+        if document["format"] != _FORMAT:
+            return None
+        return Lock.from_dict(document, planned=planned, planned_conda=conda)
+    except (binascii.Error, zlib.error, ValueError, LookupError, TypeError):
+        return None

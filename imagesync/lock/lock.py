@@ -1,32 +1,41 @@
-"""What a lock says: the exact artifact of each package for one target."""
+"""The values of a lock: the exact artifact of each package for one target.
+
+``to_dict`` and ``from_dict`` are the JSON form of a lock (``docs/json.md``), for output, labels and caches.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
 from imagesync.plan.plan import PlannedConda, PlannedPackage
-from imagesync.scan.environment import Manager
+from imagesync.scan.environment import Manager, Source
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 
+_LISTS = ("depends", "constrains", "distributions")
+
+
 @dataclass(frozen=True)
 class Target:
-    """What the image runs: the platform and interpreter that artifacts must fit.
+    """The platform and interpreter of the image, which artifacts must fit.
 
     Parameters
     ----------
     platform
         ``linux/amd64``.
     python_version
-        The image's interpreter with its patch level, such as ``3.12.3``.
+        Of the image's interpreter, with the patch level, such as ``3.12.3``.
     glibc
-        The base image's, such as ``(2, 39)``.
+        Of the base image, such as ``(2, 39)``.
+    implementation
+        Of the interpreter; always ``cpython``.
     """
 
     platform: str
@@ -39,19 +48,31 @@ class Target:
         """Return the feature version, such as ``3.12``."""
         return ".".join(self.python_version.split(".")[:2])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the target as documented JSON."""
+        return {**asdict(self), "glibc": list(self.glibc)}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Target:
+        """Return the target of its JSON form."""
+        major, minor = document["glibc"]
+        return cls(**{**document, "glibc": (major, minor)})
+
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file of an index: a wheel, or an sdist that a wheel is built from.
+    """A file of an index or channel: a wheel, an sdist, or a conda archive.
 
     Parameters
     ----------
+    filename
+        Its name in the index.
     url
         ``https://`` or ``file://``, without credentials.
     digest
         ``sha256:<hex>``.
     size
-        In bytes; ``None`` where the index doesn't say.
+        In bytes; ``None`` if the index doesn't say.
     """
 
     filename: str
@@ -61,8 +82,12 @@ class Artifact:
 
     @property
     def is_wheel(self) -> bool:
-        """Return whether the file is a wheel."""
+        """Return True if the file is a wheel."""
         return self.filename.endswith(".whl")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the artifact as documented JSON."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -71,9 +96,15 @@ class LockedPackage:
 
     Parameters
     ----------
+    name
+        The canonical name.
+    version
+        As in the metadata of the artifact.
+    artifact
+        The wheel or sdist.
     planned
-        What is installed here, where it is of the same version: its files stand in for an sdist that
-        can't be built. No part of what is locked.
+        The planned package, if the same version is installed: its files replace an sdist that can't be
+        built. Not part of the locked content.
     """
 
     name: NormalizedName
@@ -83,7 +114,12 @@ class LockedPackage:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
-        return {"name": self.name, "version": self.version, "artifact": vars(self.artifact).copy()}
+        return {"name": self.name, "version": self.version, "artifact": self.artifact.to_dict()}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> LockedPackage:
+        """Return the package of its JSON form."""
+        return cls(document["name"], document["version"], Artifact(**document["artifact"]))
 
 
 @dataclass(frozen=True)
@@ -93,21 +129,23 @@ class LockedConda:
     Parameters
     ----------
     name
-        Its conda name.
+        The conda name.
     channel
-        The channel's URL, without credentials and without the subdirectory.
+        The URL of the channel, without credentials and without the subdirectory.
     subdir
         ``linux-64`` or ``noarch``.
     artifact
         The archive, ``.conda`` or ``.tar.bz2``.
     md5
-        In hex; empty where nothing says.
+        Of the archive, in hex; empty if unknown.
     noarch
         ``python``, ``generic``, or empty for a package of the platform.
+    depends, constrains
+        Match specs.
     distributions
         The canonical names of the Python distributions that it provides.
     planned
-        What the plan says of it; ``None`` where it came in with another one. No part of what is locked.
+        The planned package; ``None`` for a dependency that the plan lacks. Not part of the locked content.
     """
 
     name: str
@@ -126,27 +164,33 @@ class LockedConda:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "build": self.build,
-            "channel": self.channel,
-            "subdir": self.subdir,
-            "artifact": vars(self.artifact).copy(),
-            "distributions": list(self.distributions),
-        }
+        document = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.compare}
+        lists = {key: list(document[key]) for key in _LISTS}
+        return {**document, **lists, "artifact": self.artifact.to_dict()}
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], planned: PlannedConda | None = None) -> LockedConda:
+        """Return the package of its JSON form; keys with a default may be missing."""
+        lists = {key: tuple(document.get(key, ())) for key in _LISTS}
+        return cls(**{**document, **lists, "artifact": Artifact(**document["artifact"])}, planned=planned)
 
 
 @dataclass(frozen=True)
 class VendoredPackage:
-    """A package whose wheel is made on this machine, from sources or from what is installed.
+    """A package whose wheel is made on this machine, from its sources or from its installed files.
 
     Parameters
     ----------
+    name
+        The canonical name.
+    version
+        The version of the wheel, once that is made.
     content
-        What the wheel is made from, as a digest: of the source tree, the commit, or RECORD.
+        The digest of what the wheel is made from: the source tree, the commit, or RECORD.
+    planned
+        The planned package.
     repacked
-        Why a package of an index is made from its installed files; empty for what comes from no index.
+        Why a package of an index is made from its installed files; empty for a package of no index.
     """
 
     name: NormalizedName
@@ -157,7 +201,7 @@ class VendoredPackage:
 
     @property
     def is_given(self) -> bool:
-        """Return whether a lock file brought the wheel itself: its source is that file, with its hash."""
+        """Return True if a lock file came with the wheel, which then is the source, with its hash."""
         source = self.planned.source
         return self.planned.installed is None and (source.url or "").endswith(".whl")
 
@@ -171,21 +215,35 @@ class VendoredPackage:
             "repacked": self.repacked,
         }
 
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], planned: PlannedPackage | None = None) -> VendoredPackage:
+        """Return the package of its JSON form; without *planned*, the plan is an exact version."""
+        name, version = document["name"], document["version"]
+        source = Source(**document.get("source", {}))
+        planned = planned or PlannedPackage(name, version, Level.EXACT, f"=={version}", "", source)
+        return cls(name, version, document["content"], planned, document["repacked"])
+
 
 @dataclass(frozen=True)
 class Deviation:
-    """A package whose version in the image differs from the local one, and why.
+    """A package whose version in the image differs from the local one, with the reason.
 
     Parameters
     ----------
     name
-        Canonical for a Python distribution; a conda package's own.
+        Canonical for a Python distribution; the conda name of a conda package.
     local
-        Empty for a package that isn't installed here.
+        The local version; empty for a package that isn't installed here.
     locked
-        Empty for a package that the image goes without, because no channel has it for its platform.
+        The version in the image; empty for a package that no channel has for the image's platform.
+    level
+        The level of the package.
+    reason
+        The reason, for the user.
+    manager
+        ``pip`` or ``conda``.
     requested
-        Whether the user asked for the package; ``None`` where nothing says.
+        Whether the user requested the package; ``None`` if nothing records it.
     """
 
     name: NormalizedName | str
@@ -198,17 +256,17 @@ class Deviation:
 
     @property
     def left_out(self) -> bool:
-        """Return whether the image goes without the package."""
+        """Return True if the image doesn't get the package."""
         return not self.locked
 
     @property
     def weight(self) -> tuple[bool, str]:
-        """Return what deviations are sorted by: what was asked for and is left out comes first."""
+        """Return the sort key of deviations: requested packages that are left out come first."""
         return not (self.left_out and self.requested), self.name
 
     @property
     def change(self) -> str:
-        """Return the local version and what the image has instead, in a few words."""
+        """Return the local version and the one in the image as a phrase."""
         asked = ", though you asked for it" if self.left_out and self.requested else ""
         return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{asked}"
 
@@ -216,21 +274,30 @@ class Deviation:
         """Return the deviation as documented JSON."""
         return {**asdict(self), "level": self.level.value}
 
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Deviation:
+        """Return the deviation of its JSON form."""
+        return cls(**{**document, "level": Level(document["level"])})
+
 
 @dataclass(frozen=True)
 class Lock:
-    """Exactly what the image holds.
+    """The exact content of an image.
 
     Parameters
     ----------
+    target
+        The platform and interpreter of the image.
     packages, vendored
-        Sorted by canonical name, and disjoint.
+        Packages from indexes, and packages made on this machine: sorted by canonical name, disjoint.
+    deviations
+        Differences from the local environment.
     resolver
         ``uv`` or ``pip-tools``.
     conda
-        Sorted by conda name; Python among them makes it the image's interpreter.
+        Sorted by conda name. If Python is among them, it is the image's interpreter.
     channels
-        Where they come from, first the one that wins; URLs without credentials.
+        URLs of the conda channels without credentials, the preferred one first.
     """
 
     target: Target
@@ -247,7 +314,7 @@ class Lock:
         return tuple(package for package in self.vendored if package.repacked)
 
     def repacked_to_list(self) -> list[dict[str, str]]:
-        """Return what is repacked as documented JSON: of each package name, version, content and reason."""
+        """Return the repacked packages as documented JSON: name, version, content and reason of each."""
         return [
             {"name": p.name, "version": p.version, "content": p.content, "reason": p.repacked}
             for p in self.repacked
@@ -255,7 +322,7 @@ class Lock:
 
     @property
     def digest(self) -> str:
-        """Return ``sha256:<hex>`` over what is locked; the same lock, the same digest."""
+        """Return ``sha256:<hex>`` over the locked content."""
         content = {
             "target": asdict(self.target),
             "packages": [[p.name, p.version, p.artifact.filename, p.artifact.digest] for p in self.packages],
@@ -272,10 +339,49 @@ class Lock:
         return {
             "digest": self.digest,
             "resolver": self.resolver,
-            "target": asdict(self.target),
+            "target": self.target.to_dict(),
             "channels": list(self.channels),
             "conda": [package.to_dict() for package in self.conda],
             "packages": [package.to_dict() for package in self.packages],
             "vendored": [package.to_dict() for package in self.vendored],
             "deviations": [deviation.to_dict() for deviation in self.deviations],
         }
+
+    @classmethod
+    def from_dict(
+        cls,
+        document: Mapping[str, Any],
+        *,
+        planned: Mapping[NormalizedName, PlannedPackage] | None = None,
+        planned_conda: Mapping[str, PlannedConda] | None = None,
+    ) -> Lock:
+        """Return the lock of its JSON form.
+
+        Parameters
+        ----------
+        document
+            The result of :meth:`to_dict`; further keys are ignored.
+        planned, planned_conda
+            The planned packages by name; a vendored package must be among them. ``None`` derives them from
+            *document*.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            The document isn't a lock, or a vendored package isn't planned.
+        """
+        conda = planned_conda or {}
+        return cls(
+            target=Target.from_dict(document["target"]),
+            packages=tuple(map(LockedPackage.from_dict, document["packages"])),
+            vendored=tuple(
+                VendoredPackage.from_dict(entry, None if planned is None else planned[entry["name"]])
+                for entry in document["vendored"]
+            ),
+            deviations=tuple(map(Deviation.from_dict, document["deviations"])),
+            resolver=document["resolver"],
+            conda=tuple(
+                LockedConda.from_dict(entry, conda.get(entry["name"])) for entry in document.get("conda", ())
+            ),
+            channels=tuple(document.get("channels", ())),
+        )

@@ -1,4 +1,4 @@
-"""Making a lock: from what the image must hold to the exact artifacts."""
+"""Making a lock: from a plan to the exact artifacts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from imagesync.core.names import canonical_name
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.lock.conda.make import CondaPart, lock_conda
-from imagesync.lock.conda.provided_distributions import refuse_shared, stand_ins
+from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
 from imagesync.lock.conda.solver import CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
-from imagesync.lock.resolve_installed import Held, InstalledContent, hold, no_installed_content, pin
+from imagesync.lock.resolve_installed import (
+    InstalledContent,
+    Resolved,
+    no_installed_content,
+    pin,
+    resolve_installed,
+)
 from imagesync.lock.resolvers.resolver import Resolver
 from imagesync.lock.tags import machine
 from imagesync.plan.plan import Plan, PlannedPackage
@@ -30,7 +36,7 @@ def make_lock(
     plan: Plan,
     *,
     target: Target,
-    contents: Mapping[NormalizedName, str],
+    source_digests: Mapping[NormalizedName, str],
     resolver: Resolver,
     progress: Progress,
     installed_content: InstalledContent = no_installed_content,
@@ -41,38 +47,45 @@ def make_lock(
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
 
-    Where the plan was made on the target's own platform, the installed versions are the lock: only
-    their artifacts are looked up. Elsewhere the resolver solves for the target, with the plan's
-    specifiers as what is allowed and the local versions as what is preferred. What no index has at the
-    local version is made from its installed files, where these hold for the target.
+    On the target's own platform the installed versions are the lock, and only their artifacts are looked
+    up. For another platform the resolver solves within the plan's specifiers, and prefers the local versions.
+    A package whose local version is on no index is made from its installed files, if they fit the target.
 
     Parameters
     ----------
-    contents
-        For each vendored package what its wheel is made from, as a digest.
+    plan
+        The plan.
+    target
+        The platform and interpreter of the image.
+    source_digests
+        For each vendored package the digest of what its wheel is made from.
+    resolver
+        Asks the indexes.
+    progress
+        Shows the progress, and warnings.
     installed_content
-        Gives the digest of a package's installed files, if they hold for the target.
+        Returns the digest of a package's installed files, if they fit the target.
     silent
-        Gets the indexes that don't answer and were left out, if there are any.
+        Called with the indexes that don't answer and were left out.
     solver
-        Answers from the channels; only a plan without conda packages can do without.
+        Asks the channels; required if the plan has conda packages.
     record_content
-        Gives the installed files of a conda package, if they can stand in for it.
+        Returns the installed files of a conda package, if they can replace it.
     allow_inconsistent
-        Whether an added package may be another than what installed ones require.
+        Accept added packages that violate requirements of installed ones.
 
     Raises
     ------
     UnsolvableError
         No set of artifacts satisfies the plan.
     DeviationError
-        The plan is strict, and a version would differ from the local one.
+        The plan is strict, and a version differs from the local one.
     LockError
-        The target isn't one that can be locked for, or no index can be reached.
+        The resolver doesn't support the target, or no index can be reached.
     """
-    conda, stand_in = _lock_conda(plan, target, solver, record_content)
-    # Before anything is resolved beside them, which would fail in other words.
-    refuse_shared(conda.packages, (package.name for package in plan.packages if package.name != _PYTHON))
+    conda, conda_repacked = _lock_conda(plan, target, solver, record_content)
+    # Checked before resolving, which would fail with a less helpful message.
+    refuse_duplicates(conda.packages, (package.name for package in plan.packages if package.name != _PYTHON))
     target = conda.target(target)
     _refuse_other_python(plan, target)
     resolver.check(target)
@@ -81,19 +94,19 @@ def make_lock(
     installed = [package for package in indexed if package.installed is not None]
     additions = [package for package in indexed if package.installed is None or package.extras]
     with progress.task("Locking", total=len(indexed), unit="packages") as task:
-        held, repacked, resolver = _hold(
+        resolved, repacked, resolver = _resolve_installed(
             installed,
             target=target,
             resolver=resolver,
             installed_content=installed_content,
             progress=progress,
-            report=silent,
+            on_silent=silent,
         )
-        beside = [
+        present = [
             *vendored,
             *(package.planned for package in repacked),
-            *(package.planned for package in stand_in),
-            *stand_ins(conda.packages, plan.provided),
+            *(package.planned for package in conda_repacked),
+            *provided_distributions(conda.packages, plan.provided),
         ]
         task.advance(len(installed))
         packages: tuple[LockedPackage, ...] = ()
@@ -107,41 +120,41 @@ def make_lock(
             missing = [package for package in additions if package.installed is None]
             packages, deviations = solve_platform(
                 plan,
-                held,
+                resolved,
                 additions=missing,
-                vendored=beside,
+                vendored=present,
                 target=target,
                 resolver=resolver,
-                say=task.describe,
+                on_progress=task.describe,
             )
         else:
-            packages = tuple(entry.locked for entry in held)
+            packages = tuple(entry.locked for entry in resolved)
             if additions:
                 from imagesync.lock.solve import solve_additions
 
                 task.describe("resolving what is added for the cluster")
                 packages += solve_additions(
                     plan,
-                    held,
+                    resolved,
                     additions=additions,
-                    vendored=beside,
+                    vendored=present,
                     target=target,
                     resolver=resolver,
                     allow_inconsistent=allow_inconsistent,
-                    say=task.describe,
+                    on_progress=task.describe,
                 )
         task.advance(len(indexed) - len(installed))
-    made = [VendoredPackage(p.name, p.version, contents[p.name], p) for p in vendored]
+    made = [VendoredPackage(p.name, p.version, source_digests[p.name], p) for p in vendored]
     lock = Lock(
         target=target,
-        packages=_beside_installed(packages, indexed),
-        vendored=tuple(sorted((*made, *repacked, *stand_in), key=lambda package: package.name)),
-        deviations=_deviations(plan, target, held, packages, (*conda.deviations, *deviations)),
+        packages=_with_planned(packages, indexed),
+        vendored=tuple(sorted((*made, *repacked, *conda_repacked), key=lambda package: package.name)),
+        deviations=_deviations(plan, target, resolved, packages, (*conda.deviations, *deviations)),
         resolver=resolver.name,
         conda=conda.packages,
         channels=conda.channels,
     )
-    refuse_shared(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
+    refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     refuse_deviations(plan, lock)
     return lock
 
@@ -149,7 +162,7 @@ def make_lock(
 def _lock_conda(
     plan: Plan, target: Target, solver: CondaSolver | None, record_content: RecordContent | None
 ) -> tuple[CondaPart, tuple[VendoredPackage, ...]]:
-    """Return the conda part, and what stands in for packages that no channel has."""
+    """Return the locked conda packages, and wheels for those that no channel has."""
     if solver is None or not plan.conda:
         return CondaPart(), ()
     conda = lock_conda(plan, target=target, same_platform=same_platform(plan, target), solver=solver)
@@ -161,81 +174,83 @@ def _lock_conda(
 
 
 def refuse_deviations(plan: Plan, lock: Lock) -> None:
-    """Stop where *plan* is strict, and *lock* has versions that differ from the local ones.
+    """Raise an error if *plan* is strict and *lock* has deviations.
 
     Raises
     ------
     DeviationError
-        It does; each is named.
+        It has; the message names each.
     """
     if plan.strict and lock.deviations:
         raise _strict_refusal(lock.deviations)
 
 
-def _beside_installed(
+def _with_planned(
     packages: Iterable[LockedPackage], planned: Iterable[PlannedPackage]
 ) -> tuple[LockedPackage, ...]:
-    """Return *packages*, sorted, each with what is installed here if that is of the same version."""
-    here = {pin(package.name, package.version): package for package in planned}
+    """Return *packages*, sorted, each with its planned package if that has the same version."""
+    by_pin = {pin(package.name, package.version): package for package in planned}
     return tuple(
-        replace(package, planned=here.get(pin(package.name, package.version)))
+        replace(package, planned=by_pin.get(pin(package.name, package.version)))
         for package in sorted(packages, key=lambda package: package.name)
     )
 
 
-def _hold(
+def _resolve_installed(
     packages: Sequence[PlannedPackage],
     *,
     target: Target,
     resolver: Resolver,
     installed_content: InstalledContent,
     progress: Progress,
-    report: Callable[[Sequence[str]], None] | None,
-) -> tuple[tuple[Held, ...], tuple[VendoredPackage, ...], Resolver]:
-    """Hold *packages* by the indexes that answer, and return the resolver that asks these as well."""
+    on_silent: Callable[[Sequence[str]], None] | None,
+) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...], Resolver]:
+    """Resolve *packages* on the indexes that answer; also return a resolver of these indexes."""
     failure: LockError | None = None
-    held: tuple[Held, ...] = ()
+    resolved: tuple[Resolved, ...] = ()
     repacked: tuple[VendoredPackage, ...] = ()
     try:
-        held, repacked = hold(packages, target=target, resolver=resolver, installed_content=installed_content)
+        resolved, repacked = resolve_installed(
+            packages, target=target, resolver=resolver, installed_content=installed_content
+        )
     except UnsolvableError:
         raise
     except LockError as error:
         failure = error
-    # What is missing may be on an index that doesn't answer; pip doesn't always say that of one.
+    # A missing package may be on an index that doesn't answer, which pip doesn't always report.
     silent = resolver.silent_indexes(packages[0].name) if failure is not None or repacked else ()
     if not silent:
         if failure is not None:
             raise failure
-        return held, repacked, resolver
-    _refuse_silence(resolver, silent, failure)
+        return resolved, repacked, resolver
+    _refuse_silent_indexes(resolver, silent, failure)
     for url in silent:
         progress.line(f"warning: {url} doesn't answer; going on without it.")
-    if report is not None:
-        report(silent)
+    if on_silent is not None:
+        on_silent(silent)
     resolver = resolver.without(silent)
-    held, repacked = hold(
+    resolved, repacked = resolve_installed(
         packages, target=target, resolver=resolver, installed_content=installed_content, silent=silent
     )
-    return held, repacked, resolver
+    return resolved, repacked, resolver
 
 
-def _refuse_silence(resolver: Resolver, silent: Sequence[str], failure: LockError | None) -> None:
-    """Raise if none of the indexes answers; pip goes on without one of several, and so does this."""
-    # Where pip is told of no main index there is PyPI beside the others.
-    named = resolver.indexes.public_urls
-    if resolver.indexes.index_url is None or not named or not set(named) <= set(silent):
+def _refuse_silent_indexes(resolver: Resolver, silent: Sequence[str], failure: LockError | None) -> None:
+    """Raise an error if none of the indexes answers; as pip does, go on if at least one does."""
+    # Without a configured main index, pip asks PyPI, too.
+    urls = resolver.indexes.public_urls
+    if resolver.indexes.index_url is None or not urls or not set(urls) <= set(silent):
         return
-    said = "" if failure is None else f" {failure.message}"
+    reason = "" if failure is None else f" {failure.message}"
     raise LockError(
-        f"None of the indexes answers ({', '.join(silent)}).{said}",
+        f"None of the indexes answers ({', '.join(silent)}).{reason}",
         hint="Look at the network, and at the URLs in `pip config list`.\n"
         "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build",
     ) from failure
 
 
 def same_platform(plan: Plan, target: Target) -> bool:
-    """Return whether what runs here may run on *target* as it is: Linux with glibc, the same machine."""
+    """Return True if local binaries run on *target*: on Linux with glibc, on the same architecture."""
     python = plan.python
     return python.platform == f"linux-{machine(target)}" and not python.libc.startswith("musl")
 
@@ -252,18 +267,18 @@ def _refuse_other_python(plan: Plan, target: Target) -> None:
 def _deviations(
     plan: Plan,
     target: Target,
-    held: Iterable[Held],
+    resolved: Iterable[Resolved],
     packages: Iterable[LockedPackage],
     others: Iterable[Deviation],
 ) -> tuple[Deviation, ...]:
     by_name = {(deviation.name, deviation.manager): deviation for deviation in others}
     locked = {package.name: package.version for package in packages}
-    for entry in held:
+    for entry in resolved:
         package = entry.planned
-        if entry.why:
+        if entry.reason:
             by_name.setdefault(
                 (package.name, "pip"),
-                Deviation(package.name, package.version, locked[package.name], package.level, entry.why),
+                Deviation(package.name, package.version, locked[package.name], package.level, entry.reason),
             )
     if plan.interpreter == "base" and (python := _python_deviation(plan, target)) is not None:
         by_name[_PYTHON, "pip"] = python

@@ -1,4 +1,4 @@
-"""What an index lists and doesn't have any more: found only when the file is asked for."""
+"""Replacing artifacts that an index lists but doesn't have any more, found when they are fetched."""
 
 from __future__ import annotations
 
@@ -10,53 +10,57 @@ from packaging.utils import NormalizedName
 from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
-from imagesync.lock.resolve_installed import ENOUGH, InstalledContent, allowance, nearest
+from imagesync.lock.resolve_installed import TOO_MANY, InstalledContent, allowance, resolve_nearest
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import PlannedPackage
 
 
-def replace_gone(
+def replace_missing(
     lock: Lock,
-    gone: Mapping[NormalizedName, ArtifactGone],
+    missing: Mapping[NormalizedName, ArtifactGone],
     *,
     resolver: Resolver,
     installed_content: InstalledContent,
 ) -> Lock:
-    """Return *lock* with something else for each package whose artifact is gone.
+    """Return *lock* with a replacement for each package whose artifact is missing.
 
-    As for a package that no index lists: the installed files, if they are of that version and hold for
-    the target; else the nearest version that the level allows, which is a deviation.
+    The replacement is a wheel of the installed files, if they are of that version and fit the target; else
+    the nearest version that the level allows, which is a deviation.
 
     Parameters
     ----------
-    gone
-        By package, what the index answered.
+    lock
+        The lock.
+    missing
+        The missing artifacts by package name, with the answer of the index.
+    resolver
+        Finds other versions.
     installed_content
-        Gives the digest of a package's installed files, if they hold for the target.
+        Returns the digest of a package's installed files, if they fit the target.
 
     Raises
     ------
     FetchError
-        Nothing can take the place of a package, or so much is gone that an index must be broken.
+        A package has no replacement, or so many artifacts are missing that an index must be broken.
     """
-    if len(gone) >= ENOUGH:
-        raise _broken(gone)
+    if len(missing) >= TOO_MANY:
+        raise _broken_index(missing)
     packages, vendored, deviations = [], list(lock.vendored), list(lock.deviations)
     request = ResolutionRequest(lock.target, requirements=())
     for package in lock.packages:
-        if package.name not in gone:
+        if package.name not in missing:
             packages.append(package)
             continue
-        planned, why = package.planned, _why(package)
+        planned, reason = package.planned, _reason(package)
         if planned is None:
-            raise gone[package.name]  # not what is installed here, so nothing here can stand in for it
+            raise missing[package.name]  # another version is installed, so no local files can replace it
         if content := installed_content(planned):
-            vendored.append(VendoredPackage(package.name, package.version, content, planned, why))
-        elif (other := nearest(planned, request, resolver, besides=package.version)) is not None:
+            vendored.append(VendoredPackage(package.name, package.version, content, planned, reason))
+        elif (other := resolve_nearest(planned, request, resolver, excluded=package.version)) is not None:
             packages.append(other)
-            deviations.append(Deviation(other.name, package.version, other.version, planned.level, why))
+            deviations.append(Deviation(other.name, package.version, other.version, planned.level, reason))
         else:
-            raise _no_other(planned, gone[package.name])
+            raise _no_other(planned, missing[package.name])
     return replace(
         lock,
         packages=tuple(packages),
@@ -65,11 +69,11 @@ def replace_gone(
     )
 
 
-def _why(package: LockedPackage) -> str:
+def _reason(package: LockedPackage) -> str:
     return f"the index lists {package.artifact.filename}, and doesn't have it any more"
 
 
-def _no_other(planned: PlannedPackage, gone: ArtifactGone) -> FetchError:
+def _no_other(planned: PlannedPackage, error: ArtifactGone) -> FetchError:
     ways = ["Install a version that the index has, or ask whoever runs it to put the file back."]
     if planned.level not in (Level.CRITICAL, Level.EXACT):
         ways.append(
@@ -77,16 +81,16 @@ def _no_other(planned: PlannedPackage, gone: ArtifactGone) -> FetchError:
             "in [tool.imagesync]."
         )
     return FetchError(
-        f"{gone.message}. The files that are installed here don't hold for the image, and no other version "
+        f"{error.message}. The files that are installed here don't hold for the image, and no other version "
         f"will do ({planned.name}: {allowance(planned)}).",
         hint="\n".join(ways),
     )
 
 
-def _broken(gone: Mapping[NormalizedName, ArtifactGone]) -> FetchError:
-    first = "\n".join(f"- {error.message}" for error in list(gone.values())[:3])
+def _broken_index(missing: Mapping[NormalizedName, ArtifactGone]) -> FetchError:
+    first = "\n".join(f"- {error.message}" for error in list(missing.values())[:3])
     return FetchError(
-        f"{len(gone)} files that the index lists can't be had from it, so something is wrong with it:\n"
+        f"{len(missing)} files that the index lists can't be had from it, so something is wrong with it:\n"
         + first,
         hint="Look at `pip config list`.\nTo take everything as it is installed here and ask no index: "
         "PIP_NO_INDEX=1 imagesync build",

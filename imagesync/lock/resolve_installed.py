@@ -1,7 +1,7 @@
-"""Holding the local versions: which of them the indexes have, and what to take for those that they don't.
+"""Resolving the installed versions on the indexes, with replacements for those that the indexes lack.
 
-What no index has is made from its installed files where these hold for the target: exactly what runs here.
-Else the level decides which version is near enough. No dependencies are looked at: each package stands alone.
+A version that no index has is made from its installed files, if they fit the target. Otherwise the level
+decides which other version is acceptable. Dependencies are ignored: each package is resolved alone.
 """
 
 from __future__ import annotations
@@ -18,94 +18,108 @@ from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import PlannedPackage
+from imagesync.plan.specifiers import nearest_releases
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
-# An index that refuses everybody, or a platform that nothing is made for, shows after so many.
-ENOUGH = 20
-# Of how many refused packages it is looked up which version there is.
+
+# So many missing packages mean that an index is missing, or that nothing supports the platform.
+TOO_MANY = 20
+# Look up available versions for at most this many rejected packages.
 _SHOWN = 5
 
-# The digest of the installed files of a package; empty where they don't hold for the target.
+# Returns the digest of the installed files of a package; empty if they don't fit the target.
 InstalledContent = Callable[[PlannedPackage], str]
 
 
 @dataclass(frozen=True)
-class Held:
-    """A package with the artifact that was found for it.
+class Resolved:
+    """An installed package with the artifact that was found for it.
 
     Parameters
     ----------
-    why
-        Why it isn't the local version, in words; empty where it is.
+    planned
+        The planned package.
+    locked
+        The artifact.
+    reason
+        Why it isn't of the local version; empty if it is.
     """
 
     planned: PlannedPackage
     locked: LockedPackage
-    why: str = ""
+    reason: str = ""
 
 
 def no_installed_content(package: PlannedPackage) -> str:
-    """Return that the installed files of *package* aren't to be used."""
+    """Return an empty digest: never use the installed files of *package*."""
     return ""
 
 
-def hold(
+def resolve_installed(
     packages: Sequence[PlannedPackage],
     *,
     target: Target,
     resolver: Resolver,
     installed_content: InstalledContent = no_installed_content,
     silent: Sequence[str] = (),
-) -> tuple[tuple[Held, ...], tuple[VendoredPackage, ...]]:
-    """Return what the image gets for each of *packages*: from an index, or made from what is installed.
+) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...]]:
+    """Return the artifacts of *packages* from indexes, and the packages to make from their installed files.
 
-    The local version comes first, from an index; then the same from the installed files; then the
-    nearest version that the level allows.
+    The local version is preferred, from an index or else from the installed files; then the nearest version
+    that the level allows.
 
     Parameters
     ----------
+    packages
+        Installed packages of indexes.
+    target
+        The platform and interpreter of the image.
+    resolver
+        Asks the indexes.
+    installed_content
+        Returns the digest of a package's installed files, if they fit the target.
     silent
-        Indexes that aren't asked because they don't answer, for the reasons given.
+        Indexes that don't answer, for the messages.
 
     Raises
     ------
     UnsolvableError
-        Nothing that a package's level allows is there; all such packages are named, each with the reason.
+        Packages have no version that their level allows; the message names each with the reason.
     LockError
         So many packages are on no index that an index must be missing.
     """
     request = ResolutionRequest(target, requirements=())
-    found, missing, unasked = _ask(list(packages), request, resolver)
+    found, missing, unasked = _request(list(packages), request, resolver)
     planned = {package.name: package for package in packages}
-    held = {entry.name: Held(planned[entry.name], entry) for entry in found}
+    resolved = {entry.name: Resolved(planned[entry.name], entry) for entry in found}
     repacked: list[VendoredPackage] = []
     refused: list[tuple[PlannedPackage, str]] = []
-    for package, said in missing:
-        why = _why(package, target, said, silent)
-        # The installed files of a package that needs another patch level of Python are no help either.
+    for package, message in missing:
+        reason = _reason(package, target, message, silent)
+        # If a package needs another patch level of Python, its installed files don't fit either.
         if _fits_python(package, target) and (content := installed_content(package)):
-            repacked.append(VendoredPackage(package.name, package.version, content, package, why))
-        elif (other := nearest(package, request, resolver)) is None:
-            refused.append((package, why))
+            repacked.append(VendoredPackage(package.name, package.version, content, package, reason))
+        elif (other := resolve_nearest(package, request, resolver)) is None:
+            refused.append((package, reason))
         else:
-            held[package.name] = Held(package, other, why)
+            resolved[package.name] = Resolved(package, other, reason)
     if refused:
         others = _others(refused, request, resolver)
         raise _refusal(refused, target, others, more=bool(unasked))
-    if len(repacked) >= ENOUGH and not resolver.indexes.no_index:
+    if len(repacked) >= TOO_MANY and not resolver.indexes.no_index:
         raise _too_many(repacked)
     if unasked:
-        further, more = hold(
+        further, more = resolve_installed(
             unasked, target=target, resolver=resolver, installed_content=installed_content, silent=silent
         )
-        held |= {entry.planned.name: entry for entry in further}
+        resolved |= {entry.planned.name: entry for entry in further}
         repacked += more
-    return tuple(held[name] for name in sorted(held)), tuple(repacked)
+    return tuple(resolved[name] for name in sorted(resolved)), tuple(repacked)
 
 
 def pin(name: NormalizedName, version: str) -> str:
-    """Return the requirement that *version* alone satisfies.
+    """Return the requirement that only *version* satisfies.
 
     >>> pin("torch", "2.1.0+cu121"), pin("pytz", "2004d-final")
     ('torch==2.1.0+cu121', 'pytz===2004d-final')
@@ -116,47 +130,51 @@ def pin(name: NormalizedName, version: str) -> str:
         return f"{name}==={version}"
 
 
-def _ask(
+def _request(
     packages: list[PlannedPackage], request: ResolutionRequest, resolver: Resolver
 ) -> tuple[list[LockedPackage], list[tuple[PlannedPackage, str]], list[PlannedPackage]]:
-    """Return what was found, what is missing and why, and what wasn't asked because too much is missing."""
+    """Return the artifacts, the missing packages with messages, and those not asked for after too many."""
     indexes = resolver.indexes
     if indexes.no_index and not indexes.find_links:
         return [], [(package, "no index may be asked (no-index)") for package in packages], []
     found: list[LockedPackage] = []
     missing: list[tuple[PlannedPackage, str]] = []
-    # One question usually answers for all. Otherwise halves are asked until the culprits stand alone:
-    # a few more questions for each, and no need to understand the resolver's prose.
+    # One request usually resolves all. Otherwise halves are requested until the missing packages are alone,
+    # which needs no parsing of the resolver's messages.
     waiting = [packages] if packages else []
-    while waiting and (len(missing) < ENOUGH or indexes.no_index):
-        asked = waiting.pop()
-        requirements = tuple(pin(package.name, package.version) for package in asked)
+    while waiting and (len(missing) < TOO_MANY or indexes.no_index):
+        part = waiting.pop()
+        requirements = tuple(pin(package.name, package.version) for package in part)
         try:
             found += resolver.resolve(replace(request, requirements=requirements))
         except UnsolvableError as error:
-            if len(asked) == 1:
-                missing.append((asked[0], error.message))
+            if len(part) == 1:
+                missing.append((part[0], error.message))
             else:
-                middle = len(asked) // 2
-                waiting += [asked[middle:], asked[:middle]]
+                middle = len(part) // 2
+                waiting += [part[middle:], part[:middle]]
     return found, missing, [package for part in reversed(waiting) for package in part]
 
 
-def nearest(
-    package: PlannedPackage, request: ResolutionRequest, resolver: Resolver, *, besides: str = ""
+def resolve_nearest(
+    package: PlannedPackage, request: ResolutionRequest, resolver: Resolver, *, excluded: str = ""
 ) -> LockedPackage | None:
-    """Return the nearest version of *package* that its level allows; ``None`` where an index has none.
+    """Return the nearest version of *package* that its level allows; ``None`` if the indexes have none.
 
     Parameters
     ----------
+    package
+        The package.
     request
-        What to ask beside its requirements.
-    besides
-        A version that won't do.
+        The request without requirements.
+    resolver
+        Asks the indexes.
+    excluded
+        A version to exclude.
     """
-    for specifier in dict.fromkeys(allowed(package)):
-        if besides:
-            specifier = f"{specifier},!={besides}".lstrip(",")  # noqa: PLW2901 - the same, narrowed
+    for specifier in dict.fromkeys(allowed_specifiers(package)):
+        if excluded:
+            specifier = f"{specifier},!={excluded}".lstrip(",")  # noqa: PLW2901 - the same, narrowed
         try:
             (locked,) = resolver.resolve(replace(request, requirements=(f"{package.name}{specifier}",)))
         except UnsolvableError:
@@ -165,8 +183,8 @@ def nearest(
     return None
 
 
-def allowed(package: PlannedPackage) -> Iterator[str]:
-    """Yield what to try instead of the local version, nearest first, as far as the level allows."""
+def allowed_specifiers(package: PlannedPackage) -> Iterator[str]:
+    """Yield specifiers for other versions than the local one that the level allows, nearest first."""
     try:
         version, specifiers = Version(package.version), SpecifierSet(package.specifier)
     except (InvalidVersion, InvalidSpecifier):
@@ -175,12 +193,7 @@ def allowed(package: PlannedPackage) -> Iterator[str]:
     if version.local is not None and (exact or specifiers.contains(version.public, prereleases=True)):
         yield f"=={version.public}"
     if exact:
-        epoch = f"{version.epoch}!" if version.epoch else ""
-        yield f"=={epoch}{version.major}.{version.minor}.*"
-        yield f"=={epoch}{version.major}.*,<{version.public}"
-        yield f"=={epoch}{version.major}.*"
-        yield f"<{version.public}"
-        yield ""
+        yield from nearest_releases(version)
     elif str(specifiers) != f"=={version}":
         yield package.specifier
 
@@ -193,11 +206,11 @@ def _fits_python(package: PlannedPackage, target: Target) -> bool:
         return True
 
 
-def _why(package: PlannedPackage, target: Target, said: str, silent: Sequence[str]) -> str:
+def _reason(package: PlannedPackage, target: Target, message: str, silent: Sequence[str]) -> str:
     if package.installed is not None and not _fits_python(package, target):
         requires, image = package.installed.requires_python, target.python_version
         return f"{package.name} {package.version} requires Python {requires}, and the image has {image}"
-    reason = " ".join(said.split()).rstrip(".")
+    reason = " ".join(message.split()).rstrip(".")
     return reason + (f"; {' and '.join(silent)} can't be asked, for it doesn't answer" if silent else "")
 
 
@@ -214,9 +227,9 @@ def _too_many(repacked: Sequence[VendoredPackage]) -> LockError:
 def _others(
     refused: Sequence[tuple[PlannedPackage, str]], request: ResolutionRequest, resolver: Resolver
 ) -> dict[NormalizedName, str]:
-    """Return the nearest version of each of the first *refused* packages that no level keeps from it."""
+    """Return the nearest version of the first *refused* packages, regardless of their levels."""
     found = {
-        package.name: nearest(
+        package.name: resolve_nearest(
             replace(package, level=Level.EXACT), replace(request, versions_only=True), resolver
         )
         for package, _ in refused[:_SHOWN]
@@ -233,9 +246,9 @@ def _refusal(
     more: bool,
 ) -> UnsolvableError:
     lines = [
-        f"- {package.name} ({allowance(package)}): {why}"
+        f"- {package.name} ({allowance(package)}): {reason}"
         + (f"; the nearest that fits is {others[package.name]}" if package.name in others else "")
-        for package, why in refused
+        for package, reason in refused
     ]
     if more:
         lines.append("- and perhaps more: the search stopped here")
@@ -260,5 +273,5 @@ def _refusal(
 
 
 def allowance(package: PlannedPackage) -> str:
-    """Return which versions the level of *package* allows, for a message."""
+    """Return the versions that the level of *package* allows, for a message."""
     return f"{package.level.value}, any version" if package.level is Level.EXACT else package.specifier

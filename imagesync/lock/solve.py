@@ -1,4 +1,4 @@
-"""Resolving with dependencies: for another platform, and for packages that only the cluster gets."""
+"""Resolving with dependencies: for another platform, and for the additions of the setting ``add.pip``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import Deviation, LockedPackage, Target
-from imagesync.lock.resolve_installed import Held, pin
+from imagesync.lock.resolve_installed import Resolved, pin
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import requirements_on, requirers, target_markers
@@ -18,39 +18,57 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 _SEARCHING = "looking for what contradicts what"
-# How long it may take to see whether what is installed is all that stands against an addition.
+# The time limit for the check whether an addition only conflicts with requirements of installed packages.
 _SECONDS = 5.0
 
 
 def solve_additions(
     plan: Plan,
-    held: Sequence[Held],
+    resolved: Sequence[Resolved],
     *,
     additions: Sequence[PlannedPackage],
     vendored: Sequence[PlannedPackage],
     target: Target,
     resolver: Resolver,
     allow_inconsistent: bool = False,
-    say: Callable[[str], object] = str,
+    on_progress: Callable[[str], object] = str,
 ) -> tuple[LockedPackage, ...]:
-    """Return what *additions* bring in beside the *held* packages, none of which moves.
+    """Return *additions* and their new dependencies; the *resolved* packages keep their versions.
 
-    An addition may take the place of an installed package: then it has to be what the held ones require,
-    unless *allow_inconsistent*.
+    An addition may replace an installed package. Then it must meet the requirements of the others, unless
+    *allow_inconsistent* is set.
 
     Parameters
     ----------
-    say
-        Gets what is being done, where it takes longer.
+    plan
+        The plan.
+    resolved
+        The installed packages with their artifacts.
+    additions
+        Packages of the setting ``add.pip``.
+    vendored
+        Packages that are present without an index.
+    target
+        The platform and interpreter of the image.
+    resolver
+        Asks the indexes.
+    allow_inconsistent
+        Accept additions that violate requirements of installed packages.
+    on_progress
+        Called with a phrase for a step that takes longer.
 
     Raises
     ------
     UnsolvableError
-        An added package can't live with what is installed; with the smallest remedies.
+        An addition conflicts with installed packages; the hint has the smallest remedies.
     """
     names = {package.name for package in additions}
-    demanded = () if allow_inconsistent else [line for entry in held for line in _demands(entry, plan, names)]
-    pins = tuple(pin(entry.locked.name, entry.locked.version) for entry in held)
+    required = (
+        ()
+        if allow_inconsistent
+        else [line for entry in resolved for line in _requirements_on(entry, plan, names)]
+    )
+    pins = tuple(pin(entry.locked.name, entry.locked.version) for entry in resolved)
     request = ResolutionRequest(
         target,
         requirements=tuple(_requirement(package) for package in additions),
@@ -59,53 +77,53 @@ def solve_additions(
         dependencies=True,
     )
     try:
-        answer = resolver.resolve(replace(request, constraints=(*pins, *demanded)))
+        answer = resolver.resolve(replace(request, constraints=(*pins, *required)))
     except UnsolvableError as error:
-        say(_SEARCHING)
+        on_progress(_SEARCHING)
         refusal = _cannot_add(
             error,
             additions,
-            held,
+            resolved,
             plan=plan,
             request=request,
             resolver=resolver,
             consistent=not allow_inconsistent,
         )
-        if demanded and _solvable(request, resolver):
+        if required and _solvable(request, resolver):
             refusal.hint = f"{refusal.hint}\nOr take it as it is: --allow-inconsistent"
         raise refusal from error
-    here = {entry.locked.name for entry in held}
-    return tuple(package for package in answer if package.name not in here)
+    installed = {entry.locked.name for entry in resolved}
+    return tuple(package for package in answer if package.name not in installed)
 
 
 def _cannot_add(
     error: UnsolvableError,
     additions: Sequence[PlannedPackage],
-    held: Sequence[Held],
+    resolved: Sequence[Resolved],
     *,
     plan: Plan,
     request: ResolutionRequest,
     resolver: Resolver,
     consistent: bool,
 ) -> UnsolvableError:
-    from imagesync.lock.explain import constraints as entries
-    from imagesync.lock.explain.unsolvable import explained
+    from imagesync.lock.explain import constraints
+    from imagesync.lock.explain.unsolvable import with_explanation
 
     markers = target_markers(plan.python)
-    known = {p.name for part in (additions, request.vendored, [e.planned for e in held]) for p in part}
+    known = {p.name for part in (additions, request.vendored, [e.planned for e in resolved]) for p in part}
     pinned = [
-        entries.pinned(entry, line, _demands(entry, plan, known) if consistent else (), markers)
-        for entry, line in zip(held, request.constraints, strict=True)
+        constraints.pinned(entry, line, _requirements_on(entry, plan, known) if consistent else (), markers)
+        for entry, line in zip(resolved, request.constraints, strict=True)
     ]
-    return explained(
+    return with_explanation(
         "The packages in 'add.pip' can't be added to what is installed",
         error,
         [
-            *(entries.added(package, _requirement(package)) for package in additions),
+            *(constraints.added(package, _requirement(package)) for package in additions),
             *pinned,
-            *(entries.beside(package, markers) for package in request.vendored),
+            *(constraints.present(package, markers) for package in request.vendored),
         ],
-        request=ResolutionRequest(request.target, (), preferred=_preferred(held), dependencies=True),
+        request=ResolutionRequest(request.target, (), preferred=_preferred(resolved), dependencies=True),
         resolver=resolver,
         plan=plan,
         hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
@@ -121,12 +139,12 @@ def _solvable(request: ResolutionRequest, resolver: Resolver) -> bool:
     return True
 
 
-def _preferred(held: Sequence[Held]) -> dict[NormalizedName, str]:
-    return {entry.locked.name: entry.locked.version for entry in held}
+def _preferred(resolved: Sequence[Resolved]) -> dict[NormalizedName, str]:
+    return {entry.locked.name: entry.locked.version for entry in resolved}
 
 
-def _demands(entry: Held, plan: Plan, names: Collection[NormalizedName]) -> list[str]:
-    """Return what a held package requires of the packages *names*, as constraints."""
+def _requirements_on(entry: Resolved, plan: Plan, names: Collection[NormalizedName]) -> list[str]:
+    """Return the requirements of an installed package on the packages *names*, as constraints."""
     installed = entry.planned.installed
     if installed is None or entry.locked.version != entry.planned.version:
         return []
@@ -141,73 +159,84 @@ def _requirement(package: PlannedPackage) -> str:
 
 def solve_platform(
     plan: Plan,
-    held: Sequence[Held],
+    resolved: Sequence[Resolved],
     *,
     additions: Sequence[PlannedPackage],
     vendored: Sequence[PlannedPackage],
     target: Target,
     resolver: Resolver,
-    say: Callable[[str], object] = str,
+    on_progress: Callable[[str], object] = str,
 ) -> tuple[tuple[LockedPackage, ...], tuple[Deviation, ...]]:
-    """Return all packages from indexes for another platform than the local one, and what differs.
+    """Return the packages from indexes for another platform, and their deviations from the local ones.
 
-    What a planned package needs on the target comes in with it. The versions that
-    :func:`~imagesync.lock.resolve_installed.hold` found are preferred, and the plan's specifiers are
-    what is allowed.
+    The dependencies of planned packages on the target are included. The local versions are preferred, within
+    the plan's specifiers.
 
     Parameters
     ----------
-    say
-        Gets what is being done, where it takes longer.
+    plan
+        The plan.
+    resolved
+        The installed packages with their artifacts.
+    additions
+        Packages of the setting ``add.pip``.
+    vendored
+        Packages that are present without an index.
+    target
+        The platform and interpreter of the image.
+    resolver
+        Asks the indexes.
+    on_progress
+        Called with a phrase for a step that takes longer.
 
     Raises
     ------
     UnsolvableError
-        No set of versions satisfies the plan on the target; with the smallest remedies.
+        No set of versions satisfies the plan on the target; the hint has the smallest remedies.
     """
     request = ResolutionRequest(
         target,
         requirements=(
-            *(_allowed(entry) for entry in held),
+            *(_allowed_requirement(entry) for entry in resolved),
             *(_requirement(package) for package in additions),
         ),
-        preferred=_preferred(held),
+        preferred=_preferred(resolved),
         vendored=tuple(vendored),
         dependencies=True,
     )
     try:
         answer = resolver.resolve(request)
     except UnsolvableError as error:
-        from imagesync.lock.explain import constraints as entries
-        from imagesync.lock.explain.unsolvable import explained
+        from imagesync.lock.explain import constraints
+        from imagesync.lock.explain.unsolvable import with_explanation
 
-        say(_SEARCHING)
+        on_progress(_SEARCHING)
         markers = target_markers(plan.python)
-        raise explained(
+        raise with_explanation(
             f"No set of versions satisfies the plan on {target.platform}",
             error,
             [
-                *(entries.limited(entry, _allowed(entry), markers) for entry in held),
-                *(entries.added(package, _requirement(package)) for package in additions),
-                *(entries.beside(package, markers) for package in vendored),
+                *(constraints.limited(entry, _allowed_requirement(entry), markers) for entry in resolved),
+                *(constraints.added(package, _requirement(package)) for package in additions),
+                *(constraints.present(package, markers) for package in vendored),
             ],
-            request=ResolutionRequest(target, (), preferred=_preferred(held), dependencies=True),
+            request=ResolutionRequest(target, (), preferred=_preferred(resolved), dependencies=True),
             resolver=resolver,
             plan=plan,
             hint='Allow more for what is named: levels = { NAME = "compatible" } in [tool.imagesync].',
         ) from error
-    planned = {entry.planned.name: entry for entry in held}
-    moved = tuple(
-        _moved(planned[package.name], package, request, resolver)
+    planned = {entry.planned.name: entry for entry in resolved}
+    changed = tuple(
+        _changed_version(planned[package.name], package, request, resolver)
         for package in answer
         if package.name in planned and package.version != planned[package.name].locked.version
     )
     added = {package.name for package in additions}
-    newcomers = [package for package in answer if package.name not in planned and package.name not in added]
-    return answer, (*moved, *_came_in(plan, newcomers))
+    new = [package for package in answer if package.name not in planned and package.name not in added]
+    return answer, (*changed, *_new_dependencies(plan, new))
 
 
-def _allowed(entry: Held) -> str:
+def _allowed_requirement(entry: Resolved) -> str:
     planned = entry.planned
     extras = f"[{','.join(planned.extras)}]" if planned.extras else ""
     if planned.level is Level.EXACT:
@@ -215,8 +244,10 @@ def _allowed(entry: Held) -> str:
     return f"{planned.name}{extras}{planned.specifier}"
 
 
-def _moved(entry: Held, package: LockedPackage, request: ResolutionRequest, resolver: Resolver) -> Deviation:
-    # Asking for the local version beside everything else tells what stands against it.
+def _changed_version(
+    entry: Resolved, package: LockedPackage, request: ResolutionRequest, resolver: Resolver
+) -> Deviation:
+    # A request with the local version as a constraint fails with the reason.
     constraint = pin(entry.locked.name, entry.locked.version)
     reason = "the resolver chose it together with the other packages"
     try:
@@ -227,20 +258,20 @@ def _moved(entry: Held, package: LockedPackage, request: ResolutionRequest, reso
     return Deviation(planned.name, planned.version, package.version, planned.level, reason)
 
 
-def _came_in(plan: Plan, newcomers: Sequence[LockedPackage]) -> tuple[Deviation, ...]:
-    wanted = {package.name for package in newcomers}
+def _new_dependencies(plan: Plan, new: Sequence[LockedPackage]) -> tuple[Deviation, ...]:
+    wanted = {package.name for package in new}
     installed = [package.installed for package in plan.packages if package.installed is not None]
     required_by: Mapping[NormalizedName, list[NormalizedName]] = requirers(
         installed, wanted, target_markers(plan.python)
     )
     left_out = {package.name: package for package in plan.left_out}
     deviations = []
-    for package in newcomers:
+    for package in new:
         by = ", ".join(sorted(required_by.get(package.name, ()))) or "a package that comes in"
         reason = f"required by {by} on {plan.platform}"
-        if (left := left_out.get(package.name)) is None:
+        if (known := left_out.get(package.name)) is None:
             deviations.append(Deviation(package.name, "", package.version, Level.COMPATIBLE, reason))
-        elif left.version != package.version:
+        elif known.version != package.version:
             reason = f"left out by the plan, and {reason}"
-            deviations.append(Deviation(package.name, left.version, package.version, left.level, reason))
+            deviations.append(Deviation(package.name, known.version, package.version, known.level, reason))
     return tuple(deviations)

@@ -1,4 +1,4 @@
-"""Which wheels fit a target, and which fits best."""
+"""Wheel tags of a target, and the wheel that fits it best."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
 MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
-# The names from before PEP 600, by the glibc that they stand for.
+# Platform names from before PEP 600, by glibc 2 minor version.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
 
 
 def target_tags(target: Target) -> tuple[Tag, ...]:
-    """Return the wheel tags that *target* takes, best first (PEP 425, PEP 600).
+    """Return the wheel tags that *target* supports, best first (PEP 425, PEP 600).
 
     >>> tags = target_tags(Target("linux/amd64", "3.11.2", (2, 36)))
     >>> str(tags[0]), str(tags[-1])
@@ -36,7 +36,7 @@ def target_tags(target: Target) -> tuple[Tag, ...]:
 
 
 def machine(target: Target) -> str:
-    """Return the machine's name in wheel tags, such as ``x86_64``."""
+    """Return the name of the architecture in wheel tags, such as ``x86_64``."""
     try:
         return MACHINES[target.platform]
     except KeyError:
@@ -46,7 +46,7 @@ def machine(target: Target) -> str:
 
 
 def target_platforms(target: Target) -> list[str]:
-    """Return the platforms of *target* as wheel tags name them, best first."""
+    """Return the platforms of *target* as in wheel tags, best first."""
     return list(_platforms(target))
 
 

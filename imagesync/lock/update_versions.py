@@ -1,4 +1,4 @@
-"""The lock after the wheels of this machine were made: a project's sources may give another version."""
+"""Updating a lock after its wheels were made: the sources of a project may have another version."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from imagesync.lock.lock import Deviation, Lock
 _REASON = "its sources have changed their version since it was installed"
 
 
-def as_built(lock: Lock, filenames: Sequence[str], contents: Sequence[str]) -> Lock:
-    """Return *lock* with the versions of the wheels that were made, each that differs as a deviation.
+def update_versions(lock: Lock, filenames: Sequence[str], contents: Sequence[str]) -> Lock:
+    """Return *lock* with the versions of the built wheels; each changed version is a deviation.
 
-    An editable package is installed once and its version raised later: what is installed then has old
-    metadata, and the wheel the new ones.
+    An editable package whose version was raised after its installation has old metadata, and its wheel the
+    new ones.
 
     Parameters
     ----------
+    lock
+        The lock.
     filenames, contents
-        Of the vendored wheels, in the order of ``lock.vendored``: their names, and what they were made from.
+        The filenames of the vendored wheels and the digests of their sources, in the order of
+        ``lock.vendored``.
     """
     vendored = []
     deviations = list(lock.deviations)

@@ -106,7 +106,7 @@ class Workshop:
             return make_lock(
                 plan,
                 target=target,
-                contents=contents,
+                source_digests=contents,
                 resolver=self.resolver,
                 progress=self.progress,
                 installed_content=self.installed_content(target),
@@ -144,7 +144,7 @@ def open_workshop(
     given_channels: Sequence[str] = (),
     cuda: str = "",
     provided: Sequence[Package] = (),
-    outside: Sequence[ExternalPackage] = (),
+    externally_provided: Sequence[ExternalPackage] = (),
     pins: Sequence[str] = (),
 ) -> Workshop:
     """Return the workshop of an environment, with the user's configuration of pip.
@@ -161,7 +161,7 @@ def open_workshop(
         The version of CUDA that the cluster's machines have a driver for; empty for none.
     provided
         The installed distributions that conda packages provide.
-    outside
+    externally_provided
         What conda packages depend on and the image doesn't get from conda.
     pins
         Match specs of conda packages that hold wherever a version has to be chosen.
@@ -170,7 +170,7 @@ def open_workshop(
     from imagesync.indexes.pypi.uv_environment import make_access
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.resolvers.pip_tools import PipToolsResolver
-    from imagesync.lock.resolvers.resolver_cache import RememberingResolver
+    from imagesync.lock.resolvers.resolver_cache import CachingResolver
     from imagesync.lock.resolvers.uv import UvResolver
     from imagesync.wheels.build_indexes import BuildIndexes
 
@@ -180,7 +180,7 @@ def open_workshop(
     return Workshop(
         python,
         store,
-        RememberingResolver(
+        CachingResolver(
             chosen(configured, environ=environ, access=access), store.root / ANSWERS, environ
         ),
         BuildIndexes(configured, access=access, environ=environ, progress=progress),
@@ -188,13 +188,13 @@ def open_workshop(
         progress,
         channels=Channels(
             channels,
-            given=given_channels,
+            configured=given_channels,
             prefix=Path(python.prefix),
             environ=environ,
             store=store,
             progress=progress,
             cuda=cuda,
-            outside=outside,
+            externally_provided=externally_provided,
             pins=pins,
         ),
         provided=tuple(provided),

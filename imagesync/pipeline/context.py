@@ -139,7 +139,7 @@ class Surroundings:
             environ=self.environ,
             open_channels=lambda channels: Channels(
                 channels,
-                given=self.settings.channels,
+                configured=self.settings.channels,
                 prefix=Path(prepared.plan.python.prefix),
                 environ=self.environ,
                 store=self.store,
@@ -220,7 +220,7 @@ class Surroundings:
             ),
             cuda=self.settings.cuda,
             provided=prepared.plan.provided,
-            outside=externally_provided(prepared.plan),
+            externally_provided=externally_provided(prepared.plan),
             pins=_pins(prepared.plan),
         )
         if not isinstance(prepared, Prepared):

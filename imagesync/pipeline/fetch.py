@@ -87,7 +87,7 @@ def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile,
     FetchError, WheelError
         A wheel can't be had, made, or used on the target.
     """
-    from imagesync.lock.update_versions import as_built
+    from imagesync.lock.update_versions import update_versions
     from imagesync.wheels.vendor import vendor
 
     given = [package for package in lock.vendored if package.is_given]
@@ -104,7 +104,9 @@ def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile,
     others = iter((each.wheel, each.content) for each in made)
     wheels = [next(there) if package.is_given else next(others) for package in lock.vendored]
     filenames = [wheel.filename for wheel, _ in wheels]
-    return as_built(lock, filenames, [content for _, content in wheels]), tuple(wheel for wheel, _ in wheels)
+    return update_versions(lock, filenames, [content for _, content in wheels]), tuple(
+        wheel for wheel, _ in wheels
+    )
 
 
 def _given_wheels(
@@ -125,7 +127,7 @@ def _given_wheels(
 
 def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return what indexes have of *lock*, and the lock with something else for what they list in vain."""
-    from imagesync.lock.replace_missing import replace_gone
+    from imagesync.lock.replace_missing import replace_missing
 
     while lock.packages:
         found = fetch_available(
@@ -138,7 +140,7 @@ def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, 
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
         if not gone:
             return lock, tuple(file for file in found if isinstance(file, StoredFile))
-        lock = replace_gone(
+        lock = replace_missing(
             lock,
             gone,
             resolver=workshop.answering_resolver(),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.lock.lock import Lock, LockedConda
-from imagesync.lock.lockfile.bundle import ARCHIVES, WHEELS, Frozen, is_local
+from imagesync.lock.lockfile.bundle import ARCHIVES, WHEELS, Bundle, is_local
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imagesync.store.store import StoredFile
 
 
-def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
+def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Bundle:
     """Return *lock* with the files that a lock file must bring along.
 
     These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
@@ -39,7 +39,7 @@ def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Frozen:
         if is_local(package.artifact):
             files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
     wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
-    return Frozen(plan, lock, files, wheels, md5)
+    return Bundle(plan, lock, files, wheels, md5)
 
 
 def _archives(lock: Lock, workshop: Workshop) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
@@ -55,10 +55,10 @@ def _archives(lock: Lock, workshop: Workshop) -> tuple[Lock, list[tuple[LockedCo
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
         if not gone:
             return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
-        from imagesync.lock.conda.replace_missing import replace_gone
+        from imagesync.lock.conda.replace_missing import replace_missing_archives
 
         content = workshop.record_content(lock.target)
-        lock = replace_gone(lock, gone, solver=workshop.channels, record_content=content)
+        lock = replace_missing_archives(lock, gone, solver=workshop.channels, record_content=content)
 
 
 def _md5(path: Path) -> str:

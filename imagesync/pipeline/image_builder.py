@@ -21,7 +21,7 @@ from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
 from imagesync.image_layout import USER, Label, image_tag
 from imagesync.inventory.planned import image_inventory
-from imagesync.lock.layers import from_text, index_part, join, own_packages, own_part
+from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
 from imagesync.pipeline.artifact_sources import Workshop
@@ -125,7 +125,7 @@ class Assembly:
                 f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}"
             )
         # A step of the user's own may have changed anything; the shipped ones only add packages.
-        own = own_part(context.lock).vendored
+        own = local_layer(context.lock).vendored
         new = [package.name for package in own] if in_parts and self.settings.templates is None else None
         try:
             return build_image(
@@ -157,19 +157,19 @@ class Assembly:
         index = None if no_cache else self._known(lookup)
         lock = self.lock() if index is None else None
         # First of all, because this is what fails most often, and soonest.
-        own = Lock(self.target, (), own_packages(self.plan, self.contents))
+        own = Lock(self.target, (), local_packages(self.plan, self.contents))
         artifacts = gather(own, self.workshop)
         if lock is not None:
-            refuse_deviations(self.plan, join(index_part(lock), artifacts.lock))
+            refuse_deviations(self.plan, join_layers(shared_layer(lock), artifacts.lock))
             with self.workshop.store.lock(
                 f"packages-{image_tag(self.packages_hash)}", progress=self.workshop.progress
             ):
                 # Another environment with the same packages may have been built meanwhile.
                 index = None if no_cache else self._known(look())
                 if index is None:
-                    index = self._build_packages(engine, index_part(lock), no_cache=no_cache)
+                    index = self._build_packages(engine, shared_layer(lock), no_cache=no_cache)
         assert index is not None  # noqa: S101  known, or made above
-        joined = join(index, artifacts.lock)
+        joined = join_layers(index, artifacts.lock)
         refuse_deviations(self.plan, joined)
         return self._context("environment", joined, artifacts)
 
@@ -180,7 +180,7 @@ class Assembly:
         )
         if found is None or found.labels.get(Label.PACKAGES_HASH) != self.packages_hash:
             return None
-        index = from_text(found.labels.get(Label.PACKAGES_LOCK, ""), self.plan)
+        index = from_label(found.labels.get(Label.PACKAGES_LOCK, ""), self.plan)
         if index is None or index.target != self.target:
             return None
         # What stands in for an index package may be another user's, or have been edited since.

@@ -92,9 +92,9 @@ class LockedBuild:
     @cached_property
     def plan(self) -> Plan:
         """Return what the lock file says as a plan."""
-        from imagesync.lock.lockfile.read import levels_of
+        from imagesync.lock.lockfile.read import planned_packages
 
-        lock, head = self.read.lock, self.read.companion.head
+        lock, head = self.read.lock, self.read.custom_metadata.head
         version = self.read.interpreter_version
         names = {*(p.name for p in lock.packages), *(p.name for p in lock.vendored)}
         names |= {name for package in lock.conda for name in package.distributions}
@@ -102,7 +102,7 @@ class LockedBuild:
         python = PlannedPackage(_canonical("python"), version, Level.CRITICAL, "", _REASON)
         return Plan(
             python=_interpreter(version),
-            packages=tuple(sorted((python, *levels_of(self.read)), key=lambda package: package.name)),
+            packages=tuple(sorted((python, *planned_packages(self.read)), key=lambda package: package.name)),
             code=self.code,
             profile=head.get("profile", "none"),
             critical_imports=tuple(head.get("critical_imports", _critical_imports(names))),
@@ -113,7 +113,7 @@ class LockedBuild:
                     package.name,
                     package.version,
                     package.build,
-                    self.read.companion.level("conda", package.name),
+                    self.read.custom_metadata.level("conda", package.name),
                     f"=={package.version}",
                     _REASON,
                 )
@@ -167,9 +167,11 @@ class LockedBuild:
 
     def identify_packages(self, settings: Settings, foundation: Foundation) -> str:
         """Return ``sha256:<hex>`` over what the packages image is made from: not the wheels beside it."""
-        from imagesync.lock.layers import index_part
+        from imagesync.lock.layers import shared_layer
 
-        return _hash({"packages": index_part(self.read.lock).digest, "strict": settings.strict, **foundation})
+        return _hash(
+            {"packages": shared_layer(self.read.lock).digest, "strict": settings.strict, **foundation}
+        )
 
     def fitted(self, base: BaseImage, workshop: Workshop) -> Lock:
         """Return the lock for the image on *base*.
@@ -182,16 +184,16 @@ class LockedBuild:
             Another tool wrote the lock file, and an archive that has to be looked into can't be had.
         """
         from imagesync.lock.lock import Target
-        from imagesync.lock.lockfile.check_target import fit
+        from imagesync.lock.lockfile.check_target import check_target
 
-        lock = fit(self.read, base, Target(_PLATFORM, base.python_version, base.glibc))
-        if self.read.companion.is_ours or not lock.conda or workshop.channels is None:
+        lock = check_target(self.read, base, Target(_PLATFORM, base.python_version, base.glibc))
+        if self.read.custom_metadata.is_ours or not lock.conda or workshop.channels is None:
             return lock
-        from imagesync.lock.conda.provided_distributions import refuse_shared
-        from imagesync.lock.lockfile.enrich import complete
+        from imagesync.lock.conda.provided_distributions import refuse_duplicates
+        from imagesync.lock.lockfile.enrich import enrich
 
-        lock = complete(lock, workshop.channels)
-        refuse_shared(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
+        lock = enrich(lock, workshop.channels)
+        refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
         return lock
 
 

@@ -17,9 +17,8 @@ import pytest
 from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
-from imagesync.lock.conda.solver import CondaRequest
-from imagesync.lock.conda.virtual_packages import virtual_packages
-from imagesync.lock.layers import from_text, index_part, to_text
+from imagesync.lock.conda.solver import CondaRequest, virtual_packages
+from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.pipeline.artifact_sources import Workshop, open_workshop
@@ -71,7 +70,7 @@ class Bench:
             given_channels=self.settings.channels,
             cuda=self.settings.cuda,
             provided=plan.provided,
-            outside=externally_provided(plan),
+            externally_provided=externally_provided(plan),
             pins=pins_of(plan),
         )
 
@@ -82,7 +81,7 @@ class Bench:
         return make_lock(
             plan,
             target=target,
-            contents={},
+            source_digests={},
             resolver=workshop.resolver,
             progress=SilentProgress(),
             installed_content=workshop.installed_content(target),
@@ -152,8 +151,8 @@ def test_the_same_platform_is_read_off_the_records(
 def test_the_conda_part_survives_a_label(conda_environment: MakeCondaEnvironment, bench: MakeBench) -> None:
     at = bench(conda_environment("python", "orchard-suite"))
     lock = at.lock()
-    again = from_text(to_text(index_part(lock)), at.plan())
-    assert again == index_part(lock)
+    again = from_label(to_label(shared_layer(lock)), at.plan())
+    assert again == shared_layer(lock)
     assert again is not None
     assert again.digest == lock.digest
     assert all(package.planned is not None for package in again.conda)

@@ -14,8 +14,7 @@ from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver
 from imagesync.lock.conda.executable import CondaExecutable, find_conda
-from imagesync.lock.conda.solver import CondaRequest
-from imagesync.lock.conda.virtual_packages import virtual_packages
+from imagesync.lock.conda.solver import CondaRequest, virtual_packages
 from imagesync.lock.lock import Target
 from imagesync.store.store import Store
 from tests.channels.environments import CondaEnvironment
@@ -158,4 +157,4 @@ def test_one_that_works_goes_before_one_that_fails(tmp_path: Path) -> None:
     environ = {"PATH": f"{conda.parent}:/usr/bin:/bin"}
     assert find_conda(environ).path == conda
     with pytest.raises(LockError, match="can't be run"):
-        find_conda(environ, given=broken)
+        find_conda(environ, micromamba=broken)

@@ -84,7 +84,7 @@ class Locking:
         return make_lock(
             plan,
             target=target,
-            contents={},
+            source_digests={},
             resolver=workshop.resolver,
             progress=self.progress,
             installed_content=workshop.installed_content(target),
@@ -275,7 +275,7 @@ def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requiremen
     lock = make_lock(
         make_plan(found, settings=Settings(profile="none")),
         target=Target("linux/amd64", found.python.version, (2, 36)),
-        contents={},
+        source_digests={},
         resolver=workshop.resolver,
         progress=locking.progress,
         silent=workshop.indexes.leave_out,

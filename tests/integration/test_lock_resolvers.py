@@ -14,9 +14,9 @@ from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock, Target
+from imagesync.lock.lockfile.export import render_requirements
 from imagesync.lock.make import make_lock
-from imagesync.lock.requirements import render_requirements
-from imagesync.lock.resolve_installed import hold
+from imagesync.lock.resolve_installed import resolve_installed
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.resolver import Resolver
 from imagesync.lock.resolvers.uv import UvResolver
@@ -53,7 +53,7 @@ def open_resolver(
 
 def lock_with(resolver: Resolver, plan: Plan, *, target: Target = TARGET, **contents: str) -> Lock:
     given = {package.name: contents.get(package.name, "sha256:" + "0" * 64) for package in plan.packages}
-    return make_lock(plan, target=target, contents=given, resolver=resolver, progress=SilentProgress())
+    return make_lock(plan, target=target, source_digests=given, resolver=resolver, progress=SilentProgress())
 
 
 def versions(lock: Lock) -> dict[str, str]:
@@ -148,7 +148,7 @@ def test_installed_files_do_not_stand_in_for_another_python(index: LocalIndex, t
     index.add_wheel("demo", "1.0.3")
     resolver = open_resolver("uv", environment(tmp_path, PIP_INDEX_URL=index.url))
     for requires, expected in ((">=3.99", []), (">=3.8", ["demo"])):
-        held, repacked = hold(
+        held, repacked = resolve_installed(
             [installed("demo", "1.0.2", requires_python=requires)],
             target=TARGET,
             resolver=resolver,

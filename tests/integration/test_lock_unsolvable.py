@@ -15,7 +15,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.lock.make import make_lock
-from imagesync.lock.resolve_installed import hold
+from imagesync.lock.resolve_installed import resolve_installed
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.solve import solve_platform
 from imagesync.plan.plan import Plan
@@ -97,7 +97,7 @@ def test_an_addition_that_takes_the_place_of_what_others_require(index: LocalInd
     lock = make_lock(
         plan,
         target=TARGET,
-        contents={},
+        source_digests={},
         resolver=open_resolver("uv", environment(tmp_path, PIP_INDEX_URL=index.url)),
         progress=SilentProgress(),
         allow_inconsistent=True,
@@ -206,7 +206,7 @@ def test_what_conda_provides_moves_by_conda_and_runs_nothing_of_an_index(
     provided = Package(canonical_name("shared"), "1.0.0", conda="shared-base")
     plan = plan_of(installed("app", "1.0.1"), platform_name=MAC)
     resolver = open_resolver("uv", environment(tmp_path, PIP_INDEX_URL=index.url))
-    held, _ = hold([installed("app", "1.0.1")], target=TARGET, resolver=resolver)
+    held, _ = resolve_installed([installed("app", "1.0.1")], target=TARGET, resolver=resolver)
     with pytest.raises(UnsolvableError) as caught:
         solve_platform(
             plan,

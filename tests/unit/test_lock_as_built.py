@@ -7,7 +7,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.lock.lock import Lock, Target, VendoredPackage
-from imagesync.lock.update_versions import as_built
+from imagesync.lock.update_versions import update_versions
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 
@@ -26,7 +26,9 @@ def lock(*packages: tuple[str, str]) -> Lock:
 
 def test_another_version_is_locked_and_is_a_deviation() -> None:
     before = lock(("orchard", "1.2"), ("pond", "1.0"))
-    after = as_built(before, ["orchard-1.3-py3-none-any.whl", "pond-1.0-py3-none-any.whl"], [ZERO, ZERO])
+    after = update_versions(
+        before, ["orchard-1.3-py3-none-any.whl", "pond-1.0-py3-none-any.whl"], [ZERO, ZERO]
+    )
     assert [package.version for package in after.vendored] == ["1.3", "1.0"]
     (deviation,) = after.deviations
     assert (deviation.name, deviation.local, deviation.locked) == ("orchard", "1.2", "1.3")
@@ -44,11 +46,11 @@ def test_another_version_is_locked_and_is_a_deviation() -> None:
 )
 def test_the_same_version_written_otherwise_changes_nothing(installed: str, filename: str) -> None:
     before = lock(("orchard", installed))
-    assert as_built(before, [filename], [ZERO]) == before
+    assert update_versions(before, [filename], [ZERO]) == before
 
 
 def test_what_a_wheel_was_made_from_is_locked() -> None:
     before = lock(("orchard", "1.0"))
-    after = as_built(before, ["orchard-1.0-py3-none-any.whl"], ["sha256:11"])
+    after = update_versions(before, ["orchard-1.0-py3-none-any.whl"], ["sha256:11"])
     assert [package.content for package in after.vendored] == ["sha256:11"]
     assert after.deviations == ()

@@ -11,17 +11,17 @@ from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.indexes.conda.configuration import ChannelPriority
 from imagesync.lock.conda.preferences import (
-    Wanted,
+    Preference,
     allowed_versions,
     builds_for,
-    nearest,
+    nearest_version,
+    preference_for,
     shown_versions,
-    want,
 )
-from imagesync.lock.conda.provided_distributions import refuse_shared, stand_ins
+from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
 from imagesync.lock.conda.records import lock_records
 from imagesync.lock.conda.replace_missing import repack_missing
-from imagesync.lock.conda.repodata import locked, readable, silence
+from imagesync.lock.conda.repodata import channel_error, locked, readable
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
 from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord, Package
@@ -62,12 +62,12 @@ def build(
     ],
 )
 def test_the_nearest_version_that_a_level_allows(package: PlannedConda, expected: str | None) -> None:
-    assert nearest(package, ["1.4.0", "1.4.1", "1.4.5", "1.5.0", "2.0.0"]) == expected
+    assert nearest_version(package, ["1.4.0", "1.4.1", "1.4.5", "1.5.0", "2.0.0"]) == expected
 
 
 def test_versions_that_are_none_of_python_are_compared_as_they_are() -> None:
-    assert nearest(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9e"]) == "9e"
-    assert nearest(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9f"]) is None
+    assert nearest_version(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9e"]) == "9e"
+    assert nearest_version(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9f"]) is None
     assert set(allowed_versions(planned("9e", Level.EXACT, "==9e"), ["9d", "9f"])) == {"9d", "9f"}
 
 
@@ -91,9 +91,9 @@ def test_specifiers_are_read_as_match_specs_write_them(specifier: str, expected:
 def test_a_package_stays_in_its_channel() -> None:
     both = (build("1.4.0"), build("1.4.2", channel=TEAM))
     for channels, named in (((FORGE, TEAM), TEAM), ((TEAM, FORGE), "")):
-        wanted = want(planned(), both, channels)
+        wanted = preference_for(planned(), both, channels)
         assert (wanted.version, wanted.candidates, wanted.channel) == ("1.4.2", (both[1],), named)
-    wanted = want(planned(), both[:1], (FORGE, TEAM))
+    wanted = preference_for(planned(), both[:1], (FORGE, TEAM))
     assert (wanted.version, wanted.candidates, wanted.channel) == ("", (both[0],), "")
 
 
@@ -111,26 +111,26 @@ def test_other_channels_count_where_the_priority_is_not_strict(
     priority: ChannelPriority, expected: tuple[str, str, str]
 ) -> None:
     found = (build("1.4.2"), build("1.4.5", channel=TEAM))
-    wanted = want(planned(), found, (TEAM, FORGE), priority=priority)
+    wanted = preference_for(planned(), found, (TEAM, FORGE), priority=priority)
     assert (wanted.version, wanted.channel, wanted.limited) == expected
 
 
 def test_what_the_first_channel_can_not_give_is_taken_from_the_next() -> None:
     found = (build("1.4.6"), build("1.4.9"), build("2.0", channel=TEAM))
-    assert want(planned(), found, (TEAM, FORGE)).version == ""
-    assert want(planned(), found, (TEAM, FORGE), priority="flexible").version == "1.4.9"
+    assert preference_for(planned(), found, (TEAM, FORGE)).version == ""
+    assert preference_for(planned(), found, (TEAM, FORGE), priority="flexible").version == "1.4.9"
 
 
 def test_a_pin_is_a_limit_beside_the_level() -> None:
     found = (build("1.4.3"), build("1.4.4"), build("1.4.9"))
-    assert want(planned(), found, (FORGE,), pins=("demo <1.4.5",)).version == "1.4.4"
-    assert want(planned(), found, (FORGE,), pins=("demo 1.4.2.*",)).version == ""
+    assert preference_for(planned(), found, (FORGE,), pins=("demo <1.4.5",)).version == "1.4.4"
+    assert preference_for(planned(), found, (FORGE,), pins=("demo 1.4.2.*",)).version == ""
 
 
 def test_builds_are_those_of_the_interpreter() -> None:
     abi = ("python_abi 3.11.*",)
     builds = (build("1.4.2", "py310_0", depends=abi), build("1.4.2", "py311_0", depends=abi), build("1.4.2"))
-    wanted = Wanted(planned(), "1.4.2", builds)
+    wanted = Preference(planned(), "1.4.2", builds)
     assert [package.build for package in builds_for(wanted, "3.11")] == ["py311_0", "h0_0"]
     assert wanted.pinned == "demo ==1.4.2"
     assert wanted.limited == "demo ~=1.4.2"
@@ -151,17 +151,17 @@ def test_stand_ins_need_nothing_but_what_their_extras_need() -> None:
     dask = canonicalize_name("dask")
     package = replace(build("2.0"), distributions=(dask,))
     installed = Package(dask, "1.0", requires=("toolz", 'numpy; extra == "array"'))
-    (stand_in,) = stand_ins([package], [installed])
-    assert (stand_in.name, stand_in.version) == ("dask", "2.0")
-    assert stand_in.installed is not None
-    assert stand_in.installed.requires == ('numpy; extra == "array"',)
+    (distribution,) = provided_distributions([package], [installed])
+    assert (distribution.name, distribution.version) == ("dask", "2.0")
+    assert distribution.installed is not None
+    assert distribution.installed.requires == ('numpy; extra == "array"',)
 
 
 def test_a_distribution_has_one_owner() -> None:
     package = replace(build("1.0"), distributions=(canonicalize_name("Jinja2"),))
-    refuse_shared([package], [canonicalize_name("other")])
+    refuse_duplicates([package], [canonicalize_name("other")])
     with pytest.raises(LockError, match="- jinja2: the conda package demo has it"):
-        refuse_shared([package], [canonicalize_name("jinja2")])
+        refuse_duplicates([package], [canonicalize_name("jinja2")])
 
 
 def test_entries_of_a_channel_lose_their_token() -> None:
@@ -186,9 +186,9 @@ def test_entries_of_a_channel_lose_their_token() -> None:
 
 def test_what_the_library_says_is_said_in_words() -> None:
     said = f"error sending request for url ({TEAM}/t/x/noarch/repodata.json)\nCaused by: refused"
-    error = silence(said.replace("/t/x", ""), [FORGE, TEAM])
+    error = channel_error(said.replace("/t/x", ""), [FORGE, TEAM])
     assert error.message == f"The channel {TEAM} doesn't answer: refused"
-    assert "refuses to be read" in silence(f"401 Unauthorized for url ({TEAM}/x)", [TEAM]).message
+    assert "refuses to be read" in channel_error(f"401 Unauthorized for url ({TEAM}/x)", [TEAM]).message
     text = "Cannot solve the request because of: a would require\n b, for which no candidates were found.\n"
     assert readable(text) == "a would require\n b, which nothing satisfies."
 

@@ -26,9 +26,9 @@ from imagesync.lock.lock import (
     Target,
     VendoredPackage,
 )
-from imagesync.lock.lockfile.bundle import Frozen
-from imagesync.lock.lockfile.check import moved
-from imagesync.lock.lockfile.check_target import fit
+from imagesync.lock.lockfile.bundle import Bundle
+from imagesync.lock.lockfile.check import differences
+from imagesync.lock.lockfile.check_target import check_target
 from imagesync.lock.lockfile.export import render_explicit, render_pylock
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, save
@@ -118,12 +118,12 @@ PLAN = Plan(
 
 
 @pytest.fixture
-def frozen(tmp_path: Path) -> Frozen:
+def bundle(tmp_path: Path) -> Bundle:
     path = tmp_path / "stored"
     path.write_bytes(b"a wheel")
     wheel = StoredFile(WHEEL, path, "sha256:" + "c" * 64, 7)
     md5 = {package.name: package.md5 for package in LOCK.conda}
-    return Frozen(PLAN, LOCK, {f"wheels/{WHEEL}": wheel}, {"mine": wheel}, md5)
+    return Bundle(PLAN, LOCK, {f"wheels/{WHEEL}": wheel}, {"mine": wheel}, md5)
 
 
 @pytest.fixture
@@ -156,9 +156,9 @@ def base(version: str = "3.11.2", glibc: tuple[int, int] = (2, 36)) -> BaseImage
     )
 
 
-def test_what_is_written_conda_lock_reads(frozen: Frozen, folder: Path) -> None:
+def test_what_is_written_conda_lock_reads(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     lockfile = parse_conda_lock_file(path)
     entries = {entry.name: entry for entry in lockfile.package}
     assert set(entries) == {"numpy", "python", "openssl", "six", "click", "mine"}
@@ -175,8 +175,8 @@ def test_what_is_written_conda_lock_reads(frozen: Frozen, folder: Path) -> None:
     assert str(folder) not in text
 
 
-def test_what_is_written_comes_back(frozen: Frozen, folder: Path) -> None:
-    save(frozen, folder / "conda-lock.yml", "conda-lock")
+def test_what_is_written_comes_back(bundle: Bundle, folder: Path) -> None:
+    save(bundle, folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert found.lock.target == LOCK.target
     assert found.lock.packages == LOCK.packages
@@ -190,17 +190,17 @@ def test_what_is_written_comes_back(frozen: Frozen, folder: Path) -> None:
     assert own.planned.source.hash == "sha256:" + "c" * 64
     assert found.lock.digest == LOCK.digest
     assert own.planned.source.url == (folder / "wheels" / WHEEL).as_uri()
-    assert found.companion.head["critical_imports"] == ["dask"]
+    assert found.custom_metadata.head["critical_imports"] == ["dask"]
 
 
-def test_the_same_lock_is_the_same_file(frozen: Frozen) -> None:
+def test_the_same_lock_is_the_same_file(bundle: Bundle) -> None:
     turned = replace(
-        frozen, md5=dict(reversed(frozen.md5.items())), plan=replace(PLAN, conda=PLAN.conda[::-1])
+        bundle, md5=dict(reversed(bundle.md5.items())), plan=replace(PLAN, conda=PLAN.conda[::-1])
     )
-    assert render(frozen, "conda-lock") == render(turned, "conda-lock")
+    assert render(bundle, "conda-lock") == render(turned, "conda-lock")
 
 
-def test_credentials_stay_out(frozen: Frozen) -> None:
+def test_credentials_stay_out(bundle: Bundle) -> None:
     secret = replace(
         LOCK.conda[0],
         artifact=Artifact("n.conda", "https://u:pw@h.example/t/tk-1/c/linux-64/n-1-0.conda", digest("n")),
@@ -213,12 +213,12 @@ def test_credentials_stay_out(frozen: Frozen) -> None:
     )
     lock = replace(LOCK, conda=(secret,), packages=(package,), channels=("https://u:pw@h.example/t/tk-1/c",))
     for form in ("conda-lock", "explicit", "pylock", "requirements"):
-        text = render(replace(frozen, lock=lock), form)
+        text = render(replace(bundle, lock=lock), form)
         assert "pw" not in text, form
         assert "tk-1" not in text, form
 
 
-def test_files_of_this_machine_lie_beside_the_lock(frozen: Frozen, folder: Path, tmp_path: Path) -> None:
+def test_files_of_this_machine_lie_beside_the_lock(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     local = indexed("local", "1.0", url="file:///srv/index/local-1.0-py3-none-any.whl")
     stored = StoredFile(local.artifact.filename, tmp_path / "stored", local.artifact.digest, 7)
     archive = replace(
@@ -227,8 +227,8 @@ def test_files_of_this_machine_lie_beside_the_lock(frozen: Frozen, folder: Path,
     place = "packages/linux-64/numpy-1.26.4-h1_0.conda"
     held = StoredFile("numpy-1.26.4-h1_0.conda", tmp_path / "stored", archive.artifact.digest, 7)
     lock = replace(LOCK, packages=(local,), conda=(archive,))
-    files = {**frozen.files, "wheels/local-1.0-py3-none-any.whl": stored, place: held}
-    both = replace(frozen, lock=lock, files=files)
+    files = {**bundle.files, "wheels/local-1.0-py3-none-any.whl": stored, place: held}
+    both = replace(bundle, lock=lock, files=files)
     save(both, folder / "conda-lock.yml", "conda-lock")
     assert "/srv" not in (folder / "conda-lock.yml").read_text()
     found = read(folder / "conda-lock.yml").lock
@@ -238,8 +238,8 @@ def test_files_of_this_machine_lie_beside_the_lock(frozen: Frozen, folder: Path,
     assert "/srv" not in render(both, "pylock")
 
 
-def test_the_explicit_file_has_sha256_and_dependencies_first(frozen: Frozen) -> None:
-    lines = render_explicit(frozen, name="x.txt").splitlines()
+def test_the_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None:
+    lines = render_explicit(bundle, name="x.txt").splitlines()
     packages = [line for line in lines if line.startswith("https")]
     assert lines[lines.index("@EXPLICIT") + 1] == packages[0]
     assert f"{CHANNEL}/linux-64/openssl-3.2.1-h1_0.conda#{digest('openssl')}" in packages
@@ -248,16 +248,16 @@ def test_the_explicit_file_has_sha256_and_dependencies_first(frozen: Frozen) -> 
     assert f"# pip mine @ file:wheels/{WHEEL}#sha256={'c' * 64}" in lines
 
 
-def test_pylock_is_one_that_packaging_validates(frozen: Frozen) -> None:
-    pylock = Pylock.from_dict(parse_toml(render_pylock(frozen)))
+def test_pylock_is_one_that_packaging_validates(bundle: Bundle) -> None:
+    pylock = Pylock.from_dict(parse_toml(render_pylock(bundle)))
     packages = {package.name: package for package in pylock.packages}
     assert set(packages) == {"click", "mine"}
     assert packages[canonicalize_name("mine")].wheels[0].path == f"wheels/{WHEEL}"  # type: ignore[index]
     assert packages[canonicalize_name("click")].wheels[0].hashes["sha256"] == digest("click")[7:]  # type: ignore[index]
     assert str(pylock.requires_python) == "==3.11.*"
-    assert left_out(frozen, "pylock") == ("numpy", "openssl", "python", "six")
-    assert left_out(frozen, "requirements") == ("mine", "numpy", "openssl", "python", "six")
-    assert left_out(frozen, "conda-lock") == ()
+    assert left_out(bundle, "pylock") == ("numpy", "openssl", "python", "six")
+    assert left_out(bundle, "requirements") == ("mine", "numpy", "openssl", "python", "six")
+    assert left_out(bundle, "conda-lock") == ()
 
 
 @pytest.mark.parametrize("name", ["lock.json", "poetry.lock", "lock", "pyproject.toml"])
@@ -266,9 +266,9 @@ def test_a_name_that_stands_for_no_form_is_refused(name: str) -> None:
         form_of(Path(name))
 
 
-def test_a_lock_file_of_others_is_read(frozen: Frozen, folder: Path) -> None:
+def test_a_lock_file_of_others_is_read(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     content = foreign(path)
     for entry in content["package"]:
         entry["category"] = {"six": "docs", "click": "dev"}.get(entry["name"], "main")
@@ -280,7 +280,7 @@ def test_a_lock_file_of_others_is_read(frozen: Frozen, folder: Path) -> None:
     assert [package.name for package in found.lock.packages] == ["click", "mine"]
     assert found.left_out == ("six",)
     assert found.lock.channels == ("https://conda.anaconda.org/conda-forge",)
-    assert (found.interpreter_version, found.companion.is_ours) == ("3.11.7", False)
+    assert (found.interpreter_version, found.custom_metadata.is_ours) == ("3.11.7", False)
     numpy = found.lock.conda[0]
     assert (numpy.build, numpy.subdir, numpy.channel, numpy.artifact.filename) == (
         "h1_0",
@@ -290,9 +290,9 @@ def test_a_lock_file_of_others_is_read(frozen: Frozen, folder: Path) -> None:
     )
 
 
-def test_variables_in_urls_are_filled_in_and_kept_apart(frozen: Frozen, folder: Path) -> None:
+def test_variables_in_urls_are_filled_in_and_kept_apart(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     path.write_text(
         path.read_text().replace("https://conda.example.com/", "https://conda.example.com/t/${TEAM_TOKEN}/")
     )
@@ -325,9 +325,9 @@ def test_what_is_no_lock_file_is_refused(folder: Path, text: str | None, said: s
         read(path)
 
 
-def test_another_platform_is_refused(frozen: Frozen, folder: Path) -> None:
+def test_another_platform_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     path.write_text(
         path.read_text()
         .replace("platform: linux-64", "platform: osx-arm64")
@@ -337,9 +337,9 @@ def test_another_platform_is_refused(frozen: Frozen, folder: Path) -> None:
         read(path)
 
 
-def test_what_can_not_be_checked_is_refused(frozen: Frozen, folder: Path) -> None:
+def test_what_can_not_be_checked_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     content = foreign(path)
     (click,) = [entry for entry in content["package"] if entry["name"] == "click"]
     click["hash"] = {"md5": "a" * 32}
@@ -353,22 +353,22 @@ def test_what_can_not_be_checked_is_refused(frozen: Frozen, folder: Path) -> Non
     assert "pw" not in caught.value.message
 
 
-def test_a_base_image_that_does_not_fit_is_refused(frozen: Frozen, folder: Path) -> None:
+def test_a_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     found = read(path)
     target = Target("linux/amd64", "3.13.1", (2, 36))
-    assert fit(found, base("3.13.1"), target).target == TARGET
+    assert check_target(found, base("3.13.1"), target).target == TARGET
     with pytest.raises(LockError, match=r"numpy 1\.26\.4 needs glibc 2\.17"):
-        fit(found, base(glibc=(2, 5)), replace(target, glibc=(2, 5)))
+        check_target(found, base(glibc=(2, 5)), replace(target, glibc=(2, 5)))
     pip_only = replace(found, lock=replace(found.lock, conda=()))
     with pytest.raises(
         LockError, match=r"locked for Python 3\.11\.7, and the base image debian:12 has 3\.13\.1"
     ):
-        fit(pip_only, base("3.13.1"), target)
+        check_target(pip_only, base("3.13.1"), target)
     (python,) = [
         d
-        for d in fit(pip_only, base(), Target("linux/amd64", "3.11.2", (2, 36))).deviations
+        for d in check_target(pip_only, base(), Target("linux/amd64", "3.11.2", (2, 36))).deviations
         if d.name == "python"
     ]
     assert (python.local, python.locked) == ("3.11.7", "3.11.2")
@@ -377,20 +377,20 @@ def test_a_base_image_that_does_not_fit_is_refused(frozen: Frozen, folder: Path)
         wheel, artifact=replace(wheel.artifact, filename="torch-2.0-cp311-cp311-macosx_14_0_arm64.whl")
     )
     with pytest.raises(LockError, match="is for another platform or interpreter"):
-        fit(replace(found, lock=replace(found.lock, packages=(wheel,))), base(), target)
+        check_target(replace(found, lock=replace(found.lock, packages=(wheel,))), base(), target)
     numpy = indexed("numpy", "2.0")
     with pytest.raises(LockError, match="numpy"):
-        fit(replace(found, lock=replace(found.lock, packages=(numpy,))), base(), target)
+        check_target(replace(found, lock=replace(found.lock, packages=(numpy,))), base(), target)
 
 
-def test_a_lock_that_fits_has_nothing_moved(frozen: Frozen, folder: Path) -> None:
-    save(frozen, folder / "conda-lock.yml", "conda-lock")
+def test_a_lock_that_fits_has_nothing_moved(bundle: Bundle, folder: Path) -> None:
+    save(bundle, folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
-    assert moved(found, PLAN, {MINE.name: digest("content")}) == ()
+    assert differences(found, PLAN, {MINE.name: digest("content")}) == ()
 
 
-def test_what_has_moved_is_named(frozen: Frozen, folder: Path) -> None:
-    save(frozen, folder / "conda-lock.yml", "conda-lock")
+def test_what_has_moved_is_named(bundle: Bundle, folder: Path) -> None:
+    save(bundle, folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     click = LOCK.packages[0].planned
     assert click is not None
@@ -399,7 +399,7 @@ def test_what_has_moved_is_named(frozen: Frozen, folder: Path) -> None:
     six = replace(click, name=canonicalize_name("six2"), version="1.0")
     plan = replace(PLAN, packages=(MINE, six), conda=(newer, rebuilt, PLAN.conda[2]))
     found_moved = {
-        each.name: (each.locked, each.here) for each in moved(found, plan, {MINE.name: digest("other")})
+        each.name: (each.locked, each.here) for each in differences(found, plan, {MINE.name: digest("other")})
     }
     assert found_moved == {
         "click": ("8.1.0", ""),
@@ -411,21 +411,21 @@ def test_what_has_moved_is_named(frozen: Frozen, folder: Path) -> None:
     }
 
 
-def test_a_deviation_that_was_said_is_no_move(frozen: Frozen, folder: Path) -> None:
+def test_a_deviation_that_was_said_is_no_move(bundle: Bundle, folder: Path) -> None:
     idna = indexed("idna", "3.4")
     lock = replace(LOCK, packages=(*LOCK.packages, idna))
-    save(replace(frozen, lock=lock), folder / "conda-lock.yml", "conda-lock")
+    save(replace(bundle, lock=lock), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert idna.planned is not None
     here = replace(idna.planned, version="3.1")
     contents = {MINE.name: digest("content")}
-    assert moved(found, replace(PLAN, packages=(*PLAN.packages, here)), contents) == ()
+    assert differences(found, replace(PLAN, packages=(*PLAN.packages, here)), contents) == ()
     later = replace(idna.planned, version="3.2")
-    (only,) = moved(found, replace(PLAN, packages=(*PLAN.packages, later)), contents)
+    (only,) = differences(found, replace(PLAN, packages=(*PLAN.packages, later)), contents)
     assert (only.name, only.locked, only.here) == ("idna", "3.4", "3.2")
 
 
-def test_what_stands_in_for_a_conda_package_is_no_move(frozen: Frozen, folder: Path) -> None:
+def test_what_stands_in_for_a_conda_package_is_no_move(bundle: Bundle, folder: Path) -> None:
     numpy, *others, _ = LOCK.conda
     installed = Package(canonicalize_name("six"), "1.16.0", conda="six")
     planned = PlannedPackage(installed.name, "1.16.0", Level.EXACT, "==1.16.0", "", installed=installed)
@@ -440,28 +440,28 @@ def test_what_stands_in_for_a_conda_package_is_no_move(frozen: Frozen, folder: P
         vendored=(*LOCK.vendored, wheel),
         deviations=(*LOCK.deviations, build),
     )
-    (stored,) = frozen.files.values()
+    (stored,) = bundle.files.values()
     made = replace(stored, filename="six-1.16.0-py3-none-any.whl", digest="sha256:" + "d" * 64)
-    files = {**frozen.files, f"wheels/{made.filename}": made}
+    files = {**bundle.files, f"wheels/{made.filename}": made}
     save(
-        replace(frozen, lock=lock, files=files, wheels={**frozen.wheels, "six": made}),
+        replace(bundle, lock=lock, files=files, wheels={**bundle.wheels, "six": made}),
         folder / "l.yml",
         "conda-lock",
     )
     found = read(folder / "l.yml")
     plan = replace(PLAN, provided=(installed,))
     contents = {MINE.name: digest("content")}
-    assert moved(found, plan, contents) == ()
+    assert differences(found, plan, contents) == ()
     newer = replace(PLAN, provided=(replace(installed, version="1.17.0"),))
-    assert {(each.name, each.manager) for each in moved(found, newer, contents)} == {
+    assert {(each.name, each.manager) for each in differences(found, newer, contents)} == {
         ("six", "conda"),
         ("six", "pip"),
     }
 
 
-def test_a_lock_of_others_fits_as_far_as_the_specifiers_go(frozen: Frozen, folder: Path) -> None:
+def test_a_lock_of_others_fits_as_far_as_the_specifiers_go(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
+    save(bundle, path, "conda-lock")
     path.write_text(yaml.safe_dump(foreign(path)))
     found = read(path)
     click = LOCK.packages[0].planned
@@ -469,44 +469,46 @@ def test_a_lock_of_others_fits_as_far_as_the_specifiers_go(frozen: Frozen, folde
     admitting = replace(click, version="8.1.9", specifier="~=8.0")
     numpy = replace(PLAN.conda[0], version="1.26.1", specifier="~=1.26.1")
     plan = replace(PLAN, packages=(MINE, admitting), conda=(numpy, *PLAN.conda[1:]))
-    assert moved(found, plan, {}) == ()
+    assert differences(found, plan, {}) == ()
     refusing = replace(admitting, specifier="~=8.1.9")
-    assert [each.name for each in moved(found, replace(plan, packages=(MINE, refusing)), {})] == ["click"]
+    assert [each.name for each in differences(found, replace(plan, packages=(MINE, refusing)), {})] == [
+        "click"
+    ]
 
 
-def test_metadata_are_one_line_a_package(frozen: Frozen, folder: Path) -> None:
-    save(frozen, folder / "conda-lock.yml", "conda-lock")
+def test_metadata_are_one_line_a_package(bundle: Bundle, folder: Path) -> None:
+    save(bundle, folder / "conda-lock.yml", "conda-lock")
     metadata = edited(folder / "conda-lock.yml")["metadata"]["custom_metadata"]
     assert json.loads(metadata["imagesync.conda.six"])["noarch"] == "python"
     assert json.loads(metadata["imagesync"])["digest"] == LOCK.digest
     assert all(isinstance(value, str) for value in metadata.values())
 
 
-def test_an_environment_of_pip_may_have_its_interpreter_from_a_channel(frozen: Frozen, folder: Path) -> None:
+def test_an_environment_of_pip_may_have_its_interpreter_from_a_channel(bundle: Bundle, folder: Path) -> None:
     python = tuple(package for package in LOCK.conda if package.name == "python")
-    save(replace(frozen, lock=replace(LOCK, conda=python)), folder / "conda-lock.yml", "conda-lock")
+    save(replace(bundle, lock=replace(LOCK, conda=python)), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     plan = replace(PLAN, conda=(), interpreter="base")
     contents = {MINE.name: digest("content")}
-    assert moved(found, plan, contents) == ()
+    assert differences(found, plan, contents) == ()
     newer = replace(plan, python=replace(PYTHON, version="3.11.8"))
-    assert [(each.name, each.locked, each.here) for each in moved(found, newer, contents)] == [
+    assert [(each.name, each.locked, each.here) for each in differences(found, newer, contents)] == [
         ("python", "3.11.7", "3.11.8")
     ]
 
 
 def test_what_was_noted_of_packages_that_were_replaced_since_counts_no_more(
-    frozen: Frozen, folder: Path
+    bundle: Bundle, folder: Path
 ) -> None:
     path = folder / "conda-lock.yml"
-    save(frozen, path, "conda-lock")
-    assert read(path).companion.is_ours
+    save(bundle, path, "conda-lock")
+    assert read(path).custom_metadata.is_ours
     content = edited(path)
     (six,) = [entry for entry in content["package"] if entry["name"] == "six"]
     six.update(version="1.17.0", url=six["url"].replace("1.16.0", "1.17.0"))
     path.write_text(yaml.safe_dump(content))
     found = read(path)
-    assert not found.companion.is_ours
+    assert not found.custom_metadata.is_ours
     six_now = next(package for package in found.lock.conda if package.name == "six")
     assert (six_now.version, six_now.noarch, six_now.artifact.size) == ("1.17.0", "", None)
     assert found.interpreter_version == "3.11.7"

@@ -7,8 +7,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
-from imagesync.lock.requirements import render_requirements
-from imagesync.lock.resolve_installed import allowed, pin
+from imagesync.lock.lockfile.export import render_requirements
+from imagesync.lock.resolve_installed import allowed_specifiers, pin
 from tests.indexes.planning import installed
 
 
@@ -26,7 +26,7 @@ from tests.indexes.planning import installed
     ],
 )
 def test_what_a_level_allows(version: str, level: Level, expected: list[str]) -> None:
-    assert list(allowed(installed("demo", version, level=level))) == expected
+    assert list(allowed_specifiers(installed("demo", version, level=level))) == expected
 
 
 def test_requirements_pin_and_hash() -> None:

@@ -186,11 +186,11 @@ def _workshop(prepared: Prepared, session: Session) -> Workshop:
 def _own(
     planned: Sequence[PlannedPackage], prepared: Prepared, workshop: Workshop, target: Target
 ) -> tuple[Lock, list[Path]]:
-    from imagesync.lock.layers import own_packages
+    from imagesync.lock.layers import local_packages
     from imagesync.pipeline.fetch import make_wheels
 
     plan = replace(prepared.plan, packages=tuple(planned))
-    lock, wheels = make_wheels(Lock(target, (), own_packages(plan, prepared.contents)), workshop)
+    lock, wheels = make_wheels(Lock(target, (), local_packages(plan, prepared.contents)), workshop)
     return lock, [wheel.path for wheel in wheels]
 
 
@@ -204,7 +204,7 @@ def _indexed(
         lock = make_lock(
             replace(prepared.plan, packages=tuple(planned), conda=(), interpreter="base"),
             target=target,
-            contents=prepared.contents,
+            source_digests=prepared.contents,
             resolver=workshop.resolver,
             progress=workshop.progress,
             installed_content=workshop.installed_content(target),

@@ -219,8 +219,8 @@ def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
     if planned is None or not planned.local:
         return replace(entry, local=entry.local and not as_planned)
     # An installation by hand may have replaced what the image has.
-    as_built = as_planned and found["location"] == facts["purelib"]
-    return replace(entry, content=planned.content if as_built else "", local=True)
+    update_versions = as_planned and found["location"] == facts["purelib"]
+    return replace(entry, content=planned.content if update_versions else "", local=True)
 
 
 def _loose_code(facts: Facts, planned: Entry | None) -> Entry | None:

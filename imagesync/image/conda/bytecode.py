@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from imagesync.image_layout import PREFIX
-from imagesync.lock.conda.archive_contents import named
+from imagesync.lock.conda.archive_files import archive_path
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda
@@ -54,7 +54,7 @@ def _modules(package: LockedConda, archive: StoredFile, minor: str, store: Store
         with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder:
             target = Path(folder, "modules.zip")
             root = Path(folder, "content")
-            _extract(named(archive, Path(folder)), root)
+            _extract(archive_path(archive, Path(folder)), root)
             inside = "" if package.noarch == "python" else f"lib/python{minor}"
             _write(sorted(_without_bytecode(root / inside, minor)), root / inside, target)
             filename = archive.filename.removesuffix(".conda").removesuffix(".tar.bz2")

@@ -11,13 +11,15 @@ from imagesync.errors import LockError
 from imagesync.image_layout import PREFIX, site_packages
 
 if TYPE_CHECKING:
-    from imagesync.lock.conda.archive_contents import Contents
+    from imagesync.lock.conda.archive_files import ArchiveFiles
     from imagesync.store.store import StoredFile
 
 _SHOWN = 10
 
 
-def refuse_overlaps(contents: Mapping[str, Contents], wheels: Sequence[StoredFile], *, minor: str) -> None:
+def refuse_overlaps(
+    contents: Mapping[str, ArchiveFiles], wheels: Sequence[StoredFile], *, minor: str
+) -> None:
     """Raise if a wheel has a file that a conda package has, too, with another content.
 
     The layer of pip's packages never changes what conda's have put into the image.

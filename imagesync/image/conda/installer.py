@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
-from imagesync.lock.conda.archive_contents import named
+from imagesync.lock.conda.archive_files import archive_path
 from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Stor
     executable = store.recall(key)
     if executable is None:
         with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder:
-            content = asyncio.run(_member(named(archive, Path(folder)), "bin/micromamba"))
+            content = asyncio.run(_member(archive_path(archive, Path(folder)), "bin/micromamba"))
         if content is None:
             raise ImagesyncError(
                 f"The conda package {package.name} {package.version} has no bin/micromamba.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.image.conda.bytecode import library, modules_to_compile
 from imagesync.image.conda.file_conflicts import refuse_overlaps
-from imagesync.lock.conda.archive_contents import read_contents
+from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def make_layer(
     contents = dict(
         zip(
             (package.name for package in lock.conda),
-            read_contents(lock.conda, archives, minor=minor, store=store),
+            read_archive_files(lock.conda, archives, minor=minor, store=store),
             strict=True,
         )
     )

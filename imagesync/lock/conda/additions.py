@@ -1,4 +1,4 @@
-"""Adding conda packages for the cluster: solved with everything held that is installed."""
+"""Solving for the conda packages of the setting ``add.conda``, with the installed packages frozen."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ _SECONDS = 10.0
 _REASON = "what 'add.conda' adds needs this build"
 
 
-def add(
+def solve_additions(
     additions: Sequence[PlannedConda],
     installed: tuple[LockedConda, ...],
     *,
     solver: CondaSolver,
     virtual_packages: tuple[VirtualPackage, ...],
 ) -> tuple[tuple[LockedConda, ...], tuple[Deviation, ...]]:
-    """Return *installed* with *additions* and what they need, sorted by name, and which builds had to change.
+    """Return *installed* with *additions* and their dependencies, sorted by name, and the changed builds.
 
-    Nothing installed moves. Where that can't be, versions stay and builds may change: a build for CUDA
-    needs others that are made for it.
+    Installed packages stay as they are. If that has no solution, their versions stay and builds may change:
+    a build for CUDA needs others that are made for it.
 
     Raises
     ------
     UnsolvableError
-        The additions can't live with the installed versions; with the smallest remedies.
+        The additions conflict with the installed versions; the hint has the smallest remedies.
     LockError
         A channel doesn't answer.
     """
-    asked = tuple(f"{package.name} {package.specifier}".strip() for package in additions)
-    request = CondaRequest(asked, virtual_packages)
+    specs = tuple(f"{package.name} {package.specifier}".strip() for package in additions)
+    request = CondaRequest(specs, virtual_packages)
     names = tuple(package.name for package in installed)
     try:
-        return solver.solve(replace(request, specs=(*asked, *names), held=installed)), ()
+        return solver.solve(replace(request, specs=(*specs, *names), frozen=installed)), ()
     except UnsolvableError as error:
         first = error
     try:
-        solution = solver.solve(replace(request, specs=(*asked, *_pins(installed)), preferred=installed))
+        solution = solver.solve(replace(request, specs=(*specs, *_pins(installed)), preferred=installed))
     except UnsolvableError as error:
-        raise _explained(error, asked, installed, request, solver) from first
-    here = {package.name: package for package in installed}
-    changed = [p for p in solution if p.name in here and p.build != here[p.name].build]
+        raise _with_explanation(error, specs, installed, request, solver) from first
+    before = {package.name: package for package in installed}
+    changed = [p for p in solution if p.name in before and p.build != before[p.name].build]
     return (
-        tuple(replace(p, planned=here[p.name].planned) if p in changed else p for p in solution),
-        tuple(_deviation(package, here[package.name]) for package in changed),
+        tuple(replace(p, planned=before[p.name].planned) if p in changed else p for p in solution),
+        tuple(_deviation(package, before[package.name]) for package in changed),
     )
 
 
@@ -58,25 +58,25 @@ def _pins(packages: Sequence[LockedConda]) -> tuple[str, ...]:
     return tuple(f"{package.name} =={package.version}" for package in packages)
 
 
-def _deviation(package: LockedConda, here: LockedConda) -> Deviation:
-    level = here.planned.level if here.planned is not None else Level.COMPATIBLE
-    requested = here.planned.requested if here.planned is not None else None
-    local, locked = (f"{build.version} {build.build}" for build in (here, package))
+def _deviation(package: LockedConda, installed: LockedConda) -> Deviation:
+    level = installed.planned.level if installed.planned is not None else Level.COMPATIBLE
+    requested = installed.planned.requested if installed.planned is not None else None
+    local, locked = (f"{build.version} {build.build}" for build in (installed, package))
     return Deviation(package.name, local, locked, level, _REASON, "conda", requested)
 
 
-def _explained(
+def _with_explanation(
     error: UnsolvableError,
-    asked: Sequence[str],
+    additions: Sequence[str],
     installed: Sequence[LockedConda],
     request: CondaRequest,
     solver: CondaSolver,
 ) -> UnsolvableError:
-    entries = [*asked, *_pins(installed)]
+    constraints = [*additions, *_pins(installed)]
 
     def solvable(kept: Sequence[str]) -> bool:
-        holding = set(kept)
-        specs = tuple(entry if entry in holding else _name(entry) for entry in entries)
+        held = set(kept)
+        specs = tuple(spec if spec in held else _name(spec) for spec in constraints)
         try:
             solver.solve(replace(request, specs=specs, preferred=tuple(installed), timeout=5.0))
         except UnsolvableError:
@@ -85,12 +85,12 @@ def _explained(
             raise Unanswered from failure
         return True
 
-    found = explain(entries, solvable, seconds=_SECONDS)
+    found = explain(constraints, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"The packages in 'add.conda' can't be added to what is installed: {error.message}"
-        + contradiction([_described(entry, asked) for entry in found.conflict], "linux-64"),
+        + contradiction([_described(spec, additions) for spec in found.conflict], "linux-64"),
         hint=(
-            f"{way_out([[_name(e) for e in remedy] for remedy in found.remedies])}\n"
+            f"{way_out([[_name(spec) for spec in remedy] for remedy in found.remedies])}\n"
             if found.remedies
             else ""
         )
@@ -99,9 +99,9 @@ def _explained(
     )
 
 
-def _name(entry: str) -> str:
-    return entry.partition(" ")[0]
+def _name(spec: str) -> str:
+    return spec.partition(" ")[0]
 
 
-def _described(entry: str, asked: Sequence[str]) -> str:
-    return f"{entry} (add.conda)" if entry in asked else f"{entry.replace('==', '')} (installed here)"
+def _described(spec: str, additions: Sequence[str]) -> str:
+    return f"{spec} (add.conda)" if spec in additions else f"{spec.replace('==', '')} (installed here)"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.credentials import redact
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Artifact, LockedConda
@@ -23,14 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Archives:
-    """Where archives come from and go to.
+    """The sources of archives, and the store that keeps them.
 
     Parameters
     ----------
+    store
+        Keeps archives.
     access
-        How to read the channels.
+        Credentials and TLS settings of the channels.
     caches
-        The user's package caches (``pkgs_dirs``), which hold archives under their names.
+        The user's package caches (``pkgs_dirs``), which have archives by their names.
+    progress
+        Shows downloads.
     """
 
     store: Store
@@ -39,14 +44,14 @@ class Archives:
     progress: Progress
 
     def obtain(self, packages: Sequence[LockedConda]) -> tuple[StoredFile | ArtifactGone, ...]:
-        """Return the archives of *packages*, in their order, and where there is none what was answered.
+        """Return the archives of *packages*, in their order; for a missing one the answer of its channel.
 
-        What a package cache has isn't fetched from a channel.
+        Archives in a package cache aren't fetched.
 
         Raises
         ------
         HashMismatch
-            An archive isn't what its digest says.
+            An archive doesn't have its digest.
         FetchError
             A channel doesn't answer.
         """
@@ -63,23 +68,23 @@ class Archives:
                 strict=True,
             )
         )
-        return tuple(found.get(p.artifact.digest) or _gone(p.artifact) for p in packages)
+        return tuple(found.get(p.artifact.digest) or _missing(p.artifact) for p in packages)
 
     def has(self, artifact: Artifact) -> bool:
-        """Return whether *artifact* is in the store, or in a package cache; then it is in the store, too."""
+        """Return True if *artifact* is in the store, or was copied there from a package cache."""
         if not self.store.has(artifact.digest):
-            self._from_caches(artifact)
+            self._add_from_caches(artifact)
         return self.store.has(artifact.digest)
 
     def digest(self, record: CondaRecord) -> str:
-        """Return ``sha256:<hex>`` of the archive of *record*, which has none, by the MD5 that it has.
+        """Return ``sha256:<hex>`` of the archive of a *record* without one, checked by its MD5.
 
         Raises
         ------
         HashMismatch
-            The archive that is there has another MD5.
+            The archive has another MD5.
         FetchError
-            The archive can't be had, or the record has no MD5 either.
+            The archive can't be fetched, or the record has no MD5 either.
         """
         if not record.md5:
             raise FetchError(
@@ -119,17 +124,17 @@ class Archives:
         except OSError as error:
             raise FetchError(
                 f"The record of {record.name} {record.version} has no sha256, and its archive {record.url} "
-                f"can't be read: {_said(error)}",
+                f"can't be read: {redact(str(error))}",
                 hint="Check the network, or install a version that the channel has: "
                 f"conda install {record.name}",
             ) from error
 
-    def _from_caches(self, artifact: Artifact) -> None:
+    def _add_from_caches(self, artifact: Artifact) -> None:
         for path in self._cached(artifact.filename):
             try:
                 self.store.add_file(path, filename=artifact.filename, expected=artifact.digest)
             except (HashMismatch, OSError):
-                continue  # another build under the same name, or half a file
+                continue  # another build of the same name, or a truncated file
             return
 
     def _cached(self, filename: str) -> Iterable[Path]:
@@ -144,7 +149,7 @@ def _download(artifact: Artifact) -> Download:
     return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)
 
 
-def _gone(artifact: Artifact) -> ArtifactGone:
+def _missing(artifact: Artifact) -> ArtifactGone:
     return ArtifactGone(f"{artifact.filename}: {artifact.url} isn't there")
 
 
@@ -154,9 +159,3 @@ def _md5(path: Path) -> str:
         for chunk in read_chunks(file):
             found.update(chunk)
     return found.hexdigest()
-
-
-def _said(error: OSError) -> str:
-    from imagesync.core.credentials import redact
-
-    return redact(str(error))

@@ -1,4 +1,4 @@
-"""The user's channels, with all that the lock asks of them."""
+"""The user's conda channels: their configuration, their packages and their archives."""
 
 from __future__ import annotations
 
@@ -24,69 +24,75 @@ if TYPE_CHECKING:
 
 
 class Channels:
-    """Channels in their order, and their archives; see :class:`~imagesync.lock.conda.solver.CondaSolver`.
+    """The user's channels; implements :class:`~imagesync.lock.conda.solver.CondaSolver`.
 
-    conda's configuration is read when a channel is asked for something: a lock that is read off the
-    installed records needs nothing of it.
+    conda's configuration is read with the first question to a channel: a lock of installed records
+    doesn't need it.
 
     Parameters
     ----------
     channels
-        URLs without credentials, first the one that wins.
-    given
-        Channels as the user's settings name them, with credentials where they have some.
+        URLs without credentials, the preferred one first.
+    configured
+        Channels as in the user's settings, with their credentials.
     prefix
-        The environment, which may have a configuration of its own.
+        The environment, which may have its own configuration.
+    environ
+        Environment variables.
+    store
+        Keeps archives and repodata.
+    progress
+        Shows downloads.
     cuda
-        The version of CUDA that the cluster's machines have a driver for; empty for none.
-    outside
-        What others depend on and the image doesn't get from conda: it is pip's, or the user leaves it out.
+        The CUDA version that the drivers of the cluster's machines support; empty for none.
+    externally_provided
+        Packages that others depend on and that the image doesn't get from conda.
     pins
-        Match specs that hold for whatever comes in.
+        Match specs that limit the choice of versions.
     """
 
     def __init__(
         self,
         channels: Sequence[str],
         *,
-        given: Sequence[str] = (),
+        configured: Sequence[str] = (),
         prefix: Path,
         environ: Mapping[str, str],
         store: Store,
         progress: Progress,
         cuda: str = "",
-        outside: Sequence[ExternalPackage] = (),
+        externally_provided: Sequence[ExternalPackage] = (),
         pins: Sequence[str] = (),
     ) -> None:
         self.channels = tuple(channels)
         self.store = store
         self.progress = progress
         self.cuda = cuda
-        self.outside = tuple(outside)
+        self.externally_provided = tuple(externally_provided)
         self.pins = tuple(pins)
-        self._given = given
+        self._configured = configured
         self._prefix = prefix
         self._environ = environ
 
     @cached_property
     def configuration(self) -> CondaConfiguration:
-        """Return what conda is told about channels."""
+        """Return conda's configuration of channels."""
         from imagesync.indexes.conda.configuration import read_conda_configuration
 
         return read_conda_configuration(self._prefix, self._environ)
 
     def private_url(self, url: str) -> str:
-        """Return *url*, of a channel or of a file in one, with the credentials that open it."""
+        """Return the *url* of a channel, or of a file in one, with its credentials."""
         from imagesync.core.credentials import strip_credentials
         from imagesync.indexes.conda.channels import urls_of, with_credentials
 
-        for given in urls_of(self.configuration, self._given):
-            if (public := strip_credentials(given)) != given and f"{url}/".startswith(f"{public}/"):
-                return given + url.removeprefix(public)
+        for private in urls_of(self.configuration, self._configured):
+            if (public := strip_credentials(private)) != private and f"{url}/".startswith(f"{public}/"):
+                return private + url.removeprefix(public)
         return with_credentials(self.configuration, url, self._environ)
 
     def archives(self, packages: Iterable[LockedConda] = ()) -> Archives:
-        """Return where archives come from; *packages* may be from other channels, too."""
+        """Return the archives of the channels, and of further channels that *packages* come from."""
         from imagesync.indexes.conda.access import channel_access
         from imagesync.lock.conda.archives import Archives
 
@@ -98,12 +104,12 @@ class Channels:
 
     @property
     def priority(self) -> ChannelPriority:
-        """Return whether a name's first channel is its only one, its first choice, or one of equals."""
+        """Return conda's setting ``channel_priority``."""
         return self.configuration.channel_priority
 
     @cached_property
     def repodata(self) -> Repodata:
-        """Return what answers questions about the channels."""
+        """Return the repodata of the channels."""
         from imagesync.indexes.conda.access import channel_settings, worker_environment
         from imagesync.lock.conda.repodata import Repodata
 
@@ -114,11 +120,11 @@ class Channels:
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> Mapping[str, tuple[LockedConda, ...]]:
-        """Return what the channels have; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return the packages of the channels; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.repodata.available(names, subdirs=subdirs)
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
-        """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return a solution of *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         request = self.completed(request)
         if self.priority == "disabled":
             return self.repodata.solve(request, strict=False)
@@ -134,26 +140,31 @@ class Channels:
             raise first from None
 
     def completed(self, request: CondaRequest) -> CondaRequest:
-        """Return *request* with the pins, and with what the image doesn't get from conda.
-
-        What *request* itself asks for is to be conda's.
-        """
-        from imagesync.lock.conda.records import outside as stand_in
+        """Return *request* with the pins and with external packages that it doesn't request."""
+        from imagesync.lock.conda.records import external_record
         from imagesync.scan.conda.history import spec_name
 
-        held = {package.name for package in request.held}
-        asked = {spec_name(spec) for spec in request.specs} if self.outside else set()
-        there = (stand_in(p.name, p.version, p.build) for p in self.outside if p.name not in asked)
-        pins = (pin for pin in self.pins if spec_name(pin) not in held)
-        return replace(request, constraints=(*request.constraints, *pins), outside=(*request.outside, *there))
+        frozen = {package.name for package in request.frozen}
+        requested = {spec_name(spec) for spec in request.specs} if self.externally_provided else set()
+        external = (
+            external_record(p.name, p.version, p.build)
+            for p in self.externally_provided
+            if p.name not in requested
+        )
+        pins = (pin for pin in self.pins if spec_name(pin) not in frozen)
+        return replace(
+            request,
+            constraints=(*request.constraints, *pins),
+            externally_provided=(*request.externally_provided, *external),
+        )
 
     def close(self) -> None:
-        """End what answers questions, which holds what channels say in memory; it starts again if need be."""
+        """End the process that keeps repodata in memory; the next question starts another one."""
         if "repodata" in self.__dict__:
             self.repodata.close()
 
     def has_archive(self, package: LockedConda) -> bool:
-        """Return whether an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return True if an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.archives().has(package.artifact)
 
     def digest(self, record: CondaRecord) -> str:

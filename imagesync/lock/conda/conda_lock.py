@@ -1,4 +1,4 @@
-"""conda-lock's own solver: what conda, mamba or micromamba make of the same request."""
+"""Solving for conda packages with conda-lock, and so with conda, mamba or micromamba."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import CondaRecord
 
 _PLATFORM = "linux-64"
-# How conda, mamba and micromamba say that there is no solution, and not that something else went wrong.
+# Phrases of conda, mamba and micromamba for a request without a solution, as opposed to other failures.
 _UNSOLVABLE = (
     "could not solve",
     "unsatisfiable",
@@ -42,12 +42,18 @@ _LINES = 20
 
 @dataclass(frozen=True)
 class CondaLockSolver:
-    """The user's channels, solved for by conda-lock; see :class:`~imagesync.lock.conda.solver.CondaSolver`.
+    """The user's channels with conda-lock as solver; see :class:`~imagesync.lock.conda.solver.CondaSolver`.
 
     Parameters
     ----------
+    own
+        The channels.
+    environ
+        Environment variables of conda-lock.
+    progress
+        Gets the name of the executable.
     micromamba
-        The executable that the settings name.
+        The executable of the settings; ``None`` to search for one.
     """
 
     own: Channels
@@ -57,32 +63,32 @@ class CondaLockSolver:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Return the channels' URLs without credentials, first the one that wins."""
+        """Return the URLs of the channels without credentials, the preferred one first."""
         return self.own.channels
 
     @property
     def cuda(self) -> str:
-        """Return the version of CUDA that the cluster's machines have a driver for; empty for none."""
+        """Return the CUDA version that the drivers of the cluster's machines support; empty for none."""
         return self.own.cuda
 
     @property
     def priority(self) -> ChannelPriority:
-        """Return how channels rank; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return the setting ``channel_priority``; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.own.priority
 
     @property
     def pins(self) -> tuple[str, ...]:
-        """Return match specs that hold; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return the user's pins; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.own.pins
 
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> Mapping[str, tuple[LockedConda, ...]]:
-        """Return what the channels have; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return the packages of the channels; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.own.available(names, subdirs=subdirs)
 
     def has_archive(self, package: LockedConda) -> bool:
-        """Return whether an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
+        """Return True if an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.own.has_archive(package)
 
     def digest(self, record: CondaRecord) -> str:
@@ -91,9 +97,9 @@ class CondaLockSolver:
 
     @cached_property
     def executable(self) -> CondaExecutable:
-        """Return what solves, and say which it is; nothing is looked for before something must be solved."""
+        """Return the executable that solves, found with the first request, and report it."""
         self._refuse_credentials()
-        found = find_conda(self.environ, given=self.micromamba)
+        found = find_conda(self.environ, micromamba=self.micromamba)
         self.progress.line(f"Solving with conda-lock and {found}")
         if found.is_known_to_fail:
             self.progress.line(
@@ -104,9 +110,9 @@ class CondaLockSolver:
         return found
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
-        """Return what satisfies *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`.
+        """Return a solution of *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`.
 
-        The channels' packages can't be preferred here: what the specs leave open is the newest.
+        conda-lock knows no preferred packages: it takes the newest versions that the specs allow.
         """
         from imagesync.lock.lockfile.models import parse_file, require_conda_lock
 
@@ -117,16 +123,16 @@ class CondaLockSolver:
             locked = Path(folder, "conda-lock.yml")
             self._run(request, executable, Path(folder), locked)
             entries = [entry for entry in parse_file(locked).package if entry.manager == "conda"]
-        # It can't be told what something else provides.
-        outside = {package.name for package in request.outside}
-        kept = [entry for entry in entries if not entry.name.startswith("__") and entry.name not in outside]
-        return self._found(kept, request)
+        # conda-lock can't be told about externally provided packages.
+        external = {package.name for package in request.externally_provided}
+        kept = [entry for entry in entries if not entry.name.startswith("__") and entry.name not in external]
+        return self._in_channels(kept, request)
 
     def _refuse_credentials(self) -> None:
-        secret = [url for url in self.own.channels if "://" in url and self.own.private_url(url) != url]
-        if secret:
+        private = [url for url in self.own.channels if "://" in url and self.own.private_url(url) != url]
+        if private:
             raise LockError(
-                f"{secret[0]} needs credentials, and conda-lock puts them onto command lines that everybody "
+                f"{private[0]} needs credentials, and conda-lock puts them onto command lines that everybody "
                 "on this machine can read.",
                 hint="Use the solver that keeps them: --solver rattler",
             )
@@ -134,14 +140,14 @@ class CondaLockSolver:
     def _run(self, request: CondaRequest, executable: CondaExecutable, folder: Path, locked: Path) -> None:
         source, virtual = folder / "environment.yml", folder / "virtual-packages.yml"
         names = {spec.split()[0] for spec in request.specs}
-        held = [f"{p.name}=={p.version}={p.build}" for p in request.held if p.name not in names]
+        frozen = [f"{p.name}=={p.version}={p.build}" for p in request.frozen if p.name not in names]
         # JSON is YAML, too.
         source.write_text(
             json.dumps(
                 {
                     "channels": [*self.own.channels, "nodefaults"],
                     "platforms": [_PLATFORM],
-                    "dependencies": [*request.specs, *held],
+                    "dependencies": [*request.specs, *frozen],
                 }
             ),
             encoding="utf-8",
@@ -156,7 +162,7 @@ class CondaLockSolver:
             *(sys.executable, "-W", "ignore", "-m", "conda_lock", "lock", "--kind", "lock"),
             *("--conda", str(executable.path), "--platform", _PLATFORM),
             *("--file", str(source), "--lockfile", str(locked), "--virtual-package-spec", str(virtual)),
-            # Which conda package has which distribution is asked of nobody: pip's part isn't locked here.
+            # An empty table of names: pip's packages aren't locked here.
             *("--pypi_to_conda_lookup_file", (folder / "lookup.json").as_uri()),
         ]
         try:
@@ -178,25 +184,27 @@ class CondaLockSolver:
             ) from error
         if done.returncode == 0 and locked.is_file():
             return
-        said = redact(_said(done.stderr) or "\n".join(done.stdout.strip().splitlines()[-_LINES:]))
-        if any(mark in said.lower() for mark in _UNSOLVABLE):
-            raise UnsolvableError(said)
+        output = redact(_solver_output(done.stderr) or "\n".join(done.stdout.strip().splitlines()[-_LINES:]))
+        if any(mark in output.lower() for mark in _UNSOLVABLE):
+            raise UnsolvableError(output)
         raise LockError(
-            f"conda-lock ended with {done.returncode}, and this is the end of what it said:\n{said}",
+            f"conda-lock ended with {done.returncode}, and this is the end of what it said:\n{output}",
             hint="Try it with --solver rattler.",
         )
 
-    def _found(self, entries: Sequence[LockedDependency], request: CondaRequest) -> tuple[LockedConda, ...]:
-        """Return the packages of a solution as the channels have them, with all that they say of them."""
-        there = {
+    def _in_channels(
+        self, entries: Sequence[LockedDependency], request: CondaRequest
+    ) -> tuple[LockedConda, ...]:
+        """Return the packages of a solution with their entries in the channels."""
+        known = {
             package.artifact.url: package
             for packages in self.own.available(entry.name for entry in entries).values()
             for package in packages
         }
-        there |= {package.artifact.url: package for package in (*request.preferred, *request.held)}
+        known |= {package.artifact.url: package for package in (*request.preferred, *request.frozen)}
         found = []
         for entry in entries:
-            package = there.get(strip_credentials(entry.url))
+            package = known.get(strip_credentials(entry.url))
             if package is None:
                 raise LockError(
                     f"conda-lock takes {entry.name} from {strip_credentials(entry.url)}, which isn't in the "
@@ -208,7 +216,7 @@ class CondaLockSolver:
         return tuple(sorted(found, key=lambda package: package.name))
 
     def _refuse_constrained(self, found: Sequence[LockedConda], request: CondaRequest) -> None:
-        """Raise if a package that came in isn't one that the request allows; conda-lock can't be told."""
+        """Raise an error if a package violates the constraints, which conda-lock can't be told."""
         if not request.constraints:
             return
         from rattler import MatchSpec, Version, VersionSpec
@@ -223,9 +231,11 @@ class CondaLockSolver:
                 )
 
 
-def _said(errors: str) -> str:
-    """Return what the program said through conda-lock, which prints it before a traceback of its own."""
-    _, mark, said = errors.partition("Could not lock the environment for platform")
-    before = (said if mark else errors).rpartition("Traceback (most recent call last):")[0] or said or errors
+def _solver_output(errors: str) -> str:
+    """Return the output of the solver, which conda-lock prints before its own traceback."""
+    _, mark, output = errors.partition("Could not lock the environment for platform")
+    before = (
+        (output if mark else errors).rpartition("Traceback (most recent call last):")[0] or output or errors
+    )
     message = before.partition("    Command:")[0].strip().splitlines()[1:]
     return "\n".join((message or before.strip().splitlines())[-_LINES:])

@@ -1,4 +1,4 @@
-"""conda, mamba or micromamba on this machine, for what can't do without one."""
+"""The executables conda, mamba and micromamba, for conda-lock."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class CondaExecutable:
     ----------
     name
         ``conda``, ``mamba`` or ``micromamba``.
+    path
+        The executable.
     version
-        As it says; empty where it says nothing that can be read.
+        As the program reports it; empty if unknown.
     """
 
     name: str
@@ -38,7 +40,7 @@ class CondaExecutable:
 
     @property
     def is_known_to_fail(self) -> bool:
-        """Return whether conda-lock can't read what this version answers (conda-lock #906)."""
+        """Return True if conda-lock can't read the answers of this version (conda-lock #906)."""
         if self.name == "conda":
             return False
         try:
@@ -50,30 +52,30 @@ class CondaExecutable:
         return f"{self.name} {self.version} ({self.path})".replace("  ", " ")
 
 
-def find_conda(environ: Mapping[str, str], *, given: Path | None = None) -> CondaExecutable:
-    """Return the program to solve with; one that isn't known to fail goes before one that is.
+def find_conda(environ: Mapping[str, str], *, micromamba: Path | None = None) -> CondaExecutable:
+    """Return the program to solve with, preferably one that isn't known to fail.
 
     Parameters
     ----------
     environ
-        Its ``PATH``, and the variables by which a shell knows conda and mamba.
-    given
-        A micromamba that the user names; it wins.
+        With ``PATH``, and the variables that conda and mamba set in a shell.
+    micromamba
+        The executable of the settings, which takes precedence.
 
     Raises
     ------
     LockError
-        None is there, or the one that was named can't be run.
+        There is none, or that of the settings can't be run.
     """
-    if given is not None:
-        found = _ask(given.expanduser())
+    if micromamba is not None:
+        found = _run(micromamba.expanduser())
         if found is None:
             raise LockError(
-                f"{given} can't be run, or isn't conda, mamba or micromamba.",
+                f"{micromamba} can't be run, or isn't conda, mamba or micromamba.",
                 hint="Correct --micromamba, IMAGESYNC_MICROMAMBA or `micromamba` in the settings.",
             )
         return found
-    usable = [executable for path in _candidates(environ) if (executable := _ask(path)) is not None]
+    usable = [executable for path in _candidates(environ) if (executable := _run(path)) is not None]
     if not usable:
         raise LockError(
             "conda-lock's own solver needs conda, mamba or micromamba, and none of them is on this machine.",
@@ -90,8 +92,8 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
     yield from dict.fromkeys(Path(path) for path in found if path)
 
 
-def _ask(path: Path) -> CondaExecutable | None:
-    """Return the executable at *path* with its version, or ``None`` if it doesn't run."""
+def _run(path: Path) -> CondaExecutable | None:
+    """Return the executable at *path* with its version, or ``None`` if it can't be run."""
     name = next((name for name in ("micromamba", "mamba", "conda") if path.stem.startswith(name)), "")
     if not name:
         return None
@@ -109,5 +111,5 @@ def _ask(path: Path) -> CondaExecutable | None:
     if done.returncode != 0:
         return None
     # "conda 24.9.2", "mamba 1.5.8\nconda 24.1.2", "2.3.0"
-    own = re.search(rf"^(?:{name}\s+)?(\d+(?:\.\w+)+)", done.stdout, re.MULTILINE)
-    return CondaExecutable(name, path, own[1] if own else "")
+    version = re.search(rf"^(?:{name}\s+)?(\d+(?:\.\w+)+)", done.stdout, re.MULTILINE)
+    return CondaExecutable(name, path, version[1] if version else "")

@@ -1,4 +1,4 @@
-"""Fetching what a lock has from channels: what has gone, and what is in each archive, is known only then."""
+"""Fetching the conda archives of a lock, with replacements for those that have disappeared."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.lock.conda.archive_paths import provided_by
-from imagesync.lock.conda.provided_distributions import refuse_shared
-from imagesync.lock.conda.replace_missing import RecordContent, no_record_content, replace_gone
+from imagesync.lock.conda.archive_files import read_archives
+from imagesync.lock.conda.provided_distributions import refuse_duplicates
+from imagesync.lock.conda.replace_missing import (
+    RecordContent,
+    no_record_content,
+    replace_missing_archives,
+)
 from imagesync.lock.lock import Lock
 from imagesync.store.store import StoredFile
 
@@ -24,21 +28,25 @@ def fetch_archives(
     record_content: RecordContent = no_record_content,
     exactly: bool = False,
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
-    """Return the archives of the conda packages of *lock*, in their order, and the lock as it is then.
+    """Return *lock* with replacements for missing archives, and the archives of its conda packages in order.
 
     Parameters
     ----------
+    lock
+        The lock.
+    channels
+        The user's channels; their process is ended afterwards.
     record_content
-        Gives the installed files of a conda package, if they can stand in for it.
+        Returns the distributions of an installed conda package, if their files can replace it.
     exactly
-        Whether nothing may take the place of what has gone.
+        Refuse replacements.
 
     Raises
     ------
     FetchError
-        An archive can't be had, and nothing can take its place.
+        An archive is missing and has no replacement.
     LockError
-        An archive has a distribution that pip's part has as well.
+        An archive can't be read, or has a distribution that pip installs, too.
     """
     try:
         return _obtain(lock, channels, None if exactly else record_content)
@@ -52,19 +60,19 @@ def _obtain(
     while lock.conda:
         found = channels.archives(lock.conda).obtain(lock.conda)
         pairs = list(zip(lock.conda, found, strict=True))
-        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
-        if not gone:
+        missing = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+        if not missing:
             files = tuple(file for file in found if isinstance(file, StoredFile))
             return _checked(lock, files), files
         if record_content is None:
-            raise _gone_for_good(list(gone.values()))
-        lock = replace_gone(lock, gone, solver=channels, record_content=record_content)
+            raise _no_replacement(list(missing.values()))
+        lock = replace_missing_archives(lock, missing, solver=channels, record_content=record_content)
     return lock, ()
 
 
-def _gone_for_good(gone: Sequence[ArtifactGone]) -> FetchError:
-    lines = "\n".join(f"- {error.message}" for error in gone)
-    subject = "An archive" if len(gone) == 1 else f"{len(gone)} archives"
+def _no_replacement(missing: Sequence[ArtifactGone]) -> FetchError:
+    lines = "\n".join(f"- {error.message}" for error in missing)
+    subject = "An archive" if len(missing) == 1 else f"{len(missing)} archives"
     return FetchError(
         f"{subject} that the lock file names can't be had any more:\n{lines}",
         hint="Lock again, where the environment is: imagesync lock -o conda-lock.yml\n"
@@ -74,9 +82,9 @@ def _gone_for_good(gone: Sequence[ArtifactGone]) -> FetchError:
 
 def _checked(lock: Lock, files: tuple[StoredFile, ...]) -> Lock:
     """Return *lock* with the distributions that the archives really have."""
-    names = provided_by(files)
     packages = tuple(
-        replace(package, distributions=provided) for package, provided in zip(lock.conda, names, strict=True)
+        replace(package, distributions=info.distributions)
+        for package, info in zip(lock.conda, read_archives(files), strict=True)
     )
-    refuse_shared(packages, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
+    refuse_duplicates(packages, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     return replace(lock, conda=packages)

@@ -1,4 +1,4 @@
-"""The conda part of a lock."""
+"""Locking the conda packages of a plan."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from imagesync.lock.conda.records import lock_records
-from imagesync.lock.conda.solver import CondaSolver, VirtualPackage
-from imagesync.lock.conda.virtual_packages import virtual_packages
+from imagesync.lock.conda.solver import CondaSolver, VirtualPackage, virtual_packages
 from imagesync.lock.lock import Deviation, LockedConda, Target
 from imagesync.plan.plan import Plan, PlannedConda
 
 
 @dataclass(frozen=True)
 class CondaPart:
-    """What a lock has from channels.
+    """The locked conda packages.
 
     Parameters
     ----------
     packages
         Sorted by conda name.
     deviations
-        What differs from the local environment.
+        Differences from the local environment.
     missing
-        Installed packages that can't be had; their installed files have to stand in for them.
+        Installed packages that no channel has, to be replaced by their installed files.
     channels
-        Where the packages come from, first the one that wins.
+        URLs of the channels, the preferred one first.
     """
 
     packages: tuple[LockedConda, ...] = ()
@@ -35,28 +34,34 @@ class CondaPart:
     channels: tuple[str, ...] = ()
 
     def target(self, target: Target) -> Target:
-        """Return *target* with the interpreter that is among the packages, if one is."""
+        """Return *target* with the interpreter among the packages, if there is one."""
         python = next((package for package in self.packages if package.name == "python"), None)
         return target if python is None else replace(target, python_version=python.version)
 
 
 def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: CondaSolver) -> CondaPart:
-    """Return the archives of the conda packages of *plan*.
+    """Return the locked conda packages of *plan*.
 
-    On the target's own platform the installed records are the lock, and what is added for the cluster is
-    solved with all of them held. Elsewhere everything is solved for the target.
+    On the target's own platform the installed records are the lock, and additions are solved with all
+    installed packages frozen. On another platform everything is solved.
 
     Parameters
     ----------
+    plan
+        The plan.
+    target
+        The platform and interpreter of the image.
     same_platform
-        Whether what runs here runs on *target* as it is.
+        Whether the local platform is that of *target*.
+    solver
+        Answers from the channels.
 
     Raises
     ------
     UnsolvableError
         No set of packages satisfies the plan.
     LockError
-        A channel doesn't answer, or the base image is too old.
+        A channel doesn't answer, or the base image has too old a glibc.
     """
     if not plan.conda:
         return CondaPart()
@@ -82,9 +87,9 @@ def _same_platform(
     additions = [package for package in plan.conda if package.record is None]
     if not additions:
         return CondaPart(packages, channels=solver.channels)
-    from imagesync.lock.conda.additions import add
+    from imagesync.lock.conda.additions import solve_additions
 
-    packages, deviations = add(additions, packages, solver=solver, virtual_packages=machine_has)
+    packages, deviations = solve_additions(additions, packages, solver=solver, virtual_packages=machine_has)
     return CondaPart(packages, deviations, channels=solver.channels)
 
 
@@ -96,7 +101,7 @@ def _with_digest(package: LockedConda, solver: CondaSolver) -> LockedConda:
 
 
 def _local_subdir(packages: Iterable[PlannedConda]) -> str:
-    """Return the subdirectory of channels that *packages* were installed from, such as ``osx-arm64``."""
+    """Return the subdirectory of channels that most *packages* come from, such as ``osx-arm64``."""
     records = (package.record for package in packages if package.record is not None)
     counted = Counter(record.subdir for record in records if record.subdir != "noarch")
     return counted.most_common(1)[0][0] if counted else "noarch"

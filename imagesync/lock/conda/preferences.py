@@ -1,8 +1,8 @@
-"""Which versions to look for in channels: the local one, then what its level allows, nearest first."""
+"""Preferred versions of conda packages: the local one, or the nearest that the level allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from imagesync.core.names import Level
 from imagesync.lock.lock import LockedConda
 from imagesync.plan.match_specs import meets_pins
 from imagesync.plan.plan import PlannedConda
+from imagesync.plan.specifiers import nearest_releases
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import ChannelPriority
@@ -21,21 +22,23 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An installed package, and what the image should have of it.
+class Preference:
+    """An installed package, and the version of it that the image should have.
 
     Parameters
     ----------
+    planned
+        The installed package.
     version
-        The local version, or the nearest that its channel has and its level allows.
+        The local version, or the nearest one that its channel has and its level allows; empty for none.
     candidates
-        What its channel has, oldest first.
+        The builds in its channel, oldest first.
     channel
-        The URL of the channel that has the version, where another one might be taken; else empty.
+        The URL of the channel with the version, if other channels have the name, too; else empty.
     anywhere
-        Whether another version may be any channel's.
+        Whether other versions may come from any channel.
     pins
-        Match specs of the user's that hold beside the level.
+        The user's pins of the package.
     """
 
     planned: PlannedConda
@@ -52,15 +55,15 @@ class Wanted:
 
     @property
     def pinned(self) -> str:
-        """Return the match spec that only the wanted version satisfies."""
-        build = limit(self.planned).partition(" ")[2]
+        """Return the match spec of the preferred version."""
+        build = allowed_specifier(self.planned).partition(" ")[2]
         channel = f"{self.channel}::" if self.channel else ""
         return f"{channel}{self.name} =={self.version} {build}".rstrip()
 
     @property
     def limited(self) -> str:
-        """Return the match spec of all versions that the level allows."""
-        return f"{self._prefix}{self.name} {limit(self.planned)}".strip()
+        """Return the match spec of the versions that the level allows."""
+        return f"{self._prefix}{self.name} {allowed_specifier(self.planned)}".strip()
 
     @property
     def relaxed(self) -> str:
@@ -72,33 +75,37 @@ class Wanted:
         return f"{self.channel}::" if self.channel and not self.anywhere else ""
 
 
-def limit(planned: PlannedConda) -> str:
-    """Return the versions that a package's level allows, as a match spec writes them; empty for all."""
+def allowed_specifier(planned: PlannedConda) -> str:
+    """Return the versions that the level of a package allows, as in a match spec; empty for all."""
     return "" if planned.level is Level.EXACT else planned.specifier
 
 
-def want(
+def preference_for(
     planned: PlannedConda,
     found: Sequence[LockedConda],
     channels: Sequence[str],
     *,
     priority: ChannelPriority = "strict",
     pins: Sequence[str] = (),
-) -> Wanted:
-    """Return what to look for in place of an installed package.
+) -> Preference:
+    """Return the preferred version of an installed package.
 
-    A package stays in the channel that it is from, if that has it, else the first that does. Another one is
-    looked at only where the priority of channels isn't strict: if it is flexible, for what the first has not,
-    and if it is disabled, for whatever is nearest.
+    A package stays in its own channel, if that has it; else the first channel with it is taken. With flexible
+    priority, other channels are taken for versions that the first one lacks; with disabled priority, all
+    channels are equal.
 
     Parameters
     ----------
+    planned
+        The installed package.
     found
-        What the channels have of it, oldest first.
+        Its builds in the channels, oldest first.
     channels
-        URLs, the first wins.
+        URLs, the preferred one first.
+    priority
+        conda's setting ``channel_priority``.
     pins
-        Match specs that hold for it.
+        The user's pins of the package.
     """
     own = planned.record.channel if planned.record is not None else ""
     having = [channel for channel in channels if any(package.channel == channel for package in found)]
@@ -109,30 +116,30 @@ def want(
     elif priority == "strict":
         groups = groups[:1]
     version, group = _nearest_of(planned, groups, pins)
-    there = {package.channel for package in group if package.version == version}
-    channel = next((channel for channel in order if channel in there), "")
+    having_version = {package.channel for package in group if package.version == version}
+    channel = next((channel for channel in order if channel in having_version), "")
     if len(having) < 2 or (priority == "strict" and channel == having[0]):
-        channel = ""  # no other one can be taken
-    return Wanted(planned, version, group, channel, priority == "disabled", tuple(pins))
+        channel = ""  # no other channel can be taken
+    return Preference(planned, version, group, channel, priority == "disabled", tuple(pins))
 
 
 def _nearest_of(
     planned: PlannedConda, groups: Sequence[tuple[LockedConda, ...]], pins: Sequence[str]
 ) -> tuple[str, tuple[LockedConda, ...]]:
-    """Return the version to take and the group that has it: the local one, else the first group's nearest."""
+    """Return the version and its group: the local version, else the nearest one of the first group."""
     best = []
     for group in groups:
         versions = dict.fromkeys(package.version for package in group if meets_pins(package, pins))
-        best.append((nearest(planned, list(versions)) or "", group))
+        best.append((nearest_version(planned, list(versions)) or "", group))
     same = (found for found in best if found[0] == planned.version)
     return next(same, None) or next((found for found in best if found[0]), best[0])
 
 
-def nearest(planned: PlannedConda, versions: Sequence[str]) -> str | None:
-    """Return the version of *versions* to take for an installed package; ``None`` where none is allowed.
+def nearest_version(planned: PlannedConda, versions: Sequence[str]) -> str | None:
+    """Return the best of *versions* for an installed package; ``None`` if its level allows none.
 
-    The local one comes first, then by the level, as for packages of an index: the newest that the specifier
-    allows; for :attr:`Level.EXACT` the newest of the release series, then older ones, then newer ones.
+    The local version is best. Then, as for packages of an index, the newest one that the specifier allows;
+    for :attr:`Level.EXACT` the newest of the release series, then older ones, then newer ones.
     """
     if planned.version in versions:
         return planned.version
@@ -140,15 +147,15 @@ def nearest(planned: PlannedConda, versions: Sequence[str]) -> str | None:
 
 
 def allowed_versions(planned: PlannedConda, versions: Sequence[str]) -> list[str]:
-    """Return those of *versions* that a package's level allows, nearest first."""
+    """Return those of *versions* that the level of a package allows, nearest first."""
     found: dict[str, None] = {}
-    for specifier in _ladder(planned):
+    for specifier in _specifiers(planned):
         fitting = (version for version in versions if _contains(specifier, version))
         found |= dict.fromkeys(sorted(fitting, key=_key, reverse=True))
     return list(found)
 
 
-def _ladder(planned: PlannedConda) -> Iterator[str]:
+def _specifiers(planned: PlannedConda) -> Iterator[str]:
     if planned.level is not Level.EXACT:
         yield planned.specifier
         return
@@ -157,23 +164,18 @@ def _ladder(planned: PlannedConda) -> Iterator[str]:
     except InvalidVersion:
         yield ""
         return
-    epoch = f"{version.epoch}!" if version.epoch else ""
-    yield f"=={epoch}{version.major}.{version.minor}.*"
-    yield f"=={epoch}{version.major}.*,<{version.public}"
-    yield f"=={epoch}{version.major}.*"
-    yield f"<{version.public}"
-    yield ""
+    yield from nearest_releases(version)
 
 
 def _contains(specifier: str, version: str) -> bool:
-    # A build may follow, which says nothing of versions.
+    # A build may follow the version.
     text = specifier.partition(" ")[0]
     if text in ("", "*"):
         return True
     if text.startswith("==") and not text.endswith(".*"):
         return version == text[2:] or _in_range(text, version, otherwise=False)
     if text.startswith("=") or text[0].isdigit():
-        # conda's own ways to write a series, and a version.
+        # conda's own syntax for a series and for a version.
         series = text.startswith("=") or text.endswith("*")
         number = text.strip("=*").rstrip(".")
         return version == number or (series and version.startswith(f"{number}."))
@@ -181,7 +183,7 @@ def _contains(specifier: str, version: str) -> bool:
 
 
 def _in_range(specifier: str, version: str, *, otherwise: bool) -> bool:
-    """Return whether PEP 440 has *version* in the range; *otherwise* where it can't read the range."""
+    """Return True if *version* is in the range by PEP 440; *otherwise* if the range isn't valid there."""
     try:
         limits = SpecifierSet(specifier)
     except InvalidSpecifier:
@@ -199,9 +201,9 @@ def _key(version: str) -> tuple[int, Version | str]:
         return 0, version
 
 
-def builds_for(wanted: Wanted, python: str) -> tuple[LockedConda, ...]:
-    """Return the builds of the wanted version that fit Python *python* (``3.11``), the last one best."""
-    same = [package for package in wanted.candidates if package.version == wanted.version]
+def builds_for(preference: Preference, python: str) -> tuple[LockedConda, ...]:
+    """Return the builds of the preferred version that fit Python *python* (``3.11``), the best one last."""
+    same = [package for package in preference.candidates if package.version == preference.version]
     digits = f"py{python.replace('.', '')}"
     return tuple(p for p in same if p.noarch or digits in p.build or not _is_for_one_python(p))
 
@@ -211,7 +213,7 @@ def _is_for_one_python(package: LockedConda) -> bool:
 
 
 def shown_versions(candidates: Sequence[LockedConda]) -> str:
-    """Return the versions of *candidates* in words, at most eight of them.
+    """Return the versions of *candidates* as a phrase, at most eight of them.
 
     >>> shown_versions(())
     'none'
@@ -220,8 +222,3 @@ def shown_versions(candidates: Sequence[LockedConda]) -> str:
     if len(versions) > _SHOWN:
         return f"{', '.join(versions[-_SHOWN:])} and {len(versions) - _SHOWN} older"
     return ", ".join(versions) or "none"
-
-
-def by_name(wanted: Sequence[Wanted]) -> Mapping[str, Wanted]:
-    """Return *wanted* by conda name."""
-    return {entry.name: entry for entry in wanted}

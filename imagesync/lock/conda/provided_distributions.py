@@ -1,4 +1,4 @@
-"""Python distributions that conda packages provide: pip's part lives with them, and doesn't repeat them."""
+"""Python distributions that conda packages provide, which pip's packages depend on and must not repeat."""
 
 from __future__ import annotations
 
@@ -21,31 +21,35 @@ _EXTRA = re.compile(r";.*\bextra\b")
 
 
 def provided_names(packages: Iterable[LockedConda]) -> dict[NormalizedName, str]:
-    """Return the canonical names that *packages* provide, each with the conda name of its package."""
+    """Return the names of the distributions of *packages*, each with the conda name of its package."""
     return {name: package.name for package in packages for name in package.distributions}
 
 
-def stand_ins(packages: Sequence[LockedConda], installed: Iterable[Package]) -> tuple[PlannedPackage, ...]:
-    """Return what *packages* provide, for a resolver of Python packages: it is there, no index is asked.
+def provided_distributions(
+    packages: Sequence[LockedConda], installed: Iterable[Package]
+) -> tuple[PlannedPackage, ...]:
+    """Return the distributions of *packages* for a resolver, which takes them as present.
 
     Parameters
     ----------
+    packages
+        Locked conda packages.
     installed
-        The distributions that conda's packages provide here: their metadata say what they require.
+        The installed distributions of conda packages, whose metadata have the requirements.
     """
-    here = {package.name: package for package in installed}
+    by_name = {package.name: package for package in installed}
     return tuple(
-        stand_in
+        distribution
         for package in packages
         for name in package.distributions
-        if (stand_in := _stand_in(name, package, here)) is not None
+        if (distribution := _provided_distribution(name, package, by_name)) is not None
     )
 
 
 def planned_distribution(package: Package, *, version: str = "") -> PlannedPackage:
-    """Return a distribution that conda provides as one that stays at its version, or at *version*.
+    """Return a distribution of conda as a planned package that stays at its version, or at *version*.
 
-    What it needs is conda's affair, and satisfied; only what its extras need isn't.
+    Its requirements are omitted, because conda has satisfied them; those of its extras aren't.
     """
     version = version or package.version
     extras = tuple(line for line in package.requires if _EXTRA.search(line))
@@ -53,33 +57,35 @@ def planned_distribution(package: Package, *, version: str = "") -> PlannedPacka
     return PlannedPackage(package.name, version, Level.CRITICAL, f"=={version}", _REASON, installed=installed)
 
 
-def _stand_in(
-    name: NormalizedName, package: LockedConda, here: Mapping[NormalizedName, Package]
+def _provided_distribution(
+    name: NormalizedName, package: LockedConda, installed: Mapping[NormalizedName, Package]
 ) -> PlannedPackage | None:
     if name == "python":
         return None
-    local = here.get(name)
+    local = installed.get(name)
     if local is None:
         return PlannedPackage(name, package.version, Level.CRITICAL, f"=={package.version}", _REASON)
     same = package.planned is not None and package.planned.version == package.version
-    # Of another version conda's number is the best guess: the metadata are in the archive.
+    # For another version conda's version is the best guess: the metadata are in the archive.
     return planned_distribution(local, version=local.version if same else package.version)
 
 
-def refuse_shared(packages: Iterable[LockedConda], others: Iterable[NormalizedName]) -> None:
-    """Raise if a distribution is both in a conda package and among *others*, which pip installs.
+def refuse_duplicates(packages: Iterable[LockedConda], others: Iterable[NormalizedName]) -> None:
+    """Raise an error if a distribution is both in a conda package and among *others*, which pip installs.
 
     Raises
     ------
     LockError
-        Some are; each is named with the conda package that has it.
+        There are such distributions; the message names each with its conda package.
     """
     provided = provided_names(packages)
-    shared = sorted(set(map(canonical_name, others)) & set(provided))
-    if not shared:
+    duplicates = sorted(set(map(canonical_name, others)) & set(provided))
+    if not duplicates:
         return
-    lines = [f"- {name}: the conda package {provided[name]} has it, and pip installs it" for name in shared]
-    subject = "1 package is" if len(shared) == 1 else f"{len(shared)} packages are"
+    lines = [
+        f"- {name}: the conda package {provided[name]} has it, and pip installs it" for name in duplicates
+    ]
+    subject = "1 package is" if len(duplicates) == 1 else f"{len(duplicates)} packages are"
     raise LockError(
         f"{subject} in the conda part and in pip's part of the lock:\n" + "\n".join(lines),
         hint='Take each from one of the two: set levels = { NAME = "ignore" } for one of its names, '

@@ -1,11 +1,11 @@
-"""The one module that touches py-rattler: a process of its own that answers questions about channels.
+"""A program that answers questions about conda channels with py-rattler, as a separate process.
 
-It is a process of its own because what it needs comes by the environment (certificates, proxies), which
-the caller's must not change; because a failed request leaves threads behind that can crash an
-interpreter at its end; and because an interrupt has to end a running solve.
+It is separate because py-rattler takes certificates and proxies from environment variables, which must not
+change in the calling process; because a failed request leaves threads behind that can crash an interpreter at
+exit; and because an interrupt has to end a running solve.
 
-It reads lines of JSON: first how channels are reached (``repodata.ChannelSettings``), then questions. To
-each it writes one line: ``records``, or why there are none (``unsolvable``, ``late``, ``silent``,
+It reads lines of JSON: first the settings of the channels (``ChannelSettings``), then questions. For each
+question it writes one line, with ``records`` or a failure (``unsolvable``, ``late``, ``silent``,
 ``unreadable``).
 """
 
@@ -32,17 +32,17 @@ PLATFORMS: Final = ("linux-64", "noarch")
 
 
 def main() -> None:
-    """Answer questions until there are no more."""
-    # The caller hears an interrupt, and ends this process.
+    """Answer questions until the input ends."""
+    # The caller handles interrupts, and ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What a channel declares wrongly is said by the warnings module; stderr is for what breaks.
+    # Warnings are about faulty channels; stderr is kept for failures.
     warnings.simplefilter("ignore")
     lines = map(json.loads, sys.stdin)
     answers = _Answers(next(lines))
     for question in lines:
         sys.stdout.write(json.dumps(answers.give(question)) + "\n")
         sys.stdout.flush()
-    # Threads of requests that were given up crash an interpreter that takes itself apart.
+    # Threads of abandoned requests crash an interpreter that exits normally.
     os._exit(0)
 
 
@@ -57,7 +57,7 @@ class _Answers:
         try:
             return {"records": [json.loads(record.to_json()) for record in asyncio.run(work(question))]}
         except exceptions.SolverError as error:
-            # The one error stands for both; what was given up may have a solution.
+            # py-rattler has one error for both; a cancelled request may have a solution.
             return {"late" if "has been cancelled" in str(error) else "unsolvable": str(error)}
         except (exceptions.GatewayError, exceptions.FetchRepoDataError, OSError) as error:
             return {"silent": str(error)}
@@ -77,7 +77,7 @@ class _Answers:
             question["specs"],
             gateway=self._gateway,
             platforms=PLATFORMS,
-            pinned_packages=[_record(package) for package in question["held"]],
+            pinned_packages=[_record(package) for package in question["frozen"]],
             locked_packages=[_record(package) for package in question["preferred"]],
             virtual_packages=[_virtual(*fields) for fields in question["virtual_packages"]],
             constraints=question["constraints"],
@@ -115,13 +115,13 @@ def _client(settings: Mapping[str, Any]) -> Client:
     with tempfile.TemporaryDirectory(prefix="imagesync-channels-") as folder:
         toml = f"tls-no-verify = {'false' if settings['verify'] else 'true'}\n"
         if settings["passwords"]:
-            # The client reads it when it is made; nothing of it stays.
+            # The client reads the file when it is created; the file is deleted afterwards.
             passwords = Path(folder, "passwords.json")
             passwords.touch(mode=0o600)
             entries = {host: _basic(*pair) for host, pair in settings["passwords"].items()}
             passwords.write_text(json.dumps(entries), "utf-8")
             toml += f"authentication-override-file = {json.dumps(str(passwords))}\n"
-        # Mirrors are below the cache, so no token is written into it.
+        # The cache is keyed by the public URL, so no token is written into it.
         toml += "[mirrors]\n"
         for url, private in settings["tokens"].items():
             toml += f"{json.dumps(url)} = [{json.dumps(private)}]\n"
@@ -133,6 +133,6 @@ def _basic(username: str, password: str) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    # The folder of this file isn't meant to be imported from.
+    # Modules in the folder of this file must not shadow others.
     del sys.path[0]
     main()

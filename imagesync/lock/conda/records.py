@@ -1,30 +1,26 @@
-"""Installed records as a lock: on the image's own platform nothing is solved, and no channel is asked."""
+"""Installed records as a lock, on the image's own platform: nothing is solved, and no channel is asked."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, LockedConda, Target
 from imagesync.plan.plan import PlannedConda
-from imagesync.scan.environment import CondaRecord
 
 _GLIBC = re.compile(r"__glibc\s+>=(\d+)\.(\d+)")
 
-# The digest (``sha256:<hex>``) of the archive of a record that has none, as old versions of conda wrote them.
-MissingDigest = Callable[[CondaRecord], str]
-
 
 def lock_records(planned: Iterable[PlannedConda], *, target: Target) -> tuple[LockedConda, ...]:
-    """Return the installed packages among *planned* as they are, sorted by conda name.
+    """Return the installed packages among *planned* as locked packages, sorted by conda name.
 
-    A record without a sha256 gives an artifact without a digest.
+    The artifact of a record without a sha256 has no digest.
 
     Raises
     ------
     LockError
-        A package needs a newer glibc than *target* has, or a record doesn't say where it came from.
+        A package needs a newer glibc than *target* has, or a record lacks its URL.
     """
     installed = [package for package in planned if package.record is not None]
     _refuse_older_glibc(installed, target)
@@ -32,12 +28,12 @@ def lock_records(planned: Iterable[PlannedConda], *, target: Target) -> tuple[Lo
 
 
 def lock_record(planned: PlannedConda) -> LockedConda:
-    """Return the archive that an installed package was made from.
+    """Return an installed package as a locked one, with the archive that it was installed from.
 
     Raises
     ------
     LockError
-        The record doesn't say where it came from.
+        The record lacks the URL.
     """
     record = planned.record
     if record is None or not record.url:
@@ -67,13 +63,15 @@ def lock_record(planned: PlannedConda) -> LockedConda:
     )
 
 
-def outside(name: str, version: str, build: str = "0") -> LockedConda:
-    """Return what tells a solver that something else than conda provides a package; it needs nothing.
+def external_record(name: str, version: str, build: str = "0") -> LockedConda:
+    """Return a record without dependencies, for a package that something else than conda provides.
 
     Parameters
     ----------
+    name
+        The conda name.
     version, build
-        Those that conda had of it: what depends on it was made for these.
+        Those of the conda package that it replaces, which the packages that depend on it were made for.
     """
     filename = f"{name}-{version}-{build}.conda"
     artifact = Artifact(filename, f"file:///outside/noarch/{filename}", "")
@@ -81,7 +79,7 @@ def outside(name: str, version: str, build: str = "0") -> LockedConda:
 
 
 def needed_glibc(depends: Iterable[str]) -> tuple[int, int] | None:
-    """Return the glibc that a package asks for in *depends*, or ``None``.
+    """Return the glibc version that *depends* requires, or ``None``.
 
     >>> needed_glibc(["python", "__glibc >=2.17,<3.0.a0"])
     (2, 17)
@@ -91,17 +89,17 @@ def needed_glibc(depends: Iterable[str]) -> tuple[int, int] | None:
 
 
 def _refuse_older_glibc(installed: Sequence[PlannedConda], target: Target) -> None:
-    wanting = [
+    affected = [
         (needed, package)
         for package in installed
         if package.record is not None
         and (needed := needed_glibc(package.record.depends)) is not None
         and needed > target.glibc
     ]
-    if not wanting:
+    if not affected:
         return
-    lines = [f"- {p.name} {p.version} needs glibc {needed[0]}.{needed[1]}" for needed, p in wanting]
-    most = max(needed for needed, _ in wanting)
+    lines = [f"- {p.name} {p.version} needs glibc {needed[0]}.{needed[1]}" for needed, p in affected]
+    most = max(needed for needed, _ in affected)
     raise LockError(
         f"The base image has glibc {target.glibc[0]}.{target.glibc[1]}, which is too old for:\n"
         + "\n".join(lines),

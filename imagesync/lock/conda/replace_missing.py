@@ -1,4 +1,4 @@
-"""What a channel doesn't have any more: found only when the archive is asked for."""
+"""Replacing conda packages whose archives have disappeared from their channels."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from dataclasses import replace
 
 from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
-from imagesync.lock.conda.preferences import allowed_versions, want
-from imagesync.lock.conda.records import outside
+from imagesync.lock.conda.preferences import allowed_versions, preference_for
+from imagesync.lock.conda.records import external_record
 from imagesync.lock.conda.solve import with_plan
-from imagesync.lock.conda.solver import CondaRequest, CondaSolver
+from imagesync.lock.conda.solver import CondaRequest, CondaSolver, virtual_packages
 from imagesync.lock.conda.unsolvable import refusal
-from imagesync.lock.conda.virtual_packages import virtual_packages
 from imagesync.lock.lock import Deviation, Lock, LockedConda, Target, VendoredPackage
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 
-# The distributions of an installed conda package, each with the digest of its files: if these are all that
-# the package is, and hold for the target. Else nothing.
+# The distributions of an installed conda package, each with the digest of its files. Empty if the package has
+# other files, or if they don't fit the target.
 RecordContent = Callable[[PlannedConda], Sequence[tuple[PlannedPackage, str]]]
 
 _TRIES = 5
 
 
 def no_record_content(package: PlannedConda) -> tuple[()]:
-    """Return that the installed files of *package* aren't to be used."""
+    """Return no distributions: never use the installed files of *package*."""
     return ()
 
 
 def repack(package: PlannedConda, why: str, content: RecordContent) -> tuple[VendoredPackage, ...]:
-    """Return the distributions of *package* as wheels of its installed files; nothing if they don't hold."""
+    """Return the distributions of *package* as wheels of its installed files; empty if they don't fit."""
     return tuple(
         VendoredPackage(planned.name, planned.version, digest, planned, why)
         for planned, digest in content(package)
@@ -41,10 +40,19 @@ def repack_missing(
 ) -> tuple[VendoredPackage, ...]:
     """Return the distributions of conda packages that no channel has, as wheels of their installed files.
 
+    Parameters
+    ----------
+    packages
+        The missing conda packages.
+    channels
+        URLs of the channels, for the message.
+    content
+        Returns the distributions of an installed conda package.
+
     Raises
     ------
     UnsolvableError
-        The files of one don't hold for the image, or are more than Python distributions.
+        A package has files that don't fit the image, or other files than its distributions.
     """
     made: list[VendoredPackage] = []
     refused = []
@@ -58,26 +66,32 @@ def repack_missing(
     return tuple(made)
 
 
-def replace_gone(
-    lock: Lock, gone: Mapping[str, ArtifactGone], *, solver: CondaSolver, record_content: RecordContent
+def replace_missing_archives(
+    lock: Lock, missing: Mapping[str, ArtifactGone], *, solver: CondaSolver, record_content: RecordContent
 ) -> Lock:
-    """Return *lock* with something else for each conda package whose archive is gone.
+    """Return *lock* with a replacement for each conda package whose archive is missing.
 
-    The installed files, if they are of that version, hold for the target and are all Python; else another
-    build, else the nearest version that the level allows, beside all other packages as they are. Each that
-    isn't what is installed is a deviation.
+    The replacement is a wheel of the installed files, if they are of that version, fit the target and are
+    all Python; else another build; else the nearest version that the level allows. All other packages stay
+    as they are. A replacement that differs from the installed package is a deviation.
 
     Parameters
     ----------
-    gone
-        By conda name, what the channel answered.
+    lock
+        The lock.
+    missing
+        The missing archives by conda name, with the answer of the channel.
+    solver
+        Finds other builds and versions.
+    record_content
+        Returns the distributions of an installed conda package.
 
     Raises
     ------
     FetchError
-        Nothing can take the place of a package.
+        A package has no replacement.
     """
-    for name, error in gone.items():
+    for name, error in missing.items():
         package = next(package for package in lock.conda if package.name == name)
         why = f"{_short(package.channel)} doesn't have {package.artifact.filename} any more"
         installed = package.planned is not None and package.planned.version == package.version
@@ -85,7 +99,7 @@ def replace_gone(
         if vendored:
             lock = _without(lock, package, vendored)
             continue
-        others = tuple(other for other in lock.conda if other.name not in gone)
+        others = tuple(other for other in lock.conda if other.name not in missing)
         solution = _with_other(package, others, _repacked(lock), lock.target, solver)
         if not solution:
             raise _no_other(package, error)
@@ -102,10 +116,12 @@ def _without(lock: Lock, package: LockedConda, vendored: tuple[VendoredPackage, 
 
 
 def _repacked(lock: Lock) -> tuple[LockedConda, ...]:
-    """Return the conda packages of *lock* that wheels of their installed files stand in for."""
+    """Return external records of the conda packages of *lock* that wheels of their files replace."""
     installed = (package.planned.installed for package in lock.vendored)
     return tuple(
-        outside(there.conda, there.version) for there in installed if there is not None and there.conda
+        external_record(package.conda, package.version)
+        for package in installed
+        if package is not None and package.conda
     )
 
 
@@ -116,9 +132,9 @@ def _with_other(
     target: Target,
     solver: CondaSolver,
 ) -> tuple[LockedConda, ...]:
-    """Return *others* as they are, with another archive of *package* and what it needs; nothing for none."""
+    """Return *others* with another archive of *package* and its dependencies; empty if there is none."""
     machine_has = virtual_packages(target, cuda=solver.cuda)
-    request = CondaRequest((), machine_has, held=others, outside=repacked)
+    request = CondaRequest((), machine_has, frozen=others, externally_provided=repacked)
     for candidate in _candidates(package, solver):
         spec = f"{candidate.name} =={candidate.version} {candidate.build}"
         try:
@@ -138,10 +154,10 @@ def _no_other(package: LockedConda, error: ArtifactGone) -> FetchError:
 
 
 def _candidates(package: LockedConda, solver: CondaSolver) -> Iterator[LockedConda]:
-    """Yield what may stand in for *package*, nearest first."""
+    """Yield the possible replacements of *package*, nearest first."""
     found = solver.available([package.name]).get(package.name, ())
     if package.planned is not None:
-        found = want(package.planned, found, solver.channels, priority=solver.priority).candidates
+        found = preference_for(package.planned, found, solver.channels, priority=solver.priority).candidates
     left = [other for other in found if other.artifact.filename != package.artifact.filename]
     yield from [other for other in reversed(left) if other.version == package.version][:_TRIES]
     if package.planned is None:
@@ -151,13 +167,13 @@ def _candidates(package: LockedConda, solver: CondaSolver) -> Iterator[LockedCon
         yield from [other for other in reversed(left) if other.version == version][:_TRIES]
 
 
-def _with_solution(lock: Lock, gone: LockedConda, why: str, solution: Sequence[LockedConda]) -> Lock:
+def _with_solution(lock: Lock, missing: LockedConda, why: str, solution: Sequence[LockedConda]) -> Lock:
     before = {package.name: package for package in lock.conda}
     packages, deviations = [], list(lock.deviations)
     for package in solution:
         was = before.get(package.name)
         packages.append(was if was == package else with_plan(package, was.planned if was else None))
-        if was is not None and package.name == gone.name:
+        if was is not None and package.name == missing.name:
             deviations.append(_deviation(was, package, why))
     return replace(lock, conda=tuple(packages), deviations=tuple(sorted(deviations, key=lambda d: d.weight)))
 

@@ -1,4 +1,4 @@
-"""What channels say of their packages, and what of it goes together: asked of a process of its own."""
+"""Repodata of channels, and solutions from it, by a separate process that uses py-rattler."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PYPI = "pkg:pypi/"
 
 
 class Repodata:
-    """Channels, as py-rattler reads them; the process starts with the first question.
+    """The repodata of channels; its process starts with the first question.
 
     Parameters
     ----------
     settings
-        How the channels are reached.
+        URLs, credentials and TLS settings of the channels.
     environ
         The environment variables of the process: certificates and proxies.
     """
@@ -45,34 +45,36 @@ class Repodata:
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> dict[str, tuple[LockedConda, ...]]:
-        """Return what the channels have of each of *names*, oldest first."""
-        wanted = sorted(set(names))
-        found: dict[str, list[LockedConda]] = {name: [] for name in wanted}
-        for record in self._ask({"names": wanted, "subdirs": subdirs})["records"]:
+        """Return the packages of the channels by name, oldest first; unknown names are omitted."""
+        requested = sorted(set(names))
+        found: dict[str, list[LockedConda]] = {name: [] for name in requested}
+        for record in self._ask({"names": requested, "subdirs": subdirs})["records"]:
             found[record["name"]].append(locked(record))
         return {name: tuple(records) for name, records in found.items() if records}
 
     def solve(self, request: CondaRequest, *, strict: bool = True) -> tuple[LockedConda, ...]:
-        """Return the packages that satisfy *request*, sorted by name; what was given is given back.
+        """Return the packages that satisfy *request*, sorted by name; those of *request* as the same values.
 
         Parameters
         ----------
+        request
+            The request.
         strict
-            Whether a name's first channel is its only one.
+            Take each name from its first channel only.
 
         Raises
         ------
         UnsolvableError
-            Nothing does; the message is the solver's own chain of reasons.
+            There is no solution; the message is the solver's explanation.
         LockError
-            A channel doesn't answer, a specifier can't be read, or the time is over.
+            A channel doesn't answer, a match spec is invalid, or the time is over.
         """
         answer = self._ask(
             {
                 "specs": request.specs,
                 "constraints": request.constraints,
                 "strict": strict,
-                "held": [_fields(package) for package in (*request.held, *request.outside)],
+                "frozen": [_fields(package) for package in (*request.frozen, *request.externally_provided)],
                 "preferred": [_fields(package) for package in request.preferred],
                 "virtual_packages": [[v.name, v.version, v.build] for v in request.virtual_packages],
                 "timeout": request.timeout,
@@ -86,10 +88,10 @@ class Repodata:
                 hint='Fewer versions are searched sooner: levels = { NAME = "critical" } in [tool.imagesync] '
                 "keeps a package as it is here.",
             )
-        given = {package.artifact.url: package for package in (*request.preferred, *request.held)}
-        outside = {package.name for package in request.outside}
-        found = (locked(record) for record in answer["records"] if record["name"] not in outside)
-        return tuple(sorted((given.get(p.artifact.url, p) for p in found), key=lambda package: package.name))
+        known = {package.artifact.url: package for package in (*request.preferred, *request.frozen)}
+        external = {package.name for package in request.externally_provided}
+        found = (locked(record) for record in answer["records"] if record["name"] not in external)
+        return tuple(sorted((known.get(p.artifact.url, p) for p in found), key=lambda package: package.name))
 
     def close(self) -> None:
         """End the process; the next question starts another one."""
@@ -103,11 +105,11 @@ class Repodata:
         try:
             answer = self._process.ask(question)
         except BaseException:
-            # Interrupted, or broken: what it would answer belongs to nobody.
+            # Interrupted or failed: a later answer would be taken for that of the next question.
             self.close()
             raise
         if "silent" in answer:
-            raise silence(answer["silent"], self.settings.channels)
+            raise channel_error(answer["silent"], self.settings.channels)
         if "unreadable" in answer:
             raise LockError(f"A conda requirement can't be read: {redact(answer['unreadable'])}")
         return answer
@@ -147,9 +149,9 @@ class _Process:
     def _failure(self) -> LockError:
         self._process.wait()
         self._errors.seek(0)
-        said = redact(self._errors.read()[-2000:].decode(errors="replace")).strip()
+        output = redact(self._errors.read()[-2000:].decode(errors="replace")).strip()
         return LockError(
-            f"Reading the conda channels ended with {self._process.returncode}: {said}",
+            f"Reading the conda channels ended with {self._process.returncode}: {output}",
             hint="Is py-rattler whole? `python -m pip install --force-reinstall py-rattler`",
         )
 
@@ -162,14 +164,14 @@ def _end(process: subprocess.Popen[str], errors: IO[bytes]) -> None:
             try:
                 stream.close()
             except OSError:
-                continue  # what was still to be written has no reader
+                continue  # unwritten data has no reader any more
 
 
 def locked(record: Mapping[str, Any]) -> LockedConda:
     """Return an entry of a channel's ``repodata.json`` as a package of a lock.
 
-    Which distributions it provides stands in its archive; until that is here, the entry's purls say it,
-    or else what depends on Python is taken to provide a distribution of its own name.
+    Its distributions are known from its archive only. Until that is fetched, the purls of the entry name
+    them; without purls, a package that depends on Python is assumed to provide one of its own name.
     """
     digest = record.get("sha256")
     return LockedConda(
@@ -219,16 +221,16 @@ def _fields(package: LockedConda) -> dict[str, Any]:
     }
 
 
-def readable(said: str) -> str:
-    """Return the solver's chain of reasons without its first words and without credentials."""
-    # Candidates there may be, and other requirements rule them out.
-    text = redact(said).strip().replace("for which no candidates were found", "which nothing satisfies")
+def readable(message: str) -> str:
+    """Return the explanation of the solver without its first words and without credentials."""
+    # There may be candidates that other requirements exclude.
+    text = redact(message).strip().replace("for which no candidates were found", "which nothing satisfies")
     return text.removeprefix("Cannot solve the request because of: ").strip()
 
 
-def silence(said: str, channels: Iterable[str]) -> LockError:
-    """Return the error for a channel that doesn't answer, or refuses; *said* is the library's message."""
-    text = redact(said)
+def channel_error(message: str, channels: Iterable[str]) -> LockError:
+    """Return the error for a channel that doesn't answer or refuses, from py-rattler's *message*."""
+    text = redact(message)
     urls = [strip_credentials(url) for url in _URL.findall(text)]
     concerned = next(
         (channel for channel in channels if any(url.startswith(channel) for url in urls)), "a conda channel"

@@ -1,4 +1,4 @@
-"""Solving for another platform: the local versions where they can be had together, within the levels."""
+"""Solving for another platform: as many local versions as possible, within the levels."""
 
 from __future__ import annotations
 
@@ -10,31 +10,35 @@ from dataclasses import dataclass, replace
 from imagesync.core.names import Level
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.preferences import (
-    Wanted,
+    Preference,
     builds_for,
+    preference_for,
     shown_versions,
-    want,
 )
-from imagesync.lock.conda.records import lock_record, outside
+from imagesync.lock.conda.records import external_record, lock_record
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
-from imagesync.lock.conda.unsolvable import explained, refusal
+from imagesync.lock.conda.unsolvable import refusal, with_explanation
 from imagesync.lock.lock import Deviation, LockedConda
 from imagesync.plan.match_specs import pins_for
 from imagesync.plan.plan import PlannedConda
 
-# How long to look for a better solution once there is one, in seconds.
+# The time limit for improving a solution, in seconds.
 _PATIENCE = 15.0
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Packages for the target, and how they differ from what is installed.
+    """A solution for the target, and its differences from the installed packages.
 
     Parameters
     ----------
+    packages
+        Sorted by conda name.
+    deviations
+        Differences from the local environment.
     missing
-        Installed packages for any platform that no channel and no package cache has: their installed files
-        may stand in for them.
+        Installed noarch packages that no channel and no package cache has, to be replaced by their
+        installed files.
     """
 
     packages: tuple[LockedConda, ...]
@@ -50,63 +54,71 @@ def solve_platform(
     solver: CondaSolver,
     virtual_packages: tuple[VirtualPackage, ...],
 ) -> Solved:
-    """Return packages for linux-64 for what is installed elsewhere.
+    """Return packages for linux-64 for an environment of another platform.
 
     Parameters
     ----------
+    planned
+        The conda packages of the plan.
     local_subdir
-        The subdirectory of channels that this environment was installed from, such as ``osx-arm64``.
+        The subdirectory of channels that the environment was installed from, such as ``osx-arm64``.
     python
         The feature version of the environment's interpreter, such as ``3.11``.
+    solver
+        Answers from the channels.
+    virtual_packages
+        Those of the image.
 
     Raises
     ------
     UnsolvableError
-        What the levels allow can't be had, or not together; with the reasons and the smallest remedies.
+        The levels allow no available version, or no consistent set; the hint has the smallest remedies.
     LockError
         A channel doesn't answer.
     """
     installed = [package for package in planned if package.record is not None]
-    added = [f"{package.name} {package.specifier}".strip() for package in planned if package.record is None]
+    additions = [
+        f"{package.name} {package.specifier}".strip() for package in planned if package.record is None
+    ]
     found = solver.available(package.name for package in installed)
     lacking = [package for package in installed if package.name not in found]
     left_out, unlisted = _split_lacking(lacking, local_subdir, solver)
-    held = [archive for package in unlisted if solver.has_archive(archive := lock_record(package))]
-    missing = tuple(p for p in unlisted if p.name not in {archive.name for archive in held})
-    wanted = [_want(package, found[package.name], solver) for package in installed if package.name in found]
-    _refuse_unavailable(wanted)
-    # What needs them gets them from wheels of their installed files.
-    repacked = tuple(outside(package.name, package.version, package.build) for package in missing)
-    request = CondaRequest((), virtual_packages, held=tuple(held), outside=repacked)
-    added += [f"{package.name} =={package.version}" for package in held]
-    attempt = _Attempt(tuple(wanted), tuple(added), request, solver, python)
-    packages, moved = attempt.run()
-    here = {package.name: package for package in planned}
+    frozen = [archive for package in unlisted if solver.has_archive(archive := lock_record(package))]
+    missing = tuple(p for p in unlisted if p.name not in {archive.name for archive in frozen})
+    preferences = [_preference(p, found[p.name], solver) for p in installed if p.name in found]
+    _refuse_unavailable(preferences)
+    # Wheels of their installed files replace them.
+    repacked = tuple(external_record(package.name, package.version, package.build) for package in missing)
+    request = CondaRequest((), virtual_packages, frozen=tuple(frozen), externally_provided=repacked)
+    additions += [f"{package.name} =={package.version}" for package in frozen]
+    attempt = _Attempt(tuple(preferences), tuple(additions), request, solver, python)
+    packages, reasons = attempt.run()
+    by_name = {package.name: package for package in planned}
     return Solved(
-        packages=tuple(with_plan(package, here.get(package.name)) for package in packages),
+        packages=tuple(with_plan(package, by_name.get(package.name)) for package in packages),
         deviations=(
             *(_left_out(package, solver.channels, local_subdir) for package in left_out),
-            *_deviations(packages, wanted, moved),
-            *_came_in(packages, planned),
+            *_deviations(packages, preferences, reasons),
+            *_new_packages(packages, planned),
         ),
         missing=missing,
     )
 
 
-def _want(planned: PlannedConda, found: Sequence[LockedConda], solver: CondaSolver) -> Wanted:
+def _preference(planned: PlannedConda, found: Sequence[LockedConda], solver: CondaSolver) -> Preference:
     pins = pins_for(planned.name, solver.pins)
-    return want(planned, found, solver.channels, priority=solver.priority, pins=pins)
+    return preference_for(planned, found, solver.channels, priority=solver.priority, pins=pins)
 
 
 def _split_lacking(
     lacking: Sequence[PlannedConda], local_subdir: str, solver: CondaSolver
 ) -> tuple[list[PlannedConda], tuple[PlannedConda, ...]]:
-    """Return what no channel has for Linux: because it is for another platform alone, or not at all.
+    """Return the packages that the channels have for the local platform alone, and those that they lack.
 
     Raises
     ------
     UnsolvableError
-        A critical package is among them, or one that no channel has for any platform.
+        One of them is critical, or of the local platform and in no channel.
     """
     if not lacking:
         return [], ()
@@ -126,9 +138,9 @@ def _split_lacking(
     return left_out, tuple(missing)
 
 
-def _refuse_unavailable(wanted: Sequence[Wanted]) -> None:
-    """Raise if the channels have no version that a package's level allows; each is named."""
-    unavailable = [entry for entry in wanted if not entry.version]
+def _refuse_unavailable(preferences: Sequence[Preference]) -> None:
+    """Raise an error that names each package without an allowed version in the channels."""
+    unavailable = [entry for entry in preferences if not entry.version]
     if unavailable:
         raise refusal(
             [(entry.planned, f"the channel has {_choice(entry)} for linux-64") for entry in unavailable],
@@ -138,41 +150,43 @@ def _refuse_unavailable(wanted: Sequence[Wanted]) -> None:
 
 @dataclass(frozen=True)
 class _Attempt:
-    wanted: tuple[Wanted, ...]
-    added: tuple[str, ...]
+    preferences: tuple[Preference, ...]
+    additions: tuple[str, ...]
     request: CondaRequest
     solver: CondaSolver
     python: str
 
     def run(self) -> tuple[tuple[LockedConda, ...], dict[str, str]]:
-        """Return a solution, and for each package that can't have the wanted version the solver's reason."""
-        names = {entry.name for entry in self.wanted}
+        """Return a solution, and the solver's reason for each package without its preferred version."""
+        names = {entry.name for entry in self.preferences}
         try:
             return self._solve(names), {}
         except UnsolvableError as error:
             first = error
-        preferred = tuple(builds[-1] for entry in self.wanted if (builds := builds_for(entry, self.python)))
+        preferred = tuple(
+            builds[-1] for entry in self.preferences if (builds := builds_for(entry, self.python))
+        )
         try:
             solution = self._solve(set(), preferred)
         except UnsolvableError as error:
-            reasons = explained(error, self.wanted, self.added, self.request, self.solver)
+            reasons = with_explanation(error, self.preferences, self.additions, self.request, self.solver)
             raise _with_base(reasons) from first
         return self._improve(solution, preferred)
 
     def _improve(
         self, solution: tuple[LockedConda, ...], preferred: tuple[LockedConda, ...]
     ) -> tuple[tuple[LockedConda, ...], dict[str, str]]:
-        """Return the best solution: what still has another version can't have the wanted one as well."""
-        until = time.monotonic() + _PATIENCE
-        kept = {entry.name for entry in self.wanted if not _moved(entry, solution)}
+        """Return a solution in which no further package can have its preferred version."""
+        deadline = time.monotonic() + _PATIENCE
+        kept = {entry.name for entry in self.preferences if not _moved(entry, solution)}
         reasons: dict[str, str] = {}
-        for entry in sorted(self.wanted, key=_weight):
+        for entry in sorted(self.preferences, key=_priority):
             if entry.name in kept:
                 continue
             if not _moved(entry, solution):
                 kept.add(entry.name)
                 continue
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 reasons[entry.name] = "the solver chose it together with the other packages"
                 continue
             try:
@@ -184,12 +198,12 @@ class _Attempt:
         return solution, reasons
 
     def _solve(self, pinned: set[str], preferred: tuple[LockedConda, ...] = ()) -> tuple[LockedConda, ...]:
-        specs = (entry.pinned if entry.name in pinned else entry.limited for entry in self.wanted)
-        return self.solver.solve(replace(self.request, specs=(*specs, *self.added), preferred=preferred))
+        specs = (entry.pinned if entry.name in pinned else entry.limited for entry in self.preferences)
+        return self.solver.solve(replace(self.request, specs=(*specs, *self.additions), preferred=preferred))
 
 
 def _with_base(error: UnsolvableError) -> UnsolvableError:
-    """Return *error* with a newer base image as the first remedy, where the C library is too old."""
+    """Return *error* with a newer base image as the first remedy, if the glibc is too old."""
     needed = [tuple(map(int, pair)) for pair in re.findall(r"__glibc >=(\d+)\.(\d+)", error.message)]
     if not needed:
         return error
@@ -197,47 +211,47 @@ def _with_base(error: UnsolvableError) -> UnsolvableError:
     return UnsolvableError(error.message, hint="\n".join(filter(None, (newer, error.hint))))
 
 
-def _moved(entry: Wanted, solution: Iterable[LockedConda]) -> bool:
+def _moved(entry: Preference, solution: Iterable[LockedConda]) -> bool:
     return not any(p.name == entry.name and p.version == entry.version for p in solution)
 
 
-def _weight(entry: Wanted) -> tuple[bool, bool, str]:
+def _priority(entry: Preference) -> tuple[bool, bool, str]:
     return entry.planned.level is not Level.EXACT, not entry.planned.requested, entry.name
 
 
 def with_plan(package: LockedConda, planned: PlannedConda | None) -> LockedConda:
-    """Return *package* with what is known of it because it is installed here."""
+    """Return *package* with its planned package, and with the distributions of the installed record."""
     if planned is None or planned.record is None:
         return replace(package, planned=planned)
     return replace(package, planned=planned, distributions=planned.record.distributions)
 
 
 def _deviations(
-    packages: Sequence[LockedConda], wanted: Sequence[Wanted], moved: dict[str, str]
+    packages: Sequence[LockedConda], preferences: Sequence[Preference], reasons: dict[str, str]
 ) -> Iterable[Deviation]:
     versions = {package.name: package.version for package in packages}
-    for entry in wanted:
+    for entry in preferences:
         planned, locked = entry.planned, versions[entry.name]
         if locked == planned.version:
             continue
-        where = " and ".join(_channels(entry))
+        channels = " and ".join(_channels(entry))
         if entry.version == planned.version:
-            reason = moved.get(entry.name, "the solver chose it together with the other packages")
-            reason = f"{reason.removesuffix('.')}; {where} has {_choice(entry)}"
+            reason = reasons.get(entry.name, "the solver chose it together with the other packages")
+            reason = f"{reason.removesuffix('.')}; {channels} has {_choice(entry)}"
         else:
-            reason = f"{where} has no {planned.version} for linux-64; it has {_choice(entry)}"
-            reason += f"; {moved[entry.name]}" if entry.name in moved else ""
+            reason = f"{channels} has no {planned.version} for linux-64; it has {_choice(entry)}"
+            reason += f"; {reasons[entry.name]}" if entry.name in reasons else ""
         yield Deviation(
             planned.name, planned.version, locked, planned.level, reason, "conda", planned.requested
         )
 
 
-def _channels(entry: Wanted) -> Iterable[str]:
+def _channels(entry: Preference) -> Iterable[str]:
     return dict.fromkeys(package.channel.rpartition("/")[2] for package in entry.candidates)
 
 
-def _choice(entry: Wanted) -> str:
-    """Return in words what there is of a package."""
+def _choice(entry: Preference) -> str:
+    """Return the available versions of a package, and its pins, as a phrase."""
     pinned = f" (pinned: {', '.join(entry.pins)})" if entry.pins else ""
     return f"{shown_versions(entry.candidates)}{pinned}"
 
@@ -248,8 +262,8 @@ def _left_out(planned: PlannedConda, channels: Sequence[str], local_subdir: str)
     return Deviation(planned.name, planned.version, "", level, reason, "conda", planned.requested)
 
 
-def _came_in(packages: Sequence[LockedConda], planned: Sequence[PlannedConda]) -> Iterable[Deviation]:
-    """Yield the Python packages that nobody has here; libraries of a platform are no difference."""
+def _new_packages(packages: Sequence[LockedConda], planned: Sequence[PlannedConda]) -> Iterable[Deviation]:
+    """Yield a deviation for each new Python package; libraries of the platform don't count."""
     known = {package.name for package in planned}
     required_by: dict[str, list[str]] = {}
     for package in packages:

@@ -1,4 +1,4 @@
-"""The seam to conda's channels: what they have, and which of it goes together."""
+"""The interface to conda's channels: requests, virtual packages, and the solver protocol."""
 
 from __future__ import annotations
 
@@ -6,81 +6,109 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
-from imagesync.lock.lock import LockedConda
+from imagesync.lock.lock import LockedConda, Target
+from imagesync.lock.tags import machine
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import ChannelPriority
     from imagesync.scan.environment import CondaRecord
 
 IMAGE_SUBDIRS: Final = ("linux-64", "noarch")
+# An image has no kernel. Containers have run on this one for years, and conda-lock assumes it.
+_LINUX = "5.10"
 
 
 @dataclass(frozen=True)
 class VirtualPackage:
-    """Something that a machine has and no channel: its C library, its kernel, a driver (``__glibc`` ...)."""
+    """A property of a machine that packages depend on: its C library, kernel or driver (``__glibc`` ...)."""
 
     name: str
     version: str
     build: str = "0"
 
 
+def virtual_packages(target: Target, *, cuda: str = "") -> tuple[VirtualPackage, ...]:
+    """Return the virtual packages of *target*; nothing depends on the local machine.
+
+    Parameters
+    ----------
+    cuda
+        The CUDA version that the drivers of the cluster's machines support, such as ``12.4``; empty for none.
+
+    >>> target = Target("linux/amd64", "3.11.7", (2, 36))
+    >>> [f"{package.name}={package.version}" for package in virtual_packages(target, cuda="12.4")]
+    ['__glibc=2.36', '__linux=5.10', '__unix=0', '__archspec=1', '__cuda=12.4']
+    """
+    packages = (
+        VirtualPackage("__glibc", ".".join(map(str, target.glibc))),
+        VirtualPackage("__linux", _LINUX),
+        VirtualPackage("__unix", "0"),
+        VirtualPackage("__archspec", "1", machine(target)),
+    )
+    return (*packages, VirtualPackage("__cuda", cuda)) if cuda else packages
+
+
 @dataclass(frozen=True)
 class CondaRequest:
-    """What a solver is asked.
+    """A request to a solver.
 
     Parameters
     ----------
     specs
-        Match specs that all have to be met, such as ``numpy ~=1.26.4``.
+        Match specs that must be met, such as ``numpy ~=1.26.4``.
+    virtual_packages
+        Those of the image.
     constraints
-        Match specs that hold for a package if it comes in.
-    held
-        Packages that are there and stay exactly as they are, whether a channel has them or not.
+        Match specs that limit packages without requiring them.
+    frozen
+        Packages that stay exactly as they are, whether a channel has them or not.
     preferred
-        Packages to take wherever *specs* and *constraints* allow them.
-    outside
-        What something else than conda provides: it satisfies what depends on it, and is part of no answer.
+        Packages to prefer if *specs* and *constraints* allow them.
+    externally_provided
+        Packages that satisfy dependencies but aren't conda's, and aren't part of a solution.
     timeout
-        In seconds.
+        In seconds; ``None`` for no limit.
     """
 
     specs: tuple[str, ...]
     virtual_packages: tuple[VirtualPackage, ...]
     constraints: tuple[str, ...] = ()
-    held: tuple[LockedConda, ...] = ()
+    frozen: tuple[LockedConda, ...] = ()
     preferred: tuple[LockedConda, ...] = ()
-    outside: tuple[LockedConda, ...] = ()
+    externally_provided: tuple[LockedConda, ...] = ()
     timeout: float | None = 120.0
 
 
 class CondaSolver(Protocol):
-    """What answers from the user's channels, for linux-64 and noarch."""
+    """A solver for the user's channels, for linux-64 and noarch."""
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Return the channels' URLs without credentials, first the one that wins."""
+        """Return the URLs of the channels without credentials, the preferred one first."""
 
     @property
     def cuda(self) -> str:
-        """Return the version of CUDA that the cluster's machines have a driver for; empty for none."""
+        """Return the CUDA version that the drivers of the cluster's machines support; empty for none."""
 
     @property
     def priority(self) -> ChannelPriority:
-        """Return whether a name's first channel is its only one, its first choice, or one of equals."""
+        """Return conda's setting ``channel_priority``."""
 
     @property
     def pins(self) -> tuple[str, ...]:
-        """Return match specs that hold for whatever isn't held as it is."""
+        """Return the match specs that limit packages that aren't frozen."""
 
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> Mapping[str, tuple[LockedConda, ...]]:
-        """Return what the channels have of each of *names*, oldest first; nothing for a name they don't have.
+        """Return the packages of the channels by name, oldest first; unknown names are omitted.
 
         Parameters
         ----------
+        names
+            Conda names.
         subdirs
-            Of the channels: those of the image, or that of the user's machine.
+            Subdirectories of the channels: those of the image, or that of the local platform.
 
         Raises
         ------
@@ -89,24 +117,24 @@ class CondaSolver(Protocol):
         """
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
-        """Return the packages that satisfy *request*, with all that they need, sorted by name.
+        """Return the packages that satisfy *request*, dependencies included, sorted by name.
 
         Raises
         ------
         UnsolvableError
-            Nothing does; the message is the solver's own chain of reasons.
+            There is no solution; the message is the solver's explanation.
         LockError
             A channel doesn't answer.
         """
 
     def has_archive(self, package: LockedConda) -> bool:
-        """Return whether the archive of *package* is on this machine: in the store or in a package cache."""
+        """Return True if the archive of *package* is in the store or in a package cache."""
 
     def digest(self, record: CondaRecord) -> str:
-        """Return ``sha256:<hex>`` of the archive of a record that has none; it is checked by its MD5.
+        """Return ``sha256:<hex>`` of the archive of a record without one, checked by its MD5.
 
         Raises
         ------
         FetchError
-            The archive can't be had.
+            The archive can't be fetched.
         """

@@ -1,4 +1,4 @@
-"""Saying why conda packages can't be had, or not together, and what would help."""
+"""Explaining why conda packages aren't available or conflict, with remedies."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import replace
 
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.conda.preferences import Wanted, limit
+from imagesync.lock.conda.preferences import Preference, allowed_specifier
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.explain.conflicts import Explanation, Unanswered, contradiction, explain, way_out
 from imagesync.plan.plan import PlannedConda
 
-# How long to look for the smallest remedy, in seconds, and how long one question may take.
+# Time limits in seconds: for the search for the smallest remedies, and for one question.
 _SECONDS = 10.0
 _QUESTION = 5.0
 _PLATFORM = "linux-64"
 
 
 def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]) -> UnsolvableError:
-    """Return the error for packages of which the channels have nothing that their levels allow.
+    """Return the error for packages without a version in the channels that their levels allow.
 
     Parameters
     ----------
     refused
-        Each with the reason.
+        The packages, each with the reason.
+    channels
+        URLs of the channels.
     """
     lines = [f"- {package.name} ({_allowance(package)}): {why}" for package, why in refused]
     subject = "1 conda package" if len(refused) == 1 else f"{len(refused)} conda packages"
@@ -48,19 +50,19 @@ def _allowance(package: PlannedConda) -> str:
     return f"{package.version} here, {package.level.value}, {allowed}"
 
 
-def explained(
+def with_explanation(
     error: UnsolvableError,
-    wanted: Sequence[Wanted],
-    added: Sequence[str],
+    preferences: Sequence[Preference],
+    additions: Sequence[str],
     request: CondaRequest,
     solver: CondaSolver,
 ) -> UnsolvableError:
-    """Return *error* with the user's packages that take part, and the smallest remedies."""
-    entries: list[Wanted | str] = [*wanted, *added]
+    """Return *error* with the user's packages that conflict, and the smallest remedies."""
+    constraints: list[Preference | str] = [*preferences, *additions]
 
-    def solvable(kept: Sequence[Wanted | str]) -> bool:
-        holding = set(map(id, kept))
-        specs = tuple(_spec(entry, id(entry) in holding) for entry in entries)
+    def solvable(kept: Sequence[Preference | str]) -> bool:
+        held = set(map(id, kept))
+        specs = tuple(_spec(each, holds=id(each) in held) for each in constraints)
         try:
             solver.solve(replace(request, specs=specs, timeout=_QUESTION))
         except UnsolvableError:
@@ -69,37 +71,37 @@ def explained(
             raise Unanswered from failure
         return True
 
-    found: Explanation[Wanted | str] = explain(entries, solvable, seconds=_SECONDS)
+    found: Explanation[Preference | str] = explain(constraints, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"No set of conda packages satisfies the plan: {error.message}"
-        + contradiction([_described(entry) for entry in found.conflict], _PLATFORM),
+        + contradiction([_described(each) for each in found.conflict], _PLATFORM),
         hint=_hint(found),
     )
 
 
-def _spec(entry: Wanted | str, holds: bool) -> str:
-    if isinstance(entry, str):
-        return entry if holds else entry.partition(" ")[0]
-    return entry.limited if holds else entry.relaxed
+def _spec(constraint: Preference | str, *, holds: bool) -> str:
+    if isinstance(constraint, str):
+        return constraint if holds else _name(constraint)
+    return constraint.limited if holds else constraint.relaxed
 
 
-def _described(entry: Wanted | str) -> str:
-    if isinstance(entry, str):
-        return f"{entry} (add.conda)"
-    planned = entry.planned
-    wanted = limit(planned) or "any version"
-    asked = ", which you asked for" if planned.requested else ""
-    return f"{planned.name} {planned.version} ({planned.level.value}: {wanted}){asked}"
+def _described(constraint: Preference | str) -> str:
+    if isinstance(constraint, str):
+        return f"{constraint} (add.conda)"
+    planned = constraint.planned
+    allowed = allowed_specifier(planned) or "any version"
+    requested = ", which you asked for" if planned.requested else ""
+    return f"{planned.name} {planned.version} ({planned.level.value}: {allowed}){requested}"
 
 
-def _hint(found: Explanation[Wanted | str]) -> str:
+def _hint(found: Explanation[Preference | str]) -> str:
     if not found.remedies:
         return 'Let go of one of them: levels = { NAME = "exact" } takes another version, "ignore" none.'
-    text = way_out([[_name(entry) for entry in remedy] for remedy in found.remedies])
-    named = [entry.name for entry in found.remedies[0] if isinstance(entry, Wanted)]
-    setting = ", ".join(f'{name} = "exact"' for name in named)
+    text = way_out([[_name(each) for each in remedy] for remedy in found.remedies])
+    names = [each.name for each in found.remedies[0] if isinstance(each, Preference)]
+    setting = ", ".join(f'{name} = "exact"' for name in names)
     return f"{text}\nSay so in [tool.imagesync]: levels = {{ {setting} }}" if setting else text
 
 
-def _name(entry: Wanted | str) -> str:
-    return entry.partition(" ")[0] if isinstance(entry, str) else entry.name
+def _name(constraint: Preference | str) -> str:
+    return constraint.partition(" ")[0] if isinstance(constraint, str) else constraint.name

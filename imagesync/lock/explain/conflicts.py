@@ -1,7 +1,7 @@
-"""Why something can't be solved: which of a user's entries contradict one another, and what to let go.
+"""Minimal conflicts and smallest remedies of a request that can't be solved.
 
-It asks the solver again and again, with some entries relaxed, and so works for every solver: that of conda
-packages as well as those of Python packages. How it is said is the same for all of them.
+The search only asks a solver again with some constraints relaxed, and so works for every solver, of conda
+packages and of Python packages.
 """
 
 from __future__ import annotations
@@ -12,76 +12,79 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Entry = TypeVar("Entry")
+Constraint = TypeVar("Constraint")
 _REMEDIES = 4
 
 
 @dataclass(frozen=True)
-class Explanation(Generic[Entry]):
-    """What contradicts what.
+class Explanation(Generic[Constraint]):
+    """A minimal conflict and its remedies.
 
     Parameters
     ----------
     conflict
-        Entries that can't hold together, none of which is too many; empty where it was not found in time.
+        A minimal set of constraints that can't hold together; empty if it wasn't found in time.
     remedies
-        The smallest sets of entries whose relaxing makes it solvable, as far as they were found in time.
+        The smallest sets of constraints to relax for a solution, as far as they were found in time.
     """
 
-    conflict: tuple[Entry, ...] = ()
-    remedies: tuple[tuple[Entry, ...], ...] = ()
+    conflict: tuple[Constraint, ...] = ()
+    remedies: tuple[tuple[Constraint, ...], ...] = ()
 
 
 class Unanswered(Exception):
-    """A question has no answer, such as one that took too long: the search ends with what was found."""
+    """The solver gave no answer, for example in time: the search ends with the results so far."""
 
 
 def explain(
-    entries: Sequence[Entry],
-    solvable: Callable[[Sequence[Entry]], bool],
+    constraints: Sequence[Constraint],
+    solvable: Callable[[Sequence[Constraint]], bool],
     *,
     seconds: float,
-    suspects: Collection[Entry] = (),
+    suspects: Collection[Constraint] = (),
     clock: Callable[[], float] = time.monotonic,
-) -> Explanation[Entry]:
-    """Return a minimal conflict among *entries*, which can't all hold, and the smallest remedies.
+) -> Explanation[Constraint]:
+    """Return a minimal conflict among *constraints*, which can't all hold, and the smallest remedies.
 
     Parameters
     ----------
+    constraints
+        The constraints of the request.
     solvable
-        Whether everything can be solved when the given entries hold, and all others are relaxed. It may
-        raise :class:`Unanswered`.
+        Returns True if there is a solution with the given constraints, and all others relaxed. It may raise
+        :class:`Unanswered`.
     seconds
-        How long to look at most.
+        The time limit.
     suspects
-        Those of *entries* that are likely to be in a conflict: where they contradict one another by
-        themselves, the others aren't asked about.
+        Those of *constraints* that are likely to conflict: if they conflict alone, the others are skipped.
+    clock
+        Returns the time in seconds.
 
-    >>> def solvable(entries):
-    ...     return not {"a", "d"} <= set(entries) and not {"b", "d"} <= set(entries)
+    >>> def solvable(constraints):
+    ...     return not {"a", "d"} <= set(constraints) and not {"b", "d"} <= set(constraints)
     >>> explain("abcd", solvable, seconds=5)
     Explanation(conflict=('a', 'd'), remedies=(('d',),))
     """
     deadline = clock() + seconds
 
-    def asked(some: Sequence[Entry]) -> bool:
+    def in_time(some: Sequence[Constraint]) -> bool:
         if clock() > deadline:
             raise Unanswered
         return solvable(some)
 
     likely = set(map(id, suspects))
 
-    def find(some: list[Entry]) -> list[Entry]:
-        few = [entry for entry in some if id(entry) in likely]
-        return _minimal_conflict(few if few and not asked(few) else some, asked)
+    def find(some: list[Constraint]) -> list[Constraint]:
+        few = [constraint for constraint in some if id(constraint) in likely]
+        return _minimal_conflict(few if few and not in_time(few) else some, in_time)
 
-    conflict: tuple[Entry, ...] = ()
-    remedies: list[tuple[Entry, ...]] = []
+    conflict: tuple[Constraint, ...] = ()
+    remedies: list[tuple[Constraint, ...]] = []
     try:
-        if not asked(()):
+        if not in_time(()):
             return Explanation()
-        conflict = tuple(find(list(entries)))
-        for remedy in _smallest_remedies(list(entries), conflict, asked, find):
+        conflict = tuple(find(list(constraints)))
+        for remedy in _smallest_remedies(list(constraints), conflict, in_time, find):
             remedies.append(remedy)
             if len(remedies) == _REMEDIES:
                 break
@@ -90,8 +93,8 @@ def explain(
     return Explanation(conflict, tuple(remedies))
 
 
-def contradiction(entries: Sequence[str], platform: str) -> str:
-    """Return *entries*, which contradict one another, as a list to stand after a message; nothing for none.
+def contradiction(constraints: Sequence[str], platform: str) -> str:
+    """Return conflicting *constraints* as a list to append to a message; empty for none.
 
     >>> print(contradiction(["a 1.0", "b 2.0"], "linux-64"))
     <BLANKLINE>
@@ -99,18 +102,18 @@ def contradiction(entries: Sequence[str], platform: str) -> str:
     - a 1.0
     - b 2.0
     """
-    if not entries:
+    if not constraints:
         return ""
     subject = (
         "These of your packages can't go together"
-        if len(entries) > 1
+        if len(constraints) > 1
         else "This can't be had, whatever else gives way,"
     )
-    return f"\n{subject} on {platform}:\n" + "\n".join(f"- {entry}" for entry in entries)
+    return f"\n{subject} on {platform}:\n" + "\n".join(f"- {constraint}" for constraint in constraints)
 
 
 def way_out(remedies: Sequence[Sequence[str]]) -> str:
-    """Return in words that another version of one of *remedies*, each a set of names, would do.
+    """Return a sentence that offers *remedies*, each a set of names whose versions may change.
 
     >>> way_out([["a"], ["b", "c"]])
     'It can be solved if another version of a or b and c will do.'
@@ -119,13 +122,15 @@ def way_out(remedies: Sequence[Sequence[str]]) -> str:
     return f"It can be solved if another version of {sets} will do."
 
 
-def _minimal_conflict(entries: list[Entry], solvable: Callable[[Sequence[Entry]], bool]) -> list[Entry]:
-    """Return entries that can't hold together, and can if any one of them is relaxed.
+def _minimal_conflict(
+    constraints: list[Constraint], solvable: Callable[[Sequence[Constraint]], bool]
+) -> list[Constraint]:
+    """Return a minimal set of constraints that can't hold together.
 
-    Deletion in halves (QuickXplain, Junker 2004): a conflict of a few among many takes few questions.
+    By deletion in halves (QuickXplain, Junker 2004), which takes few questions for a few among many.
     """
 
-    def reduce(background: list[Entry], grown: bool, candidates: list[Entry]) -> list[Entry]:
+    def reduce(background: list[Constraint], grown: bool, candidates: list[Constraint]) -> list[Constraint]:
         if grown and not solvable(background):
             return []
         if len(candidates) == 1:
@@ -136,34 +141,34 @@ def _minimal_conflict(entries: list[Entry], solvable: Callable[[Sequence[Entry]]
         of_first = reduce(background + of_second, bool(of_second), first)
         return of_first + of_second
 
-    return reduce([], False, entries) if entries else []
+    return reduce([], False, constraints) if constraints else []
 
 
 def _smallest_remedies(
-    entries: list[Entry],
-    conflict: Sequence[Entry],
-    solvable: Callable[[Sequence[Entry]], bool],
-    find: Callable[[list[Entry]], list[Entry]],
-) -> Iterator[tuple[Entry, ...]]:
-    """Yield the smallest sets whose relaxing leaves no conflict; *find* finds one among the rest.
+    constraints: list[Constraint],
+    conflict: Sequence[Constraint],
+    solvable: Callable[[Sequence[Constraint]], bool],
+    find: Callable[[list[Constraint]], list[Constraint]],
+) -> Iterator[tuple[Constraint, ...]]:
+    """Yield the smallest sets of constraints to relax for a solution.
 
-    Each has to hit every conflict, so a tree of conflicts that is searched in breadth finds them (hitting
-    sets, Reiter 1987).
+    Each set has to hit every conflict, so a breadth-first search of a tree of conflicts finds them (hitting
+    sets, Reiter 1987). *find* returns a conflict among the remaining constraints.
     """
-    waiting: deque[tuple[tuple[Entry, ...], tuple[Entry, ...]]] = deque([((), tuple(conflict))])
+    waiting: deque[tuple[tuple[Constraint, ...], tuple[Constraint, ...]]] = deque([((), tuple(conflict))])
     seen: set[frozenset[int]] = set()
     size = 0
     while waiting:
         chosen, standing = waiting.popleft()
         if size and len(chosen) >= size:
             return
-        for entry in standing:
-            relaxed = (*chosen, entry)
+        for constraint in standing:
+            relaxed = (*chosen, constraint)
             key = frozenset(map(id, relaxed))
             if key in seen:
                 continue
             seen.add(key)
-            kept = [other for other in entries if id(other) not in key]
+            kept = [other for other in constraints if id(other) not in key]
             if solvable(kept):
                 size = len(relaxed)
                 yield relaxed

@@ -1,4 +1,4 @@
-"""What a user's packages ask of a resolver, one entry each, and what is asked once an entry gives way."""
+"""Constraints that the user's packages put on a resolver, each with its relaxed forms."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from imagesync.plan.requirements import requirements_on
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.resolve_installed import Held
+    from imagesync.lock.resolve_installed import Resolved
 
 
 class Kind(Enum):
-    """What an entry is, and so what its user can do about it."""
+    """The kind of a constraint, which decides about its remedies."""
 
     ADDED = auto()
     INSTALLED = auto()
@@ -27,8 +27,8 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """An entry's part in a :class:`~imagesync.lock.resolvers.resolver.ResolutionRequest`."""
+class RequestPart:
+    """The part of a constraint in a :class:`~imagesync.lock.resolvers.resolver.ResolutionRequest`."""
 
     requirements: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
@@ -37,25 +37,29 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A package of the user's that a resolver has to respect.
+class Constraint:
+    """A package that limits the solutions of a resolver.
 
     Parameters
     ----------
+    kind
+        Decides about the remedies.
+    planned
+        The package.
     line
-        What is asked for, as the user would write it.
+        The requirement as the user would write it.
     holds, relaxed, another
-        What it asks while it holds; once it gives way; and to learn which other version would do.
+        The part of a request if the constraint holds; if it is relaxed; and to find another version.
     markers
-        The image's marker values.
+        The marker values of the image.
     """
 
     kind: Kind
     planned: PlannedPackage
     line: str
-    holds: Asked
-    relaxed: Asked = field(default_factory=Asked)
-    another: Asked = field(default_factory=Asked)
+    holds: RequestPart
+    relaxed: RequestPart = field(default_factory=RequestPart)
+    another: RequestPart = field(default_factory=RequestPart)
     markers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -64,59 +68,61 @@ class Entry:
         return self.planned.name
 
     def describe(self, others: Collection[NormalizedName]) -> str:
-        """Return the entry for a list, with what it requires of *others*."""
+        """Return the constraint for a list, with its requirements on *others*."""
         if self.kind is Kind.ADDED:
             return f"{self.line} (add.pip)"
         planned = self.planned
         conda = planned.installed.conda if planned.installed is not None else ""
-        what = {
+        origin = {
             Kind.INSTALLED: "installed here",
             Kind.LIMITED: f"{planned.level.value}: {self.line.removeprefix(planned.name)}",
             Kind.CONDA: f"conda's {conda}" if conda and conda != planned.name else "conda's",
             Kind.MADE: "made on this machine",
         }[self.kind]
-        asked = ", which you asked for" if planned.requested else ""
-        return f"{planned.name} {planned.version} ({what}{self._required(others)}){asked}"
+        requested = ", which you asked for" if planned.requested else ""
+        return f"{planned.name} {planned.version} ({origin}{self._required(others)}){requested}"
 
     def _required(self, others: Collection[NormalizedName]) -> str:
         if self.planned.installed is None or self.kind is Kind.CONDA:
             return ""
-        wanted = {name for name in others if name != self.name}
+        names = {name for name in others if name != self.name}
         lines = {
-            f"{r.name}{r.specifier}" for r in requirements_on(self.planned.installed, self.markers, wanted)
+            f"{r.name}{r.specifier}" for r in requirements_on(self.planned.installed, self.markers, names)
         }
         return f"; it requires {', '.join(sorted(lines))}" if lines else ""
 
 
-def added(package: PlannedPackage, line: str) -> Entry:
-    """Return the entry of what 'add.pip' asks for; it gives way by staying out."""
+def added(package: PlannedPackage, line: str) -> Constraint:
+    """Return the constraint of an addition of 'add.pip', which is relaxed by omitting it."""
     bare = line.removesuffix(package.specifier)
-    another = Asked((bare,)) if package.specifier else Asked()
-    return Entry(Kind.ADDED, package, line, Asked((line,)), another=another)
+    another = RequestPart((bare,)) if package.specifier else RequestPart()
+    return Constraint(Kind.ADDED, package, line, RequestPart((line,)), another=another)
 
 
-def pinned(held: Held, pin: str, required: Iterable[str], markers: Mapping[str, str]) -> Entry:
-    """Return the entry of an installed package that stays as it is, with what it requires of others."""
-    holds, another = Asked(constraints=(pin, *required)), Asked((held.planned.name,))
-    return Entry(Kind.INSTALLED, held.planned, pin, holds, another=another, markers=markers)
+def pinned(resolved: Resolved, pin: str, required: Iterable[str], markers: Mapping[str, str]) -> Constraint:
+    """Return the constraint of an installed package that keeps its version, with its requirements."""
+    holds, another = RequestPart(constraints=(pin, *required)), RequestPart((resolved.planned.name,))
+    return Constraint(Kind.INSTALLED, resolved.planned, pin, holds, another=another, markers=markers)
 
 
-def limited(held: Held, line: str, markers: Mapping[str, str]) -> Entry:
-    """Return the entry of an installed package that its level keeps within bounds."""
-    extras = f"[{','.join(held.planned.extras)}]" if held.planned.extras else ""
-    another = Asked((f"{held.planned.name}{extras}",))
-    return Entry(Kind.LIMITED, held.planned, line, Asked((line,)), another=another, markers=markers)
+def limited(resolved: Resolved, line: str, markers: Mapping[str, str]) -> Constraint:
+    """Return the constraint of an installed package with the versions that its level allows."""
+    extras = f"[{','.join(resolved.planned.extras)}]" if resolved.planned.extras else ""
+    another = RequestPart((f"{resolved.planned.name}{extras}",))
+    return Constraint(
+        Kind.LIMITED, resolved.planned, line, RequestPart((line,)), another=another, markers=markers
+    )
 
 
-def beside(package: PlannedPackage, markers: Mapping[str, str]) -> Entry:
-    """Return the entry of what is there whatever an index has: made on this machine, or conda's."""
-    holds = Asked(vendored=(package,))
+def present(package: PlannedPackage, markers: Mapping[str, str]) -> Constraint:
+    """Return the constraint of a package that needs no index: made on this machine, or from conda."""
+    holds = RequestPart(vendored=(package,))
     if not package.vendored and (package.installed is None or package.installed.conda):
-        relaxed = Asked(wheels_only=(package.name,))
-        another = Asked((package.name,), wheels_only=(package.name,))
-        return Entry(Kind.CONDA, package, package.name, holds, relaxed, another, markers)
+        relaxed = RequestPart(wheels_only=(package.name,))
+        another = RequestPart((package.name,), wheels_only=(package.name,))
+        return Constraint(Kind.CONDA, package, package.name, holds, relaxed, another, markers)
     kind = Kind.MADE if package.vendored else Kind.INSTALLED
     if package.installed is None:
-        return Entry(kind, package, package.name, holds, holds, holds, markers)
-    free = Asked(vendored=(replace(package, installed=replace(package.installed, requires=())),))
-    return Entry(kind, package, package.name, holds, free, free, markers)
+        return Constraint(kind, package, package.name, holds, holds, holds, markers)
+    free = RequestPart(vendored=(replace(package, installed=replace(package.installed, requires=())),))
+    return Constraint(kind, package, package.name, holds, free, free, markers)

@@ -1,4 +1,4 @@
-"""Saying why Python packages can't be had together, and what would help."""
+"""Explaining why Python packages conflict, with remedies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
-from imagesync.lock.explain.constraints import Entry, Kind
+from imagesync.lock.explain.constraints import Constraint, Kind
 from imagesync.plan.install_commands import install_command_for
 from imagesync.plan.specifiers import compatible, parse_version
 
@@ -24,74 +24,82 @@ if TYPE_CHECKING:
     from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
     from imagesync.plan.plan import Plan, PlannedPackage
 
-# How long to look for the smallest remedies, in seconds.
+# The time limit of the search for the smallest remedies, in seconds.
 _SECONDS = {"uv": 10.0, "pip-tools": 20.0}
-# Of so many that give way it is asked which other versions would do; of more only whether the rest fits.
+# Search for other versions of at most this many relaxed packages; of more, only check the rest.
 _FEW = 3
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Entries whose giving way makes a request solvable.
+    """Constraints whose relaxing makes a request solvable.
 
     Parameters
     ----------
+    constraints
+        The constraints to relax.
     versions
-        What each would become, by name; nothing for those of which no other version fits, or none was found.
+        The versions that would do, by name; names without a known version are omitted.
     """
 
-    entries: tuple[Entry, ...]
+    constraints: tuple[Constraint, ...]
     versions: Mapping[NormalizedName, str]
 
 
-def explained(
-    said: str,
+def with_explanation(
+    summary: str,
     error: UnsolvableError,
-    entries: Sequence[Entry],
+    constraints: Sequence[Constraint],
     *,
     request: ResolutionRequest,
     resolver: Resolver,
     plan: Plan,
     hint: str,
 ) -> UnsolvableError:
-    """Return *error* with the user's packages that take part, and the smallest remedies.
+    """Return *error* with the user's packages that conflict, and the smallest remedies.
 
     Parameters
     ----------
-    said
-        What can't be done; the resolver's reason is put after it.
-    entries
-        What the resolver was asked.
+    summary
+        The beginning of the message; the resolver's reason follows.
+    error
+        The error of the resolver.
+    constraints
+        The constraints of the request.
     request
-        The target and what is preferred, without the entries.
+        The target and the preferred versions, without the constraints.
+    resolver
+        Answers the requests of the search.
+    plan
+        The plan.
     hint
-        What to do where no remedy is found in time.
+        The hint if no remedy is found in time.
     """
     seconds = _SECONDS[resolver.name]
-    search = _Search(tuple(entries), request, resolver, time.monotonic() + seconds)
-    named = _named(entries, error.message)
-    found = explain(entries, search.solvable, seconds=seconds, suspects=named)
-    # Resolvers don't always name the same reason first; what is said of it has one order.
-    order = {id(entry): number for number, entry in enumerate(entries)}
-    conflict = sorted(found.conflict, key=lambda entry: order[id(entry)])
-    remedies = sorted([sorted(order[id(entry)] for entry in remedy) for remedy in found.remedies])
-    names = {entry.name for entry in conflict}
+    search = _Search(tuple(constraints), request, resolver, time.monotonic() + seconds)
+    suspects = _suspects(constraints, error.message)
+    found = explain(constraints, search.solvable, seconds=seconds, suspects=suspects)
+    # The order of a resolver's reasons varies; the message has the order of the constraints.
+    order = {id(each): number for number, each in enumerate(constraints)}
+    conflict = sorted(found.conflict, key=lambda each: order[id(each)])
+    remedies = sorted([sorted(order[id(each)] for each in remedy) for remedy in found.remedies])
+    names = {each.name for each in conflict}
     return UnsolvableError(
-        f"{said}: {error.message}"
-        + contradiction([entry.describe(names) for entry in conflict], request.target.platform),
-        hint=_hint([search.remedy([entries[number] for number in remedy]) for remedy in remedies], plan)
+        f"{summary}: {error.message}"
+        + contradiction([each.describe(names) for each in conflict], request.target.platform),
+        hint=_hint([search.remedy([constraints[number] for number in remedy]) for remedy in remedies], plan)
         or hint,
     )
 
 
-def _named(entries: Sequence[Entry], message: str) -> list[Entry]:
-    """Return those of *entries* that the resolver's reason names, and those that limit what it names."""
+def _suspects(constraints: Sequence[Constraint], message: str) -> list[Constraint]:
+    """Return the constraints on packages that the resolver's message names."""
     words = {canonical_name(word.rstrip(".-_")) for word in _WORD.findall(message.lower())}
     return [
-        entry
-        for entry in entries
-        if entry.name in words or not words.isdisjoint(map(_constrained, entry.holds.constraints))
+        each
+        for each in constraints
+        if each.name in words or not words.isdisjoint(map(_constrained, each.holds.constraints))
     ]
 
 
@@ -102,54 +110,64 @@ def _constrained(line: str) -> NormalizedName:
 
 class _Search:
     def __init__(
-        self, entries: tuple[Entry, ...], request: ResolutionRequest, resolver: Resolver, until: float
+        self,
+        constraints: tuple[Constraint, ...],
+        request: ResolutionRequest,
+        resolver: Resolver,
+        deadline: float,
     ) -> None:
-        self._entries = entries
+        self._constraints = constraints
         self._request = replace(request, versions_only=True)
         self._resolver = resolver
-        self._until = until
+        self._deadline = deadline
         self._versions: dict[frozenset[int], Mapping[NormalizedName, str]] = {}
 
-    def solvable(self, kept: Sequence[Entry]) -> bool:
-        """Return whether there is an answer when *kept* hold, and all other entries give way."""
+    def solvable(self, kept: Sequence[Constraint]) -> bool:
+        """Return True if there is a solution with the constraints *kept*, and all others relaxed."""
         holding = set(map(id, kept))
-        gone = [entry for entry in self._entries if id(entry) not in holding]
+        relaxed = [each for each in self._constraints if id(each) not in holding]
         if not kept:
             return True
-        if len(gone) > _FEW:
-            return self._ask(holding) is not None
-        sought = frozenset(map(id, gone))
-        found = self._ask(holding, sought=sought)
+        if len(relaxed) > _FEW:
+            return self._resolve(holding) is not None
+        sought = frozenset(map(id, relaxed))
+        found = self._resolve(holding, sought=sought)
         if found is not None:
             self._versions[sought] = found
             return True
-        # What is added may stay out; what is installed here has to be there in some version.
-        installed = {id(entry) for entry in gone if entry.kind is not Kind.ADDED}
-        return len(installed) < len(gone) and self._ask(holding, sought=installed) is not None
+        # An addition may be omitted; an installed package needs some version.
+        installed = {id(each) for each in relaxed if each.kind is not Kind.ADDED}
+        return len(installed) < len(relaxed) and self._resolve(holding, sought=installed) is not None
 
-    def remedy(self, gone: Sequence[Entry]) -> Remedy:
-        """Return *gone* as a remedy, with the versions that would do."""
-        found = self._versions.get(frozenset(map(id, gone)), {})
-        here = {entry.name: entry.planned.version for entry in gone}
+    def remedy(self, relaxed: Sequence[Constraint]) -> Remedy:
+        """Return the remedy of relaxing *relaxed*, with the versions that would do."""
+        found = self._versions.get(frozenset(map(id, relaxed)), {})
+        local = {each.name: each.planned.version for each in relaxed}
         return Remedy(
-            tuple(gone), {name: found[name] for name in here if found.get(name, here[name]) != here[name]}
+            tuple(relaxed),
+            {name: found[name] for name in local if found.get(name, local[name]) != local[name]},
         )
 
-    def _ask(
+    def _resolve(
         self, holding: Collection[int], *, sought: Collection[int] = ()
     ) -> Mapping[NormalizedName, str] | None:
-        """Return the versions that satisfy those entries, by their identities; ``None`` if none do.
+        """Return the versions of a solution; ``None`` if there is none.
+
+        Parameters
+        ----------
+        holding, sought
+            The ids of constraints that hold, and of those whose packages need another version.
 
         Raises
         ------
         Unanswered
-            The time is over, or an index doesn't answer.
+            The time limit is reached, or an index doesn't answer.
         """
         parts = [
-            entry.holds if id(entry) in holding else entry.another if id(entry) in sought else entry.relaxed
-            for entry in self._entries
+            each.holds if id(each) in holding else each.another if id(each) in sought else each.relaxed
+            for each in self._constraints
         ]
-        left = self._until - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise Unanswered
         request = replace(
@@ -169,54 +187,54 @@ class _Search:
 
 
 def _hint(remedies: Sequence[Remedy], plan: Plan) -> str:
-    """Return what helps, each remedy with what to do for it; nothing where there is none."""
-    moved, made, without = [], [], []
+    """Return the hint for *remedies*, with the steps of each; empty if there are none."""
+    changed, made, without = [], [], []
     for remedy in remedies:
-        names = [entry.name for entry in remedy.entries]
+        names = [each.name for each in remedy.constraints]
         if out := _left_out(remedy):
             without += out
-        elif any(entry.kind is Kind.MADE for entry in remedy.entries):
+        elif any(each.kind is Kind.MADE for each in remedy.constraints):
             made.append(" and ".join(names))
         else:
-            moved.append(names)
-    lines = [way_out(moved)] if moved else []
+            changed.append(names)
+    lines = [way_out(changed)] if changed else []
     if made:
         lines.append(f"It can be solved by other requirements of {' or '.join(made)}.")
     if without:
         lines.append(f"It can be solved without {' or '.join(dict.fromkeys(without))}.")
     for remedy in remedies:
-        # Of what can only stay out, no more is to be said.
-        if len(_left_out(remedy)) < len(remedy.entries):
-            names = [entry.name for entry in remedy.entries]
-            lines.append(f"- {' and '.join(names)}: {'; and '.join(_ways(remedy, plan))}")
+        # For additions that can only be omitted there are no further steps.
+        if len(_left_out(remedy)) < len(remedy.constraints):
+            names = [each.name for each in remedy.constraints]
+            lines.append(f"- {' and '.join(names)}: {'; and '.join(_steps(remedy, plan))}")
     return "\n".join(lines)
 
 
 def _left_out(remedy: Remedy) -> list[NormalizedName]:
-    return [e.name for e in remedy.entries if e.kind is Kind.ADDED and e.name not in remedy.versions]
+    return [e.name for e in remedy.constraints if e.kind is Kind.ADDED and e.name not in remedy.versions]
 
 
-def _ways(remedy: Remedy, plan: Plan) -> Iterator[str]:
-    """Yield what to do for *remedy*, the same steps for several packages as one command."""
+def _steps(remedy: Remedy, plan: Plan) -> Iterator[str]:
+    """Yield the steps of *remedy*; the same step for several packages is one command."""
     levels, installs, conda, made = [], [], [], []
-    for entry in remedy.entries:
-        version = remedy.versions.get(entry.name, "")
-        if entry.kind is Kind.ADDED:
+    for constraint in remedy.constraints:
+        version = remedy.versions.get(constraint.name, "")
+        if constraint.kind is Kind.ADDED:
             yield (
-                f"'{entry.name}=={version}' in add.pip, or nothing of it"
+                f"'{constraint.name}=={version}' in add.pip, or nothing of it"
                 if version
                 else "leave it out of add.pip"
             )
-        elif entry.kind is Kind.MADE:
-            made.append(entry.name)
-        elif entry.kind is Kind.CONDA:
-            installed = entry.planned.installed
-            name = installed.conda if installed is not None else entry.name
+        elif constraint.kind is Kind.MADE:
+            made.append(constraint.name)
+        elif constraint.kind is Kind.CONDA:
+            installed = constraint.planned.installed
+            name = installed.conda if installed is not None else constraint.name
             conda.append(f"{name}={version}" if version else name)
-        elif entry.kind is Kind.LIMITED and not plan.strict and _in_series(entry.planned, version):
-            levels += ["--level", f"{entry.name}=compatible"]
+        elif constraint.kind is Kind.LIMITED and not plan.strict and _in_series(constraint.planned, version):
+            levels += ["--level", f"{constraint.name}=compatible"]
         else:
-            installs.append(f"{entry.name}=={version}" if version else entry.name)
+            installs.append(f"{constraint.name}=={version}" if version else constraint.name)
     if made:
         verb, whose = ("requires", "its") if len(made) == 1 else ("require", "their")
         yield f"change what {' and '.join(made)} {verb} in {whose} sources"
@@ -230,7 +248,7 @@ def _ways(remedy: Remedy, plan: Plan) -> Iterator[str]:
 
 
 def _in_series(planned: PlannedPackage, version: str) -> bool:
-    """Return whether the level ``compatible`` would allow *version*, and the package's own doesn't."""
+    """Return True if the level ``compatible`` would allow *version*, unlike the level of the package."""
     local = parse_version(planned.version)
     if local is None or not version or planned.level is Level.COMPATIBLE:
         return False

@@ -1,4 +1,4 @@
-"""A lock with what only this machine has of it: what somebody elsewhere needs beside the lock."""
+"""A lock with the files that only this machine has, for use on other machines."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ WHEELS, ARCHIVES = "wheels", "packages"
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A lock that needs nothing of this machine any more.
+class Bundle:
+    """A lock that no longer depends on this machine.
 
     Parameters
     ----------
+    plan
+        The plan of the lock.
     lock
-        Wheels made on this machine have the versions that they were built with.
+        The lock, with the versions of the built wheels.
     files
-        What comes from no server, by where it lies beside the lock file: ``wheels/mine-1.0.whl``.
+        Files that no server has, by path relative to the lock file: ``wheels/mine-1.0.whl``.
     wheels
         The wheels made on this machine, by canonical name.
     md5
-        Of each conda package, in hex: conda's own tools check by it.
+        The MD5 of each conda package in hex, which conda's tools check.
     """
 
     plan: Plan
@@ -39,10 +41,10 @@ class Frozen:
 
     @property
     def places(self) -> dict[str, str]:
-        """Return where each of the files lies beside the lock file, by digest."""
+        """Return the paths of the files relative to the lock file, by digest."""
         return {file.digest: place for place, file in self.files.items()}
 
 
 def is_local(artifact: Artifact) -> bool:
-    """Return whether an artifact lies on this machine, and nobody else can fetch it."""
+    """Return True if an artifact is a local file, which no other machine can fetch."""
     return artifact.url.startswith("file:")

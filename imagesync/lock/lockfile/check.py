@@ -1,4 +1,4 @@
-"""Whether a lock file still is one of the environment."""
+"""Comparing an environment with its lock file."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ from typing import TYPE_CHECKING, Any
 from imagesync.plan.specifiers import parse_version
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.lock import LockedConda
     from imagesync.lock.lockfile.read import ReadLock
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A package by which an environment differs from its lock file.
+class Difference:
+    """A package that differs between an environment and its lock file.
 
     Parameters
     ----------
+    name
+        The canonical name, or the conda name of a conda package.
+    manager
+        ``pip`` or ``conda``.
     locked, here
-        The versions, with the build of a conda package; empty where it isn't there.
+        The versions in the lock file and in the environment, with the build of a conda package; empty for a
+        missing package.
+    reason
+        The reason, for the user.
     """
 
     name: str
@@ -35,59 +44,69 @@ class Moved:
         return asdict(self)
 
 
-def moved(read: ReadLock, plan: Plan, contents: Mapping[Any, str]) -> tuple[Moved, ...]:
-    """Return what has moved in the environment of *plan* since it was locked, sorted by name.
+def differences(
+    read: ReadLock, plan: Plan, source_digests: Mapping[NormalizedName, str]
+) -> tuple[Difference, ...]:
+    """Return the differences between the environment of *plan* and its lock file, sorted by name.
 
-    A package may differ as it did when the lock was made, since that was said then. In a lock file that
-    another tool wrote, each version that the plan's specifiers admit will do.
+    Deviations that were reported with the lock don't count. In a lock file of another tool, any version that
+    the plan's specifiers admit is accepted.
 
     Parameters
     ----------
-    contents
+    read
+        The lock file.
+    plan
+        The plan of the environment.
+    source_digests
         For each vendored package the digest of what its wheel is made from.
     """
-    compared = _Compared(read, plan)
-    found = [*compared.conda(), *compared.pip(contents), *compared.interpreter()]
+    comparison = _Comparison(read, plan)
+    found = [*comparison.conda(), *comparison.pip(source_digests), *comparison.interpreter()]
     return tuple(sorted(found, key=lambda each: (each.name, each.manager)))
 
 
-class _Compared:
+class _Comparison:
     def __init__(self, read: ReadLock, plan: Plan) -> None:
         self.read, self.plan = read, plan
-        self.ours = read.companion.is_ours
+        self.ours = read.custom_metadata.is_ours
         self.deviations = {each.name: each for each in read.lock.deviations}
         self.same_platform = plan.python.platform.startswith("linux-")
         made = {package.name: package.version for package in read.lock.vendored}
-        # Distributions of conda packages that wheels of their installed files stand in for.
+        # Distributions of conda packages that were replaced by wheels of their installed files.
         self.repacked = {
             str(package.name)
             for package in plan.provided
             if made.get(package.name) == package.version
-            and read.companion.package("pip", package.name).get("repacked")
+            and read.custom_metadata.package("pip", package.name).get("repacked")
         }
 
-    def conda(self) -> Iterator[Moved]:
+    def conda(self) -> Iterator[Difference]:
         locked = {package.name: package for package in self.read.lock.conda}
         planned = {package.name: package for package in self.plan.conda}
         if not planned:
-            return  # what an environment of pip has from a channel is its interpreter
+            return  # an environment without conda only gets its interpreter from a channel
         for name, package in planned.items():
             entry = locked.get(name)
             here = f"{package.version} {package.build}".strip()
             if entry is None:
-                if not self._said(name, package.version, "") and not self._is_repacked(name):
-                    yield Moved(name, "conda", "", here, "it isn't in the lock")
+                if not self._is_reported(name, package.version, "") and not self._is_repacked(name):
+                    yield Difference(name, "conda", "", here, "it isn't in the lock")
             elif not self._conda_fits(package, entry):
-                yield Moved(name, "conda", f"{entry.version} {entry.build}", here, "it was changed")
+                yield Difference(name, "conda", f"{entry.version} {entry.build}", here, "it was changed")
         for name, entry in locked.items():
             if name not in planned and self._was_planned("conda", name):
-                yield Moved(name, "conda", f"{entry.version} {entry.build}", "", "it isn't here any more")
+                yield Difference(
+                    name, "conda", f"{entry.version} {entry.build}", "", "it isn't here any more"
+                )
 
     def _conda_fits(self, package: PlannedConda, entry: LockedConda) -> bool:
-        if package.record is None or self._said(package.name, package.version, entry.version):
+        if package.record is None or self._is_reported(package.name, package.version, entry.version):
             return True
-        # Where the version is the same, a deviation is one of builds.
-        if self._said(package.name, f"{package.version} {package.build}", f"{entry.version} {entry.build}"):
+        # With the same version, a deviation is one of builds.
+        if self._is_reported(
+            package.name, f"{package.version} {package.build}", f"{entry.version} {entry.build}"
+        ):
             return True
         if self.ours and self.same_platform:
             return (package.version, package.build) == (entry.version, entry.build)
@@ -101,29 +120,29 @@ class _Compared:
         provided = {str(package.name) for package in self.plan.provided if package.conda == name}
         return bool(provided) and provided <= self.repacked
 
-    def pip(self, contents: Mapping[Any, str]) -> Iterator[Moved]:
+    def pip(self, source_digests: Mapping[NormalizedName, str]) -> Iterator[Difference]:
         locked: dict[str, str] = {package.name: package.version for package in self.read.lock.packages}
         locked |= {package.name: package.version for package in self.read.lock.vendored}
         planned = {str(package.name): package for package in self.plan.packages if package.name != "python"}
         for name, package in planned.items():
             if name not in locked:
-                if not self._said(name, package.version, ""):
-                    yield Moved(name, "pip", "", package.version, "it isn't in the lock")
+                if not self._is_reported(name, package.version, ""):
+                    yield Difference(name, "pip", "", package.version, "it isn't in the lock")
                 continue
-            known = self.read.companion.package("pip", name)
+            known = self.read.custom_metadata.package("pip", name)
             if package.vendored and "content" in known and not known.get("repacked"):
-                if contents.get(package.name) != known["content"]:
-                    yield Moved(
+                if source_digests.get(package.name) != known["content"]:
+                    yield Difference(
                         name, "pip", locked[name], package.version, "what its wheel is made from has changed"
                     )
             elif not self._pip_fits(package, locked[name]):
-                yield Moved(name, "pip", locked[name], package.version, "it was changed")
+                yield Difference(name, "pip", locked[name], package.version, "it was changed")
         for name, version in locked.items():
             if name not in planned and name not in self.repacked and self._was_planned("pip", name):
-                yield Moved(name, "pip", version, "", "it isn't here any more")
+                yield Difference(name, "pip", version, "", "it isn't here any more")
 
     def _pip_fits(self, package: PlannedPackage, locked: str) -> bool:
-        if package.installed is None or self._said(package.name, package.version, locked):
+        if package.installed is None or self._is_reported(package.name, package.version, locked):
             return True
         if self.ours or package.vendored:
             return (
@@ -138,21 +157,21 @@ class _Compared:
         except InvalidSpecifier:
             return package.version == locked
 
-    def interpreter(self) -> Iterator[Moved]:
+    def interpreter(self) -> Iterator[Difference]:
         locked, here = self.read.interpreter_version, self.plan.python.version.rstrip("+")
         if not locked or self.plan.conda:
             return
         exactly = any(package.name == "python" for package in self.read.lock.conda)
-        # The base image has a patch level of its own, which was a deviation then.
+        # Another patch level of the base image was reported as a deviation.
         if locked != here if exactly else locked.split(".")[:2] != self.plan.python.minor.split("."):
-            yield Moved("python", "pip", locked, self.plan.python.version, "it was changed")
+            yield Difference("python", "pip", locked, self.plan.python.version, "it was changed")
 
-    def _said(self, name: str, local: str, locked: str) -> bool:
+    def _is_reported(self, name: str, local: str, locked: str) -> bool:
         deviation = self.deviations.get(name)
         return deviation is not None and (deviation.local, deviation.locked) == (local, locked)
 
     def _was_planned(self, manager: str, name: str) -> bool:
-        # What came in with another package, or for another platform, was never here.
+        # Dependencies on another platform were never installed here.
         if self.ours:
-            return "level" in self.read.companion.package(manager, name)
+            return "level" in self.read.custom_metadata.package(manager, name)
         return self.same_platform

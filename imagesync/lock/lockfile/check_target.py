@@ -1,4 +1,4 @@
-"""Whether the lock of a file holds on a base image, said before anything is fetched."""
+"""Checking that the lock of a file fits a base image, before anything is fetched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from imagesync.core.names import Level
 from imagesync.errors import LockError
-from imagesync.lock.conda.provided_distributions import refuse_shared
+from imagesync.lock.conda.provided_distributions import refuse_duplicates
 from imagesync.lock.conda.records import needed_glibc
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-def fit(read: ReadLock, base: BaseImage, target: Target) -> Lock:
-    """Return the lock of *read* for the image that stands on *base*.
+def check_target(read: ReadLock, base: BaseImage, target: Target) -> Lock:
+    """Return the lock of *read* for an image on *base*.
 
     Parameters
     ----------
+    read
+        The lock file.
+    base
+        The base image.
     target
-        What the base image alone would run; conda's Python takes the place of its own.
+        The platform and interpreter of the base image; Python of a conda lock replaces the interpreter.
 
     Raises
     ------
     LockError
-        The base image has another Python, too old a glibc, or no use for one of the wheels.
+        The base image has another Python or too old a glibc, or doesn't support one of the wheels.
     """
     from_conda = any(package.name == "python" for package in read.lock.conda)
     version = read.interpreter_version
@@ -55,7 +59,7 @@ def fit(read: ReadLock, base: BaseImage, target: Target) -> Lock:
             hint="Choose another base image (--base), or lock again for this one.",
         )
     names = [*(p.name for p in read.lock.packages), *(p.name for p in read.lock.vendored)]
-    refuse_shared(read.lock.conda, names)
+    refuse_duplicates(read.lock.conda, names)
     deviations = tuple(each for each in read.lock.deviations if each.name != "python" or from_conda)
     if not from_conda and version and version != target.python_version:
         reason = f"the base image has Python {target.python_version}"

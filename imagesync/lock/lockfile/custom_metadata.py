@@ -1,6 +1,6 @@
-"""What conda-lock's format has no place for: as ``custom_metadata``, which it keeps as it is.
+"""Facts that conda-lock's format has no field for, as ``custom_metadata``, which conda-lock preserves.
 
-One line a package, so that a changed lock file shows what has changed.
+One line for each package, so that a diff of lock files shows the changed packages.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from imagesync.plan.plan import Plan, PlannedPackage
 
 FORMAT = 1
 HEAD = "imagesync"
+# Keys of a locked conda package that an entry of conda-lock has no field for.
+_CONDA_KEYS = ("subdir", "channel", "build_number", "noarch", "constrains", "distributions")
 
 
 def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
-    """Return everything of *lock* and of its plan that an entry of the lock file can't say."""
+    """Return the facts of *lock* and *plan* that the entries of the lock file have no field for."""
     target = lock.target
     head = {
         "format": FORMAT,
@@ -42,7 +44,7 @@ def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
         lines[f"{HEAD}.pip.{made.name}"] = {
             **_level(made.planned),
             "content": made.content,
-            # Not where it is from: that is a path of this machine.
+            # Not its URL, which is a path of this machine.
             "source": source.kind,
             **({"repacked": made.repacked} if made.repacked else {}),
         }
@@ -51,16 +53,9 @@ def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
 
 
 def _conda(package: LockedConda) -> dict[str, Any]:
-    known = {
-        "subdir": package.subdir,
-        "channel": package.channel,
-        "build_number": package.build_number,
-        "noarch": package.noarch,
-        "constrains": list(package.constrains),
-        "distributions": list(package.distributions),
-        "size": package.artifact.size,
-        "level": package.planned.level.value if package.planned is not None else None,
-    }
+    document = package.to_dict()
+    level = package.planned.level.value if package.planned is not None else None
+    known = {**{key: document[key] for key in _CONDA_KEYS}, "size": package.artifact.size, "level": level}
     return {key: value for key, value in known.items() if value not in ("", [], None)}
 
 
@@ -68,8 +63,8 @@ def _level(planned: PlannedPackage | None) -> dict[str, str]:
     return {} if planned is None else {"level": planned.level.value}
 
 
-class Companion:
-    """The ``custom_metadata`` of a lock file, read; empty for a lock file that another tool wrote."""
+class CustomMetadata:
+    """The ``custom_metadata`` of a lock file; empty for a lock file of another tool."""
 
     def __init__(self, metadata: Mapping[str, str] | None) -> None:
         known = {k: v for k, v in (metadata or {}).items() if k == HEAD or k.startswith(f"{HEAD}.")}
@@ -81,24 +76,29 @@ class Companion:
 
     @property
     def is_ours(self) -> bool:
-        """Return whether imagesync wrote the lock file, and nobody has changed its packages since."""
+        """Return True if imagesync wrote the lock file, and its packages are unchanged."""
         return bool(self.head) and not self._changed
 
-    def changed(self) -> Companion:
-        """Return what still holds where another tool has changed the packages: nothing of any package."""
-        left = Companion({HEAD: json.dumps(self.head)})
-        left._changed = True
-        return left
+    def changed(self) -> CustomMetadata:
+        """Return the metadata without the packages, for a file whose packages another tool has changed."""
+        metadata = CustomMetadata({HEAD: json.dumps(self.head)})
+        metadata._changed = True
+        return metadata
+
+    def conda_package(self, name: str) -> dict[str, Any]:
+        """Return the keys of :meth:`LockedConda.from_dict` for a conda package, and its ``size``."""
+        known = self.package("conda", name)
+        return {key: known[key] for key in (*_CONDA_KEYS, "size") if key in known}
 
     def package(self, manager: str, name: str) -> dict[str, Any]:
-        """Return what is known of a package beside its entry."""
+        """Return the facts about a package; empty if there are none."""
         return self._lines.get(f"{HEAD}.{manager}.{name}", {})
 
     def level(self, manager: str, name: str) -> Level:
-        """Return the level of a package; everything in a lock file of others is as exact as its entry."""
+        """Return the level of a package, which is exact in a lock file of another tool."""
         return Level(self.package(manager, name).get("level", Level.EXACT.value))
 
     def deviations(self) -> tuple[Deviation, ...]:
-        """Return what differs from the environment that was locked."""
+        """Return the deviations from the locked environment."""
         found = [v for k, v in sorted(self._lines.items()) if k.startswith(f"{HEAD}.deviation.")]
-        return tuple(Deviation(**{**each, "level": Level(each["level"])}) for each in found)
+        return tuple(map(Deviation.from_dict, found))

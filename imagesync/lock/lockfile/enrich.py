@@ -1,20 +1,13 @@
-"""What a lock file of conda-lock's doesn't say of conda packages: it is in their archives."""
+"""Completing a lock file of conda-lock: facts about conda packages that only their archives have."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import re
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from packaging.utils import NormalizedName, canonicalize_name
-
 from imagesync.errors import ArtifactGone, LockError
-from imagesync.lock.conda.archive_contents import named
+from imagesync.lock.conda.archive_files import ArchiveInfo, read_archives
 from imagesync.lock.lock import Lock, LockedConda
 from imagesync.scan.environment import CondaRecord
 
@@ -22,28 +15,27 @@ if TYPE_CHECKING:
     from imagesync.lock.conda.channels import Channels
     from imagesync.store.store import StoredFile
 
-_INDEX, _PATHS = "info/index.json", "info/paths.json"
-_METADATA = re.compile(
-    r"(?:^|/)site-packages/([^/]+?)-[^/-]+(?:-[^/]+)?\.(?:dist-info/METADATA|egg-info/PKG-INFO)$"
-)
 
-
-def complete(lock: Lock, channels: Channels) -> Lock:
-    """Return *lock* with all that its conda packages' archives say; they are fetched for that.
+def enrich(lock: Lock, channels: Channels) -> Lock:
+    """Return *lock* with the facts from the archives of its conda packages, which are fetched for that.
 
     Raises
     ------
     FetchError
-        An archive can't be had.
+        An archive can't be fetched.
     LockError
-        An archive can't be read.
+        An archive can't be read, or is of another package.
     """
-    archives = channels.archives(lock.conda)
     conda = [_with_digest(package, channels) for package in lock.conda]
-    found = archives.obtain(conda)
-    with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as folder:
-        completed = [_complete(p, file, Path(folder)) for p, file in zip(conda, found, strict=True)]
-    return replace(lock, conda=tuple(completed))
+    files = [_present(file) for file in channels.archives(lock.conda).obtain(conda)]
+    enriched = map(_enrich, conda, files, read_archives(files))
+    return replace(lock, conda=tuple(enriched))
+
+
+def _present(archive: StoredFile | ArtifactGone) -> StoredFile:
+    if isinstance(archive, ArtifactGone):
+        raise archive
+    return archive
 
 
 def _with_digest(package: LockedConda, channels: Channels) -> LockedConda:
@@ -63,17 +55,8 @@ def _with_digest(package: LockedConda, channels: Channels) -> LockedConda:
     return replace(package, artifact=replace(package.artifact, digest=channels.digest(record)))
 
 
-def _complete(package: LockedConda, archive: StoredFile | ArtifactGone, folder: Path) -> LockedConda:
-    if isinstance(archive, ArtifactGone):
-        raise archive
-    try:
-        index, paths = asyncio.run(_information(named(archive, folder)))
-    except Exception as error:
-        # py-rattler has a kind of exception for each of its layers.
-        raise LockError(
-            f"The archive {archive.filename} can't be read: {error}",
-            hint="If its channel gave a broken file, tell its owners.",
-        ) from error
+def _enrich(package: LockedConda, archive: StoredFile, info: ArchiveInfo) -> LockedConda:
+    index = info.index
     if (index.get("name"), index.get("version")) != (package.name, package.version):
         raise LockError(
             f"{archive.filename} holds {index.get('name')} {index.get('version')}, and the lock file says "
@@ -88,32 +71,12 @@ def _complete(package: LockedConda, archive: StoredFile | ArtifactGone, folder: 
         noarch=_noarch(index),
         depends=tuple(index.get("depends", package.depends)),
         constrains=tuple(index.get("constrains", ())),
-        distributions=_distributions(paths),
+        distributions=info.distributions,
     )
 
 
-def _noarch(index: dict[str, Any]) -> Literal["", "python", "generic"]:
+def _noarch(index: Mapping[str, Any]) -> Literal["", "python", "generic"]:
     noarch = index.get("noarch")
     if noarch == "python":
         return "python"
     return "generic" if noarch else ""
-
-
-def _distributions(paths: Iterable[str]) -> tuple[NormalizedName, ...]:
-    names = (match[1] for path in paths if (match := _METADATA.search(path)))
-    return tuple(sorted({canonicalize_name(name) for name in names}))
-
-
-async def _information(path: Path) -> tuple[dict[str, Any], list[str]]:
-    from rattler.package_streaming import PackageArchive
-
-    archive = await PackageArchive.from_path(path)
-    found = await archive.read_files([_INDEX, _PATHS])
-    index, paths = found[_INDEX], found[_PATHS]
-    if index is None:
-        raise ValueError(f"there is no {_INDEX}")
-    if paths is not None:
-        names = [entry["_path"] for entry in json.loads(paths)["paths"]]
-    else:  # made before conda-build 3
-        names = list(await archive.list_files("pkg"))
-    return json.loads(index), names

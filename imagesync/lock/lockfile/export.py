@@ -1,4 +1,4 @@
-"""Other forms of a lock: an explicit file for conda and micromamba, and PEP 751's ``pylock.toml``."""
+"""Exports of a lock: an explicit file for conda, requirements, and ``pylock.toml`` (PEP 751)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.lock.lockfile.bundle import Frozen
+from imagesync.lock.lockfile.bundle import Bundle
 from imagesync.lock.lockfile.write import SUBDIRS, specs
+from imagesync.lock.resolve_installed import pin
 
 if TYPE_CHECKING:
     from packaging.pylock import Package
 
-    from imagesync.lock.lock import LockedConda
+    from imagesync.lock.lock import Lock, LockedConda
 
 _EXPLICIT = """\
 # Written by `imagesync lock`. An environment of it:
@@ -28,18 +29,20 @@ _EXPLICIT = """\
 """
 
 
-def render_explicit(frozen: Frozen, *, name: str) -> str:
-    """Return the conda packages as an explicit file, each with its sha256 as micromamba reads it.
+def render_explicit(bundle: Bundle, *, name: str) -> str:
+    """Return the conda packages as an explicit file, each with its sha256 in micromamba's syntax.
 
-    pip's part follows as comments, which conda passes over, and which micromamba and conda-lock read.
+    pip's packages follow as comments, which conda ignores, and micromamba and conda-lock read.
 
     Parameters
     ----------
+    bundle
+        The lock with its local files.
     name
-        Of the file that it goes to, for its comments.
+        The name of the file, for its comments.
     """
-    lock = frozen.lock
-    places = frozen.places
+    lock = bundle.lock
+    places = bundle.places
     lines = [
         f"{_place(package.artifact.url, package.artifact.digest, places)}#{package.artifact.digest}"
         for package in _in_order(lock.conda)
@@ -47,12 +50,12 @@ def render_explicit(frozen: Frozen, *, name: str) -> str:
     return (
         _EXPLICIT.format(name=name, platform=SUBDIRS[lock.target.platform])
         + "".join(f"{line}\n" for line in lines)
-        + "".join(f"# pip {line}\n" for line in _pip_lines(frozen))
+        + "".join(f"# pip {line}\n" for line in _pip_lines(bundle))
     )
 
 
 def _in_order(packages: Iterable[LockedConda]) -> list[LockedConda]:
-    """Return *packages*, each after what it depends on, as tools that install line by line need them."""
+    """Return *packages* in topological order, for tools that install line by line."""
     by_name = {package.name: package for package in packages}
     graph = {
         name: sorted(specs(package.depends).keys() & by_name.keys()) for name, package in by_name.items()
@@ -63,13 +66,13 @@ def _in_order(packages: Iterable[LockedConda]) -> list[LockedConda]:
         return list(by_name.values())
 
 
-def _pip_lines(frozen: Frozen) -> Iterator[str]:
-    places = frozen.places
-    for package in frozen.lock.packages:
+def _pip_lines(bundle: Bundle) -> Iterator[str]:
+    places = bundle.places
+    for package in bundle.lock.packages:
         url = _place(package.artifact.url, package.artifact.digest, places)
         yield f"{package.name} @ {url}#{package.artifact.digest.replace(':', '=')}"
-    for made in frozen.lock.vendored:
-        wheel = frozen.wheels[made.name]
+    for made in bundle.lock.vendored:
+        wheel = bundle.wheels[made.name]
         yield f"{made.name} @ file:{places[wheel.digest]}#{wheel.digest.replace(':', '=')}"
 
 
@@ -77,16 +80,28 @@ def _place(url: str, digest: str, places: dict[str, str]) -> str:
     return f"file:{places[digest]}" if digest in places else strip_credentials(url)
 
 
-def render_pylock(frozen: Frozen) -> str:
-    """Return pip's part of a lock as ``pylock.toml`` (PEP 751)."""
+def render_requirements(lock: Lock) -> str:
+    """Return a requirements file of the packages from indexes, each with its digest.
+
+    It is for ``pip install --no-deps --require-hashes -r``, and for uv. Vendored packages are omitted,
+    because no index has them.
+    """
+    return "".join(
+        f"{pin(package.name, package.version)} \\\n    --hash={package.artifact.digest}\n"
+        for package in lock.packages
+    )
+
+
+def render_pylock(bundle: Bundle) -> str:
+    """Return the packages of pip as ``pylock.toml`` (PEP 751)."""
     import tomli_w
     from packaging.pylock import Pylock
 
-    lock = frozen.lock
-    packages = sorted(_pylock_packages(frozen), key=lambda package: package.name)
+    lock = bundle.lock
+    packages = sorted(_pylock_packages(bundle), key=lambda package: package.name)
     pylock = Pylock(
         lock_version=Version("1.0"),
-        environments=[Marker(f"sys_platform == 'linux' and platform_machine == '{_machine(frozen)}'")],
+        environments=[Marker(f"sys_platform == 'linux' and platform_machine == '{_machine(bundle)}'")],
         requires_python=SpecifierSet(f"=={lock.target.minor}.*"),
         created_by="imagesync",
         packages=packages,
@@ -95,17 +110,17 @@ def render_pylock(frozen: Frozen) -> str:
     return tomli_w.dumps(dict(pylock.to_dict()))
 
 
-def _machine(frozen: Frozen) -> str:
+def _machine(bundle: Bundle) -> str:
     from imagesync.lock.tags import machine
 
-    return machine(frozen.lock.target)
+    return machine(bundle.lock.target)
 
 
-def _pylock_packages(frozen: Frozen) -> Iterator[Package]:
+def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
     from packaging.pylock import Package, PackageSdist, PackageWheel
 
-    places = frozen.places
-    for package in frozen.lock.packages:
+    places = bundle.places
+    for package in bundle.lock.packages:
         artifact = package.artifact
         place = places.get(artifact.digest)
         where = {"path": place} if place else {"url": strip_credentials(artifact.url)}
@@ -121,8 +136,8 @@ def _pylock_packages(frozen: Frozen) -> Iterator[Package]:
             wheels=[PackageWheel(**file)] if artifact.is_wheel else None,
             sdist=None if artifact.is_wheel else PackageSdist(**file),
         )
-    for made in frozen.lock.vendored:
-        wheel = frozen.wheels[made.name]
+    for made in bundle.lock.vendored:
+        wheel = bundle.wheels[made.name]
         yield Package(
             name=canonicalize_name(made.name),
             version=Version(made.version),

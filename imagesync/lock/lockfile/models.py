@@ -1,6 +1,6 @@
-"""The edge to conda-lock, whose models read and write ``conda-lock.yml``.
+"""Reading and writing ``conda-lock.yml`` with the models of conda-lock.
 
-Importing it takes a second, so only what handles such a file comes here.
+conda-lock is imported inside functions, because that takes a second.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _HEADER = """\
 
 
 def parse_file(path: Path) -> Lockfile:
-    """Return what is in a lock file of conda-lock's, of either version that it knows.
+    """Return the content of a lock file of conda-lock, of version 1 or 2.
 
     Raises
     ------
     UsageError
-        The file can't be read, or isn't one.
+        The file can't be read, or isn't a lock file.
     LockError
         conda-lock isn't installed.
     """
@@ -49,7 +49,7 @@ def parse_file(path: Path) -> Lockfile:
 
 
 def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Lockfile:
-    """Return a lock file of *entries*, which conda-lock checks."""
+    """Return a lock file of *entries*, validated by conda-lock."""
     _conda_lock()
     from conda_lock.lockfile.v2prelim.models import LockedDependency, Lockfile, LockMeta
 
@@ -61,12 +61,14 @@ def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Loc
 
 
 def to_text(lockfile: Lockfile, *, name: str) -> str:
-    """Return *lockfile* as text, the same for the same lock.
+    """Return *lockfile* as text, always the same for the same lock.
 
     Parameters
     ----------
+    lockfile
+        The lock file.
     name
-        Of the file that it goes to, for its comments.
+        The name of the file, for its comments.
     """
     import yaml
 
@@ -76,12 +78,12 @@ def to_text(lockfile: Lockfile, *, name: str) -> str:
 
 
 def require_conda_lock() -> None:
-    """Return if conda-lock is installed; it isn't imported for that.
+    """Check that conda-lock is installed, without importing it.
 
     Raises
     ------
     LockError
-        It isn't.
+        It isn't installed.
     """
     from importlib.util import find_spec
 

@@ -1,4 +1,4 @@
-"""Reading ``conda-lock.yml``, whoever wrote it: a lock, and what stands in for the plan."""
+"""Reading ``conda-lock.yml``, of imagesync or of conda-lock, as a lock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import canonicalize_name
@@ -15,7 +15,7 @@ from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
-from imagesync.lock.lockfile.custom_metadata import Companion
+from imagesync.lock.lockfile.custom_metadata import CustomMetadata
 from imagesync.lock.lockfile.models import parse_file
 from imagesync.lock.lockfile.write import SUBDIRS
 from imagesync.plan.plan import PlannedPackage
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from conda_lock.lockfile import Lockfile
     from conda_lock.lockfile.v2prelim.models import LockedDependency
 
-# conda-lock installs these by default; further categories only where they are asked for.
+# conda-lock installs only these by default.
 _CATEGORIES = frozenset({"main", "dev"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 _REASON = "The lock file says so."
@@ -38,75 +38,81 @@ class ReadLock:
 
     Parameters
     ----------
+    path
+        The lock file.
     lock
-        Its target is that of the lock file, as far as it says; conda packages of other tools' files lack what
-        only the archives say.
+        The lock. Its target has what the file records; conda packages in files of other tools lack facts
+        that only their archives have.
+    custom_metadata
+        Facts that imagesync recorded beside the entries.
     interpreter_version
-        Of Python, with its patch level; empty where the lock file doesn't say.
+        Of Python, with the patch level; empty if the file doesn't record it.
     left_out
         Names of packages in categories that aren't installed by default, sorted.
     private
-        URLs with the credentials that variables gave for placeholders in the file.
+        URLs with credentials from variables.
     """
 
     path: Path
     lock: Lock
-    companion: Companion
+    custom_metadata: CustomMetadata
     interpreter_version: str = ""
     left_out: tuple[str, ...] = ()
     private: tuple[str, ...] = field(default=(), repr=False)
 
 
 def read_lock(path: Path, *, platform: str, environ: Mapping[str, str]) -> ReadLock:
-    """Return what the lock file at *path* has for *platform*.
+    """Return the lock for *platform* of the lock file at *path*.
 
     Parameters
     ----------
+    path
+        The lock file.
     platform
         ``linux/amd64``.
     environ
-        Variables that URLs in the file refer to (``${TOKEN}``), as conda-lock writes credentials.
+        Variables for credentials in URLs, which conda-lock writes as ``${TOKEN}``.
 
     Raises
     ------
     UsageError
         The file can't be read, or isn't a lock file.
     LockError
-        It has nothing for *platform*, or holds something that can't be fetched and checked.
+        It has no packages for *platform*, or one that can't be fetched and checked.
     """
     lockfile = parse_file(path)
     subdir = SUBDIRS[platform]
     _refuse_other_platform(path, lockfile, subdir)
-    companion = Companion(lockfile.metadata.custom_metadata)
-    read = _read(_Reader(path, companion, environ), lockfile, platform, subdir)
-    if companion.is_ours and read.lock.digest != companion.head.get("digest"):
-        # conda-lock keeps what we noted of packages that it has replaced.
-        return _read(_Reader(path, companion.changed(), environ), lockfile, platform, subdir)
+    custom_metadata = CustomMetadata(lockfile.metadata.custom_metadata)
+    read = _read(_Reader(path, custom_metadata, environ), lockfile, platform, subdir)
+    if custom_metadata.is_ours and read.lock.digest != custom_metadata.head.get("digest"):
+        # conda-lock also keeps the metadata of packages that it has replaced.
+        return _read(_Reader(path, custom_metadata.changed(), environ), lockfile, platform, subdir)
     return read
 
 
 def _read(reader: _Reader, lockfile: Lockfile, platform: str, subdir: str) -> ReadLock:
-    companion = reader.companion
+    custom_metadata = reader.custom_metadata
     entries = [entry for entry in lockfile.package if entry.platform == subdir]
     kept = [entry for entry in entries if _CATEGORIES & entry.categories or not entry.categories]
     conda = tuple(sorted(map(reader.conda, _of(kept, "conda")), key=lambda package: package.name))
     pip = list(_of(kept, "pip"))
     python = next((package.version for package in conda if package.name == "python"), "")
-    python = python or companion.head.get("python", "")
-    glibc = tuple(map(int, companion.head.get("glibc", "0.0").split(".")))
+    python = python or custom_metadata.head.get("python", "")
+    glibc = tuple(map(int, custom_metadata.head.get("glibc", "0.0").split(".")))
     lock = Lock(
         target=Target(platform, python, (glibc[0], glibc[1])),
         packages=tuple(sorted(filter(None, map(reader.package, pip)), key=lambda package: package.name)),
-        vendored=tuple(sorted(filter(None, map(reader.own, pip)), key=lambda package: package.name)),
-        deviations=companion.deviations(),
-        resolver=companion.head.get("resolver", "uv"),
+        vendored=tuple(sorted(filter(None, map(reader.local, pip)), key=lambda package: package.name)),
+        deviations=custom_metadata.deviations(),
+        resolver=custom_metadata.head.get("resolver", "uv"),
         conda=conda,
         channels=tuple(reader.channel(channel.url) for channel in lockfile.metadata.channels),
     )
     return ReadLock(
         path=reader.path,
         lock=lock,
-        companion=companion,
+        custom_metadata=custom_metadata,
         interpreter_version=python,
         left_out=tuple(sorted({entry.name for entry in entries} - {entry.name for entry in kept})),
         private=tuple(dict.fromkeys(reader.private)),
@@ -120,11 +126,11 @@ def _of(entries: Iterable[LockedDependency], manager: str) -> Iterator[LockedDep
 
 
 def _refuse_other_platform(path: Path, lockfile: Lockfile, subdir: str) -> None:
-    there = sorted({entry.platform for entry in lockfile.package} | set(lockfile.metadata.platforms))
+    platforms = sorted({entry.platform for entry in lockfile.package} | set(lockfile.metadata.platforms))
     if any(entry.platform == subdir for entry in lockfile.package):
         return
     raise LockError(
-        f"{path} is locked for {', '.join(there) or 'no platform'}, and the image is for {subdir}.",
+        f"{path} is locked for {', '.join(platforms) or 'no platform'}, and the image is for {subdir}.",
         hint=f"Lock for it, too: conda-lock lock --platform {subdir}, or imagesync lock -o {path.name}",
     )
 
@@ -132,63 +138,62 @@ def _refuse_other_platform(path: Path, lockfile: Lockfile, subdir: str) -> None:
 @dataclass(frozen=True)
 class _Reader:
     path: Path
-    companion: Companion
+    custom_metadata: CustomMetadata
     environ: Mapping[str, str]
     private: list[str] = field(default_factory=list)
 
     def conda(self, entry: LockedDependency) -> LockedConda:
-        """Return a conda entry; what only its archive says is missing, unless imagesync wrote the file."""
-        known = self.companion.package("conda", entry.name)
-        artifact = self._artifact(entry)
+        """Return a conda entry; in files of other tools, facts that only its archive has are missing."""
+        known = self.custom_metadata.conda_package(entry.name)
+        artifact = replace(self._artifact(entry), size=known.pop("size", None))
         folder, _, filename = artifact.url.rpartition("/")
         channel, _, subdir = folder.rpartition("/")
-        return LockedConda(
-            name=entry.name,
-            version=entry.version,
-            build=_build(filename),
-            channel=known.get("channel", channel),
-            subdir=subdir,
-            artifact=replace(artifact, size=known.get("size")),
-            build_number=known.get("build_number", 0),
-            md5=entry.hash.md5 or "",
-            noarch=known.get("noarch", ""),
-            depends=tuple(f"{name} {spec}".strip() for name, spec in entry.dependencies.items()),
-            constrains=tuple(known.get("constrains", ())),
-            distributions=tuple(map(canonicalize_name, known.get("distributions", ()))),
+        return LockedConda.from_dict(
+            {
+                "name": entry.name,
+                "version": entry.version,
+                "build": _build(filename),
+                "channel": channel,
+                "md5": entry.hash.md5 or "",
+                "depends": [f"{name} {spec}".strip() for name, spec in entry.dependencies.items()],
+                **known,
+                "subdir": subdir,
+                "artifact": artifact.to_dict(),
+            }
         )
 
     def package(self, entry: LockedDependency) -> LockedPackage | None:
-        """Return a pip entry that is fetched; ``None`` for a file that lies beside the lock file."""
-        if self._is_own(entry):
+        """Return a pip entry from an index; ``None`` for a file beside the lock file."""
+        if self._is_local(entry):
             return None
-        known = self.companion.package("pip", entry.name)
+        known = self.custom_metadata.package("pip", entry.name)
         artifact = replace(self._artifact(entry), size=known.get("size"))
         return LockedPackage(canonicalize_name(entry.name), entry.version, artifact)
 
-    def own(self, entry: LockedDependency) -> VendoredPackage | None:
-        """Return a pip entry whose wheel lies beside the lock file; ``None`` for others."""
-        if not self._is_own(entry):
+    def local(self, entry: LockedDependency) -> VendoredPackage | None:
+        """Return a pip entry whose wheel is beside the lock file; ``None`` for others."""
+        if not self._is_local(entry):
             return None
         artifact = self._artifact(entry)
         name = canonicalize_name(entry.name)
         planned = PlannedPackage(
             name=name,
             version=entry.version,
-            level=self.companion.level("pip", entry.name),
+            level=self.custom_metadata.level("pip", entry.name),
             specifier=f"=={entry.version}",
             reason=_REASON,
             source=Source("archive", url=artifact.url, hash=artifact.digest),
         )
-        known = self.companion.package("pip", entry.name)
+        known = self.custom_metadata.package("pip", entry.name)
         return VendoredPackage(name, entry.version, known["content"], planned, known.get("repacked", ""))
 
     def channel(self, url: str) -> str:
-        """Return a channel's URL without credentials; conda-lock may have its name alone."""
+        """Return the URL of a channel without credentials; the file may only have its name."""
         return strip_credentials(self._expanded(url)) if "://" in url else f"{_ALIAS}/{url}"
 
-    def _is_own(self, entry: LockedDependency) -> bool:
-        # What imagesync made on somebody's machine, and not what an index in a folder had.
-        return "content" in self.companion.package("pip", entry.name) and _is_relative(entry.url)
+    def _is_local(self, entry: LockedDependency) -> bool:
+        # A wheel that imagesync made, and not a file of an index in a folder.
+        return "content" in self.custom_metadata.package("pip", entry.name) and _is_relative(entry.url)
 
     def _artifact(self, entry: LockedDependency) -> Artifact:
         if entry.source is not None or entry.url.startswith(("git+", "hg+", "svn+", "bzr+")):
@@ -238,15 +243,9 @@ def _build(filename: str) -> str:
     return stem.rpartition("-")[2]
 
 
-def levels_of(read: ReadLock) -> Iterator[PlannedPackage]:
-    """Yield what a plan would say of the packages that pip installs."""
+def planned_packages(read: ReadLock) -> Iterator[PlannedPackage]:
+    """Yield the packages of pip as planned packages."""
     for package in read.lock.packages:
-        level: Level = read.companion.level("pip", package.name)
+        level: Level = read.custom_metadata.level("pip", package.name)
         yield PlannedPackage(package.name, package.version, level, f"=={package.version}", _REASON)
-    for own in read.lock.vendored:
-        yield own.planned
-
-
-def facts(read: ReadLock) -> dict[str, Any]:
-    """Return what imagesync noted about the lock; nothing for a file that another tool wrote."""
-    return read.companion.head
+    yield from (package.planned for package in read.lock.vendored)

@@ -1,4 +1,4 @@
-"""Saving a lock in one of its forms, with the files that belong to it."""
+"""Saving a lock in one of its forms, with its local files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from imagesync.core.files import copy_file, write_text
 from imagesync.errors import UsageError
-from imagesync.lock.lockfile.bundle import Frozen
+from imagesync.lock.lockfile.bundle import Bundle
 
 Form = Literal["conda-lock", "explicit", "requirements", "pylock"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -23,12 +23,12 @@ _NAMES: dict[Form, str] = {
 
 
 def form_of(path: Path) -> Form:
-    """Return the form that a file's name stands for.
+    """Return the form of a lock file by its name.
 
     Raises
     ------
     UsageError
-        It stands for none.
+        The name is that of no form.
 
     >>> form_of(Path("conda-lock.yml")), form_of(Path("pylock.dev.toml")), form_of(Path("requirements.txt"))
     ('conda-lock', 'pylock', 'requirements')
@@ -46,12 +46,12 @@ def form_of(path: Path) -> Form:
 
 
 def require(form: Form, path: Path | None) -> None:
-    """Return if a lock of this form can be written, so that nobody waits for it in vain.
+    """Check early that a lock of this form can be written.
 
     Raises
     ------
     UsageError
-        The file's folder isn't there.
+        The folder of *path* doesn't exist.
     LockError
         conda-lock isn't installed.
     """
@@ -66,56 +66,60 @@ def require(form: Form, path: Path | None) -> None:
         require_conda_lock()
 
 
-def render(frozen: Frozen, form: Form, *, name: str | None = None) -> str:
+def render(bundle: Bundle, form: Form, *, name: str | None = None) -> str:
     """Return a lock in one of its forms, as text.
 
     Parameters
     ----------
+    bundle
+        The lock with its local files.
+    form
+        The form.
     name
-        Of the file that it goes to; the usual one if not given.
+        The name of the file; ``None`` for the usual one.
     """
     name = name or _NAMES[form]
     if form == "conda-lock":
         from imagesync.lock.lockfile.models import to_text
         from imagesync.lock.lockfile.write import to_lockfile
 
-        return to_text(to_lockfile(frozen), name=name)
+        return to_text(to_lockfile(bundle), name=name)
     if form == "requirements":
-        from imagesync.lock.requirements import render_requirements
+        from imagesync.lock.lockfile.export import render_requirements
 
-        return render_requirements(frozen.lock)
+        return render_requirements(bundle.lock)
     from imagesync.lock.lockfile.export import render_explicit, render_pylock
 
-    return render_explicit(frozen, name=name) if form == "explicit" else render_pylock(frozen)
+    return render_explicit(bundle, name=name) if form == "explicit" else render_pylock(bundle)
 
 
-def save(frozen: Frozen, path: Path, form: Form) -> None:
-    """Write a lock to *path*, and beside it the files that it names.
+def save(bundle: Bundle, path: Path, form: Form) -> None:
+    """Write a lock to *path*, and the files that it names beside it.
 
-    The files come first, so that the lock is never there without them.
+    The files are written first, so that the lock never exists without them.
 
     Raises
     ------
     UsageError
-        The folder isn't there, or can't be written to.
+        The folder doesn't exist, or can't be written to.
     """
-    text = render(frozen, form, name=path.name)
-    for place in sorted(named_files(frozen, form)):
-        copy_file(frozen.files[place].path, path.parent / place)
+    text = render(bundle, form, name=path.name)
+    for place in sorted(named_files(bundle, form)):
+        copy_file(bundle.files[place].path, path.parent / place)
     write_text(path, text)
 
 
-def named_files(frozen: Frozen, form: Form) -> tuple[str, ...]:
-    """Return the files that the *form* refers to by a path relative to it."""
+def named_files(bundle: Bundle, form: Form) -> tuple[str, ...]:
+    """Return the files that a lock of this *form* refers to, by path relative to it."""
     if form == "requirements":
         return ()
     return tuple(
-        place for place in frozen.files if form != "pylock" or place.endswith((".whl", ".tar.gz", ".zip"))
+        place for place in bundle.files if form != "pylock" or place.endswith((".whl", ".tar.gz", ".zip"))
     )
 
 
-def left_out(frozen: Frozen, form: Form) -> tuple[str, ...]:
-    """Return the names of the packages that the *form* has no place for, sorted."""
-    conda = [package.name for package in frozen.lock.conda] if form in ("requirements", "pylock") else []
-    own = [str(package.name) for package in frozen.lock.vendored] if form == "requirements" else []
+def left_out(bundle: Bundle, form: Form) -> tuple[str, ...]:
+    """Return the names of the packages that the *form* can't express, sorted."""
+    conda = [package.name for package in bundle.lock.conda] if form in ("requirements", "pylock") else []
+    own = [str(package.name) for package in bundle.lock.vendored] if form == "requirements" else []
     return tuple(sorted((*conda, *own)))

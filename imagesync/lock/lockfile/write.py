@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
-from imagesync.lock.lockfile.bundle import Frozen
+from imagesync.lock.lockfile.bundle import Bundle
 from imagesync.lock.lockfile.custom_metadata import to_metadata
 from imagesync.lock.lockfile.models import make_file
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 
 
-def to_lockfile(frozen: Frozen) -> Lockfile:
-    """Return *frozen* as conda-lock has it, without credentials and without paths of this machine."""
-    lock = frozen.lock
+def to_lockfile(bundle: Bundle) -> Lockfile:
+    """Return *bundle* as a lock file of conda-lock, without credentials and local paths."""
+    lock = bundle.lock
     platform = SUBDIRS[lock.target.platform]
     common = {"platform": platform, "categories": {"main"}}
     return make_file(
-        entries=[{**common, **entry} for entry in (*_conda_entries(frozen), *_pip_entries(frozen))],
+        entries=[{**common, **entry} for entry in (*_conda_entries(bundle), *_pip_entries(bundle))],
         metadata={
             "content_hash": {platform: lock.digest.removeprefix("sha256:")},
             "channels": [strip_credentials(channel) for channel in lock.channels],
             "platforms": [platform],
             "sources": [],
-            "custom_metadata": to_metadata(frozen.plan, lock),
+            "custom_metadata": to_metadata(bundle.plan, lock),
         },
     )
 
 
-def _conda_entries(frozen: Frozen) -> Iterator[dict[str, Any]]:
-    places = frozen.places
-    for package in frozen.lock.conda:
+def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
+    places = bundle.places
+    for package in bundle.lock.conda:
         artifact = package.artifact
         yield {
             "name": package.name,
@@ -50,14 +50,14 @@ def _conda_entries(frozen: Frozen) -> Iterator[dict[str, Any]]:
             "manager": "conda",
             "dependencies": specs(package.depends),
             "url": _url(artifact.url, artifact.digest, places),
-            "hash": {"md5": frozen.md5[package.name], "sha256": _hex(artifact.digest)},
+            "hash": {"md5": bundle.md5[package.name], "sha256": _hex(artifact.digest)},
         }
 
 
-def _pip_entries(frozen: Frozen) -> Iterator[dict[str, Any]]:
-    places = frozen.places
-    markers = target_markers(frozen.plan.python)
-    for package in frozen.lock.packages:
+def _pip_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
+    places = bundle.places
+    markers = target_markers(bundle.plan.python)
+    for package in bundle.lock.packages:
         yield _pip_entry(
             package.name,
             package.version,
@@ -65,8 +65,8 @@ def _pip_entries(frozen: Frozen) -> Iterator[dict[str, Any]]:
             package.artifact.digest,
             _requirements(package.planned, markers),
         )
-    for made in frozen.lock.vendored:
-        wheel = frozen.wheels[made.name]
+    for made in bundle.lock.vendored:
+        wheel = bundle.wheels[made.name]
         yield _pip_entry(
             made.name,
             made.version,
@@ -90,7 +90,7 @@ def _pip_entry(
 
 
 def _url(url: str, digest: str, places: Mapping[str, str]) -> str:
-    # pip and uv take a file URL without a leading slash as relative to the working folder.
+    # For pip and uv a file URL without a leading slash is relative to the working folder.
     return f"file:{places[digest]}" if digest in places else strip_credentials(url)
 
 
@@ -99,7 +99,7 @@ def _hex(digest: str) -> str:
 
 
 def specs(depends: Iterable[str]) -> dict[str, str]:
-    """Return match specs by name, those for one name together."""
+    """Return match specs by name; several for one name are combined."""
     specs: dict[str, str] = {}
     for line in depends:
         name, _, spec = line.strip().partition(" ")
@@ -108,7 +108,7 @@ def specs(depends: Iterable[str]) -> dict[str, str]:
 
 
 def _requirements(planned: PlannedPackage | None, markers: Mapping[str, str]) -> dict[str, str]:
-    """Return what a package requires in the image, as far as its installed metadata say."""
+    """Return the requirements of a package in the image, from its installed metadata."""
     if planned is None or planned.installed is None:
         return {}
     found: dict[str, str] = {}

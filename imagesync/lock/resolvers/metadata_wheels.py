@@ -1,4 +1,4 @@
-"""Stand-ins for vendored packages, so that a resolver knows what they are and what they need."""
+"""Wheels with metadata alone, which tell a resolver the versions and requirements of vendored packages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from imagesync.plan.plan import PlannedPackage
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([^'"]+)['"]""")
 
 
-def write_stubs(vendored: Sequence[PlannedPackage], folder: Path) -> tuple[str, ...]:
-    """Write a wheel that holds metadata alone for each vendored package; return requirements that name them.
+def write_metadata_wheels(vendored: Sequence[PlannedPackage], folder: Path) -> tuple[str, ...]:
+    """Write a wheel with metadata alone for each vendored package, and return requirements for them by URL.
 
-    A requirement by URL is what keeps an index out of it: nothing there that bears the same name
-    can take the package's place.
+    By URL, because then no package of the same name on an index can replace it.
     """
     requirements = []
     for package in vendored:

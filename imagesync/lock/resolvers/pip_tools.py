@@ -1,7 +1,7 @@
-"""Resolving with pip-tools: slower than uv, and exactly as pip itself would choose.
+"""Resolving with pip-tools: slower than uv, with exactly pip's choices.
 
 ``pip-compile`` finds the versions, and ``pip install --dry-run --report`` the artifact of each.
-Both read pip's own configuration; what the scanned environment's ``pip.conf`` adds comes by ``PIP_*``.
+Both read pip's own configuration; that of the scanned environment is passed in ``PIP_*`` variables.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from imagesync.indexes.pypi.uv_environment import (
     without_variables,
 )
 from imagesync.lock.lock import Artifact, LockedPackage, Target
-from imagesync.lock.missing_digests import complete
-from imagesync.lock.resolvers.metadata_wheels import write_stubs
+from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
+from imagesync.lock.resolvers.missing_digests import with_digest
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.tags import machine, target_platforms
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 _PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
-# What pip says beside the reason of a failure.
+# Output of pip beside the reason of a failure.
 _NOISE = (
     "WARNING: Location",
     "[notice]",
@@ -50,7 +50,7 @@ _NOISE = (
     "1. loosen the range",
     "2. remove package versions",
 )
-# pip ends with 1 whatever happened; these tell an index that can't be asked from one that has nothing.
+# pip's exit code is always 1; these phrases mean that an index can't be reached.
 _UNREACHABLE = (
     "Retrying (Retry(",
     "401 Error",
@@ -61,16 +61,16 @@ _UNREACHABLE = (
 
 
 class PipToolsResolver:
-    """Asks pip-tools and pip, of imagesync's own environment; it can't answer for another platform.
+    """A resolver with pip-tools and pip of imagesync's own environment, for the local platform alone.
 
     Parameters
     ----------
     indexes
         The user's configuration of pip.
     environ
-        The environment variables that pip runs with.
+        Environment variables of pip.
     access
-        How to read a file whose digest the index doesn't give.
+        Credentials for files without a digest in the index.
     """
 
     name: Literal["pip-tools"] = "pip-tools"
@@ -92,17 +92,17 @@ class PipToolsResolver:
         return PipToolsResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
-        """Return where *target* is this platform; see :class:`Resolver`."""
+        """Check that *target* is the local platform; see :class:`Resolver`."""
         if importlib.util.find_spec("piptools") is None:
             raise LockError(
                 "The resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync.",
                 hint="pip install 'imagesync[pip-tools]', or leave the choice to uv (resolver = \"uv\").",
             )
-        here = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
+        local = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
         minor = ".".join(platform.python_version_tuple()[:2])
         if (sys.platform, platform.machine().lower(), minor) != ("linux", machine(target), target.minor):
             raise LockError(
-                f"pip-tools locks only for the platform that it runs on ({here}), "
+                f"pip-tools locks only for the platform that it runs on ({local}), "
                 f"and the image has Python {target.python_version} on {target.platform}.",
                 hint='Choose resolver = "uv" in [tool.imagesync], which locks for any platform'
                 f", or run imagesync with Python {target.minor}.",
@@ -118,19 +118,19 @@ class PipToolsResolver:
             if not requirements:
                 return ()
             if request.dependencies and request.versions_only:
-                # They are pins by now.
+                # The requirements are pins now.
                 return tuple(map(_version_alone, requirements))
             report = self._report(requirements, request.target, folder)
         return tuple(self._locked(entry) for entry in report)
 
     def _compile(self, request: ResolutionRequest, folder: Path) -> list[str]:
-        """Return pins of all that satisfies *request*, vendored packages aside."""
-        stubs = write_stubs(request.vendored, folder)
+        """Return pins of the packages that satisfy *request*, vendored packages aside."""
+        vendored_wheels = write_metadata_wheels(request.vendored, folder)
         source, constraints, output = folder / "all.in", folder / "constraints.txt", folder / "all.txt"
         constraints.write_text("\n".join(request.constraints) + "\n", "utf-8")
         options = (f"-c {constraints}", *(f"--only-binary {name}" for name in request.wheels_only))
-        source.write_text("\n".join((*options, *request.requirements, *stubs)) + "\n", "utf-8")
-        # Pins in an output file that is there already are what pip-compile prefers.
+        source.write_text("\n".join((*options, *request.requirements, *vendored_wheels)) + "\n", "utf-8")
+        # pip-compile prefers the pins of an existing output file.
         pins = (f"{name}=={version}\n" for name, version in request.preferred.items())
         output.write_text("".join(pins), "utf-8")
         finished = self._run(
@@ -143,14 +143,14 @@ class PipToolsResolver:
         if finished.returncode != 0 and request.versions_only:
             raise _failure(finished.stderr)
         if finished.returncode != 0:
-            raise self._explained(finished.stderr, (*request.requirements, *stubs), constraints)
+            raise self._with_reason(finished.stderr, (*request.requirements, *vendored_wheels), constraints)
         vendored = {package.name for package in request.vendored}
         lines = (line.strip() for line in output.read_text("utf-8").splitlines())
         pinned = [line for line in lines if line and not line.startswith(("#", "-"))]
         return [line for line in pinned if canonicalize_name(Requirement(line).name) not in vendored]
 
     def _report(self, requirements: Sequence[str], target: Target, folder: Path) -> list[Mapping[str, Any]]:
-        """Return pip's report of what it would install for *requirements*, each by itself."""
+        """Return the entries of pip's installation report for *requirements*, without dependencies."""
         source, report = folder / "pins.txt", folder / "report.json"
         source.write_text("\n".join(requirements) + "\n", "utf-8")
         major, minor = target.minor.split(".")
@@ -167,11 +167,11 @@ class PipToolsResolver:
         entries: list[Mapping[str, Any]] = json.loads(report.read_text("utf-8"))["install"]
         return entries
 
-    def _explained(self, said: str, requirements: Sequence[str], constraints: Path) -> LockError:
-        # pip-compile ends in a traceback where pip names the packages that don't fit together.
+    def _with_reason(self, output: str, requirements: Sequence[str], constraints: Path) -> LockError:
+        # pip-compile ends with a traceback, where pip names the conflicting packages.
         finished = self._run(*_PIP_DRY_RUN, "--verbose", "--constraint", str(constraints), *requirements)
         if finished.returncode == 0:
-            return _failure(said)
+            return _failure(output)
         _, heading, cause = finished.stdout.partition("The conflict is caused by:")
         return _failure(f"{finished.stderr}\n{heading}{cause}")
 
@@ -201,7 +201,7 @@ class PipToolsResolver:
         )
         about = entry["metadata"]
         return LockedPackage(
-            canonicalize_name(about["name"]), about["version"], complete(artifact, self._access)
+            canonicalize_name(about["name"]), about["version"], with_digest(artifact, self._access)
         )
 
 
@@ -211,17 +211,17 @@ def _version_alone(line: str) -> LockedPackage:
     return LockedPackage(canonicalize_name(pinned.name), specifier.version, Artifact("", "", ""))
 
 
-def _failure(said: str) -> LockError:
-    said = redact(said)
-    if any(sign in said for sign in _UNREACHABLE):
+def _failure(output: str) -> LockError:
+    output = redact(output)
+    if any(sign in output for sign in _UNREACHABLE):
         return LockError(
-            f"pip can't ask the index: {_readable(said)}",
+            f"pip can't ask the index: {_readable(output)}",
             hint="Check the index URLs and credentials with `pip config list`, and the network.",
         )
-    return UnsolvableError(_readable(said))
+    return UnsolvableError(_readable(output))
 
 
-def _readable(said: str) -> str:
-    lines = said.partition("Traceback (most recent call last)")[0].splitlines()
-    told = (line.strip().removeprefix("ERROR:").strip() for line in lines)
-    return "\n".join(line for line in told if line and not line.startswith(_NOISE))
+def _readable(output: str) -> str:
+    lines = output.partition("Traceback (most recent call last)")[0].splitlines()
+    stripped = (line.strip().removeprefix("ERROR:").strip() for line in lines)
+    return "\n".join(line for line in stripped if line and not line.startswith(_NOISE))

@@ -1,4 +1,4 @@
-"""The seam to resolvers: one question, one answer, whoever answers it."""
+"""The protocol of resolvers, and their requests."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ResolutionRequest:
-    """What a resolver is asked.
+    """A request to a resolver.
 
     Parameters
     ----------
+    target
+        The platform and interpreter of the image.
     requirements
-        What must be there, as PEP 508 requirements.
+        PEP 508 requirements.
     constraints
-        What holds for a package if it comes in.
+        Requirements that limit packages without requiring them.
     preferred
-        Versions to take wherever requirements and constraints allow them.
+        Versions to prefer if requirements and constraints allow them.
     vendored
-        Packages that are made on this machine: they are there, they need what their metadata says,
-        and no index is asked for them.
+        Packages that are present, with the requirements of their metadata; no index is asked for them.
     dependencies
-        Whether what the requirements need comes in as well; otherwise each requirement stands alone.
+        Include dependencies; otherwise each requirement is resolved alone.
     wheels_only
-        Packages of which no sdist will do: an index may have anything under the name of what isn't its own,
-        and nothing of that is run.
+        Packages whose sdists must not be used: code from an index under the name of a local package must
+        not run.
     versions_only
-        Whether the answer is to say which versions, and no more: artifacts and digests may be missing.
+        Only the versions are needed: artifacts and digests may be missing.
     timeout
-        How many seconds the answer may take; ``None`` for any time.
+        In seconds; ``None`` for no limit.
     """
 
     target: Target
@@ -53,44 +54,44 @@ class ResolutionRequest:
 
 
 class Resolver(Protocol):
-    """What answers a :class:`ResolutionRequest` from the user's indexes."""
+    """A resolver that answers a :class:`ResolutionRequest` from the user's indexes."""
 
     @property
     def name(self) -> Literal["uv", "pip-tools"]:
-        """Return the name that a lock carries."""
+        """Return the name for the lock."""
 
     @property
     def indexes(self) -> IndexConfiguration:
-        """Return the indexes that are asked, with their credentials."""
+        """Return the indexes with their credentials."""
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return those of the configured indexes, without credentials, that don't answer at all.
+        """Return the URLs of configured indexes that don't answer, without credentials.
 
         Parameters
         ----------
         project
-            Whose page is asked for; an index that refuses it, or hasn't it, answers.
+            The project to ask for. An index that refuses it or lacks it counts as answering.
         """
 
     def without(self, urls: Collection[str]) -> Resolver:
-        """Return a resolver that asks the other indexes only; *urls* are without credentials."""
+        """Return a resolver without the indexes *urls*, which have no credentials."""
 
     def check(self, target: Target) -> None:
-        """Return where this resolver can answer for *target*.
+        """Check that this resolver supports *target*.
 
         Raises
         ------
         LockError
-            It can't; the hint says what can.
+            It doesn't; the hint names alternatives.
         """
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
-        """Return the packages from indexes, each with the artifact that fits the target best.
+        """Return the packages that satisfy *request*, each with the artifact that fits the target best.
 
         Raises
         ------
         UnsolvableError
-            Nothing satisfies the request; the message is the resolver's own reason.
+            There is no solution; the message is the resolver's explanation.
         LockError
-            No answer could be had, such as from an index that can't be reached, or not in time.
+            There is no answer: an index can't be reached, or the time limit is exceeded.
         """

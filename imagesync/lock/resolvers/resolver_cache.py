@@ -1,4 +1,4 @@
-"""What indexes answered before: the file of a version doesn't change, so it is asked for once."""
+"""A cache of answers of indexes: the artifact of a version doesn't change, so it is requested once."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ if TYPE_CHECKING:
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 _FORMAT = 2
-# Files of a version are added at times, such as wheels for a new interpreter; so it isn't for ever.
+# Answers expire, because files are added to versions, such as wheels for a new interpreter.
 _SECONDS = 30 * 86_400.0
 _PIN = re.compile(r"(?P<name>[a-z0-9-]+)={2,3}(?P<version>[^\s;,*\[\]]+)")
 
 
-class RememberingResolver:
-    """A resolver that asks for exact versions once; see :class:`Resolver`.
+class CachingResolver:
+    """A resolver that requests exact versions once; see :class:`Resolver`.
 
-    Only for versions that stand alone: what is resolved with dependencies is asked for each time, and so is
-    what no index has. A file of this machine counts as long as it is the same.
+    Requests with dependencies and missing versions aren't cached. An answer with a local file is valid as
+    long as the file is unchanged.
 
     Parameters
     ----------
+    resolver
+        The resolver whose answers are cached.
     folder
-        Where answers are kept.
+        The folder of the cache.
     environ
-        The environment variables that the resolver runs with: they may name indexes, too.
+        Environment variables of the resolver, which may name indexes, too.
     """
 
     def __init__(self, resolver: Resolver, folder: Path, environ: Mapping[str, str]) -> None:
@@ -48,28 +50,28 @@ class RememberingResolver:
 
     @property
     def name(self) -> Literal["uv", "pip-tools"]:
-        """Return the name of the resolver that is asked."""
+        """Return the name of the cached resolver."""
         return self._resolver.name
 
     @property
     def indexes(self) -> IndexConfiguration:
-        """Return the indexes of the resolver that is asked."""
+        """Return the indexes of the cached resolver."""
         return self._resolver.indexes
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer now."""
+        """Return the indexes that don't answer; see :class:`Resolver`."""
         return self._resolver.silent_indexes(project)
 
-    def without(self, urls: Collection[str]) -> RememberingResolver:
-        """Return a resolver of the other indexes, with answers of its own."""
-        return RememberingResolver(self._resolver.without(urls), self._folder, self._environ)
+    def without(self, urls: Collection[str]) -> CachingResolver:
+        """Return a resolver of the other indexes, whose answers are cached separately."""
+        return CachingResolver(self._resolver.without(urls), self._folder, self._environ)
 
     def check(self, target: Target) -> None:
-        """Return for the targets that the resolver can answer for."""
+        """Check that the resolver supports *target*; see :class:`Resolver`."""
         self._resolver.check(target)
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
-        """Return the packages that satisfy *request*, those that are remembered without asking."""
+        """Return the packages that satisfy *request*, from the cache if possible."""
         pins = {line: match for line in request.requirements if (match := _PIN.fullmatch(line))}
         alone = not (request.dependencies or request.vendored or request.constraints)
         if not alone or len(pins) < len(request.requirements):
@@ -127,7 +129,7 @@ class _Answers:
         write_cache(self._path, self._entries, key=_FORMAT)
 
 
-def forget_answers(folder: Path) -> None:
-    """Remove all answers that are kept in *folder*."""
+def clear_answers(folder: Path) -> None:
+    """Remove all answers in *folder*."""
     for path in folder.glob("*"):
         path.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ from imagesync.indexes.pypi.uv_environment import (
     without_variables,
 )
 from imagesync.lock.lock import Artifact, LockedPackage, Target
-from imagesync.lock.missing_digests import complete
-from imagesync.lock.resolvers.metadata_wheels import write_stubs
+from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
+from imagesync.lock.resolvers.missing_digests import with_digest
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.tags import best_artifact, machine
 
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
-# The glibc versions that uv has a name for (``uv pip compile --help``); a target between two of
-# them gets the older one, whose wheels it can run.
+# The glibc 2 minor versions that uv supports (``uv pip compile --help``). A target between two of them gets
+# the older one, whose wheels it can run.
 _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
 
 
 class UvResolver:
-    """Asks ``uv pip compile``, with what the user told pip about indexes.
+    """A resolver with ``uv pip compile`` and the user's configuration of pip.
 
-    Several indexes are one pool, as with pip: the best version of all of them wins
-    (``--index-strategy unsafe-best-match``). Where pip is told nothing, uv's own configuration holds.
+    As with pip, the best version of all indexes is taken (``--index-strategy unsafe-best-match``). Without
+    a configuration of pip, that of uv applies.
 
     Parameters
     ----------
     indexes
         The user's configuration of pip.
     environ
-        The environment variables that uv runs with.
+        Environment variables of uv.
     access
-        How to read a file whose digest the index doesn't give.
+        Credentials for files without a digest in the index.
     """
 
     name: Literal["uv"] = "uv"
@@ -61,7 +61,7 @@ class UvResolver:
         self.indexes = indexes
         self._environ = environ
         self._access = access
-        # Projects whose pages an index was found to show.
+        # Projects whose pages no index refuses.
         self._shown: set[str] = set()
 
     def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class UvResolver:
         return UvResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
-        """Return for every target whose machine is known; see :class:`Resolver`."""
+        """Check that uv supports the platform of *target*; see :class:`Resolver`."""
         _python_platform(target)
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
@@ -92,13 +92,15 @@ class UvResolver:
         )
 
     def _run(self, request: ResolutionRequest, folder: Path, output: Path) -> None:
-        stubs = write_stubs(request.vendored, folder)
+        vendored_wheels = write_metadata_wheels(request.vendored, folder)
         requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
         options = (f"--only-binary {name}" for name in request.wheels_only)
-        requirements.write_text("\n".join((*options, *request.requirements, *stubs)) + "\n", "utf-8")
+        requirements.write_text(
+            "\n".join((*options, *request.requirements, *vendored_wheels)) + "\n", "utf-8"
+        )
         constraints.write_text("\n".join(request.constraints) + "\n", "utf-8")
         if request.preferred:
-            # What an output file that is there already says is what uv prefers.
+            # uv prefers the versions of an existing output file.
             output.write_text(_preferences(request.preferred), "utf-8")
         command = [
             *(_executable(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-progress"),
@@ -126,19 +128,19 @@ class UvResolver:
         if finished.returncode != 0:
             raise self._failure(finished.returncode, readable(finished.stderr), request)
 
-    def _failure(self, status: int, said: str, request: ResolutionRequest) -> LockError:
+    def _failure(self, status: int, message: str, request: ResolutionRequest) -> LockError:
         if status != _UNSOLVABLE:
             return LockError(
-                f"uv can't answer: {said}",
+                f"uv can't answer: {message}",
                 hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
             )
-        # Where indexes are one pool, uv takes one that refuses for one that has nothing.
+        # With several indexes, uv treats one that refuses as one without the package.
         if refusing := self._refusing(request):
             return LockError(
-                f"The index {' and '.join(refusing)} refuses user name or password. {said}",
+                f"The index {' and '.join(refusing)} refuses user name or password. {message}",
                 hint="Check the credentials in the index URL (`pip config list`), in netrc and in keyring.",
             )
-        return UnsolvableError(said)
+        return UnsolvableError(message)
 
     def _refusing(self, request: ResolutionRequest) -> tuple[str, ...]:
         from packaging.requirements import Requirement
@@ -157,19 +159,19 @@ class UvResolver:
             raise UnsolvableError(
                 f"{name} {entry.get('version', '')} has neither a wheel for the target nor an sdist"
             )
-        found = artifact if request.versions_only else complete(artifact, self._access)
+        found = artifact if request.versions_only else with_digest(artifact, self._access)
         return LockedPackage(name, entry["version"], found)
 
 
 def readable(text: str) -> str:
-    r"""Return what uv says of an error without its decoration and without credentials.
+    r"""Return an error message of uv without prefixes and credentials.
 
     >>> readable("error: No solution found\n  cause: Because x was not found\n")
     'Because x was not found'
     """
     lines = (line.strip() for line in redact(text).splitlines())
-    said = [line.removeprefix("error:").removeprefix("cause:").strip() for line in lines if line]
-    return "\n".join(line for line in said if not line.startswith("No solution found"))
+    kept = [line.removeprefix("error:").removeprefix("cause:").strip() for line in lines if line]
+    return "\n".join(line for line in kept if not line.startswith("No solution found"))
 
 
 def _executable() -> str:

@@ -23,7 +23,7 @@ from imagesync.wheels.check_target import (
     is_pure,
     warn_of_secrets,
 )
-from imagesync.wheels.sdists.sdist_fallback import log_of
+from imagesync.wheels.sdists.sdist_fallback import log_path
 from imagesync.wheels.sdists.unpack import unpack_sdist
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class _Builder:
     ) -> tuple[Path, bool]:
         """Return the wheel, and whether it was built in a container."""
         label = f"{package.name} {package.version}"
-        log = log_of(package, self.store.root / LOGS)
+        log = log_path(package, self.store.root / LOGS)
         if self.containers is None or host_is_target(self.python, self.target):
             request = BuildRequest(
                 name=package.name,

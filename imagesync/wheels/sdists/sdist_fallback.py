@@ -50,7 +50,7 @@ def stand_in(
             standing_in[package.name] = _installed(package, result, installed_content)
             progress.line(
                 f"{package.name} {package.version}: its sdist can't be built, so the installed files go into "
-                f"the image; the log is {log_of(package, logs)}"
+                f"the image; the log is {log_path(package, logs)}"
             )
         elif result is not None:
             wheels[package.name] = result
@@ -61,7 +61,7 @@ def stand_in(
     return replace(lock, packages=packages, vendored=tuple(vendored)), wheels
 
 
-def log_of(package: LockedPackage, logs: Path) -> Path:
+def log_path(package: LockedPackage, logs: Path) -> Path:
     """Return where among the *logs* that of the build of *package* is."""
     return logs / f"{package.name}-{package.version}.log"
 

@@ -15,7 +15,7 @@ from imagesync.image.conda.bytecode import modules_to_compile
 from imagesync.image.conda.file_conflicts import refuse_overlaps
 from imagesync.image.conda.installer import CondaInstaller, choose_installer
 from imagesync.image.conda.layer import CondaLayer
-from imagesync.lock.conda.archive_contents import read_contents
+from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import LockedConda
@@ -59,7 +59,7 @@ def test_contents_are_where_an_environment_has_them(channel: Path, store: Store)
     packages = [
         find(channel, store, name) for name in ("greeter", "greeter-native", "quill", "compass", "anvil")
     ]
-    greeter, native, quill, compass, anvil = read_contents(
+    greeter, native, quill, compass, anvil = read_archive_files(
         *zip(*packages, strict=True), minor=MINOR, store=store
     )
     assert {f"{SITE_PACKAGES}/greeter.py", "bin/greet"} <= greeter.files.keys()
@@ -73,7 +73,7 @@ def test_broken_archive_is_named(store: Store, channel: Path) -> None:
     package, _ = find(channel, store, "greeter")
     broken = store.add(iter([b"PK\x05\x06" + bytes(18)]), filename="greeter-1.0.0-0.conda")
     with pytest.raises(LockError, match=r"greeter-1\.0\.0-0\.conda can't be read"):
-        read_contents([package], [broken], minor=MINOR, store=store)
+        read_archive_files([package], [broken], minor=MINOR, store=store)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_wheel_may_not_change_conda_files(
     channel: Path, store: Store, tmp_path: Path, content: dict[str, object], path: str
 ) -> None:
     package, archive = find(channel, store, "greeter")
-    contents = {"greeter": read_contents([package], [archive], minor=MINOR, store=store)[0]}
+    contents = {"greeter": read_archive_files([package], [archive], minor=MINOR, store=store)[0]}
     mine = wheel(store, tmp_path, "mine", **content)
     with pytest.raises(
         LockError, match=f"{path}: the conda package greeter has it, and so has mine-1.0"
@@ -102,7 +102,7 @@ def test_wheel_may_not_change_conda_files(
 
 def test_same_content_is_no_change(channel: Path, store: Store, tmp_path: Path) -> None:
     package, archive = find(channel, store, "greeter")
-    contents = {"greeter": read_contents([package], [archive], minor=MINOR, store=store)[0]}
+    contents = {"greeter": read_archive_files([package], [archive], minor=MINOR, store=store)[0]}
     (modules,) = modules_to_compile([package], [archive], minor=MINOR, store=store)
     with zipfile.ZipFile(modules.path) as content:
         same = content.read("site-packages/greeter.py")

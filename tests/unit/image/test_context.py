@@ -35,7 +35,7 @@ from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.templates import template_environment
 from imagesync.image_layout import BaseImage
-from imagesync.lock.layers import from_text, index_part, to_text
+from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import (
     Artifact,
     Deviation,
@@ -476,7 +476,7 @@ def test_steps_say_what_is_mounted_into_them(inputs: Inputs, tmp_path: Path) -> 
 
 
 def test_two_parts_have_between_them_what_the_whole_has(inputs: Inputs) -> None:
-    index = index_part(inputs.lock)
+    index = shared_layer(inputs.lock)
     shared = inputs.context(lock=index, part="packages", vendored=Wheels())
     above = inputs.context(
         part="environment",
@@ -494,14 +494,14 @@ def test_two_parts_have_between_them_what_the_whole_has(inputs: Inputs) -> None:
     assert not any(file.path == "tools/uv" for file in above.files)
     # The lock can be read again from the label, which the image above doesn't inherit.
     plan = Plan(INTERPRETER, ())
-    assert from_text(shared.labels["dev.imagesync.packages-lock"], plan) == index
+    assert from_label(shared.labels["dev.imagesync.packages-lock"], plan) == index
     assert above.labels["dev.imagesync.packages-lock"] == ""
     assert above.labels["dev.imagesync.lock-digest"] == inputs.lock.digest
 
 
 def test_label_that_is_no_lock_is_none(inputs: Inputs) -> None:
     plan = Plan(INTERPRETER, ())
-    text = to_text(index_part(inputs.lock))
-    assert from_text(text, plan) is not None
+    text = to_label(shared_layer(inputs.lock))
+    assert from_label(text, plan) is not None
     for broken in ("", "no base64!", text[:-8], base64.b64encode(zlib.compress(b"[]")).decode()):
-        assert from_text(broken, plan) is None
+        assert from_label(broken, plan) is None

@@ -1,4 +1,4 @@
-"""Digests that an index doesn't give: read off the file itself."""
+"""Digests of files for which the index has none."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from imagesync.lock.lock import Artifact
 from imagesync.store.source import local_path, open_source
 
 
-def complete(artifact: Artifact, access: Access) -> Artifact:
-    """Return *artifact* with its digest, reading the whole file where the index gives none.
+def with_digest(artifact: Artifact, access: Access) -> Artifact:
+    """Return *artifact* with its digest, computed from the whole file if the index has none.
 
-    Older indexes give no digest, or only MD5. A file on this machine gets its size as well.
+    Older indexes have no digests, or only MD5. A local file gets its size as well.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def complete(artifact: Artifact, access: Access) -> Artifact:
     import hashlib
 
     if artifact.digest:
-        return _sized(artifact)
+        return _with_size(artifact)
     found, size = hashlib.sha256(), 0
     try:
         with open_source(artifact.url, access=access) as chunks:
@@ -38,7 +38,7 @@ def complete(artifact: Artifact, access: Access) -> Artifact:
     return replace(artifact, digest=f"sha256:{found.hexdigest()}", size=size)
 
 
-def _sized(artifact: Artifact) -> Artifact:
+def _with_size(artifact: Artifact) -> Artifact:
     path = local_path(artifact.url)
     if artifact.size is not None or path is None or not path.is_file():
         return artifact
