@@ -180,9 +180,7 @@ def open_workshop(
     return Workshop(
         python,
         store,
-        CachingResolver(
-            chosen(configured, environ=environ, access=access), store.root / ANSWERS, environ
-        ),
+        CachingResolver(chosen(configured, environ=environ, access=access), store.root / ANSWERS, environ),
         BuildIndexes(configured, access=access, environ=environ, progress=progress),
         access,
         progress,

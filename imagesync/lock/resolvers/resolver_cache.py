@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials
 from imagesync.indexes.pypi.uv_environment import UV_INDEXES
-from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.store.source import file_stamp
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
-_FORMAT = 2
+_FORMAT = 3
 # Answers expire, because files are added to versions, such as wheels for a new interpreter.
 _SECONDS = 30 * 86_400.0
 _PIN = re.compile(r"(?P<name>[a-z0-9-]+)={2,3}(?P<version>[^\s;,*\[\]]+)")
@@ -82,23 +82,23 @@ class CachingResolver:
         if not unknown:
             return tuple(known.values())
         fresh = self._resolver.resolve(replace(request, requirements=unknown))
-        asked = {match["name"]: line for line, match in pins.items() if line not in known}
-        answers.add({asked[package.name]: package for package in fresh if package.name in asked})
+        requested = {match["name"]: line for line, match in pins.items() if line not in known}
+        answers.add({requested[package.name]: package for package in fresh if package.name in requested})
         return (*known.values(), *fresh)
 
     def _file(self, target: Target) -> Path:
         indexes = self.indexes
-        places = [
+        sources = [
             *indexes.public_urls,
             *indexes.find_links,
             *(self._environ.get(key, "") for key in UV_INDEXES),
         ]
-        public = [strip_credentials(url) for place in places for url in place.split()]
-        return cache_path(self._folder, self.name, public, indexes.no_index, asdict(target))
+        public = [strip_credentials(url) for source in sources for url in source.split()]
+        return cache_path(self._folder, self.name, public, indexes.no_index, target.to_dict())
 
 
 class _Answers:
-    """One file: requirement to what an index has for it, and when it said so."""
+    """One cache file: the answer of the indexes for each requirement, and its time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -109,10 +109,8 @@ class _Answers:
         try:
             if entry is None or not 0 <= time.time() - entry["time"] < _SECONDS:
                 return None
-            artifact = Artifact(**entry["artifact"])
-            if entry["stamp"] != file_stamp(artifact.url):
-                return None
-            return LockedPackage(entry["name"], entry["version"], artifact)
+            package = LockedPackage.from_dict(entry["package"])
+            return package if entry["stamp"] == file_stamp(package.artifact.url) else None
         except (LookupError, TypeError):
             return None
 
@@ -121,9 +119,7 @@ class _Answers:
         for requirement, package in found.items():
             self._entries[requirement] = {
                 "time": now,
-                "name": package.name,
-                "version": package.version,
-                "artifact": asdict(package.artifact),
+                "package": package.to_dict(),
                 "stamp": file_stamp(package.artifact.url),
             }
         write_cache(self._path, self._entries, key=_FORMAT)

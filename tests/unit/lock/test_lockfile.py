@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from imagesync.core.names import Level
 from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UsageError
 from imagesync.image_layout import BaseImage
+from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import (
     Artifact,
     Deviation,
@@ -514,3 +517,32 @@ def test_what_was_noted_of_packages_that_were_replaced_since_counts_no_more(
     assert found.interpreter_version == "3.11.7"
     # The user's own wheel is one of many then, and still lies beside the file.
     assert [package.name for package in found.lock.packages] == ["click", "mine"]
+
+
+def test_lock_is_read_back_from_its_json() -> None:
+    document = json.loads(json.dumps(LOCK.to_dict()))
+    planned = {package.name: package for package in PLAN.packages}
+    conda = {package.name: package for package in PLAN.conda}
+    again = Lock.from_dict(document, planned=planned, planned_conda=conda)
+    assert again == LOCK
+    assert again.to_dict() == document
+    assert [package.planned for package in again.conda] == list(PLAN.conda)
+
+
+def test_lock_is_read_back_from_its_json_without_the_plan() -> None:
+    document = LOCK.to_dict()
+    again = Lock.from_dict(document)
+    assert again.to_dict() == document
+    assert again.vendored[0].planned.source == MINE.source
+
+
+def test_json_of_a_lock_without_a_planned_package_is_refused() -> None:
+    with pytest.raises(LookupError):
+        Lock.from_dict(LOCK.to_dict(), planned={})
+
+
+def test_label_of_the_shared_layer_has_no_path_of_this_machine() -> None:
+    repacked = replace(LOCK.vendored[0], repacked="no index has it")
+    label = to_label(shared_layer(replace(LOCK, vendored=(repacked,))))
+    assert b"/home/me" not in zlib.decompress(base64.b64decode(label))
+    assert from_label(label, PLAN) == replace(LOCK, vendored=(repacked,))
