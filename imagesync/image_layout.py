@@ -37,7 +37,7 @@ class Label:
     VERSION: Final = "dev.imagesync.version"
     DEVIATIONS: Final = "dev.imagesync.deviations"
     REPACKED: Final = "dev.imagesync.repacked"
-    CONTESTED: Final = "dev.imagesync.contested"
+    FILE_CONFLICTS: Final = "dev.imagesync.contested"
     PACKAGES_HASH: Final = "dev.imagesync.packages-hash"
     PACKAGES_LOCK: Final = "dev.imagesync.packages-lock"
     INVENTORY: Final = "dev.imagesync.inventory"

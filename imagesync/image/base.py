@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
+from imagesync.settings.keys import is_apt_package
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ BASES: Final = {
     "3.12": "ubuntu:24.04",
     "3.13": "debian:trixie-slim",
 }
-# Debian Policy, section 5.6.1; a version or a release may follow, as apt-get takes them.
-_APT_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+|/[a-z0-9.-]+)?")
 
 
 def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
@@ -58,7 +57,7 @@ def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
         One can't be a package's name.
     """
     for name in apt:
-        if not _APT_PACKAGE.fullmatch(name):
+        if not is_apt_package(name):
             raise UsageError(
                 f"{name!r} can't be the name of a system package.",
                 hint="Write names as `apt-get install` takes them, one an entry of `apt`, such as libgl1.",

@@ -68,7 +68,7 @@ def make_context(
     part: Part = "whole",
     packages_image: str | None = None,
     code: CodeLayer | None = None,
-    contested: Mapping[str, str] = MappingProxyType({}),
+    file_conflicts: Mapping[str, str] = MappingProxyType({}),
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
 ) -> BuildContext:
@@ -96,7 +96,7 @@ def make_context(
         The reference of the packages image that ``environment`` stands on.
     code
         Modules of no package; ``None`` where there are none.
-    contested
+    file_conflicts
         Of each file that several packages have, the sha256 of the one that is installed here.
     conda
         The packages from conda channels; ``None`` where there are none, and on a packages image.
@@ -108,23 +108,25 @@ def make_context(
     RenderError
         A template fails, or the wheels aren't those of the lock.
     """
-    here = local_layer(lock) if part == "environment" else lock
-    requirements = _requirements(packages.wheels, {package.name for package in here.packages}, contested)
+    layer = local_layer(lock) if part == "environment" else lock
+    requirements = _requirements(
+        packages.wheels, {package.name for package in layer.packages}, file_conflicts
+    )
     requirements_vendored = _requirements(
-        vendored.wheels, {package.name for package in here.vendored}, contested
+        vendored.wheels, {package.name for package in layer.vendored}, file_conflicts
     )
     labels = _labels(
         lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
     )
-    if contested and part != "packages":
-        labels[Label.CONTESTED] = json.dumps(dict(contested), sort_keys=True)
+    if file_conflicts and part != "packages":
+        labels[Label.FILE_CONFLICTS] = json.dumps(dict(file_conflicts), sort_keys=True)
     if inventory is not None:
         labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {
         "base": base,
         "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
         "code": code,
-        "file_conflicts": contested,
+        "file_conflicts": file_conflicts,
         "code_folder": str(CODE),
         "conda": conda,
         "environment_hash": environment_hash,
@@ -133,7 +135,7 @@ def make_context(
         "labels": labels,
         "lock": lock,
         "name": name,
-        "packages": here.packages,
+        "packages": layer.packages,
         "packages_bytecode": packages.bytecode,
         "packages_image": packages_image,
         "part": part,
@@ -148,7 +150,7 @@ def make_context(
         },
         "site_packages": str(site_packages(lock.target.minor)),
         "user": USER,
-        "vendored": here.vendored,
+        "vendored": layer.vendored,
         "vendored_bytecode": vendored.bytecode,
         "version": version,
     }
@@ -160,7 +162,7 @@ def make_context(
         _file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
         *(_text(path, text) for path, text in build_programs(conda=conda is not None).items()),
         *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
-        *(_installer_files() if here.vendored else []),
+        *(_installer_files() if layer.vendored else []),
         *_stored("wheels/index", packages.wheels),
         *_stored("wheels/vendored", vendored.wheels),
         *_stored("bytecode/index", packages.bytecode),
@@ -251,9 +253,9 @@ def _timestamp(seconds: int) -> str:
 
 
 def _requirements(
-    wheels: Sequence[StoredFile], expected: set[NormalizedName], contested: Mapping[str, str]
+    wheels: Sequence[StoredFile], expected: set[NormalizedName], file_conflicts: Mapping[str, str]
 ) -> str:
-    """Return hashed requirements for exactly these wheels, and as comments which files are *contested*.
+    """Return hashed requirements for exactly these wheels, and as comments which files are *file_conflicts*.
 
     The hashes are of the wheels and not of what the lock names, which may be the sdist of one.
     """
@@ -268,7 +270,7 @@ def _requirements(
         raise RenderError(f"no wheel was made for {', '.join(missing)}")
     if surplus := sorted(set(lines) - expected):
         raise RenderError(f"a wheel is there that the lock doesn't name: {', '.join(surplus)}")
-    files = "".join(f"# file {sha256} {path}\n" for path, sha256 in sorted(contested.items()))
+    files = "".join(f"# file {sha256} {path}\n" for path, sha256 in sorted(file_conflicts.items()))
     return "".join(lines[name] for name in sorted(lines)) + (files if wheels else "")
 
 

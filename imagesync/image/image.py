@@ -34,7 +34,7 @@ class Image:
     repacked
         Packages of an index that were made from the installed files, as
         :meth:`imagesync.lock.lock.Lock.repacked_to_list` gives them.
-    contested
+    file_conflicts
         Of each file that several packages have, the sha256 of the one that was installed when it was built.
     """
 
@@ -46,12 +46,12 @@ class Image:
     digest: str | None = None
     deviations: tuple[Mapping[str, Any], ...] = ()
     repacked: tuple[Mapping[str, Any], ...] = ()
-    contested: Mapping[str, str] = field(default_factory=dict)
+    file_conflicts: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""
         content = asdict(self)
-        del content["contested"]
+        del content["file_conflicts"]
         return {
             **content,
             "deviations": [dict(deviation) for deviation in self.deviations],
@@ -83,11 +83,11 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         digest=f"{repository}@{found.digest}" if pushed else None,
         deviations=_entries(found.labels.get(Label.DEVIATIONS, "")),
         repacked=_entries(found.labels.get(Label.REPACKED, "")),
-        contested=_contested(found.labels.get(Label.CONTESTED, "")),
+        file_conflicts=_file_conflicts(found.labels.get(Label.FILE_CONFLICTS, "")),
     )
 
 
-def _contested(label: str) -> Mapping[str, str]:
+def _file_conflicts(label: str) -> Mapping[str, str]:
     try:
         content = json.loads(label or "{}")
     except ValueError:

@@ -129,7 +129,7 @@ class Surroundings:
 
     def with_interpreter(self, prepared: Prepared) -> Prepared:
         """Return what is to be built, whose Python it gets decided; a hit needs no channel for that."""
-        from imagesync.image.conda.python import with_conda_python
+        from imagesync.image.conda.conda_python import with_conda_python
         from imagesync.lock.conda.channels import Channels
 
         plan = with_conda_python(

@@ -227,7 +227,7 @@ class Assembly:
             templates=self.settings.templates,
             version=version("imagesync"),
             created=self.created,
-            contested=self.contested,
+            file_conflicts=self.contested,
             part=part,
             packages_image=self.packages_name if part == "environment" else None,
             code=None if shared else self._code_layer(),

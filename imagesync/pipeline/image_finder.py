@@ -105,11 +105,11 @@ class Search:
         """
         if not isinstance(prepared, Prepared):
             return True  # nothing installed has a part in it
-        if image.contested:
+        if image.file_conflicts:
             from imagesync.plan.checks.file_conflicts import are_installed
 
             here = (package.installed for package in prepared.plan.packages if package.installed is not None)
-            if not are_installed(image.contested, here):
+            if not are_installed(image.file_conflicts, here):
                 return False
         if not image.repacked:
             return True

@@ -19,8 +19,12 @@ _CHANNEL = re.compile(r"[A-Za-z0-9._~/-][^\s,\"'<>]*")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|kB|KB|MB|GB)")
 _UNITS = {"": 1, "kB": 1_000, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 _CUDA = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
-# Debian Policy 5.6.1 and 5.6.12. A name that ends with a dash would tell apt-get to remove the package.
-_APT = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](=[0-9][A-Za-z0-9.+:~-]*)?")
+# Debian Policy 5.6.1 and 5.6.12, with an architecture, a version or a release as apt-get takes them. A dash
+# at the end would tell apt-get to remove the package.
+_APT = re.compile(
+    r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]*[a-z0-9])?"
+    r"(=[0-9][A-Za-z0-9.+:~-]*(?<!-)|/[a-z0-9.-]*[a-z0-9])?"
+)
 
 
 class Key(NamedTuple):
@@ -80,7 +84,12 @@ def _one_of(*choices: str) -> Callable[[str], bool]:
     return lambda text: text in choices
 
 
-def _is_apt_package(text: str) -> bool:
+def is_apt_package(text: str) -> bool:
+    """Return whether *text* names a Debian package to install, as apt-get takes it.
+
+    >>> is_apt_package("libgl1:amd64"), is_apt_package("git/bookworm-backports"), is_apt_package("git-")
+    (True, True, False)
+    """
     return _APT.fullmatch(text) is not None
 
 
@@ -113,7 +122,7 @@ KEYS = (
         "apt",
         "apt",
         "list",
-        _is_apt_package,
+        is_apt_package,
         "the name of a Debian package, such as 'libgomp1' or 'git=1:2.43.0-1ubuntu7'",
     ),
     Key("allow-inconsistent", "allow_inconsistent", "switch"),

@@ -90,7 +90,9 @@ def test_apt_packages_are_sorted_and_each_once() -> None:
     assert check_apt(("g++", "libstdc++6:amd64", "curl=7.88.1-10+deb12u8", "git/bookworm-backports")) != ()
 
 
-@pytest.mark.parametrize("name", ["", "curl; rm -rf /", "--reinstall", "a b", "Curl", "$(id)", "curl\n", "c"])
+@pytest.mark.parametrize(
+    "name", ["", "curl; rm -rf /", "--reinstall", "a b", "Curl", "git-", "$(id)", "curl\n", "c"]
+)
 def test_apt_package_that_cannot_be_a_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="system package"):
         check_apt((name,))
