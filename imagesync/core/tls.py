@@ -1,25 +1,52 @@
-"""Trust in TLS: the system's authorities, as pip and browsers do it."""
+"""TLS by the authorities that the operating system trusts, as pip does it."""
 
 from __future__ import annotations
 
 import ssl
 from typing import Any
 
+import truststore
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
 
-class SystemTrustAdapter(HTTPAdapter):
-    """Trusts what the operating system trusts, beside the authorities that requests brings along."""
+class TLSAdapter(HTTPAdapter):
+    """Connections, direct or through a proxy, that trust the system's authorities.
 
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 (as in requests)
-        """Give the pool a context that has the system's authorities."""
-        super().init_poolmanager(*args, ssl_context=ssl.create_default_context(), **options)
+    A bundle that the request names, or ``REQUESTS_CA_BUNDLE``, is trusted as well.
 
+    Parameters
+    ----------
+    context
+        The system's authorities and others; see :func:`system_context`.
+    check
+        Whether certificates are checked.
+    """
 
-class TrustingAdapter(HTTPAdapter):
-    """Checks no certificate; for hosts that the user trusts whatever they show."""
+    def __init__(self, context: ssl.SSLContext | None = None, *, check: bool = True) -> None:
+        self._context = context or system_context()
+        self._check = check
+        if not check:
+            self._context.check_hostname = False
+            self._context.verify_mode = ssl.CERT_NONE
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  as in requests
+        """Use the context for direct connections."""
+        super().init_poolmanager(*args, ssl_context=self._context, **options)
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  as in requests
+        """Use the context through a proxy, and to the proxy itself."""
+        options |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
+        return super().proxy_manager_for(*args, **options)
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:  # noqa: ANN401
-        """Send *request* to the trusted host; a redirect elsewhere is another adapter's, which checks."""
-        return super().send(request, *args, **{**options, "verify": False})
+        """Send *request*; a redirect to another host goes by that host's adapter."""
+        if not self._check:
+            options["verify"] = False
+        return super().send(request, *args, **options)
+
+
+def system_context() -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities."""
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,6 +1,6 @@
-"""HTTP to one registry: TLS as the engine does it, and the token dance.
+"""HTTP to one registry: TLS and authentication as the engine does them.
 
-Not by ``oras``, whose client takes no identity tokens, and reports what a registry says as log lines.
+Not by ``oras``, whose client takes no identity tokens, and reports a registry's errors as log lines.
 
 Source: the OCI distribution specification 1.1; for tokens
 https://distribution.github.io/distribution/spec/auth/.
@@ -9,9 +9,12 @@ https://distribution.github.io/distribution/spec/auth/.
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
+import ssl
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -21,13 +24,20 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from imagesync.core.credentials import redact
+from imagesync.core.tls import TLSAdapter, system_context
 from imagesync.errors import RegistryError
-from imagesync.registry.certificates import ContextAdapter, is_loopback, tls_context
 from imagesync.registry.responses import hint, reason, refused
 
 TIMEOUT = (5.0, 30.0)
-"""Seconds to wait for a connection, and for each gap in an answer."""
+"""Seconds to wait for a connection, and between two parts of a response."""
 _DOCKER_HUB = "registry-1.docker.io"
+# Where engines look for a registry's own certificates, by its host and port.
+_CERTIFICATES = (
+    Path("/etc/docker/certs.d"),
+    Path("~/.config/docker/certs.d"),
+    Path("~/.docker/certs.d"),
+    Path("/etc/containers/certs.d"),
+)
 # RFC 9110, section 11.6.1: a header may hold several challenges, of which each has parameters.
 _CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:\s*,?\s*[a-z_]+=(?:"[^"]*"|[^\s",]+))*)')
 _PARAMETER = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s",]+))')
@@ -41,10 +51,10 @@ class Connection:
     registry
         Its host, with a port where it has one, as in references.
     credentials
-        As :func:`imagesync.registry.login.registry_credentials` gives them; sent only to the registry
-        itself, and to the token service that it names.
+        From :func:`imagesync.registry.login.registry_credentials`; sent only to the registry itself, and to
+        the token service that it names.
     insecure
-        Whether certificates aren't checked, and plain HTTP will do. Engines treat loopback like that.
+        Whether certificates aren't checked and plain HTTP is allowed, as engines do for loopback.
     """
 
     def __init__(self, registry: str, credentials: Mapping[str, Any], *, insecure: bool = False) -> None:
@@ -54,7 +64,7 @@ class Connection:
         self._insecure = insecure or is_loopback(registry)
         self._session = _Session()
         self._session.headers["User-Agent"] = "imagesync"
-        self._session.mount("https://", ContextAdapter(tls_context(registry, check=not self._insecure)))
+        self._session.mount("https://", TLSAdapter(_tls_context(registry), check=not self._insecure))
         self._session.mount("http://", HTTPAdapter())
         self._scheme = ""
         self._authorizations: dict[str, str] = {}
@@ -76,29 +86,31 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         data: bytes = b"",
     ) -> requests.Response:
-        """Return the answer to a request, whatever its status.
+        """Return the response to a request, whatever its status.
 
         Parameters
         ----------
+        method, headers, data
+            As in :func:`requests.request`.
         path
-            Below the registry, such as ``/v2/team/env/manifests/1``, or a whole URL that it answered with.
+            Below the registry, such as ``/v2/team/env/manifests/1``, or a URL from an earlier response.
         scope
-            What a token has to allow, such as ``repository:team/env:pull``.
+            The scope of a token, such as ``repository:team/env:pull``.
 
         Raises
         ------
         RegistryError
-            Nobody answers, or the token service refuses.
+            The registry can't be reached, or the token service refuses.
         """
-        answer = self._send(method, path, scope, headers, data)
-        challenges = _challenges(answer.headers) if answer.status_code == 401 else {}
-        # Whoever a registry redirects to is not asked whom to send a password.
-        if challenges and self._is_own(answer.url):
+        response = self._send(method, path, scope, headers, data)
+        challenges = _challenges(response.headers) if response.status_code == 401 else {}
+        # A password goes to no token service that another host names.
+        if challenges and self._is_own(response.url):
             authorization = self._authorize(challenges, scope)
             if authorization is not None:
                 self._authorizations[scope] = authorization
-                answer = self._send(method, path, scope, headers, data)
-        return answer
+                response = self._send(method, path, scope, headers, data)
+        return response
 
     def _send(
         self, method: str, path: str, scope: str, headers: Mapping[str, str] | None, data: bytes
@@ -108,12 +120,12 @@ class Connection:
             url = urljoin(f"{scheme}://{self._host}", path)
             authorization = self._authorizations.get(scope) if self._is_own(url) else None
             try:
-                answer = self._fetch(method, url, authorization, headers, data)
+                response = self._fetch(method, url, authorization, headers, data)
             except requests.RequestException as error:
                 last = error
             else:
                 self._scheme = scheme
-                return answer
+                return response
         raise RegistryError(
             f"The registry {self.registry} can't be reached: {reason(last)}.",
             hint=hint(self.registry, last),
@@ -134,11 +146,11 @@ class Connection:
         url: str,
         authorization: str | None,
         headers: Mapping[str, str] | None = None,
-        data: bytes = b"",
+        data: bytes | Mapping[str, str] = b"",
         **options: Any,  # noqa: ANN401  as in requests
     ) -> requests.Response:
         with warnings.catch_warnings():
-            # That the certificate of an insecure registry isn't checked is what the user configured.
+            # The user configured that the certificate isn't checked.
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             return self._session.request(
                 method,
@@ -147,12 +159,11 @@ class Connection:
                 data=data or None,
                 auth=_Authorization(authorization),
                 timeout=TIMEOUT,
-                verify=False if self._insecure else None,
                 **options,
             )
 
     def _authorize(self, challenges: Mapping[str, Mapping[str, str]], scope: str) -> str | None:
-        """Return the header that answers a challenge, or ``None`` where there is nothing to answer with."""
+        """Return the header that answers a challenge, or ``None`` where there is nothing to response with."""
         if "bearer" in challenges:
             return f"Bearer {self._token(challenges['bearer'], scope)}"
         return self._basic()
@@ -166,7 +177,7 @@ class Connection:
     def _token(self, challenge: Mapping[str, str], scope: str) -> str:
         realm = challenge.get("realm", "")
         if urlsplit(realm).scheme != "https" and not (self._insecure and realm.startswith("http://")):
-            # Else whoever answers for the registry could have the password sent in the clear.
+            # A forged challenge would have the password sent in the clear.
             raise RegistryError(
                 f"The registry {self.registry} wants the password sent to {redact(realm)!r}, without TLS."
             )
@@ -174,10 +185,10 @@ class Connection:
         try:
             if identity := self._credentials.get("identitytoken"):
                 form = {**wanted, "grant_type": "refresh_token", "refresh_token": identity}
-                answer = self._session.post(realm, data=form, auth=_Authorization(None), timeout=TIMEOUT)
+                response = self._fetch("POST", realm, None, data=form)
             else:
-                answer = self._fetch("GET", realm, self._basic(), params=wanted)
-            content = answer.json() if answer.ok else {}
+                response = self._fetch("GET", realm, self._basic(), params=wanted)
+            content = response.json() if response.ok else {}
         except requests.RequestException as error:
             raise RegistryError(
                 f"The token service of {self.registry} can't be used: {reason(error)}.",
@@ -185,12 +196,12 @@ class Connection:
             ) from error
         token = content.get("token") or content.get("access_token") if isinstance(content, dict) else None
         if not token:
-            raise refused(self.registry, "log in", answer)
+            raise refused(self.registry, "log in", response)
         return str(token)
 
 
 class _Authorization(requests.auth.AuthBase):
-    """One header; with it requests doesn't look into netrc, which isn't meant for registries."""
+    """Sets the ``Authorization`` header, and keeps requests from reading netrc."""
 
     def __init__(self, value: str | None) -> None:
         self._value = value
@@ -202,7 +213,7 @@ class _Authorization(requests.auth.AuthBase):
 
 
 class _Session(requests.Session):
-    """A session whose redirects carry no credentials to another host, those of netrc included."""
+    """A session whose redirects carry no credentials to another host, not even those of netrc."""
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         before = response.request.url or ""
@@ -212,7 +223,7 @@ class _Session(requests.Session):
 
 
 def _challenges(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the parameters of each scheme that a 401 asks for.
+    """Return the parameters of each authentication scheme in the headers of a 401.
 
     >>> _challenges({"WWW-Authenticate": 'Bearer realm="https://a.example/token",service="r"'})
     {'bearer': {'realm': 'https://a.example/token', 'service': 'r'}}
@@ -225,3 +236,36 @@ def _challenges(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
         }
         for scheme, parameters in _CHALLENGE.findall(headers.get("WWW-Authenticate", ""))
     }
+
+
+def is_loopback(registry: str) -> bool:
+    """Return whether a registry is on this machine, where engines require no TLS.
+
+    >>> is_loopback("127.0.0.1:5000"), is_loopback("localhost"), is_loopback("[::1]:5000")
+    (True, True, True)
+    >>> is_loopback("registry.example.com")
+    False
+    """
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _tls_context(registry: str) -> ssl.SSLContext:
+    """Return a context with the system's authorities, and with the certificates of engines for *registry*."""
+    context = system_context()
+    for path in _CERTIFICATES:
+        folder = path.expanduser() / registry
+        try:
+            for file in sorted(folder.glob("*.crt")):
+                context.load_verify_locations(file)
+            for file in sorted(folder.glob("*.cert")):
+                context.load_cert_chain(file, file.with_suffix(".key"))
+        except OSError as error:
+            raise RegistryError(
+                f"The certificates in {folder} can't be used: {error}.",
+                hint="They are those of `docker`: *.crt is an authority, *.cert with *.key the client's own.",
+            ) from error
+    return context

@@ -1,4 +1,4 @@
-"""What a registry has, and what it allows: asked over HTTP, with no engine and no pull."""
+"""Images in a registry, and permission to push, over HTTP: without an engine and without a pull."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _MAX_CONFIG = 16 << 20
 
 @dataclass(frozen=True)
 class RemoteImage:
-    """What a registry says of an image.
+    """An image in a registry.
 
     Parameters
     ----------
     reference
-        ``<repository>@sha256:<hex>``, the repository as it was written: what always means this image.
+        ``<repository>@sha256:<hex>``, the repository as it was written.
     digest
-        ``sha256:<hex>`` of the manifest; of the index, where the image is one of several platforms.
-    config_digest
-        ``sha256:<hex>`` of the configuration, which engines call the image ID.
+        ``sha256:<hex>`` of the manifest, or of the index of a multi-platform image.
     manifest_digest
         ``sha256:<hex>`` of the platform's own manifest; the same as *digest* where there is no index.
+    config_digest
+        ``sha256:<hex>`` of the configuration, which engines call the image ID.
     config
         The image's configuration (OCI image specification, "Image Configuration").
     size
-        Of all layers, in bytes, as they are pulled.
+        Of all layers, compressed, in bytes.
     """
 
     reference: str
@@ -61,23 +61,23 @@ class RemoteImage:
 
 
 def read_digest(reference: str, *, progress: Progress | None = None, insecure: bool = False) -> str | None:
-    """Return the digest that a reference stands for now, or ``None`` where the registry has no such image.
+    """Return the digest that a reference points to now, or ``None`` where the registry has no such image.
 
     One ``HEAD``, which registries don't count as a pull.
 
     Parameters
     ----------
     reference
-        With a tag, a digest or neither; ``latest`` then.
+        With a tag, a digest, or neither for ``latest``.
     progress
         Gets a line if a credential helper fails.
     insecure
-        Whether the engine takes this registry without TLS, too; loopback always is.
+        Whether the engine accepts this registry without TLS; it always accepts loopback.
 
     Raises
     ------
     RegistryError
-        It doesn't answer, or refuses.
+        The registry can't be reached, or refuses.
     """
     with _Repository(reference, progress=progress, insecure=insecure) as repository:
         return repository.head(repository.wanted)
@@ -92,19 +92,19 @@ def read_config(
 ) -> RemoteImage | None:
     """Return labels, configuration and digest of an image, without pulling it; ``None`` where there is none.
 
-    What is returned was checked against its digests.
+    Manifest and configuration are verified against their digests.
 
     Parameters
     ----------
     platform
-        Which manifest of an index.
-    progress, insecure
+        The manifest to choose from an index.
+    reference, progress, insecure
         As in :func:`read_digest`.
 
     Raises
     ------
     RegistryError
-        The registry doesn't answer, refuses, answers with something else than an image, or has it for other
+        The registry can't be reached, refuses, has something else than an image, or has the image for other
         platforms only.
     """
     with _Repository(reference, progress=progress, insecure=insecure) as repository:
@@ -112,18 +112,17 @@ def read_config(
 
 
 def check_push(repository: str, *, progress: Progress | None = None, insecure: bool = False) -> None:
-    """Make sure that the user may push to *repository*, by beginning an upload and cancelling it.
+    """Check that the user may push to *repository*, by beginning an upload and cancelling it.
 
-    Nothing is left there. A token alone says little: some token services grant less than was asked for, and
-    don't say so.
+    Nothing is left there. A token proves little: some token services silently grant less than was asked for.
 
     Raises
     ------
     RegistryError
-        The user may not, or the registry doesn't answer.
+        The user may not, or the registry can't be reached.
     """
-    with _Repository(repository, progress=progress, insecure=insecure) as there:
-        there.try_upload()
+    with _Repository(repository, progress=progress, insecure=insecure) as target:
+        target.try_upload()
 
 
 class _Repository:
@@ -146,30 +145,30 @@ class _Repository:
         self._connection.__exit__(None, None, None)
 
     def head(self, wanted: str) -> str | None:
-        answer = self._get("HEAD", f"manifests/{wanted}", accept=ACCEPTED)
-        if answer.status_code == 404:
+        response = self._get("HEAD", f"manifests/{wanted}", accept=ACCEPTED)
+        if response.status_code == 404:
             return None
-        if not answer.ok:
-            raise refused(self._reference.domain, f"look at {self._text}", answer)
-        digest = answer.headers.get("Docker-Content-Digest")
+        if not response.ok:
+            raise refused(self._reference.domain, f"look at {self._text}", response)
+        digest = response.headers.get("Docker-Content-Digest")
         # Not every registry sends the header, which the specification only recommends.
         return digest or self._manifest(wanted)[0]
 
     def read(self, platform: str) -> RemoteImage | None:
-        answer = self._get("GET", f"manifests/{self.wanted}", accept=ACCEPTED)
-        if answer.status_code == 404:
+        response = self._get("GET", f"manifests/{self.wanted}", accept=ACCEPTED)
+        if response.status_code == 404:
             return None
-        digest, content = self._checked_manifest(answer, self._reference.digest)
+        digest, content = self._verified_manifest(response, self._reference.digest)
         manifest_digest = digest
         if content.get("mediaType") in INDEXES or "manifests" in content:
             chosen = choose_platform(content, platform)
             if chosen is None:
-                raise self._unfit(f"it isn't there for {platform}")
+                raise self._unusable(f"it isn't there for {platform}")
             manifest_digest, content = self._manifest(chosen.digest)
         try:
             manifest = parse_manifest(content)
         except ValueError as error:
-            raise self._unfit(str(error)) from error
+            raise self._unusable(str(error)) from error
         return RemoteImage(
             reference=f"{self.name}@{digest}",
             digest=digest,
@@ -181,40 +180,40 @@ class _Repository:
 
     def try_upload(self) -> None:
         path, scope = f"/v2/{self._reference.path}/blobs/uploads/", self._scope("pull,push")
-        answer = self._connection.request("POST", path, scope=scope)
-        if answer.status_code == 404:
+        response = self._connection.request("POST", path, scope=scope)
+        if response.status_code == 404:
             raise RegistryError(
                 f"The registry {self._reference.domain} has no repository {self._reference.path}:"
-                f" {explanation(answer)}.",
+                f" {explanation(response)}.",
                 hint="Some registries want a repository made before the first push, as"
                 f" `aws ecr create-repository --repository-name {self._reference.path}` does.",
             )
-        if answer.status_code != 202:
-            raise refused(self._reference.domain, f"push to {self._reference.path}", answer)
-        if location := answer.headers.get("Location"):
+        if response.status_code != 202:
+            raise refused(self._reference.domain, f"push to {self._reference.path}", response)
+        if location := response.headers.get("Location"):
             # A registry that can't cancel an upload forgets it after some days.
             with suppress(RegistryError):
                 self._connection.request("DELETE", location, scope=scope)
 
     def _manifest(self, wanted: str) -> tuple[str, Mapping[str, Any]]:
-        answer = self._get("GET", f"manifests/{wanted}", accept=ACCEPTED)
-        return self._checked_manifest(answer, wanted if ":" in wanted else None)
+        response = self._get("GET", f"manifests/{wanted}", accept=ACCEPTED)
+        return self._verified_manifest(response, wanted if ":" in wanted else None)
 
-    def _checked_manifest(
-        self, answer: requests.Response, expected: str | None
+    def _verified_manifest(
+        self, response: requests.Response, expected: str | None
     ) -> tuple[str, Mapping[str, Any]]:
-        content = self._content(answer, _MAX_MANIFEST)
+        content = self._content(response, _MAX_MANIFEST)
         digest = sha256(content)
-        said = expected or answer.headers.get("Docker-Content-Digest") or digest
-        if said.startswith("sha256:") and said != digest:
-            raise self._unfit(f"its manifest should be {said} and is {digest}")
-        return said, self._parsed(content)
+        wanted = expected or response.headers.get("Docker-Content-Digest") or digest
+        if wanted.startswith("sha256:") and wanted != digest:
+            raise self._unusable(f"its manifest should be {wanted} and is {digest}")
+        return wanted, self._parsed(content)
 
     def _config(self, descriptor: Descriptor) -> Mapping[str, Any]:
-        answer = self._get("GET", f"blobs/{descriptor.digest}", accept="*/*")
-        content = self._content(answer, _MAX_CONFIG)
+        response = self._get("GET", f"blobs/{descriptor.digest}", accept="*/*")
+        content = self._content(response, _MAX_CONFIG)
         if descriptor.digest.startswith("sha256:") and sha256(content) != descriptor.digest:
-            raise self._unfit(f"its configuration isn't {descriptor.digest}")
+            raise self._unusable(f"its configuration isn't {descriptor.digest}")
         return self._parsed(content)
 
     def _get(self, method: str, path: str, *, accept: str) -> requests.Response:
@@ -225,26 +224,26 @@ class _Repository:
             headers={"Accept": accept},
         )
 
-    def _content(self, answer: requests.Response, limit: int) -> bytes:
-        if not answer.ok:
-            raise refused(self._reference.domain, f"read {self._text}", answer)
-        if len(answer.content) > limit:
-            raise self._unfit(f"an answer of {len(answer.content)} bytes is too large")
-        return answer.content
+    def _content(self, response: requests.Response, limit: int) -> bytes:
+        if not response.ok:
+            raise refused(self._reference.domain, f"read {self._text}", response)
+        if len(response.content) > limit:
+            raise self._unusable(f"an answer of {len(response.content)} bytes is too large")
+        return response.content
 
     def _parsed(self, content: bytes) -> Mapping[str, Any]:
         try:
             parsed = json.loads(content)
         except ValueError as error:
-            raise self._unfit("it isn't JSON") from error
+            raise self._unusable("it isn't JSON") from error
         if not isinstance(parsed, dict):
-            raise self._unfit("it isn't an object")
+            raise self._unusable("it isn't an object")
         return parsed
 
     def _scope(self, actions: str) -> str:
         return f"repository:{self._reference.path}:{actions}"
 
-    def _unfit(self, reason: str) -> RegistryError:
+    def _unusable(self, reason: str) -> RegistryError:
         return RegistryError(
             f"What {self._reference.domain} has as {self._text} can't be used: {reason}.",
             hint="Check the image's name; what isn't an image of ours can't be taken for one.",

@@ -1,4 +1,4 @@
-"""What registries answer when they don't give what was asked for, in words for a person."""
+"""Error responses of registries, as messages."""
 
 from __future__ import annotations
 
@@ -10,40 +10,48 @@ from imagesync.core.credentials import redact
 from imagesync.errors import RegistryError
 
 
-def refused(registry: str, doing: str, answer: requests.Response) -> RegistryError:
-    """Return the error for an answer that isn't the one hoped for.
+def refused(registry: str, action: str, response: requests.Response) -> RegistryError:
+    """Return the error for an unexpected response.
 
     Parameters
     ----------
-    doing
+    registry
+        Its host.
+    action
         What was tried, to follow "doesn't let you": ``push to team/env``.
+    response
+        The registry's, or its token service's.
     """
-    said = explanation(answer)
-    if answer.status_code in {401, 403}:
+    message = explanation(response)
+    if response.status_code in {401, 403}:
         return RegistryError(
-            f"The registry {registry} doesn't let you {doing}: {said} (HTTP {answer.status_code}).",
+            f"The registry {registry} doesn't let you {action}: {message} (HTTP {response.status_code}).",
             hint=f"Log in with an account that may: `docker login {registry}`; or correct the image's name.",
         )
     return RegistryError(
-        f"The registry {registry} fails to {doing}: {said} (HTTP {answer.status_code}).",
+        f"The registry {registry} fails to {action}: {message} (HTTP {response.status_code}).",
         hint="Try again; if it stays so, ask those who run the registry.",
     )
 
 
-def explanation(answer: requests.Response) -> str:
-    """Return a registry's own words (OCI distribution specification, "Error Codes"), in one line."""
+def explanation(response: requests.Response) -> str:
+    """Return a registry's own message (OCI distribution specification, "Error Codes"), in one line."""
     try:
-        content = answer.json()
+        content = response.json()
         errors = content.get("errors") or [content]
-        words = [str(entry.get("message") or entry.get("details") or entry.get("code")) for entry in errors]
-        said = ", ".join(dict.fromkeys(words))
+        messages = [
+            str(entry.get("message") or entry.get("details") or entry.get("code")) for entry in errors
+        ]
+        message = ", ".join(dict.fromkeys(messages))
     except (ValueError, AttributeError, TypeError):
-        said = answer.text[:200].strip() if "html" not in answer.headers.get("Content-Type", "") else ""
-    return " ".join(redact(said or answer.reason or "no explanation").split()).rstrip(".")
+        message = (
+            response.text[:200].strip() if "html" not in response.headers.get("Content-Type", "") else ""
+        )
+    return " ".join(redact(message or response.reason or "no explanation").split()).rstrip(".")
 
 
 def reason(error: BaseException | None) -> str:
-    """Return why a request has no answer, without the layers of exceptions that it is wrapped in."""
+    """Return why a request got no response, from the innermost exception."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     inner = error
@@ -57,7 +65,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def hint(registry: str, error: BaseException | None) -> str:
-    """Return what to do about a request without an answer."""
+    """Return what to do about a request without an response."""
     if isinstance(error, requests.exceptions.SSLError):
         return (
             "Put its authority's certificate where engines look for it too:"

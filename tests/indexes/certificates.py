@@ -6,12 +6,14 @@ import subprocess
 from pathlib import Path
 
 
-def make_certificates(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path, Path]:
+def make_certificates(
+    folder: Path, address: str = "127.0.0.1", *, name: str = "localhost"
+) -> tuple[Path, Path, Path]:
     """Write and return the CA's certificate, the server's certificate and its key, with ``openssl``."""
     ca, ca_key = folder / "ca.pem", folder / "ca.key"
     certificate, key, request = folder / "server.pem", folder / "server.key", folder / "server.csr"
     names = folder / "names"
-    names.write_text(f"subjectAltName=IP:{address},DNS:localhost\nbasicConstraints=CA:FALSE\n")
+    names.write_text(f"subjectAltName=IP:{address},DNS:{name}\nbasicConstraints=CA:FALSE\n")
     ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     usage = ["-addext", "keyUsage=critical,keyCertSign", "-days", "2"]
     for command in (

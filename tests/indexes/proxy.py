@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -41,8 +43,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 (http.server names it)
 
+    def do_CONNECT(self) -> None:
+        self.server.urls.append(self.path)
+        name, _, port = self.path.rpartition(":")
+        with socket.create_connection(self.server.resolve.get(name, (name, int(port)))) as target:
+            self.send_response(200)
+            self.end_headers()
+            upload = threading.Thread(target=_copy, args=(self.connection, target), daemon=True)
+            upload.start()
+            _copy(target, self.connection)
+            upload.join()
+        self.close_connection = True
+
     def log_message(self, *_: object) -> None:
         """Keep the tests' output quiet."""
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Send what *source* receives to *target*, the end of it included."""
+    with suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 class _Server(ThreadingHTTPServer):
@@ -56,7 +79,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class CountingProxy:
-    """A plain HTTP proxy in a thread; ``urls`` has every URL that was asked for.
+    """An HTTP proxy in a thread; ``urls`` has every URL asked for, and the host and port of every tunnel.
 
     Parameters
     ----------
@@ -85,5 +108,5 @@ class CountingProxy:
 
     @property
     def urls(self) -> list[str]:
-        """Return the URLs asked for, in order."""
+        """Return the URLs asked for and the tunnels' targets, in order."""
         return self._server.urls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -99,9 +100,14 @@ class TokenService:
 
         with TokenService(tmp_path) as tokens, LocalRegistry(tmp_path, auth=tokens.configuration):
             tokens.grants["password"]    # what it allows; to be changed
+
+    Parameters
+    ----------
+    tls
+        Its certificate and key; plain HTTP without.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None) -> None:
         self._certificate, key = folder / "token.pem", folder / "token.key"
         ec_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
         command = ["openssl", "req", "-x509", *ec_key, "-subj", f"/CN={ISSUER}"]
@@ -114,7 +120,12 @@ class TokenService:
             serialization.Encoding.DER
         )
         self._server = _Server(private, base64.b64encode(der).decode())
-        self.url = f"http://127.0.0.1:{self._server.server_port}/token"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}/token"
 
     @property
     def grants(self) -> dict[str, set[str]]:
