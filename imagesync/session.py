@@ -1,96 +1,111 @@
-"""The way of the data, from an environment to an image.
+"""The stages of the pipeline in their order, from an environment to an image: the Python API.
 
-    scan -> plan -> lock -> fetch -> render -> build -> launch
+    scan -> plan -> lock -> fetch -> render -> build -> run
 
-Each step is a function in the folder of its name; this module says in which order, and what an
-unchanged environment may skip. Modules are imported where they are used, because a build that hits
-needs those of the first two steps only.
+Each stage is a function in the folder of its name, from one frozen value to the next. What an unchanged
+environment doesn't need is imported where it is used: a build that finds its image stays fast.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.background import Ahead
-from imagesync.pipeline.context import (
-    Surroundings,
-    import_what_a_hit_needs,
-    import_what_a_lock_needs,
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.environment_inputs import (
+    EnvironmentInputs,
+    environment_inputs,
+    image_findings,
+    plan_environment,
 )
-from imagesync.pipeline.image_finder import Search
-from imagesync.pipeline.inputs import Prepared
-from imagesync.store.layout import ANSWERS
+from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.scan.scan import scan
+from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
-    from imagesync.engine.engine import Engine
-    from imagesync.engine.lookup import Lookup
     from imagesync.image.image import Image
-    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.bundle import Bundle
     from imagesync.lock.lockfile.check import Difference
-    from imagesync.pipeline.image_builder import Assembly
-    from imagesync.pipeline.lock_file_inputs import LockedBuild
+    from imagesync.pipeline.image_builder import ImageBuilder
+    from imagesync.pipeline.inputs import BuildInputs
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
 
 
 @dataclass(frozen=True)
-class Session(Surroundings):
-    """One environment, and the way from it to an image; the Python API."""
+class Session:
+    """One environment and the settings that apply to it; each stage is a method.
 
-    @cached_property
-    def search(self) -> Search:
-        """Return where images are looked for."""
-        return Search(self.settings, self.environ, self.progress, self.cache_folder())
+    Parameters
+    ----------
+    python, prefix
+        The interpreter to ask, or the folder to read; neither for the active environment.
+    """
+
+    context: Context
+    python: Path | None = None
+    prefix: Path | None = None
+
+    def scan(self) -> Environment:
+        """Return what is installed, and where each package came from."""
+        context = self.context
+        return scan(
+            python=self.python,
+            prefix=self.prefix,
+            environ=context.environ,
+            cache=lambda: context.cache_folder / CONDA_RECORDS,
+        )
 
     def plan(self) -> Plan:
         """Return what the image must hold; contradictions between installed packages are findings."""
         from imagesync.plan.checks.consistency import inconsistencies
-        from imagesync.plan.checks.file_conflicts import check_files
 
         environment = self.scan()
-        plan = self.plan_of(environment)
-        conflicts = tuple(conflict.to_finding() for conflict in inconsistencies(environment))
-        loose = self.loose_code(environment)
-        return replace(plan, findings=(*plan.findings, *check_files(plan, environment), *loose, *conflicts))
+        plan = plan_environment(environment, self.context)
+        conflicts = (conflict.to_finding() for conflict in inconsistencies(environment))
+        findings = image_findings(plan, environment, self.context)
+        return replace(plan, findings=(*plan.findings, *findings, *conflicts))
+
+    def inputs(self) -> EnvironmentInputs:
+        """Return the inputs of a build: the environment, its plan, and the digests of its local sources."""
+        return environment_inputs(self.scan(), self.context)
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        asked = Ahead(self.search.look)
-        return self._lock(*self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked))
+        finder = ImageFinder(self.context)
+        finder.query_in_background()
+        inputs = self.inputs().checked(for_lock=True)
+        return inputs.lock(finder.base_image(inputs.plan), inputs.artifact_sources())
 
     def freeze(self) -> Bundle:
-        """Return the lock with the files that others need beside it: wheels made here are made now."""
+        """Return the lock with the files that others need beside it; wheels of local packages are built."""
         from imagesync.pipeline.freeze import freeze
 
-        asked = Ahead(self.search.look)
-        prepared, base = self._prepare_lock(self._scan(asked, import_what_a_lock_needs), asked)
-        assembly = self._assembly(prepared, base)
-        return freeze(prepared.plan, assembly.lock(), assembly.workshop)
+        finder = ImageFinder(self.context)
+        finder.query_in_background()
+        inputs = self.inputs().checked(for_lock=True)
+        builder = self._builder(inputs, finder)
+        return freeze(inputs.plan, builder.lock, builder.sources)
 
     def check_lock(self, path: Path) -> tuple[Difference, ...]:
-        """Return what has moved here since the lock file at *path* was made; nothing where it still fits."""
+        """Return the packages by which the environment differs from the lock file at *path*."""
         from imagesync.lock.lockfile.check import differences
         from imagesync.lock.lockfile.read import read_lock
 
-        read = read_lock(path, platform="linux/amd64", environ=self.environ)
-        prepared = self.prepare()
-        return differences(read, prepared.plan, prepared.contents)
+        lock_file = read_lock(path, platform="linux/amd64", environ=self.context.environ)
+        inputs = self.inputs()
+        return differences(lock_file, inputs.plan, inputs.source_digests)
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.context import write_context
 
-        prepared = self.prepare(checked=True)
-        with self.search.engine() as engine:
-            base = self._base(engine, prepared)
-        write_context(self._assembly(prepared, base).whole(), folder)
+        inputs = self.inputs().checked()
+        builder = self._builder(inputs, ImageFinder(self.context))
+        write_context(builder.single_stage_context(), folder)
 
     def build(
         self,
@@ -100,209 +115,158 @@ class Session(Surroundings):
         push: bool | None = None,
         locked: Path | None = None,
     ) -> Image:
-        """Return the image of the environment: found by its hash, or else built, checked and named.
+        """Return the image of this environment: found by its hash, or built, verified and tagged.
 
         Parameters
         ----------
-        locked
-            A lock file to build from: no environment is looked at then, and nothing is solved.
         tags
             Further references that the image gets.
         no_cache
-            Build anew, even if the image exists.
+            Whether to build anew, even if the image exists.
         push
-            Have it in the registry that the repository names; as the settings say if not given. An image
-            that is there already isn't pulled for that, unless it gets tags.
+            Whether to push the image to the registry that the repository names; by default what the settings
+            say. An image that is in the registry already is pulled only if it gets tags.
+        locked
+            A lock file to build from: no environment is scanned then, and nothing is solved.
         """
-        push = self.settings.push if push is None else push
+        context = self.context
+        push = context.settings.push if push is None else push
         if push:
             from imagesync.pipeline.registry_images import require_registry
 
-            require_registry(self.settings.repository, self.settings.origins.get("repository", "the default"))
+            require_registry(
+                context.settings.repository, context.settings.origins.get("repository", "the default")
+            )
         if no_cache:
             from imagesync.lock.resolvers.resolver_cache import clear_answers
 
-            clear_answers(self.cache_folder() / ANSWERS)
-        asked = Ahead(self.search.look)
-        environment = None if locked else self._scan(asked, import_what_a_hit_needs)
-        prepared = self.read_lock(locked) if locked else self.prepare(environment)
-        lookup = self.search.look_for_base(asked.result())
-        image = None if no_cache else self.search.find(prepared, lookup)
-        if image is None and self.search.names_registry and (push or not no_cache):
-            image = self.search.find_in_registry(prepared, lookup, tags=tags, no_cache=no_cache, push=push)
+            clear_answers(context.cache_folder / ANSWERS)
+        finder = ImageFinder(context)
+        finder.query_in_background()
+        inputs = self._inputs_of(locked)
+        image = None if no_cache else finder.find(inputs)
+        if image is None:
+            image = finder.find_in_registry(inputs, tags=tags, no_cache=no_cache, push=push)
             if image is not None and push and not tags:
                 return image
         if image is None:
-            image = self._make(prepared, tags=tags, no_cache=no_cache)
+            image = self._build(inputs, finder, tags=tags, no_cache=no_cache)
         else:
-            image = self._named(image, tags)
+            self._tag(image, tags)
         if not push:
             return image
-        with self.search.shelf() as shelf:
-            return shelf.publish(image, tags=tags, rebuilt=no_cache)
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(context) as images:
+            return images.publish(image, tags=tags, rebuilt=no_cache)
+
+    def _inputs_of(self, lock_file: Path | None) -> BuildInputs:
+        if lock_file is None:
+            return self.inputs()
+        from imagesync.pipeline.lock_file_inputs import lock_file_inputs
+
+        return lock_file_inputs(lock_file, self.context)
+
+    def _build(
+        self, inputs: BuildInputs, finder: ImageFinder, *, tags: tuple[str, ...], no_cache: bool
+    ) -> Image:
+        from imagesync.image_layout import image_tag
+
+        context = self.context
+        builder = self._builder(inputs.checked(), finder)
+        digest = finder.environment_hash(inputs, builder.base.digest)
+        # A second build of the same environment waits here, and finds the image of the first one.
+        with context.store.lock(f"build-{image_tag(digest)}", progress=context.progress):
+            finder.query_engine()
+            if not no_cache and (image := finder.find(inputs)) is not None:
+                self._tag(image, tags)
+                return image
+            with context.open_engine() as engine:
+                return builder.build(engine, tags=tags, no_cache=no_cache)
+
+    def _builder(self, inputs: BuildInputs, finder: ImageFinder) -> ImageBuilder:
+        from imagesync.pipeline.image_builder import ImageBuilder
+
+        return ImageBuilder(inputs, finder.base_image(inputs.plan), finder)
+
+    def _tag(self, image: Image, tags: tuple[str, ...]) -> None:
+        if tags:
+            with self.context.open_engine() as engine:
+                for tag in tags:
+                    engine.tag(image.image_id, tag)
 
     def published(self, image: Image) -> Image:
         """Return *image* with its digest, if the registry that its repository names has it.
 
         Nothing is pushed. A registry that doesn't answer is a warning.
         """
+        from imagesync.core.image_reference import parse_reference
         from imagesync.errors import RegistryError
+        from imagesync.pipeline.registry_images import open_registry_images
 
-        if image.digest is not None or not self.search.names_registry:
+        repository = self.context.settings.repository
+        if image.digest is not None or not parse_reference(repository).names_registry:
             return image
-        with self.search.shelf() as shelf:
+        with open_registry_images(self.context) as images:
             try:
-                return shelf.find(image.environment_hash) or image
+                return images.find(image.environment_hash) or image
             except RegistryError as error:
-                self.progress.line(f"warning: {error.message}")
+                self.context.progress.line(f"warning: {error.message}")
                 return image
-
-    def _make(self, prepared: Prepared | LockedBuild, *, tags: tuple[str, ...], no_cache: bool) -> Image:
-        from imagesync.image_layout import image_tag
-
-        if isinstance(prepared, Prepared):
-            self.refuse_contradictions(prepared)
-            prepared = self.with_interpreter(prepared)
-        else:
-            prepared.report(self.progress)
-        with self.search.engine() as engine:
-            base = self._base(engine, prepared)
-            digest = self.search.identify(prepared, base.digest)
-            # Who comes second waits here, and then finds the image of who came first.
-            with self.store.lock(f"build-{image_tag(digest)}", progress=self.progress):
-                lookup = self.search.look()
-                if not no_cache and (image := self.search.find(prepared, lookup)) is not None:
-                    return self._named(image, tags)
-                return self._assembly(prepared, base).build(
-                    engine, lookup=lookup, look=self.search.look, tags=tags, no_cache=no_cache
-                )
 
     def run(
         self, command: tuple[str, ...], *, variables: tuple[str, ...] = (), ports: tuple[str, ...] = ()
     ) -> int:
-        """Run *command* in the environment's image, the working folder mounted, and return its exit code.
+        """Run *command* in the environment's image, with this folder mounted, and return its exit code.
 
         Parameters
         ----------
         variables
             ``NAME=VALUE``, or ``NAME`` for the value that it has here.
         ports
-            ``OUTSIDE:INSIDE`` or one number for both; published on loopback.
+            ``OUTSIDE:INSIDE``, or one number for both; published on loopback.
         """
         from imagesync.engine.endpoint import find_endpoint
         from imagesync.engine.interactive import ContainerRun, parse_ports, parse_variables, run_container
 
+        environ = self.context.environ
         request = ContainerRun(
             reference="",
             command=command,
             folder=Path.cwd(),
-            environment=parse_variables(variables, self.environ),
+            environment=parse_variables(variables, environ),
             ports=parse_ports(ports),
         )
         image = self.build(push=False)
-        return run_container(find_endpoint(self.environ), replace(request, reference=image.reference))
-
-    def _named(self, image: Image, tags: tuple[str, ...]) -> Image:
-        if tags:
-            with self.search.engine() as engine:
-                for tag in tags:
-                    engine.tag(image.image_id, tag)
-        return image
-
-    def _scan(self, asked: Ahead[Lookup], import_more: Callable[[], None]) -> Environment:
-        """Return what is installed; the engine is asked meanwhile, and modules are imported.
-
-        Whatever is wrong with the environment is said before it matters what the engine answers.
-        """
-
-        def meanwhile() -> None:
-            asked.start()
-            import_more()
-
-        return self.scan(meanwhile=meanwhile)
-
-    def _prepare_lock(self, environment: Environment, asked: Ahead[Lookup]) -> tuple[Prepared, BaseImage]:
-        """Return what a lock is made of.
-
-        Of the base image it needs only what the one look-up says, if the engine has it. What is wrong with
-        the plan is said first.
-        """
-        from imagesync.image.base import check_interpreter, find_base
-
-        prepared = self.prepare(environment)
-        self.refuse_contradictions(prepared, built=False)
-        prepared = self.with_interpreter(prepared)
-        base = find_base(asked.result(), settings=self.settings)
-        if base is None:
-            with self.search.engine() as engine:
-                return prepared, self._base(engine, prepared)
-        check_interpreter(base, prepared.plan)
-        return prepared, base
-
-    def _lock(self, prepared: Prepared, base: BaseImage) -> Lock:
-        from imagesync.image.base import target_of
-
-        return self.workshop(prepared).lock(
-            prepared.plan, target=target_of(prepared.plan, base), contents=prepared.contents
-        )
-
-    def _base(self, engine: Engine, prepared: Prepared | LockedBuild) -> BaseImage:
-        from imagesync.image.base import check_interpreter, ensure_base
-
-        base = ensure_base(engine, settings=self.settings, progress=self.progress)
-        check_interpreter(base, prepared.plan)
-        return base
-
-    def _assembly(self, prepared: Prepared | LockedBuild, base: BaseImage) -> Assembly:
-        from imagesync.engine.endpoint import find_endpoint
-        from imagesync.image.wheel_container import EngineContainer
-        from imagesync.pipeline.image_builder import Assembly
-        from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_conflicts
-
-        workshop = self.workshop(prepared)
-        contested = conflicting_files(p.installed for p in prepared.plan.packages if p.installed is not None)
-        return Assembly(
-            plan=prepared.plan,
-            contents=prepared.contents,
-            base=base,
-            settings=self.settings,
-            workshop=replace(workshop, container=EngineContainer(find_endpoint(self.environ), base)),
-            identify=lambda contents: self.search.identify(prepared, base.digest, contents),
-            packages_hash=with_file_conflicts(
-                prepared.identify_packages(self.settings, self.search.foundation(base.digest)), contested
-            ),
-            contested=contested,
-            given=None if isinstance(prepared, Prepared) else prepared.fitted(base, workshop),
-            created=int(self.environ.get("SOURCE_DATE_EPOCH") or 0),
-        )
+        return run_container(find_endpoint(environ), replace(request, reference=image.reference))
 
 
 def open_session(
     *, python: Path | None = None, prefix: Path | None = None, quiet: bool = False, **settings: object
 ) -> Session:
-    """Return a session for the active environment or another one, with the settings that hold here.
+    """Return a session of the active environment or another one, with the settings of the working folder.
 
     Parameters
     ----------
     python, prefix
         The interpreter to ask, or the folder to read; neither for the active environment.
     quiet
-        Whether progress stays silent; it goes to stderr otherwise.
+        Whether to report no progress; it goes to stderr otherwise.
     settings
-        Fields of :class:`~imagesync.settings.Settings`; they win over variables and files.
+        Fields of :class:`~imagesync.settings.Settings`; they override variables and files.
 
     Raises
     ------
     UsageError
-        A setting doesn't exist, or has a value that it can't have.
+        A setting doesn't exist, or doesn't take the value.
     """
     from imagesync.core.progress import make_progress
     from imagesync.settings import load_settings
 
-    return Session(
-        settings=load_settings(cwd=Path.cwd(), environ=os.environ, flags=settings),
-        environ=dict(os.environ),
+    environ = dict(os.environ)
+    context = Context(
+        settings=load_settings(cwd=Path.cwd(), environ=environ, flags=settings),
+        environ=environ,
         progress=make_progress(quiet=quiet),
-        python=python,
-        prefix=prefix,
     )
+    return Session(context, python=python, prefix=prefix)

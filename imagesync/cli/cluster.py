@@ -98,7 +98,7 @@ def up(  # noqa: PLR0917  click passes what the options say
         workers=count,
         worker=replace(worker, environment=environment, mounts=mounted, gpus=gpus),
         scheduler=SchedulerOptions(host, port, dashboard_port, idle_timeout, environment, mounted),
-        progress=session.progress,
+        progress=session.context.progress,
     )
     _print_connection(connection, count, output)
 

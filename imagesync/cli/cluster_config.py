@@ -73,7 +73,7 @@ def config(  # noqa: PLR0917  click passes what the options say
         image=reference,
         shape=shape,
         pull_secret=pull_secret,
-        templates=session.settings.templates,
+        templates=session.context.settings.templates,
     )
     if output_file is None:
         click.echo(text, nl=False)
@@ -88,8 +88,8 @@ def _image(session: Session, target: Target, image: str | None) -> str:
     from imagesync.deploy.image import environment_image, pinned
 
     if image is not None:
-        return pinned(image, progress=session.progress)
-    return environment_image(session, push=session.settings.push, local=target.local)
+        return pinned(image, progress=session.context.progress)
+    return environment_image(session, push=session.context.settings.push, local=target.local)
 
 
 def _read(path: Path) -> str:

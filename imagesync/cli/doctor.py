@@ -253,11 +253,11 @@ def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
 def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
     """Begin an upload to the registry that the repository names, and cancel it."""
     from imagesync.engine.engine import Engine
-    from imagesync.pipeline.registry_images import Shelf
+    from imagesync.pipeline.registry_images import RegistryImages
 
     try:
         with Engine(endpoint) as engine:
-            Shelf(settings.repository, engine, SilentProgress()).check_push()
+            RegistryImages(settings.repository, engine, SilentProgress()).check_push()
     except ImagesyncError as error:
         # Without push, builds do without the registry.
         return Check("push", "failed" if settings.push else "warning", error.message, error.hint)

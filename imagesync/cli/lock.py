@@ -84,14 +84,14 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     frozen = session.freeze()
     files = named_files(frozen, form)
     if missing := left_out(frozen, form):
-        session.progress.line(f"A lock of the form '{form}' has no place for: {', '.join(missing)}")
+        session.context.progress.line(f"A lock of the form '{form}' has no place for: {', '.join(missing)}")
     if path is not None:
         save(frozen, path, form)
         if output == "json":
             click.echo(json.dumps(frozen.lock.to_dict(), indent=2, ensure_ascii=False))
             return
         beside = f", and {counted(len(files), 'file')} beside it" if files else ""
-        session.progress.line(f"Wrote {path}{beside}")
+        session.context.progress.line(f"Wrote {path}{beside}")
         from imagesync.cli.tables import print_lock
 
         print_lock(frozen.lock)

@@ -232,7 +232,7 @@ def cache() -> None:
 @click.pass_context
 def cache_info(context: click.Context, /, output: str, **options: object) -> None:
     """Show where the cache folder is and how large."""
-    usage = _session(context, options).store.usage()
+    usage = _session(context, options).context.store.usage()
     if output == "json":
         _print_json(usage.to_dict())
         return
@@ -249,7 +249,7 @@ def cache_info(context: click.Context, /, output: str, **options: object) -> Non
 def cache_prune(context: click.Context, /, output: str, older_than: int | None, **options: object) -> None:
     """Remove artifacts, cached answers and logs; what is needed again is fetched again."""
     seconds = None if older_than is None else older_than * 86_400
-    pruned = _session(context, options).store.prune(older_than=seconds)
+    pruned = _session(context, options).context.store.prune(older_than=seconds)
     if output == "json":
         _print_json(pruned.to_dict())
         return
@@ -268,11 +268,11 @@ def doctor(context: click.Context, /, output: str, **options: object) -> None:
 
     session = _session(context, options)
     checks = diagnose(
-        session.settings,
-        environ=session.environ,
+        session.context.settings,
+        environ=session.context.environ,
         python=session.python,
         prefix=session.prefix,
-        progress=session.progress,
+        progress=session.context.progress,
     )
     if output == "json":
         _print_json([check.to_dict() for check in checks])

@@ -125,7 +125,7 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
         The packages of indexes that the image has from their installed files.
     """
     packages = session.plan().packages
-    settings = session.settings
+    settings = session.context.settings
     sources = [package for package in packages if package.vendored and package.source.kind == "directory"]
     trees = {source_folder(package).resolve() for package in sources}
     if settings.templates is not None:
@@ -138,7 +138,7 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
             {
                 *_settings_alone().files,
                 *(path for path in code if not path.is_dir()),
-                *_taken(trees, session.store.root / TREES),
+                *_taken(trees, session.context.store.root / TREES),
                 *_installed(package.installed for package in packages if _is_repacked(package, repacked)),
             }
         ),

@@ -1,4 +1,4 @@
-"""Asking ahead: a question that somebody else answers, put before the answer is needed."""
+"""A function call in a background thread."""
 
 from __future__ import annotations
 
@@ -6,40 +6,33 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Generic, TypeVar
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class Ahead(Generic[Answer]):
-    """A call that runs meanwhile; what it raises is raised where its result is taken, if it is.
+class BackgroundCall(Generic[Result]):
+    """A call that starts at once, in a daemon thread; nobody has to wait for its result.
 
-    >>> answer = Ahead(lambda: 6 * 7)
-    >>> answer.start()
-    >>> answer.result()
+    >>> call = BackgroundCall(lambda: 6 * 7)
+    >>> call.result()
     42
     """
 
-    def __init__(self, call: Callable[[], Answer]) -> None:
+    def __init__(self, call: Callable[[], Result]) -> None:
         self._call = call
-        self._answer: list[Answer] = []
+        self._results: list[Result] = []
         self._error: BaseException | None = None
-        self._thread: Thread | None = None
-
-    def start(self) -> None:
-        """Begin; whoever goes on without the answer doesn't wait for a server that is silent."""
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def result(self) -> Answer:
-        """Return the answer, as soon as it is there; the call is made now where it wasn't begun."""
-        if self._thread is None:
-            return self._call()
+    def result(self) -> Result:
+        """Return the result, once the call has ended; raise its exception if it raised one."""
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._answer[0]
+        return self._results[0]
 
     def _run(self) -> None:
         try:
-            self._answer.append(self._call())
+            self._results.append(self._call())
         except BaseException as error:  # raised again in result()
             self._error = error

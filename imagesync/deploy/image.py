@@ -30,7 +30,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
     ImagesyncError
         It can't be built or pushed.
     """
-    repository = session.settings.repository
+    repository = session.context.settings.repository
     if not local and not parse_reference(repository).names_registry:
         # Before a build that would be of no use.
         raise UsageError(
@@ -44,7 +44,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
         raise UsageError(
             f"{image.reference} isn't in its registry, for others to pull it from.", hint="Push it: --push"
         )
-    session.progress.line(
+    session.context.progress.line(
         f"warning: {image.reference} is in no registry: the configuration works with this engine alone."
     )
     return image.reference

@@ -43,6 +43,6 @@ def of_session(session: Session) -> Here:
     ScanError, PlanError, WheelError
         It can't be read, or no image could be made of it.
     """
-    prepared = session.prepare()
-    inventory = local_inventory(prepared.plan, prepared.contents)
-    return Here(inventory, prepared.environment.python.prefix)
+    inputs = session.inputs()
+    inventory = local_inventory(inputs.plan, inputs.source_digests)
+    return Here(inventory, inputs.environment.python.prefix)

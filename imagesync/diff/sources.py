@@ -50,7 +50,7 @@ def find_side(text: str, *, session: Session) -> Side:
         )
     from imagesync.diff.image import read_image
 
-    return Side(text, {text: read_image(text, environ=session.environ)})
+    return Side(text, {text: read_image(text, environ=session.context.environ)})
 
 
 def _here(session: Session) -> Here:

@@ -1,207 +1,189 @@
-"""The workshop: where artifacts come from and go to, by the user's configuration."""
+"""The sources of artifacts: indexes, channels, builds on this machine and in a container, and the store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.plan.dependencies import externally_provided
+from imagesync.store.download import Download
+from imagesync.store.fetch import fetch
 from imagesync.store.layout import ANSWERS, TREES
 
 if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
-
-    from imagesync.core.progress import Progress
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.conda.replace_missing import RecordContent
     from imagesync.lock.conda.solver import CondaSolver
-    from imagesync.lock.lock import Lock, LockedPackage, Target
+    from imagesync.lock.lock import LockedPackage, Target
     from imagesync.lock.resolve_installed import InstalledContent
     from imagesync.lock.resolvers.resolver import Resolver
-    from imagesync.plan.dependencies import ExternalPackage
+    from imagesync.pipeline.context import Context
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
-    from imagesync.store.download import Download
-    from imagesync.store.store import Store, StoredFile
+    from imagesync.store.store import StoredFile
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.sdists.container import Container
 
 
 @dataclass(frozen=True)
-class Workshop:
-    """Where artifacts come from and go to.
+class ArtifactSources:
+    """Where the artifacts of an image come from.
 
     Parameters
     ----------
     python
-        The scanned interpreter, which wheels and bytecode are made with.
-    indexes
+        The scanned interpreter, which builds wheels and compiles bytecode.
+    resolver
+        Resolves requirements on the user's indexes.
+    build_indexes
         Where build requirements come from.
     access
-        How to read the user's indexes.
-    container
-        Where sdists are built that this machine can't build for the target; ``None`` for nowhere.
-    no_isolation
-        Names and patterns of packages that are built in the scanned environment itself.
+        How the user's indexes are reached.
     channels
-        The user's conda channels; ``None`` where nothing is from one.
-    solver
-        What solves for conda packages; ``None`` for the channels themselves.
+        The user's conda channels.
     provided
         The installed distributions that conda packages provide.
-    allow_inconsistent
-        Whether an added package may be another than what installed ones require.
-    locked
-        Whether a lock file says what is made, so that nothing may take the place of what has gone.
+    container
+        Where sdists are built that this machine can't build for the target, if there is such a place.
+    is_locked
+        Whether a lock file names the artifacts, so that none may be replaced.
     """
 
+    context: Context
     python: Interpreter
-    store: Store
     resolver: Resolver
-    indexes: BuildIndexes
+    build_indexes: BuildIndexes
     access: Access
-    progress: Progress
-    container: Container | None = None
-    no_isolation: tuple[str, ...] = ()
-    channels: Channels | None = None
-    solver: CondaSolver | None = None
+    channels: Channels
     provided: tuple[Package, ...] = ()
-    allow_inconsistent: bool = False
-    locked: bool = False
+    container: Container | None = None
+    is_locked: bool = False
 
-    def answering_resolver(self) -> Resolver:
-        """Return the resolver of the indexes that weren't found silent."""
-        silent = self.indexes.silent
+    def responding_resolver(self) -> Resolver:
+        """Return a resolver without the indexes that haven't answered."""
+        silent = self.build_indexes.silent
         return self.resolver.without(silent) if silent else self.resolver
 
-    def installed_content(self, target: Target) -> InstalledContent:
-        """Return what gives the digest of a package's installed files, if *target* can use them."""
+    def conda_solver(self) -> CondaSolver:
+        """Return the solver for conda packages that the settings name."""
+        if self.context.settings.solver != "conda-lock":
+            return self.channels
+        from imagesync.lock.conda.conda_lock import CondaLockSolver
 
-        def content(package: PlannedPackage) -> str:
+        context = self.context
+        return CondaLockSolver(self.channels, context.environ, context.progress, context.settings.micromamba)
+
+    def installed_digests(self, target: Target) -> InstalledContent:
+        """Return a function that gives the digest of a package's installed files, if they fit *target*."""
+        trees = self.context.cache_folder / TREES
+
+        def installed_digest(package: PlannedPackage) -> str:
             from imagesync.wheels.repack import installed_content
 
-            trees = self.store.root / TREES
             return installed_content(package.installed, python=self.python, target=target, cache=trees)
 
-        return content
+        return installed_digest
 
-    def record_content(self, target: Target) -> RecordContent:
-        """Return what gives the distributions of a conda package, if their files can stand in for it."""
+    def record_distributions(self, target: Target) -> RecordContent:
+        """Return a function that gives the distributions of a conda package, if wheels can replace it."""
+        prefix, installed_digest = Path(self.python.prefix), self.installed_digests(target)
 
-        def content(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
+        def distributions(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
             from imagesync.wheels.conda_files import record_content
 
-            prefix, installed = Path(self.python.prefix), self.installed_content(target)
-            return record_content(package, self.provided, prefix=prefix, installed_content=installed)
+            return record_content(package, self.provided, prefix=prefix, installed_content=installed_digest)
 
-        return content
-
-    def lock(self, plan: Plan, *, target: Target, contents: Mapping[NormalizedName, str]) -> Lock:
-        """Return the exact artifact of each package of *plan*; see :func:`~imagesync.lock.make.make_lock`."""
-        from imagesync.lock.make import make_lock
-
-        try:
-            return make_lock(
-                plan,
-                target=target,
-                source_digests=contents,
-                resolver=self.resolver,
-                progress=self.progress,
-                installed_content=self.installed_content(target),
-                silent=self.indexes.leave_out,
-                solver=self.solver or self.channels,
-                record_content=self.record_content(target),
-                allow_inconsistent=self.allow_inconsistent,
-            )
-        finally:
-            if self.channels is not None:
-                self.channels.close()
-
-    def fetch(self, packages: Sequence[LockedPackage]) -> tuple[StoredFile, ...]:
-        """Return the artifacts of *packages*, in their order.
-
-        Raises
-        ------
-        FetchError
-            One can't be had, or isn't what its digest says.
-        """
-        from imagesync.store.fetch import fetch
-
-        downloads = [download_of(package) for package in packages]
-        return fetch(downloads, store=self.store, access=self.access, progress=self.progress)
+        return distributions
 
 
-def open_workshop(
-    python: Interpreter,
-    *,
-    resolver: str,
-    store: Store,
-    environ: Mapping[str, str],
-    progress: Progress,
-    channels: Sequence[str] = (),
-    given_channels: Sequence[str] = (),
-    cuda: str = "",
-    provided: Sequence[Package] = (),
-    externally_provided: Sequence[ExternalPackage] = (),
-    pins: Sequence[str] = (),
-) -> Workshop:
-    """Return the workshop of an environment, with the user's configuration of pip.
+def open_artifact_sources(
+    plan: Plan, context: Context, *, private_channels: Sequence[str] = ()
+) -> ArtifactSources:
+    """Return the sources of the artifacts of *plan*, by the user's configuration of pip and conda.
 
     Parameters
     ----------
-    resolver
-        ``uv`` or ``pip-tools``.
-    channels
-        URLs of conda channels, without credentials; none for an environment without conda.
-    given_channels
-        Channels as the settings name them, with credentials where they have some.
-    cuda
-        The version of CUDA that the cluster's machines have a driver for; empty for none.
-    provided
-        The installed distributions that conda packages provide.
-    externally_provided
-        What conda packages depend on and the image doesn't get from conda.
-    pins
-        Match specs of conda packages that hold wherever a version has to be chosen.
+    private_channels
+        URLs of channels with their credentials, besides those of the settings.
     """
     from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
     from imagesync.indexes.pypi.uv_environment import make_access
-    from imagesync.lock.conda.channels import Channels
     from imagesync.lock.resolvers.pip_tools import PipToolsResolver
     from imagesync.lock.resolvers.resolver_cache import CachingResolver
     from imagesync.lock.resolvers.uv import UvResolver
     from imagesync.wheels.build_indexes import BuildIndexes
 
-    configured = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
-    access = make_access(configured, environ)
-    chosen = UvResolver if resolver == "uv" else PipToolsResolver
-    return Workshop(
+    python, environ = plan.python, context.environ
+    configuration = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
+    access = make_access(configuration, environ)
+    resolver_type = UvResolver if context.settings.resolver == "uv" else PipToolsResolver
+    resolver = resolver_type(configuration, environ=environ, access=access)
+    return ArtifactSources(
+        context,
         python,
-        store,
-        CachingResolver(chosen(configured, environ=environ, access=access), store.root / ANSWERS, environ),
-        BuildIndexes(configured, access=access, environ=environ, progress=progress),
+        CachingResolver(resolver, context.cache_folder / ANSWERS, environ),
+        BuildIndexes(configuration, access=access, environ=environ, progress=context.progress),
         access,
-        progress,
-        channels=Channels(
-            channels,
-            configured=given_channels,
-            prefix=Path(python.prefix),
-            environ=environ,
-            store=store,
-            progress=progress,
-            cuda=cuda,
-            externally_provided=externally_provided,
-            pins=pins,
-        ),
-        provided=tuple(provided),
+        open_channels(plan.channels, python, context, plan=plan, private_channels=private_channels),
+        provided=plan.provided,
     )
 
 
-def download_of(package: LockedPackage) -> Download:
-    """Return what to fetch for *package*."""
-    from imagesync.store.download import Download
+def open_channels(
+    urls: Sequence[str],
+    python: Interpreter,
+    context: Context,
+    *,
+    plan: Plan | None = None,
+    private_channels: Sequence[str] = (),
+) -> Channels:
+    """Return the conda channels at *urls*; nothing is read before a channel is asked for something.
 
+    Parameters
+    ----------
+    plan
+        The plan that is solved for, if one is.
+    """
+    from imagesync.lock.conda.channels import Channels
+
+    return Channels(
+        urls,
+        configured=tuple(dict.fromkeys((*context.settings.channels, *private_channels))),
+        prefix=Path(python.prefix),
+        environ=context.environ,
+        store=context.store,
+        progress=context.progress,
+        cuda=context.settings.cuda if plan is not None else "",
+        externally_provided=externally_provided(plan) if plan is not None else (),
+        pins=_pins(plan) if plan is not None else (),
+    )
+
+
+def _pins(plan: Plan) -> tuple[str, ...]:
+    if not plan.pinned:
+        return ()
+    from imagesync.plan.match_specs import pins_of
+
+    return pins_of(plan)
+
+
+def fetch_packages(packages: Sequence[LockedPackage], sources: ArtifactSources) -> tuple[StoredFile, ...]:
+    """Return the artifacts of *packages*, in their order.
+
+    Raises
+    ------
+    FetchError
+        One can't be fetched, or doesn't have its digest.
+    """
+    downloads = [download_of(package) for package in packages]
+    context = sources.context
+    return fetch(downloads, store=context.store, access=sources.access, progress=context.progress)
+
+
+def download_of(package: LockedPackage) -> Download:
+    """Return the download of *package*."""
     artifact = package.artifact
     return Download(artifact.url, artifact.digest, artifact.filename, artifact.size)

@@ -1,7 +1,7 @@
 """The environment hash: one digest over everything that decides what an image holds.
 
-It is known after planning, before any solve, and that is what makes an unchanged environment
-cheap. It doesn't cover times, paths of the machine, or the order of anything.
+It is known after planning, before anything is resolved: that makes the build of an unchanged environment
+fast. It covers neither times, nor paths of this machine, nor the order of anything.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
@@ -18,13 +18,21 @@ from imagesync.settings import Settings
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-# Raise it when the same inputs begin to give another image: no older image is then taken for a new one.
+# To be raised when the same inputs give another image than before, so that no older image is found for them.
 FORMAT_VERSION = 2
 PACKAGES_FORMAT_VERSION = 2
 
 
-class Foundation(TypedDict):
-    """What both hashes cover beside the plan and the settings; see :func:`environment_hash`."""
+class BaseInputs(NamedTuple):
+    """What all hashes cover besides the plan and the settings.
+
+    Parameters
+    ----------
+    base_hash
+        The hash of the base image's inputs: root image digest, ``Dockerfile.base``, apt packages.
+    templates_digest
+        ``sha256:<hex>`` over the templates, the user's own included.
+    """
 
     base_hash: str
     templates_digest: str
@@ -33,92 +41,88 @@ class Foundation(TypedDict):
 def environment_hash(
     plan: Plan,
     *,
-    contents: Mapping[NormalizedName, str],
-    base_hash: str,
-    templates_digest: str,
+    source_digests: Mapping[NormalizedName, str],
+    base: BaseInputs,
     settings: Settings,
 ) -> str:
-    """Return ``sha256:<hex>`` over the plan and all else that reaches the image.
+    """Return ``sha256:<hex>`` over the plan and everything else that decides what the image holds.
 
     Parameters
     ----------
-    contents
+    source_digests
         For each vendored package the digest of what its wheel is made from.
-    base_hash
-        The hash of the base image's inputs: root image digest, ``Dockerfile.base``, apt packages.
-    templates_digest
-        ``sha256:<hex>`` over the templates, the user's own included.
     """
     covered = {
         "format": FORMAT_VERSION,
         "platform": plan.platform,
         "python": [plan.python.implementation, plan.python.version],
-        "packages": sorted(_covered(package, contents) for package in plan.packages),
+        "packages": sorted(_covered_package(package, source_digests) for package in plan.packages),
         **_covered_conda(plan, settings),
         "code": plan.code.digest,
-        "base": base_hash,
-        "templates": templates_digest,
-        # Both change what is accepted into an image, so an image made without them may not be handed out.
+        "base": base.base_hash,
+        "templates": base.templates_digest,
+        # Each changes what an image may hold, so an image built without them isn't the right one.
         "strict": plan.strict,
         "allow_inconsistent": settings.allow_inconsistent,
         "resolver": settings.resolver,
     }
     patterns = [canonical_pattern(entry) for entry in settings.no_isolation]
-    bare = sorted(
+    unisolated = sorted(
         package.name for package in plan.packages if package.vendored and matches(patterns, package.name)
     )
-    if bare:
-        # Else an image with the wheels of isolated builds would be found, and the setting do nothing.
-        covered["no_isolation"] = bare
-    canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    if unisolated:
+        # Otherwise an image with the wheels of isolated builds would be found.
+        covered["no_isolation"] = unisolated
+    return digest_of(covered)
 
 
-def packages_hash(
-    plan: Plan, *, indexes: Sequence[str], base_hash: str, templates_digest: str, settings: Settings
-) -> str:
-    """Return ``sha256:<hex>`` over what the packages image of *plan* is made from.
+def packages_hash(plan: Plan, *, indexes: Sequence[str], base: BaseInputs, settings: Settings) -> str:
+    """Return ``sha256:<hex>`` over everything that decides what the packages image of *plan* holds.
 
-    That is everything but the user's own packages: an edit of them leaves it as it is. Where packages
-    are resolved, what the user's own require has a say in it, and so it counts.
+    It doesn't change with the user's own packages, except with their requirements where these are resolved.
 
     Parameters
     ----------
     indexes
-        The URLs of the user's indexes, without credentials: one version may be another thing elsewhere, and
-        this image is shared by all projects.
-    base_hash, templates_digest
-        As in :func:`environment_hash`.
+        The URLs of the user's indexes, without credentials: projects share this image, and another index may
+        have other files of the same version.
     """
     local = plan.python
     indexed = [package for package in plan.packages if not package.vendored]
-    own = [package for package in plan.packages if package.vendored] if _is_resolved(plan, indexed) else []
+    vendored = [package for package in plan.packages if package.vendored]
     covered = {
         "format": PACKAGES_FORMAT_VERSION,
         "platform": plan.platform,
         "python": [local.implementation, local.version, local.platform, local.libc],
-        "packages": sorted(_covered(package, {}) for package in indexed),
+        "packages": sorted(_covered_package(package, {}) for package in indexed),
         **_covered_conda(plan, settings),
         "channels": list(plan.channels),
         "indexes": list(indexes),
-        "own": sorted([package.name, package.version, *_requires(package)] for package in own),
-        "base": base_hash,
-        "templates": templates_digest,
+        "own": sorted([package.name, package.version, *_requires(package)] for package in vendored)
+        if _is_resolved(plan, indexed)
+        else [],
+        "base": base.base_hash,
+        "templates": base.templates_digest,
         "strict": plan.strict,
         "resolver": settings.resolver,
     }
+    return digest_of(covered)
+
+
+def digest_of(covered: Mapping[str, object]) -> str:
+    """Return ``sha256:<hex>`` over the canonical JSON form of *covered*."""
     canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:
-    """Return whether more than what is installed has a say in the lock."""
+    """Return whether a resolver chooses some of the locked versions."""
     additions = (p for p in indexed if p.name != "python" and (p.installed is None or p.extras))
     return _is_elsewhere(plan) or next(additions, None) is not None
 
 
 def _is_elsewhere(plan: Plan) -> bool:
-    """Return whether what is installed here is for another platform than the image's."""
+    """Return whether the scanned environment is for another platform than the image."""
     return plan.python.platform != "linux-x86_64" or plan.python.libc.startswith("musl")
 
 
@@ -127,7 +131,7 @@ def _requires(package: PlannedPackage) -> list[str]:
 
 
 def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Return what counts of conda's part, and of whose Python it is."""
+    """Return what the hashes cover of conda packages and of the interpreter's source."""
     return {
         "conda": sorted(
             [
@@ -140,33 +144,33 @@ def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
             ]
             for package in plan.conda
         ),
-        # A conda environment has its own Python. For others the setting counts and not what comes of "auto":
-        # that takes a channel's answer, and a look-up has to do without.
+        # A conda environment has its own Python. For others the setting counts and not the result of "auto",
+        # because that takes a channel's answer, and finding an image has to work without one.
         "interpreter": plan.interpreter if plan.interpreter == "conda" else settings.python_source,
         "cuda": settings.cuda if plan.conda else "",
         "solver": settings.solver if plan.conda else "",
-        # Where nothing is chosen a pin changes nothing.
+        # Without a solve a pin changes nothing.
         **({"pinned": sorted(plan.pinned)} if plan.pinned and _is_solved(plan) else {}),
     }
 
 
 def _is_solved(plan: Plan) -> bool:
-    """Return whether versions of conda packages are chosen, and not only read off what is installed."""
+    """Return whether a solver chooses versions of conda packages, rather than the installed records."""
     return _is_elsewhere(plan) or any(package.record is None for package in plan.conda)
 
 
 def _archive(package: PlannedConda) -> str:
-    """Return what tells one archive of a conda package from another, wherever it is from."""
+    """Return what identifies the archive of a conda package, whichever channel it is from."""
     record = package.record
     return "" if record is None else record.sha256 or record.md5 or record.filename
 
 
-def _covered(package: PlannedPackage, contents: Mapping[NormalizedName, str]) -> list[Any]:
+def _covered_package(package: PlannedPackage, source_digests: Mapping[NormalizedName, str]) -> list[Any]:
     return [
         package.name,
         package.version,
         package.level.value,
         package.specifier,
         sorted(package.extras),
-        contents.get(package.name, ""),
+        source_digests.get(package.name, ""),
     ]

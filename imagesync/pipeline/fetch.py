@@ -1,4 +1,4 @@
-"""Artifacts: everything that a lock names, fetched or made on this machine, with its bytecode."""
+"""Fetch the artifacts of a lock, or make them on this machine, and compile their bytecode."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone
 from imagesync.lock.lock import Lock, VendoredPackage
-from imagesync.pipeline.artifact_sources import Workshop, download_of
+from imagesync.pipeline.artifact_sources import ArtifactSources, download_of
 from imagesync.pipeline.installers import uv_installer
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch, fetch_available
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Artifacts:
-    """What an image is made of, all of it in the store.
+    """The artifacts of an image, all of them in the store.
 
     Parameters
     ----------
@@ -45,96 +45,98 @@ class Artifacts:
     conda: tuple[StoredFile, ...] = ()
 
 
-def gather(lock: Lock, workshop: Workshop) -> Artifacts:
-    """Return everything that *lock* names, from the store, from an index, or made now.
+def fetch_artifacts(lock: Lock, sources: ArtifactSources) -> Artifacts:
+    """Return the artifacts of *lock*: from the store, from an index or a channel, or made now.
 
     Raises
     ------
     FetchError, StoreError, WheelError
-        Something can't be had, kept or made.
+        An artifact can't be fetched, stored or made.
     """
     from imagesync.image.dockerfile import Wheels
 
     conda: tuple[StoredFile, ...] = ()
-    if lock.conda and workshop.channels is not None:
+    if lock.conda:
         from imagesync.lock.conda.fetch import fetch_archives
 
         lock, conda = fetch_archives(
             lock,
-            channels=workshop.channels,
-            record_content=workshop.record_content(lock.target),
-            exactly=workshop.locked,
+            channels=sources.channels,
+            record_content=sources.record_distributions(lock.target),
+            exactly=sources.is_locked,
         )
-    lock, fetched = _fetch_all(lock, workshop)
-    lock, packages = _build(lock, fetched, workshop)
-    lock, vendored = make_wheels(lock, workshop)
+    lock, fetched = _fetch_all(lock, sources)
+    lock, packages = _build(lock, fetched, sources)
+    lock, vendored = make_wheels(lock, sources)
     return Artifacts(
         lock=lock,
-        packages=Wheels(packages, _compile(packages, lock, workshop)),
-        vendored=Wheels(vendored, _compile(vendored, lock, workshop)),
-        installer=uv_installer(lock, workshop) if lock.packages else None,
+        packages=Wheels(packages, _compile(packages, lock, sources)),
+        vendored=Wheels(vendored, _compile(vendored, lock, sources)),
+        installer=uv_installer(lock, sources) if lock.packages else None,
         conda=conda,
     )
 
 
-def make_wheels(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
-    """Return the wheels of the vendored packages of *lock*, in their order, and the lock as it is then.
+def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return the lock with the versions of the built wheels, and the wheels of its vendored packages.
 
-    A package of which a lock file brought the wheel isn't made: its wheel is taken as it is.
+    A wheel that came with a lock file is used as it is.
 
     Raises
     ------
     FetchError, WheelError
-        A wheel can't be had, made, or used on the target.
+        A wheel can't be fetched or built, or doesn't fit the target.
     """
     from imagesync.lock.update_versions import update_versions
     from imagesync.wheels.vendor import vendor
 
-    given = [package for package in lock.vendored if package.is_given]
-    made = vendor(
+    bundled = [package for package in lock.vendored if package.is_given]
+    built = vendor(
         [package for package in lock.vendored if not package.is_given],
-        python=workshop.python,
+        python=sources.python,
         target=lock.target,
-        store=workshop.store,
-        indexes=workshop.indexes,
-        progress=workshop.progress,
-        no_isolation=workshop.no_isolation,
+        store=sources.context.store,
+        indexes=sources.build_indexes,
+        progress=sources.context.progress,
+        no_isolation=sources.context.settings.no_isolation,
     )
-    there = iter(_given_wheels(given, workshop, lock.target) if given else ())
-    others = iter((each.wheel, each.content) for each in made)
-    wheels = [next(there) if package.is_given else next(others) for package in lock.vendored]
+    bundled_wheels = iter(_bundled_wheels(bundled, sources, lock.target) if bundled else ())
+    built_wheels = iter((each.wheel, each.content) for each in built)
+    wheels = [next(bundled_wheels if package.is_given else built_wheels) for package in lock.vendored]
     filenames = [wheel.filename for wheel, _ in wheels]
     return update_versions(lock, filenames, [content for _, content in wheels]), tuple(
         wheel for wheel, _ in wheels
     )
 
 
-def _given_wheels(
-    packages: Sequence[VendoredPackage], workshop: Workshop, target: Target
+def _bundled_wheels(
+    packages: Sequence[VendoredPackage], sources: ArtifactSources, target: Target
 ) -> Iterator[tuple[StoredFile, str]]:
     from imagesync.wheels.check_target import check_wheel
 
-    sources = [package.planned.source for package in packages]
+    planned = [package.planned.source for package in packages]
     downloads = [
         Download(source.url or "", source.hash or "", (source.url or "").rpartition("/")[2])
-        for source in sources
+        for source in planned
     ]
-    wheels = fetch(downloads, store=workshop.store, access=workshop.access, progress=workshop.progress)
+    wheels = fetch(
+        downloads, store=sources.context.store, access=sources.access, progress=sources.context.progress
+    )
     for package, wheel in zip(packages, wheels, strict=True):
         check_wheel(wheel.path, filename=wheel.filename, target=target)
         yield wheel, package.content
 
 
-def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, ...]]:
-    """Return what indexes have of *lock*, and the lock with something else for what they list in vain."""
+def _fetch_all(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return the files of *lock* from indexes, and the lock with missing ones replaced."""
     from imagesync.lock.replace_missing import replace_missing
 
     while lock.packages:
         found = fetch_available(
             [download_of(package) for package in lock.packages],
-            store=workshop.store,
-            access=workshop.access,
-            progress=workshop.progress,
+            store=sources.context.store,
+            access=sources.access,
+            progress=sources.context.progress,
         )
         pairs = list(zip(lock.packages, found, strict=True))
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
@@ -143,18 +145,18 @@ def _fetch_all(lock: Lock, workshop: Workshop) -> tuple[Lock, tuple[StoredFile, 
         lock = replace_missing(
             lock,
             gone,
-            resolver=workshop.answering_resolver(),
-            installed_content=workshop.installed_content(lock.target),
+            resolver=sources.responding_resolver(),
+            installed_content=sources.installed_digests(lock.target),
         )
     return lock, ()
 
 
 def _build(
-    lock: Lock, fetched: Sequence[StoredFile], workshop: Workshop
+    lock: Lock, fetched: Sequence[StoredFile], sources: ArtifactSources
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
-    """Return the wheels of the packages from indexes, sdists built; and the lock without those that can't be.
+    """Return the wheels of the packages from indexes, with sdists built, and the updated lock.
 
-    What can't be built is made from its installed files, where the target can use them.
+    The wheel of an sdist that can't be built is made from the installed files, if the target can use them.
     """
     from imagesync.wheels.sdists.sdist import build_sdists
     from imagesync.wheels.sdists.sdist_fallback import stand_in
@@ -164,41 +166,41 @@ def _build(
     built = build_sdists(
         sdists,
         target=lock.target,
-        python=workshop.python,
-        store=workshop.store,
-        indexes=workshop.indexes,
-        progress=workshop.progress,
-        containers=_containers(lock, workshop) if sdists else None,
+        python=sources.python,
+        store=sources.context.store,
+        indexes=sources.build_indexes,
+        progress=sources.context.progress,
+        containers=_containers(lock, sources) if sdists else None,
     )
     lock, wheels = stand_in(
         lock,
         {package.name: wheel for (package, _), wheel in zip(sdists, built, strict=True)},
-        installed_content=workshop.installed_content(lock.target),
-        logs=workshop.store.root / LOGS,
-        progress=workshop.progress,
+        installed_content=sources.installed_digests(lock.target),
+        logs=sources.context.cache_folder / LOGS,
+        progress=sources.context.progress,
     )
     files = {**{package.name: file for package, file in pairs}, **wheels}
     return lock, tuple(files[package.name] for package in lock.packages)
 
 
-def _containers(lock: Lock, workshop: Workshop) -> ContainerBuilder | None:
+def _containers(lock: Lock, sources: ArtifactSources) -> ContainerBuilder | None:
     from imagesync.wheels.sdists.container import ContainerBuilder
 
-    if workshop.container is None:
+    if sources.container is None:
         return None
     return ContainerBuilder(
-        workshop.container,
+        sources.container,
         lock.target,
-        store=workshop.store,
-        resolver=workshop.resolver,
-        access=workshop.access,
-        indexes=workshop.indexes,
-        uv=lambda: uv_installer(lock, workshop),
-        progress=workshop.progress,
+        store=sources.context.store,
+        resolver=sources.resolver,
+        access=sources.access,
+        indexes=sources.build_indexes,
+        uv=lambda: uv_installer(lock, sources),
+        progress=sources.context.progress,
     )
 
 
-def _compile(wheels: tuple[StoredFile, ...], lock: Lock, workshop: Workshop) -> tuple[StoredFile, ...]:
+def _compile(wheels: tuple[StoredFile, ...], lock: Lock, sources: ArtifactSources) -> tuple[StoredFile, ...]:
     from imagesync.image_layout import site_packages
     from imagesync.wheels.bytecode import compile_bytecode
 
@@ -206,9 +208,9 @@ def _compile(wheels: tuple[StoredFile, ...], lock: Lock, workshop: Workshop) -> 
         return ()
     return compile_bytecode(
         wheels,
-        python=workshop.python,
+        python=sources.python,
         target=lock.target,
         site_packages=site_packages(lock.target.minor),
-        store=workshop.store,
-        progress=workshop.progress,
+        store=sources.context.store,
+        progress=sources.context.progress,
     )

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from imagesync.lock.lock import Lock, LockedConda
 from imagesync.lock.lockfile.bundle import ARCHIVES, WHEELS, Bundle, is_local
+from imagesync.pipeline.artifact_sources import fetch_packages
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:
-    from imagesync.pipeline.artifact_sources import Workshop
+    from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.store.store import StoredFile
 
 
-def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Bundle:
+def freeze(plan: Plan, lock: Lock, sources: ArtifactSources) -> Bundle:
     """Return *lock* with the files that a lock file must bring along.
 
     These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
@@ -28,10 +29,10 @@ def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Bundle:
     from imagesync.pipeline.fetch import make_wheels
 
     # First, because wheels may have to stand in for archives that are gone.
-    lock, archives = _archives(lock, workshop)
-    lock, made = make_wheels(lock, workshop)
+    lock, archives = _archives(lock, sources)
+    lock, made = make_wheels(lock, sources)
     local = [package for package in lock.packages if is_local(package.artifact)]
-    fetched = workshop.fetch(local) if local else ()
+    fetched = fetch_packages(local, sources) if local else ()
     files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
     md5 = {package.name: package.md5 for package in lock.conda if package.md5}
     for package, archive in archives:
@@ -42,23 +43,21 @@ def freeze(plan: Plan, lock: Lock, workshop: Workshop) -> Bundle:
     return Bundle(plan, lock, files, wheels, md5)
 
 
-def _archives(lock: Lock, workshop: Workshop) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
+def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
     """Return the archives that are needed, and the lock with something else for those that are gone."""
-    if workshop.channels is None:
-        return lock, []
     from imagesync.errors import ArtifactGone
 
     while True:
         wanted = [package for package in lock.conda if not package.md5 or is_local(package.artifact)]
-        found = workshop.channels.archives(wanted).obtain(wanted) if wanted else ()
+        found = sources.channels.archives(wanted).obtain(wanted) if wanted else ()
         pairs = list(zip(wanted, found, strict=True))
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
         if not gone:
             return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
         from imagesync.lock.conda.replace_missing import replace_missing_archives
 
-        content = workshop.record_content(lock.target)
-        lock = replace_missing_archives(lock, gone, solver=workshop.channels, record_content=content)
+        content = sources.record_distributions(lock.target)
+        lock = replace_missing_archives(lock, gone, solver=sources.channels, record_content=content)
 
 
 def _md5(path: Path) -> str:

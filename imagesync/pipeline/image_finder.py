@@ -1,168 +1,168 @@
-"""The search for an image that is there already: in the engine by one request, or in a registry."""
+"""Find an image that exists already: in the engine, by one request, or in a registry."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from imagesync.core.progress import Progress
-from imagesync.pipeline.inputs import Prepared
-from imagesync.settings import Settings
-from imagesync.store.layout import LOGS, TREES
+from imagesync.core.background import BackgroundCall
+from imagesync.core.image_reference import parse_reference
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.lookup import Lookup, look_up
+from imagesync.errors import RegistryError
+from imagesync.image.base import base_hash, check_interpreter, ensure_base, find_base
+from imagesync.image.build_files import build_files_digest
+from imagesync.image.image import image_of
+from imagesync.image.templates import dockerfile_base
+from imagesync.image_layout import image_tag
+from imagesync.pipeline.environment_hash import BaseInputs
 
 if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
-
-    from imagesync.engine.engine import Engine
-    from imagesync.engine.lookup import Lookup
     from imagesync.image.image import Image
-    from imagesync.pipeline.environment_hash import Foundation
-    from imagesync.pipeline.lock_file_inputs import LockedBuild
-    from imagesync.pipeline.registry_images import Shelf
+    from imagesync.image_layout import BaseImage
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.plan.plan import Plan
 
 
-@dataclass(frozen=True)
-class Search:
-    """Where images are looked for, and by which hash.
+class ImageFinder:
+    """Finds the image of one build, and its base image; it remembers what the engine answered."""
 
-    Parameters
-    ----------
-    environ
-        Environment variables: of the engine.
-    cache
-        The folder of what is remembered of files.
-    """
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._query: BackgroundCall[Lookup] | None = None
+        self._environment_hashes: dict[str, str] = {}
 
-    settings: Settings
-    environ: Mapping[str, str] = field(repr=False)
-    progress: Progress = field(repr=False)
-    cache: Path
+    def query_in_background(self) -> None:
+        """Start to ask the engine for its images; an error is raised where the answer is needed."""
+        settings, environ = self._context.settings, self._context.environ
+        self._query = BackgroundCall(
+            lambda: look_up(find_endpoint(environ), base=settings.base, repository=settings.repository)
+        )
 
-    def look(self) -> Lookup:
-        """Ask the engine, once, what it has."""
-        from imagesync.engine.endpoint import find_endpoint
-        from imagesync.engine.lookup import look_up
+    def query_engine(self) -> Lookup:
+        """Return the images that the engine has now.
 
-        settings = self.settings
-        return look_up(find_endpoint(self.environ), base=settings.base, repository=settings.repository)
+        Raises
+        ------
+        EngineError
+            There is no engine, or it doesn't answer.
+        """
+        self.query_in_background()
+        return self.lookup
 
-    def look_for_base(self, lookup: Lookup) -> Lookup:
-        """Return *lookup* with the base's digest; its registry knows it where the engine has no base."""
-        if lookup.base_digest is not None or not self.names_registry:
-            return lookup
-        with self.shelf() as shelf:
-            return lookup._replace(base_digest=shelf.base_digest(self.settings.base))
+    @property
+    def lookup(self) -> Lookup:
+        """Return the images that the engine had when it was asked last."""
+        if self._query is None:
+            self.query_in_background()
+        assert self._query is not None  # noqa: S101  set above
+        return self._query.result()
 
-    def find(self, prepared: Prepared | LockedBuild, lookup: Lookup) -> Image | None:
-        """Return the image that *lookup* has for what is prepared, if what it was made of is still so."""
-        from imagesync.image.image import image_of
-        from imagesync.image_layout import image_tag
+    def find(self, inputs: BuildInputs) -> Image | None:
+        """Return the image of *inputs* that the engine has, if it is current, or ``None``.
 
-        settings = self.settings
-        if lookup.base_digest is None:
+        Raises
+        ------
+        EngineError
+            There is no engine, or it doesn't answer.
+        """
+        root_digest = self._root_digest()
+        if root_digest is None:
             return None
-        digest = self.identify(prepared, lookup.base_digest)
-        found = lookup.tagged(image_tag(digest))
+        digest = self.environment_hash(inputs, root_digest)
+        found = self.lookup.tagged(image_tag(digest))
         if found is None:
             return None
-        image = image_of(found, repository=settings.repository, environment_hash=digest)
-        return image if image is not None and self._as_installed(prepared, image) else None
+        image = image_of(found, repository=self._context.settings.repository, environment_hash=digest)
+        return image if image is not None and inputs.is_current(image) else None
 
     def find_in_registry(
-        self,
-        prepared: Prepared | LockedBuild,
-        lookup: Lookup,
-        *,
-        tags: tuple[str, ...],
-        no_cache: bool,
-        push: bool,
+        self, inputs: BuildInputs, *, tags: Sequence[str], no_cache: bool, push: bool
     ) -> Image | None:
-        """Return what a colleague or a CI job has pushed; where nothing is, make sure that one may push."""
-        from imagesync.errors import RegistryError
+        """Return the image of *inputs* that a colleague or a CI job has pushed, or ``None``.
 
-        with self.shelf() as shelf:
+        It is pulled, unless it would only be pushed again.
+
+        Parameters
+        ----------
+        tags
+            Further references that the image will get.
+        no_cache
+            Whether the image will be built in any case.
+        push
+            Whether the image will be pushed: if it isn't found, the user must be allowed to.
+
+        Raises
+        ------
+        RegistryError
+            The image will be pushed, and the registry refuses or doesn't answer.
+        """
+        if not self._uses_registry or (no_cache and not push):
+            return None
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        root_digest = self._root_digest()
+        with open_registry_images(self._context) as images:
             try:
-                root = lookup.base_digest
-                image = None if root is None else shelf.find(self.identify(prepared, root))
-                if image is not None and not no_cache and self._as_installed(prepared, image):
-                    self.progress.line(f"The registry has it already: {image.digest}")
-                    return image if push and not tags else shelf.fetch(image)
+                image = None
+                if root_digest is not None:
+                    image = images.find(self.environment_hash(inputs, root_digest))
+                if image is not None and not no_cache and inputs.is_current(image):
+                    self._context.progress.line(f"The registry has it already: {image.digest}")
+                    return image if push and not tags else images.fetch(image)
                 if push:
-                    shelf.check_push(tags)
+                    images.check_push(tags)
             except RegistryError as error:
                 if push:
                     raise
-                self.progress.line(f"warning: {error.message} Building without it.")
+                self._context.progress.line(f"warning: {error.message} Building without it.")
         return None
 
-    def _as_installed(self, prepared: Prepared | LockedBuild, image: Image) -> bool:
-        """Return whether what *image* has of installed files is still what is installed.
+    def environment_hash(self, inputs: BuildInputs, root_digest: str) -> str:
+        """Return the environment hash of the build; it's computed once.
 
-        The environment hash can't say it: which packages no index has isn't known before the lock.
+        Parameters
+        ----------
+        root_digest
+            The digest of the base's root image, ``sha256:<hex>``.
         """
-        if not isinstance(prepared, Prepared):
-            return True  # nothing installed has a part in it
-        if image.file_conflicts:
-            from imagesync.plan.checks.file_conflicts import are_installed
+        if root_digest not in self._environment_hashes:
+            self._environment_hashes[root_digest] = inputs.environment_hash(self.base_inputs(root_digest))
+        return self._environment_hashes[root_digest]
 
-            here = (package.installed for package in prepared.plan.packages if package.installed is not None)
-            if not are_installed(image.file_conflicts, here):
-                return False
-        if not image.repacked:
-            return True
-        from imagesync.wheels.installed import installed_digest
-
-        installed = {package.name: package.installed for package in prepared.plan.packages}
-        installed |= {package.name: package for package in prepared.plan.provided}
-        trees = self.cache / TREES
-        return all(
-            installed_digest(installed.get(entry["name"]), cache=trees) == entry["content"]
-            for entry in image.repacked
+    def base_inputs(self, root_digest: str) -> BaseInputs:
+        """Return what all hashes cover besides the plan and the settings."""
+        settings = self._context.settings
+        return BaseInputs(
+            base_hash(root_digest, dockerfile_base(), settings.apt), build_files_digest(settings.templates)
         )
 
-    def identify(
-        self,
-        prepared: Prepared | LockedBuild,
-        root_digest: str,
-        contents: Mapping[NormalizedName, str] | None = None,
-    ) -> str:
-        """Return the environment hash over what is prepared, and all else that reaches the image."""
-        return prepared.identify(self.settings, self.foundation(root_digest), contents)
+    def base_image(self, plan: Plan) -> BaseImage:
+        """Return the base image: one that the engine has, or a new one.
 
-    def foundation(self, root_digest: str) -> Foundation:
-        """Return what hashes cover beside the plan."""
-        from imagesync.image.base import base_hash
-        from imagesync.image.build_files import build_files_digest
-        from imagesync.image.templates import dockerfile_base
-
-        return {
-            "base_hash": base_hash(root_digest, dockerfile_base(), self.settings.apt),
-            "templates_digest": build_files_digest(self.settings.templates),
-        }
+        Raises
+        ------
+        BaseImageError
+            There is none, or its interpreter isn't the one that *plan* needs.
+        """
+        settings, progress = self._context.settings, self._context.progress
+        base = find_base(self.lookup, settings=settings)
+        if base is None:
+            with self._context.open_engine() as engine:
+                base = ensure_base(engine, settings=settings, progress=progress)
+        check_interpreter(base, plan)
+        return base
 
     @property
-    def names_registry(self) -> bool:
-        """Return whether images are to be found in a registry, too."""
-        from imagesync.core.image_reference import parse_reference
+    def _uses_registry(self) -> bool:
+        return parse_reference(self._context.settings.repository).names_registry
 
-        return parse_reference(self.settings.repository).names_registry
+    def _root_digest(self) -> str | None:
+        """Return the digest of the root image, from its registry if the engine doesn't have it."""
+        if self.lookup.base_digest is not None or not self._uses_registry:
+            return self.lookup.base_digest
+        from imagesync.pipeline.registry_images import open_registry_images
 
-    @contextlib.contextmanager
-    def engine(self) -> Iterator[Engine]:
-        """Give the engine, by the Docker SDK."""
-        from imagesync.engine.endpoint import find_endpoint
-        from imagesync.engine.engine import Engine
-
-        with Engine(find_endpoint(self.environ), logs=self.cache / LOGS) as engine:
-            yield engine
-
-    @contextlib.contextmanager
-    def shelf(self) -> Iterator[Shelf]:
-        """Give the place of the images in the registry."""
-        from imagesync.pipeline.registry_images import Shelf
-
-        with self.engine() as engine:
-            yield Shelf(self.settings.repository, engine, self.progress)
+        with open_registry_images(self._context) as images:
+            return images.base_digest(self._context.settings.base)

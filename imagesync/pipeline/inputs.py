@@ -1,58 +1,71 @@
-"""What is known of an image before an engine is asked: the environment, the plan, and their hashes."""
+"""The inputs of a build: what is known of an image before an engine or a network is asked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.pipeline.environment_hash import Foundation
+    from imagesync.image.image import Image
+    from imagesync.image_layout import BaseImage
+    from imagesync.lock.lock import Lock
+    from imagesync.pipeline.artifact_sources import ArtifactSources
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.plan.plan import Plan
-    from imagesync.scan.environment import Environment
-    from imagesync.settings import Settings
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that is known without an engine and without a network.
+class BuildInputs(Protocol):
+    """What an image is built from: an installed environment, or a lock file."""
 
-    Parameters
-    ----------
-    contents
-        For each vendored package the digest of what its wheel is made from.
-    hashed
-        The plan that names the image, where *plan* has since got an interpreter by what channels answer.
-    """
+    @property
+    def context(self) -> Context:
+        """Return the settings, environment variables, progress and store of the build."""
 
-    environment: Environment
-    plan: Plan
-    contents: Mapping[NormalizedName, str]
-    hashed: Plan | None = None
+    @property
+    def plan(self) -> Plan:
+        """Return what the image must hold."""
 
-    def identify(
-        self,
-        settings: Settings,
-        foundation: Foundation,
-        contents: Mapping[NormalizedName, str] | None = None,
+    @property
+    def source_digests(self) -> Mapping[NormalizedName, str]:
+        """Return the digest of what each vendored package's wheel is made from."""
+
+    def environment_hash(
+        self, base: BaseInputs, source_digests: Mapping[NormalizedName, str] | None = None
     ) -> str:
-        """Return the environment hash.
+        """Return the environment hash, ``sha256:<hex>``.
 
         Parameters
         ----------
-        contents
-            Where a build has taken more into its wheels than was known before it.
+        source_digests
+            Digests that replace :attr:`source_digests`, where a build has put more files into its wheels.
         """
-        from imagesync.pipeline.environment_hash import environment_hash
 
-        known = self.contents if contents is None else contents
-        return environment_hash(self.hashed or self.plan, contents=known, settings=settings, **foundation)
+    def packages_hash(self, base: BaseInputs) -> str:
+        """Return the hash of the packages image, ``sha256:<hex>``."""
 
-    def identify_packages(self, settings: Settings, foundation: Foundation) -> str:
-        """Return the hash of the packages image."""
-        from imagesync.pipeline.environment_hash import packages_hash
+    def is_current(self, image: Image) -> bool:
+        """Return whether the installed files that went into *image* are still the installed ones."""
 
-        indexes = self.environment.indexes
-        return packages_hash(self.plan, indexes=indexes, settings=settings, **foundation)
+    def checked(self) -> BuildInputs:
+        """Return the inputs of a build that will take place: checked, warned about, and completed.
+
+        Raises
+        ------
+        InconsistentEnvironment
+            Installed packages contradict each other.
+        """
+
+    def artifact_sources(self) -> ArtifactSources:
+        """Return where the artifacts come from."""
+
+    def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
+        """Return the exact artifact of each package, for an image on *base*.
+
+        Raises
+        ------
+        LockError
+            There is no such lock.
+        """

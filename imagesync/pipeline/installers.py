@@ -1,4 +1,4 @@
-"""What installs packages in a build, for the image's platform: uv, and micromamba or py-rattler."""
+"""The installers of a build, for the image's platform: uv, and micromamba or py-rattler."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import FetchError
 from imagesync.lock.resolvers.resolver import ResolutionRequest
+from imagesync.pipeline.artifact_sources import fetch_packages
 
 if TYPE_CHECKING:
     from imagesync.image.conda.installer import CondaInstaller
     from imagesync.lock.lock import Lock
-    from imagesync.pipeline.artifact_sources import Workshop
-    from imagesync.settings import Settings
+    from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.store.store import Store, StoredFile
 
 
-def conda_installer(lock: Lock, settings: Settings, workshop: Workshop) -> CondaInstaller:
-    """Return what a build installs the conda packages of *lock* with.
+def conda_installer(lock: Lock, sources: ArtifactSources) -> CondaInstaller:
+    """Return the installer of the conda packages of *lock*.
 
     Raises
     ------
@@ -28,25 +28,26 @@ def conda_installer(lock: Lock, settings: Settings, workshop: Workshop) -> Conda
     """
     from imagesync.image.conda.installer import choose_installer
 
+    settings = sources.context.settings
     return choose_installer(
         settings.conda_installer,
         micromamba=settings.micromamba,
-        channels=workshop.channels,
-        store=workshop.store,
-        wheel=lambda requirement: _tool(requirement, lock, workshop),
+        channels=sources.channels,
+        store=sources.context.store,
+        wheel=lambda requirement: _tool(requirement, lock, sources),
     )
 
 
-def _tool(requirement: str, lock: Lock, workshop: Workshop) -> StoredFile:
+def _tool(requirement: str, lock: Lock, sources: ArtifactSources) -> StoredFile:
     """Return the wheel of a tool for the image's platform, from the user's index."""
     name = requirement.partition("==")[0]
-    resolver = workshop.answering_resolver()
+    resolver = sources.responding_resolver()
     found = resolver.resolve(ResolutionRequest(target=lock.target, requirements=(requirement,)))
-    (wheel,) = workshop.fetch([package for package in found if package.name == name])
+    (wheel,) = fetch_packages([package for package in found if package.name == name], sources)
     return wheel
 
 
-def uv_installer(lock: Lock, workshop: Workshop) -> Path:
+def uv_installer(lock: Lock, sources: ArtifactSources) -> Path:
     """Return uv for the image's platform: our own where it runs there, else the one in uv's wheel."""
     import uv
 
@@ -55,13 +56,13 @@ def uv_installer(lock: Lock, workshop: Workshop) -> Path:
     from importlib.metadata import version
 
     key = f"installer {lock.target.platform} uv {version('uv')}"
-    executable = workshop.store.recall(key, progress=workshop.progress)
+    executable = sources.context.store.recall(key, progress=sources.context.progress)
     if executable is None:
         request = ResolutionRequest(target=lock.target, requirements=(f"uv=={version('uv')}",))
-        (locked,) = workshop.resolver.resolve(request)
-        (wheel,) = workshop.fetch([locked])
-        executable = _extract(wheel, workshop.store)
-        workshop.store.remember(key, executable)
+        (locked,) = sources.resolver.resolve(request)
+        (wheel,) = fetch_packages([locked], sources)
+        executable = _extract(wheel, sources.context.store)
+        sources.context.store.remember(key, executable)
     return executable.path
 
 

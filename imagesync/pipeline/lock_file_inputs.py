@@ -1,15 +1,13 @@
-"""A lock file in the place of an environment: nothing is scanned, and nothing solved.
+"""The inputs of a build from a lock file: nothing is scanned, and nothing solved.
 
-Its image is named by the lock file's own content, so that a build that finds its image reads the file and no
-more of it.
+The environment hash covers the file's bytes, so that a build that finds its image doesn't parse it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +16,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
 from imagesync.errors import UsageError
-from imagesync.pipeline.environment_hash import FORMAT_VERSION, Foundation
+from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of
+from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.plan.profiles import load_profiles
 from imagesync.scan.environment import Environment, Interpreter
@@ -26,32 +25,30 @@ from imagesync.scan.environment import Environment, Interpreter
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.core.progress import Progress
+    from imagesync.image.image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.read import ReadLock
-    from imagesync.pipeline.artifact_sources import Workshop
-    from imagesync.plan.loose_code import Code
-    from imagesync.settings import Settings
+    from imagesync.pipeline.artifact_sources import ArtifactSources
+    from imagesync.pipeline.context import Context
 
 _PLATFORM = "linux/amd64"
 _REASON = "The lock file says so."
 
 
 @dataclass(frozen=True)
-class LockedBuild:
-    """What a build knows of its lock file without an engine and without a network.
+class LockFileInputs:
+    """A lock file to build from; see :class:`~imagesync.pipeline.inputs.BuildInputs`.
 
     Parameters
     ----------
     code
-        What goes in of code that no package owns; it isn't part of the lock file.
+        The loose code that goes into the image; it isn't part of the lock file.
     """
 
     path: Path
-    settings: Settings
-    environ: Mapping[str, str] = field(repr=False)
+    context: Context
     code: Code
 
     @cached_property
@@ -74,24 +71,19 @@ class LockedBuild:
 
     @cached_property
     def read(self) -> ReadLock:
-        """Return what the lock file has for the image's platform."""
+        """Return the content of the lock file for the image's platform."""
         from imagesync.lock.lockfile.read import read_lock
 
-        return read_lock(self.path, platform=_PLATFORM, environ=self.environ)
+        return read_lock(self.path, platform=_PLATFORM, environ=self.context.environ)
 
     @property
-    def contents(self) -> Mapping[NormalizedName, str]:
-        """Return for each wheel that the lock file brings the digest of what it was made from."""
+    def source_digests(self) -> Mapping[NormalizedName, str]:
+        """Return the digest of what each wheel beside the lock file was made from."""
         return {package.name: package.content for package in self.read.lock.vendored}
 
     @cached_property
-    def environment(self) -> Environment:
-        """Return an environment of which only the interpreter's version is known."""
-        return Environment(self.plan.python, ())
-
-    @cached_property
     def plan(self) -> Plan:
-        """Return what the lock file says as a plan."""
+        """Return the plan that holds what the lock file says."""
         from imagesync.lock.lockfile.read import planned_packages
 
         lock, head = self.read.lock, self.read.custom_metadata.head
@@ -106,7 +98,7 @@ class LockedBuild:
             code=self.code,
             profile=head.get("profile", "none"),
             critical_imports=tuple(head.get("critical_imports", _critical_imports(names))),
-            strict=self.settings.strict,
+            strict=self.context.settings.strict,
             platform=_PLATFORM,
             conda=tuple(
                 PlannedConda(
@@ -121,17 +113,57 @@ class LockedBuild:
             ),
             channels=lock.channels,
             interpreter="conda" if any(p.name == "python" for p in lock.conda) else "base",
-            apt=tuple(sorted(set(self.settings.apt))),
+            apt=tuple(sorted(set(self.context.settings.apt))),
         )
 
-    @property
-    def private_channels(self) -> tuple[str, ...]:
-        """Return the channels of the settings and of the lock file that need credentials, with these."""
-        found = (url.rpartition("/")[0].rpartition("/")[0] for url in self.read.private if _is_archive(url))
-        return tuple(dict.fromkeys((*self.settings.channels, *found)))
+    def environment_hash(
+        self, base: BaseInputs, source_digests: Mapping[NormalizedName, str] | None = None
+    ) -> str:
+        """Return ``sha256:<hex>`` over the lock file and everything else that decides what the image holds.
 
-    def access(self, access: Access) -> Access:
-        """Return *access* with the credentials that the lock file's URLs have by way of variables."""
+        Parameters
+        ----------
+        source_digests
+            Not used: the lock file has the digests of its wheels.
+        """
+        del source_digests
+        return self._hash({"locked": self.digest, "code": self.code.digest}, base)
+
+    def packages_hash(self, base: BaseInputs) -> str:
+        """Return ``sha256:<hex>`` over what the packages image holds: not the wheels beside the lock file."""
+        from imagesync.lock.layers import shared_layer
+
+        return self._hash({"packages": shared_layer(self.read.lock).digest}, base)
+
+    def _hash(self, covered: Mapping[str, str], base: BaseInputs) -> str:
+        strict = self.context.settings.strict
+        return digest_of({"format": FORMAT_VERSION, "strict": strict, **covered, **base._asdict()})
+
+    def is_current(self, image: Image) -> bool:
+        """Return ``True``: no installed file goes into the image of a lock file."""
+        del image
+        return True
+
+    def checked(self) -> LockFileInputs:
+        """Return these inputs, after a line about the packages that stay out of the image."""
+        if self.read.left_out:
+            names = ", ".join(self.read.left_out)
+            self.context.progress.line(
+                f"left out, being in categories of their own in {self.path.name}: {names}"
+            )
+        return self
+
+    def artifact_sources(self) -> ArtifactSources:
+        """Return where the artifacts come from, with the credentials of the URLs in the lock file."""
+        from imagesync.pipeline.artifact_sources import open_artifact_sources
+
+        channels = [
+            url.rpartition("/")[0].rpartition("/")[0] for url in self.read.private if _is_archive(url)
+        ]
+        sources = open_artifact_sources(self.plan, self.context, private_channels=channels)
+        return replace(sources, access=self._with_credentials(sources.access), is_locked=True)
+
+    def _with_credentials(self, access: Access) -> Access:
         from imagesync.indexes.pypi.access import Credential
 
         urls = [urlsplit(url) for url in self.read.private if not _is_archive(url)]
@@ -144,67 +176,50 @@ class LockedBuild:
         )
         return replace(access, credentials=(*access.credentials, *found))
 
-    def report(self, progress: Progress) -> None:
-        """Say what of the lock file stays out of the image."""
-        if self.read.left_out:
-            names = ", ".join(self.read.left_out)
-            progress.line(f"left out, being in categories of their own in {self.path.name}: {names}")
-
-    def identify(
-        self, settings: Settings, foundation: Foundation, contents: Mapping[NormalizedName, str] | None = None
-    ) -> str:
-        """Return ``sha256:<hex>`` over the lock file and all else that reaches the image.
-
-        Parameters
-        ----------
-        contents
-            Without effect: the lock file has the digests of what it brings.
-        """
-        del contents
-        return _hash(
-            {"locked": self.digest, "code": self.code.digest, "strict": settings.strict, **foundation}
-        )
-
-    def identify_packages(self, settings: Settings, foundation: Foundation) -> str:
-        """Return ``sha256:<hex>`` over what the packages image is made from: not the wheels beside it."""
-        from imagesync.lock.layers import shared_layer
-
-        return _hash(
-            {"packages": shared_layer(self.read.lock).digest, "strict": settings.strict, **foundation}
-        )
-
-    def fitted(self, base: BaseImage, workshop: Workshop) -> Lock:
-        """Return the lock for the image on *base*.
+    def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
+        """Return the lock of the file, checked against the base image.
 
         Raises
         ------
         LockError
             The lock doesn't fit the base image.
         FetchError
-            Another tool wrote the lock file, and an archive that has to be looked into can't be had.
+            Another tool wrote the lock file, and an archive that has to be read can't be fetched.
         """
         from imagesync.lock.lock import Target
         from imagesync.lock.lockfile.check_target import check_target
 
         lock = check_target(self.read, base, Target(_PLATFORM, base.python_version, base.glibc))
-        if self.read.custom_metadata.is_ours or not lock.conda or workshop.channels is None:
+        if self.read.custom_metadata.is_ours or not lock.conda:
             return lock
         from imagesync.lock.conda.provided_distributions import refuse_duplicates
         from imagesync.lock.lockfile.enrich import enrich
 
-        lock = enrich(lock, workshop.channels)
+        lock = enrich(lock, sources.channels)
         refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
         return lock
 
 
+def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
+    """Return the inputs of a build from the lock file at *path*."""
+    settings = context.settings
+    if not settings.code:
+        return LockFileInputs(path, context, Code())
+    from imagesync.loose_code.collect import collect_code
+
+    code = collect_code(
+        settings.code,
+        max_size=settings.code_max_size,
+        # No ownership check: there is no installed environment to check against.
+        environment=Environment(_running_interpreter(), ()),
+        shipped=(),
+        cache=context.cache_folder,
+    )
+    return LockFileInputs(path, context, code)
+
+
 def _is_archive(url: str) -> bool:
     return url.endswith((".conda", ".tar.bz2"))
-
-
-def _hash(covered: Mapping[str, object]) -> str:
-    content = {"format": FORMAT_VERSION, **covered}
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _canonical(name: str) -> NormalizedName:
@@ -214,7 +229,7 @@ def _canonical(name: str) -> NormalizedName:
 
 
 def _critical_imports(names: set[NormalizedName]) -> list[str]:
-    """Return what is tried in the image of a lock file that another tool wrote."""
+    """Return the modules to import in the image of a lock file that another tool wrote."""
     profiles = load_profiles().values()
     profile = next((each for each in profiles if not names.isdisjoint(each.chosen_by)), None)
     if profile is None:
@@ -222,8 +237,7 @@ def _critical_imports(names: set[NormalizedName]) -> list[str]:
     return [critical.import_name for critical in profile.critical if critical.name in names]
 
 
-def own_interpreter() -> Interpreter:
-    """Return the interpreter that runs this."""
+def _running_interpreter() -> Interpreter:
     import platform
     import sys
     import sysconfig
@@ -240,9 +254,11 @@ def own_interpreter() -> Interpreter:
 
 
 def _interpreter(version: str) -> Interpreter:
-    """Return the interpreter that wheels would be built and modules compiled with: this one, if it fits."""
-    own = own_interpreter()
+    """Return the interpreter to build wheels and compile modules with: the running one, if it fits."""
+    running = _running_interpreter()
     minor = version.split(".")[:2]
-    if own.minor.split(".") == minor and own.implementation == "cpython":
-        return replace(own, version=version)
-    return replace(own, implementation="cpython", version=version, abi=f"cp{''.join(minor)}", executable="")
+    if running.minor.split(".") == minor and running.implementation == "cpython":
+        return replace(running, version=version)
+    return replace(
+        running, implementation="cpython", version=version, abi=f"cp{''.join(minor)}", executable=""
+    )

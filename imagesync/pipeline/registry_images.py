@@ -1,7 +1,8 @@
-"""Images in a registry: found there by the environment's hash, pushed there, and checked there."""
+"""Images in a registry: found by their environment hash, pushed, and checked after the push."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,17 @@ from imagesync.image_layout import Label, image_tag
 from imagesync.registry.registry import RemoteImage, check_push, read_config, read_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine
     from imagesync.image.image import Image
+    from imagesync.pipeline.context import Context
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """The repository of a registry that a project's images are in.
+class RegistryImages:
+    """The images of one repository of a registry.
 
     Parameters
     ----------
@@ -37,31 +39,31 @@ class Shelf:
     progress: Progress
 
     def check_push(self, tags: Sequence[str] = ()) -> None:
-        """Make sure that the user may push there, and wherever *tags* name a registry; before a build.
+        """Check, before a build, that the user may push there and to the registries that *tags* name.
 
         Raises
         ------
         RegistryError
-            The user may not, or the registry doesn't answer.
+            The user may not push, or a registry doesn't answer.
         """
         named = (split_reference(tag)[0] for tag in tags if parse_reference(tag).names_registry)
         for repository in dict.fromkeys((self.repository, *named)):
-            insecure = self._takes_without_tls(repository)
+            insecure = self._is_insecure(repository)
             check_push(repository, progress=self.progress, insecure=insecure)
 
     def base_digest(self, base: str) -> str | None:
-        """Return the digest of an image that the engine doesn't have, as its registry says it; else ``None``.
+        """Return the digest that the registry of the root image *base* gives, or ``None``.
 
-        A machine that has nothing yet so knows which image to look for without pulling its base.
+        With it a machine that has no base image yet can look for an environment's image.
         """
         try:
-            return read_digest(base, progress=self.progress, insecure=self._takes_without_tls(base))
+            return read_digest(base, progress=self.progress, insecure=self._is_insecure(base))
         except RegistryError:
-            # The engine may reach what this process doesn't; it is asked for the base before a build.
+            # The engine may reach a registry that this process doesn't: it pulls the base before a build.
             return None
 
     def find(self, environment_hash: str) -> Image | None:
-        """Return the image of that environment as the registry has it, or ``None``; nothing is pulled.
+        """Return the image with *environment_hash*, or ``None``; nothing is pulled.
 
         Raises
         ------
@@ -69,8 +71,8 @@ class Shelf:
             The registry doesn't answer, refuses, or has something else under that name.
         """
         reference = f"{self.repository}:{image_tag(environment_hash)}"
-        there = self._read(reference)
-        return None if there is None else self._image(there, reference, environment_hash)
+        remote = self._read(reference)
+        return None if remote is None else self._image(remote, reference, environment_hash)
 
     def fetch(self, image: Image) -> Image:
         """Pull an image that :meth:`find` found, and return it with its name and ID in the engine.
@@ -80,27 +82,27 @@ class Shelf:
         RegistryError
             It can't be pulled.
         """
-        assert image.digest is not None  # noqa: S101  that is where it was found
-        # By its digest: the tag may have moved since it was looked at.
+        assert image.digest is not None  # noqa: S101  find() sets it
+        # By its digest: the tag may have moved meanwhile.
         pulled = self.engine.pull(image.digest, progress=self.progress)
         self.engine.tag(pulled.image_id, image.reference)
         return replace(image, image_id=pulled.image_id)
 
     def publish(self, image: Image, *, tags: Sequence[str] = (), rebuilt: bool = False) -> Image:
-        """Push an image, unless the registry has that environment, and return it as it is there.
+        """Push an image, unless the registry has its environment, and return it with its digest.
 
         Parameters
         ----------
         tags
             Further references that the image has in the engine. Those that name a registry are pushed, and
-            taken from what has them there.
+            taken from the images that have them there.
         rebuilt
-            Whether an image of the same environment is replaced.
+            Whether to replace an image of the same environment.
 
         Raises
         ------
         RegistryError
-            It can't be pushed, something else has its name, or it isn't there afterwards.
+            It can't be pushed, another image has its name, or the registry doesn't have it afterwards.
         """
         known = self.find(image.environment_hash)
         if known is not None and rebuilt and known.image_id != image.image_id:
@@ -111,14 +113,14 @@ class Shelf:
             self.progress.line(f"Pushed {image.digest}")
         else:
             self.progress.line(f"The registry has it already: {known.digest}")
-            image = self._fetch_for(tags, known, image)
+            image = self._fetch_tagged(known, image, tags)
         for tag in tags:
             if parse_reference(tag).names_registry:
                 self._push_tag(tag, image)
         return image
 
-    def _fetch_for(self, tags: Sequence[str], known: Image, built: Image) -> Image:
-        """Return *known*, which gets the *tags* where it is another build of the environment than *built*."""
+    def _fetch_tagged(self, known: Image, built: Image, tags: Sequence[str]) -> Image:
+        """Return *known*, pulled and tagged if it is another build of the environment than *built*."""
         if known.image_id == built.image_id or not tags:
             return known
         fetched = self.fetch(known)
@@ -127,52 +129,59 @@ class Shelf:
         return fetched
 
     def _push_tag(self, reference: str, image: Image) -> None:
-        insecure = self._takes_without_tls(reference)
+        insecure = self._is_insecure(reference)
         before = read_digest(reference, progress=self.progress, insecure=insecure)
         after = self._push(reference, image.image_id).rpartition("@")[2]
         if before is not None and before != after:
             self.progress.line(f"{reference} was {before}, and is {after} now")
 
     def _push(self, reference: str, image_id: str) -> str:
-        """Push a reference, look at the registry whether it is there, and return it with its digest."""
+        """Push a reference, check it in the registry, and return it with its digest."""
         digest = self.engine.push(reference, progress=self.progress)
         repository, _ = split_reference(reference)
-        there = self._read(f"{repository}@{digest}" if digest else reference)
-        if there is None:
+        remote = self._read(f"{repository}@{digest}" if digest else reference)
+        if remote is None:
             raise RegistryError(
                 f"{reference} was pushed, but its registry doesn't have it.",
                 hint="Push again; if it stays so, see the engine's log.",
             )
-        if image_id not in {there.config_digest, there.manifest_digest, there.digest}:
+        if image_id not in {remote.config_digest, remote.manifest_digest, remote.digest}:
             raise RegistryError(
-                f"{reference} in the registry isn't what was pushed: it is {there.config_digest},"
+                f"{reference} in the registry isn't what was pushed: it is {remote.config_digest},"
                 f" and here it is {image_id}.",
                 hint="Somebody else pushes under that name: choose another one with `repository`.",
             )
-        return there.reference
+        return remote.reference
 
-    def _image(self, there: RemoteImage, reference: str, environment_hash: str) -> Image:
-        found = FoundImage(there.config_digest, (image_tag(environment_hash),), there.labels, there.digest)
+    def _image(self, remote: RemoteImage, reference: str, environment_hash: str) -> Image:
+        found = FoundImage(remote.config_digest, (image_tag(environment_hash),), remote.labels, remote.digest)
         image = image_of(found, repository=self.repository, environment_hash=environment_hash)
         if image is None:
-            other = there.labels.get(Label.ENVIRONMENT_HASH)
+            other = remote.labels.get(Label.ENVIRONMENT_HASH)
             what = f"the environment {other}" if other else "an image that isn't imagesync's"
             raise RegistryError(
-                f"In the registry {reference} is taken by {what} ({there.digest}).",
+                f"In the registry {reference} is taken by {what} ({remote.digest}).",
                 hint="Choose another `repository`, or remove that tag from the registry.",
             )
         return image
 
     def _read(self, reference: str) -> RemoteImage | None:
-        insecure = self._takes_without_tls(reference)
+        insecure = self._is_insecure(reference)
         return read_config(reference, progress=self.progress, insecure=insecure)
 
-    def _takes_without_tls(self, reference: str) -> bool:
+    def _is_insecure(self, reference: str) -> bool:
         return self.engine.takes_without_tls(parse_reference(reference).domain)
 
 
+@contextmanager
+def open_registry_images(context: Context) -> Iterator[RegistryImages]:
+    """Give the images in the registry that the setting ``repository`` names."""
+    with context.open_engine() as engine:
+        yield RegistryImages(context.settings.repository, engine, context.progress)
+
+
 def require_registry(repository: str, origin: str) -> None:
-    """Make sure that *repository* says which registry to push to.
+    """Check that *repository* names a registry to push to.
 
     Parameters
     ----------
@@ -182,7 +191,7 @@ def require_registry(repository: str, origin: str) -> None:
     Raises
     ------
     UsageError
-        It doesn't.
+        It names none.
     """
     if parse_reference(repository).names_registry:
         return

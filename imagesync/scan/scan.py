@@ -16,7 +16,6 @@ def scan(
     python: Path | None = None,
     prefix: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    meanwhile: Callable[[], None] | None = None,
     cache: Callable[[], Path] | None = None,
 ) -> Environment:
     """Return what is installed in an environment, and where each package came from.
@@ -30,8 +29,6 @@ def scan(
         A folder, of any platform, whose files are read; nothing in it is run.
     environ
         The environment variables to go by; by default the process's own.
-    meanwhile
-        Called while the interpreter answers, which takes some 20 ms; not called for a *prefix*.
     cache
         Gives the folder for what is remembered of conda's records; called where that pays.
 
@@ -53,8 +50,6 @@ def scan(
         return assemble(read_prefix(prefix, findings), environ, findings, cache=cache)
     executable = choose_interpreter(python, environ)
     probe = Probe(executable, environ)
-    if meanwhile is not None:
-        meanwhile()
     # What reads the answer is imported while the probe runs, which takes about as long.
     from imagesync.scan.assemble import assemble, read_ahead
 

@@ -19,10 +19,9 @@ from imagesync.plan.loose_code import MODULE_SUFFIXES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imagesync.pipeline.artifact_sources import Workshop
-    from imagesync.pipeline.inputs import Prepared
+    from imagesync.pipeline.artifact_sources import ArtifactSources
+    from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.plan.plan import PlannedPackage
-    from imagesync.session import Session
 
 _FORMAT = 1  # raised when the same wheels begin to give another overlay
 _BUILD = "build an image that has it, and start a cluster from that: imagesync build"
@@ -127,7 +126,7 @@ def _obstacle(row: Row) -> str | None:
 
 
 def make_overlay(
-    names: Iterable[str], *, prepared: Prepared, session: Session, target: Target
+    names: Iterable[str], *, inputs: EnvironmentInputs, target: Target
 ) -> tuple[Overlay, tuple[Unsynced, ...]]:
     """Return the overlay of some packages of an environment, their wheels fetched or built.
 
@@ -149,12 +148,12 @@ def make_overlay(
         A wheel of local code can't be built.
     """
     wanted = set(names)
-    plan = prepared.plan
-    workshop = _workshop(prepared, session)
+    plan = inputs.plan
+    sources = inputs.artifact_sources()
     planned = [package for package in plan.packages if package.name in wanted]
-    own, own_wheels = _own([package for package in planned if package.vendored], prepared, workshop, target)
+    own, own_wheels = _own([package for package in planned if package.vendored], inputs, sources, target)
     others = [package for package in planned if not package.vendored]
-    indexed, unsynced = _indexed(others, prepared, workshop, target) if others else ([], ())
+    indexed, unsynced = _indexed(others, inputs, sources, target) if others else ([], ())
     contents: dict[str, str] = {package.name: package.content for package in own.vendored}
     modules: dict[str, tuple[str, ...]] = {}
     paths = [*zip((package.name for package in own.vendored), own_wheels, strict=True), *indexed]
@@ -164,52 +163,38 @@ def make_overlay(
             modules[name] = importable(archive.namelist())
     code = b""
     if LOOSE_CODE in wanted:
-        code = _loose_code(prepared, workshop, target)
+        code = _loose_code(inputs, sources, target)
         contents[LOOSE_CODE], modules[LOOSE_CODE] = plan.code.digest, plan.code.modules
     return Overlay(tuple(path.read_bytes() for _, path in paths), code, contents, modules), unsynced
 
 
-def _workshop(prepared: Prepared, session: Session) -> Workshop:
-    from imagesync.pipeline.artifact_sources import open_workshop
-
-    workshop = open_workshop(
-        prepared.plan.python,
-        resolver=session.settings.resolver,
-        store=session.store,
-        environ=session.environ,
-        progress=session.progress,
-        provided=prepared.plan.provided,
-    )
-    return replace(workshop, no_isolation=session.settings.no_isolation)
-
-
 def _own(
-    planned: Sequence[PlannedPackage], prepared: Prepared, workshop: Workshop, target: Target
+    planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[Lock, list[Path]]:
     from imagesync.lock.layers import local_packages
     from imagesync.pipeline.fetch import make_wheels
 
-    plan = replace(prepared.plan, packages=tuple(planned))
-    lock, wheels = make_wheels(Lock(target, (), local_packages(plan, prepared.contents)), workshop)
+    plan = replace(inputs.plan, packages=tuple(planned))
+    lock, wheels = make_wheels(Lock(target, (), local_packages(plan, inputs.source_digests)), sources)
     return lock, [wheel.path for wheel in wheels]
 
 
 def _indexed(
-    planned: Sequence[PlannedPackage], prepared: Prepared, workshop: Workshop, target: Target
+    planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[list[tuple[str, Path]], tuple[Unsynced, ...]]:
     from imagesync.lock.make import make_lock
-    from imagesync.pipeline.fetch import gather
+    from imagesync.pipeline.fetch import fetch_artifacts
 
     try:
         lock = make_lock(
-            replace(prepared.plan, packages=tuple(planned), conda=(), interpreter="base"),
+            replace(inputs.plan, packages=tuple(planned), conda=(), interpreter="base"),
             target=target,
-            source_digests=prepared.contents,
-            resolver=workshop.resolver,
-            progress=workshop.progress,
-            installed_content=workshop.installed_content(target),
+            source_digests=inputs.source_digests,
+            resolver=sources.resolver,
+            progress=sources.context.progress,
+            installed_content=sources.installed_digests(target),
         )
-        artifacts = gather(lock, workshop)
+        artifacts = fetch_artifacts(lock, sources)
     except (LockError, FetchError, WheelError) as error:
         return [], tuple(Unsynced(package.name, error.message) for package in planned)
     # The nearest version is no answer to what was edited here.
@@ -224,15 +209,15 @@ def _indexed(
     )
 
 
-def _loose_code(prepared: Prepared, workshop: Workshop, target: Target) -> bytes:
+def _loose_code(inputs: EnvironmentInputs, sources: ArtifactSources, target: Target) -> bytes:
     from imagesync.loose_code.archive import make_layer
 
     layer = make_layer(
-        prepared.plan.code,
-        python=workshop.python,
+        inputs.plan.code,
+        python=sources.python,
         target=target,
-        store=workshop.store,
-        progress=workshop.progress,
+        store=sources.context.store,
+        progress=sources.context.progress,
     )
     return b"" if layer is None else layer.archive.path.read_bytes()
 

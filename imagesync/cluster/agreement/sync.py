@@ -24,7 +24,7 @@ from imagesync.lock.lock import Target
 if TYPE_CHECKING:
     from distributed import Client
 
-    from imagesync.pipeline.inputs import Prepared
+    from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
 
 NAME = "imagesync-sync"
@@ -140,17 +140,17 @@ async def sync_async(
 async def _sync(client: Client, session: Session | None, restart: bool | None) -> Synced:
     start = time.perf_counter()
     session = session or _talkative_session()
-    prepared, answers = await asyncio.gather(asyncio.to_thread(session.prepare), ask(client))
-    here = Here(local_inventory(prepared.plan, prepared.contents), prepared.environment.python.prefix)
+    inputs, answers = await asyncio.gather(asyncio.to_thread(session.inputs), ask(client))
+    here = Here(local_inventory(inputs.plan, inputs.source_digests), inputs.environment.python.prefix)
     choice = choose(_compare(here, answers, without_syncs=True))
     began = time.perf_counter()
-    overlay, unsynced = await asyncio.to_thread(_make, choice, prepared, session, answers)
+    overlay, unsynced = await asyncio.to_thread(_make, choice, inputs, answers)
     building = time.perf_counter() - began
     remarks = _about_place(here, answers)
     restarted: tuple[str, ...] = ()
     if overlay.wheels or overlay.code or any(facts["synced"] for facts in members(answers)):
         await _lay(client, overlay)
-        own = sorted(_own_modules(prepared, overlay))
+        own = sorted(_own_modules(inputs, overlay))
         restarted, more = await _refresh(client, _changed(overlay, answers), own, restart)
         remarks += more
         answers = await ask(client)
@@ -177,7 +177,7 @@ def _compare(here: Here, answers: Answers, *, without_syncs: bool = False) -> Co
 
 
 def _make(
-    choice: Choice, prepared: Prepared, session: Session, answers: Answers
+    choice: Choice, inputs: EnvironmentInputs, answers: Answers
 ) -> tuple[Overlay, tuple[Unsynced, ...]]:
     if not choice.names:
         return Overlay(), ()
@@ -189,7 +189,7 @@ def _make(
             hint="Start all of them from one image.",
         )
     (target,) = targets
-    return make_overlay(choice.names, prepared=prepared, session=session, target=target)
+    return make_overlay(choice.names, inputs=inputs, target=target)
 
 
 def _target(facts: Facts) -> Target:
@@ -209,15 +209,15 @@ def _about_place(here: Here, answers: Answers) -> tuple[str, ...]:
     )
 
 
-def _own_modules(prepared: Prepared, overlay: Overlay) -> set[str]:
+def _own_modules(inputs: EnvironmentInputs, overlay: Overlay) -> set[str]:
     """Return what can be imported of local code, of which one package may import another."""
     from imagesync.plan.checks.modules import modules
 
     own = {module for found in (overlay.modules or {}).values() for module in found}
-    for package in prepared.plan.packages:
+    for package in inputs.plan.packages:
         if package.vendored and package.installed is not None:
             own |= {*importable(modules(package.installed))}
-    return own | {*prepared.plan.code.modules}
+    return own | {*inputs.plan.code.modules}
 
 
 def _changed(overlay: Overlay, answers: Answers) -> list[str]:
