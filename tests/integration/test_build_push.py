@@ -15,7 +15,7 @@ from imagesync.engine.engine import BuildRequest, Engine
 from imagesync.errors import RegistryError
 from imagesync.image.image import Image
 from imagesync.image_layout import Label
-from imagesync.pipeline.registry_images import Shelf
+from imagesync.pipeline.registry_images import RegistryImages
 from imagesync.registry.registry import RemoteImage, read_config, read_digest
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
@@ -203,14 +203,16 @@ class Lines(SilentProgress):
 
 
 @pytest.fixture
-def shelf(ours: Engine, registry: LocalRegistry, request: pytest.FixtureRequest, logged_in: None) -> Shelf:
+def images(
+    ours: Engine, registry: LocalRegistry, request: pytest.FixtureRequest, logged_in: None
+) -> RegistryImages:
     """Return a repository of this test's own."""
     name = request.node.name.replace("[", "-").replace("]", "").replace("_", "-")
-    return Shelf(f"{registry.host}/{name}", ours, Lines())
+    return RegistryImages(f"{registry.host}/{name}", ours, Lines())
 
 
 @pytest.fixture
-def make(shelf: Shelf) -> Iterator[MakeImage]:
+def make(images: RegistryImages) -> Iterator[MakeImage]:
     """Return a function that makes a small image of an environment, as a build would."""
     made: list[str] = []
 
@@ -218,98 +220,102 @@ def make(shelf: Shelf) -> Iterator[MakeImage]:
         labels = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: ONE, "content": content}
         dockerfile = f"FROM {REFERENCE}\nRUN echo {content} > /content\n"
         request = BuildRequest(network="none", labels=labels)
-        image_id = shelf.engine.build(iter([context(dockerfile)]), request, progress=SilentProgress())
-        reference = f"{shelf.repository}:{environment_hash[7:23]}"
-        shelf.engine.tag(image_id, reference)
+        image_id = images.engine.build(iter([context(dockerfile)]), request, progress=SilentProgress())
+        reference = f"{images.repository}:{environment_hash[7:23]}"
+        images.engine.tag(image_id, reference)
         made.append(reference)
         return Image(reference, image_id, environment_hash, ONE, cached=False)
 
     yield make
     for reference in made:
-        shelf.engine.remove(reference)
+        images.engine.remove(reference)
 
 
-def test_pushed_found_and_fetched(shelf: Shelf, make: MakeImage) -> None:
-    assert shelf.find(ONE) is None
-    shelf.check_push()
+def test_pushed_found_and_fetched(images: RegistryImages, make: MakeImage) -> None:
+    assert images.find(ONE) is None
+    images.check_push()
     with pytest.raises(RegistryError, match="can't be reached"):
-        shelf.check_push(["local:1", "127.0.0.1:1/team/env"])
-    image = shelf.publish(make(ONE))
-    assert image.digest == f"{shelf.repository}@{read_digest(image.reference)}"
-    assert shelf.find(ONE) == replace(image, cached=True)
-    shelf.engine.remove(image.reference)
-    assert shelf.engine.inspect(image.reference) is None
-    assert shelf.fetch(image) == image
-    assert shelf.engine.inspect(image.reference).image_id == image.image_id
+        images.check_push(["local:1", "127.0.0.1:1/team/env"])
+    image = images.publish(make(ONE))
+    assert image.digest == f"{images.repository}@{read_digest(image.reference)}"
+    assert images.find(ONE) == replace(image, cached=True)
+    images.engine.remove(image.reference)
+    assert images.engine.inspect(image.reference) is None
+    assert images.fetch(image) == image
+    assert images.engine.inspect(image.reference).image_id == image.image_id
 
 
-def test_name_that_another_environment_has(shelf: Shelf, make: MakeImage) -> None:
-    image = shelf.publish(make(ONE))
+def test_name_that_another_environment_has(images: RegistryImages, make: MakeImage) -> None:
+    image = images.publish(make(ONE))
     other = ONE[:40] + "f" * 31  # with the same tag
     with pytest.raises(RegistryError, match=f"is taken by the environment {ONE}"):
-        shelf.find(other)
+        images.find(other)
     with pytest.raises(RegistryError, match="is taken by"):
-        shelf.publish(make(other))
+        images.publish(make(other))
     with pytest.raises(RegistryError, match="is taken by"):
-        shelf.publish(make(other), rebuilt=True)
+        images.publish(make(other), rebuilt=True)
     assert read_digest(image.reference) == image.digest.rpartition("@")[2]
 
 
-def test_name_that_a_foreign_image_has(shelf: Shelf, make: MakeImage) -> None:
-    reference = f"{shelf.repository}:{OTHER[7:23]}"
-    shelf.engine.tag(REFERENCE, reference)
-    shelf.engine.push(reference, progress=SilentProgress())
+def test_name_that_a_foreign_image_has(images: RegistryImages, make: MakeImage) -> None:
+    reference = f"{images.repository}:{OTHER[7:23]}"
+    images.engine.tag(REFERENCE, reference)
+    images.engine.push(reference, progress=SilentProgress())
     with pytest.raises(RegistryError, match="an image that isn't imagesync's"):
-        shelf.publish(make(OTHER))
+        images.publish(make(OTHER))
 
 
-def test_another_build_of_the_same_environment_stays(shelf: Shelf, make: MakeImage) -> None:
-    first = shelf.publish(make(ONE, content="first"))
+def test_another_build_of_the_same_environment_stays(images: RegistryImages, make: MakeImage) -> None:
+    first = images.publish(make(ONE, content="first"))
     ours = make(ONE, content="second")
     assert ours.image_id != first.image_id
-    latest = f"{shelf.repository}:latest"
-    shelf.engine.tag(ours.image_id, latest)
-    kept = shelf.publish(ours, tags=(latest,))
+    latest = f"{images.repository}:latest"
+    images.engine.tag(ours.image_id, latest)
+    kept = images.publish(ours, tags=(latest,))
     # All its names mean the one that others have already.
     assert kept == replace(first, cached=True)
     assert read_digest(latest) == first.digest.rpartition("@")[2]
-    shelf.engine.remove(latest)
+    images.engine.remove(latest)
 
 
-def test_rebuilt_image_and_moved_tags_are_told(shelf: Shelf, make: MakeImage) -> None:
-    latest = f"{shelf.repository}:latest"
+def test_rebuilt_image_and_moved_tags_are_told(images: RegistryImages, make: MakeImage) -> None:
+    latest = f"{images.repository}:latest"
     first = make(ONE, content="first")
-    shelf.engine.tag(first.image_id, latest)
-    first = shelf.publish(first, tags=(latest,))
+    images.engine.tag(first.image_id, latest)
+    first = images.publish(first, tags=(latest,))
     second = make(ONE, content="second")
-    shelf.engine.tag(second.image_id, latest)
-    shelf.progress.lines.clear()
-    second = shelf.publish(second, tags=(latest, "imagesync-test/local:1"), rebuilt=True)
+    images.engine.tag(second.image_id, latest)
+    images.progress.lines.clear()
+    second = images.publish(second, tags=(latest, "imagesync-test/local:1"), rebuilt=True)
     assert second.digest != first.digest
-    said = "\n".join(shelf.progress.lines)
+    said = "\n".join(images.progress.lines)
     assert f"{first.digest} loses its tag" in said
     before, after = (image.digest.rpartition("@")[2] for image in (first, second))
     assert f"{latest} was {before}, and is {after} now" in said
     assert read_digest(latest) == after
-    shelf.engine.remove(latest)
+    images.engine.remove(latest)
 
 
-def test_name_without_a_tag(shelf: Shelf, make: MakeImage) -> None:
+def test_name_without_a_tag(images: RegistryImages, make: MakeImage) -> None:
     image = make(ONE)
-    shelf.engine.tag(image.image_id, shelf.repository)
-    shelf.publish(image, tags=(shelf.repository,))
-    assert read_digest(f"{shelf.repository}:latest") == read_digest(image.reference)
-    shelf.engine.remove(f"{shelf.repository}:latest")
+    images.engine.tag(image.image_id, images.repository)
+    images.publish(image, tags=(images.repository,))
+    assert read_digest(f"{images.repository}:latest") == read_digest(image.reference)
+    images.engine.remove(f"{images.repository}:latest")
 
 
 def test_push_that_the_registry_refuses(
-    shelf: Shelf, make: MakeImage, registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: RegistryImages,
+    make: MakeImage,
+    registry: LocalRegistry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     image = make(ONE)
     config = registry.docker_config(tmp_path / "wrong", password="swordfish/4711")
     monkeypatch.setenv("DOCKER_CONFIG", str(config))
     # Engines report it in the middle of an answer that began with 200.
     with pytest.raises(RegistryError, match=r"can't be pushed: .*(unauthorized|auth)") as caught:
-        shelf.engine.push(image.reference, progress=SilentProgress())
+        images.engine.push(image.reference, progress=SilentProgress())
     assert f"docker login {registry.host}" in str(caught.value)
     assert "swordfish" not in str(caught.value)

@@ -21,10 +21,9 @@ from imagesync.lock.conda.solver import CondaRequest, virtual_packages
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
-from imagesync.pipeline.artifact_sources import Workshop, open_workshop
-from imagesync.pipeline.fetch import Artifacts, gather
-from imagesync.plan.dependencies import externally_provided
-from imagesync.plan.match_specs import pins_of
+from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
 from imagesync.plan.plan import Plan
 from imagesync.session import Session
 from imagesync.settings import Settings
@@ -51,46 +50,34 @@ class Bench:
 
     @property
     def session(self) -> Session:
-        return Session(self.settings, self.environ, SilentProgress(), prefix=self.environment.prefix)
+        return Session(Context(self.settings, self.environ), prefix=self.environment.prefix)
 
     def plan(self) -> Plan:
-        return self.session.prepare().plan
+        return self.session.inputs().plan
 
     def target(self, plan: Plan) -> Target:
         return Target("linux/amd64", plan.python.version, (2, 36))
 
-    def workshop(self, plan: Plan) -> Workshop:
-        return open_workshop(
-            plan.python,
-            resolver="uv",
-            store=Store(self.root),
-            environ=self.environ,
-            progress=SilentProgress(),
-            channels=plan.channels,
-            given_channels=self.settings.channels,
-            cuda=self.settings.cuda,
-            provided=plan.provided,
-            externally_provided=externally_provided(plan),
-            pins=pins_of(plan),
-        )
+    def sources(self, plan: Plan) -> ArtifactSources:
+        return open_artifact_sources(plan, self.session.context)
 
     def lock(self, *, glibc: tuple[int, int] = (2, 36)) -> Lock:
         plan = self.plan()
-        workshop = self.workshop(plan)
+        sources = self.sources(plan)
         target = Target("linux/amd64", plan.python.version, glibc)
         return make_lock(
             plan,
             target=target,
             source_digests={},
-            resolver=workshop.resolver,
+            resolver=sources.resolver,
             progress=SilentProgress(),
-            installed_content=workshop.installed_content(target),
-            solver=workshop.channels,
-            record_content=workshop.record_content(target),
+            installed_content=sources.installed_digests(target),
+            solver=sources.channels,
+            record_content=sources.record_distributions(target),
         )
 
-    def gather(self, lock: Lock) -> Artifacts:
-        return gather(lock, self.workshop(self.plan()))
+    def fetch(self, lock: Lock) -> Artifacts:
+        return fetch_artifacts(lock, self.sources(self.plan()))
 
 
 MakeBench = Callable[..., Bench]
@@ -237,8 +224,7 @@ def test_a_solve_that_is_given_up_is_no_contradiction(
     conda_environment: MakeCondaEnvironment, bench: MakeBench
 ) -> None:
     at = bench(conda_environment("python", "numpy"))
-    channels = at.workshop(at.plan()).channels
-    assert channels is not None
+    channels = at.sources(at.plan()).channels
     virtual = virtual_packages(at.target(at.plan()), cuda="")
     try:
         with pytest.raises(LockError, match="found no answer within") as caught:
@@ -291,10 +277,10 @@ def test_archives_come_through_the_store(
         at = bench(conda_environment("python", "quill", "orchard-suite", channel=server.url))
         lock = at.lock()
         before = server.count(".conda") + server.count(".tar.bz2")
-        artifacts = at.gather(lock)
+        artifacts = at.fetch(lock)
         fetched = server.count(".conda") + server.count(".tar.bz2") - before
         assert fetched == len(lock.conda)
-        at.gather(lock)
+        at.fetch(lock)
         assert server.count(".conda") + server.count(".tar.bz2") - before == fetched
     assert [file.filename for file in artifacts.conda] == [p.artifact.filename for p in artifacts.lock.conda]
     for file in artifacts.conda:
@@ -309,8 +295,8 @@ def test_what_archives_provide_is_read_off_them(
     lock = at.lock()
     # The channel's index says nothing of it, so until the archive is here its own name is the guess.
     assert {p.name: p.distributions for p in lock.conda}["orchard-suite"] == ("orchard-suite",)
-    gathered = at.gather(lock).lock
-    assert {p.name: p.distributions for p in gathered.conda}["orchard-suite"] == (
+    fetched = at.fetch(lock).lock
+    assert {p.name: p.distributions for p in fetched.conda}["orchard-suite"] == (
         "orchard-core",
         "orchard-tools",
     )
@@ -344,10 +330,10 @@ def test_a_private_channel_opens_and_its_secret_is_nowhere(
         linux = conda_environment("python", "quill", channel=server.url_with_credentials)
         at = bench(linux, add_conda=("gazebo",), channels=(server.url_with_credentials,))
         lock = at.lock()
-        artifacts = at.gather(lock)
+        artifacts = at.fetch(lock)
         assert any(package.name == "gazebo" for package in lock.conda)
         assert {r.status for r in server.requests[-5:]} <= {200, 304}
-    text = json.dumps(artifacts.lock.to_dict()) + repr(at.workshop(at.plan()).channels.repodata.settings)
+    text = json.dumps(artifacts.lock.to_dict()) + repr(at.sources(at.plan()).channels.repodata.settings)
     assert TOKEN not in text
     assert PASSWORD not in text
     for path in at.root.rglob("*"):
@@ -389,12 +375,12 @@ def test_what_has_gone_from_the_channel_is_repacked(
     lock = at.lock()
     for path in copied_channel.glob(f"*/{archive}"):
         path.unlink()
-    gathered = at.gather(lock).lock
+    fetched = at.fetch(lock).lock
     name = archive.partition("-")[0]
-    assert [package.name for package in gathered.repacked] == [name]
-    assert "doesn't have" in gathered.repacked[0].repacked
-    assert name not in {package.name for package in gathered.conda}
-    assert gathered.deviations == ()
+    assert [package.name for package in fetched.repacked] == [name]
+    assert "doesn't have" in fetched.repacked[0].repacked
+    assert name not in {package.name for package in fetched.conda}
+    assert fetched.deviations == ()
 
 
 def test_what_has_gone_is_taken_from_a_package_cache(
@@ -407,9 +393,9 @@ def test_what_has_gone_is_taken_from_a_package_cache(
     (archive,) = copied_channel.glob("linux-64/anvil-*")
     archive.rename(cache / archive.name)
     with pytest.raises(FetchError, match="anvil"):
-        at.gather(lock)
+        at.fetch(lock)
     at.environ["CONDA_PKGS_DIRS"] = str(cache)
-    assert at.gather(lock).lock.conda == lock.conda
+    assert at.fetch(lock).lock.conda == lock.conda
 
 
 def test_what_has_gone_and_is_no_python_is_replaced_as_far_as_its_level_allows(
@@ -426,7 +412,7 @@ def test_what_has_gone_and_is_no_python_is_replaced_as_far_as_its_level_allows(
     record["packages.conda"][other.name] = {**fields, "build": "other_9", "build_number": 9}
     (copied_channel / "linux-64" / "repodata.json").unlink()
     (copied_channel / "linux-64" / "repodata.json").write_text(json.dumps(record))
-    lock = at.gather(lock).lock
+    lock = at.fetch(lock).lock
     (deviation,) = lock.deviations
     assert (deviation.name, deviation.locked) == ("libbeacon", "1.2.0 other_9")
     assert "any more" in deviation.reason
@@ -523,7 +509,7 @@ def test_what_is_repacked_satisfies_what_depends_on_it(
     # And where one more has gone since, what takes its place lives with that.
     (archive,) = copied_channel.glob("noarch/quill-*")
     archive.unlink()
-    assert [package.name for package in at.gather(lock).lock.repacked] == ["quill", "toolz"]
+    assert [package.name for package in at.fetch(lock).lock.repacked] == ["quill", "toolz"]
 
 
 def test_pip_on_top_lives_with_what_conda_provides(
@@ -560,15 +546,15 @@ def test_what_pip_provides_in_condas_place_stays_pips(
         at = bench(mac)
         at.environ["PIP_INDEX_URL"] = index.url
         lock = at.lock()
-        gathered = at.gather(lock).lock
+        fetched = at.fetch(lock).lock
         # Whoever wants conda's says so, and hears that there can't be both.
         with pytest.raises(LockError, match="toolz: the conda package toolz has it, and pip installs it"):
             bench(mac, add_conda=("toolz",)).lock()
-    names = {package.name for package in gathered.conda}
+    names = {package.name for package in fetched.conda}
     assert "partd" in names, "which needs it"
     assert "toolz" not in names
-    assert {p.name: p.version for p in gathered.packages} == {"toolz": "1.0.0"}
-    assert gathered.deviations == ()
+    assert {p.name: p.version for p in fetched.packages} == {"toolz": "1.0.0"}
+    assert fetched.deviations == ()
 
 
 def test_what_is_ignored_does_not_come_back(
@@ -610,7 +596,7 @@ def test_a_distribution_is_of_conda_or_of_pip(
         at.environ["PIP_INDEX_URL"] = index.url
         lock = at.lock()
         with pytest.raises(LockError, match="orchard-tools: the conda package orchard-suite has it"):
-            at.gather(lock)
+            at.fetch(lock)
 
 
 def test_an_index_is_asked_for_a_version_once(

@@ -14,9 +14,11 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
-from imagesync.pipeline.artifact_sources import Workshop, open_workshop
-from imagesync.pipeline.fetch import gather
+from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.fetch import fetch_artifacts
 from imagesync.plan.make import make_plan
+from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
 from imagesync.store.store import Store
@@ -62,32 +64,28 @@ class Locking:
             "UV_HTTP_RETRIES": "0",
         }
 
-    def workshop(self, **variables: str) -> Workshop:
+    def sources(self, **variables: str) -> ArtifactSources:
         python = scan(python=self.environment.python, environ={}).python
-        return open_workshop(
-            python,
-            resolver=self.resolver,
-            store=self.store,
-            environ={**self.environ, **variables},
-            progress=self.progress,
-        )
+        settings = Settings(resolver=self.resolver, cache_dir=self.store.root)
+        context = Context(settings, {**self.environ, **variables}, self.progress)
+        return open_artifact_sources(Plan(python, ()), context)
 
     def lock(self, *, strict: bool = False, platform: str | None = None, **variables: str) -> Lock:
         found = scan(python=self.environment.python, environ={})
         if platform is not None:
             found = replace(found, python=replace(found.python, platform=platform))
         plan = make_plan(found, settings=Settings(profile="none", strict=strict))
-        workshop = self.workshop(**variables)
+        sources = self.sources(**variables)
         if platform is not None:
-            workshop = replace(workshop, python=found.python)
+            sources = replace(sources, python=found.python)
         target = Target("linux/amd64", found.python.version, (2, 36))
         return make_lock(
             plan,
             target=target,
             source_digests={},
-            resolver=workshop.resolver,
+            resolver=sources.resolver,
             progress=self.progress,
-            installed_content=workshop.installed_content(target),
+            installed_content=sources.installed_digests(target),
         )
 
 
@@ -117,7 +115,7 @@ def test_a_deleted_package_is_repacked_and_named(locking: Locking, index: LocalI
     assert "bluebell==2.0.0" in package.repacked
     assert package.to_dict()["repacked"] == package.repacked
     assert lock.deviations == ()
-    wheels = gather(lock, locking.workshop(PIP_INDEX_URL=index.url)).vendored.wheels
+    wheels = fetch_artifacts(lock, locking.sources(PIP_INDEX_URL=index.url)).vendored.wheels
     assert [wheel.filename for wheel in wheels] == ["bluebell-2.0.0-py2.py3-none-any.whl"]
 
 
@@ -269,21 +267,21 @@ def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requiremen
     url = gone.url
     gone.stop()
     locking = Locking(made, tmp_path, "uv")
-    # Of one workshop, as in a build.
-    workshop = locking.workshop(PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=index.url)
+    # The same sources for both, as in a build.
+    sources = locking.sources(PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=index.url)
     found = scan(python=made.python, environ={})
     lock = make_lock(
         make_plan(found, settings=Settings(profile="none")),
         target=Target("linux/amd64", found.python.version, (2, 36)),
         source_digests={},
-        resolver=workshop.resolver,
+        resolver=sources.resolver,
         progress=locking.progress,
-        silent=workshop.indexes.leave_out,
+        silent=sources.build_indexes.leave_out,
     )
     (package,) = lock.packages
     assert not package.artifact.is_wheel
-    assert workshop.indexes.silent == (url,)
-    (built,) = gather(lock, workshop).packages.wheels
+    assert sources.build_indexes.silent == (url,)
+    (built,) = fetch_artifacts(lock, sources).packages.wheels
     assert built.filename == wheel_name
     assert [line for line in locking.progress.lines if url in line] == [
         f"warning: {url} doesn't answer; going on without it."
@@ -301,7 +299,7 @@ def test_a_file_that_is_listed_and_gone_is_repacked_and_named(
     index.add_wheel("bluebell", "2.0.1")
     lock = locking.lock(strict=True, PIP_INDEX_URL=index.url)
     assert [package.name for package in lock.packages] == ["anemone", "bluebell"]
-    artifacts = gather(lock, locking.workshop(PIP_INDEX_URL=index.url))
+    artifacts = fetch_artifacts(lock, locking.sources(PIP_INDEX_URL=index.url))
     (package,) = artifacts.lock.repacked
     assert (package.name, package.version) == ("bluebell", "2.0.0")
     assert package.repacked == f"the index lists {BLUEBELL}, and doesn't have it any more"
@@ -314,14 +312,14 @@ def test_where_the_installed_files_will_not_do_the_level_decides(locking: Lockin
     index.fault(BLUEBELL, Fault(status=404))
     (locking.environment.site_packages / "bluebell-2.0.0.dist-info" / "RECORD").unlink()
     lock = locking.lock(PIP_INDEX_URL=index.url)
-    workshop = locking.workshop(PIP_INDEX_URL=index.url)
+    sources = locking.sources(PIP_INDEX_URL=index.url)
     with pytest.raises(FetchError, match=r"bluebell.* answers 404.*no other version will do") as caught:
-        gather(lock, workshop)
+        fetch_artifacts(lock, sources)
     assert 'levels = { bluebell = "exact" }' in str(caught.value.hint)
     index.add_wheel("bluebell", "2.0.1")
     # Which pages there are, uv remembers for some minutes.
     shutil.rmtree(locking.environ["UV_CACHE_DIR"], ignore_errors=True)
-    artifacts = gather(lock, workshop)
+    artifacts = fetch_artifacts(lock, sources)
     (deviation,) = artifacts.lock.deviations
     assert (deviation.name, deviation.local, deviation.locked) == ("bluebell", "2.0.0", "2.0.1")
     assert "doesn't have it any more" in deviation.reason
@@ -340,7 +338,7 @@ def test_a_mirror_without_its_files_is_an_error(
     locking = Locking(made, tmp_path, "uv")
     lock = locking.lock(PIP_INDEX_URL=index.url)
     with pytest.raises(FetchError, match="20 files that the index lists can't be had") as caught:
-        gather(lock, locking.workshop(PIP_INDEX_URL=index.url))
+        fetch_artifacts(lock, locking.sources(PIP_INDEX_URL=index.url))
     assert "PIP_NO_INDEX=1" in str(caught.value.hint)
 
 
@@ -360,7 +358,7 @@ def test_an_sdist_that_cannot_be_built_is_replaced_by_the_installed_files(
     lock = crocus.lock(strict=True, PIP_INDEX_URL=index.url)
     (package,) = lock.packages
     assert package.artifact.filename == "crocus-0.0.3.tar.gz"
-    artifacts = gather(lock, crocus.workshop(PIP_INDEX_URL=index.url))
+    artifacts = fetch_artifacts(lock, crocus.sources(PIP_INDEX_URL=index.url))
     assert artifacts.packages.wheels == ()
     assert artifacts.lock.packages == ()
     (standing_in,) = artifacts.lock.repacked
@@ -377,4 +375,4 @@ def test_an_sdist_that_cannot_be_built_and_has_no_stand_in_is_an_error(
     (crocus.environment.site_packages / "crocus-0.0.3.dist-info" / "RECORD").unlink()
     lock = crocus.lock(PIP_INDEX_URL=index.url)
     with pytest.raises(WheelError, match="undeclared_at_build_time"):
-        gather(lock, crocus.workshop(PIP_INDEX_URL=index.url))
+        fetch_artifacts(lock, crocus.sources(PIP_INDEX_URL=index.url))

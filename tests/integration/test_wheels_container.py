@@ -18,9 +18,11 @@ from imagesync.image.base import ensure_base
 from imagesync.image.wheel_container import EngineContainer
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
-from imagesync.pipeline.artifact_sources import Workshop, open_workshop
-from imagesync.pipeline.fetch import gather
+from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.fetch import fetch_artifacts
 from imagesync.plan.make import make_plan
+from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.scan import scan
 from imagesync.settings import Settings
@@ -140,19 +142,18 @@ class Building:
             "PIP_INDEX_URL": index.url,
             **variables,
         }
-        workshop = open_workshop(
-            python, resolver="uv", store=self.store, environ=environ, progress=self.progress
-        )
+        context = Context(Settings(cache_dir=self.store.root), environ, self.progress)
+        sources = open_artifact_sources(Plan(python, ()), context)
         self.container = EngineContainer(find_endpoint(os.environ), base)
-        self.workshop: Workshop = replace(workshop, container=self.container)
+        self.sources: ArtifactSources = replace(sources, container=self.container)
 
     def add(self, name: str, **changes: str) -> LockedPackage:
         filename = self.index.add_file(*sdist_of(name, **changes))
         artifact = Artifact(filename, self.index.file_url(filename), self.index.digest(filename))
         return LockedPackage(name, "1.0", artifact)
 
-    def gather(self, *packages: LockedPackage) -> tuple[StoredFile, ...]:
-        return gather(Lock(self.target, packages), self.workshop).packages.wheels
+    def fetch(self, *packages: LockedPackage) -> tuple[StoredFile, ...]:
+        return fetch_artifacts(Lock(self.target, packages), self.sources).packages.wheels
 
     def log(self, package: LockedPackage) -> str:
         return (self.store.root / "logs" / f"{package.name}-1.0.log").read_text()
@@ -165,7 +166,7 @@ def building(base: BaseImage, index: LocalIndex, tmp_path: Path) -> Building:
 
 def test_extension_modules_are_built_for_the_image(building: Building, base: BaseImage) -> None:
     packages = [building.add("amber"), building.add("beryl")]
-    wheels = building.gather(*packages)
+    wheels = building.fetch(*packages)
     tag = f"cp{base.minor.replace('.', '')}"
     assert [wheel.filename for wheel in wheels] == [
         f"{name}-1.0-{tag}-{tag}-linux_x86_64.whl" for name in ("amber", "beryl")
@@ -180,17 +181,17 @@ def test_extension_modules_are_built_for_the_image(building: Building, base: Bas
 
 def test_what_was_built_is_remembered_for_that_base(building: Building) -> None:
     package = building.add("amber")
-    before = building.gather(package)
+    before = building.fetch(package)
     log = building.store.root / "logs" / "amber-1.0.log"
     log.unlink()
-    assert building.gather(package) == before
+    assert building.fetch(package) == before
     assert not log.exists()
 
 
 def test_a_build_that_fails_ends_with_its_log(building: Building) -> None:
     package = building.add("amber", **{"amber.c": "#error no amber today\n"})
     with pytest.raises(WheelError, match="no amber today") as caught:
-        building.gather(package)
+        building.fetch(package)
     path = re.search(r"/\S+\.log", str(caught.value.hint))
     assert path is not None
     assert "gcc" in Path(path[0]).read_text()
@@ -200,7 +201,7 @@ def test_a_build_has_no_network(building: Building) -> None:
     backend = "import socket\nsocket.create_connection(('1.1.1.1', 443), timeout=5)\n"
     package = building.add("amber", **{"backend.py": backend})
     with pytest.raises(WheelError, match="unreachable"):
-        building.gather(package)
+        building.fetch(package)
 
 
 def test_constraints_hold_for_build_requirements(base: BaseImage, index: LocalIndex, tmp_path: Path) -> None:
@@ -216,10 +217,10 @@ def test_constraints_hold_for_build_requirements(base: BaseImage, index: LocalIn
     )
     free = Building(base, index, tmp_path / "free")
     package = free.add("amber", **{"backend.py": shown})
-    free.gather(package)
+    free.fetch(package)
     assert "\n2.0\n" in free.log(package)
     constrained = Building(base, index, tmp_path / "constrained", PIP_CONSTRAINT=place)
-    constrained.gather(package)
+    constrained.fetch(package)
     assert "\n1.0\n" in constrained.log(package)
 
 
@@ -229,7 +230,7 @@ def test_an_index_that_is_silent_does_not_end_it(base: BaseImage, index: LocalIn
     url = gone.url
     gone.stop()
     building = Building(base, index, tmp_path, PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=index.url)
-    (wheel,) = building.gather(building.add("amber"))
+    (wheel,) = building.fetch(building.add("amber"))
     assert wheel.filename.startswith("amber-1.0-")
     assert [line for line in building.progress.lines if url in line and "doesn't answer" in line]
 
@@ -240,7 +241,7 @@ def test_build_requirements_that_nobody_has(
     pyproject = PYPROJECT.replace('"early-helper"', '"undug>=9"')
     package = building.add("amber", **{"pyproject.toml": pyproject})
     with pytest.raises(WheelError, match="undug") as caught:
-        building.gather(package)
+        building.fetch(package)
     assert "undug" in building.log(package)
     assert str(building.store.root / "logs" / "amber-1.0.log") in str(caught.value.hint)
     # Where it is installed here, its files stand in for it.
@@ -250,7 +251,7 @@ def test_build_requirements_that_nobody_has(
     (planned,) = make_plan(scan(python=local.python, environ={}), settings=Settings(profile="none")).packages[
         :1
     ]
-    artifacts = gather(Lock(building.target, (replace(package, planned=planned),)), building.workshop)
+    artifacts = fetch_artifacts(Lock(building.target, (replace(package, planned=planned),)), building.sources)
     (standing_in,) = artifacts.lock.repacked
     assert "amber-1.0.tar.gz can't be built" in standing_in.repacked
     assert [wheel.filename for wheel in artifacts.vendored.wheels] == [filename]

@@ -14,7 +14,7 @@ from rattler import MatchSpec
 
 from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.pipeline.environment_hash import environment_hash, packages_hash
+from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
 from imagesync.plan.channels import with_channels
 from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.plan.checks.drift import possible_drift
@@ -377,8 +377,11 @@ def test_conda_metadata_decides_whether_condas_packages_fit() -> None:
 
 def test_hashes_cover_conda() -> None:
     def both(plan: Plan, **settings: object) -> tuple[str, str]:
-        given = {"base_hash": "b", "templates_digest": "t", "settings": Settings(**settings)}  # type: ignore[arg-type]
-        return environment_hash(plan, contents={}, **given), packages_hash(plan, indexes=(), **given)  # type: ignore[arg-type]
+        base, found = BaseInputs("b", "t"), Settings(**settings)  # type: ignore[arg-type]
+        return (
+            environment_hash(plan, source_digests={}, base=base, settings=found),
+            packages_hash(plan, indexes=(), base=base, settings=found),
+        )
 
     plan = make_plan(environment(NUMPY, BLAS), settings=Settings())
     seen = {both(plan)}
@@ -409,7 +412,7 @@ def test_the_setting_of_the_interpreter_counts_for_pip_environments() -> None:
     plan = make_plan(Environment(LINUX, (pip("mine==1.0"),)), settings=Settings())
     digests = {
         environment_hash(
-            plan, contents={}, base_hash="", templates_digest="", settings=Settings(python_source=source)
+            plan, source_digests={}, base=BaseInputs("", ""), settings=Settings(python_source=source)
         )
         for source in ("auto", "base")
     }

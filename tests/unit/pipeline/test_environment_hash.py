@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.image_layout import image_tag
-from imagesync.pipeline.environment_hash import environment_hash, packages_hash
+from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
@@ -39,10 +39,10 @@ PLAN = Plan(
 LOOSE = Code(
     (CodePath("/here/lib", "/here/lib", (CodeFile("a.py", "/here/lib/a.py", 3),), "sha256:" + "4" * 64),)
 )
+BASE = BaseInputs("sha256:" + "2" * 64, "sha256:" + "3" * 64)
 INPUTS: dict[str, Any] = {
-    "contents": {MINE.name: "sha256:" + "1" * 64},
-    "base_hash": "sha256:" + "2" * 64,
-    "templates_digest": "sha256:" + "3" * 64,
+    "source_digests": {MINE.name: "sha256:" + "1" * 64},
+    "base": BASE,
     "settings": Settings(),
 }
 
@@ -77,9 +77,9 @@ def test_it_covers_the_plan(plan: Plan) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"contents": {MINE.name: "sha256:" + "9" * 64}},
-        {"base_hash": "sha256:" + "9" * 64},
-        {"templates_digest": "sha256:" + "9" * 64},
+        {"source_digests": {MINE.name: "sha256:" + "9" * 64}},
+        {"base": BASE._replace(base_hash="sha256:" + "9" * 64)},
+        {"base": BASE._replace(templates_digest="sha256:" + "9" * 64)},
         {"settings": Settings(allow_inconsistent=True)},
         {"settings": Settings(resolver="pip-tools")},
         {"settings": Settings(no_isolation=("Mine",))},
@@ -122,7 +122,7 @@ def test_the_settings_of_this_machine_do_not_count() -> None:
 
 def packages(plan: Plan = PLAN, **changed: object) -> str:
     inputs = {**INPUTS, "indexes": ("https://pypi.org/simple",), **changed}
-    del inputs["contents"]
+    del inputs["source_digests"]
     return packages_hash(plan, **inputs)
 
 
@@ -139,8 +139,8 @@ def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
         {"plan": replace(PLAN, strict=True)},
         {"plan": replace(PLAN, python=replace(PLAN.python, version="3.11.3"))},
         {"indexes": ("https://mirror.example/simple",)},
-        {"base_hash": "sha256:" + "9" * 64},
-        {"templates_digest": "sha256:" + "9" * 64},
+        {"base": BASE._replace(base_hash="sha256:" + "9" * 64)},
+        {"base": BASE._replace(templates_digest="sha256:" + "9" * 64)},
         {"settings": Settings(resolver="pip-tools")},
     ],
 )
