@@ -1,4 +1,4 @@
-"""A build's steps as they go by: shown while they run, kept in a log, and told in the error if one fails."""
+"""The steps of a build: shown while they run, written to a log, and quoted in the error if one fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagesync.core.progress import Progress, Task
 from imagesync.errors import BuildError
 
 LOG_TAIL = 40
-"""Lines of a failed step's output that the error shows."""
+"""Number of lines of a failed step's output that the error quotes."""
 _NAME_WIDTH = 100
 _OPTIONS = re.compile(r"(\] [A-Z]+ )(?:--\S+ )+")
 _EXIT_CODE = re.compile(r"(?:exit code: |exit status |returned a non-zero code: )(\d+)")
@@ -31,12 +31,14 @@ class _Step:
 
 
 class Steps:
-    """What is known of the steps of one build; a context manager that closes the log and the progress bar.
+    """The steps of one build; a context manager that closes the log and the progress bar.
 
     Parameters
     ----------
+    progress
+        Shows the steps.
     log
-        Where the whole log goes, redacted; ``None`` keeps only the tails.
+        The file that gets the whole log, redacted; ``None`` keeps only the last lines of each step.
     """
 
     def __init__(self, *, progress: Progress, log: Path | None) -> None:
@@ -61,16 +63,16 @@ class Steps:
         self._exits.__exit__(kind, error, trace)
 
     def known(self, key: str, label: str, *, numbered: bool) -> None:
-        """Say that a step exists; a numbered one is shown, and counted in what :meth:`expect` got."""
+        """Add a step; a numbered one is shown, and counted in the total of :meth:`expect`."""
         if key not in self._steps:
             self._steps[key] = _Step(redact(label), numbered=numbered)
 
     def knows(self, key: str) -> bool:
-        """Return whether that step was said to exist."""
+        """Return whether a step was added."""
         return key in self._steps
 
     def expect(self, number: int) -> None:
-        """Add so many steps to the total."""
+        """Add a number of steps to the total."""
         if not number:
             return
         if self._task is None:
@@ -80,20 +82,20 @@ class Steps:
             self._task.grow(number)
 
     def started(self, key: str) -> None:
-        """Say that a step runs now."""
+        """Show that a step runs now."""
         step = self._steps[key]
         if step.numbered and not step.done and self._task is not None:
             self._task.describe(_shortened(step.label))
 
     def output(self, key: str, text: str) -> None:
-        """Take a piece of a step's output, which may end anywhere."""
+        """Add a piece of a step's output, which may end in the middle of a line."""
         step = self._steps[key]
         *lines, step.unfinished = (step.unfinished + text).split("\n")
         for line in lines:
             self._line(step, line)
 
     def finished(self, key: str, *, cached: bool = False, seconds: float | None = None) -> None:
-        """Say that a step is done."""
+        """Record that a step is done."""
         step = self._steps[key]
         self._flush(step)
         if step.done:
@@ -106,25 +108,25 @@ class Steps:
             self._progress.line(f"{_shortened(step.label)}: {how}")
 
     def failed(self, key: str, error: str) -> None:
-        """Say why a step failed."""
+        """Record why a step failed."""
         self._flush(self._steps[key])
         self._failed = (key, error)
 
-    def error(self, said: str) -> BuildError:
-        """Return the error for a build that the engine gave up, with what is known of the failing step.
+    def error(self, message: str) -> BuildError:
+        """Return the error of a failed build, with the name and the last output of the failed step.
 
         Parameters
         ----------
-        said
-            The engine's own words.
+        message
+            The engine's message.
         """
-        self._write(f"error: {said}")
+        self._write(f"error: {message}")
         hint = None if self._log_path is None else f"The whole log: {self._log_path}"
-        key, reason = self._failed or (None, said)
+        key, reason = self._failed or (None, message)
         if key is None or not (self._steps[key].numbered or self._steps[key].tail):
-            return BuildError(f"The build failed: {redact(reason or said).strip()}", hint=hint)
+            return BuildError(f"The build failed: {redact(reason or message).strip()}", hint=hint)
         step = self._steps[key]
-        code = _EXIT_CODE.search(reason) or _EXIT_CODE.search(said)
+        code = _EXIT_CODE.search(reason) or _EXIT_CODE.search(message)
         how = f"exit code {code[1]}" if code else redact(reason).strip()
         lines = [f"The build failed at step {step.label}", f"({how}). The end of its log:"]
         if not step.tail:
@@ -137,7 +139,7 @@ class Steps:
             step.unfinished = ""
 
     def _line(self, step: _Step, line: str) -> None:
-        # Of a progress bar drawn over itself, only its last state is worth keeping.
+        # Keep only the last state of a progress bar that overwrites itself.
         text = redact(line.rstrip("\r").rpartition("\r")[2])
         step.tail.append(text)
         self._write(f"{step.label.partition(' ')[0]} {text}")
@@ -149,7 +151,7 @@ class Steps:
 
 
 def _shortened(label: str) -> str:
-    """Return a step's name on one line, without the options that stand before its command.
+    """Return a step's name on one line, without the options before its command.
 
     >>> _shortened("[2/3] RUN --mount=type=tmpfs,target=/mnt     echo fine")
     '[2/3] RUN echo fine'

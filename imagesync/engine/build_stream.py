@@ -1,4 +1,4 @@
-"""The answer to a build request: BuildKit's trace, or plain lines of Podman and the classic builder."""
+"""Read the answer to a build request: BuildKit's trace, or plain lines of Podman and the classic builder."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NUMBERED = re.compile(r"^\[(?:[^\]\s]+ )?\d+/\d+\]")
 # Podman says "STEP 2/5: RUN ...", the classic builder "Step 2/5 : RUN ...".
 _PLAIN_STEP = re.compile(r"^step (?P<number>\d+)/(?P<total>\d+) ?: (?P<text>.*)", re.IGNORECASE)
 _PLAIN_CACHED = re.compile(r"^ ?-+> using cache", re.IGNORECASE)
-# What follows other steps because one failed; the reason is elsewhere.
+# The error of steps that end because another one failed.
 _FOLLOWS = "context canceled"
 
 
 class BuildStream:
-    """Reads the messages of one build, whichever builder sends them.
+    """Reader of the messages of one build, from any builder.
 
     Parameters
     ----------
     steps
-        Hears of everything that happens.
+        Updated with each message.
     """
 
     def __init__(self, steps: Steps) -> None:
@@ -36,16 +36,16 @@ class BuildStream:
         self.image_id: str | None = None
 
     def feed(self, message: Mapping[str, Any]) -> None:
-        """Take one message.
+        """Process one message.
 
         Raises
         ------
         BuildError
-            The message says that the build failed; HTTP has said 200 long before.
+            The message reports that the build failed.
         """
-        if (said := failure(message)) is not None:
-            self._plain.failed(said)
-            raise self._steps.error(said)
+        if (reason := failure(message)) is not None:
+            self._plain.failed(reason)
+            raise self._steps.error(reason)
         aux = message.get("aux")
         if message.get("id") == "moby.buildkit.trace" and isinstance(aux, str):
             self._feed_trace(decode_trace(aux))
@@ -55,7 +55,7 @@ class BuildStream:
             self._plain.feed(str(message["stream"]))
 
     def end(self) -> None:
-        """Say that the stream has ended well."""
+        """Finish the last step, after the stream has ended without an error."""
         self._plain.finish()
 
     def _feed_trace(self, trace: Trace) -> None:
@@ -64,7 +64,7 @@ class BuildStream:
         for vertex in trace.vertexes:
             self._feed_vertex(vertex)
         for log in trace.logs:
-            # Characters may be cut in two by the pieces they come in.
+            # A character may be split between two pieces.
             decoder = self._decoders.setdefault(
                 (log.vertex, log.stream), codecs.getincrementaldecoder("utf-8")(errors="replace")
             )
@@ -89,7 +89,7 @@ def _is_numbered(vertex: Vertex) -> bool:
 
 
 class _PlainSteps:
-    """Steps that are told as text, one after the other."""
+    """Steps that a builder reports as text, one after the other."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps

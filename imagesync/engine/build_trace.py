@@ -1,4 +1,4 @@
-"""BuildKit's trace: what the engine tells of a build under way, as frozen values.
+"""Decode BuildKit's trace, the engine's report on a running build, into frozen values.
 
 Each message of the stream carries a ``StatusResponse`` of BuildKit's ``control.proto`` in base64. Only the
 fields that are used are declared here; protobuf skips the others.
@@ -46,16 +46,20 @@ _PACKAGE = "imagesync.buildkit"
 
 @dataclass(frozen=True)
 class Vertex:
-    """A step of the build, as far as it has come.
+    """The state of a step of the build.
 
     Parameters
     ----------
+    digest
+        Its identifier.
     name
         Such as ``[2/5] RUN apt-get update``; internal ones start with ``[internal]``.
+    cached
+        Whether its result came from the cache.
     started, completed
-        Seconds since the epoch; ``None`` where it hasn't.
+        Seconds since the epoch; ``None`` before that.
     error
-        Why it failed; empty where it didn't.
+        Why it failed; empty if it didn't.
     """
 
     digest: str
@@ -68,7 +72,7 @@ class Vertex:
 
 @dataclass(frozen=True)
 class Status:
-    """Part of a step's work, such as a layer that is exported; *current* and *total* often in bytes."""
+    """A part of a step's work, such as the export of a layer; *current* and *total* are often bytes."""
 
     vertex: str
     name: str
@@ -88,7 +92,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one message tells."""
+    """The content of one message."""
 
     vertexes: tuple[Vertex, ...]
     statuses: tuple[Status, ...]
@@ -101,7 +105,7 @@ def decode_trace(encoded: str) -> Trace:
     Raises
     ------
     EngineError
-        It isn't base64, or not such a message.
+        It isn't base64, or isn't a ``StatusResponse``.
     """
     from google.protobuf.message import DecodeError
 
@@ -155,7 +159,7 @@ def _status_response() -> type[Message]:
             added.type_name = ".google.protobuf.Timestamp" if kind == "Timestamp" else f".{_PACKAGE}.{kind}"
             if kind != "Timestamp":
                 added.label = field.LABEL_REPEATED
-    # A pool of its own: names in the default one are shared with every other library in the process.
+    # A separate pool: the default one is shared with every other library in the process.
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(timestamp_pb2.DESCRIPTOR.serialized_pb)
     pool.Add(file)

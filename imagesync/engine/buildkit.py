@@ -1,4 +1,4 @@
-"""A build by one request to the engine's API: BuildKit on Docker, Buildah on Podman."""
+"""Build an image by one request to the engine's API: BuildKit on Docker, Buildah on Podman."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def build_by_api(
 ) -> str:
     """Send the context, follow the build, and return the image's ID.
 
-    On any exception, :class:`KeyboardInterrupt` included, the build is cancelled first.
+    Any exception, :class:`KeyboardInterrupt` included, cancels the build.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def build_by_api(
 
     Notes
     -----
-    ``version=2`` asks for BuildKit: https://docs.docker.com/reference/api/engine/. Without a session it can
-    do all that needs neither secrets nor images that only the user's credentials can fetch.
+    ``version=2`` asks for BuildKit: https://docs.docker.com/reference/api/engine/. Without a session it has
+    neither secrets nor the user's credentials for images.
     """
     build_id = uuid4().hex
     steps = Steps(progress=progress, log=None if logs is None else _new_log(logs, build_id))
@@ -124,9 +124,9 @@ def _parameters(request: BuildRequest, build_id: str) -> dict[str, str]:
 
 
 def _output(api: docker.APIClient) -> dict[str, str]:
-    """Return what a containerd image store has to be told; other stores keep layers uncompressed.
+    """Return the output parameter of a containerd image store; other stores keep layers uncompressed.
 
-    It compresses each layer while it builds, on one core; with gzip, the default, that is most of a build.
+    It compresses each layer during the build, on one core; gzip, the default, takes most of a build's time.
     """
     if version_lt(api.api_version, _CONTAINERD_STORE):
         return {}
@@ -136,8 +136,8 @@ def _output(api: docker.APIClient) -> dict[str, str]:
 
 
 def _cancel(api: docker.APIClient, build_id: str, image_id: str | None) -> None:
-    """Make sure that the build doesn't go on, and that its image, if it came to that, goes."""
-    # Podman has no such request: there the closed connection is what cancels.
+    """Cancel a build, and remove its image if it was finished."""
+    # Podman has no such request: it cancels when the connection is closed.
     with suppress(requests.RequestException, docker.errors.DockerException):
         api.post(
             f"{api.base_url}/v{api.api_version}/build/cancel",
@@ -149,7 +149,7 @@ def _cancel(api: docker.APIClient, build_id: str, image_id: str | None) -> None:
 
 
 def remove_untagged(api: docker.APIClient, image_id: str) -> None:
-    """Remove an image that nothing names; a build that was all cached may have given one that has names."""
+    """Remove an image unless it has a tag: the image of an entirely cached build may have one."""
     with suppress(requests.RequestException, docker.errors.DockerException):
         if not any("<none>" not in tag for tag in _tags(api.inspect_image(image_id))):
             api.remove_image(image_id, noprune=False)

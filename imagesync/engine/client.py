@@ -19,13 +19,13 @@ from imagesync.engine.transport import CERTIFICATES, CONNECT_TIMEOUT, can_speak_
 from imagesync.errors import EngineError, EngineNotFound
 
 REQUEST_TIMEOUT = 120
-"""Seconds without a byte before a request is given up; those that may be silent for longer set their own."""
+"""Seconds without a byte after which a request fails; those that may be silent for longer set their own."""
 SEND_TIMEOUT = 900
-"""Seconds that the engine may take to accept a piece of what it is sent; its disk may be slow."""
+"""Seconds that the engine may take to accept a piece of a request's body; its disk may be slow."""
 
 
 def connect(endpoint: Endpoint) -> docker.APIClient:
-    """Return a client that speaks the newest API version which both sides know.
+    """Return a client for the newest API version that both sides support.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         Nobody answers there.
     """
     if can_speak_to(endpoint):
-        # The SDK has one time-out for connecting and for answering; this one is for connecting alone.
+        # The SDK has one timeout for connecting and for answering; this one is for connecting alone.
         open_connection(endpoint, timeout=CONNECT_TIMEOUT).close()
     tls = False if endpoint.tls is None else _tls_config(endpoint.tls)
     try:
@@ -53,13 +53,13 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
 
 
 class _Client(docker.APIClient):  # type: ignore[misc]
-    """The SDK's client, which reaches an engine as a look-up does.
+    """The SDK's client, without the proxies and certificate authorities of the environment.
 
-    The proxies and the certificate authorities that the environment names are meant for the internet.
+    Those are meant for the internet, and a look-up doesn't use them either.
     """
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:  # noqa: ANN401
-        # Not in the constructor: the SDK's own sets it anew, and already asks for the engine's version.
+        # Not in the constructor: the SDK's own resets it, and already asks for the engine's version.
         self.trust_env = False
         response: requests.Response = super().request(*arguments, **options)
         return response
@@ -85,45 +85,45 @@ def _hint(endpoint: Endpoint) -> str:
 
 
 @contextmanager
-def engine_errors(doing: str) -> Iterator[None]:
-    """Turn the SDK's errors inside the block into :class:`EngineError`.
+def engine_errors(action: str) -> Iterator[None]:
+    """Raise the SDK's errors inside the block as :class:`EngineError`.
 
     Parameters
     ----------
-    doing
-        What is tried, to follow "The container engine failed to": ``tag imagesync:1234``.
+    action
+        Follows "The container engine failed to" in the message, such as ``tag imagesync:1234``.
     """
     try:
         yield
     except docker.errors.APIError as error:
-        raise EngineError(f"The container engine failed to {doing}: {explanation(error)}") from error
+        raise EngineError(f"The container engine failed to {action}: {explanation(error)}") from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(
-            f"The container engine failed to {doing}: {redact(str(error))}",
+            f"The container engine failed to {action}: {redact(str(error))}",
             hint="If the engine was stopped or restarted meanwhile, try again.",
         ) from error
 
 
 def explanation(error: docker.errors.APIError) -> str:
-    """Return the engine's own words, without credentials."""
+    """Return the engine's message, without credentials."""
     return redact(str(error.explanation or error))
 
 
 def refusal(response: requests.Response) -> str:
-    """Return what the engine says in an answer that isn't OK; it may hold credentials."""
+    """Return the message of an answer with an error status; it may hold credentials."""
     with suppress(ValueError, AttributeError):
         return str(response.json().get("message"))
     return response.text[:2000]
 
 
 def messages(response: requests.Response) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects of an answer that comes line by line, as they come."""
+    """Yield the JSON objects of a streamed answer, one for each line."""
     for line in response.iter_lines(chunk_size=None):
         if line:
             yield json.loads(line)
 
 
 def failure(message: Mapping[str, Any]) -> str | None:
-    """Return what a message of such an answer says of a failure; HTTP has said 200 long before."""
+    """Return the reason of a failure that a message of a streamed answer reports, after HTTP status 200."""
     detail, error = message.get("errorDetail"), message.get("error")
     return str((detail or {}).get("message") or error) if detail or error else None

@@ -1,4 +1,4 @@
-"""Where the container engine answers: from the environment, Docker's contexts, or the usual sockets."""
+"""Find the container engine: by environment variables, Docker's contexts, or the usual sockets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ _SCHEMES = ("unix", "tcp", "http", "https", "ssh", "npipe")
 
 @dataclass(frozen=True)
 class TLSMaterial:
-    """The files of a TLS connection to an engine; ``None`` where there is none.
+    """The files of a TLS connection to an engine; ``None`` for a missing one.
 
     Parameters
     ----------
+    ca, cert, key
+        The certificate authority, and the client's certificate with its key.
     verify
         Whether the engine's certificate is checked, against *ca* or else the system's authorities.
     """
@@ -35,14 +37,16 @@ class TLSMaterial:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where an engine answers.
+    """The address of an engine.
 
     Parameters
     ----------
     url
         ``unix:///path``, ``tcp://host:port``, ``ssh://user@host`` or ``npipe://...``.
     origin
-        In words, where the URL comes from: ``DOCKER_HOST``, ``the Docker context 'colima'``.
+        Where the URL comes from, for messages: ``DOCKER_HOST``, ``the Docker context 'colima'``.
+    tls
+        The files of a TLS connection; ``None`` without TLS.
     """
 
     url: str
@@ -63,14 +67,14 @@ class Endpoint:
 def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     """Return the endpoint that the Docker CLI would use, else that of another engine on this machine.
 
-    What the user chose is taken as it is: ``DOCKER_HOST``, then ``DOCKER_CONTEXT``, then the current context
-    of Docker's ``config.json``. Otherwise it is the first socket that accepts a connection, of: Docker's
+    The user's choice comes first: ``DOCKER_HOST``, then ``DOCKER_CONTEXT``, then the current context of
+    Docker's ``config.json``. Otherwise it is the first socket that accepts a connection, of: Docker's
     default, rootless Docker, Docker Desktop, colima, Rancher Desktop, OrbStack, ``CONTAINER_HOST``, Podman.
 
     Raises
     ------
     EngineNotFound
-        Nothing is chosen, and no socket is there.
+        Nothing is chosen, and no socket exists.
     UsageError
         The chosen context doesn't exist, or a URL has a form that no engine understands.
 
@@ -148,7 +152,7 @@ def _chosen_context(environ: Mapping[str, str]) -> tuple[str | None, str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return an object from a file of Docker's; one that can't be read counts as empty, as for the CLI."""
+    """Return the object in a file of Docker's; an unreadable file counts as empty, as for the CLI."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -173,7 +177,7 @@ def _endpoint_of_context(name: str, chosen_by: str, environ: Mapping[str, str]) 
 
 
 def _usual_endpoints(environ: Mapping[str, str]) -> Iterator[Endpoint]:
-    """Yield the places where engines usually listen, Docker's before Podman's."""
+    """Yield the usual endpoints of engines, Docker's before Podman's."""
     if sys.platform == "win32":
         yield Endpoint(_NAMED_PIPE, "Docker's default pipe")
         return
@@ -203,7 +207,7 @@ def _at(path: Path, origin: str) -> Endpoint:
 
 
 def _first_answering(candidates: tuple[Endpoint, ...]) -> Endpoint:
-    """Return the first that accepts a connection, else the first that exists, whose error then tells."""
+    """Return the first that accepts a connection, else the first that exists, for its error."""
     present = [endpoint for endpoint in candidates if _exists(endpoint)]
     for endpoint in present:
         if endpoint.socket_path is None or _accepts(endpoint.socket_path):
@@ -221,7 +225,7 @@ def _exists(endpoint: Endpoint) -> bool:
     try:
         return endpoint.socket_path is None or endpoint.socket_path.exists()
     except OSError:
-        # /run/user/0 and the like can't be entered by everybody.
+        # Not every user may enter /run/user/0 and the like.
         return False
 
 

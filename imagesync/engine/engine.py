@@ -1,4 +1,4 @@
-"""The container engine, through the Docker SDK: images, containers and builds as typed values."""
+"""The container engine, by the Docker SDK: its images, containers and builds as typed values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLATFORM = "linux/amd64"
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What answers at an endpoint.
+    """The product and version of an engine.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class EngineInfo:
     version, api_version
         Such as ``20.10.24`` and ``1.41``.
     platform
-        What the engine runs on, such as ``linux/arm64``.
+        The engine's own platform, such as ``linux/arm64``.
     """
 
     name: str
@@ -50,9 +50,13 @@ class EngineImage:
     tags
         References, as the engine writes them.
     digests
-        ``repository@sha256:<hex>``, for images that came from or went to a registry.
-    environment
-        The variables that its processes get.
+        ``repository@sha256:<hex>``, for images that were pulled from or pushed to a registry.
+    labels, environment, user
+        Its configuration.
+    platform
+        Such as ``linux/amd64``.
+    created
+        In ISO 8601.
     size
         In bytes, uncompressed.
     """
@@ -70,12 +74,18 @@ class EngineImage:
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder, file or volume of the engine's machine, seen inside a container.
+    """A folder, file or volume of the engine's machine, mounted in a container.
 
     Parameters
     ----------
     source
-        An absolute path on the engine's machine, or a volume's name.
+        An absolute path on the engine's machine, or the name of a volume.
+    target
+        A path in the container.
+    read_only
+        Whether the container can't write to it.
+    kind
+        Whether *source* is a path or a volume.
     """
 
     source: str
@@ -86,7 +96,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a container's command ended."""
+    """The exit code and the output of a container's command."""
 
     exit_code: int
     stdout: bytes
@@ -102,17 +112,19 @@ class RunRequest:
     image
         A reference or an image ID.
     command
-        Replaces the image's own command; its entry point is left out.
+        Replaces the image's entry point and command.
     user
         As ``docker run --user``; ``None`` is the image's own.
+    mounts, environment
+        Added to those of the image.
     network
-        ``none``, ``default`` (the engine's bridge), or a network's name.
+        ``none``, ``default`` (the engine's bridge), or the name of a network.
     stdin
-        What the command reads from its standard input, which is closed after it.
+        The content of its standard input.
     memory
         The limit in bytes.
     timeout
-        Seconds until the container is killed and :class:`EngineError` raised; ``None`` waits for ever.
+        Seconds until the container is killed and :class:`EngineError` raised; ``None`` is no limit.
     working_directory
         ``None`` is the image's own.
     """
@@ -131,7 +143,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What a build gets beside its context.
+    """The options of a build.
 
     Parameters
     ----------
@@ -139,11 +151,17 @@ class BuildRequest:
         ``none``: no step reaches a network; ``default``: the engine's bridge, with the proxies of Docker's
         ``config.json``.
     build_args
-        Values of the Dockerfile's ``ARG``; never secrets, since they end up in the history.
+        Values of the Dockerfile's ``ARG``; never secrets, because they end up in the history.
+    labels
+        Added to the image.
     target
         The stage to build; ``None`` is the last.
     dockerfile
         Its path in the context.
+    no_cache
+        Whether every step runs, also those that the engine has cached.
+    platform
+        Of the image.
     """
 
     network: Network
@@ -194,7 +212,7 @@ class Engine:
         self._api.close()
 
     def info(self) -> EngineInfo:
-        """Return what answers, and at which version."""
+        """Return the engine's product and version."""
         from imagesync.engine.client import engine_errors
 
         with engine_errors("say its version"):
@@ -208,7 +226,7 @@ class Engine:
         )
 
     def inspect(self, reference: str) -> EngineImage | None:
-        """Return the image of that reference or ID, or ``None`` where the engine has none."""
+        """Return the image of a reference or ID, or ``None`` if the engine has none."""
         import docker.errors
 
         from imagesync.engine.client import engine_errors
@@ -220,7 +238,7 @@ class Engine:
                 return None
 
     def tag(self, image: str, reference: str) -> None:
-        """Give an image one more reference, taking it from another image that may have it."""
+        """Add a reference to an image; another image that has it loses it."""
         from imagesync.core.image_reference import split_reference
         from imagesync.engine.client import engine_errors
 
@@ -229,7 +247,7 @@ class Engine:
             self._api.tag(image, repository, tag, force=True)
 
     def remove(self, image: str) -> None:
-        """Remove an image by reference or ID; one that is gone already is fine."""
+        """Remove an image by reference or ID, if it exists."""
         import docker.errors
 
         from imagesync.engine.client import engine_errors
@@ -241,7 +259,7 @@ class Engine:
                 return
 
     def discard(self, image_id: str) -> None:
-        """Remove an image that has no name; one that has is somebody's, and stays."""
+        """Remove an image unless it has a tag."""
         from imagesync.engine.buildkit import remove_untagged
 
         remove_untagged(self._api, image_id)
@@ -268,26 +286,26 @@ class Engine:
         Raises
         ------
         EngineError
-            The engine doesn't take it.
+            The engine refuses it.
         """
         from imagesync.engine.import_archive import import_archive
 
         import_archive(self._api, content, reference, labels=labels, platform=PLATFORM)
 
     def push(self, reference: str, *, progress: Progress) -> str | None:
-        """Push an image with the user's own credentials, and return the digest that the engine gives it.
+        """Push an image with the user's own credentials, and return the digest that the engine reports.
 
         Raises
         ------
         RegistryError
-            The registry doesn't answer, or refuses. That nothing is raised is no proof that it is there.
+            The registry doesn't answer, or refuses. Only the registry can confirm that the image has arrived.
         """
         from imagesync.engine.pull_push import push_image
 
         return push_image(self._api, reference, progress=progress)
 
     def takes_without_tls(self, registry: str) -> bool:
-        """Return whether the engine is configured to reach a registry, by host and port, without TLS too."""
+        """Return whether the engine may reach a registry, named by host and port, without TLS."""
         from imagesync.engine.client import engine_errors
 
         with engine_errors("say its configuration"):
@@ -296,12 +314,12 @@ class Engine:
         return entry.get("Secure") is False
 
     def run(self, request: RunRequest, *, output: Output | None = None) -> RunResult:
-        """Run a command in a fresh container, and remove the container whatever happens.
+        """Run a command in a fresh container, and always remove the container.
 
         Parameters
         ----------
         output
-            Called with each piece as it comes; the result then holds none of it.
+            Called with each piece of output as it comes; the result then holds no output.
 
         Raises
         ------
@@ -323,7 +341,7 @@ class Engine:
         Raises
         ------
         BuildError
-            A step failed; the message names it and ends with its log.
+            A step failed; the message names it and quotes the end of its log.
         """
         from imagesync.engine.buildkit import build_by_api
 

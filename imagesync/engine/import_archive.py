@@ -1,4 +1,4 @@
-"""A tar archive as an image of one layer, as `docker import` makes it."""
+"""Import a tar archive as an image of one layer, as `docker import` does."""
 
 from __future__ import annotations
 
@@ -21,20 +21,29 @@ def import_archive(
     labels: Mapping[str, str],
     platform: str,
 ) -> None:
-    """Send a tar archive, which becomes the only layer of the image *reference*.
+    """Send a tar archive, which becomes the only layer of an image.
+
+    Parameters
+    ----------
+    content
+        The archive in pieces, sent as they are produced.
+    reference
+        The name of the image.
+    labels, platform
+        What the image declares.
 
     Raises
     ------
     EngineError
-        The engine doesn't take it.
+        The engine refuses it.
 
     Notes
     -----
     ``POST /images/create`` with ``fromSrc``: https://docs.docker.com/reference/api/engine/
     """
     repository, tag = split_reference(reference)
-    doing = f"take in {reference}"
-    with engine_errors(doing):
+    action = f"take in {reference}"
+    with engine_errors(action):
         response = api.post(
             f"{api.base_url}/v{api.api_version}/images/create",
             params={
@@ -51,11 +60,11 @@ def import_archive(
         )
         with response:
             if not response.ok:
-                raise _error(doing, refusal(response) or f"HTTP {response.status_code}")
+                raise _error(action, refusal(response) or f"HTTP {response.status_code}")
             for message in messages(response):
-                if (said := failure(message)) is not None:
-                    raise _error(doing, said)
+                if (reason := failure(message)) is not None:
+                    raise _error(action, reason)
 
 
-def _error(doing: str, said: str) -> EngineError:
-    return EngineError(f"The container engine failed to {doing}: {redact(said)}")
+def _error(action: str, reason: str) -> EngineError:
+    return EngineError(f"The container engine failed to {action}: {redact(reason)}")

@@ -30,7 +30,7 @@ _GRACE = 10  # seconds that an interrupted command gets, as with `docker stop`
 
 @dataclass(frozen=True)
 class ContainerRun:
-    """What to run, and where.
+    """A command to run in a container of an image.
 
     Parameters
     ----------
@@ -40,8 +40,10 @@ class ContainerRun:
         Its words; empty for the image's own command.
     folder
         Mounted at ``/workspace``, which is also the working directory.
+    environment
+        Variables of the command.
     ports
-        Container port to host port, both TCP, published on loopback only.
+        Host port by container port, both TCP, published on loopback only.
     """
 
     reference: str
@@ -54,13 +56,13 @@ class ContainerRun:
 def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
     """Run the command with this process's stdin, stdout and stderr, and return its exit code.
 
-    The process in the container has this user's ids, so that files it writes in the folder are
-    this user's. The container is removed when the command ends, however it ends.
+    The command runs with this user's ids, so that this user owns the files that it writes in the folder. The
+    container is always removed.
 
     Raises
     ------
     EngineError
-        The container can't be made or started; a command that doesn't exist is one case.
+        The container can't be created or started, for example because the command doesn't exist.
     """
     import docker.errors
 
@@ -107,10 +109,10 @@ def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) 
         "host_config": host,
         "labels": {"dev.imagesync.run": str(os.getpid())},
     }
-    # Docker Desktop maps file owners by itself, and Windows has no ids to give.
+    # Docker Desktop maps file owners by itself, and Windows has no ids.
     if sys.platform == "linux":
         configuration["user"] = f"{os.getuid()}:{os.getgid()}"
-        environment.setdefault("HOME", "/tmp")  # noqa: S108  the image's home belongs to its own user
+        environment.setdefault("HOME", "/tmp")  # noqa: S108  the image's own user owns the image's home
     return configuration
 
 
@@ -202,7 +204,7 @@ def _window_size(api: docker.APIClient, container: str) -> Iterator[None]:
 
     def resize(*_: object) -> None:
         size = shutil.get_terminal_size()
-        # The command may have ended already; then there is nothing to resize.
+        # The command may have ended already.
         with contextlib.suppress(docker.errors.APIError):
             api.resize(container, height=size.lines, width=size.columns)
 
@@ -222,16 +224,16 @@ def parse_variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[st
     """
     variables = {}
     for word in words:
-        name, given, value = word.partition("=")
+        name, separator, value = word.partition("=")
         if not name:
             raise UsageError(f"--env {word} has no name.", hint="Write --env NAME=VALUE, or --env NAME.")
-        if given or name in environ:
-            variables[name] = value if given else environ[name]
+        if separator or name in environ:
+            variables[name] = value if separator else environ[name]
     return variables
 
 
 def parse_ports(words: Iterable[str]) -> dict[int, int]:
-    """Return the port outside for each port inside, from ``OUTSIDE:INSIDE`` or one number for both.
+    """Return the host port of each container port, from ``OUTSIDE:INSIDE`` or one number for both.
 
     >>> parse_ports(["8787", "9000:80"])
     {8787: 8787, 80: 9000}

@@ -1,4 +1,4 @@
-"""One plain connection to an engine, and what to tell when there is none."""
+"""Open a plain connection to an engine, or explain why there is none."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint, TLSMaterial
 
 CONNECT_TIMEOUT = 0.8
-"""Seconds to wait for a connection: whoever has no engine hears of it within a second."""
+"""Seconds to wait for a connection: a missing engine is reported within a second."""
 
 CERTIFICATES = (
     "Check that ca.pem, cert.pem and key.pem are for this engine: they are in DOCKER_CERT_PATH,"
     " or in the Docker context (`docker context inspect`)."
 )
-"""What to do when a TLS connection is refused by one of the two sides."""
+"""The hint for a TLS connection that one of the two sides refuses."""
 
 
 def can_speak_to(endpoint: Endpoint) -> bool:
-    """Return whether :func:`open_connection` knows the endpoint's scheme."""
+    """Return whether :func:`open_connection` supports the endpoint's scheme."""
     return endpoint.scheme in {"unix", "tcp"}
 
 
@@ -34,7 +34,7 @@ def open_connection(endpoint: Endpoint, *, timeout: float) -> socket.socket:
     Parameters
     ----------
     timeout
-        Seconds that an answer may take, once connected.
+        Seconds that an answer may take after connecting.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _open_socket(endpoint: Endpoint, host: str, port: int) -> socket.socket:
 
 
 def _tls_context(tls: TLSMaterial) -> ssl.SSLContext:
-    # ssl takes 10 ms to import, which a local socket need not pay.
+    # ssl takes 10 ms to import, and a local socket doesn't need it.
     import ssl
 
     context = ssl.create_default_context(cafile=tls.ca)
@@ -88,9 +88,9 @@ def _tls_context(tls: TLSMaterial) -> ssl.SSLContext:
 
 
 def unreachable(endpoint: Endpoint, error: OSError) -> EngineNotFound:
-    """Return the error that says why nobody answers at *endpoint*, and what to do."""
+    """Return the error that explains why nobody answers at *endpoint*, with a hint."""
     where = f"{endpoint.url} ({endpoint.origin})"
-    # Errors of TLS count from 1, as EPERM does.
+    # The numbers of TLS errors start at 1, which is EPERM.
     if endpoint.tls is not None and hasattr(error, "library"):
         reason = getattr(error, "verify_message", None) or error.strerror or str(error)
         return EngineNotFound(f"No TLS connection to the engine at {where}: {reason}.", hint=CERTIFICATES)

@@ -1,4 +1,4 @@
-"""The base image: what every environment's image stands on."""
+"""The base image of environments: a root image with Python and system packages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from imagesync.settings import Settings
 
 
-# What brings which Python; for other versions there are the official images of the name python.
+# Distributions by their version of Python; for other versions there are the official images named python.
 BASES: Final = {
     "3.10": "ubuntu:22.04",
     "3.11": "debian:bookworm-slim",
@@ -33,12 +33,12 @@ BASES: Final = {
 
 
 def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
-    """Return ``sha256:<hex>`` over what a base image is made from.
+    """Return ``sha256:<hex>`` over the inputs of a base image.
 
     Parameters
     ----------
     digest
-        Of the root image (:func:`root_digest`).
+        The root image's (:func:`root_digest`).
     dockerfile
         The text of ``Dockerfile.base``.
     apt
@@ -49,12 +49,12 @@ def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
 
 
 def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of system packages, sorted and each once.
+    """Return the names of system packages, sorted and without duplicates.
 
     Raises
     ------
     UsageError
-        One can't be a package's name.
+        A name isn't one that apt-get takes.
     """
     for name in apt:
         if not is_apt_package(name):
@@ -66,14 +66,14 @@ def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_interpreter(base: BaseImage, plan: Plan) -> None:
-    """Return if the base's interpreter is of the local one's feature version; another patch level will do.
+    """Check that the base's interpreter has the local one's feature version; the patch level may differ.
 
-    Where the image's interpreter is conda's, that of the base only runs the installer, and any will do.
+    If the image's interpreter is conda's, that of the base only runs the installer, and any version is fine.
 
     Raises
     ------
     BaseImageError
-        It has another feature version, for which compiled packages and bytecode don't fit.
+        It has another feature version, which compiled packages and bytecode don't support.
     """
     local = plan.python
     if plan.interpreter == "conda" or base.minor == local.minor:
@@ -88,17 +88,17 @@ def check_interpreter(base: BaseImage, plan: Plan) -> None:
 
 
 def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> BaseImage:
-    """Return the base image for these settings: found by the hash of its inputs, or else built.
+    """Return the base image for these settings: found by the hash of its inputs, else built.
 
-    The root image is pulled where the engine doesn't have it. Building needs a network only if the root image
-    lacks something, or packages are asked for.
+    The root image is pulled if the engine doesn't have it. The build needs a network only if the root image
+    lacks something, or if the settings name system packages.
 
     Raises
     ------
     BaseImageError
-        The root image can't be had or isn't for this purpose, or building on it fails.
+        The root image can't be pulled or isn't usable, or the build fails.
     UsageError
-        A system package's name is wrong.
+        The name of a system package is wrong.
     """
     from imagesync.image.templates import dockerfile_base
 
@@ -118,7 +118,7 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
 
 
 def target_of(plan: Plan, base: BaseImage) -> Target:
-    """Return what an image of *plan* on *base* runs."""
+    """Return the target that an image of *plan* on *base* is locked for."""
     from imagesync.lock.lock import Target
 
     versions = (package.version for package in plan.conda if package.name == "python")
@@ -126,12 +126,12 @@ def target_of(plan: Plan, base: BaseImage) -> Target:
 
 
 def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:
-    """Return the base image for these settings, if the engine has it; a look-up knows all of it.
+    """Return the base image for these settings, or ``None`` if the look-up hasn't found it.
 
     Raises
     ------
     UsageError
-        A system package's name is wrong.
+        The name of a system package is wrong.
     """
     from imagesync.image.templates import dockerfile_base
 
@@ -205,21 +205,21 @@ def _build(
 
 
 def _advice(log: str) -> str:
-    """Return what to do about a failed build of the base."""
+    """Return the hint for a failed build of the base."""
     if re.search(r"Temporary failure|Could not (resolve|connect)|Failed to fetch|Unable to connect", log):
         return (
             "Making the base image needs the servers of its distribution. Behind a proxy, set `proxies`"
             " in Docker's config.json. Without a network, name an image with --base that has python3,"
             " python3-dev, python3-venv, build-essential and ca-certificates already."
         )
-    # Without its lists apt knows no package, so this comes second.
+    # Second, because without its lists apt knows no package.
     if "Unable to locate package" in log or "has no installation candidate" in log:
         return "Correct the package's name in `apt`, or see whether this distribution has it."
     return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
 
 
 def _is_described(labels: Mapping[str, str], identity: str) -> bool:
-    # The root image may be a base image itself, and what it says of itself be inherited.
+    # If the root image is a base image itself, its label is inherited.
     facts = json.loads(labels.get(Label.BASE, "{}"))
     return bool(facts.get("base_hash") == identity)
 
@@ -233,8 +233,8 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     command = ("python3", "-c", program_text("image.base_facts"))
     result = engine.run(RunRequest(reference, command, timeout=120))
     if result.exit_code != 0:
-        said = result.stderr.decode(errors="replace").strip()[-2000:]
-        raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {said}")
+        message = result.stderr.decode(errors="replace").strip()[-2000:]
+        raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {message}")
     facts = {**json.loads(result.stdout), "base_hash": identity}
     _glibc(facts, root)
     request = BuildRequest(network="none", labels={Label.BASE: json.dumps(facts, sort_keys=True)})
@@ -242,14 +242,14 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     described = engine.inspect(reference)
     if described is None:
         raise BaseImageError(f"The base image {reference} was removed while it was made.", hint="Try again.")
-    # Without its tag the first one would stay behind as <none>; its layers are those of the described one.
+    # It has lost its tag, and its layers are those of the described image.
     if bare is not None and bare.image_id != described.image_id:
         engine.discard(bare.image_id)
     return described
 
 
 def _glibc(facts: dict[str, Any], root: str) -> tuple[int, int]:
-    """Return the C library's version, if this is an interpreter that wheels for Linux fit."""
+    """Return the version of the C library, after checking that the interpreter supports wheels for Linux."""
     if facts["implementation"] != "cpython" or facts["machine"] != "x86_64":
         raise BaseImageError(
             f"The base image {root} has {facts['implementation']} for {facts['machine']},"

@@ -1,4 +1,4 @@
-"""The Docker builder: build, check, and only then give the image its names."""
+"""Build an image, verify it, and tag it only then."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ def build_image(
     extra_tags: Sequence[str] = (),
     no_cache: bool = False,
 ) -> Image:
-    """Build the image of a context, check it, and tag it with the context's name and *extra_tags*.
+    """Build the image of a context, verify it, and tag it with the context's name and *extra_tags*.
 
     Parameters
     ----------
     verify
-        Called with the image ID; what it raises goes on after the image is removed. It may give
-        variables that the image gets beside its own.
+        Called with the image ID; if it raises, the image is removed. It may return variables that are added
+        to the image.
+    extra_tags
+        Further references for the image.
+    no_cache
+        Whether the engine's cache of steps is ignored.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def build_checked(
     extra_tags: Sequence[str] = (),
     no_cache: bool = False,
 ) -> str:
-    """Do what :func:`build_image` does, and return the image's ID."""
+    """Return the ID of the image that is built, verified and tagged as by :func:`build_image`."""
     request = BuildRequest(network="none", no_cache=no_cache)
     image_id = engine.build(stream_files(context.files), request, progress=progress)
     with _removed_on_failure(engine, image_id):
@@ -81,7 +85,7 @@ def _removed_on_failure(engine: Engine, image_id: str) -> Iterator[None]:
 
 
 def _tag_all(engine: Engine, image_id: str, references: Sequence[str]) -> None:
-    """Give the image all its names or, when one is refused, none of them."""
+    """Add all references to the image or, if one is refused, none."""
     previous = {reference: engine.inspect(reference) for reference in references}
     done: list[str] = []
     try:

@@ -1,4 +1,4 @@
-"""The build context: Dockerfile, lock, wheels and tools, as one value that any builder takes."""
+"""The build context of an environment, as a value and as a folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,22 @@ _MARKER = ".imagesync.json"
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Everything that a build needs besides the base image.
+    """All inputs of a build but the base image.
 
     Parameters
     ----------
     files
         Sorted by path, except that the Dockerfile comes first.
+    base
+        The image that the Dockerfile starts from.
+    lock
+        What the image holds.
+    environment_hash
+        ``sha256:<hex>``.
     labels
-        The image's labels; the Dockerfile sets them.
+        The image's labels, which the Dockerfile sets.
     name
-        The reference that the README suggests, ``<repository>:<tag>``.
+        The reference of the image, ``<repository>:<tag>``.
     """
 
     files: tuple[ContextFile, ...]
@@ -52,19 +58,19 @@ class BuildContext:
 
     @property
     def size(self) -> int:
-        """Return the bytes of all files together."""
+        """Return the size of all files in bytes."""
         return sum(file.size for file in self.files)
 
 
 def write_context(context: BuildContext, folder: Path) -> None:
-    """Write the context into *folder*: all of it, or nothing.
+    """Write the context to *folder*, completely or not at all.
 
-    An earlier context there is replaced, unless somebody has added to it or changed it.
+    An earlier context there is replaced, unless files were added or changed.
 
     Raises
     ------
     RenderError
-        The folder holds something else, or can't be written.
+        The folder holds other files, or can't be written.
     """
     folder = folder.absolute()
     _refuse_foreign(folder)
@@ -102,9 +108,9 @@ def _write(file: ContextFile, folder: Path) -> None:
 
 
 def _marker(context: BuildContext) -> dict[str, Any]:
-    """Return what tells later whether a folder holds a context as it was written.
+    """Return the record by which a later run recognises an unchanged context.
 
-    Only small texts get their hash: they are what somebody edits.
+    Only texts that are made here get a digest: others are rarely edited.
     """
     digests = {
         file.path: hashlib.sha256(file.content).hexdigest() if isinstance(file.content, bytes) else None
@@ -133,7 +139,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _unchanged(folder: Path) -> Iterator[str]:
-    """Yield the files of an earlier context that nobody has edited."""
+    """Yield the unchanged files of an earlier context."""
     try:
         files = json.loads((folder / _MARKER).read_bytes())["files"].items()
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):

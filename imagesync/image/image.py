@@ -1,4 +1,4 @@
-"""The image that a build gives back, and its metadata file."""
+"""The image of an environment, as a value and as the content of its metadata file."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ class Image:
     Parameters
     ----------
     reference
-        ``<repository>:<tag>``, to be used with any tool of the engine.
+        ``<repository>:<tag>``.
     image_id, environment_hash, lock_digest
         ``sha256:<hex>``.
     digest
-        ``<repository>@sha256:<hex>``: what means this image, and no other, to everybody who reaches its
-        registry. ``None`` where it isn't known to be in one.
+        ``<repository>@sha256:<hex>``, the image's reference in its registry. ``None`` if it isn't known to be
+        in one.
     cached
-        Whether it was there already.
+        Whether it existed before the build.
     deviations
         As :meth:`imagesync.lock.lock.Deviation.to_dict` gives them.
     repacked
         Packages of an index that were made from the installed files, as
         :meth:`imagesync.lock.lock.Lock.repacked_to_list` gives them.
     file_conflicts
-        Of each file that several packages have, the sha256 of the one that was installed when it was built.
+        The sha256 of each file that several packages have, as it was installed locally at the time of the
+        build.
     """
 
     reference: str
@@ -60,12 +61,14 @@ class Image:
 
 
 def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:
-    """Return the image that a look-up found, or ``None`` where its labels don't say that it is the one.
+    """Return the image that a look-up found, or ``None`` if its labels name another environment hash.
 
     Parameters
     ----------
+    repository
+        The reference without a tag that the image is looked up by.
     environment_hash
-        All of it; the tag has only its beginning, and anybody can set a tag.
+        The whole hash; the tag has only its beginning, and anybody can set a tag.
     """
     if found.labels.get(Label.ENVIRONMENT_HASH) != environment_hash:
         return None

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def shipped_templates() -> Path:
-    """Return the folder of the shipped templates: in the installed package, else in the checkout."""
+    """Return the folder of the shipped templates, in the installed package or in the checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "templates"
     return installed if installed.is_dir() else package.parent / "templates"
@@ -36,9 +36,9 @@ def dockerfile_base() -> str:
 
 
 def is_in_parts(folder: Path | None) -> bool:
-    """Return whether the Dockerfile can be rendered in parts, of which one is shared by environments.
+    """Return whether the Dockerfile can be rendered in two parts, of which environments share the first.
 
-    A user's own that has nothing of the shipped one is always rendered as a whole.
+    A user's own Dockerfile that doesn't extend the shipped one is always rendered as a whole.
     """
     if folder is None or not (own := folder / "Dockerfile.j2").is_file():
         return True
@@ -47,12 +47,12 @@ def is_in_parts(folder: Path | None) -> bool:
 
 
 def user_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files of a user's templates folder, sorted; hidden ones and caches are left out.
+    """Return the files of a user's templates folder, sorted, without hidden ones and caches.
 
     Raises
     ------
     RenderError
-        It isn't a folder.
+        The folder doesn't exist.
     """
     if not folder.is_dir():
         raise RenderError(
@@ -71,7 +71,7 @@ def template_environment(folder: Path | None) -> jinja2.Environment:
     """Return the Jinja environment: a user's templates first, then the shipped ones.
 
     The shipped ones can also be named ``imagesync/<name>``, so that a user's ``Dockerfile.j2`` can extend the
-    one that it replaces.
+    shipped one that it replaces.
     """
     import jinja2
 
@@ -104,7 +104,7 @@ def shell_quote(value: object) -> str:
 
 
 def yaml_quote(value: object) -> str:
-    """Return *value* as JSON, which is YAML, too.
+    """Return *value* as JSON, which is also YAML.
 
     >>> print(yaml_quote("1e5"))
     "1e5"
@@ -113,19 +113,21 @@ def yaml_quote(value: object) -> str:
 
 
 def render_template(name: str, values: Mapping[str, Any], *, folder: Path | None) -> str:
-    """Return the text of a template.
+    """Return the rendered text of a template.
 
     Parameters
     ----------
     name
         Such as ``Dockerfile.j2``.
+    values
+        The variables of the template (``docs/templates.md``).
     folder
         The user's own templates.
 
     Raises
     ------
     RenderError
-        The template is broken, or uses a value that isn't there; the message names file and line.
+        The template is broken, or uses an undefined value; the message names file and line.
     """
     import jinja2
 
@@ -143,7 +145,7 @@ def render_template(name: str, values: Mapping[str, Any], *, folder: Path | None
     except UnicodeDecodeError as error:
         raise RenderError(f"a template isn't UTF-8: {error}", hint=_HINT) from error
     except Exception as error:
-        # A template is a program of the user's: it may raise anything.
+        # A template is the user's program, which may raise anything.
         reason = f"{error}" if isinstance(error, jinja2.TemplateError) else f"{type(error).__name__}: {error}"
         raise RenderError(f"{_place(error) or name}: {reason}", hint=_HINT) from error
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
@@ -153,8 +155,8 @@ _HINT = "docs/templates.md lists the blocks and the values that a template can u
 
 
 def _place(error: BaseException) -> str | None:
-    """Return file and line of the innermost template that *error* went through."""
-    # Jinja rewrites the traceback, so that a template's frames have its own file name and lines.
+    """Return file and line of the innermost template in the traceback of *error*."""
+    # Jinja rewrites the traceback: the frames of templates have their file names and lines.
     places = [f"{frame.filename}, line {frame.lineno}" for frame in _template_frames(error)]
     return places[-1] if places else None
 

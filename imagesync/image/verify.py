@@ -1,4 +1,4 @@
-"""The check of a built image: a container says what it holds, and that has to be what the lock says."""
+"""Verify a built image: compare what a container of it reports with its lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Lock
 
 IMPORT_TIMEOUT: Final = 120
-"""Seconds that the critical imports may take together."""
+"""Seconds that all critical imports together may take."""
 _SHOWN = 10
 
 
@@ -35,12 +35,11 @@ def verify(
     user: str | None = None,
     code_modules: Sequence[str] = (),
 ) -> Mapping[str, str]:
-    """Check that an image holds exactly what its lock says, and that it works.
+    """Check that an image holds exactly the packages of its lock, and that they work.
 
-    The interpreter starts as the image's user and has the locked version; the distributions are those of the
-    lock, with all their files, and so are the conda packages, whose files nothing has changed; the critical
-    packages import; every module has bytecode that Python takes as it is; the user can't change the
-    environment.
+    The interpreter starts as the image's user and has the locked version. The distributions and conda
+    packages are those of the lock, with all their files unchanged. The critical packages can be imported,
+    every module has unchecked bytecode, and the user can't change the environment.
 
     Parameters
     ----------
@@ -49,18 +48,18 @@ def verify(
     critical_imports
         Names of modules.
     new
-        Of which distributions the files are looked at, and what they have in common with others, because
-        the image below was checked already; ``None`` for all.
+        The distributions whose files are checked, with the files that they share with others, because the
+        image below was verified before; ``None`` for all.
     user
         As ``docker run --user``; ``None`` is the image's own.
     code_modules
-        Modules of no package that have to be found; they aren't run.
+        Modules without a package that have to be found; they aren't run.
 
     Returns
     -------
     Mapping
-        The variables that activating the environment sets and the image doesn't: scripts of conda packages
-        were run for that. Empty where *new* says that only a part was looked at.
+        The variables that activating the environment adds to those of the image, by running the scripts of
+        conda packages. Empty unless *new* is ``None``.
 
     Raises
     ------
@@ -89,7 +88,7 @@ def verify(
 
 
 def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | None) -> Mapping[str, Any]:
-    """Return what ``standalone/image/image_facts.py`` finds."""
+    """Return the facts that ``standalone/image/image_facts.py`` reports."""
     from imagesync.engine.engine import RunRequest
 
     command = ("python", "-W", "ignore", "-c", program_text("image.image_facts"), *arguments)
@@ -99,13 +98,13 @@ def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | Non
         raise VerifyError(
             f"The image that was built can't be started: {error.message}", hint=error.hint
         ) from error
-    said = result.stderr.decode(errors="replace").strip()[-2000:]
+    log = result.stderr.decode(errors="replace").strip()[-2000:]
     if result.exit_code != 0:
-        raise VerifyError(f"The interpreter of the image ended with {result.exit_code}: {said}")
+        raise VerifyError(f"The interpreter of the image ended with {result.exit_code}: {log}")
     try:
         facts = json.loads(result.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
-        raise VerifyError(f"The interpreter of the image gave no answer. {said}") from error
+        raise VerifyError(f"The interpreter of the image gave no answer. {log}") from error
     assert isinstance(facts, dict)  # noqa: S101  the script prints an object
     return facts
 
@@ -151,7 +150,7 @@ def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Ite
     found: dict[str, str] = {}
     for name, version, of_conda in distributions:
         canonical = canonicalize_name(name)
-        # What conda packages bring along is their affair: the records and all their files were compared.
+        # Distributions inside conda packages were compared by the records and files of these.
         if of_conda and canonical not in expected:
             continue
         if canonical in found:

@@ -1,4 +1,4 @@
-"""Where wheels are built for the target: a container of the base image, without a network."""
+"""The container that wheels for the target are built in: one of the base image, without a network."""
 
 from __future__ import annotations
 
@@ -10,24 +10,41 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
     from imagesync.image_layout import BaseImage
 
-# Large projects take their time to compile.
+# Large projects may compile for this long.
 _TIMEOUT = 3600.0
 
 
 @dataclass(frozen=True)
 class EngineContainer:
-    """Runs scripts in fresh containers of the base image; several threads may do so at once."""
+    """A runner of scripts in fresh containers of the base image, for any number of threads.
+
+    Parameters
+    ----------
+    endpoint
+        The engine's.
+    base
+        The image of the containers.
+    """
 
     endpoint: Endpoint
     base: BaseImage
 
     @property
     def identity(self) -> str:
-        """Return the hash of what the base image is made from."""
+        """Return the base image's hash."""
         return self.base.base_hash
 
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
-        """Run *script* by the base's interpreter, and return its exit code and what it wrote to stdout.
+        """Run *script* by the base's interpreter, and return its exit code and its standard output.
+
+        Parameters
+        ----------
+        script
+            The text of a Python program.
+        stdin
+            The content of its standard input.
+        log
+            Called with each piece of its standard error.
 
         Raises
         ------
@@ -46,7 +63,7 @@ class EngineContainer:
 
         command = (self.base.python_executable, "-c", script)
         request = RunRequest(self.base.reference, command, stdin=stdin, timeout=_TIMEOUT)
-        # A client of its own for each: that of the SDK isn't made for several threads.
+        # A client for each call: the SDK's isn't thread-safe.
         with Engine(self.endpoint) as engine:
             result = engine.run(request, output=receive)
         return result.exit_code, bytes(answer)

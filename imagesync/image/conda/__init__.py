@@ -1,1 +1,1 @@
-"""Conda."""
+"""The layer of conda packages: archives, bytecode and the installer that a build needs."""
