@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.measure import in_turns
 from benchmarks.report import Figure, machine, print_figure
-from imagesync.wheels.sources.source_tree import source_digest, source_files
+from imagesync.wheels.sources.source_tree import tree_digest, source_files
 
 FILES = 10_000
 LIMIT = 0.05  # seconds
@@ -51,13 +51,13 @@ def measure(place: Path, *, turns: int, with_git: bool) -> Figure:
     for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "All"]):
         _git(repository, *arguments)
     time.sleep(_SETTLED)
-    first = source_digest(tree, cache=cache)
+    first = tree_digest(tree, cache=cache)
 
     if len(source_files(tree)) != FILES:
         raise RuntimeError("not every file is in the digest")
 
     def digest() -> Mapping[str, int]:
-        if source_digest(tree, cache=cache) != first:
+        if tree_digest(tree, cache=cache) != first:
             raise RuntimeError("the digest of an unchanged tree changed")
         return {}
 

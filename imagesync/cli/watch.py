@@ -17,7 +17,7 @@ from imagesync.store.layout import TREES
 from imagesync.wheels.installed import has_record, installed_files
 from imagesync.wheels.source_digests import source_folder
 from imagesync.wheels.sources.source_tree import is_cache_or_output
-from imagesync.wheels.sources.untracked_inputs import taken_files
+from imagesync.wheels.sources.untracked_inputs import untracked_inputs
 
 if TYPE_CHECKING:
     from watchfiles import Change
@@ -153,7 +153,7 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
 def _taken(trees: Iterable[Path], cache: Path) -> Iterator[Path]:
     """Yield the files beside source trees that wheels have taken."""
     for tree in trees:
-        for path in taken_files(tree, cache=cache):
+        for path in untracked_inputs(tree, cache=cache):
             yield Path(os.path.normpath(tree / path))
 
 

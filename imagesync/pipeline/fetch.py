@@ -159,7 +159,7 @@ def _build(
     The wheel of an sdist that can't be built is made from the installed files, if the target can use them.
     """
     from imagesync.wheels.sdists.sdist import build_sdists
-    from imagesync.wheels.sdists.sdist_fallback import stand_in
+    from imagesync.wheels.sdists.sdist_fallback import use_installed_files
 
     pairs = list(zip(lock.packages, fetched, strict=True))
     sdists = [(package, file) for package, file in pairs if not package.artifact.is_wheel]
@@ -172,7 +172,7 @@ def _build(
         progress=sources.context.progress,
         containers=_containers(lock, sources) if sdists else None,
     )
-    lock, wheels = stand_in(
+    lock, wheels = use_installed_files(
         lock,
         {package.name: wheel for (package, _), wheel in zip(sdists, built, strict=True)},
         installed_content=sources.installed_digests(lock.target),

@@ -1,4 +1,4 @@
-"""Wheels from source trees, by PEP 517, isolated or in the scanned environment itself."""
+"""Building wheels from source trees (PEP 517), isolated or in the scanned environment."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from imagesync.wheels.build_pins import BuildPins
     from imagesync.wheels.build_requirements import InstalledRequirements
 
-# zip can't hold an earlier time.
+# The earliest time that zip supports.
 SOURCE_DATE_EPOCH = "315532800"
 _LOG_END = 25
-# They belong to the environment that imagesync runs in, or that the user works in.
+# Variables of the environment that imagesync runs in, or that the user has activated.
 _PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
 
 
@@ -35,22 +35,21 @@ class BuildRequest:
     Parameters
     ----------
     name, version
-        What is expected; the version is offered to backends that would take it from version control.
+        The expected ones. The version is offered to backends that would take it from version control.
     source
-        A folder that the backend may write into.
+        The source tree; the backend may write into it.
     python
         The interpreter that extension modules are built for.
     indexes
-        Where build requirements come from.
-    uv
-        The executable that makes the isolated environment.
+        The indexes of build requirements.
     log
-        Where everything goes that the backend says, without credentials.
+        The file for the backend's output, without credentials.
+    uv
+        The executable that creates the isolated environment.
     pins
-        What build requirements were resolved to before; ``None`` resolves them each time.
+        The cache of resolved build requirements; ``None`` for no cache.
     installed
-        What is installed beside *python*, to build with that and not in an isolated environment;
-        ``None`` isolates the build.
+        The distributions of *python*, for a build without isolation; ``None`` for an isolated build.
     """
 
     name: str
@@ -65,13 +64,13 @@ class BuildRequest:
 
 
 def build_wheel(request: BuildRequest, *, output: Path) -> Path:
-    """Return the wheel that the project's own backend makes of *request*, written into the folder *output*.
+    """Return the wheel that the project's backend builds, in the folder *output*.
 
     Raises
     ------
     WheelError
-        The project can't be built; the end of the log is in the message. Or a build requirement isn't
-        installed, and the build isn't isolated.
+        The project can't be built, and the message has the end of the log; or a build requirement of a build
+        without isolation isn't installed.
     """
     from build import BuildException, ProjectBuilder
 
@@ -106,14 +105,14 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
         except (BuildException, subprocess.CalledProcessError, OSError) as error:
             raise _failure(request, error, run) from error
         except Exception as error:
-            # Among the rest are BuildBackendException and what pyproject_hooks raises.
+            # BuildBackendException and the errors of pyproject_hooks have no public base.
             if type(error).__module__.partition(".")[0] not in ("build", "pyproject_hooks"):
                 raise
             raise _failure(request, error, run) from error
 
 
 class _Runner:
-    """Runs commands, with their output in the log, credentials taken out line by line."""
+    """Runs commands with their output in the log, without credentials."""
 
     def __init__(self, log: IO[str]) -> None:
         self._log = log
@@ -146,7 +145,7 @@ class _Runner:
 
 
 class _IsolatedEnvironment:
-    """A virtual environment of the scanned interpreter; build's own can only be of the running one."""
+    """A virtual environment of the scanned interpreter, which `build` itself only has for the running one."""
 
     def __init__(self, place: Path, request: BuildRequest, run: _Runner) -> None:
         self._folder = place / "env"
@@ -167,7 +166,7 @@ class _IsolatedEnvironment:
         return {"PATH": path, "VIRTUAL_ENV": os.fspath(self._folder)}
 
     def create(self) -> None:
-        # Where only files were scanned there is no interpreter to run; one like it does for pure Python.
+        # If only files were scanned, any interpreter of the same version is used, for pure Python.
         python = self._request.python.executable or self._request.python.minor
         self._uv("venv", "--quiet", "--no-project", "--python", python, os.fspath(self._folder))
 
@@ -199,14 +198,14 @@ class _IsolatedEnvironment:
         )
 
     def _install_again(self, requirements: Collection[str]) -> bool:
-        """Install the versions that were resolved to before, without an index; return whether that works."""
+        """Install the cached versions without an index; return True if that succeeds."""
         pins = self._request.pins.recall(requirements) if self._request.pins is not None else None
         if pins is None:
             return False
         listed = self._place / "pins.txt"
         listed.write_text(pins, encoding="utf-8")
         options = ["--offline", "--no-deps", "--index-strategy", "unsafe-best-match"]
-        # The pins keep to the constraints, and a constraint's URL can't be read offline.
+        # The pins satisfy the constraints, whose URLs can't be read offline.
         unconstrained = {"UV_CONSTRAINT": "", "UV_BUILD_CONSTRAINT": ""}
         try:
             self._uv(
@@ -215,7 +214,7 @@ class _IsolatedEnvironment:
                 environ=unconstrained,
             )
         except subprocess.CalledProcessError:
-            return False  # uv's cache was cleared meanwhile
+            return False  # uv's cache has been cleared
         return True
 
     def _frozen(self) -> str:
@@ -229,7 +228,7 @@ class _IsolatedEnvironment:
         return inherited | {"VIRTUAL_ENV": os.fspath(self._folder), "UV_PYTHON_DOWNLOADS": "never"}
 
     def _uv(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
-        # A uv.toml or pyproject.toml near the sources says nothing about the build's environment.
+        # A uv.toml or pyproject.toml near the sources must not affect the build environment.
         environ = {**self._environ(), **(environ or {})}
         self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=environ)
 
@@ -244,7 +243,7 @@ def _project(requirements: Collection[str]) -> str:
 
 
 class _ScannedEnvironment:
-    """The scanned environment itself; nothing is installed into it."""
+    """The scanned environment, for builds without isolation; nothing is installed."""
 
     def __init__(self, request: BuildRequest, installed: InstalledRequirements) -> None:
         self._request = request
@@ -256,7 +255,7 @@ class _ScannedEnvironment:
 
     def make_extra_environ(self) -> dict[str, str]:
         python = self._request.python
-        # What activating it would set: CMake and Meson look for a conda environment's libraries by it.
+        # As activation would set it: CMake and Meson find the libraries of a conda environment by it.
         is_conda = (Path(python.prefix) / "conda-meta").is_dir()
         scripts = os.fspath(Path(python.executable).parent)
         return {
@@ -265,10 +264,10 @@ class _ScannedEnvironment:
         }
 
     def create(self) -> None:
-        """Do nothing: it is there."""
+        """Do nothing: the environment exists."""
 
     def install(self, requirements: Collection[str]) -> None:
-        """Refuse to go on where one of *requirements* isn't installed."""
+        """Raise an error if one of *requirements* isn't installed."""
         unmet = self._installed.unmet(requirements)
         if not unmet:
             return
@@ -284,10 +283,9 @@ class _ScannedEnvironment:
 
 
 def _backend_environ(request: BuildRequest) -> dict[str, str]:
-    """Return the backend's variables: stable times, and the installed version where version control gives it.
+    """Return the variables of the backend: stable times, and the installed version for version control.
 
-    The installed version is what the user runs, and what other packages see; a commit more than at
-    the time of installation makes the code newer, and not the metadata.
+    A commit after the installation changes the code but not the installed metadata, which other packages see.
     """
     environ = {key: value for key, value in os.environ.items() if key not in _PYTHON_VARIABLES}
     name = request.name.replace("-", "_").replace(".", "_").upper()
@@ -304,7 +302,7 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
 
 
 def _failure(request: BuildRequest, error: Exception, run: _Runner) -> WheelError:
-    # A backend that can't be imported says so in an exception, and nothing in the log.
+    # The error of a backend that can't be imported is in the exception, not in the log.
     for line in getattr(getattr(error, "exception", error), "traceback", "").splitlines():
         run.note(f"{line}\n")
     reason = "" if isinstance(error, subprocess.CalledProcessError) else redact(str(error))
@@ -312,26 +310,30 @@ def _failure(request: BuildRequest, error: Exception, run: _Runner) -> WheelErro
 
 
 def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: str = "") -> WheelError:
-    """Return the error of a build that failed.
+    """Return the error of a failed build.
 
     Parameters
     ----------
+    name, version
+        The package.
     end
         The last lines of the log.
     log
-        Where all of it is.
+        The file of the log.
+    reason
+        The reason; empty if the log has it.
     """
-    said = "\n".join(f"    {line}" for line in end)
+    lines = "\n".join(f"    {line}" for line in end)
     return WheelError(
         f"{name} {version}: no wheel can be built from its sources"
         + (f": {reason}" if reason else "")
-        + (f"\nThe end of the log:\n{said}" if said else ""),
+        + (f"\nThe end of the log:\n{lines}" if lines else ""),
         hint=f"All of the log is in {log}. To leave the package out, add it to `ignore`.",
     )
 
 
 @contextlib.contextmanager
 def build_folder() -> Iterator[Path]:
-    """Give a temporary folder for a build, removed afterwards."""
+    """Provide a temporary folder for a build, which is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="imagesync-build-") as folder:
         yield Path(folder).resolve()

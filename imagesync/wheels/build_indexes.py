@@ -1,4 +1,4 @@
-"""Where build requirements come from: the user's indexes, without those that don't answer."""
+"""The indexes of build requirements: those of the user, without those that don't answer."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ from imagesync.indexes.pypi.uv_environment import (
 
 
 class BuildIndexes:
-    """The indexes of the user's pip, as one after the other turns out not to answer.
+    """The indexes of the user's pip, without those that turn out not to answer.
 
-    Several builds share it: what one has found silent, the others needn't wait for.
+    Builds share it, so that each doesn't wait for the same silent index.
 
     Parameters
     ----------
     configured
-        What pip is told.
+        The configuration of pip.
     access
-        How an index is asked whether it answers.
+        Credentials for asking the indexes.
     environ
-        The environment variables that build requirements are installed with; ``None`` for this process's.
+        Environment variables for installing build requirements; ``None`` for those of this process.
+    progress
+        Gets warnings.
     """
 
     def __init__(
@@ -50,46 +52,46 @@ class BuildIndexes:
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """Return the indexes that are left out, without credentials."""
+        """Return the URLs of indexes that are left out, without credentials."""
         return self._silent
 
     @property
     def no_index(self) -> bool:
-        """Return whether build requirements come from ``find-links`` alone."""
+        """Return True if build requirements only come from ``find-links``."""
         return self._answering().no_index
 
     @property
     def constraints(self) -> tuple[str, ...]:
-        """Return the lines of a constraints file that name pip's own."""
+        """Return lines of a constraints file that include pip's build constraints."""
         return tuple(f"-c {_url(entry)}" for entry in self.configured.build_constraints)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that uv installs build requirements with; credentials are in them."""
+        """Return uv's variables for installing build requirements, with credentials."""
         environ = without_variables(self._environ) if self._silent else self._environ
         return build_environment(self._answering(), environ)
 
     def configured_environment(self) -> dict[str, str]:
-        """Return the same, with all that is configured, whether it answers or not."""
+        """Return the same with all configured indexes, whether they answer or not."""
         return build_environment(self.configured, self._environ)
 
     def leave_out(self, silent: Collection[str]) -> None:
-        """Ask the indexes *silent* no more."""
+        """Leave out the indexes *silent*."""
         self._silent = tuple(dict.fromkeys((*self._silent, *silent)))
 
     def find_silent(self, project: str, *, known: Collection[str]) -> bool:
-        """Return whether an index is left out that isn't among *known*, having asked all for *project*.
+        """Ask the indexes for *project*, and return True if one is left out that isn't among *known*.
 
-        False as well where none of them answers: what is left then wouldn't be the user's choice.
+        If none answers, none is left out: the remaining index wouldn't be the user's choice.
         """
         with self._guard:
             if set(self._silent) <= set(known):
-                self._look(project)
+                self._leave_out_silent(project)
             return not set(self._silent) <= set(known)
 
-    def _look(self, project: str) -> None:
+    def _leave_out_silent(self, project: str) -> None:
         answering = self._answering()
         silent = silent_indexes(answering, project, self._access)
-        # Where pip is told of no main index there is PyPI beside the others.
+        # Without a configured main index, pip uses PyPI, too.
         if answering.index_url is not None and set(answering.public_urls) <= set(silent):
             return
         for url in silent:

@@ -1,7 +1,7 @@
-"""What build requirements were resolved to, so that an edit asks no index for them.
+"""A cache of resolved build requirements, so that a build after an edit asks no index.
 
-A build's environment is made anew each time; only the versions in it are remembered, for an hour. uv has the
-wheels of these versions in its cache, and needs neither a resolution nor a network to install them again.
+Each build has a new environment; only its versions are cached, for an hour. uv installs their wheels from
+its own cache, without a resolution and without a network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
 
 FRESH = 3600
-"""Seconds that a resolution holds: a new release of a build backend is noticed then."""
+"""The age in seconds after which requirements are resolved again."""
 _FORMAT = 2
 _FILES = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT", "UV_OVERRIDE")
 
@@ -47,12 +47,12 @@ class BuildPins:
         self._context = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def recall(self, requirements: Collection[str]) -> str | None:
-        """Return pins, one a line, if they were resolved within the last :data:`FRESH` seconds."""
+        """Return the cached pins of *requirements*, one a line; ``None`` if there are none, or old ones."""
         pins = read_cache(self._path(requirements), key=_FORMAT, max_age=FRESH)
         return None if pins is None else str(pins)
 
     def remember(self, requirements: Collection[str], pins: str) -> None:
-        """Keep *pins* for *requirements*, unless one of either is a file or URL, whose content may change."""
+        """Cache the *pins* of *requirements*, unless there is a file or URL, whose content may change."""
         if any("@" in line or "/" in line for line in (*requirements, *pins.splitlines())):
             return
         write_cache(self._path(requirements), pins, key=_FORMAT)
@@ -62,7 +62,7 @@ class BuildPins:
 
 
 def _digests(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the digests of the files that limit versions, which may change while their names don't."""
+    """Yield the digests of constraint files, whose content may change."""
     paths = (_path(entry) for name in _FILES for entry in environ.get(name, "").split())
     yield from (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file())
 

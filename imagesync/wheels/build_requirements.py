@@ -1,4 +1,4 @@
-"""What is installed beside an interpreter, and which build requirements that leaves open."""
+"""Build requirements that the distributions of an interpreter don't meet, for builds without isolation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagesync.errors import WheelError
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
 
-# The first of a name is the one that is imported.
+# The first distribution of a name is the one that is imported.
 _LIST = """
 import json
 from importlib.metadata import distributions
@@ -51,9 +51,9 @@ class InstalledRequirements:
         return "sha256:" + hashlib.sha256(json.dumps(versions).encode()).hexdigest()
 
     def unmet(self, requirements: Iterable[str]) -> tuple[str, ...]:
-        """Return those of *requirements*, and of what they require in turn, that nothing installed meets.
+        """Return the direct and indirect *requirements* that no installed distribution meets.
 
-        It is what ``build --no-isolation`` checks, which looks at the interpreter that runs it.
+        ``build --no-isolation`` checks the same, but for the interpreter that runs it.
         """
         return tuple(sorted(set(self._unmet(requirements, frozenset({""}), set()))))
 
@@ -62,7 +62,7 @@ class InstalledRequirements:
             try:
                 requirement = Requirement(line)
             except InvalidRequirement:
-                continue  # of metadata that is installed already; the backend's own were read by build
+                continue  # in metadata of an installed distribution
             marker = requirement.marker
             if marker and not any(marker.evaluate({**self.markers, "extra": extra}) for extra in extras):
                 continue
@@ -78,12 +78,12 @@ class InstalledRequirements:
 
 
 def installed_requirements(python: Interpreter) -> InstalledRequirements:
-    """Return what is installed beside *python*.
+    """Return the distributions that *python* can import.
 
     Raises
     ------
     WheelError
-        There is no interpreter to run, or it doesn't answer.
+        Only files were scanned, or the interpreter can't be run.
     """
     if not python.executable:
         raise WheelError(

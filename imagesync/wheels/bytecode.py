@@ -1,7 +1,7 @@
 """Bytecode of wheels, compiled once on this machine for the paths of the image, and kept in the store.
 
-The pycs are hash-based and unchecked (PEP 552): they hold whatever the times of the sources are, and
-Python doesn't look at the sources when it imports.
+The pycs are hash-based and unchecked (PEP 552): they are valid whatever the times of the sources, which
+Python doesn't look at on import.
 """
 
 from __future__ import annotations
@@ -44,23 +44,29 @@ def compile_bytecode(
     store: Store,
     progress: Progress,
 ) -> tuple[StoredFile, ...]:
-    """Return for each of *wheels*, in their order, an archive with the bytecode of its modules.
+    """Return an archive with the bytecode of the modules of each of *wheels*, in their order.
 
     Parameters
     ----------
     wheels
-        May be an iterator that gives wheels as they arrive: each is compiled at once.
+        An iterator is consumed as wheels arrive.
     python
         The scanned interpreter, which compiles if it is a CPython of the target's feature version.
+    target
+        The platform and interpreter of the image.
     site_packages
-        Where the image has the modules; it stands in tracebacks.
+        The folder of the modules in the image, for tracebacks.
+    store
+        Keeps the archives.
+    progress
+        Shows the progress.
 
     Returns
     -------
     tuple
         ZIP archives, with names relative to *site_packages* (``pkg/__pycache__/mod.cpython-311.pyc``).
-        Modules that don't compile are left out. Empty where this machine has no interpreter of the
-        target's feature version: the image's own must compile then.
+        Modules that don't compile are omitted. Empty if this machine has no interpreter of the target's
+        feature version; the image's own compiles then.
     """
     executable = find_compiler(python, target)
     if executable is None:
@@ -73,7 +79,7 @@ def compile_bytecode(
         compiler = _Compiler(workers, _magic(executable, workers), folder, site_packages, store, task)
         with ThreadPoolExecutor(_worker_count(), thread_name_prefix="bytecode") as pool:
             try:
-                # The longest first, so that none of the workers is left with a long one at the end.
+                # The largest first, so that no worker has a long task at the end.
                 ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
                 if isinstance(ordered, list):
                     ordered.sort(key=lambda item: -item[1].size)
@@ -86,7 +92,7 @@ def compile_bytecode(
 
 
 def find_compiler(python: Interpreter, target: Target) -> str | None:
-    """Return the path of a CPython whose bytecode the target's interpreter takes, or ``None``.
+    """Return the path of a CPython whose bytecode the target's interpreter accepts, or ``None``.
 
     Released versions with the same feature version have the same magic number.
     """
@@ -123,7 +129,7 @@ class _Compiler:
     task: Task
 
     def compile(self, wheel: StoredFile) -> StoredFile | None:
-        """Return the archive of *wheel*, from the store or new; ``None`` if the interpreter fails at it."""
+        """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
         parts = (str(_FORMAT), wheel.digest, self.magic, str(self.site_packages))
         key = "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
         archive = self.store.recall(key)
@@ -145,7 +151,7 @@ class _Compiler:
 
 
 class _Worker:
-    """One interpreter that compiles wheels, one after the other."""
+    """A process that compiles wheels, one after the other."""
 
     def __init__(self, executable: str) -> None:
         script = program_text("host.compile_worker")
@@ -156,7 +162,7 @@ class _Worker:
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
         )
-        # What a dying process closes first is its output: its exit code may still be to come.
+        # A dying process closes its output before its exit code is available.
         self.alive = True
         self.magic: str = self._answer().get("magic", "")
         if not self.magic:
@@ -193,7 +199,7 @@ class _Worker:
 
 
 class _Workers:
-    """As many workers as are used at once; one that dies is replaced when the next is wanted."""
+    """A pool of workers, which grows with demand and replaces dead workers."""
 
     def __init__(self, executable: str) -> None:
         self._executable = executable

@@ -1,4 +1,4 @@
-"""Whether a wheel may go into the image: its tags, its libraries' glibc, and what is in the archive."""
+"""Checking that a wheel fits the image: its tags, the glibc of its libraries, and its members."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")
 
 
 def is_pure(filename: str) -> bool:
-    """Return whether the wheel *filename* holds for any platform and any ABI.
+    """Return True if the wheel *filename* is for any platform and any ABI.
 
     >>> is_pure("six-1.17.0-py2.py3-none-any.whl"), is_pure("numpy-2.0.0-cp311-cp311-linux_x86_64.whl")
     (True, False)
@@ -37,12 +37,12 @@ def is_pure(filename: str) -> bool:
 
 
 def fits(filename: str, target: Target) -> bool:
-    """Return whether *target* can use the wheel *filename*, going by its tags."""
+    """Return True if *target* supports the tags of the wheel *filename*."""
     try:
         tags = parse_wheel_filename(filename)[3]
     except InvalidWheelFilename:
         return False
-    # Most wheels that are made here; a target has hundreds of tags, and listing them takes its time.
+    # The usual tag of local wheels; listing the hundreds of tags of a target takes time.
     return _ANY_PYTHON_3 in tags or not tags.isdisjoint(target_tags(target))
 
 
@@ -62,7 +62,7 @@ def check_identity(filename: str, *, name: str) -> Version:
     Raises
     ------
     WheelError
-        It is of another, or the file's name is none of a wheel.
+        It is of another distribution, or the filename is invalid.
     """
     try:
         built, version = parse_wheel_filename(filename)[:2]
@@ -77,22 +77,26 @@ def check_identity(filename: str, *, name: str) -> Version:
 
 
 def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...]:
-    """Check that *wheel* is a wheel, holds for *target*, and writes nowhere but into its prefix.
+    """Check that *wheel* is a valid wheel, fits *target*, and only writes into its prefix.
 
     Parameters
     ----------
+    wheel
+        The file.
     filename
-        The wheel's name, which its file in the store doesn't have.
+        The filename of the wheel, which its file in the store doesn't have.
+    target
+        The platform and interpreter of the image.
 
     Returns
     -------
     tuple
-        Members that look like secrets, which somebody should look at.
+        Members that look like secrets.
 
     Raises
     ------
     WheelError
-        The wheel is damaged, doesn't hold for the target, or would write outside of its prefix.
+        The wheel is damaged, doesn't fit the target, or would write outside of its prefix.
     """
     if not fits(filename, target):
         raise WheelError(
@@ -117,7 +121,7 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
 
 
 def warn_of_secrets(filename: str, suspects: Iterable[str], progress: Progress) -> None:
-    """Say which members of the wheel *filename* look like secrets; *suspects* is from :func:`check_wheel`."""
+    """Warn of *suspects*: members of the wheel *filename* that look like secrets (:func:`check_wheel`)."""
     for suspect in suspects:
         progress.line(
             f"warning: {filename} holds {suspect}, which looks like a secret, and so will the image. "
@@ -138,20 +142,20 @@ def _check_member(filename: str, member: zipfile.ZipInfo) -> None:
 
 
 def is_library(name: str) -> bool:
-    """Return whether a file of that name is a shared library or an extension module of Linux."""
+    """Return True if *name* is that of a shared library or an extension module of Linux."""
     return name.endswith(".so") or ".so." in PurePosixPath(name).name
 
 
 def needed_glibc(library: bytes) -> int:
-    """Return the minor version of the glibc 2 that a library asks for; 0 if it asks for none.
+    """Return the minor version of the glibc 2 that a library requires; 0 if it requires none.
 
-    The versions stand as strings in the string table of its ``.gnu.version_r`` section.
+    The versions are strings in the string table of its ``.gnu.version_r`` section.
     """
     return max((int(match) for match in _GLIBC_SYMBOL.findall(library)), default=0)
 
 
 def _check_glibc(filename: str, name: str, content: bytes, target: Target) -> None:
-    """Refuse a library that asks for symbols of a newer glibc than the image has."""
+    """Raise an error if a library requires a newer glibc than the image has."""
     needed = needed_glibc(content)
     if needed > target.glibc[1]:
         raise WheelError(

@@ -1,4 +1,4 @@
-"""Whether a conda package is nothing but Python distributions, which wheels of its files can stand in for."""
+"""Conda packages with nothing but Python distributions, which wheels of their files can replace."""
 
 from __future__ import annotations
 
@@ -23,25 +23,31 @@ def record_content(
 ) -> Sequence[tuple[PlannedPackage, str]]:
     """Return the distributions of a conda package, each with the digest of its installed files.
 
-    Nothing where the package has files besides them, or where conda wrote the prefix into one: such a file
-    is another one in another place.
+    Empty if the package has other files, or if conda wrote the prefix into one, which differs in another
+    prefix.
 
     Parameters
     ----------
+    planned
+        The conda package.
     provided
-        The installed distributions that conda packages provide.
+        The installed distributions of conda packages.
+    prefix
+        The conda environment.
     installed_content
-        Gives the digest of a distribution's installed files, if they hold for the target.
+        Returns the digest of a distribution's installed files, if they fit the target.
     """
-    own = [package for package in provided if package.conda == planned.name]
-    if planned.record is None or not own or not _is_all(planned.record, own, prefix):
+    distributions = [package for package in provided if package.conda == planned.name]
+    if planned.record is None or not distributions:
         return ()
-    found = [(entry, installed_content(entry)) for entry in map(planned_distribution, own)]
+    if not _has_only(planned.record, distributions, prefix):
+        return ()
+    found = [(entry, installed_content(entry)) for entry in map(planned_distribution, distributions)]
     return found if all(digest for _, digest in found) else ()
 
 
-def _is_all(record: CondaRecord, packages: Sequence[Package], prefix: Path) -> bool:
-    """Return whether the files of a record are those of *packages*, their bytecode and their commands."""
+def _has_only(record: CondaRecord, packages: Sequence[Package], prefix: Path) -> bool:
+    """Return True if a record only has files of *packages*, their bytecode and their commands."""
     path = prefix / "conda-meta" / f"{record.name}-{record.version}-{record.build}.json"
     try:
         document = json.loads(path.read_text("utf-8"))
@@ -69,5 +75,5 @@ def _is_command(path: PurePosixPath, commands: frozenset[str]) -> bool:
 
 
 def _is_listed(path: PurePosixPath, listed: set[PurePosixPath], metadata: set[str]) -> bool:
-    # Bytecode and the installer's notes are nobody's content.
+    # Bytecode and the installer's metadata don't count.
     return path in listed or path.suffix == ".pyc" or path.parent.name in metadata

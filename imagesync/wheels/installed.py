@@ -1,4 +1,4 @@
-"""Installed distributions by their RECORD (PEP 376): which files, and whether they still are as installed."""
+"""Files of installed distributions by RECORD (PEP 376), and those that were edited since."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Package
 from imagesync.wheels.sources.stat_cache import file_digests
 
-# Written by whoever installs, and different on each machine.
+# Written by installers, and different on each machine.
 _INSTALLER_FILES = frozenset(
     {
         *("INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"),
@@ -29,7 +29,7 @@ class InstalledFile(NamedTuple):
     Parameters
     ----------
     path
-        Relative to the folder on ``sys.path``, with ``/``; may begin with ``../`` for scripts and data.
+        Relative to the folder on ``sys.path``, with ``/``; scripts and data may begin with ``../``.
     hash
         ``sha256=<urlsafe base64 without padding>``, or empty.
     """
@@ -39,7 +39,7 @@ class InstalledFile(NamedTuple):
 
     @property
     def sha256(self) -> str | None:
-        """Return the recorded sha256 in hexadecimal; ``None`` where RECORD has none."""
+        """Return the recorded sha256 in hexadecimal; ``None`` if RECORD has none."""
         algorithm, _, value = self.hash.partition("=")
         if algorithm != "sha256":
             return None
@@ -47,12 +47,12 @@ class InstalledFile(NamedTuple):
 
 
 def has_record(package: Package) -> bool:
-    """Return whether *package* has a RECORD; egg-info folders list files, but without hashes."""
+    """Return True if *package* has a RECORD; the file lists of egg-info folders have no hashes."""
     return bool(package.metadata_path) and Path(package.metadata_path, "RECORD").is_file()
 
 
 def installed_files(package: Package) -> tuple[InstalledFile, ...]:
-    """Return what the RECORD of *package* lists, sorted, without bytecode and the installer's own notes."""
+    """Return the files in the RECORD of *package*, sorted, without bytecode and the installer's metadata."""
     location = Path(package.location).as_posix().rstrip("/") + "/"
     dist_info = Path(package.metadata_path).name
     files = []
@@ -64,9 +64,9 @@ def installed_files(package: Package) -> tuple[InstalledFile, ...]:
 
 
 def record_digest(package: Package | None) -> str:
-    """Return ``sha256:<hex>`` over what RECORD says of the installed files; empty where there is no RECORD.
+    """Return ``sha256:<hex>`` over the entries of RECORD; empty without a RECORD.
 
-    Scripts don't count: the path of the interpreter is in them.
+    Scripts are omitted, because they contain the path of the interpreter.
     """
     if package is None or not has_record(package):
         return ""
@@ -78,18 +78,20 @@ def record_digest(package: Package | None) -> str:
 
 
 def edited_files(package: Package | None, *, cache: Path | None = None) -> Mapping[str, str]:
-    """Return the installed files of *package* that aren't as RECORD says, sorted by path.
+    """Return the installed files of *package* that differ from RECORD, sorted by path.
 
     Parameters
     ----------
+    package
+        The distribution; ``None`` has no files.
     cache
-        The folder that keeps what is known of unchanged files.
+        The folder of the cache; ``None`` for no cache.
 
     Returns
     -------
     Mapping
-        Path relative to the folder on ``sys.path`` to the sha256 that the file has now; empty for a
-        file that has gone. Scripts outside that folder don't count: the interpreter's path is in them.
+        Path relative to the folder on ``sys.path`` to the current sha256, which is empty for a missing
+        file. Scripts outside that folder are omitted, because they contain the interpreter's path.
     """
     if package is None or not has_record(package):
         return {}
@@ -104,14 +106,14 @@ def edited_files(package: Package | None, *, cache: Path | None = None) -> Mappi
 
 
 def installed_digest(package: Package | None, *, cache: Path | None = None) -> str:
-    """Return ``sha256:<hex>`` over the installed files of *package*, edits since then included.
-
-    Empty where there is no RECORD.
+    """Return ``sha256:<hex>`` over the installed files of *package*, including edits; empty without a RECORD.
 
     Parameters
     ----------
+    package
+        The distribution; ``None`` has no files.
     cache
-        The folder that keeps what is known of unchanged files.
+        The folder of the cache; ``None`` for no cache.
     """
     if not (record := record_digest(package)):
         return ""

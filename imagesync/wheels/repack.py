@@ -1,4 +1,4 @@
-"""Wheels from installed files, by RECORD: exactly the bytes that run here."""
+"""Repacking installed files, by RECORD, as wheels: exactly the bytes that run here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from imagesync.wheels.installed import (
     installed_files,
 )
 
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that zip supports
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,12 @@ class Repacked:
 
     Parameters
     ----------
+    path
+        The wheel.
     edited
-        Files whose bytes aren't those that were installed; the wheel has them as they are now.
+        Files that were edited since their installation; the wheel has them as they are now.
     missing
-        Files that were installed and have gone.
+        Installed files that are missing now.
     """
 
     path: Path
@@ -49,9 +51,9 @@ class Repacked:
 
 
 def is_portable(package: Package, *, python: Interpreter, target: Target) -> bool:
-    """Return whether the installed files of *package* hold for *target*: pure, or of the same platform.
+    """Return True if the installed files of *package* fit *target* by their tags.
 
-    That is, by its tags; what its libraries ask of the C library, :func:`installed_content` looks at.
+    :func:`installed_content` also checks the glibc that its libraries require.
     """
     if not has_record(package) or not package.tags:
         return False
@@ -64,17 +66,23 @@ def is_portable(package: Package, *, python: Interpreter, target: Target) -> boo
 def installed_content(
     package: Package | None, *, python: Interpreter, target: Target, cache: Path | None = None
 ) -> str:
-    """Return the digest of the installed files of *package*, ``sha256:<hex>``, if *target* can use them.
+    """Return the digest of the installed files of *package*, ``sha256:<hex>``, if they fit *target*.
 
     Parameters
     ----------
+    package
+        The distribution; ``None`` has no files.
+    python
+        The scanned interpreter.
+    target
+        The platform and interpreter of the image.
     cache
-        The folder that keeps what is known of unchanged files; ``None`` for none.
+        The folder of the cache; ``None`` for no cache.
 
     Returns
     -------
     str
-        Empty where the files don't hold for *target*, or a library asks for a newer glibc than it has.
+        Empty if the files don't fit *target*, or a library requires a newer glibc.
     """
     if package is None or not is_portable(package, python=python, target=target):
         return ""
@@ -90,10 +98,10 @@ def _libraries(package: Package) -> Iterator[bytes]:
 
 
 def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
-    """Return a wheel of the installed files of *package*, written into the folder *into*.
+    """Return a wheel of the installed files of *package*, in the folder *into*.
 
-    The same files give the same bytes, on any machine: times, owners, the interpreter's path in
-    scripts, bytecode and the installer's notes are left out.
+    The same files give the same bytes on any machine: times, owners, the interpreter's path in scripts,
+    bytecode and the installer's metadata are omitted.
 
     Raises
     ------
@@ -115,8 +123,7 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     missing: list[str] = []
 
     def members() -> Iterator[tuple[str, bytes, bool, str]]:
-        # One file at a time: together those of a large package may be more than the memory holds.
-        # The metadata last, as the specification recommends.
+        # One file at a time, to limit memory. The metadata last, as the specification recommends.
         for place in sorted(places, key=lambda name: (name.startswith(f"{stem}.dist-info/"), name)):
             file = places[place]
             if (content := _read(package, file)) is None:
@@ -140,13 +147,13 @@ def _stem(package: Package) -> str:
 
 
 def _compressed_tags(package: Package) -> str:
-    """Return the tags as a wheel's file name has them (PEP 425, compressed tag sets)."""
+    """Return the tags as in the filename of a wheel (PEP 425, compressed tag sets)."""
     tags = sorted({(t.interpreter, t.abi, t.platform) for tag in package.tags for t in parse_tag(tag)})
     return "-".join(".".join(dict.fromkeys(tag[part] for tag in tags)) for part in range(3))
 
 
 def _place_in_wheel(path: str, package: Package, python: Interpreter, data: str) -> str | None:
-    """Return where the installed file *path* stands in a wheel; ``None`` if it is outside the environment."""
+    """Return the path of an installed file in a wheel; ``None`` if it is outside the environment."""
     if not path.startswith("../") and not PurePosixPath(path).is_absolute():
         stem_info = f"{_stem(package)}.dist-info"
         return path if path.startswith(stem_info + "/") else _normal(path)
@@ -158,7 +165,7 @@ def _place_in_wheel(path: str, package: Package, python: Interpreter, data: str)
     if inside.parts[0] in ("bin", "Scripts"):
         return f"{data}/scripts/{PurePosixPath(*inside.parts[1:])}"
     if inside.parts[0] in ("include", "Include"):
-        # Installers put headers below include/site/pythonX.Y/<name>, a wheel has them without that.
+        # Installers put headers below include/site/pythonX.Y/<name>, which a wheel omits.
         known = ("include", "Include", "site", f"python{python.minor}", _stem(package).split("-")[0])
         rest = [part for part in inside.parts if part not in known]
         return f"{data}/headers/{'/'.join(rest)}"
@@ -170,7 +177,7 @@ def _normal(path: str) -> str:
 
 
 def entry_point_scripts(package: Package) -> frozenset[str]:
-    """Return the names of the scripts that every installer makes anew from ``entry_points.txt``."""
+    """Return the names of the scripts that installers create from ``entry_points.txt``."""
     points = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
     points.optionxform = str  # type: ignore[assignment,method-assign]
     try:
@@ -190,13 +197,13 @@ def _script_name(place: str) -> str:
 def _portable_script(content: bytes, python: Interpreter) -> bytes:
     """Return a script with ``#!python`` in place of this environment's interpreter.
 
-    That is how a wheel has it (binary distribution format, "Recommended installer features");
-    installers put the interpreter's path there. Other first lines they leave alone.
+    A wheel has that line (binary distribution format, "Recommended installer features"), and installers
+    replace it by the interpreter's path. They keep other first lines.
     """
     first, _, rest = content.partition(b"\n")
     second, _, after = rest.partition(b"\n")
     if first == b"#!/bin/sh" and second.startswith(b"'''exec'"):
-        # What they write where the path has spaces, or is too long: three lines for the shell.
+        # For a path with spaces, or one that is too long, installers write three lines for the shell.
         return b"#!python\n" + after.partition(b"\n")[2]
     if first.startswith(b"#!") and first[2:].lstrip(b' "').startswith(os.fsencode(python.prefix)):
         return b"#!python\n" + rest
@@ -219,7 +226,7 @@ def _read(package: Package, file: InstalledFile) -> tuple[bytes, bool] | None:
 
 
 def _write(wheel: Path, members: Iterator[tuple[str, bytes, bool, str]], *, record: str) -> None:
-    """Write the archive, without times, of names, contents, whether they are executable, and digests."""
+    """Write the archive without times; a member is name, content, executable bit and digest."""
     rows = io.StringIO()
     lines = csv.writer(rows, lineterminator="\n")
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -232,6 +239,6 @@ def _write(wheel: Path, members: Iterator[tuple[str, bytes, bool, str]], *, reco
 
 def _member(name: str, executable: bool) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, _EPOCH)
-    member.create_system = 3  # Unix, whatever this machine is: the modes below count
+    member.create_system = 3  # Unix, so that installers apply the mode
     member.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
     return member

@@ -1,4 +1,4 @@
-"""Which files look like secrets: by their names, and by what a private key begins with."""
+"""Files that look like secrets, by their names and by the first line of private keys."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _NAMES = re.compile(
 )
 _FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker"})
 _TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
-# Certificates have the same suffixes as keys, so these are looked into: a private key says that it is one.
+# Certificates have the same suffixes as keys, so the content of these files decides.
 _PERHAPS = (".pem", ".crt", ".cer", ".asc", "key", "key.json", "key.txt")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
 
 def looks_secret(path: str, read: Callable[[], bytes]) -> bool:
-    """Return whether the file at *path* (with ``/``) looks like a secret.
+    """Return True if the file at *path* looks like a secret.
 
     Parameters
     ----------
+    path
+        With ``/``.
     read
-        Gives the file's bytes; called for the few files only whose names leave it open, such as ``.pem``.
+        Returns the file's bytes; only called for names that don't decide, such as ``.pem``.
 
     >>> [looks_secret(path, bytes) for path in ("app/.env", "app/.env.example", ".ssh/x")]
     [True, False, True]

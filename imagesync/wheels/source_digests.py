@@ -1,4 +1,4 @@
-"""What each wheel of this machine is made from, as a digest that is known before anything is built."""
+"""Digests of the sources of local wheels, known before anything is built."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from imagesync.errors import WheelError
 from imagesync.plan.checks.sources import has_only_installed_files, local_path
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.wheels.installed import edited_files, record_digest
-from imagesync.wheels.sources.source_tree import source_digest
-from imagesync.wheels.sources.untracked_inputs import with_taken
+from imagesync.wheels.sources.source_tree import tree_digest
+from imagesync.wheels.sources.untracked_inputs import with_untracked_inputs
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 
-def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
-    """Return for each vendored package of *plan* the digest of what its wheel is made from.
+def source_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
+    """Return the digest of the sources of each vendored package of *plan*.
 
     Parameters
     ----------
@@ -31,28 +31,27 @@ def content_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[Normali
     Returns
     -------
     Mapping
-        Canonical name to ``sha256:<hex>``: of a source tree its files, and the others that its last wheel
-        took; of a version-control
-        checkout the URL without credentials, the commit and the subdirectory; of an archive its hash.
-        Installed files that were edited since count as well.
+        Canonical name to ``sha256:<hex>`` over the files of a source tree and the untracked inputs of its
+        wheels; over the URL without credentials, the commit and the subdirectory of a checkout; over the hash
+        of an archive. Edits of installed files count as well.
 
     Raises
     ------
     WheelError
-        A source folder is gone, or can't be read.
+        A source folder is missing, or can't be read.
     """
     return {
-        package.name: content_digest(package, cache=cache) for package in plan.packages if package.vendored
+        package.name: package_digest(package, cache=cache) for package in plan.packages if package.vendored
     }
 
 
-def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:
-    """Return the digest, ``sha256:<hex>``, of what the wheel of *package* is made from."""
+def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:
+    """Return the digest of the sources of *package*, ``sha256:<hex>``."""
     source = package.source
     if source.kind == "directory" and not has_only_installed_files(package):
         try:
             folder = source_folder(package)
-            return with_taken(folder, source_digest(folder, cache=cache), cache=cache)
+            return with_untracked_inputs(folder, tree_digest(folder, cache=cache), cache=cache)
         except WheelError as error:
             raise WheelError(
                 f"{package.name} {package.version}: {error.message}",
@@ -72,12 +71,12 @@ def content_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
 
 
 def source_folder(package: PlannedPackage) -> Path:
-    """Return the folder that the ``file://`` URL of *package* names (RFC 8089).
+    """Return the folder of the ``file://`` URL of *package* (RFC 8089).
 
     Raises
     ------
     WheelError
-        It is no ``file://`` URL.
+        The URL isn't a ``file://`` URL.
     """
     folder = local_path(package.source)
     if folder is None:

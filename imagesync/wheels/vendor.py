@@ -1,4 +1,4 @@
-"""Vendoring: a wheel for each package that comes from this machine and from no index."""
+"""Vendoring: making the wheels of packages that come from this machine and not from an index."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from imagesync.wheels.build_requirements import InstalledRequirements, installed
 from imagesync.wheels.check_target import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.source_digests import source_folder
-from imagesync.wheels.sources.build_copy import stage
-from imagesync.wheels.sources.source_tree import source_digest
-from imagesync.wheels.sources.untracked_inputs import remember_taken
+from imagesync.wheels.sources.build_copy import copy_for_build
+from imagesync.wheels.sources.source_tree import tree_digest
+from imagesync.wheels.sources.untracked_inputs import record_untracked_inputs
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
@@ -37,13 +37,15 @@ _AT_ONCE = 2
 
 
 @dataclass(frozen=True)
-class Made:
-    """A wheel, and what it was made from.
+class VendoredWheel:
+    """A wheel made on this machine.
 
     Parameters
     ----------
+    wheel
+        The wheel in the store.
     content
-        As a digest. It isn't the one that was asked for where a build took files that nobody knew of.
+        The digest of its sources, which differs from the expected one if the build used new untracked files.
     """
 
     wheel: StoredFile
@@ -59,41 +61,51 @@ def vendor(
     indexes: BuildIndexes,
     progress: Progress,
     no_isolation: Sequence[str] = (),
-) -> tuple[Made, ...]:
-    """Return a wheel for each of *vendored*, in their order, built or repacked where the store has none.
+) -> tuple[VendoredWheel, ...]:
+    """Return the wheel of each of *vendored*, in their order, from the store, or built or repacked.
 
     Parameters
     ----------
+    vendored
+        The packages.
     python
         The scanned interpreter, which extension modules are built for.
+    target
+        The platform and interpreter of the image.
+    store
+        Keeps wheels and logs.
     indexes
-        Where build requirements come from.
+        The indexes of build requirements.
+    progress
+        Shows the progress, and warnings.
     no_isolation
-        Names and patterns of packages that are built with what is installed beside *python*.
+        Names and patterns of packages that are built with the distributions of *python*.
 
     Raises
     ------
     WheelError
-        A wheel can't be made, or can't be used on the target.
+        A wheel can't be made, or doesn't fit the target.
     """
     patterns = [canonical_pattern(entry) for entry in no_isolation]
-    bare = frozenset(package.name for package in vendored if matches(patterns, package.name))
-    installed = installed_requirements(python) if bare else None
-    # uv is found before there are threads: sysconfig, which it asks, can't be loaded by two at once.
-    maker = _Maker(python, target, store, indexes, progress, find_uv_bin(), bare, installed)
+    not_isolated = frozenset(package.name for package in vendored if matches(patterns, package.name))
+    installed = installed_requirements(python) if not_isolated else None
+    # uv is found before threads start: it uses sysconfig, which two threads can't load at once.
+    maker = _Maker(python, target, store, indexes, progress, find_uv_bin(), not_isolated, installed)
     known = [maker.recall(package) for package in vendored]
-    wanted = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
-    if not wanted:
+    missing = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
+    if not missing:
         return tuple(wheel for wheel in known if wheel is not None)
-    with progress.task("Making wheels", total=len(wanted), unit="packages") as task:
-        made = iter(_in_parallel(wanted, lambda package: maker.make(package, task)))
+    with progress.task("Making wheels", total=len(missing), unit="packages") as task:
+        made = iter(_in_parallel(missing, lambda package: maker.make(package, task)))
     return tuple(wheel if wheel is not None else next(made) for wheel in known)
 
 
-def _in_parallel(packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], Made]) -> list[Made]:
-    """Make wheels, two at a time; the first failure stops those that haven't begun."""
+def _in_parallel(
+    packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], VendoredWheel]
+) -> list[VendoredWheel]:
+    """Return wheels, made two at a time; the first failure cancels those that haven't started."""
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="wheel") as pool:
-        futures: list[Future[Made]] = [pool.submit(make, package) for package in packages]
+        futures: list[Future[VendoredWheel]] = [pool.submit(make, package) for package in packages]
         try:
             return [future.result() for future in futures]
         except BaseException:
@@ -109,11 +121,11 @@ class _Maker:
     indexes: BuildIndexes
     progress: Progress
     uv: str
-    bare: frozenset[str]  # what is built without isolation, with what is installed
+    not_isolated: frozenset[str]  # packages that are built with the installed distributions
     installed: InstalledRequirements | None
 
     def key(self, package: VendoredPackage, content: str = "") -> str:
-        """Return what a wheel depends on: where the same comes again, nothing is built."""
+        """Return the key of a wheel in the store, over everything that it depends on."""
         parts = (
             package.name,
             package.version,
@@ -127,26 +139,26 @@ class _Maker:
         return "wheel-" + hashlib.sha256(identity.encode()).hexdigest()
 
     def _installed(self, package: VendoredPackage) -> InstalledRequirements | None:
-        """Return what *package* is built with, if that isn't an environment of its own."""
-        return self.installed if package.name in self.bare else None
+        """Return the distributions that *package* is built with; ``None`` for an isolated build."""
+        return self.installed if package.name in self.not_isolated else None
 
-    def recall(self, package: VendoredPackage) -> Made | None:
-        """Return the wheel that was made of the same before, if the target can still use it.
+    def recall(self, package: VendoredPackage) -> VendoredWheel | None:
+        """Return the wheel of *package* from the store; ``None`` if there is none.
 
         Raises
         ------
         WheelError
-            The image's glibc is older than the one that the wheel was built for.
+            The wheel requires a newer glibc than the image has.
         """
         stored = self.store.recall(self.key(package), progress=self.progress)
         if stored is not None and not is_pure(stored.filename):
             check_wheel(stored.path, filename=stored.filename, target=self.target)
-        return None if stored is None else Made(stored, package.content)
+        return None if stored is None else VendoredWheel(stored, package.content)
 
-    def make(self, package: VendoredPackage, task: Task) -> Made:
+    def make(self, package: VendoredPackage, task: Task) -> VendoredWheel:
         """Return the wheel of *package*, in the store."""
         key = self.key(package)
-        # Another process may be making the same wheel: it is made once, and both get it.
+        # The lock makes two processes share one build.
         with self.store.lock(key, progress=self.progress):
             made = self.recall(package)
             if made is None:
@@ -154,18 +166,18 @@ class _Maker:
                 with build_folder() as folder:
                     wheel, content = self._make_in(package, folder)
                     self._check(package, wheel)
-                    made = Made(self.store.add_file(wheel), content)
+                    made = VendoredWheel(self.store.add_file(wheel), content)
                 self.store.remember(self.key(package, content), made.wheel)
         task.advance(1)
         return made
 
     def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
-        """Return the wheel, and what it was made from."""
+        """Return the wheel, and the digest of its sources."""
         if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
             return self._build_tree(package, folder)
-        return self._make_of_installed(package, folder), package.content
+        return self._make_from_installed(package, folder), package.content
 
-    def _make_of_installed(self, package: VendoredPackage, folder: Path) -> Path:
+    def _make_from_installed(self, package: VendoredPackage, folder: Path) -> Path:
         installed = package.planned.installed
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             repacked = repack(installed, python=self.python, into=folder)
@@ -182,24 +194,24 @@ class _Maker:
 
     def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
         tree, cache = source_folder(package.planned), self.store.root / TREES
-        # Before it is copied: who edits it now gets another digest, and so another wheel.
-        digest = source_digest(tree, cache=cache)
-        staged = stage(tree, folder / "source")
+        # Before the copy: an edit after this point changes the digest, and so leads to another wheel.
+        digest = tree_digest(tree, cache=cache)
+        copy = copy_for_build(tree, folder / "source")
         try:
-            wheel = self._build(package, staged.folder, folder)
+            wheel = self._build(package, copy.folder, folder)
         finally:
-            for path in staged.rest.written():
+            for path in copy.untracked.changed():
                 self.progress.line(
                     f"warning: {path} was changed while {package.name} {package.version} was built. "
                     "It is too large to be copied for a build, so one that writes into it writes into yours."
                 )
-        content = remember_taken(
-            tree, wheel, staged.rest.sizes, digest=digest, listed=staged.files, cache=cache
+        content = record_untracked_inputs(
+            tree, wheel, copy.untracked.sizes, digest=digest, listed=copy.files, cache=cache
         )
         return wheel, content
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
-        # By all that is configured: while an index is silent, an edit needn't wait for it each time.
+        # With all configured indexes, so that the cache also works while one doesn't answer.
         pins = BuildPins(
             self.store.root / BUILD_PINS,
             python=self.python,
@@ -220,7 +232,7 @@ class _Maker:
         return build_wheel(request, output=folder / "wheel")
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
-        """Refuse a wheel that isn't *package* or can't be used; say what somebody should look at."""
+        """Raise an error if *wheel* isn't of *package* or doesn't fit; report secrets and another version."""
         suspects = check_wheel(wheel, filename=wheel.name, target=self.target)
         warn_of_secrets(wheel.name, suspects, self.progress)
         version = check_identity(wheel.name, name=package.name)

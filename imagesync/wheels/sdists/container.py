@@ -1,7 +1,7 @@
-"""Wheels from sdists for another platform than this machine's: built in a container of the base image.
+"""Building wheels of sdists for another platform, in a container of the base image.
 
-The container has no network and nothing of this machine is mounted in it: sources, build requirements and uv
-go in by its standard input, the wheel comes out by its standard output. So a remote engine will do.
+The container has no network and no mounts: sources, build requirements and uv are sent to its standard
+input, and the wheel comes from its standard output. So a remote engine works as well.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
 from imagesync.wheels.build_indexes import BuildIndexes
 
-# A backend's further requirements may bring more of them; what asks again after that goes in circles.
+# The backend's further requirements may add more of them; more rounds mean a circle.
 _ROUNDS = 3
 _LOG_END = 25
-# What PEP 517 says of projects that say nothing.
+# The default of PEP 517.
 _LEGACY = {"requires": ["setuptools>=40.8.0"], "build-backend": "setuptools.build_meta:__legacy__"}
 
 
 class Container(Protocol):
-    """Where a command runs on the target's platform, without a network."""
+    """A container of the target's platform, without a network."""
 
     @property
     def identity(self) -> str:
-        """Return what the result of a build depends on beside its inputs, such as the base image's hash."""
+        """Return an id of the environment of builds, such as the hash of the base image."""
 
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
-        """Run *script* by the image's interpreter, stderr to *log*; return the exit code and stdout."""
+        """Run *script* with the image's interpreter, stderr to *log*; return the exit code and stdout."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,20 @@ class ContainerBuilder:
 
     Parameters
     ----------
+    container
+        Runs the builds.
+    target
+        The platform and interpreter of the image.
+    store
+        Keeps build requirements.
     resolver, access
-        What finds build requirements, and how they are fetched.
+        For resolving and fetching build requirements.
     indexes
-        The indexes that they come from.
+        The indexes of build requirements.
     uv
-        Gives the path of an executable for the target.
+        Returns the path of an executable for the target.
+    progress
+        Shows downloads.
     """
 
     container: Container
@@ -81,36 +89,42 @@ class ContainerBuilder:
         output: Path,
         build_requirement: Callable[[LockedPackage, StoredFile], StoredFile],
     ) -> Path:
-        """Return the wheel that the project in the folder *source* gives, written into the folder *output*.
+        """Return the wheel of the project in the folder *source*, in the folder *output*.
 
         Parameters
         ----------
+        package
+            The locked package.
+        source
+            The project.
         log
-            Where everything goes that the backend says, without credentials.
+            The file for the backend's output, without credentials.
+        output
+            The folder of the wheel.
         build_requirement
-            Makes the wheel of a build requirement that indexes have as an sdist only.
+            Builds the wheel of a build requirement that indexes only have as an sdist.
 
         Raises
         ------
         WheelError
-            It can't be built, or its build requirements can't be had; the end of the log is in the message.
+            The project can't be built, or a build requirement is missing; the message has the end of the log.
         HashMismatch
-            A build requirement isn't what the index says.
+            A build requirement doesn't have the digest of the index.
         """
         system = _build_system(source, package)
         requires: list[str] = list(system["requires"])
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as stream:
-            notes = _Notes(stream)
+            output_log = _Log(stream)
             for _ in range(_ROUNDS):
-                notes(f"Installing {', '.join(sorted(requires))}\n".encode())
+                output_log(f"Installing {', '.join(sorted(requires))}\n".encode())
                 try:
                     wheels = self._requirements(requires, build_requirement)
                 except HashMismatch:
                     raise
                 except (LockError, FetchError) as error:
-                    notes(f"{error.message}\n".encode())
-                    raise failure(package.name, package.version, notes.end, log) from error
+                    output_log(f"{error.message}\n".encode())
+                    raise failure(package.name, package.version, output_log.end, log) from error
                 request = {
                     "requires": requires,
                     "backend": system["build-backend"],
@@ -124,17 +138,17 @@ class ContainerBuilder:
                 }
                 archive = _archive(request, source, wheels, self.uv())
                 script = program_text("image.build_worker")
-                exit_code, answer = self.container.run(script, stdin=archive, log=notes)
+                exit_code, answer = self.container.run(script, stdin=archive, log=output_log)
                 if exit_code != 0:
-                    raise failure(package.name, package.version, notes.end, log)
+                    raise failure(package.name, package.version, output_log.end, log)
                 header, _, content = answer.partition(b"\n")
-                told: dict[str, Any] = json.loads(header)
-                if "wheel" in told:
+                result: dict[str, Any] = json.loads(header)
+                if "wheel" in result:
                     output.mkdir(parents=True, exist_ok=True)
-                    wheel = output / Path(told["wheel"]).name
+                    wheel = output / Path(result["wheel"]).name
                     wheel.write_bytes(content)
                     return wheel
-                requires += told["requires"]
+                requires += result["requires"]
         raise WheelError(
             f"{package.name} {package.version}: its build asks for other requirements each time: "
             f"{', '.join(requires)}",
@@ -170,13 +184,13 @@ class ContainerBuilder:
             try:
                 return resolver.resolve(request)
             except LockError:
-                # A resolver may take an index that doesn't answer for one that has nothing.
+                # A resolver may treat an index that doesn't answer as one without the package.
                 if not self.indexes.find_silent(Requirement(requires[0]).name, known=silent):
                     raise
 
 
-class _Notes:
-    """Writes a log line by line, credentials taken out, and keeps its end."""
+class _Log:
+    """Writes a log line by line, without credentials, and keeps its end."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
@@ -192,7 +206,7 @@ class _Notes:
 
 
 def _build_system(source: Path, package: LockedPackage) -> Mapping[str, Any]:
-    """Return the table ``build-system`` of a project (PEP 518), or what stands for a missing one."""
+    """Return the table ``build-system`` of a project (PEP 518), or the default."""
     try:
         text = (source / "pyproject.toml").read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Wheels of packages that an index has as an sdist only."""
+"""Building wheels of sdists, here or in a container."""
 
 from __future__ import annotations
 
@@ -45,15 +45,32 @@ def build_sdists(
     progress: Progress,
     containers: ContainerBuilder | None = None,
 ) -> tuple[StoredFile | WheelError, ...]:
-    """Return for each of *sdists*, in their order, its wheel, or why there can be none.
+    """Return the wheel of each of *sdists*, in their order, or the error of its build.
 
-    They are built with the scanned interpreter where this machine is of the target's platform, else in
-    containers of the base image; two at a time, and only what the store doesn't have yet.
+    On the target's platform they are built with the scanned interpreter, else in containers of the base
+    image: two at a time, and only if the store has no wheel yet.
+
+    Parameters
+    ----------
+    sdists
+        Locked packages with their sdists.
+    target
+        The platform and interpreter of the image.
+    python
+        The scanned interpreter.
+    store
+        Keeps wheels and logs.
+    indexes
+        The indexes of build requirements.
+    progress
+        Shows the progress, and warnings.
+    containers
+        Builds in containers; ``None`` to build here alone.
 
     Raises
     ------
     EngineError, FetchError, LockError, StoreError
-        What isn't about one sdist alone.
+        A failure that isn't about a single sdist.
     """
     if not sdists:
         return ()
@@ -91,7 +108,7 @@ def build_sdist(
     Raises
     ------
     WheelError
-        It can't be built, or what is built can't be used on the target.
+        The wheel can't be built, or doesn't fit the target.
     """
     (built,) = build_sdists(
         [(package, sdist)],
@@ -118,7 +135,7 @@ class _Builder:
     uv: str
 
     def key(self, sdist: StoredFile, *, in_container: bool) -> str:
-        """Return what a wheel depends on: the sdist, and where it is built."""
+        """Return the key of a wheel in the store: the sdist, and where it is built."""
         if in_container and self.containers is not None:
             place = f"container {self.containers.container.identity}"
         else:
@@ -126,16 +143,16 @@ class _Builder:
         return f"sdist {_FORMAT} {sdist.digest} {self.python.minor} {self.target.platform} {place}"
 
     def recall(self, sdist: StoredFile) -> StoredFile | None:
-        """Return the wheel that was built of *sdist* before, here or in a container."""
+        """Return the wheel of *sdist* from the store, built here or in a container, or ``None``."""
         for in_container in (False, True):
             key = self.key(sdist, in_container=in_container)
             stored = self.store.recall(key, progress=self.progress)
-            if stored is not None and self._holds(stored.path, stored.filename):
+            if stored is not None and self._fits(stored.path, stored.filename):
                 return stored
         return None
 
     def attempt(self, package: LockedPackage, sdist: StoredFile, task: Task) -> StoredFile | WheelError:
-        """Return the wheel of *sdist*, or why it can't be built."""
+        """Return the wheel of *sdist*, or the error of its build."""
         task.describe(f"{package.name} {package.version}")
         try:
             return self.make(package, sdist)
@@ -149,8 +166,12 @@ class _Builder:
 
         Parameters
         ----------
+        package
+            The locked package.
+        sdist
+            The sdist.
         within
-            The packages whose build needs this one.
+            The packages whose builds require this one.
         """
         if package.name in within:
             raise WheelError(
@@ -174,7 +195,7 @@ class _Builder:
     def _build(
         self, package: LockedPackage, sdist: StoredFile, folder: Path, within: tuple[str, ...]
     ) -> tuple[Path, bool]:
-        """Return the wheel, and whether it was built in a container."""
+        """Return the wheel, and True if it was built in a container."""
         label = f"{package.name} {package.version}"
         log = log_path(package, self.store.root / LOGS)
         if self.containers is None or host_is_target(self.python, self.target):
@@ -188,8 +209,8 @@ class _Builder:
                 log=log,
             )
             wheel = build_wheel(request, output=folder / "wheel")
-            # A library may have come to need this machine's C library; the base image has its own.
-            if self.containers is None or self._holds(wheel, wheel.name):
+            # A library may require the glibc of this machine, which the base image may not have.
+            if self.containers is None or self._fits(wheel, wheel.name):
                 return wheel, False
         wheel = self.containers.build(
             package,
@@ -200,7 +221,7 @@ class _Builder:
         )
         return wheel, True
 
-    def _holds(self, wheel: Path, filename: str) -> bool:
+    def _fits(self, wheel: Path, filename: str) -> bool:
         try:
             check_wheel(wheel, filename=filename, target=self.target)
         except WheelError:

@@ -1,4 +1,4 @@
-"""Stand-ins: installed files in the place of an sdist that can't be built."""
+"""Using installed files in place of an sdist that can't be built."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from imagesync.lock.resolve_installed import InstalledContent
 
 
-def stand_in(
+def use_installed_files(
     lock: Lock,
     built: Mapping[NormalizedName, StoredFile | WheelError],
     *,
@@ -30,39 +30,43 @@ def stand_in(
 
     Parameters
     ----------
+    lock
+        The lock.
     built
-        The wheel of each sdist, or why there is none.
+        The wheel of each sdist, or the error of its build.
     installed_content
-        Gives the digest of a package's installed files, if they hold for the target.
+        Returns the digest of a package's installed files, if they fit the target.
     logs
-        The folder of the builds' logs.
+        The folder of build logs.
+    progress
+        Gets a line for each replaced sdist.
 
     Raises
     ------
     WheelError
-        An sdist can't be built, and its package isn't installed here in a form that the target can use.
+        An sdist can't be built, and the installed files of its package don't fit the target.
     """
     wheels: dict[NormalizedName, StoredFile] = {}
-    standing_in: dict[NormalizedName, VendoredPackage] = {}
+    replaced: dict[NormalizedName, VendoredPackage] = {}
     for package in lock.packages:
         result = built.get(package.name)
         if isinstance(result, WheelError):
-            standing_in[package.name] = _installed(package, result, installed_content)
+            replaced[package.name] = _installed(package, result, installed_content)
             progress.line(
                 f"{package.name} {package.version}: its sdist can't be built, so the installed files go into "
                 f"the image; the log is {log_path(package, logs)}"
             )
         elif result is not None:
             wheels[package.name] = result
-    if not standing_in:
+    if not replaced:
         return lock, wheels
-    packages = tuple(package for package in lock.packages if package.name not in standing_in)
-    vendored = sorted((*lock.vendored, *standing_in.values()), key=lambda package: package.name)
+    packages = tuple(package for package in lock.packages if package.name not in replaced)
+    vendored = sorted((*lock.vendored, *replaced.values()), key=lambda package: package.name)
     return replace(lock, packages=packages, vendored=tuple(vendored)), wheels
 
 
 def log_path(package: LockedPackage, logs: Path) -> Path:
-    """Return where among the *logs* that of the build of *package* is."""
+    """Return the path of the build log of *package* in the folder *logs*."""
     return logs / f"{package.name}-{package.version}.log"
 
 
@@ -72,5 +76,5 @@ def _installed(
     content = "" if package.planned is None else installed_content(package.planned)
     if package.planned is None or not content:
         raise error
-    why = f"its sdist {package.artifact.filename} can't be built"
-    return VendoredPackage(package.name, package.version, content, package.planned, why)
+    reason = f"its sdist {package.artifact.filename} can't be built"
+    return VendoredPackage(package.name, package.version, content, package.planned, reason)

@@ -1,4 +1,4 @@
-"""Unpacking sdists, which come from elsewhere: nothing may land outside of the folder."""
+"""Unpacking sdists, which aren't trusted: nothing is written outside of the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from imagesync.errors import WheelError
 
-# What the two libraries raise on archives that are cut off, corrupt, encrypted or self-contradictory.
+# Errors of the two libraries for archives that are truncated, corrupt, encrypted or inconsistent.
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError)
 
 
@@ -22,7 +22,7 @@ def unpack_sdist(archive: Path, into: Path, *, name: str) -> Path:
     Raises
     ------
     WheelError
-        It is damaged, or holds paths or links that lead out of the folder.
+        The archive is damaged, or has paths or links that lead out of the folder.
     """
     into.mkdir(parents=True)
     try:
@@ -35,7 +35,7 @@ def unpack_sdist(archive: Path, into: Path, *, name: str) -> Path:
             f"{name}: the source archive {archive.name} can't be unpacked: {error}",
             hint="It may be damaged; fetch it again with --no-cache.",
         ) from error
-    # PEP 625: one folder at the top. Archives of forges look the same.
+    # PEP 625: one folder at the top, as in the archives of forges.
     inside = list(into.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else into
 
@@ -76,7 +76,7 @@ def _unpack_zip(archive: Path, into: Path) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Return where *name* goes below *folder*; links that were unpacked before are followed."""
+    """Return the path of *name* below *folder*, following links that were unpacked before."""
     where = folder / name.replace("\\", "/")
     if PurePosixPath(name).is_absolute() or not where.parent.resolve().is_relative_to(folder.resolve()):
         raise ValueError(f"{name!r} leads out of the archive")

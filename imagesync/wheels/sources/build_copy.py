@@ -1,4 +1,4 @@
-"""A copy of a source tree that a build may write into, so that the user's own is never touched."""
+"""Copies of source trees that builds may write into, so that the user's files stay unchanged."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from pathlib import Path
 
 from imagesync.errors import WheelError
 from imagesync.wheels.sources.source_tree import GIT_OPTIONS, git_environment, repository_root, source_files
-from imagesync.wheels.sources.untracked_files import Rest, beside, ignored
+from imagesync.wheels.sources.untracked_files import UntrackedFiles, ignored_files, neighbouring_files
 
 
 @dataclass(frozen=True)
-class Staged:
-    """A source tree's copy.
+class BuildCopy:
+    """The copy of a source tree.
 
     Parameters
     ----------
     folder
         The project's folder in the copy.
     files
-        The sources, relative to it.
-    rest
-        What it has beside the sources.
+        The source files, relative to *folder*.
+    untracked
+        The files that the copy has beside the source files.
     """
 
     folder: Path
     files: Sequence[str]
-    rest: Rest
+    untracked: UntrackedFiles
 
 
-def stage(folder: Path, into: Path) -> Staged:
+def copy_for_build(folder: Path, into: Path) -> BuildCopy:
     """Copy the source tree *folder* into the empty folder *into*.
 
-    Copied is what the digest covers. What git ignores is there as well, because a build may want a generated
-    file, or write it anew; so is what lies beside *folder* in the same repository (a project may name
-    ``../README.md``). The copy has the repository's history, for versions and file lists that are taken
-    from it.
+    The copy has the files that the digest covers. It also has files that git ignores, because a build may
+    use or rewrite a generated file, and the files beside *folder* in the same repository (a project may refer to
+    ``../README.md``). It has the repository's history, for backends that take versions and file lists from it.
 
     Raises
     ------
@@ -54,12 +53,12 @@ def stage(folder: Path, into: Path) -> Staged:
     files = source_files(folder)
     for path in files:
         _copy_file(folder / path, copy / path, within=into)
-    rest = Rest()
-    rest.bring(ignored(folder, copy, listed=files))
+    untracked = UntrackedFiles()
+    untracked.add(ignored_files(folder, copy, listed=files))
     if root is not None:
-        rest.bring(beside(root, folder, into))
-        _give_history(root, folder, into)
-    return Staged(copy, files, rest)
+        untracked.add(neighbouring_files(root, folder, into))
+        _copy_history(root, folder, into)
+    return BuildCopy(copy, files, untracked)
 
 
 def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
@@ -67,7 +66,7 @@ def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
     try:
         mode = source.lstat().st_mode
         if stat.S_ISLNK(mode):
-            # Links inside the copy keep their meaning; others go where they went.
+            # Links inside the copy are kept; others are replaced by absolute ones.
             target = os.fspath(source.readlink())
             if not Path(os.path.normpath(destination.parent / target)).is_relative_to(within):
                 target = os.fspath(source.resolve())
@@ -84,16 +83,16 @@ def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
         ) from error
 
 
-def _give_history(root: Path, folder: Path, into: Path) -> None:
+def _copy_history(root: Path, folder: Path, into: Path) -> None:
     """Make *into* a repository with the objects, references and index of the one at *root*.
 
-    Its objects are borrowed, so this costs the same for any size of history. Nothing of the user's
-    configuration is taken over: remotes may have credentials in them.
+    Objects are shared, so the time doesn't depend on the size of the history. The user's configuration isn't
+    copied, because the URLs of remotes may have credentials.
     """
     facts = _git(root, "rev-parse", "--git-common-dir", "--git-path", "index", "HEAD")
     references = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/tags", "refs/heads")
     if facts is None or references is None or len(facts.split("\n")) != 4:
-        return  # no git here, or not one commit yet
+        return  # git is missing, or there is no commit yet
     common, index, head, _ = facts.split("\n")
     objects = (root / common / "objects").resolve()
     git = into / ".git"
@@ -106,14 +105,14 @@ def _give_history(root: Path, folder: Path, into: Path) -> None:
     with contextlib.suppress(OSError):
         shutil.copyfile(root / index, git / "index")
     if folder != root:
-        # The rest of the repository is linked or missing, which must not look like an edit.
+        # Other files of the repository are linked or missing, which must not look like an edit.
         inside = folder.relative_to(root).as_posix()
         outside = _git(into, "ls-files", "-z", "--", ".", f":(exclude,literal){inside}")
         _git(into, "update-index", "-z", "--skip-worktree", "--stdin", text=outside)
 
 
 def _git(folder: Path, *arguments: str, text: str | None = None) -> str | None:
-    """Return what git says, or ``None`` where it fails or isn't there."""
+    """Return the output of git, or ``None`` if it fails or is missing."""
     try:
         done = subprocess.run(
             ["git", *GIT_OPTIONS, *arguments],

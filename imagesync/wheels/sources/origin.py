@@ -1,4 +1,4 @@
-"""The sources that a package was installed from: its commit, or its archive."""
+"""Fetching the sources that a package was installed from: a commit, or an archive."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 from imagesync.wheels.installed import has_record
 from imagesync.wheels.sdists.unpack import unpack_sdist
+from imagesync.wheels.source_digests import source_folder
 
 
 def fetch_source(package: PlannedPackage, into: Path) -> Path:
     """Return the folder of the sources that *package* was installed from, fetched into the folder *into*.
 
-    git is asked with the user's own configuration and credential helpers, and never prompts.
+    git runs with the user's own configuration and credential helpers, and never prompts.
 
     Raises
     ------
     WheelError
-        The sources can't be had.
+        The sources can't be fetched.
     """
     source = package.source
     if source.kind == "vcs" and source.vcs == "git" and source.url and source.commit:
         checkout = _checkout(package, source, into)
     elif source.kind == "archive" and source.url and source.url.startswith("file://"):
-        from imagesync.wheels.source_digests import source_folder
-
         checkout = unpack_sdist(source_folder(package), into, name=package.name)
     else:
         installed = package.installed
@@ -52,7 +51,7 @@ def _checkout(package: PlannedPackage, source: Source, into: Path) -> Path:
     into.mkdir(parents=True)
     url, commit = source.url or "", source.commit or ""
     _git(package, into, "init", "--quiet")
-    # One commit is enough, where the server gives it; else everything, and the commit is in it.
+    # Fetch one commit if the server allows it, or else everything.
     if not _git(package, into, "fetch", "--quiet", "--depth=1", url, commit, may_fail=True):
         _git(package, into, "fetch", "--quiet", "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
     _git(package, into, "checkout", "--quiet", "--detach", commit)

@@ -1,4 +1,4 @@
-"""Source trees: which files a project consists of, and one digest over all of them."""
+"""Source trees: the files of a project, and one digest over all of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import stat
 import time
 from pathlib import Path, PurePosixPath
-from threading import Thread
 
+from imagesync.core.background import Ahead
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import WheelError
 from imagesync.wheels.sources.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
@@ -37,22 +37,22 @@ _OUTPUT_SUFFIXES = (".egg-info", ".dist-info")
 _CACHE_FILES = (".pyc", ".pyo", ".DS_Store", "Thumbs.db", ".coverage")
 _SKIPPED = _VCS | _CACHES
 _SKIPPED_SUFFIXES = (*_OUTPUT_SUFFIXES, *_CACHE_FILES)
-# Of a mode, what says a file's kind; as `stat.S_IFMT`, without a call for each file.
+# The bits of a mode for the type of a file: `stat.S_IFMT` would cost a call for each file.
 _FORMAT_BITS = 0o170000
 _FILES = frozenset({stat.S_IFREG, stat.S_IFLNK})
 _GLOB = str.maketrans({character: "\\" + character for character in "\\*?["})
 
 
-def source_digest(folder: Path, *, cache: Path | None = None) -> str:
+def tree_digest(folder: Path, *, cache: Path | None = None) -> str:
     """Return the digest of the source tree below *folder*.
 
-    It covers the files' names, their executable bits, their bytes, and where symbolic links
-    point to. It doesn't cover times, owners, or where *folder* is.
+    It covers names, executable bits, bytes, and the targets of symbolic links. It doesn't cover times,
+    owners, or the path of *folder*.
 
     Parameters
     ----------
     cache
-        A folder for what is known of unchanged files; it may be missing.
+        The folder of the cache, which may be missing; ``None`` for no cache.
 
     Returns
     -------
@@ -69,11 +69,11 @@ def source_digest(folder: Path, *, cache: Path | None = None) -> str:
 
 
 def source_files(folder: Path) -> list[str]:
-    """Return the files that the project in *folder* consists of, relative to it, with ``/``.
+    """Return the files of the project in *folder*, relative to it, with ``/``, in no particular order.
 
-    With git: what it tracks, and what it doesn't ignore; submodules and nested repositories
-    likewise. Without: everything but caches, VCS folders, build outputs and virtual environments.
-    The order is unspecified.
+    In a git repository these are the files that git tracks or doesn't ignore, including those of submodules
+    and nested repositories. Otherwise all files except caches, VCS folders, build outputs and virtual
+    environments.
 
     Raises
     ------
@@ -84,12 +84,14 @@ def source_files(folder: Path) -> list[str]:
 
 
 def source_stats(folder: Path, *, cache: Path | None = None) -> dict[str, Stat]:
-    """Return what the file system says of each of the :func:`source_files`, links not followed.
+    """Return the status of each of the :func:`source_files`, without following links.
 
     Parameters
     ----------
+    folder
+        The source tree.
     cache
-        A folder that keeps what git listed, to look at these files while git lists them again.
+        The folder of the cache with the last listing of git, whose files are looked at while git lists again.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def repository_root(folder: Path) -> Path | None:
 
 
 def is_cache_or_output(path: PurePosixPath) -> bool:
-    """Return whether *path*, relative to its project, is a cache, a build output or a VCS folder.
+    """Return True if *path*, relative to its project, is a cache, a build output or a VCS folder.
 
     >>> is_cache_or_output(PurePosixPath("build")), is_cache_or_output(PurePosixPath("pkg/build"))
     (True, False)
@@ -122,32 +124,33 @@ def is_cache_or_output(path: PurePosixPath) -> bool:
 
 
 def is_skipped(name: str, *, top: bool) -> bool:
-    """Return the same for a file or folder by its *name*, which lies at the *top* of its project or below."""
+    """Return the same for a file or folder by *name*, at the *top* of its project or below."""
     return name in _SKIPPED or name.endswith(_SKIPPED_SUFFIXES) or (top and name in _OUTPUTS)
 
 
 def git_environment() -> dict[str, str]:
-    """Return this process's environment for git: no prompts, no locks taken, nothing of a calling hook's."""
+    """Return environment variables for git: no prompts, no locks, no variables of a calling hook."""
     inherited = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
     environ = {key: value for key, value in os.environ.items() if key not in inherited}
     return environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
-# Sources often belong to another user (a bind mount, a shared folder); reading them is no risk
-# as long as git runs nothing that their configuration names.
+# Sources often belong to another user (a bind mount, a shared folder). Reading them is safe as long as git
+# runs no program that their configuration names.
 GIT_OPTIONS = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 
 def _tracked_or_not_ignored(folder: Path, top: Path, cache: Path | None) -> dict[str, Stat] | None:
-    """Return what the file system says of the files that git lists; ``None`` where it lists none."""
+    """Return the status of the files that git lists; ``None`` if it lists none."""
     cached = None if cache is None else cache_path(cache, str(folder.absolute()), "listing")
     before = "" if cached is None else read_cache(cached, key=_FORMAT) or ""
-    with _Listing(_list_command(folder, top), folder) as listing:
-        # Most often it is the same again: the files are looked at while git is at it.
-        stats = stats_of(folder, _names(before)) if before else {}
-        listed = os.fsdecode(listing.wait())
+    listing = Ahead(lambda: _git_output(_list_command(folder, top), folder))
+    listing.start()
+    # The listing is usually the same as before, so the files are looked at while git runs.
+    stats = stats_of(folder, _names(before)) if before else {}
+    listed = os.fsdecode(listing.result())
     if not listed:
-        return None  # no git here, not a repository that it can read, or nothing in it
+        return None  # git is missing, can't read the repository, or lists no file
     if listed != before:
         stats = stats_of(folder, _names(listed))
         if cached is not None:
@@ -156,7 +159,7 @@ def _tracked_or_not_ignored(folder: Path, top: Path, cache: Path | None) -> dict
 
 
 def _list_command(folder: Path, top: Path) -> list[str]:
-    # Command-line patterns are anchored at the repository's root, and hold for untracked files only.
+    # Patterns on the command line are relative to the repository's root, and apply to untracked files only.
     anchor = "/" + "".join(part.translate(_GLOB) + "/" for part in folder.relative_to(top).parts)
     patterns = [*sorted(_CACHES), *(f"*{name}" for name in (*_OUTPUT_SUFFIXES, *_CACHE_FILES))]
     patterns += [anchor + name + "/" for name in sorted(_OUTPUTS)]
@@ -164,40 +167,21 @@ def _list_command(folder: Path, top: Path) -> list[str]:
     return ["git", *GIT_OPTIONS, "ls-files", "-z", "-c", "-o", "--exclude-standard", *excludes]
 
 
-class _Listing:
-    """A run of git that lists files, while this process does something else."""
+def _git_output(command: list[str], folder: Path) -> bytes:
+    """Return the output of git; empty if it fails or is missing."""
+    import subprocess
 
-    def __init__(self, command: list[str], folder: Path) -> None:
-        self._command = command
-        self._folder = folder
-        self._output = b""
-        self._thread = Thread(target=self._run, name="git")
-
-    def __enter__(self) -> _Listing:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def wait(self) -> bytes:
-        """Return what git says; nothing where it fails or isn't there."""
-        self._thread.join()
-        return self._output
-
-    def _run(self) -> None:
-        import subprocess
-
-        with contextlib.suppress(OSError):
-            done = subprocess.run(
-                self._command,
-                cwd=self._folder,
-                env=git_environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                check=False,
-            )
-            self._output = done.stdout if done.returncode == 0 else b""
+    with contextlib.suppress(OSError):
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=git_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        return done.stdout if done.returncode == 0 else b""
+    return b""
 
 
 def _names(listed: str) -> list[str]:
@@ -209,7 +193,7 @@ def _with_nested(folder: Path, stats: dict[str, Stat]) -> dict[str, Stat]:
     for path in [path for path, found in stats.items() if found[MODE] & _FORMAT_BITS == stat.S_IFDIR]:
         del stats[path]
         nested = path.rstrip("/")
-        # A submodule that was never checked out is an empty folder, and part of nothing.
+        # A submodule that was never checked out is an empty folder.
         if (folder / nested / ".git").exists():
             inner = source_stats(folder / nested)
             stats.update({f"{nested}/{name}": found for name, found in inner.items()})
@@ -245,5 +229,5 @@ def _walk(folder: Path) -> dict[str, Stat]:
 
 
 def is_environment(folder: str) -> bool:
-    """Return whether *folder* is a virtual environment, or one of conda."""
+    """Return True if *folder* is a virtual environment or a conda environment."""
     return os.path.lexists(f"{folder}/pyvenv.cfg") or os.path.lexists(f"{folder}/conda-meta")

@@ -1,4 +1,4 @@
-"""Digests of many files, without reading again what hasn't changed since the last time."""
+"""Digests of many files, with a cache so that unchanged files aren't read again."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ stat_of = attrgetter("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino
 
 
 def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, Stat]:
-    """Return what the file system says of each of *paths* that is there, links not followed.
+    """Return the status of each of *paths* that exists, without following links.
 
     Parameters
     ----------
+    folder
+        The folder of the files.
     paths
         Relative to *folder*, with ``/``.
 
@@ -52,16 +54,18 @@ def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, Stat]:
 
 
 def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: Path | None = None) -> str:
-    """Return one digest over files below *folder*: names, executable bits, bytes, links.
+    """Return one digest over files below *folder*: names, executable bits, bytes and links.
 
     Parameters
     ----------
+    folder
+        The folder of the files.
     stats
-        The files, by their path relative to *folder*, as `stats_of` gives them.
+        The status of each file by path relative to *folder*, as from :func:`stats_of`.
     began
         A time before *stats* were taken, in nanoseconds since the epoch.
     cache
-        The folder that keeps what is known of unchanged files; ``None`` for none.
+        The folder of the cache; ``None`` for no cache.
 
     Returns
     -------
@@ -83,8 +87,8 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
     content = hashlib.sha256()
     for path in sorted(files):
-        kind, _, content_digest = files[path]
-        content.update(os.fsencode(f"{kind}\0{path}\0{content_digest}\0"))
+        kind, _, package_digest = files[path]
+        content.update(os.fsencode(f"{kind}\0{path}\0{package_digest}\0"))
     digest = "sha256:" + content.hexdigest()
     complete = _write(cached, files, settled_before=began - _TICK)
     if total is not None and complete:
@@ -95,12 +99,18 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
 def file_digests(
     folder: Path, paths: Iterable[str], *, scope: str, cache: Path | None = None
 ) -> Mapping[str, str]:
-    """Return the sha256, in hexadecimal, of each of *paths* that is there.
+    """Return the sha256, in hexadecimal, of each of *paths* that exists.
 
     Parameters
     ----------
+    folder
+        The folder of the files.
+    paths
+        Relative to *folder*, with ``/``.
     scope
-        What the files are, such as a distribution's name: several sets of files may share *folder*.
+        A name for the set of files in the cache, because several sets may share *folder*.
+    cache
+        The folder of the cache; ``None`` for no cache.
 
     Raises
     ------
@@ -121,9 +131,9 @@ Entry = tuple[str, Stat, str]
 
 
 def _fingerprint(stats: Mapping[str, Stat]) -> str:
-    """Return what tells whether anything has changed, the order of *stats* included."""
+    """Return a digest of *stats* that changes with any file, and with their order."""
     content = hashlib.sha256(os.fsencode("\0".join(stats)))
-    # Numbers by marshal, three times as quick as repr; its version 2 has no references between equal ones.
+    # marshal is three times as fast as repr; its version 2 has no references between equal numbers.
     content.update(marshal.dumps(list(stats.values()), 2))
     return content.hexdigest()
 
@@ -137,7 +147,7 @@ def _entry(folder: Path, path: str, value: Stat, previous: Mapping[str, Entry]) 
         if stat.S_ISLNK(mode):
             return "link", value, hashlib.sha256(os.fsencode(Path(where).readlink())).hexdigest()
         if not stat.S_ISREG(mode):
-            return "other", value, ""  # a socket, a pipe: there, and not to be read
+            return "other", value, ""  # a socket or a pipe
         with open(where, "rb") as stream:  # noqa: PTH123 - Path.open costs as much as the file's read
             content = hashlib.sha256(stream.read()).hexdigest()
     except OSError as error:
@@ -162,7 +172,7 @@ def _read(cached: Path | None) -> dict[str, Entry]:
 
 
 def _write(cached: Path | None, files: Mapping[str, Entry], *, settled_before: int) -> bool:
-    """Keep what is known of *files*, and return whether all of them can be kept."""
+    """Write the entries of files that can't change unnoticed, and return True if these are all *files*."""
     settled = {path: entry for path, entry in files.items() if max(entry[1][2], entry[1][3]) < settled_before}
     if cached is not None:
         write_cache(cached, settled, key=_FORMAT)

@@ -1,8 +1,8 @@
-"""The rest of a copied source tree: what git ignores, and what lies beside the project in its repository.
+"""Files of a copied source tree that git ignores, or that lie beside the project in its repository.
 
-A build may read it and may write there, and must not reach the user's own files. So folders are made
-anew, and files are copied as far as that costs little. What is larger is linked file by file: whatever a
-build adds, replaces or removes stays in its copy, and only what it writes into in place would be the user's.
+A build may read and write them without changing the user's own files: folders are created anew, and files are
+copied within a limit. Beyond the limit files are linked one by one: additions, replacements and removals
+stay in the copy, and only writing into a file in place would change the user's file.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from pathlib import Path, PurePosixPath
 
 from imagesync.wheels.sources.source_tree import is_cache_or_output, is_environment, is_skipped
 
-# A new file costs 20 to 200 microseconds, be it a copy or a link, and an edit shall take about a second.
+# A copy or link takes 20 to 200 microseconds, and a build after an edit should take about a second.
 _COPIED_FILES = 1000
 _COPIED_BYTES = 128 << 20
-# A folder with more in it is linked as a whole.
+# A folder with more files is linked as a whole.
 _LINKED_FILES = 20_000
-# Of all that lies beside the project: builds read a few files there, and hardly ever write.
+# The limit for files beside the project, of which builds read few and hardly ever write any.
 _FILES_BESIDE = 200
 
 
 @dataclass
-class Rest:
-    """What is brought into a copy beside the listed sources, and which files in it are the user's own.
+class UntrackedFiles:
+    """The files of a copy beside the source files.
 
     Parameters
     ----------
     sizes
-        The size in bytes of each file that it has, by the user's path.
+        The size of each file in bytes, by original path.
     linked
-        The size and modification time of each file, by the user's path, that the copy only links to.
+        The size and modification time of each linked file, by original path.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -43,12 +43,12 @@ class Rest:
     _files: int = _COPIED_FILES
     _bytes: int = _COPIED_BYTES
 
-    def written(self) -> list[str]:
-        """Return those of the user's files that aren't as they were."""
+    def changed(self) -> list[str]:
+        """Return the linked files that have changed since they were added."""
         return [path for path, known in self.linked.items() if _state(path) != known]
 
-    def bring(self, contents: list[Content]) -> None:
-        """Bring *contents* into the copy, single files first, then folders, the smallest first."""
+    def add(self, contents: list[Content]) -> None:
+        """Add *contents* to the copy: single files first, then folders, the smallest first."""
         for content in sorted(contents, key=lambda content: (content.is_folder, len(content.files))):
             if content.too_many:
                 _link(content.source, content.copy)
@@ -67,7 +67,7 @@ class Rest:
                 else:
                     self.linked[source] = (state.st_size, state.st_mtime_ns)
                     _link(source, copy)
-        # At the end, because one may lead into another of the folders.
+        # At the end, because a link may lead into another of the folders.
         for content in contents:
             for source, copy in content.links:
                 _copy_link(source, copy)
@@ -75,7 +75,7 @@ class Rest:
 
 @dataclass
 class Content:
-    """A file, or a folder with all that is in it; paths as they are, and as they shall be in the copy."""
+    """A file, or a folder with all its files; each with its path and its path in the copy."""
 
     source: str
     copy: str
@@ -86,30 +86,30 @@ class Content:
     too_many: bool = False
 
 
-def ignored(folder: Path, copy: Path, *, listed: Iterable[str]) -> list[Content]:
-    """Return what isn't *listed*, but for caches and build outputs, in the folders that have listed files."""
+def ignored_files(folder: Path, copy: Path, *, listed: Iterable[str]) -> list[Content]:
+    """Return the files that aren't *listed* in folders with listed files, except caches and build outputs."""
     folders = {PurePosixPath(".")}
     for path in listed:
         folders.update(PurePosixPath(path).parents)
     found = []
     for inside in sorted(folders):
         for entry in _entries(folder / inside):
-            place = copy / inside / entry.name
+            target = copy / inside / entry.name
             skipped = is_cache_or_output(inside / entry.name) or is_environment(entry.path)
-            if not skipped and not os.path.lexists(place):
-                found.append(_content(entry, os.fspath(place), most=_LINKED_FILES))
+            if not skipped and not os.path.lexists(target):
+                found.append(_content(entry, os.fspath(target), limit=_LINKED_FILES))
     return found
 
 
-def beside(root: Path, folder: Path, into: Path) -> list[Content]:
-    """Return what lies beside *folder* and beside its parents, up to the repository's *root*."""
+def neighbouring_files(root: Path, folder: Path, into: Path) -> list[Content]:
+    """Return the files beside *folder* and its parents, up to the *root* of the repository."""
     found = []
     left = _FILES_BESIDE
     for parent in folder.relative_to(root).parents:
         for entry in _entries(root / parent):
-            place = into / parent / entry.name
-            if entry.name != ".git" and not os.path.lexists(place):
-                content = _content(entry, os.fspath(place), most=left)
+            target = into / parent / entry.name
+            if entry.name != ".git" and not os.path.lexists(target):
+                content = _content(entry, os.fspath(target), limit=left)
                 left -= 0 if content.too_many else len(content.files)
                 found.append(content)
     return found
@@ -120,10 +120,10 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from entries
 
 
-def _content(entry: os.DirEntry[str], copy: str, *, most: int) -> Content:
+def _content(entry: os.DirEntry[str], copy: str, *, limit: int) -> Content:
     content = Content(entry.path, copy, entry.is_dir(follow_symlinks=False))
     if is_skipped(entry.name, top=False) or is_environment(entry.path):
-        content.too_many = True  # a cache beside the project: whoever reads it may
+        content.too_many = True  # a cache beside the project: a link is enough
         return content
     _add(content, entry, copy)
     folders = [(entry.path, copy)] if content.is_folder else []
@@ -136,7 +136,7 @@ def _content(entry: os.DirEntry[str], copy: str, *, most: int) -> Content:
             _add(content, inner, inner_place)
             if inner.is_dir(follow_symlinks=False):
                 folders.append((inner.path, inner_place))
-        content.too_many = len(content.files) > most
+        content.too_many = len(content.files) > limit
     return content
 
 
@@ -159,7 +159,7 @@ def _state(path: str) -> tuple[int, int] | None:
 
 
 def _copy(source: str, copy: str, state: os.stat_result) -> None:
-    # What can't be read is missing from the copy; a build that needs it says so.
+    # An unreadable file is missing from the copy; a build that needs it fails with a message.
     with contextlib.suppress(OSError):
         shutil.copy2(source, copy)
         if not state.st_mode & stat.S_IWUSR:
@@ -172,8 +172,8 @@ def _link(source: str, copy: str) -> None:
 
 
 def _copy_link(source: str, copy: str) -> None:
-    """Make a link that leads where the one at *source* leads: inside what was copied, to the copy."""
+    """Create a link to the target of the link *source*, or to the copy of the target."""
     with contextlib.suppress(OSError):
         target = Path(source).readlink()
-        there = target.is_absolute() or not (Path(copy).parent / target).exists()
-        Path(copy).symlink_to(Path(source).resolve() if there else target)
+        is_outside = target.is_absolute() or not (Path(copy).parent / target).exists()
+        Path(copy).symlink_to(Path(source).resolve() if is_outside else target)

@@ -70,7 +70,7 @@ def wheel(local: LocalEnvironment, tmp_path: Path) -> InstallWheel:
 
 def project(folder: Path, name: str, *modules: str) -> Path:
     (folder / "backend").mkdir(parents=True)
-    backend = BACKEND.format(wheels=str(Path(__file__).parents[1] / "indexes"), name=name)
+    backend = BACKEND.format(wheels=str(Path(__file__).parents[2] / "indexes"), name=name)
     (folder / "backend/backend.py").write_text(backend)
     (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name))
     for module in modules:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import WheelError
-from imagesync.wheels.sources.build_copy import stage
-from imagesync.wheels.sources.source_tree import source_digest, source_files
+from imagesync.wheels.sources.build_copy import copy_for_build
+from imagesync.wheels.sources.source_tree import source_files, tree_digest
 
 LONG_AGO = 1_600_000_000
 
@@ -47,9 +47,9 @@ def any_tree(tree: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def test_touching_a_file_changes_nothing(any_tree: Path) -> None:
-    before = source_digest(any_tree)
+    before = tree_digest(any_tree)
     os.utime(any_tree / "pkg/init.py", (LONG_AGO, LONG_AGO))
-    assert source_digest(any_tree) == before
+    assert tree_digest(any_tree) == before
     assert before.startswith("sha256:")
     assert len(before) == 71
 
@@ -85,24 +85,24 @@ def replace_by_link(tree: Path) -> None:
 
 @pytest.mark.parametrize("change", [rename, move, edit, make_executable, remove, add, replace_by_link])
 def test_what_counts(any_tree: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
-    before = source_digest(any_tree, cache=tmp_path / "cache")
+    before = tree_digest(any_tree, cache=tmp_path / "cache")
     change(any_tree)
-    after = source_digest(any_tree, cache=tmp_path / "cache")
+    after = tree_digest(any_tree, cache=tmp_path / "cache")
     assert after != before
-    assert after == source_digest(any_tree)
+    assert after == tree_digest(any_tree)
 
 
 def test_the_target_of_a_link_counts(any_tree: Path) -> None:
     link = any_tree / "link"
     link.symlink_to("pkg/init.py")
-    before = source_digest(any_tree)
+    before = tree_digest(any_tree)
     link.unlink()
     link.symlink_to("pkg/data.txt")
-    assert source_digest(any_tree) != before
+    assert tree_digest(any_tree) != before
 
 
 def test_caches_and_outputs_do_not_count(any_tree: Path) -> None:
-    before = source_digest(any_tree)
+    before = tree_digest(any_tree)
     write(
         any_tree,
         **{
@@ -115,38 +115,38 @@ def test_caches_and_outputs_do_not_count(any_tree: Path) -> None:
             ".mypy_cache__x": "",
         },
     )
-    assert source_digest(any_tree) == before
+    assert tree_digest(any_tree) == before
 
 
 def test_a_package_may_have_a_module_called_build(any_tree: Path) -> None:
-    before = source_digest(any_tree)
+    before = tree_digest(any_tree)
     write(any_tree, pkg__build__mod="")
-    assert source_digest(any_tree) != before
+    assert tree_digest(any_tree) != before
 
 
 def test_a_virtual_environment_of_any_name_does_not_count_without_git(tree: Path) -> None:
-    before = source_digest(tree)
+    before = tree_digest(tree)
     write(tree, **{"myenv__pyvenv.cfg": "", "myenv__lib__x.py": ""})
-    assert source_digest(tree) == before
+    assert tree_digest(tree) == before
 
 
 def test_what_git_ignores_does_not_count(tree: Path) -> None:
     git(tree, "init", "-q")
     write(tree, **{".gitignore": "*.log\n/secret\n"})
-    before = source_digest(tree)
+    before = tree_digest(tree)
     write(tree, **{"a.log": "", "secret__key": ""})
-    assert source_digest(tree) == before
+    assert tree_digest(tree) == before
     write(tree, pkg__secret__x="")
-    assert source_digest(tree) != before
+    assert tree_digest(tree) != before
 
 
 def test_commits_do_not_count(tree: Path) -> None:
     git(tree, "init", "-q")
-    before = source_digest(tree)
+    before = tree_digest(tree)
     git(tree, "add", ".")
     git(tree, "commit", "-qm", "first")
     git(tree, "tag", "v1")
-    assert source_digest(tree) == before
+    assert tree_digest(tree) == before
 
 
 def test_only_the_part_below_the_folder_counts(tree: Path) -> None:
@@ -154,9 +154,9 @@ def test_only_the_part_below_the_folder_counts(tree: Path) -> None:
     write(tree, **{"inner [x]__mod.py": "", "inner [x]__build__mod.py": ""})
     inner = tree / "inner [x]"
     assert source_files(inner) == ["mod.py"]
-    before = source_digest(inner)
+    before = tree_digest(inner)
     edit(tree)
-    assert source_digest(inner) == before
+    assert tree_digest(inner) == before
 
 
 def test_a_folder_that_its_repository_ignores_is_a_project(tree: Path) -> None:
@@ -174,9 +174,9 @@ def test_submodules_count(tree: Path, tmp_path: Path) -> None:
     git(tree, "init", "-q")
     git(tree, "submodule", "--quiet", "add", library.as_uri(), "sub")
     assert "sub/lib.py" in source_files(tree)
-    before = source_digest(tree)
+    before = tree_digest(tree)
     (tree / "sub/lib.py").write_text("a = 2\n")
-    assert source_digest(tree) != before
+    assert tree_digest(tree) != before
 
 
 def test_git_commands_of_a_hook_are_no_hindrance(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_without_git_on_the_path_everything_counts(tree: Path, monkeypatch: pyte
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="nowhere is gone") as raised:
-        source_digest(tmp_path / "nowhere")
+        tree_digest(tmp_path / "nowhere")
     assert raised.value.hint
 
 
@@ -219,42 +219,42 @@ def settle(tree: Path) -> None:
 )
 def test_a_damaged_cache_is_ignored(tree: Path, tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "cache"
-    expected = source_digest(tree, cache=cache)
+    expected = tree_digest(tree, cache=cache)
     (file,) = cache.iterdir()
     file.write_bytes(content)
-    assert source_digest(tree, cache=cache) == expected
+    assert tree_digest(tree, cache=cache) == expected
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tree: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
-    assert source_digest(tree, cache=blocked / "cache") == source_digest(tree)
+    assert tree_digest(tree, cache=blocked / "cache") == tree_digest(tree)
 
 
 def test_an_edit_that_keeps_size_and_time_is_seen(tree: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     settle(tree)
-    before = source_digest(tree, cache=cache)
+    before = tree_digest(tree, cache=cache)
     (tree / "pkg/data.txt").write_text("DATA\n")
     settle(tree)
-    assert source_digest(tree, cache=cache) != before
+    assert tree_digest(tree, cache=cache) != before
 
 
 class TestStaging:
     def test_the_copy_is_the_tree(self, any_tree: Path, tmp_path: Path) -> None:
         (any_tree / "link").symlink_to("pkg/init.py")
         make_executable(any_tree)
-        copy = stage(any_tree, tmp_path / "copy").folder
+        copy = copy_for_build(any_tree, tmp_path / "copy").folder
         assert sorted(source_files(copy)) == sorted(source_files(any_tree))
-        assert source_digest(copy) == source_digest(any_tree)
+        assert tree_digest(copy) == tree_digest(any_tree)
 
     def test_writing_into_the_copy_leaves_the_tree_alone(self, any_tree: Path, tmp_path: Path) -> None:
-        before = source_digest(any_tree)
+        before = tree_digest(any_tree)
         (any_tree / "pkg/init.py").chmod(0o444)
-        copy = stage(any_tree, tmp_path / "copy").folder
+        copy = copy_for_build(any_tree, tmp_path / "copy").folder
         edit(copy)
         (copy / "pkg/init.py").write_text("changed")
-        assert source_digest(any_tree) == before
+        assert tree_digest(any_tree) == before
 
     def test_git_sees_the_history_and_a_clean_tree(self, tree: Path, tmp_path: Path) -> None:
         write(tree, **{"inner__pyproject.toml": "", "outer__x": ""})
@@ -263,17 +263,17 @@ class TestStaging:
         git(tree, "add", ".")
         git(tree, "commit", "-qm", "first")
         git(tree, "tag", "v1.5")
-        copy = stage(tree / "inner", tmp_path / "copy").folder
+        copy = copy_for_build(tree / "inner", tmp_path / "copy").folder
         assert git(copy, "describe", "--dirty", "--tags") == "v1.5\n"
         write(tree, **{"inner__pyproject.toml": "changed"})
-        dirty = stage(tree / "inner", tmp_path / "dirty").folder
+        dirty = copy_for_build(tree / "inner", tmp_path / "dirty").folder
         assert git(dirty, "describe", "--dirty", "--tags") == "v1.5-dirty\n"
         assert "secret" not in (tmp_path / "copy/.git/config").read_text()
 
     def test_files_beside_and_above_can_be_named(self, tree: Path, tmp_path: Path) -> None:
         git(tree, "init", "-q")
         write(tree, **{"README.md": "read me", "a__inner__mod.py": "", "a__other__x": "x"})
-        copy = stage(tree / "a/inner", tmp_path / "copy").folder
+        copy = copy_for_build(tree / "a/inner", tmp_path / "copy").folder
         assert (copy / "../../README.md").resolve().read_text() == "read me"
         assert (tmp_path / "copy/a/other/x").read_text() == "x"
 
@@ -283,7 +283,7 @@ class TestStaging:
             tree,
             **{".gitignore": "*_pb2.py\nbuild\n", "pkg__x_pb2.py": "generated", "build__lib__stale.py": ""},
         )
-        copy = stage(tree, tmp_path / "copy").folder
+        copy = copy_for_build(tree, tmp_path / "copy").folder
         assert (copy / "pkg/x_pb2.py").read_text() == "generated"
         assert not (copy / "build").exists()
 
@@ -299,7 +299,7 @@ class TestStaging:
         (tree / "data/link").symlink_to("deep")
         git(tree, "init", "-q")
         before = state_of(tree)
-        staged = stage(tree / "inner", tmp_path / "copy")
+        staged = copy_for_build(tree / "inner", tmp_path / "copy")
         for folder in (staged.folder, staged.folder.parent):
             for name in names:
                 assert (folder / name).read_bytes() == (tree / name).read_bytes()
@@ -308,7 +308,7 @@ class TestStaging:
             (folder / "data/deep/b.bin").unlink()
         (staged.folder.parent / "data/link/new").write_bytes(b"the build's")
         assert state_of(tree) == before
-        assert staged.rest.written() == []
+        assert staged.untracked.changed() == []
 
     def test_a_large_ignored_folder_is_linked_file_by_file(self, tree: Path, tmp_path: Path) -> None:
         (tree / ".gitignore").write_text("data/\nsmall/\n")
@@ -317,7 +317,7 @@ class TestStaging:
             write(tree, **{f"data__{count}": "mine"})
         write(tree, small__x="mine")
         before = state_of(tree)
-        staged = stage(tree, tmp_path / "copy")
+        staged = copy_for_build(tree, tmp_path / "copy")
         assert (staged.folder / "data/1").is_symlink()
         (staged.folder / "data/new").write_text("the build's")
         (staged.folder / "data/1").unlink()
@@ -325,9 +325,9 @@ class TestStaging:
         (tmp_path / "other").write_text("the build's")
         (tmp_path / "other").replace(staged.folder / "data/2")
         assert state_of(tree) == before
-        assert staged.rest.written() == []
+        assert staged.untracked.changed() == []
         (staged.folder / "data/3").write_text("the build wrote over it")
-        assert staged.rest.written() == [str(tree / "data/3")]
+        assert staged.untracked.changed() == [str(tree / "data/3")]
 
 
 def state_of(folder: Path) -> dict[str, bytes]:
