@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.measure import in_turns
 from benchmarks.report import Figure, machine, print_figure
-from imagesync.wheels.sources.source_tree import tree_digest, source_files
+from imagesync.wheels.sources.source_tree import source_files, tree_digest
 
 FILES = 10_000
 LIMIT = 0.05  # seconds
