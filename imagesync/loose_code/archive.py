@@ -1,4 +1,4 @@
-"""The archive that carries loose code into the image: the same files give the same bytes."""
+"""Archives of loose code for the build context; the same files give the same bytes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
 
-_DATE = (1980, 1, 1, 0, 0, 0)  # zip can't hold an earlier time
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that zip supports
 _UNIX = 3
 
 
 @dataclass(frozen=True)
 class CodeLayer:
-    """Loose code, ready for the image.
+    """Loose code as archives.
 
     Parameters
     ----------
     archive
-        A ZIP archive of the files, with modes, relative to the image's folder of code.
+        A ZIP archive of the files with their modes, relative to the image's folder of code.
     bytecode
-        An archive of the compiled modules; ``None`` where the image's own interpreter has to compile.
+        An archive of the compiled modules; ``None`` if the image's own interpreter has to compile.
     """
 
     archive: StoredFile
@@ -41,19 +41,32 @@ class CodeLayer:
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        """Return both archives, or the one that there is."""
+        """Return the archives."""
         return (self.archive,) if self.bytecode is None else (self.archive, self.bytecode)
 
 
 def make_layer(
     code: Code, *, python: Interpreter, target: Target, store: Store, progress: Progress
 ) -> CodeLayer | None:
-    """Return *code* as archives in the store, made now or found there; ``None`` where there is no code.
+    """Return *code* as archives in the store; ``None`` if there is no code.
+
+    Parameters
+    ----------
+    code
+        The files.
+    python
+        The scanned interpreter, for bytecode.
+    target
+        The platform and interpreter of the image.
+    store
+        Keeps the archives.
+    progress
+        Shows the progress.
 
     Raises
     ------
     WheelError
-        A file has changed since *code* was collected, or can't be read, or needs a newer glibc.
+        A file has changed since *code* was collected, can't be read, or requires a newer glibc.
     """
     from imagesync.wheels.bytecode import compile_bytecode
 
@@ -105,7 +118,7 @@ def _member(file: CodeFile) -> zipfile.ZipInfo:
 
 
 def _content(file: CodeFile) -> bytes:
-    """Return the file's bytes, if they are still those that the digest was taken of."""
+    """Return the bytes of a file that is unchanged since its digest was computed."""
     try:
         with Path(file.source).open("rb") as stream:
             found = os.fstat(stream.fileno())

@@ -1,4 +1,4 @@
-"""Collecting loose code: from the setting ``code`` to what goes into the image."""
+"""Collecting loose code: from the setting ``code`` to the files of the image."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.errors import PlanError
-from imagesync.loose_code.owners import Owners, Provided
-from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, read_tree, take
+from imagesync.loose_code.owners import ModuleOwner, Owners
+from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, collect_files, read_tree
 from imagesync.plan.checks.sources import local_path
 from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.loose_code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
@@ -27,46 +27,48 @@ def collect_code(
     shipped: Iterable[str],
     cache: Path | None = None,
 ) -> Code:
-    """Return what goes into the image of the loose code at *paths*.
+    """Return the loose code at *paths* for the image.
 
     Parameters
     ----------
     paths
-        Folders and modules; an earlier one wins, as on ``sys.path``.
+        Folders and modules; earlier ones take precedence, as on ``sys.path``.
     max_size
-        What all of it may take, in bytes.
+        The limit for the total size, in bytes.
+    environment
+        The scanned environment.
     shipped
-        The distributions that the image holds, by canonical name: what they provide is left out.
+        The distributions in the image, by canonical name, whose modules are left out.
     cache
-        The store's root, which keeps what is known of unchanged files; ``None`` for no such memory.
+        The cache folder of imagesync; ``None`` for no cache.
 
     Raises
     ------
     UsageError
-        A path isn't there, or holds nothing that could be imported.
+        A path doesn't exist, or has nothing that can be imported.
     PlanError
-        It is larger than *max_size*; the message names the largest files.
+        The code is larger than *max_size*; the message names the largest files.
     WheelError
         A file can't be read.
     """
     if not paths:
         return Code()
     collection = _Collection(Owners(environment, frozenset(shipped)))
-    known = None if cache is None else cache / CODE
-    taken: list[CodePath] = []
+    digests = None if cache is None else cache / CODE
+    collected: list[CodePath] = []
     for tree in [read_tree(path, store=cache) for path in dict.fromkeys(paths)]:
-        collection.look_at(tree)
-        taken.append(take(tree, excluded=collection.excluded, cache=known))
-        collection.claim(taken[-1])
-    findings = [*collection.findings, *_findings(taken, environment.python)]
-    code = Code(tuple(taken), tuple(findings))
+        collection.exclude_provided(tree)
+        collected.append(collect_files(tree, excluded=collection.excluded, cache=digests))
+        collection.claim(collected[-1])
+    findings = [*collection.findings, *_findings(collected, environment.python)]
+    code = Code(tuple(collected), tuple(findings))
     _refuse_large(code, max_size)
     return code
 
 
 @dataclass
 class _Collection:
-    """What is taken already, and who else provides the modules of the next path."""
+    """The files and modules of earlier paths, and the modules that the next path must leave out."""
 
     owners: Owners
     findings: list[Finding] = field(default_factory=list)
@@ -74,28 +76,28 @@ class _Collection:
     _modules: dict[str, str] = field(default_factory=dict)
     _reasons: dict[str, str] = field(default_factory=dict)
 
-    def look_at(self, tree: Tree) -> None:
-        """Find out which modules of *tree* stay out, because something else provides them."""
+    def exclude_provided(self, tree: Tree) -> None:
+        """Exclude the modules of *tree* that a distribution or an earlier path provides."""
         self._reasons = {}
-        for module in sorted(top_level_modules(tree.within + name for name in tree.stats)):
-            place = _place(tree, module)
-            regular = not place.is_dir() or (place / "__init__.py").exists()
-            provided = self.owners.find(module)
+        for module in sorted(top_level_modules(tree.image_prefix + name for name in tree.stats)):
+            path = _module_path(tree, module)
+            regular = not path.is_dir() or (path / "__init__.py").exists()
+            owner = self.owners.find(module)
             if module in self._modules and regular:
                 self._reasons[module] = f"{self._modules[module]} has a module of that name"
-                self.findings.append(_twice(module, place, self._modules[module]))
-            elif provided is not None and (regular or provided.regular):
-                self._look_at_owner(module, place, provided)
+                self.findings.append(_twice(module, path, self._modules[module]))
+            elif owner is not None and (regular or owner.regular):
+                self._exclude(module, path, owner)
 
-    def _look_at_owner(self, module: str, place: Path, provided: Provided) -> None:
-        name = provided.package.name
-        source = local_path(provided.package.source)
-        same = any(is_inside(str(place), folder) for folder in (provided.path, source) if folder)
+    def _exclude(self, module: str, path: Path, owner: ModuleOwner) -> None:
+        name = owner.package.name
+        source = local_path(owner.package.source)
+        same = any(is_inside(str(path), folder) for folder in (owner.path, source) if folder)
         self._reasons[module] = f"the package {name} provides it"
-        self.findings.append(_shipped(module, place, name) if same else _shadowed(module, place, name))
+        self.findings.append(_shipped(module, path, name) if same else _shadowed(module, path, name))
 
     def excluded(self, path: str) -> str:
-        """Return why the file at *path* in the image stays out; empty if it doesn't."""
+        """Return the reason to leave out the file at *path* in the image; empty for none."""
         first = path.partition("/")[0]
         module = first if "/" in path else first.partition(".")[0]
         if module in self._reasons and ("/" in path or path.endswith((*MODULE_SUFFIXES, ".pyi"))):
@@ -103,50 +105,50 @@ class _Collection:
         return "an earlier path has a file of that name" if path in self._files else ""
 
     def claim(self, path: CodePath) -> None:
-        """Remember that *path* goes in."""
+        """Record the files and modules of *path*."""
         self._files.update(file.path for file in path.files)
         for module in path.modules:
             self._modules.setdefault(module, path.path)
 
 
-def _place(tree: Tree, module: str) -> Path:
-    """Return the file or folder that a top-level module is."""
-    folder = (tree.folder.parent if tree.within else tree.folder) / module
+def _module_path(tree: Tree, module: str) -> Path:
+    """Return the file or folder of a top-level module."""
+    folder = (tree.folder.parent if tree.image_prefix else tree.folder) / module
     if folder.is_dir():
         return folder
     files = [name for name in tree.stats if "/" not in name and name.partition(".")[0] == module]
     return tree.folder / next((name for name in files if name.endswith(MODULE_SUFFIXES)), module)
 
 
-def _shipped(module: str, place: Path, package: str) -> Finding:
+def _shipped(module: str, path: Path, package: str) -> Finding:
     return Finding(
         Severity.INFO,
         "code-already-shipped",
-        f"{place} is part of the package {package}, which the image holds; it doesn't go in twice.",
-        path=str(place),
+        f"{path} is part of the package {package}, which the image holds; it doesn't go in twice.",
+        path=str(path),
         package=package,
         hint=f"Nothing is missing. The setting 'code' needn't cover {module}.",
     )
 
 
-def _shadowed(module: str, place: Path, package: str) -> Finding:
+def _shadowed(module: str, path: Path, package: str) -> Finding:
     return Finding(
         Severity.WARNING,
         "code-shadowed",
-        f"{place} is left out: the package {package} has a module '{module}' as well, which would be "
+        f"{path} is left out: the package {package} has a module '{module}' as well, which would be "
         "imported in its place.",
-        path=str(place),
+        path=str(path),
         package=package,
         hint="Rename yours, or make a package of it and install that.",
     )
 
 
-def _twice(module: str, place: Path, earlier: str) -> Finding:
+def _twice(module: str, path: Path, earlier: str) -> Finding:
     return Finding(
         Severity.WARNING,
         "code-twice",
-        f"{place} is left out: {earlier}, which comes earlier in 'code', has a module '{module}' as well.",
-        path=str(place),
+        f"{path} is left out: {earlier}, which comes earlier in 'code', has a module '{module}' as well.",
+        path=str(path),
         hint="Rename one of them, or change their order.",
     )
 

@@ -1,9 +1,9 @@
-# Paths stay strings: what is asked here is asked of every folder on sys.path.
+# Paths stay strings: every folder on sys.path is looked at.
 # ruff: noqa: PTH112, PTH118, PTH119, PTH208
-"""Loose code that is there and doesn't go in: what can be imported here, and belongs to no distribution.
+"""Detecting loose code that the image would lack: importable modules that belong to no distribution.
 
-It lies on ``PYTHONPATH``, in the folders of ``.pth`` files, among the installed packages, and next to
-scripts and notebooks. Nothing is imported; files are read only to tell whose a module is.
+Such modules are on ``PYTHONPATH``, in the folders of ``.pth`` files, among the installed packages, and next
+to scripts and notebooks. Nothing is imported; files are only read to find the owner of a module.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class LooseFolder:
     modules: tuple[str, ...]
 
     def to_finding(self, cwd: Path) -> Finding:
-        """Return what to tell the user, with the setting that takes the modules in."""
+        """Return the finding, with the setting that adds the modules."""
         names = [os.path.basename(path).partition(".")[0] for path in self.modules]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        # Among the packages only the modules themselves can be named, never the whole folder.
+        # Of site-packages, only the modules can be added, never the whole folder.
         paths = [_short(path, cwd) for path in (self.modules if self._single else (self.folder,))][:_SHOWN]
         options = " ".join(f"--code {shlex.quote(path)}" for path in paths)
         listed = ", ".join(f'"{path}"' for path in paths)
@@ -78,16 +78,18 @@ _PLACES: Mapping[Kind, str] = {
 def find_loose_code(
     environment: Environment, *, environ: Mapping[str, str], cwd: Path, code: Sequence[Path] = ()
 ) -> tuple[LooseFolder, ...]:
-    """Return what can be imported here, belongs to no distribution, and isn't in *code*.
+    """Return the folders with importable modules that belong to no distribution and aren't in *code*.
 
     Parameters
     ----------
+    environment
+        The scanned environment.
     environ
         Environment variables, for ``PYTHONPATH``.
     cwd
         The folder of the user's scripts and notebooks.
     code
-        What goes into the image, as the settings name it.
+        The paths of the setting ``code``.
     """
     owners = Owners(environment, {package.name for package in environment.packages})
     seen: set[str] = set()
@@ -99,7 +101,7 @@ def find_loose_code(
         loose = tuple(
             path
             for name, path in sorted(modules.items())
-            if not any(is_inside(path, os.fspath(taken)) for taken in code)
+            if not any(is_inside(path, os.fspath(added)) for added in code)
             and not _OF_INSTALLERS.fullmatch(name)
             and not _owned(owners, name, path)
         )
@@ -119,27 +121,27 @@ def _candidates(
     for entry in environ.get("PYTHONPATH", "").split(os.pathsep):
         if entry:
             folder = os.path.normpath(os.path.join(cwd, entry))
-            yield "pythonpath", folder, _worked_on(modules_in(folder))
+            yield "pythonpath", folder, _without_tools(modules_in(folder))
     locations = {package.location for package in environment.packages}
     sources = [source for package in environment.packages if (source := source_folder(package.source))]
     for folder in environment.path:
         if folder in locations or os.path.basename(folder) in ("site-packages", "dist-packages"):
             yield "site-packages", folder, _unrecorded(environment, folder)
         elif not any(is_inside(folder, place) for place in (*sources, *locations)):
-            yield "pth", folder, _worked_on(modules_in(folder))
+            yield "pth", folder, _without_tools(modules_in(folder))
     if not _is_project(environment, sources, cwd):
-        yield "folder", cwd, _worked_on(modules_in(cwd))
+        yield "folder", cwd, _without_tools(modules_in(cwd))
 
 
 def _is_project(environment: Environment, sources: Iterable[str], cwd: str) -> bool:
-    """Return whether the folder belongs to an installed project, or is no place for scripts at all."""
-    inside_of = (*sources, environment.python.prefix)
-    nowhere = (Path(Path(cwd).anchor), Path("~").expanduser())
-    return Path(cwd) in nowhere or any(is_inside(cwd, folder) for folder in inside_of)
+    """Return True if the folder belongs to an installed project, or is a root or home folder."""
+    projects = (*sources, environment.python.prefix)
+    roots = (Path(Path(cwd).anchor), Path("~").expanduser())
+    return Path(cwd) in roots or any(is_inside(cwd, folder) for folder in projects)
 
 
-def _worked_on(modules: Mapping[str, str]) -> dict[str, str]:
-    """Return *modules* without what lies beside a project's modules and is imported by nothing of it."""
+def _without_tools(modules: Mapping[str, str]) -> dict[str, str]:
+    """Return *modules* without tests, tools and build outputs, which no module imports."""
     return {
         name: path
         for name, path in modules.items()
@@ -150,7 +152,7 @@ def _worked_on(modules: Mapping[str, str]) -> dict[str, str]:
 def _unrecorded(environment: Environment, folder: str) -> dict[str, str]:
     """Return the modules in *folder* that no list of installed files has.
 
-    Where a package has no such list, as those of Linux distributions, nobody can tell; then there are none.
+    Empty if a package lacks such a list, as those of Linux distributions do.
     """
     packages = [package for package in environment.packages if package.location == folder]
     if not all(package.has_record for package in packages):
@@ -182,7 +184,7 @@ def _recorded_modules(metadata_path: str) -> set[str]:
 
 
 def _conda_modules(folder: str) -> set[str]:
-    """Return the modules that conda's records list; only asked for where RECORDs leave a question open."""
+    """Return the modules in conda's records, for modules that no RECORD lists."""
     found: set[str] = set()
     for name in os.listdir(folder):
         if name.endswith(".json"):

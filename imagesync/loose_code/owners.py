@@ -1,6 +1,6 @@
-# Paths stay strings: a Path costs more than asking the file system for the few that matter.
+# Paths stay strings: a Path costs more than the file system calls for the few that matter.
 # ruff: noqa: PTH110, PTH112, PTH118
-"""Which modules the distributions of an environment provide; nothing is imported, and little is read."""
+"""The owners of modules: distributions that provide them. Nothing is imported, and little is read."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NO_MODULES = frozenset(
         "fabfile", "noxfile", "setup", "target", "tasks", "test", "tests", "toxfile", "venv", "wheelhouse",
     }
 )  # fmt: skip
-"""What usually lies beside a project's modules, and is imported by nothing of it."""
+"""Names beside the modules of a project that none of them imports."""
 
 
 @dataclass(frozen=True)
-class Provided:
-    """A top-level module that a distribution provides.
+class ModuleOwner:
+    """The distribution that provides a top-level module.
 
     Parameters
     ----------
     package
         The distribution.
     path
-        The module's file or folder.
+        The file or folder of the module.
     """
 
     package: Package
@@ -40,35 +40,37 @@ class Provided:
 
     @property
     def regular(self) -> bool:
-        """Return whether it is a module or a package of one place; a namespace package can have several."""
+        """Return True if it is a module or a regular package, and not a namespace package."""
         return not os.path.isdir(self.path) or os.path.exists(os.path.join(self.path, "__init__.py"))
 
 
 @dataclass(frozen=True)
 class Owners:
-    """The modules that distributions provide, found as they are asked for.
+    """The modules that distributions provide, looked up on demand.
 
     Parameters
     ----------
+    environment
+        The scanned environment.
     names
-        Which distributions count, by canonical name.
+        The canonical names of the distributions that count.
     """
 
     environment: Environment
     names: Container[str]
-    _editable: dict[str, Provided] = field(default_factory=dict, init=False, repr=False)
+    _editable: dict[str, ModuleOwner] = field(default_factory=dict, init=False, repr=False)
     _installed: dict[str, dict[str, str]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for package in self._packages():
             if package.source.editable:
                 for name, path in editable_modules(package).items():
-                    self._editable.setdefault(name, Provided(package, path))
+                    self._editable.setdefault(name, ModuleOwner(package, path))
             elif package.location not in self._installed:
                 self._installed[package.location] = _modules_in(package.location)
 
-    def find(self, module: str) -> Provided | None:
-        """Return who provides the top-level *module*, or ``None``."""
+    def find(self, module: str) -> ModuleOwner | None:
+        """Return the owner of the top-level *module*, or ``None``."""
         if module in self._editable:
             return self._editable[module]
         for location, found in self._installed.items():
@@ -77,7 +79,7 @@ class Owners:
             pattern = re.compile(rb'(?m)^"?%s[/.,]' % re.escape(os.fsencode(module)))
             for package in self._packages():
                 if package.location == location and _lists(package, pattern):
-                    return Provided(package, found[module])
+                    return ModuleOwner(package, found[module])
         return None
 
     def _packages(self) -> Iterator[Package]:
@@ -98,7 +100,7 @@ def _lists(package: Package, pattern: re.Pattern[bytes]) -> bool:
 
 
 def _modules_in(folder: str) -> dict[str, str]:
-    """Return the modules that lie in *folder*: name to path, a package before a module as on import."""
+    """Return the modules in *folder* by name, with their paths; packages precede modules as on import."""
     try:
         with os.scandir(folder) as entries:
             found = sorted((not entry.is_dir(), entry.name) for entry in entries)
@@ -115,7 +117,7 @@ def _modules_in(folder: str) -> dict[str, str]:
 
 
 def modules_in(folder: str) -> dict[str, str]:
-    """Return the modules and regular packages in *folder*, name to path; a namespace has to be asked for."""
+    """Return the modules and regular packages in *folder* by name, with their paths."""
     return {
         name: path
         for name, path in _modules_in(folder).items()
@@ -124,10 +126,10 @@ def modules_in(folder: str) -> dict[str, str]:
 
 
 def editable_modules(package: Package) -> dict[str, str]:
-    """Return the top-level modules that an editable *package* most likely has in its wheel: name to path.
+    """Return the top-level modules of an editable *package* by name, with their paths.
 
-    A wrong yes would leave a module out of the image, a wrong no ships it twice. So a lone module that lies
-    beside the project's packages counts only where the metadata name it, or it has the project's name.
+    A false positive would leave a module out of the image, a false negative has it there twice. So a single
+    module beside the project's packages only counts if the metadata name it, or it has the project's name.
     """
     declared = os.path.exists(os.path.join(package.metadata_path, "top_level.txt"))
     found: dict[str, str] = {}

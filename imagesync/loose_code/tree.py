@@ -1,6 +1,6 @@
 # Paths stay strings where there may be thousands of them.
 # ruff: noqa: PTH118, PTH120
-"""One path of loose code: which of its files go in, and where in the image they lie."""
+"""The files of one path of loose code, and their paths in the image."""
 
 from __future__ import annotations
 
@@ -28,28 +28,34 @@ _METADATA = "it is the metadata of a distribution, or bytecode"
 _UNUSUAL = "it is no regular file, or its name isn't text"
 
 Excluded = Callable[[str], str]
-"""From a file's path in the image to why it stays out; empty if it doesn't."""
+"""Returns the reason to leave out a file, by its path in the image; empty for none."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A path that the user names, as it lies on disk.
+    """A path of the setting ``code`` on disk.
 
     Parameters
     ----------
+    path
+        The path of the setting.
     folder
-        The folder that is read.
-    within
-        Where its files lie in the image's folder of code: empty, or a package's name and ``/``.
+        The folder of the files.
+    image_prefix
+        The prefix of their paths in the image's folder of code: empty, or a package's name and ``/``.
     stats
-        What goes in as far as the files themselves tell, by path relative to *folder*.
+        The status of each candidate by path relative to *folder*.
     links
-        The real path, relative to *folder*, of each link among them.
+        The target of each link among them, relative to *folder*.
+    left_out
+        The other files, with the reasons.
+    began
+        A time before the files were listed, in nanoseconds since the epoch.
     """
 
     path: Path
     folder: Path
-    within: str
+    image_prefix: str
     stats: Mapping[str, Stat]
     links: Mapping[str, str]
     left_out: Mapping[str, str]
@@ -57,28 +63,30 @@ class Tree:
 
 
 def read_tree(path: Path, *, store: Path | None = None) -> Tree:
-    """Return the files of *path* that may go in: of a folder, or a single module.
+    """Return the candidates for the image at *path*, a folder or a single module.
 
     Parameters
     ----------
+    path
+        The path of the setting.
     store
-        The store's root, which never goes in.
+        The root of the store, which is left out.
 
     Raises
     ------
     UsageError
-        There is nothing at *path*, or nothing that could be imported.
+        *path* doesn't exist, or has nothing that can be imported.
     WheelError
         A folder can't be read.
     """
-    path = Path(os.path.abspath(path))  # noqa: PTH100  links stay: their names are the modules' names
+    path = Path(os.path.abspath(path))  # noqa: PTH100  links stay, because their names are those of the modules
     began = time.time_ns()
     if path.is_file():
         if not path.name.endswith((".py", ".so")):
             raise UsageError(
                 f"The code {path} is no module.", hint="Name a folder, or a file that ends with .py or .so."
             )
-        # A link that the user names is followed: the name is the module's, the file is what it leads to.
+        # A link in the setting is followed: its name is that of the module.
         return Tree(path, path.parent, "", {path.name: stat_of(path.stat())}, {}, {}, began)
     _refuse_folder(path)
     found = source_stats(path, cache=None if store is None else store / CODE)
@@ -90,7 +98,7 @@ def read_tree(path: Path, *, store: Path | None = None) -> Tree:
 
 
 def is_package(folder: Path) -> bool:
-    """Return whether *folder* is itself a package, so that its parent is what stands on ``sys.path``."""
+    """Return True if *folder* is a package, so that its parent is the folder for ``sys.path``."""
     return folder.name.isidentifier() and (folder / "__init__.py").is_file()
 
 
@@ -115,7 +123,7 @@ def _refuse_folder(path: Path) -> None:
 
 
 def _left_out(folder: Path, stats: Mapping[str, Stat], store: Path | None) -> dict[str, str]:
-    """Return which files stay out whatever git says of them, and why."""
+    """Return the files to leave out regardless of git, with the reasons."""
     folders: dict[str, str] = {}
     for name in stats:
         place, _, last = name.rpartition("/")
@@ -149,8 +157,8 @@ def _reason_of_folder(place: str, folders: Mapping[str, str]) -> str:
 def _reason(folder: Path, name: str, mode: int) -> str:
     if looks_secret(name, lambda: _read(folder / name)):
         return SECRET
-    # Tracked by git or not: bytecode that isn't made for the image, metadata that would be a second
-    # distribution there. What is a build output at the top of a project can be a package here.
+    # Even if git tracks them: bytecode isn't made for the image, and metadata would be a second distribution.
+    # Names of build outputs can be packages here.
     if is_skipped(name.rpartition("/")[2], top=False):
         return _METADATA
     if name.endswith(".ipynb"):
@@ -171,14 +179,14 @@ def _read(path: Path) -> bytes:
 
 
 def _resolve_links(folder: Path, stats: Mapping[str, Stat], left_out: dict[str, str]) -> dict[str, str]:
-    """Return what each link leads to; those that lead to nothing that goes in are added to *left_out*."""
+    """Return the targets of links; links to files that the image doesn't get are added to *left_out*."""
     real = os.path.realpath(folder)
     links = {}
     for name, value in stats.items():
         if not stat.S_ISLNK(value[MODE]):
             continue
-        place = os.path.join(os.fspath(folder), name)
-        target = os.path.relpath(os.path.realpath(place), real).replace(os.sep, "/")
+        link = os.path.join(os.fspath(folder), name)
+        target = os.path.relpath(os.path.realpath(link), real).replace(os.sep, "/")
         to_file = target in stats and stat.S_ISREG(stats[target][MODE])
         if to_file or _leads_to_folder(name, target, stats):
             links[name] = target
@@ -188,19 +196,21 @@ def _resolve_links(folder: Path, stats: Mapping[str, Stat], left_out: dict[str, 
 
 
 def _leads_to_folder(name: str, target: str, stats: Mapping[str, Stat]) -> bool:
-    # A folder that holds the link itself would be a loop.
+    # A link to a folder that contains it would be a loop.
     return not name.startswith(target + "/") and any(path.startswith(target + "/") for path in stats)
 
 
-def take(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
-    """Return what goes in of *tree*.
+def collect_files(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
+    """Return the files of *tree* that the image gets.
 
     Parameters
     ----------
+    tree
+        The candidates.
     excluded
-        What else stays out, and why.
+        Returns the reason to leave out a further file.
     cache
-        A folder for what is known of unchanged files.
+        The folder of the cache of digests; ``None`` for no cache.
 
     Raises
     ------
@@ -210,7 +220,7 @@ def take(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
     left_out = dict(tree.left_out)
     stats = {}
     for name, value in tree.stats.items():
-        if reason := excluded(tree.within + name):
+        if reason := excluded(tree.image_prefix + name):
             left_out[name] = reason
         else:
             stats[name] = value
@@ -218,13 +228,13 @@ def take(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
         del stats[name]
         left_out[name] = OUTSIDE
     files = tuple(_file(tree, name, value, stats) for name, value in sorted(stats.items()))
-    # What is known of a folder's files is kept by the folder; a single module is read each time.
-    known = cache if tree.path == tree.folder else None
-    content = digest_files(tree.folder, stats, began=tree.began, cache=known)
-    digest = hashlib.sha256(f"{tree.within}\0{content}".encode()).hexdigest()
+    # The cache is keyed by folder; a single module is read each time.
+    digests = cache if tree.path == tree.folder else None
+    content = digest_files(tree.folder, stats, began=tree.began, cache=digests)
+    digest = hashlib.sha256(f"{tree.image_prefix}\0{content}".encode()).hexdigest()
     return CodePath(
         path=str(tree.path),
-        root=str(tree.folder.parent if tree.within else tree.folder),
+        root=str(tree.folder.parent if tree.image_prefix else tree.folder),
         files=files,
         digest=f"sha256:{digest}",
         left_out=tuple(sorted(left_out.items())),
@@ -237,7 +247,7 @@ def _kept(target: str, stats: Mapping[str, Stat]) -> bool:
 
 def _file(tree: Tree, name: str, value: Stat, stats: Mapping[str, Stat]) -> CodeFile:
     file = CodeFile(
-        path=tree.within + name,
+        path=tree.image_prefix + name,
         source=os.path.join(os.fspath(tree.folder), name),
         size=value[SIZE],
         modified=value[MODIFIED],

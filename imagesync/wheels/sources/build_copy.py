@@ -39,8 +39,9 @@ def copy_for_build(folder: Path, into: Path) -> BuildCopy:
     """Copy the source tree *folder* into the empty folder *into*.
 
     The copy has the files that the digest covers. It also has files that git ignores, because a build may
-    use or rewrite a generated file, and the files beside *folder* in the same repository (a project may refer to
-    ``../README.md``). It has the repository's history, for backends that take versions and file lists from it.
+    use or rewrite a generated file, and the files beside *folder* in the same repository (a project may
+    refer to ``../README.md``). It has the repository's history, for backends that take versions and file
+    lists from it.
 
     Raises
     ------
