@@ -168,9 +168,9 @@ def environment_inputs(environment: Environment, context: Context) -> Environmen
     plan = plan_environment(environment, context)
     source_digests: Mapping[NormalizedName, str] = {}
     if any(package.vendored for package in plan.packages):
-        from imagesync.wheels.source_digests import content_digests
+        from imagesync.wheels.source_digests import digest_sources
 
-        source_digests = content_digests(plan, cache=context.cache_folder / TREES)
+        source_digests = digest_sources(plan, cache=context.cache_folder / TREES)
     return EnvironmentInputs(context, environment, plan, source_digests)
 
 

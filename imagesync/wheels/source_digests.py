@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 
-def source_digests(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
+def digest_sources(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
     """Return the digest of the sources of each vendored package of *plan*.
 
     Parameters

@@ -24,7 +24,7 @@ from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.sdists.sdist import build_sdist
-from imagesync.wheels.source_digests import source_digests
+from imagesync.wheels.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer
@@ -119,7 +119,7 @@ class Vendoring:
         self, *, environ: Mapping[str, str] | None = None, no_isolation: tuple[str, ...] = ()
     ) -> dict[str, StoredFile]:
         plan = self.plan()
-        contents = source_digests(plan, cache=self.store.root)
+        contents = digest_sources(plan, cache=self.store.root)
         packages = [p for p in plan.packages if p.vendored]
         made = vendor(
             [VendoredPackage(p.name, p.version, contents[p.name], p) for p in packages],

@@ -8,7 +8,7 @@ import stat
 import time
 from pathlib import Path, PurePosixPath
 
-from imagesync.core.background import Ahead
+from imagesync.core.background import BackgroundCall
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import WheelError
 from imagesync.wheels.sources.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
@@ -144,8 +144,7 @@ def _tracked_or_not_ignored(folder: Path, top: Path, cache: Path | None) -> dict
     """Return the status of the files that git lists; ``None`` if it lists none."""
     cached = None if cache is None else cache_path(cache, str(folder.absolute()), "listing")
     before = "" if cached is None else read_cache(cached, key=_FORMAT) or ""
-    listing = Ahead(lambda: _git_output(_list_command(folder, top), folder))
-    listing.start()
+    listing = BackgroundCall(lambda: _git_output(_list_command(folder, top), folder))
     # The listing is usually the same as before, so the files are looked at while git runs.
     stats = stats_of(folder, _names(before)) if before else {}
     listed = os.fsdecode(listing.result())

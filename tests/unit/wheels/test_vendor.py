@@ -18,7 +18,7 @@ from imagesync.settings import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.sdists.sdist import build_sdist
-from imagesync.wheels.source_digests import source_digests
+from imagesync.wheels.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment
 from tests.indexes import make_wheel
@@ -53,7 +53,7 @@ class Vendoring:
         """Return its wheel for an image with glibc 2.<minor>."""
         found = scan(python=self.environment.python, environ={})
         plan = make_plan(found, settings=Settings(profile="none"))
-        contents = source_digests(plan)
+        contents = digest_sources(plan)
         (planned,) = (package for package in plan.packages if package.vendored)
         (made,) = vendor(
             [VendoredPackage(planned.name, planned.version, contents[planned.name], planned)],
