@@ -1,4 +1,4 @@
-"""From a lock and its wheels to the build context."""
+"""Make the build context of a lock: render the Dockerfile and collect its files."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Wheels:
     Parameters
     ----------
     wheels
-        Named as wheels are.
+        With valid file names of wheels.
     bytecode
-        Archives of compiled modules, members relative to site-packages; modules that no archive has are
-        compiled in the build.
+        Archives of compiled modules, members relative to site-packages; other modules are compiled in the
+        build.
     """
 
     wheels: tuple[StoredFile, ...] = ()
@@ -76,11 +76,17 @@ def make_context(
 
     Parameters
     ----------
+    lock
+        The packages of the image.
+    base
+        The base image of the Dockerfile.
+    environment_hash
+        ``sha256:<hex>``.
     name
         The reference that the image is going to have.
     packages, vendored
         The wheels from indexes, and those made on this machine: one for each package of the lock. On a
-        packages image there are only those of the user's own packages.
+        packages image there are only those of local packages.
     installer
         A uv executable for the image's platform; ``None`` on a packages image.
     templates
@@ -90,18 +96,18 @@ def make_context(
     created
         Seconds since the epoch, such as ``SOURCE_DATE_EPOCH``; the same inputs give the same image labels.
     part
-        ``packages`` is what environments can share, and *lock* has nothing but that; *environment_hash* and
-        *name* are then those of the packages image. ``environment`` is what goes on top of it.
+        ``packages`` is the image of packages from indexes and channels, and *lock* has no others;
+        *environment_hash* and *name* are then those of the packages image. ``environment`` is built on it.
     packages_image
-        The reference of the packages image that ``environment`` stands on.
+        The reference of the packages image that ``environment`` is built on.
     code
-        Modules of no package; ``None`` where there are none.
+        Modules without a package; ``None`` if there are none.
     file_conflicts
-        Of each file that several packages have, the sha256 of the one that is installed here.
+        The sha256 of each file that several packages have, as it is installed locally.
     conda
-        The packages from conda channels; ``None`` where there are none, and on a packages image.
+        The packages from conda channels; ``None`` if there are none, and on a packages image.
     inventory
-        What the image holds, for comparing it; ``None`` for an image that doesn't say it.
+        The content of the image, for later comparisons; ``None`` for an image without it.
 
     Raises
     ------
@@ -156,7 +162,7 @@ def make_context(
     }
     dockerfile = _text("Dockerfile", render_template("Dockerfile.j2", values, folder=templates))
     files = [
-        *(_explanations(values, lock, templates) if part == "whole" else []),
+        *(_documentation(values, lock, templates) if part == "whole" else []),
         _text("requirements.txt", requirements),
         _text("requirements-vendored.txt", requirements_vendored),
         _file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
@@ -177,8 +183,8 @@ def make_context(
     return BuildContext((dockerfile, *files), base, lock, environment_hash, labels, name)
 
 
-def _explanations(values: Mapping[str, Any], lock: Lock, templates: Path | None) -> list[ContextFile]:
-    """Return what a person reads, and what the build doesn't use."""
+def _documentation(values: Mapping[str, Any], lock: Lock, templates: Path | None) -> list[ContextFile]:
+    """Return files for people, which the build doesn't use."""
     return [
         _text("README.md", render_template("context/README.md.j2", values, folder=templates)),
         _text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
@@ -187,7 +193,7 @@ def _explanations(values: Mapping[str, Any], lock: Lock, templates: Path | None)
 
 
 def _installer_files() -> list[ContextFile]:
-    """Return PyPA's installer, which is pure Python; its launchers for Windows stay behind."""
+    """Return PyPA's installer, which is pure Python, without its launchers for Windows."""
     import installer
 
     folder = Path(installer.__file__).parent
@@ -230,14 +236,14 @@ def _labels(
         identity[Label.DEVIATIONS] = deviations
         identity[Label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
     if part == "environment":
-        # Inherited, long, and of no use here.
+        # Replaces the inherited label, which is long and unused.
         identity[Label.PACKAGES_LOCK] = ""
     count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
     tag = name.rpartition(":")[2]
     return {
         "org.opencontainers.image.title": "Python environment",
         "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",
-        # The root image's own version and name would otherwise be inherited, and be wrong.
+        # These replace the root image's version and name.
         "org.opencontainers.image.version": tag,
         "org.opencontainers.image.ref.name": name,
         "org.opencontainers.image.created": _timestamp(created),
@@ -257,7 +263,7 @@ def _requirements(
 ) -> str:
     """Return hashed requirements for exactly these wheels, and as comments which files are *file_conflicts*.
 
-    The hashes are of the wheels and not of what the lock names, which may be the sdist of one.
+    The hashes are those of the wheels; the lock may name the sdist that a wheel was built from.
     """
     lines: dict[str, str] = {}
     for wheel in wheels:
@@ -295,7 +301,7 @@ def _stored(folder: str, files: Sequence[StoredFile]) -> list[ContextFile]:
 
 
 def _user_files(templates: Path | None) -> list[ContextFile]:
-    """Return what a user's template can ``COPY``: the folder ``files`` among the templates."""
+    """Return the files that a user's template can ``COPY``: the folder ``files`` among the templates."""
     if templates is None:
         return []
     folder = templates / "files"

@@ -1,6 +1,6 @@
-"""The modules of conda packages that bring no valid bytecode: compiled once, as those of wheels are.
+"""Collect the modules of conda packages that have no valid bytecode, to be compiled once, like wheels.
 
-Noarch packages never bring any; most others do.
+Noarch packages never have bytecode; most others do.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda
     from imagesync.store.store import Store, StoredFile
 
-_FORMAT = 2  # raised when the same archive would give other modules
+_FORMAT = 2  # raised when the same archive gives other modules
 _DATE = (1980, 1, 1, 0, 0, 0)
 _EMPTY = 22  # a ZIP archive without members, in bytes
 
 
 def library(minor: str) -> PurePosixPath:
-    """Return the image's folder of the standard library, which site-packages lies in.
+    """Return the image's folder of the standard library, which contains site-packages.
 
     >>> str(library("3.12"))
     '/opt/env/lib/python3.12'
@@ -36,10 +36,19 @@ def library(minor: str) -> PurePosixPath:
 def modules_to_compile(
     packages: Sequence[LockedConda], archives: Sequence[StoredFile], *, minor: str, store: Store
 ) -> tuple[StoredFile, ...]:
-    """Return archives of the modules without valid bytecode, one for each package that has some.
+    """Return archives of the modules without valid bytecode, one for each package that has such modules.
 
-    Members are relative to :func:`library`. They are what
-    :func:`~imagesync.wheels.bytecode.compile_bytecode` takes for wheels, and kept in the store.
+    Members are relative to :func:`library`. The archives are kept in the store, and
+    :func:`~imagesync.wheels.bytecode.compile_bytecode` takes them like wheels.
+
+    Parameters
+    ----------
+    packages, archives
+        The conda packages, and their archives in the same order.
+    minor
+        The feature version of the environment's Python, such as ``3.12``.
+    store
+        Keeps the archives of modules.
     """
     found = (
         _modules(package, archive, minor, store) for package, archive in zip(packages, archives, strict=True)
@@ -77,7 +86,7 @@ def _write(modules: Sequence[Path], root: Path, target: Path) -> None:
 
 
 def _without_bytecode(root: Path, minor: str) -> Iterator[Path]:
-    """Yield the modules in a folder whose bytecode is missing, or of another time than they are."""
+    """Yield the modules in a folder whose bytecode is missing, or was made at another time."""
     tag = f".cpython-{minor.replace('.', '')}.pyc"
     for folder, _, names in os.walk(root):
         for name in names:
@@ -87,14 +96,14 @@ def _without_bytecode(root: Path, minor: str) -> Iterator[Path]:
 
 
 def _is_valid(module: Path, bytecode: Path) -> bool:
-    """Return whether bytecode was made from a module, as far as its header says (PEP 552)."""
+    """Return whether bytecode was made from a module, according to its header (PEP 552)."""
     try:
         with bytecode.open("rb") as file:
             header = file.read(16)
     except OSError:
         return False
     if int.from_bytes(header[4:8], "little") & 1:
-        return True  # by hash, which only the interpreter that made it can check: the build does
+        return True  # by hash, which the build checks: only the interpreter that compiled it can
     state = module.stat()
     recorded = (int.from_bytes(header[8:12], "little"), int.from_bytes(header[12:16], "little"))
     return recorded == (int(state.st_mtime) & 0xFFFFFFFF, state.st_size & 0xFFFFFFFF)

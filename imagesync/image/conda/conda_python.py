@@ -1,4 +1,4 @@
-"""Whose Python an environment of pip gets in its image: conda's, where a channel has the local version."""
+"""Choose the Python of a pip environment's image: conda's, if a channel has the local version."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 PATIENCE: Final = 2.0
-"""Seconds in which a channel has to answer."""
+"""Seconds that a channel may take to answer."""
 REMEMBERED: Final = 3600.0
-"""Seconds for which an answer holds, silence included."""
+"""Seconds for which an answer is cached, no answer included."""
 
 
 def with_conda_python(
@@ -36,14 +36,14 @@ def with_conda_python(
     cache: Path,
     progress: Progress,
 ) -> Plan:
-    """Return *plan* with conda's interpreter, where the settings leave it open and a channel has it.
+    """Return *plan* with conda's interpreter, if the settings allow both and a channel has it.
 
-    A channel that is silent decides for the base image's interpreter; it is asked again in an hour.
+    If a channel doesn't answer, the base image's interpreter is used, and the channel is asked in an hour.
 
     Parameters
     ----------
     open_channels
-        Gives access to channels, by their URLs.
+        Opens channels by their URLs.
     cache
         The folder that answers are kept in.
     """
@@ -64,7 +64,7 @@ def with_conda_python(
 
 
 def _known(version: str, channels: Channels, cache: Path) -> bool:
-    """Return whether a channel has that Python, from memory if it was asked lately."""
+    """Return whether a channel has that Python; a recent answer comes from the cache."""
     path = cache_path(cache, version, *channels.channels)
     known = read_cache(path, key=_FORMAT, max_age=REMEMBERED)
     if known is None:
@@ -84,7 +84,7 @@ def _has(version: str, channels: Channels) -> bool:
 
 
 def _answers(url: str, channels: Channels) -> bool:
-    """Return whether a channel answers in time; resolving a name can take longer than any time-out says."""
+    """Return whether a channel answers in time, in a thread: timeouts don't cover resolving a name."""
     answered = threading.Event()
 
     def ask() -> None:

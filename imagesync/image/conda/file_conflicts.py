@@ -1,4 +1,4 @@
-"""Overlaps: files that a wheel would write where a conda package has one already."""
+"""Refuse wheels that would overwrite files of conda packages."""
 
 from __future__ import annotations
 
@@ -17,24 +17,26 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-def refuse_overlaps(
+def refuse_file_conflicts(
     contents: Mapping[str, ArchiveFiles], wheels: Sequence[StoredFile], *, minor: str
 ) -> None:
-    """Raise if a wheel has a file that a conda package has, too, with another content.
+    """Check that no wheel has a file of a conda package with other content.
 
-    The layer of pip's packages never changes what conda's have put into the image.
+    The layer of pip's packages never changes files of conda's.
 
     Parameters
     ----------
     contents
-        What each conda package has, by its conda name.
+        The content of each conda package, by its conda name.
+    wheels
+        The wheels of pip's layers.
     minor
         The feature version of the environment's Python.
 
     Raises
     ------
     LockError
-        Some have; each file is named with both packages.
+        A wheel has such a file; the message names each file with both packages.
     """
     owners = {path: name for name, package in contents.items() for path in package.files}
     modules = site_packages(minor).relative_to(PREFIX).as_posix()
@@ -56,7 +58,7 @@ def refuse_overlaps(
 
 
 def _installed(wheel: StoredFile, modules: str, owners: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a wheel that have an owner already, where they go, with their content."""
+    """Yield installed path and content of the wheel's files that a conda package owns."""
     with zipfile.ZipFile(wheel.path) as archive:
         names = archive.namelist()
         for name in names:
@@ -68,7 +70,7 @@ def _installed(wheel: StoredFile, modules: str, owners: Mapping[str, str]) -> It
 
 
 def _target(name: str, modules: str) -> str:
-    """Return where a wheel's member goes, relative to the prefix."""
+    """Return the installed path of a wheel's member, relative to the prefix."""
     first, _, rest = name.partition("/")
     if not first.endswith(".data"):
         return f"{modules}/{name}"
@@ -79,7 +81,7 @@ def _target(name: str, modules: str) -> str:
 
 
 def _commands(archive: zipfile.ZipFile, names: Sequence[str]) -> Iterator[str]:
-    """Yield the commands that an installer makes from a wheel's entry points."""
+    """Yield the commands that installers create for a wheel's entry points."""
     import configparser
 
     path = next((name for name in names if name.endswith(".dist-info/entry_points.txt")), None)

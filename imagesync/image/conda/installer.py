@@ -1,4 +1,4 @@
-"""What installs conda packages in a build: micromamba, or py-rattler; neither stays in the image."""
+"""The installer of conda packages in a build, micromamba or py-rattler; neither stays in the image."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _ELF_X86_64 = (b"\x7fELF", b"\x3e\x00")
 
 @dataclass(frozen=True)
 class CondaInstaller:
-    """What installs conda packages in a build.
+    """The installer of conda packages in a build.
 
     Parameters
     ----------
     kind
-        What ``conda_installer`` says; with ``auto`` the base image's micromamba is used, where it has one.
+        The setting ``conda_installer``; with ``auto`` the base image's micromamba is used, if it has one.
     micromamba
-        An executable for the image's platform; ``None`` where none was given, and no channel has one.
+        An executable for the image's platform; ``None`` if none was named and no channel has one.
     rattler
         The files of py-rattler for the image's platform, by their names below its package's folder.
     image
-        An image in the engine that has them, in the folder ``rattler``; ``None`` where the build context
-        has to have them.
+        An image in the engine that has these files in the folder ``rattler``; ``None`` if the build context
+        has them.
     """
 
     kind: Kind
@@ -57,21 +57,25 @@ def choose_installer(
     store: Store,
     wheel: Callable[[str], StoredFile],
 ) -> CondaInstaller:
-    """Return what a build is to install conda packages with.
+    """Return the installer that a build uses for conda packages.
 
     Parameters
     ----------
+    kind
+        The setting ``conda_installer``.
     micromamba
-        The executable that the user named; it wins.
+        The executable that the user named, which is preferred.
     channels
-        The channels whose package ``micromamba`` is taken, where one of them has it.
+        The channels that are searched for the package ``micromamba``; ``None`` for no search.
+    store
+        Keeps the executable and the files of py-rattler.
     wheel
-        Gives a wheel for the image's platform: of a requirement, such as ``py-rattler==0.28.0``.
+        Returns a wheel for the image's platform, for a requirement such as ``py-rattler==0.28.0``.
 
     Raises
     ------
     UsageError
-        What the user named is no micromamba for the image's platform.
+        The named executable isn't a micromamba for the image's platform.
     """
     if kind != "rattler":
         if micromamba is not None:
@@ -103,7 +107,7 @@ def _checked(path: Path) -> Path:
 
 
 def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
-    """Return the newest micromamba of the channels; what was found once is kept."""
+    """Return the newest micromamba of the channels at the first call; the store keeps it for later ones."""
     key = f"micromamba of {' '.join(channels.channels)}"
     known = store.recall(key)
     if known is not None:
@@ -114,9 +118,9 @@ def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
             return None
         (archive,) = channels.archives(found[-1:]).obtain(found[-1:])
     except HashMismatch:
-        raise  # nobody should go on with a channel that gives something else
+        raise  # a channel that sends other content isn't to be trusted
     except (LockError, FetchError):
-        return None  # py-rattler does as well
+        return None  # py-rattler is used instead
     if isinstance(archive, ArtifactGone):
         return None
     executable = extract_micromamba(found[-1], archive, store=store)
@@ -125,12 +129,12 @@ def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
 
 
 def extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Store) -> StoredFile:
-    """Return the executable that the package ``micromamba`` holds.
+    """Return the executable in an archive of the package ``micromamba``.
 
     Raises
     ------
     ImagesyncError
-        It holds none.
+        It has none.
     """
     key = f"micromamba of {archive.digest}"
     executable = store.recall(key)
@@ -158,7 +162,7 @@ async def _member(path: Path, name: str) -> bytes | None:
 
 
 def _rattler(store: Store, wheel: Callable[[str], StoredFile]) -> Iterator[tuple[str, Path]]:
-    """Yield the files of py-rattler: those that run here where this is the image's platform."""
+    """Yield the files of py-rattler: the installed ones on the image's platform, else a wheel's."""
     import rattler
 
     if sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc":

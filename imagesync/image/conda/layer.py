@@ -1,4 +1,4 @@
-"""The conda layer of an image, as a build takes it: archives, bytecode, and what installs them."""
+"""The conda layer of an image: archives, bytecode, and the installer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.image.conda.bytecode import library, modules_to_compile
-from imagesync.image.conda.file_conflicts import refuse_overlaps
+from imagesync.image.conda.file_conflicts import refuse_file_conflicts
 from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.wheels.bytecode import compile_bytecode
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
     from imagesync.store.store import Store, StoredFile
 
 FOLDER = "/mnt/conda"
-"""Where a build has the archives that come with its context."""
+"""The folder of archives from the build context."""
 BYTECODE_FOLDER = "/mnt/bytecode"
-"""Where it has the bytecode that does."""
+"""The folder of bytecode from the build context."""
 
 
 @dataclass(frozen=True)
 class CondaLayer:
-    """Everything that the step of conda packages needs.
+    """The inputs of the build step that installs conda packages.
 
     Parameters
     ----------
     packages, archives
-        What is installed, and in the same order what it is installed from.
+        The packages, and their archives in the same order.
     installer
-        What installs it.
+        Installs the archives.
     bytecode
-        Archives of compiled modules, of packages that don't bring them; members relative to the library.
+        Archives of compiled modules, for packages without bytecode; members relative to the library.
     scripts
-        The names of packages with a script that runs once they are installed.
+        The names of packages with a post-link script.
     activates
-        Whether packages take part in activating the environment.
+        Whether packages have activation scripts or variables.
     images
-        Images of the engine that have all archives and all bytecode between them; none where the build
-        context has them.
+        Images of the engine that together have all archives and all bytecode; empty if the build context
+        has them.
     """
 
     packages: tuple[LockedConda, ...]
@@ -61,7 +61,7 @@ class CondaLayer:
         return (*self.archives, *self.bytecode)
 
     def explicit(self) -> str:
-        """Return micromamba's explicit file: where the build has each archive, and its sha256."""
+        """Return micromamba's explicit file: the path of each archive in the build, and its sha256."""
         lines = [
             self._line(archive, f"{FOLDER}/{package.subdir}")
             for package, archive in zip(self.packages, self.archives, strict=True)
@@ -69,17 +69,17 @@ class CondaLayer:
         return "\n".join(("@EXPLICIT", *lines)) + "\n"
 
     def compiled(self) -> str:
-        """Return the same of the bytecode, one line an archive."""
+        """Return the same list of the archives of bytecode."""
         return "".join(f"{self._line(archive, BYTECODE_FOLDER)}\n" for archive in self.bytecode)
 
     def _line(self, file: StoredFile, folder: str) -> str:
-        """Return where the build has a file, and its sha256; *folder* is where the context's are."""
-        places = (image.path_of(file) for image in self.images)
-        place = next(filter(None, places), f"{folder}/{file.filename}")
-        return f"file://{place}#{file.digest}"
+        """Return the URL of a file in the build with its sha256; *folder* is that of the context's files."""
+        paths = (image.path_of(file) for image in self.images)
+        path = next(filter(None, paths), f"{folder}/{file.filename}")
+        return f"file://{path}#{file.digest}"
 
     def records(self) -> str:
-        """Return what the prefix records in the image say of the packages beside their files."""
+        """Return the fields of the prefix records in the image, without the files."""
         records = [
             _record(package, archive) for package, archive in zip(self.packages, self.archives, strict=True)
         ]
@@ -102,10 +102,16 @@ def make_layer(
     ----------
     archives
         In the order of ``lock.conda``.
+    installer
+        Installs the archives.
     wheels
-        What pip's layers above it get.
+        The wheels of pip's layers, which lie above this one.
     python
-        The scanned interpreter, which compiles what comes without bytecode, if it can.
+        The scanned interpreter, which compiles modules without bytecode if its version is the target's.
+    store
+        Keeps the bytecode.
+    progress
+        Shows what is compiled, and names packages with a post-link script.
 
     Raises
     ------
@@ -120,7 +126,7 @@ def make_layer(
             strict=True,
         )
     )
-    refuse_overlaps(contents, wheels, minor=minor)
+    refuse_file_conflicts(contents, wheels, minor=minor)
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
         progress.line(f"The conda package {name} has a script that runs in the build, without a network")
@@ -145,7 +151,7 @@ def make_layer(
 
 
 def _record(package: LockedConda, archive: StoredFile) -> dict[str, Any]:
-    """Return the fields of a prefix record that the lock knows; names and values as conda's."""
+    """Return the fields of a prefix record that the lock knows, with conda's names and values."""
     record: dict[str, Any] = {
         "name": package.name,
         "version": package.version,

@@ -1,10 +1,10 @@
-"""Say what this process's environment holds; sent as text to schedulers and workers, where it runs.
+"""Return the content of a process's environment; runs in schedulers and workers.
 
-As text, because pickled functions hold bytecode, which another Python can't read, and another Python is among
-what has to be found.
+It is sent as text: pickled functions hold bytecode, which another version of Python can't read, and such a
+difference is one that has to be found.
 """
 
-# A worker does nothing else while this runs: os.path is several times as fast as pathlib.
+# A worker is blocked while this runs: os.path is several times as fast as pathlib.
 # ruff: noqa: PTH118, PTH123, PTH208
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FIELD = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
 def facts() -> dict[str, Any]:
-    """Return what can be imported here, by distribution, and what the image's build wrote about it."""
+    """Return the distributions and conda packages of this process, and the inventory of its image."""
     environment = read_json(os.path.join(sys.prefix, "share", "imagesync", "environment.json"))
     return {
         "python": ".".join(map(str, sys.version_info[:3])),
@@ -34,7 +34,7 @@ def facts() -> dict[str, Any]:
         "distributions": distributions(),
         "conda": conda_records(described=environment is not None),
         "environment": environment,
-        # What came to a running worker lies in a folder of its own, and says there what it is.
+        # What was sent to a running worker is in a separate folder with a description.
         "synced": synced(),
         "purelib": sysconfig.get_path("purelib"),
         "place": place(sys.prefix),
@@ -42,29 +42,29 @@ def facts() -> dict[str, Any]:
 
 
 def place(prefix: str) -> list[Any]:
-    """Return what makes a folder the very same one, seen from several processes."""
+    """Return the identity of a folder: equal in processes that see the same one."""
     status = os.stat(prefix)  # noqa: PTH116
     return [socket.gethostname(), status.st_dev, status.st_ino]
 
 
 def synced() -> dict[str, Any]:
-    """Return by folder of the path what the sync that wrote it says of its content."""
-    said = {folder: read_json(os.path.join(folder, "imagesync-synced.json")) for folder in sys.path}
-    found = {folder: content for folder, content in said.items() if content is not None}
+    """Return the descriptions of what was synced to this process, by folder of the path."""
+    described = {folder: read_json(os.path.join(folder, "imagesync-synced.json")) for folder in sys.path}
+    found = {folder: content for folder, content in described.items() if content is not None}
     for folder, content in found.items():
-        # What was imported before it came is what runs here.
+        # Modules that were imported before stay in use.
         content["stale"] = [name for name, modules in content["modules"].items() if is_stale(modules, folder)]
     return found
 
 
 def is_stale(modules: list[str], folder: str) -> bool:
-    """Return whether one of these modules was imported from somewhere else than below a folder."""
+    """Return whether one of these modules was imported from outside of a folder."""
     files = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
     return any(file is not None and not file.startswith(folder + os.sep) for file in files)
 
 
 def distributions() -> list[dict[str, Any]]:
-    """Return the distributions of the path in its order; of a name, an import finds the first."""
+    """Return the distributions of the path in its order; of equal names, an import finds the first."""
     found = []
     for distribution in importlib.metadata.distributions():
         text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
@@ -84,10 +84,10 @@ def distributions() -> list[dict[str, Any]]:
 
 
 def conda_records(*, described: bool) -> list[dict[str, Any]]:
-    """Return name, version and build of conda's records, off the names of their files.
+    """Return name, version and build of conda's records, from the names of their files.
 
-    Which distributions they provide only their content says, tens of megabytes, which are searched only where
-    the environment isn't described otherwise.
+    The distributions that they provide are in their content, tens of megabytes: it is read only if the
+    environment isn't *described* by an inventory.
     """
     folder = os.path.join(sys.prefix, "conda-meta")
     records = []
@@ -103,7 +103,7 @@ def conda_records(*, described: bool) -> list[dict[str, Any]]:
 
 
 def read_text(path: str) -> str:
-    """Return what a file has, or nothing where it can't be read."""
+    """Return the text of a file, or an empty one if it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -111,8 +111,8 @@ def read_text(path: str) -> str:
         return ""
 
 
-def read_json(path: str) -> Any:  # noqa: ANN401  it is whatever the file has
-    """Return what a file has, or nothing where there is none."""
+def read_json(path: str) -> Any:  # noqa: ANN401  any JSON value
+    """Return the value of a JSON file, or ``None`` if it can't be read."""
     try:
         return json.loads(read_text(path))
     except ValueError:

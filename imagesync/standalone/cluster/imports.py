@@ -1,4 +1,4 @@
-"""Have a process import anew what has changed, where nothing holds on to what it was."""
+"""Reload changed modules in a process, unless other code still refers to the old ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, tuple, type(Ellipsi
 
 
 def refresh(modules: list[str], own: list[str], forced: bool = False) -> dict[str, Any]:
-    """Forget modules that an import would find elsewhere now: their next use imports them anew.
+    """Forget modules that an import would now find elsewhere, so that their next use imports them again.
 
-    That is done only where nothing else holds on to what they had, or where *forced*. *modules* are names of
-    packages and modules that have changed, *own* of all that is local code and may be forgotten as well.
+    Parameters
+    ----------
+    modules
+        The names of packages and modules that have changed.
+    own
+        The names of all local code, which may be forgotten as well.
+    forced
+        Whether modules are also forgotten that other code refers to.
     """
     stale = {name for name in modules if _is_stale(name)}
     if not stale:
@@ -47,7 +53,7 @@ def refresh(modules: list[str], own: list[str], forced: bool = False) -> dict[st
 
 
 def _is_stale(name: str) -> bool:
-    """Return whether a module is imported, and an import would find another one now."""
+    """Return whether a module is imported, and an import would now find another one."""
     if name not in sys.modules:
         return False
     parent = name.rpartition(".")[0]
@@ -74,7 +80,7 @@ def _is_python(name: str) -> bool:
 
 
 def _holders(names: set[str]) -> Iterator[str]:
-    """Yield the other modules that have a module, function, class or object of these."""
+    """Yield the other modules that refer to a module, function, class or object of these."""
     modules = [sys.modules[name] for name in names]
     parts = {id(module) for module in modules}
     parts |= {id(value) for module in modules for _, value in _names(module) if _is_object(value)}
@@ -89,36 +95,36 @@ def _holders(names: set[str]) -> Iterator[str]:
 
 
 def _names(module: types.ModuleType) -> list[tuple[str, object]]:
-    """Return what a module has under names of its own; its ``__builtins__``, for one, are everybody's."""
+    """Return the names and values of a module, without special ones such as ``__builtins__``."""
     return [(name, value) for name, value in list(vars(module).items()) if not name.startswith("__")]
 
 
 def _origin(value: object) -> str | None:
-    """Return the module that a function or class is defined in, or an object's class."""
-    # Not isinstance, nor getattr of the value: some objects run code when they are asked.
+    """Return the module that defines a function or class, or an object's class."""
+    # Not isinstance, nor getattr of the value: some objects run code then.
     kind = value if issubclass(type(value), (type, types.FunctionType)) else type(value)
     origin = getattr(kind, "__module__", None)
     return origin if isinstance(origin, str) else None
 
 
 def _is_object(value: object) -> bool:
-    """Return whether it is neither a module, function or class, nor one of the values that everybody has."""
+    """Return whether a value is neither a module, function or class, nor of a common immutable type."""
     apart = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
     return not issubclass(type(value), apart) and type(value) not in _PLAIN
 
 
 def _objects(names: set[str]) -> int:
-    """Return how many objects of the modules' classes there are which the modules themselves don't hold."""
+    """Return the number of objects of the modules' classes that the modules themselves don't refer to."""
     classes = _classes(names)
     if not classes or not _instances(classes, set()):
         return 0
-    # What nobody holds any more may still wait for its collection, which takes a while.
+    # Unreachable objects may still wait for a collection, which takes a while.
     gc.collect()
     return _instances(classes, _reachable(names))
 
 
 def _classes(names: set[str]) -> set[int]:
-    """Return the classes that modules define, and those inside of these."""
+    """Return the ids of the classes that modules define, nested ones included."""
     found: set[int] = set()
     waiting = [value for name in names for value in vars(sys.modules[name]).values()]
     while waiting:
@@ -134,7 +140,7 @@ def _instances(classes: set[int], held: set[int]) -> int:
 
 
 def _reachable(names: set[str]) -> set[int]:
-    """Return what modules hold, directly or not, as far as it is theirs."""
+    """Return the ids of the modules' own objects that they refer to, directly or not."""
     found: set[int] = set()
     waiting: list[Any] = [vars(sys.modules[name]) for name in names]
     while waiting:

@@ -1,10 +1,8 @@
-"""The program of a cluster's containers: it starts a scheduler or a worker, and a worker again when it fails.
+"""Start a scheduler or a worker, and restart a worker that fails; process 1 of a cluster's containers.
 
-It is sent to the container's standard input, with its configuration, and runs as process 1. That process
-imports next to nothing: it reaps what others leave behind, passes signals on, and forks the process that
-imports Dask. So it does for a worker what Dask's nanny does, at the price of a bare interpreter.
-
-It runs by the image's interpreter: Python 3.8 and later, with the standard library and ``distributed``.
+The program is sent to the container's standard input with its configuration. Process 1 imports very little:
+it reaps orphans, passes signals on, and forks the process that imports Dask. For a worker it does the job of
+Dask's nanny in a bare interpreter. The image needs ``distributed``.
 """
 
 from __future__ import annotations
@@ -21,17 +19,17 @@ PORT = 8786
 DASHBOARD_PORT = 8787
 AGAIN = 75  # the exit code that asks for a new process; EX_TEMPFAIL of sysexits.h
 ATTEMPTS = 10  # failures in a row after which the container ends
-STEADY = 60.0  # seconds after which a process counts as one that worked
-HEARTBEAT = 30.0  # seconds without a word of its client after which a scheduler of a swarm ends
+STEADY = 60.0  # seconds after which a process counts as successful
+HEARTBEAT = 30.0  # seconds without a message from its client after which a scheduler of a swarm ends
 FIRST_HEARTBEAT = 120.0  # seconds for the first one
-GRACE = 3.0  # seconds that a scheduler gets to say goodbye when its client has gone
+GRACE = 3.0  # seconds that a scheduler has to close when its client has gone
 
-# Reasons for which a worker isn't wanted any more; for any other one, a new process takes its place.
+# Reasons after which a worker isn't restarted.
 _DISMISSED = ("scheduler-close", "scheduler-close-worker", "retired", "signal")
 
 
 def main(config: dict[str, Any]) -> None:
-    """Run what *config* describes until it ends, and exit with its code."""
+    """Run the process that *config* describes until it ends, and exit with its code."""
     sys.exit(_Supervisor(config).run())
 
 
@@ -83,7 +81,7 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def _wait(self) -> int:
-        """Wait for the child's end; process 1 also gets everybody else's orphans."""
+        """Wait for the child's end, and reap orphans, whose parent is process 1."""
         while True:
             pid, status = os.wait()
             if pid == self.child:
@@ -141,7 +139,7 @@ def _serve(config: dict[str, Any]) -> int:
     import asyncio
     import gc
 
-    # Imports make objects that stay: collecting in between costs a tenth of them.
+    # The objects of imports stay: collections during imports take a tenth of their time.
     gc.disable()
     import dask
 
@@ -194,7 +192,7 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
 
 
 async def _end_without_heartbeat(scheduler: Any) -> None:  # noqa: ANN401
-    """Close the scheduler when the cluster's object doesn't report any more, which it does each second."""
+    """Close the scheduler when the cluster's object stops reporting, which it does each second."""
     import asyncio
 
     report = scheduler.handlers["set_metadata"]
@@ -207,20 +205,20 @@ async def _end_without_heartbeat(scheduler: Any) -> None:  # noqa: ANN401
 
     scheduler.handlers["set_metadata"] = hear
     while (left := last + HEARTBEAT - time.monotonic()) > 0:
-        # The first one may take longer, and then the time that is left gets shorter.
+        # After the first report, which may take longer, the remaining time is shorter.
         await asyncio.sleep(min(left, 1.0))
     _say("the client has gone")
     await scheduler.close()
 
 
 async def _open_dashboard(scheduler: Any, workers: int) -> None:  # noqa: ANN401
-    """Add the dashboard once the workers have come: importing Bokeh takes longer than all the rest."""
+    """Add the dashboard once the workers have connected: importing Bokeh takes longer than all the rest."""
     import asyncio
 
     from tornado.web import ErrorHandler
 
     class Loading(ErrorHandler):
-        """A page that asks again each second, for whoever comes too early."""
+        """A page that reloads each second until the dashboard is ready."""
 
         def prepare(self) -> None:
             self.set_status(503)
@@ -260,7 +258,7 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         """A worker that remembers why it was closed."""
 
         reason = ""
-        starts_again = True  # by process 1, which whoever syncs code must know
+        starts_again = True  # by process 1; a sync of code reads it
 
         async def close(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
             retired = self.status == distributed.Status.closing_gracefully
@@ -292,12 +290,12 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
 
 
 async def _resolves(host: str, timeout: float) -> bool:
-    """Wait until *host* has an address, which Dask needs to begin with: containers start in any order.
+    """Wait until *host* has an address, since containers start in any order; return False after a timeout.
 
     Parameters
     ----------
     timeout
-        Seconds after which the answer is no.
+        In seconds.
     """
     import asyncio
 

@@ -1,10 +1,10 @@
-"""Lay newer packages over an environment that can't be written to; runs in schedulers and workers.
+"""Lay newer packages over a read-only environment; runs in schedulers and workers.
 
-An overlay is a folder, named by the digest of what is in it, that comes first on ``sys.path``. Wheels are
-unpacked into it, and a file in it says what its local code is made from.
+An overlay is a folder, named by the digest of its content, that comes first on ``sys.path``. It has the files
+of wheels, and a description of its local code.
 """
 
-# What runs in a worker holds up everything else there: os.path is faster than pathlib.
+# A worker is blocked while this runs: os.path is faster than pathlib.
 # ruff: noqa: PTH103, PTH110, PTH111, PTH112, PTH118, PTH123
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NAME = "imagesync-sync"
 
 
 def install(content: dict[str, Any]) -> None:
-    """Write an overlay where it isn't there yet, and put it first on the path, in place of an earlier one.
+    """Write an overlay unless it exists, and put it first on the path, in place of an earlier one.
 
-    *content* has its ``digest``, ``wheels`` and ``code`` as ZIP archives, and what the overlay ``says``.
+    *content* has its ``digest``, its ``wheels`` and ``code`` as ZIP archives, and its description, ``says``.
     """
     for folder in [folder for folder in sys.path if os.path.exists(os.path.join(folder, SAID))]:
         for path in (folder, os.path.join(folder, "code")):
@@ -43,11 +43,11 @@ def install(content: dict[str, Any]) -> None:
         folders = [folder]
         sys.path.insert(0, folder)
         if content["code"]:
-            # Of code that no package owns, packages come first, as in the image.
+            # Packages come before code without a package, as in the image.
             folders.append(os.path.join(folder, "code"))
             sys.path.append(folders[-1])
             _before(folders[-1], os.path.join(sys.prefix, "code"))
-    # For the processes that tasks start.
+    # For processes that tasks start.
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [path for path in inherited if path and os.sep + "synced" + os.sep not in path]
     os.environ["PYTHONPATH"] = os.pathsep.join(folders + kept)
@@ -61,7 +61,7 @@ def _before(path: str, other: str) -> None:
 
 
 def _written(content: dict[str, Any]) -> str:
-    """Return the overlay's folder; what another process has written there is taken as it is."""
+    """Return the overlay's folder, which another process may have written."""
     home = os.path.expanduser("~")
     if os.path.isdir(home) and os.access(home, os.W_OK):
         root = os.path.join(home, ".cache", "imagesync", "synced")
@@ -84,14 +84,14 @@ def _written(content: dict[str, Any]) -> str:
         os.rename(partial, folder)  # noqa: PTH104
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        # Another process may have been faster.
+        # Another process may have written it first.
         if not (isinstance(error, OSError) and os.path.isdir(folder)):
             raise
     return folder
 
 
 def worker_plugin(content: dict[str, Any]) -> WorkerPlugin:
-    """Return what lays an overlay into each worker when it starts, and into those that run."""
+    """Return the plugin that installs an overlay in running workers, and in others when they start."""
     from distributed.diagnostics.plugin import WorkerPlugin
 
     class Overlay(WorkerPlugin):
@@ -104,9 +104,9 @@ def worker_plugin(content: dict[str, Any]) -> WorkerPlugin:
 
 
 def nanny_plugin(content: dict[str, Any]) -> NannyPlugin:
-    """Return what lays an overlay into each nanny: the workers that it starts inherit its path.
+    """Return the plugin that installs an overlay in nannies: the workers that they start inherit the path.
 
-    So they have it before Dask itself is imported there.
+    So workers have it before they import Dask.
     """
     from distributed.diagnostics.plugin import NannyPlugin
 
@@ -120,14 +120,14 @@ def nanny_plugin(content: dict[str, Any]) -> NannyPlugin:
 
 
 def scheduler_plugin(content: dict[str, Any]) -> SchedulerPlugin:
-    """Return what lays an overlay into a scheduler."""
+    """Return the plugin that installs an overlay in a scheduler."""
     from distributed.diagnostics.plugin import SchedulerPlugin
 
     class Overlay(SchedulerPlugin):
         name = NAME
 
         async def start(self, scheduler: Scheduler) -> None:
-            # The scheduler warns of a second plugin of one name.
+            # The scheduler warns of a second plugin with the same name.
             scheduler.plugins.pop(NAME, None)
             install(content)
 

@@ -1,9 +1,8 @@
-# pathlib takes longer to import than all that this file does.
+# Importing pathlib takes longer than all that this program does.
 # ruff: noqa: PTH100, PTH110, PTH112, PTH120
-"""Facts about the interpreter that runs this file, printed as JSON after a marker line.
+"""Print facts about the scanned interpreter, which runs it, as a Python literal after a marker line.
 
-It runs as ``<python> -I -B probe.py`` inside the scanned environment, so it may use the standard
-library of CPython 3.8 only, and imports as little as possible: its start-up is part of every scan.
+It starts as ``<python> -I -B probe.py`` and imports as little as possible: its start is part of every scan.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # typing is slow to import, and a checker takes this for True
+TYPE_CHECKING = False  # typing is slow to import; type checkers take this for True
 if TYPE_CHECKING:
     from typing import Protocol
 
@@ -34,7 +33,7 @@ MARKER = "--- imagesync probe ---"  # .pth files may print before us
 
 
 def extension_suffix() -> str:
-    """Return what extension modules end in, such as ``.cpython-311-x86_64-linux-gnu.so``."""
+    """Return the suffix of extension modules, such as ``.cpython-311-x86_64-linux-gnu.so``."""
     from _imp import extension_suffixes
 
     return next(iter(extension_suffixes()), "")
@@ -59,7 +58,7 @@ def on_linux() -> bool:
 
 
 def platform_tag() -> str:
-    """Return ``sysconfig.get_platform()``, without importing sysconfig where that is not needed."""
+    """Return ``sysconfig.get_platform()``, without importing sysconfig on Linux."""
     if on_linux():
         return "linux-" + os.uname().machine
     import sysconfig
@@ -79,7 +78,7 @@ def libc() -> str:
 
 
 def musl() -> str:
-    """Return musl's version: its loader prints it when it is started without arguments."""
+    """Return musl's version, which its loader prints without arguments."""
     loader = f"/lib/ld-musl-{os.uname().machine}.so.1"
     if not os.path.exists(loader):
         return ""
@@ -130,7 +129,7 @@ def markers() -> dict[str, str]:
 
 
 def add_user_site() -> None:
-    """Put the user's own site-packages where ``site`` puts it when it isn't kept out by ``-I``."""
+    """Add the user's site-packages to the path as ``site`` does without ``-I``."""
     import site
 
     if sys.prefix != sys.base_prefix and sys.base_prefix not in site.PREFIXES:
@@ -163,7 +162,7 @@ def main(arguments: list[str]) -> None:
         "standard_library": os.path.dirname(os.__file__),
         "path": [path for path in sys.path if isinstance(path, str)],
     }
-    # As a literal: importing json would take longer than all of the above.
+    # As a literal, because importing json takes longer than all of the above.
     sys.stdout.write(f"\n{MARKER}\n{answer!a}\n")
 
 

@@ -1,4 +1,4 @@
-"""Print what an environment's image has to know about its base image, as JSON."""
+"""Print the facts of a base image's interpreter as JSON; runs in a container of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 
 def libc() -> str:
-    """Return ``glibc 2.36``, or an empty string where the C library is another one."""
+    """Return ``glibc 2.36``, or an empty string for another C library."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):
@@ -21,7 +21,7 @@ print(
         {
             "implementation": platform.python_implementation().lower(),
             "version": platform.python_version(),
-            # An interpreter of a virtual environment would make the image's environment depend on it.
+            # Not that of a virtual environment, which the image's environment would depend on.
             "executable": getattr(sys, "_base_executable", sys.executable) or sys.executable,
             "libc": libc(),
             "machine": platform.machine(),

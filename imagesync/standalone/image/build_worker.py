@@ -1,9 +1,9 @@
-"""Builds a wheel inside a container of the base image; standard library only, CPython 3.8 and later.
+"""Build a wheel; runs in a container of the base image.
 
-Started as ``python3 -c <this text>`` with a tar archive on stdin: ``request.json``, ``uv``, the folder
-``source`` and the folder ``wheels`` with what builds need. All that a backend says goes to stderr. stdout
-gets one JSON line, then the wheel's bytes: ``{"wheel": filename}``, or ``{"requires": [...]}`` and no bytes
-where the backend asks for more than the folder ``wheels`` was made for. A build that fails exits with 1.
+It starts as ``python3 -c <this text>`` with a tar archive on stdin: ``request.json``, ``uv``, the folder
+``source``, and the folder ``wheels`` with the build requirements. All output of the backend goes to stderr.
+stdout gets one JSON line, then the wheel's bytes: ``{"wheel": filename}``, or ``{"requires": [...]}`` and no
+bytes if the backend has further requirements. If the build fails, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import tarfile
 import tempfile
 from typing import BinaryIO
 
-# Standard library modules only, of any version; os.path reads as well here as pathlib would.
+# os.path reads as well here as pathlib would.
 # ruff: noqa: PTH118, PTH123
 
-# Runs in the build's environment: calls one hook of the backend (PEP 517), and writes its answer as JSON.
+# Runs in the build's environment: calls one hook of the backend (PEP 517), and writes the result as JSON.
 HOOK = """
 import importlib, json, os, sys
 backend, paths, hook, argument, answer = json.loads(sys.argv[1])
@@ -44,7 +44,7 @@ def main() -> int:
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory(prefix="imagesync-build-") as work:
         with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as archive:
-            # From 3.12 on tarfile wants to be told; imagesync itself wrote the archive.
+            # From 3.12 on tarfile asks for a filter; imagesync itself wrote the archive.
             if hasattr(tarfile, "fully_trusted_filter"):
                 archive.extraction_filter = tarfile.fully_trusted_filter
             archive.extractall(work)  # noqa: S202

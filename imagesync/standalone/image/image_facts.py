@@ -1,10 +1,10 @@
-"""Print what an environment's image holds and what is wrong with it, as JSON.
+"""Print the packages of an image and its faults as JSON; runs in a container of it.
 
 Usage: python image_facts.py PREFIX SECONDS NEW CODE [MODULE ...]
 
-The modules are imported, within that many seconds. NEW names the distributions whose files are looked at,
-with commas between them; * stands for all, and for everything else below PREFIX. CODE names modules, with
-commas between them, that are looked up and not run: the files in PREFIX/code are looked at as well.
+Each MODULE is imported; all of them may take SECONDS. NEW names the distributions whose files are checked,
+separated by commas; * stands for all, and for all other files below PREFIX. CODE names modules, separated by
+commas, that have to be found and aren't run; the files in PREFIX/code are always checked.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from imagesync.standalone.distributions import canonical_name
 CODE = os.path.join(sys.prefix, "code", "")
 LIBRARY = os.path.join(sysconfig.get_path("stdlib"), "")
 ACTIVATION = os.path.join(sys.prefix, "share", "imagesync", "activate.sh")
-# What a shell sets for itself.
-OF_SHELLS = {"PWD", "OLDPWD", "SHLVL", "_"}
+# Variables that a shell sets for itself.
+SHELL_VARIABLES = {"PWD", "OLDPWD", "SHLVL", "_"}
 
 IMPORT_EACH = """
 import importlib, json, sys, traceback
@@ -44,22 +44,22 @@ for name in sys.argv[1:]:
 """
 
 
-def begin_imports(names: list[str]) -> subprocess.Popen[bytes]:
-    """Import modules in a process of their own, since a bad library may end it; it runs beside the rest."""
+def start_imports(names: list[str]) -> subprocess.Popen[bytes]:
+    """Start a process that imports modules: a faulty library may crash it, and other checks run meanwhile."""
     command = [sys.executable, "-c", IMPORT_EACH, *names]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def failed_imports(process: subprocess.Popen[bytes], timeout: float) -> dict[str, str]:
-    """Return why modules can't be imported."""
+    """Return the reason for each module that can't be imported."""
     try:
-        output, said = process.communicate(timeout=timeout)
-        ending = said.decode(errors="replace").strip()[-500:]
-        crash = f"the interpreter ended with {process.returncode}: {ending}" if process.returncode else None
+        output, errors = process.communicate(timeout=timeout)
+        log = errors.decode(errors="replace").strip()[-500:]
+        crash = f"the interpreter ended with {process.returncode}: {log}" if process.returncode else None
     except subprocess.TimeoutExpired:
         process.kill()
         output, crash = process.communicate()[0], f"not imported within {timeout:g} s"
-    # What modules print themselves stands between the lines.
+    # Modules may print other lines.
     lines = [json.loads(line) for line in output.splitlines() if line.startswith(b'["')]
     failed = {name: reason for name, reason in lines if reason is not None}
     if crash is not None:
@@ -68,13 +68,13 @@ def failed_imports(process: subprocess.Popen[bytes], timeout: float) -> dict[str
 
 
 def installed() -> list[tuple[str, str, importlib.metadata.Distribution]]:
-    """Return name and version of all distributions; their metadata are parsed anew at each access."""
+    """Return name, version and object of all distributions, which parse their metadata at each access."""
     found = ((distribution.metadata, distribution) for distribution in importlib.metadata.distributions())
     return [(metadata["Name"], metadata["Version"], distribution) for metadata, distribution in found]
 
 
 def conda_records(prefix: str) -> list[dict[str, Any]]:
-    """Return what conda's records of an environment say; none where conda didn't make it."""
+    """Return conda's prefix records of an environment; none if conda didn't create it."""
     folder = os.path.join(prefix, "conda-meta")
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []  # noqa: PTH112, PTH208
     found = []
@@ -86,7 +86,7 @@ def conda_records(prefix: str) -> list[dict[str, Any]]:
 
 
 def conda_files(conda: list[dict[str, Any]], prefix: str) -> dict[str, set[str]]:
-    """Return the files that conda's records name, each with its digests; empty where a record has none."""
+    """Return the digests of each file in conda's records; an empty one if a record has none."""
     files: dict[str, set[str]] = {}
     for record in conda:
         for entry in record["paths_data"]["paths"]:
@@ -95,7 +95,7 @@ def conda_files(conda: list[dict[str, Any]], prefix: str) -> dict[str, set[str]]
 
 
 def damaged_of_conda(files: dict[str, set[str]]) -> Iterator[str]:
-    """Yield conda's files that aren't there, or aren't what the records say."""
+    """Yield the faults of conda's files: missing ones, and those that differ from their records."""
     for path, digests in files.items():
         if not os.path.lexists(path):
             yield f"{path} of a conda package is missing"
@@ -107,7 +107,7 @@ def damaged_of_conda(files: dict[str, set[str]]) -> Iterator[str]:
 
 
 def is_of_conda(distribution: importlib.metadata.Distribution, files: dict[str, set[str]]) -> bool:
-    """Return whether a conda package has brought a distribution: its metadata are among conda's files."""
+    """Return whether a distribution is part of a conda package: its metadata are among conda's files."""
     metadata = str(getattr(distribution, "_path", ""))
     return any(f"{metadata}{name}" in files for name in ("/METADATA", "/PKG-INFO", ""))
 
@@ -117,10 +117,10 @@ def records(
     new: set[str] | None,
     conda: dict[str, set[str]],
 ) -> list[tuple[str, int | None]]:
-    """Return path and size of each file that the distributions of pip say they have.
+    """Return path and size of each file in the RECORDs of pip's distributions.
 
-    Of the distributions that aren't among the new ones only the files that a new one says it has, too.
-    Those of conda have records of their own; RECORD has what was true where they were made.
+    Of distributions that aren't new, these are only files that they share with a new one. Distributions of
+    conda have prefix records: their RECORD describes the machine that built the package.
     """
     files: dict[bool, list[tuple[str, int | None]]] = {True: [], False: []}
     for name, _, distribution in distributions:
@@ -130,7 +130,7 @@ def records(
         folder = distribution.locate_file("")
         for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
             if row:
-                # Bytecode that a wheel brings along (numpy 1.26 does) has given way to that of the build.
+                # The build has replaced bytecode of wheels (numpy 1.26 has some).
                 is_known = len(row) > 2 and row[2] and not row[0].endswith(".pyc")
                 size = int(row[2]) if is_known else None
                 files[selected].append((os.path.normpath(f"{folder}/{row[0]}"), size))
@@ -139,16 +139,16 @@ def records(
 
 
 def not_found(modules: list[str]) -> Iterator[str]:
-    """Yield the top-level modules that an import wouldn't find; none of them is run."""
+    """Yield the top-level modules that an import wouldn't find, without running any."""
     for name in modules:
         if importlib.util.find_spec(name) is None:
             yield name
 
 
 def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:
-    """Yield the files that aren't there, or have another length than RECORD says.
+    """Yield the faults of files: missing ones, and those whose size differs from RECORD.
 
-    Where several distributions have the file (a plan says so) that of one of them is there.
+    A file that several distributions have needs the size of any of them.
     """
     sizes: dict[str, set[int | None]] = {}
     for path, size in files:
@@ -164,7 +164,7 @@ def damaged(files: list[tuple[str, int | None]]) -> Iterator[str]:
 
 
 def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]:
-    """Yield the modules that Python would compile again at each start."""
+    """Yield the modules that Python would compile at each start."""
     for path, _ in files:
         if not path.endswith(".py") or not ("/site-packages/" in path or path.startswith((CODE, LIBRARY))):
             continue
@@ -173,14 +173,14 @@ def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]
                 header = file.read(8)
         except OSError:
             header = b""
-        # PEP 552: the magic number, then flags, of which the lowest says "by hash" and the next "checked".
+        # PEP 552: the magic number, then flags; the lowest is "by hash", the next one "checked".
         valid = header[:4] == importlib.util.MAGIC_NUMBER and header[4:5] == b"\x01"
         if not valid and compiles(path):
             yield path
 
 
 def compiles(path: str) -> bool:
-    """Return whether a file is a module at all; code templates and samples of other versions aren't."""
+    """Return whether a file is a module of this Python; code templates and other versions' samples aren't."""
     try:
         with open(path, "rb") as file:
             compile(file.read(), path, "exec")
@@ -190,14 +190,14 @@ def compiles(path: str) -> bool:
 
 
 def below(prefix: str) -> Iterator[str]:
-    """Yield all folders and files below a folder, and itself."""
+    """Yield a folder and all folders and files below it."""
     for folder, _, names in os.walk(prefix):
         yield folder
         yield from (os.path.join(folder, name) for name in names)
 
 
 def with_folders(paths: list[str], prefix: str) -> Iterator[str]:
-    """Yield files, their bytecode and the folders that they lie in, up to a prefix."""
+    """Yield files, their bytecode and their parent folders, up to a prefix."""
     known = {prefix}
     for path in paths:
         yield path
@@ -212,14 +212,14 @@ def with_folders(paths: list[str], prefix: str) -> Iterator[str]:
 
 
 def writable(paths: Iterable[str]) -> Iterator[str]:
-    """Yield what this process could change."""
+    """Yield the paths that this process can write to."""
     for path in paths:
         if not os.path.islink(path) and os.access(path, os.W_OK):  # noqa: PTH114
             yield path
 
 
 def failed_scripts() -> list[str]:
-    """Return the conda packages whose script failed when they were installed."""
+    """Return the conda packages whose post-link script failed."""
     try:
         with open(os.path.join(os.path.dirname(ACTIVATION), "failed-scripts.json"), encoding="utf-8") as file:
             names: list[str] = json.load(file)
@@ -229,7 +229,7 @@ def failed_scripts() -> list[str]:
 
 
 def activation(conda: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the variables that activating the environment sets, if it isn't active as it is."""
+    """Return the variables that activating the environment adds; none if it is active already."""
     if not conda or os.environ.get("CONDA_SHLVL", "0") != "0" or not os.path.exists(ACTIVATION):  # noqa: PTH110
         return {}
     report = "import json, os; print('\\n' + json.dumps(dict(os.environ)))"
@@ -242,13 +242,13 @@ def activation(conda: list[dict[str, Any]]) -> dict[str, str]:
     return {
         name: value
         for name, value in after.items()
-        if name not in OF_SHELLS and os.environ.get(name) != value and not name.startswith("BASH_FUNC_")
+        if name not in SHELL_VARIABLES and os.environ.get(name) != value and not name.startswith("BASH_FUNC_")
     }
 
 
 def main(prefix: str, seconds: str, selected: str, code: str, *modules: str) -> None:
-    """Print the facts."""
-    imports = begin_imports(list(modules)) if modules else None
+    """Print the packages and faults."""
+    imports = start_imports(list(modules)) if modules else None
     distributions = installed()
     new = None if selected == "*" else set(selected.split(","))
     conda = conda_records(prefix)

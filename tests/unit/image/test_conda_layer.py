@@ -12,7 +12,7 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, LockError, UsageError
 from imagesync.image.conda.bytecode import modules_to_compile
-from imagesync.image.conda.file_conflicts import refuse_overlaps
+from imagesync.image.conda.file_conflicts import refuse_file_conflicts
 from imagesync.image.conda.installer import CondaInstaller, choose_installer
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.lock.conda.archive_files import read_archive_files
@@ -96,7 +96,7 @@ def test_wheel_may_not_change_conda_files(
     with pytest.raises(
         LockError, match=f"{path}: the conda package greeter has it, and so has mine-1.0"
     ) as raised:
-        refuse_overlaps(contents, [mine], minor=MINOR)
+        refuse_file_conflicts(contents, [mine], minor=MINOR)
     assert raised.value.hint
 
 
@@ -106,7 +106,7 @@ def test_same_content_is_no_change(channel: Path, store: Store, tmp_path: Path) 
     (modules,) = modules_to_compile([package], [archive], minor=MINOR, store=store)
     with zipfile.ZipFile(modules.path) as content:
         same = content.read("site-packages/greeter.py")
-    refuse_overlaps(contents, [wheel(store, tmp_path, "mine", files={"greeter.py": same})], minor=MINOR)
+    refuse_file_conflicts(contents, [wheel(store, tmp_path, "mine", files={"greeter.py": same})], minor=MINOR)
 
 
 def test_modules_without_bytecode_are_found_once(channel: Path, store: Store) -> None:
