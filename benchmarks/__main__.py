@@ -36,7 +36,7 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.image.base import ensure_base
 from imagesync.image_layout import Label, image_tag
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from tests.engine_proxy import EngineProxy
 
 FIGURES = ("scan", "hit", "edit", "cluster", "cold", "warm")

@@ -39,7 +39,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.image.base import ensure_base
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.channels.channel import ensure_channel
 from tests.channels.environments import solve

@@ -33,7 +33,7 @@ from imagesync.lock.conda.solver import virtual_packages
 from imagesync.lock.lock import Target
 from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.channels.channel import ensure_channel, make_channel
 from tests.channels.doubles import pure

@@ -19,7 +19,7 @@ from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.scan.scan import scan
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.installed import installed_digest

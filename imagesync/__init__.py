@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imagesync.cluster.swarm.cluster import SwarmCluster
     from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.session import Session, open_session
-    from imagesync.settings import Settings
+    from imagesync.settings.model import Settings
 
 __all__ = [
     "DockerCluster",
@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "ImagesyncError": "imagesync.errors",
         "MismatchWarning": "imagesync.errors",
         "Session": "imagesync.session",
-        "Settings": "imagesync.settings",
+        "Settings": "imagesync.settings.model",
         "SwarmCluster": "imagesync.cluster.swarm.cluster",
         "check": "imagesync.cluster.agreement.check",
         "connect": "imagesync.cluster.detached",

@@ -253,7 +253,7 @@ def open_session(
     quiet
         Whether to report no progress; it goes to stderr otherwise.
     settings
-        Fields of :class:`~imagesync.settings.Settings`; they override variables and files.
+        Fields of :class:`~imagesync.settings.model.Settings`; they override variables and files.
 
     Raises
     ------
@@ -261,7 +261,7 @@ def open_session(
         A setting doesn't exist, or doesn't take the value.
     """
     from imagesync.core.progress import make_progress
-    from imagesync.settings import load_settings
+    from imagesync.settings.load import load_settings
 
     environ = dict(os.environ)
     context = Context(

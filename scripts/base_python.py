@@ -11,7 +11,7 @@ from imagesync.core.progress import make_progress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.image.base import ensure_base
-from imagesync.settings import DEFAULT_BASE, Settings
+from imagesync.settings.model import DEFAULT_BASE, Settings
 
 
 def main() -> None:

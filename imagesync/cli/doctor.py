@@ -18,7 +18,7 @@ from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import ImagesyncError
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint

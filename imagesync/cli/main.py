@@ -77,7 +77,7 @@ def cli(context: click.Context, /, *, quiet: bool) -> None:
 
 def _record_cache() -> Path:
     from imagesync.errors import UsageError
-    from imagesync.settings import load_settings
+    from imagesync.settings.load import load_settings
     from imagesync.store.layout import CONDA_RECORDS, default_cache_dir
 
     try:

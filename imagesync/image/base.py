@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesync.engine.lookup import Lookup
     from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan
-    from imagesync.settings import Settings
+    from imagesync.settings.model import Settings
 
 
 # Distributions by their version of Python; for other versions there are the official images named python.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Progress, SilentProgress
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.layout import LOGS, default_cache_dir
 
 if TYPE_CHECKING:

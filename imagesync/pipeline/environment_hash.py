@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -12,7 +12,7 @@ from imagesync.plan.dependencies import closure_of, requirers_of_left_out
 from imagesync.plan.levels import Levels, Rule, load_levels, make_levels
 from imagesync.plan.profiles import CriticalPackage, Profile
 from imagesync.scan.environment import Environment
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 PYTHON: Key = ("conda", "python")
 LEFT_OUT = frozenset({Level.PLATFORM_ONLY, Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rattler import MatchSpec
 
     from imagesync.plan.candidate import Key
-    from imagesync.settings import Settings
+    from imagesync.settings.model import Settings
 
 _SERIES = "Later fixes of the same release series will do."
 _SHORT_VERSION = "Its version doesn't name a series of fixes, so it is pinned."

@@ -16,7 +16,7 @@ from imagesync.plan.requirements import target_markers
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 from imagesync.plan.unmatched_settings import unmatched
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -1,6 +1,5 @@
-"""Settings: ``[tool.imagesync]``, ``imagesync.toml``, ``IMAGESYNC_*`` and flags, as one frozen value."""
+"""Settings: ``[tool.imagesync]``, ``imagesync.toml``, ``IMAGESYNC_*`` variables and flags as one value.
 
-from imagesync.settings.load import load_settings
-from imagesync.settings.model import DEFAULT_BASE, DEFAULT_REPOSITORY, Settings
-
-__all__ = ["DEFAULT_BASE", "DEFAULT_REPOSITORY", "Settings", "load_settings"]
+In: a folder, environment variables and flags. Out: a frozen ``Settings``, with the place where each value was
+set; a wrong key or value is an error that names that place.
+"""

@@ -1,4 +1,4 @@
-"""Finding and reading the files that hold settings: ``imagesync.toml`` and ``pyproject.toml``."""
+"""Find and read the files with settings: ``imagesync.toml`` and ``pyproject.toml``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from imagesync.errors import UsageError
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The settings of one file, as they are written.
+    """The settings of one file, unchecked.
 
     Parameters
     ----------
     prefix
-        What stands before the keys in this file: ``tool.imagesync.``, or nothing.
+        What precedes the keys in this file: ``tool.imagesync.``, or nothing.
     """
 
     path: Path
@@ -26,10 +26,10 @@ class SettingsFile:
 
 
 def find_files(cwd: Path, *, home: Path | None) -> tuple[SettingsFile, ...]:
-    """Return the files that hold for folder *cwd*, the one that wins last.
+    """Return the files with the settings of folder *cwd*, by increasing priority.
 
-    They lie in *cwd* or the nearest of its parents that has settings; the search ends at a
-    repository's root or at *home*. A ``pyproject.toml`` without ``[tool.imagesync]`` doesn't count.
+    They are in *cwd* or its nearest parent with settings; the search ends at the root of a repository or at
+    *home*. A ``pyproject.toml`` without ``[tool.imagesync]`` doesn't count.
 
     Raises
     ------
@@ -46,14 +46,14 @@ def find_files(cwd: Path, *, home: Path | None) -> tuple[SettingsFile, ...]:
 
 def _files_in(folder: Path) -> Iterator[SettingsFile]:
     pyproject = folder / "pyproject.toml"
-    # A plain search first: most of these files say nothing about imagesync, and parsing takes time.
+    # Most of these files don't mention imagesync, and parsing them takes time.
     if (content := _read(pyproject)) is not None and b"imagesync" in content:
         tool = _parse(pyproject, content).get("tool", {})
         if isinstance(tool, dict) and "imagesync" in tool:
             yield SettingsFile(pyproject, _table(pyproject, tool["imagesync"]), "tool.imagesync.")
-    own = folder / "imagesync.toml"
-    if (content := _read(own)) is not None:
-        yield SettingsFile(own, _parse(own, content))
+    path = folder / "imagesync.toml"
+    if (content := _read(path)) is not None:
+        yield SettingsFile(path, _parse(path, content))
 
 
 def _table(path: Path, value: object) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The keys that a user may set, and what each one takes."""
+"""The keys of the settings, and the values that each one takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["switch", "text", "size", "list", "requirements", "table", "path"
 _NAME = re.compile(r"[A-Za-z0-9*_]([A-Za-z0-9._*-]*[A-Za-z0-9*])?")
 # A channel's name, such as ``conda-forge`` or ``pytorch/label/test``, or a URL or path.
 _CHANNEL = re.compile(r"[A-Za-z0-9._~/-][^\s,\"'<>]*")
-# In decimal units, as sizes are shown.
+# Decimal units, as in the output.
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|kB|KB|MB|GB)")
 _UNITS = {"": 1, "kB": 1_000, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 _CUDA = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
@@ -33,13 +33,13 @@ class Key(NamedTuple):
     Parameters
     ----------
     name
-        As users write it, such as ``allow-inconsistent`` or ``add.pip``.
+        The key in a file, such as ``allow-inconsistent`` or ``add.pip``.
     field
         The field of :class:`~imagesync.settings.model.Settings`.
     accepts
-        Whether a text value, or each entry of a list or table (``name=level``), is valid.
+        Checks a text value, or each entry of a list or table (``name=level``).
     expected
-        What a valid value is, in words.
+        A description of the valid values.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Key(NamedTuple):
     @property
     def flag(self) -> str:
         """Return the command-line option, such as ``--add-pip``."""
-        # One at a time on the command line: --level, --channel.
+        # The command line takes one value per option: --level, --channel.
         name = self.field.removesuffix("s") if self.field in ("levels", "channels") else self.field
         return "--" + name.replace("_", "-")
 
@@ -71,7 +71,7 @@ def _is_level(text: str) -> bool:
 
 
 def parse_size(text: str) -> int | None:
-    """Return a size in bytes, or ``None`` for what isn't one.
+    """Return a size in bytes, or ``None`` if *text* isn't a size.
 
     >>> parse_size("1.5 GB"), parse_size("800"), parse_size("much")
     (1500000000, 800, None)

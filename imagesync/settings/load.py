@@ -1,4 +1,4 @@
-"""Loading settings: flags, then ``IMAGESYNC_*``, ``imagesync.toml``, ``pyproject.toml``, and the defaults."""
+"""Load settings by priority: flags, ``IMAGESYNC_*``, ``imagesync.toml``, ``pyproject.toml``, the defaults."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from imagesync.settings.model import Settings
 from imagesync.settings.values import Place, parse_text, read_value, unknown
 
 _PREFIX = "IMAGESYNC_"
-_Given = tuple[Key, object, str]
+_Setting = tuple[Key, object, str]
 
 
 def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
-    """Return the settings that hold in folder *cwd*.
+    """Return the settings for folder *cwd*.
 
-    A list replaces the list of a weaker place; ``levels`` are put together name by name.
+    A list replaces that of a lower priority; ``levels`` are merged by name.
 
     Parameters
     ----------
     environ
-        Environment variables; ``IMAGESYNC_IGNORE`` and its like are read, empty ones are not.
+        Environment variables, of which ``IMAGESYNC_*`` are read unless they are empty.
     flags
-        What the command line gives, by field of :class:`Settings`; ``None`` is as good as absent.
-        ``levels`` may be a mapping or pairs written ``name=level``.
+        Values of the command line by field of :class:`Settings`; ``None`` is ignored. ``levels`` may be a
+        mapping or pairs written ``name=level``.
 
     Raises
     ------
     UsageError
-        A key doesn't exist, or a value isn't one that it takes; the message says where it is written.
+        A key doesn't exist, or doesn't take the value; the message says where it is set.
     """
     home = environ.get("HOME") or environ.get("USERPROFILE")
     values: dict[str, Any] = {}
@@ -51,8 +51,8 @@ def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, 
     return Settings(**values, origins=origins)
 
 
-def _merge(values: dict[str, Any], origins: dict[str, str], given: Iterable[_Given]) -> None:
-    for key, value, origin in given:
+def _merge(values: dict[str, Any], origins: dict[str, str], found: Iterable[_Setting]) -> None:
+    for key, value, origin in found:
         if key.kind == "table" and isinstance(value, Mapping):
             values[key.field] = {**values.get(key.field, {}), **value}
         else:
@@ -60,7 +60,7 @@ def _merge(values: dict[str, Any], origins: dict[str, str], given: Iterable[_Giv
         origins[key.field] = origin
 
 
-def _from_file(file: SettingsFile) -> Iterator[_Given]:
+def _from_file(file: SettingsFile) -> Iterator[_Setting]:
     known = {key.name: key for key in KEYS}
     for name, value in _flattened(file.table, file):
         label = f"'{file.prefix}{name}' in {file.path}"
@@ -82,7 +82,7 @@ def _flattened(table: Mapping[str, object], file: SettingsFile) -> Iterator[tupl
             )
 
 
-def _from_environ(environ: Mapping[str, str], cwd: Path) -> Iterator[_Given]:
+def _from_environ(environ: Mapping[str, str], cwd: Path) -> Iterator[_Setting]:
     known = {key.variable: key for key in KEYS}
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or not environ[variable].strip():
@@ -91,7 +91,7 @@ def _from_environ(environ: Mapping[str, str], cwd: Path) -> Iterator[_Given]:
             yield key, parse_text(key, environ[variable], Place(variable, cwd)), variable
 
 
-def _from_flags(flags: Mapping[str, object], cwd: Path) -> Iterator[_Given]:
+def _from_flags(flags: Mapping[str, object], cwd: Path) -> Iterator[_Setting]:
     known = {key.field: key for key in KEYS}
     for field, value in flags.items():
         if value is None:

@@ -1,4 +1,4 @@
-"""The settings themselves: what a user may choose, and what holds where nothing is chosen."""
+"""The value type of the settings, with the defaults."""
 
 from __future__ import annotations
 
@@ -14,45 +14,53 @@ DEFAULT_CODE_MAX_SIZE = 50_000_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may choose; every field but the last is a key of ``[tool.imagesync]``.
+    """All settings of a command; every field but the last is a key of ``[tool.imagesync]``.
 
     Parameters
     ----------
+    strict
+        Whether every package must have the local version.
     profile
         ``auto``, or a profile's name.
+    ignore, only
+        Names or patterns of packages that stay out of the image, or that alone go into it.
     levels
-        Package name or pattern to level, over the shipped ones.
+        Levels by package name or pattern; they override the shipped ones.
     add_pip, add_conda
         Requirements that only the cluster gets (``[tool.imagesync.add]``: ``pip``, ``conda``).
     code
-        Folders and modules that no package owns, to go into the image.
+        Folders and modules of loose code that go into the image.
     code_max_size
-        How large they may be together, in bytes.
+        The largest size of all loose code, in bytes.
     no_isolation
-        Packages that are built in the scanned environment itself, with what is installed there.
+        Names or patterns of packages that are built without build isolation, in the scanned environment.
     apt
-        Debian package names, each optionally with ``=version``.
+        Debian packages of the base image, as ``apt-get install`` takes them.
+    allow_inconsistent
+        Whether to build although installed packages contradict each other.
     base
-        The image that the base image is made from.
+        The root image that the base image is made from.
     python_source
-        Where the image's interpreter comes from (key ``python``): the base image, a conda channel, or, with
-        ``auto``, the channel where one answers. A conda environment has its own.
+        Where the image's interpreter comes from (key ``python``): the base image, a conda channel, or
+        (``auto``) a channel if one answers. A conda environment has its own.
     channels
-        Names or URLs of conda channels, first the one that wins; empty for those of the environment.
+        Names or URLs of conda channels, by priority; empty for those of the environment.
     conda_installer, micromamba
-        What installs conda packages in the build, and the executable of micromamba, where it is given.
-    solver
-        What solves for conda packages where it must be done.
+        The installer of conda packages in a build, and the path of a micromamba executable.
+    resolver, solver
+        The resolver of packages from indexes, and the solver of conda packages.
     cuda
-        The CUDA version that the image's machine has; empty for none.
+        The CUDA version of the driver on the cluster's machines; empty for none.
     repository
         The image's name without a tag.
     push
-        Whether a build ends with the image in the registry that *repository* names.
+        Whether a build pushes the image to the registry that *repository* names.
     templates
-        A folder whose templates win over the shipped ones.
+        A folder whose templates override the shipped ones.
+    cache_dir
+        The cache folder; by default the user's.
     origins
-        Where each value that isn't a default was set, by field: a flag, a variable, or a file.
+        By field, where a value that isn't a default was set: a flag, a variable, or a file.
     """
 
     strict: bool = False

@@ -1,4 +1,4 @@
-"""Values as they are written, in a file, a variable or a flag, made into those of the settings."""
+"""Convert the values of files, variables and flags to the types of the settings, and check them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from imagesync.settings.keys import Key, parse_size
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-# Between two requirements, but neither inside brackets ("dask[array,dataframe]"), nor around the
-# operators of a version ("torch >= 2, < 3").
+# Between two requirements, but neither inside brackets ("dask[array,dataframe]") nor around the operators
+# of a version ("torch >= 2, < 3").
 _BETWEEN_REQUIREMENTS = re.compile(r"(?<![<>=!~,\s])[,\s]+(?=[A-Za-z0-9])(?![^\[\]]*\])")
 _BETWEEN_NAMES = re.compile(r"[,\s]+")
 
 
 class Place(NamedTuple):
-    """Where a value is written.
+    """Where a value is set.
 
     Parameters
     ----------
     label
-        What a message calls it: ``--base``, ``IMAGESYNC_BASE``, ``'base' in /x/imagesync.toml``.
+        Its name in messages: ``--base``, ``IMAGESYNC_BASE``, ``'base' in /x/imagesync.toml``.
     folder
-        What relative paths are relative to.
+        The folder that paths are relative to.
     """
 
     label: str
@@ -37,12 +37,12 @@ class Place(NamedTuple):
 
 
 def read_value(key: Key, value: object, place: Place) -> object:
-    """Return the *value* of a file or a flag as the settings hold it.
+    """Return the *value* of a file or a flag, converted to the type of the setting.
 
     Raises
     ------
     UsageError
-        It has the wrong type, or isn't one that *key* takes.
+        It has the wrong type, or *key* doesn't take it.
     """
     if key.kind == "switch":
         if isinstance(value, bool):
@@ -57,14 +57,14 @@ def read_value(key: Key, value: object, place: Place) -> object:
     if key.kind in ("path", "paths"):
         return _read_paths(key, value, place)
     if key.kind == "size":
-        # A number without a unit is in bytes; true and false are numbers to Python.
+        # A number without a unit is in bytes; True and False are integers, too.
         plain = isinstance(value, int) and not isinstance(value, bool)
         return parse_size(_accepted(key, str(value) if plain else value, place))
     return _accepted(key, value, place)
 
 
 def parse_text(key: Key, text: str, place: Place) -> object:
-    """Return *text*, the value of an environment variable, as the settings hold it.
+    """Return *text*, the value of an environment variable, converted to the type of the setting.
 
     Lists are separated by commas or spaces, paths as in ``PATH``, and tables are written
     ``name=level,name=level``.
@@ -72,7 +72,7 @@ def parse_text(key: Key, text: str, place: Place) -> object:
     Raises
     ------
     UsageError
-        It isn't one that *key* takes.
+        *key* doesn't take it.
     """
     if key.kind == "switch":
         word = text.strip().lower()
@@ -128,7 +128,7 @@ def _wrong(place: Place, value: object, expected: str) -> UsageError:
 
 
 def unknown(label: str, name: str, known: list[str]) -> UsageError:
-    """Return the error for a key that doesn't exist, with the *known* one that is nearest."""
+    """Return the error for an unknown key, with the *known* key that is nearest."""
     close = nearest(name, known)
     return UsageError(
         f"{label} has no meaning to imagesync.",

@@ -18,7 +18,7 @@ from imagesync.errors import BaseImageError
 from imagesync.image.base import ensure_base
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import BaseImage
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 pytestmark = pytest.mark.engine
 MakeRoot = Callable[..., str]

@@ -27,7 +27,7 @@ from imagesync.image.conda.mounted_images import (
     with_mounted_images,
 )
 from imagesync.image_layout import BaseImage, Label
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.channels.archive import File
 from tests.channels.channel import make_channel

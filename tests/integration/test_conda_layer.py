@@ -19,7 +19,7 @@ from imagesync.engine.engine import Engine, RunRequest
 from imagesync.errors import BuildError, VerifyError
 from imagesync.image.base import ensure_base
 from imagesync.image.verify import verify
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.channels.archive import File
 from tests.channels.channel import make_channel

@@ -26,7 +26,7 @@ from imagesync.pipeline.context import Context
 from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
 from imagesync.plan.plan import Plan
 from imagesync.session import Session
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.channels.channel import index_channel, make_channel
 from tests.channels.doubles import platform_pure, pure

@@ -20,7 +20,7 @@ from imagesync.pipeline.fetch import fetch_artifacts
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex

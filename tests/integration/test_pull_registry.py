@@ -20,7 +20,7 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up, root_digest
 from imagesync.errors import BaseImageError, RegistryError
 from imagesync.image.base import ensure_base
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.environments import make_environment
 from tests.indexes import LocalIndex

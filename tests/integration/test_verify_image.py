@@ -30,7 +30,7 @@ from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import StoredFile
 from tests.indexes.wheels import make_wheel
 

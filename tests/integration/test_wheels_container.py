@@ -25,7 +25,7 @@ from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.scan import scan
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex

@@ -19,7 +19,7 @@ from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements

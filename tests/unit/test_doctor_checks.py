@@ -15,7 +15,7 @@ import pytest
 
 from imagesync.cli.doctor import Check, diagnose, healthy
 from imagesync.cli.tables import print_checks
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from tests.indexes import LocalIndex
 
 HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from imagesync.lock.conda.channels import Channels
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
-    from imagesync.settings import Settings
+    from imagesync.settings.model import Settings
 
 _FORMAT = 1
 PATIENCE: Final = 2.0

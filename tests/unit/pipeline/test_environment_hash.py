@@ -14,7 +14,7 @@ from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, pa
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 TOOLZ = PlannedPackage(
     name=canonicalize_name("toolz"),

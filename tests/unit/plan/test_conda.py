@@ -22,7 +22,7 @@ from imagesync.plan.checks.file_conflicts import check_files
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 LINUX = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
 MAC = replace(LINUX, platform="macosx-14.0-arm64")

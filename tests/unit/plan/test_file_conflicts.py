@@ -15,7 +15,7 @@ from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.make import make_plan
 from imagesync.scan.environment import Finding, Severity
 from imagesync.scan.scan import scan
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes.wheels import make_wheel
 

@@ -15,7 +15,7 @@ from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.plan.profiles import load_profiles
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity, Source
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 MAC = replace(PYTHON, platform="macosx-14.0-arm64")
@@ -338,7 +338,7 @@ def test_planning_imports_next_to_nothing() -> None:
     code = """
 import sys
 from imagesync.plan.make import make_plan
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.scan.environment import Environment, Interpreter
 python = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "", "/env", "/usr")
 make_plan(Environment(python, ()), settings=Settings())

@@ -14,8 +14,9 @@ import pytest
 import imagesync
 from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
-from imagesync.settings import Settings, load_settings
 from imagesync.settings.keys import KEYS
+from imagesync.settings.load import load_settings
+from imagesync.settings.model import Settings
 
 
 def load(cwd: Path, environ: dict[str, str] | None = None, **flags: object) -> Settings:
@@ -316,7 +317,7 @@ def test_without_a_file_no_parser_is_imported(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from imagesync.settings import load_settings
+from imagesync.settings.load import load_settings
 load_settings(cwd=Path.cwd(), environ={}, flags={})
 heavy = {"tomllib", "tomli", "difflib", "packaging.requirements", "packaging.specifiers"}
 print(sorted(heavy & set(sys.modules)))
