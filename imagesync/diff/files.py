@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from imagesync.core.platforms import sysconfig_platform
 from imagesync.errors import UsageError
 from imagesync.inventory.default_levels import with_levels
 from imagesync.inventory.inventory import Entry, Inventory
-from imagesync.inventory.planned import sysconfig_platform
+from imagesync.lock.lock import Lock, LockedConda
 
 _JSON = "`imagesync lock --format json` writes one that can be read here."
 
@@ -46,56 +46,46 @@ def _reader(path: Path) -> Callable[[str], Inventory]:
     return _from_json
 
 
-def _lock_file(path: Path) -> dict[str, Any]:
-    """Return a lock file of conda-lock's as ``imagesync lock --format json`` would print it."""
+def _lock_file(path: Path) -> Lock:
     import os
 
     from imagesync.lock.lockfile.read import read_lock
 
-    read = read_lock(path, platform="linux/amd64", environ=os.environ)
-    content = read.lock.to_dict()
-    for package in content["vendored"]:
-        # Sources are compared, and not the wheel that was made of them.
-        known = read.custom_metadata.package("pip", package["name"])
-        package.update({key: known[key] for key in ("content", "repacked") if key in known})
-    return content
+    return read_lock(path, platform="linux/amd64", environ=os.environ).lock
 
 
 def _from_json(text: str) -> Inventory:
-    content = json.loads(text)
-    return Inventory.from_dict(content) if "inventory" in content else _from_lock(content)
+    document = json.loads(text)
+    if "inventory" in document:
+        return Inventory.from_dict(document)
+    return _from_lock(Lock.from_dict(document))
 
 
-def _from_lock(content: Mapping[str, Any]) -> Inventory:
-    target = content["target"]
-    return Inventory(sysconfig_platform(target["platform"]), with_levels(_locked(content)))
+def _from_lock(lock: Lock) -> Inventory:
+    return Inventory(sysconfig_platform(lock.target.platform), with_levels(_entries(lock)))
 
 
-def _locked(content: Mapping[str, Any]) -> Iterator[Entry]:
-    deviations = {deviation["name"]: deviation for deviation in content["deviations"]}
-
-    def reason(name: str) -> str:
-        return str(deviations[name]["reason"]) if name in deviations else ""
-
-    version = content["target"]["python_version"]
-    yield Entry("python", version, kind="python", reason=reason("python"))
-    for package in content.get("conda", ()):
-        yield from _conda(package, reason(package["name"]))
-    for package in content["packages"]:
-        name = package["name"]
-        yield Entry(name, package["version"], reason=reason(name))
-    for package in content["vendored"]:
-        name = package["name"]
-        own = not package.get("repacked")
-        content_digest = package["content"] if own else ""
-        yield Entry(name, package["version"], content=content_digest, local=own, reason=reason(name))
+def _entries(lock: Lock) -> Iterator[Entry]:
+    reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
+    python = lock.target.python_version
+    yield Entry("python", python, kind="python", reason=reasons.get("python", ""))
+    for conda in lock.conda:
+        yield from _conda_entries(conda, reasons.get(conda.name, ""))
+    for package in lock.packages:
+        yield Entry(package.name, package.version, reason=reasons.get(package.name, ""))
+    for vendored in lock.vendored:
+        # Sources are compared, and not the wheels that were made of them.
+        is_local = not vendored.repacked
+        content = vendored.content if is_local else ""
+        reason = reasons.get(vendored.name, "")
+        yield Entry(vendored.name, vendored.version, content=content, local=is_local, reason=reason)
 
 
-def _conda(package: Mapping[str, Any], reason: str) -> Iterator[Entry]:
-    name, version, build = package["name"], package["version"], package["build"]
+def _conda_entries(package: LockedConda, reason: str) -> Iterator[Entry]:
+    name, version, build = package.name, package.version, package.build
     if name == "python":
         return
-    for distribution in package["distributions"]:
+    for distribution in package.distributions:
         yield Entry(distribution, version, manager="conda", conda=name, build=build, reason=reason)
-    if not package["distributions"]:
+    if not package.distributions:
         yield Entry(name, version, "conda", "conda", conda=name, build=build, reason=reason)

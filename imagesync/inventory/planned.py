@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import sysconfig_platform
 from imagesync.inventory.default_levels import specifier_for
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, Kind
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Package
-
-_SYSCONFIG = {"linux/amd64": "linux-x86_64", "linux/arm64": "linux-aarch64"}
 
 
 def local_inventory(plan: Plan, contents: Mapping[NormalizedName, str]) -> Inventory:
@@ -44,15 +43,6 @@ def image_inventory(plan: Plan, lock: Lock, *, environment_hash: str) -> Invento
         replace(entry, reason=reasons.get(entry.conda or entry.name, "")) for entry in _locked(plan, lock)
     )
     return Inventory(sysconfig_platform(lock.target.platform), entries, environment_hash)
-
-
-def sysconfig_platform(platform: str) -> str:
-    """Return what ``sysconfig.get_platform()`` says on a platform of images.
-
-    >>> sysconfig_platform("linux/amd64")
-    'linux-x86_64'
-    """
-    return _SYSCONFIG.get(platform, platform.replace("/", "-"))
 
 
 def _local(plan: Plan, contents: Mapping[NormalizedName, str]) -> Iterator[Entry]:

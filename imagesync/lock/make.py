@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.lock.conda.make import CondaPart, lock_conda
@@ -21,7 +22,6 @@ from imagesync.lock.resolve_installed import (
     resolve_installed,
 )
 from imagesync.lock.resolvers.resolver import Resolver
-from imagesync.lock.tags import machine
 from imagesync.plan.plan import Plan, PlannedPackage
 
 if TYPE_CHECKING:
@@ -251,8 +251,7 @@ def _refuse_silent_indexes(resolver: Resolver, silent: Sequence[str], failure: L
 
 def same_platform(plan: Plan, target: Target) -> bool:
     """Return True if local binaries run on *target*: on Linux with glibc, on the same architecture."""
-    python = plan.python
-    return python.platform == f"linux-{machine(target)}" and not python.libc.startswith("musl")
+    return runs_on(target.platform, local=plan.python.platform, libc=plan.python.libc)
 
 
 def _refuse_other_python(plan: Plan, target: Target) -> None:

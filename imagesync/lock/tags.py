@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from imagesync.core.platforms import ARCHITECTURES
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Target
 
 if TYPE_CHECKING:
     from packaging.tags import Tag
 
-MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 # Platform names from before PEP 600, by glibc 2 minor version.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
@@ -38,10 +38,11 @@ def target_tags(target: Target) -> tuple[Tag, ...]:
 def machine(target: Target) -> str:
     """Return the name of the architecture in wheel tags, such as ``x86_64``."""
     try:
-        return MACHINES[target.platform]
+        return ARCHITECTURES[target.platform]
     except KeyError:
         raise LockError(
-            f"The target can't be {target.platform}.", hint=f"What can be locked for: {', '.join(MACHINES)}."
+            f"The target can't be {target.platform}.",
+            hint=f"What can be locked for: {', '.join(ARCHITECTURES)}.",
         ) from None
 
 

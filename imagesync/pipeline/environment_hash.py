@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imagesync.core.names import canonical_pattern, matches
+from imagesync.core.platforms import runs_on
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.settings.model import Settings
 
@@ -123,7 +124,7 @@ def _is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:
 
 def _is_elsewhere(plan: Plan) -> bool:
     """Return whether the scanned environment is for another platform than the image."""
-    return plan.python.platform != "linux-x86_64" or plan.python.libc.startswith("musl")
+    return not runs_on(plan.platform, local=plan.python.platform, libc=plan.python.libc)
 
 
 def _requires(package: PlannedPackage) -> list[str]:

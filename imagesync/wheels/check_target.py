@@ -14,9 +14,10 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from imagesync.core.platforms import runs_on
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
-from imagesync.lock.tags import machine, target_tags
+from imagesync.lock.tags import target_tags
 from imagesync.scan.environment import Interpreter
 from imagesync.wheels.secret_files import looks_secret
 
@@ -47,12 +48,11 @@ def fits(filename: str, target: Target) -> bool:
 
 
 def host_is_target(python: Interpreter, target: Target) -> bool:
-    """Return whether extension modules that are built here for *python* are the target's as well."""
+    """Return True if extension modules that are built here for *python* fit *target*."""
     return (
         python.implementation == target.implementation
         and python.minor == target.minor
-        and python.platform == f"linux-{machine(target)}"
-        and not python.libc.startswith("musl")
+        and runs_on(target.platform, local=python.platform, libc=python.libc)
     )
 
 

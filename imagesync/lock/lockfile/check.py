@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.platforms import runs_on
 from imagesync.plan.specifiers import parse_version
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ class _Comparison:
         self.read, self.plan = read, plan
         self.ours = read.custom_metadata.is_ours
         self.deviations = {each.name: each for each in read.lock.deviations}
-        self.same_platform = plan.python.platform.startswith("linux-")
+        self.same_platform = runs_on(
+            read.lock.target.platform, local=plan.python.platform, libc=plan.python.libc
+        )
         made = {package.name: package.version for package in read.lock.vendored}
         # Distributions of conda packages that were replaced by wheels of their installed files.
         self.repacked = {

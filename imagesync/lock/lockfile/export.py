@@ -12,8 +12,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.platforms import SUBDIRS
 from imagesync.lock.lockfile.bundle import Bundle
-from imagesync.lock.lockfile.write import SUBDIRS, specs
+from imagesync.lock.lockfile.write import specs
 from imagesync.lock.resolve_installed import pin
 
 if TYPE_CHECKING:

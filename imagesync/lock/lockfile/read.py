@@ -13,11 +13,11 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
+from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
 from imagesync.lock.lockfile.custom_metadata import CustomMetadata
 from imagesync.lock.lockfile.models import parse_file
-from imagesync.lock.lockfile.write import SUBDIRS
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import SUBDIRS
 from imagesync.lock.lockfile.bundle import Bundle
 from imagesync.lock.lockfile.custom_metadata import to_metadata
 from imagesync.lock.lockfile.models import make_file
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from conda_lock.lockfile import Lockfile
 
     from imagesync.plan.plan import PlannedPackage
-
-SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 
 
 def to_lockfile(bundle: Bundle) -> Lockfile:
