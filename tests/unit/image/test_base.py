@@ -34,7 +34,7 @@ def plan(version: str) -> Plan:
 
 
 @pytest.mark.parametrize("version", ["3.12.3", "3.12.1"])
-def test_an_interpreter_of_the_same_feature_version_will_do(version: str) -> None:
+def test_interpreter_of_the_same_feature_version_is_accepted(version: str) -> None:
     check_interpreter(base("3.12.3"), plan(version))
 
 
@@ -47,7 +47,7 @@ def test_an_interpreter_of_the_same_feature_version_will_do(version: str) -> Non
         ("3.14.1", ["python:3.14-slim"]),
     ],
 )
-def test_other_feature_version_says_which_base_has_it(version: str, bases: list[str]) -> None:
+def test_interpreter_of_another_feature_version_is_refused(version: str, bases: list[str]) -> None:
     with pytest.raises(BaseImageError, match=rf"Python {version}, and .* has 3\.12\.3") as caught:
         check_interpreter(base("3.12.3"), plan(version))
     assert [f"--base {name}" in str(caught.value.hint) for name in bases] == [True] * len(bases)
@@ -78,14 +78,14 @@ def test_base_hash_depends_on_each_input_and_on_no_order() -> None:
         ("localhost/debian:1", [], "sha256:id"),
     ],
 )
-def test_root_digest_is_of_the_repository_that_is_named(
+def test_root_digest_is_that_of_the_named_repository(
     reference: str, digests: list[str], expected: str
 ) -> None:
     assert root_digest("sha256:id", digests, reference) == expected
     assert root_digest("sha256:id", digests[::-1], reference) == expected
 
 
-def test_apt_packages_are_sorted_and_each_once() -> None:
+def test_apt_packages_are_sorted_without_duplicates() -> None:
     assert check_apt(("libgl1", "curl", "curl")) == ("curl", "libgl1")
     assert check_apt(("g++", "libstdc++6:amd64", "curl=7.88.1-10+deb12u8", "git/bookworm-backports")) != ()
 
@@ -93,6 +93,6 @@ def test_apt_packages_are_sorted_and_each_once() -> None:
 @pytest.mark.parametrize(
     "name", ["", "curl; rm -rf /", "--reinstall", "a b", "Curl", "git-", "$(id)", "curl\n", "c"]
 )
-def test_apt_package_that_cannot_be_a_name_is_refused(name: str) -> None:
+def test_apt_package_with_an_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="system package"):
         check_apt((name,))

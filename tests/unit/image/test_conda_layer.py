@@ -55,7 +55,7 @@ def wheel(store: Store, folder: Path, name: str, **content: object) -> StoredFil
     return store.add_file(folder / filename, filename=filename)
 
 
-def test_contents_are_where_an_environment_has_them(channel: Path, store: Store) -> None:
+def test_archive_contents_have_installed_paths(channel: Path, store: Store) -> None:
     packages = [
         find(channel, store, name) for name in ("greeter", "greeter-native", "quill", "compass", "anvil")
     ]
@@ -69,7 +69,7 @@ def test_contents_are_where_an_environment_has_them(channel: Path, store: Store)
     assert (anvil.has_activation, anvil.has_post_link) == (False, True)
 
 
-def test_broken_archive_is_named(store: Store, channel: Path) -> None:
+def test_broken_archive_is_named_in_the_error(store: Store, channel: Path) -> None:
     package, _ = find(channel, store, "greeter")
     broken = store.add(iter([b"PK\x05\x06" + bytes(18)]), filename="greeter-1.0.0-0.conda")
     with pytest.raises(LockError, match=r"greeter-1\.0\.0-0\.conda can't be read"):
@@ -87,7 +87,7 @@ def test_broken_archive_is_named(store: Store, channel: Path) -> None:
         ({"files": {"mine-1.0.data/scripts/greet": b"#!python\n"}}, "bin/greet"),
     ],
 )
-def test_wheel_may_not_change_conda_files(
+def test_wheel_that_changes_conda_files_is_refused(
     channel: Path, store: Store, tmp_path: Path, content: dict[str, object], path: str
 ) -> None:
     package, archive = find(channel, store, "greeter")
@@ -100,7 +100,9 @@ def test_wheel_may_not_change_conda_files(
     assert raised.value.hint
 
 
-def test_same_content_is_no_change(channel: Path, store: Store, tmp_path: Path) -> None:
+def test_wheel_with_the_content_of_conda_files_is_accepted(
+    channel: Path, store: Store, tmp_path: Path
+) -> None:
     package, archive = find(channel, store, "greeter")
     contents = {"greeter": read_archive_files([package], [archive], minor=MINOR, store=store)[0]}
     (modules,) = modules_to_compile([package], [archive], minor=MINOR, store=store)
@@ -109,7 +111,7 @@ def test_same_content_is_no_change(channel: Path, store: Store, tmp_path: Path) 
     refuse_file_conflicts(contents, [wheel(store, tmp_path, "mine", files={"greeter.py": same})], minor=MINOR)
 
 
-def test_modules_without_bytecode_are_found_once(channel: Path, store: Store) -> None:
+def test_modules_without_bytecode_are_collected_once(channel: Path, store: Store) -> None:
     packages = [find(channel, store, name) for name in ("greeter", "compass", "trellis")]
     found = modules_to_compile(*zip(*packages, strict=True), minor=MINOR, store=store)
     names = {name for modules in found for name in zipfile.ZipFile(modules.path).namelist()}
@@ -135,7 +137,7 @@ def no_wheel(requirement: str) -> StoredFile:
     raise AssertionError(f"{requirement} is installed here")
 
 
-def test_given_micromamba_wins(store: Store, tmp_path: Path) -> None:
+def test_named_micromamba_is_preferred(store: Store, tmp_path: Path) -> None:
     given = tmp_path / "micromamba"
     given.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00")
     chosen = choose_installer("auto", micromamba=given, channels=None, store=store, wheel=no_wheel)
@@ -143,7 +145,7 @@ def test_given_micromamba_wins(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"#!/bin/sh\n", b"\xcf\xfa\xed\xfe" + bytes(40), None])
-def test_what_is_no_micromamba_for_linux_is_refused(
+def test_micromamba_for_another_platform_is_refused(
     store: Store, tmp_path: Path, content: bytes | None
 ) -> None:
     given = tmp_path / "micromamba"
@@ -154,13 +156,13 @@ def test_what_is_no_micromamba_for_linux_is_refused(
     assert raised.value.hint
 
 
-def test_without_micromamba_there_is_rattler(store: Store) -> None:
+def test_installer_without_micromamba_is_rattler(store: Store) -> None:
     chosen = choose_installer("auto", micromamba=None, channels=None, store=store, wheel=no_wheel)
     assert chosen.micromamba is None
     assert {"__init__.py", "rattler.abi3.so"} <= {name for name, _ in chosen.rattler}
 
 
-def test_micromamba_of_a_channel_is_taken_and_kept(store: Store, tmp_path: Path) -> None:
+def test_micromamba_of_a_channel_is_extracted_once(store: Store, tmp_path: Path) -> None:
     program = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00" + b"a stand-in: nothing here runs it"
     micromamba = {"bin/micromamba": File(program, True)}
     packages = [generic("micromamba", v, subdir="linux-64", files=micromamba) for v in ("2.0.5", "2.1.0")]

@@ -171,9 +171,7 @@ def templates_read(*names: str) -> set[str]:
 
 
 @pytest.mark.parametrize("image", [None, "imagesync-installer:1"])
-def test_what_installs_conda_packages_is_sent_or_mounted(
-    inputs: Inputs, tmp_path: Path, image: str | None
-) -> None:
+def test_conda_installer_is_sent_or_mounted(inputs: Inputs, tmp_path: Path, image: str | None) -> None:
     library = tmp_path / "library.so"
     library.write_bytes(b"library")
     python = stored(tmp_path, "python-3.12.3-0.conda")
@@ -232,7 +230,7 @@ def test_archives_of_conda_packages_are_sent_or_mounted(inputs: Inputs, tmp_path
     assert "--mount=type=bind,from=archives:1,target=/mnt/archives/0" in mounted.dockerfile
 
 
-def test_archive_holds_everything_and_says_nothing_of_this_machine(inputs: Inputs) -> None:
+def test_archive_has_all_files_and_no_trace_of_this_machine(inputs: Inputs) -> None:
     members = archive(inputs.context()).getmembers()
     names = [member.name for member in members if member.isfile()]
     assert names[0] == "Dockerfile"
@@ -274,7 +272,7 @@ def test_archive_is_the_same_each_time(inputs: Inputs) -> None:
     assert b"".join(stream_files(again.files)) == first
 
 
-def test_archive_has_the_size_that_was_told(inputs: Inputs) -> None:
+def test_archive_has_the_announced_size(inputs: Inputs) -> None:
     context = inputs.context()
     assert sum(member.size for member in archive(context).getmembers()) == context.size
 
@@ -304,17 +302,17 @@ def test_requirements_are_hashed_and_separate(inputs: Inputs) -> None:
     assert files["requirements-vendored.txt"] == expected
 
 
-def test_wheel_that_is_missing_is_named(inputs: Inputs) -> None:
+def test_missing_wheel_is_named(inputs: Inputs) -> None:
     with pytest.raises(RenderError, match="no wheel was made for birch-tree"):
         inputs.context(packages=Wheels((inputs.alder,)))
 
 
-def test_wheel_that_nobody_asked_for_is_named(inputs: Inputs) -> None:
+def test_surplus_wheel_is_named(inputs: Inputs) -> None:
     with pytest.raises(RenderError, match="lock doesn't name: mine"):
         inputs.context(lock=replace(inputs.lock, vendored=()))
 
 
-def test_labels_say_what_the_image_is(inputs: Inputs) -> None:
+def test_labels_describe_the_image(inputs: Inputs) -> None:
     labels = inputs.context(created=1_700_000_000).labels
     assert labels["dev.imagesync.environment-hash"] == "sha256:" + "e" * 64
     assert labels["dev.imagesync.lock-digest"] == inputs.lock.digest
@@ -325,7 +323,7 @@ def test_labels_say_what_the_image_is(inputs: Inputs) -> None:
     assert labels["org.opencontainers.image.base.name"] == "ubuntu:24.04"
 
 
-def test_layers_lie_in_order_of_how_rarely_they_change(inputs: Inputs) -> None:
+def test_layers_that_change_rarely_come_first(inputs: Inputs) -> None:
     text = inputs.context(code=inputs.code).dockerfile
     parts = ("FROM", "-m venv", "wheels/index", "wheels/vendored", "code.zip /opt/env/code", "\nLABEL ")
     places = [text.index(part) for part in parts]
@@ -335,13 +333,13 @@ def test_layers_lie_in_order_of_how_rarely_they_change(inputs: Inputs) -> None:
     assert "RUN --network" not in text
 
 
-def test_environment_without_packages_of_its_own_has_no_step_for_them(inputs: Inputs) -> None:
+def test_environment_without_local_packages_has_no_step_for_them(inputs: Inputs) -> None:
     text = inputs.context(lock=replace(inputs.lock, vendored=()), vendored=Wheels()).dockerfile
     assert "vendored" not in text
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_hadolint_finds_nothing(inputs: Inputs, own: bool, tmp_path: Path) -> None:
+def test_rendered_dockerfile_passes_hadolint(inputs: Inputs, own: bool, tmp_path: Path) -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     changes = (
         {"code": inputs.code} if own else {"lock": replace(inputs.lock, vendored=()), "vendored": Wheels()}
@@ -367,7 +365,7 @@ def test_code_is_in_the_context_and_never_in_the_packages_image(inputs: Inputs) 
     assert "loose_code" not in inputs.context(part="packages").dockerfile
 
 
-def test_users_block_on_one_line_stays_a_line_of_its_own(inputs: Inputs, tmp_path: Path) -> None:
+def test_users_block_on_one_line_stays_a_separate_line(inputs: Inputs, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile.j2").write_text(
         '{% extends "imagesync/Dockerfile.j2" %}{% block before_packages %}RUN one{% endblock %}'
         "{% block after_packages %}RUN two{% endblock %}"
@@ -376,7 +374,7 @@ def test_users_block_on_one_line_stays_a_line_of_its_own(inputs: Inputs, tmp_pat
     assert {"RUN one", "RUN two"} < set(lines)
 
 
-def test_users_block_and_files_get_in(inputs: Inputs, tmp_path: Path) -> None:
+def test_users_block_and_files_are_in_the_context(inputs: Inputs, tmp_path: Path) -> None:
     templates = tmp_path / "templates"
     (templates / "files").mkdir(parents=True)
     (templates / "files" / "pip.conf").write_text("[global]\n")
@@ -394,7 +392,7 @@ def test_users_block_and_files_get_in(inputs: Inputs, tmp_path: Path) -> None:
     assert modes["files/start.sh"] == 0o755
 
 
-def test_written_folder_holds_what_the_archive_holds(inputs: Inputs, tmp_path: Path) -> None:
+def test_written_folder_has_the_files_of_the_archive(inputs: Inputs, tmp_path: Path) -> None:
     folder = tmp_path / "made" / "on" / "the" / "way"
     context = inputs.context()
     write_context(context, folder)
@@ -414,14 +412,14 @@ def test_earlier_context_is_replaced(inputs: Inputs, tmp_path: Path) -> None:
     assert not (folder / "wheels" / "vendored").exists()
 
 
-def test_empty_folder_is_taken(inputs: Inputs, tmp_path: Path) -> None:
+def test_empty_folder_is_filled(inputs: Inputs, tmp_path: Path) -> None:
     folder = tmp_path / "context"
     folder.mkdir()
     write_context(inputs.context(), folder)
     assert (folder / "Dockerfile").is_file()
 
 
-def test_folder_with_files_of_the_users_is_left_alone(inputs: Inputs, tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(inputs: Inputs, tmp_path: Path) -> None:
     folder = tmp_path / "precious"
     folder.mkdir()
     (folder / "thesis.tex").write_text("x")
@@ -431,7 +429,7 @@ def test_folder_with_files_of_the_users_is_left_alone(inputs: Inputs, tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "notes.txt"])
-def test_context_that_somebody_edited_is_left_alone(inputs: Inputs, tmp_path: Path, name: str) -> None:
+def test_edited_context_is_refused(inputs: Inputs, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "context"
     write_context(inputs.context(), folder)
     (folder / name).write_text("FROM mine\n")
@@ -441,7 +439,7 @@ def test_context_that_somebody_edited_is_left_alone(inputs: Inputs, tmp_path: Pa
     assert (folder / name).read_text() == "FROM mine\n"
 
 
-def test_failure_leaves_the_earlier_context(inputs: Inputs, tmp_path: Path) -> None:
+def test_failed_write_keeps_the_earlier_context(inputs: Inputs, tmp_path: Path) -> None:
     folder = tmp_path / "context"
     write_context(inputs.context(), folder)
     before = (folder / "Dockerfile").read_bytes()
@@ -453,7 +451,7 @@ def test_failure_leaves_the_earlier_context(inputs: Inputs, tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_file_in_the_place_of_the_folder_is_refused(inputs: Inputs, tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_refused(inputs: Inputs, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(RenderError, match="no folder"):
         write_context(inputs.context(), tmp_path / "file")
@@ -461,7 +459,7 @@ def test_file_in_the_place_of_the_folder_is_refused(inputs: Inputs, tmp_path: Pa
         write_context(inputs.context(), tmp_path / "file" / "below")
 
 
-def test_steps_say_what_is_mounted_into_them(inputs: Inputs, tmp_path: Path) -> None:
+def test_steps_name_the_digests_of_mounted_files(inputs: Inputs, tmp_path: Path) -> None:
     """Podman's cache looks at the text of a step, and not at the files that are mounted into it."""
     other = stored(tmp_path, inputs.mine.filename, b"edited")
     edited = inputs.context(
@@ -475,7 +473,7 @@ def test_steps_say_what_is_mounted_into_them(inputs: Inputs, tmp_path: Path) -> 
     assert before[1] != after[1]
 
 
-def test_two_parts_have_between_them_what_the_whole_has(inputs: Inputs) -> None:
+def test_two_parts_have_the_steps_of_the_whole(inputs: Inputs) -> None:
     index = shared_layer(inputs.lock)
     shared = inputs.context(lock=index, part="packages", vendored=Wheels())
     above = inputs.context(
@@ -499,7 +497,7 @@ def test_two_parts_have_between_them_what_the_whole_has(inputs: Inputs) -> None:
     assert above.labels["dev.imagesync.lock-digest"] == inputs.lock.digest
 
 
-def test_label_that_is_no_lock_is_none(inputs: Inputs) -> None:
+def test_label_without_a_lock_is_none(inputs: Inputs) -> None:
     plan = Plan(INTERPRETER, ())
     text = to_label(shared_layer(inputs.lock))
     assert from_label(text, plan) is not None

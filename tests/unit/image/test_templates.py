@@ -28,12 +28,12 @@ def write(folder: Path, name: str, text: str) -> Path:
     return path
 
 
-def test_users_template_wins_over_the_shipped_one(tmp_path: Path) -> None:
+def test_users_template_replaces_the_shipped_one(tmp_path: Path) -> None:
     write(tmp_path, "Dockerfile.j2", "FROM {{ base }}")
     assert render_template("Dockerfile.j2", {"base": "debian"}, folder=tmp_path) == "FROM debian\n"
 
 
-def test_undefined_value_is_told_with_file_and_line(tmp_path: Path) -> None:
+def test_undefined_value_is_reported_with_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, "Dockerfile.j2", "FROM x\n\nRUN {{ packges }}\n")
     with pytest.raises(RenderError, match=r"'packges' is undefined") as caught:
         render_template("Dockerfile.j2", {}, folder=tmp_path)
@@ -41,14 +41,14 @@ def test_undefined_value_is_told_with_file_and_line(tmp_path: Path) -> None:
     assert "docs/templates.md" in str(caught.value.hint)
 
 
-def test_syntax_error_is_told_with_file_and_line(tmp_path: Path) -> None:
+def test_syntax_error_is_reported_with_file_and_line(tmp_path: Path) -> None:
     path = write(tmp_path, "Dockerfile.j2", "FROM x\n{% if %}\n")
     with pytest.raises(RenderError) as caught:
         render_template("Dockerfile.j2", {}, folder=tmp_path)
     assert f"{path}, line 2" in caught.value.message
 
 
-def test_error_in_an_included_part_names_that_part(tmp_path: Path) -> None:
+def test_error_in_an_included_template_names_that_template(tmp_path: Path) -> None:
     write(tmp_path, "Dockerfile.j2", "FROM x\n{% include 'part.j2' %}\n")
     path = write(tmp_path, "part.j2", "\n\n\n{{ 1 // 0 }}\n")
     with pytest.raises(RenderError, match="ZeroDivisionError") as caught:
@@ -56,7 +56,7 @@ def test_error_in_an_included_part_names_that_part(tmp_path: Path) -> None:
     assert f"{path}, line 4" in caught.value.message
 
 
-def test_missing_part_is_named(tmp_path: Path) -> None:
+def test_missing_template_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "Dockerfile.j2", "FROM x\n{% include 'nowhere.j2' %}\n")
     with pytest.raises(RenderError, match=r"there is no template '?nowhere\.j2") as caught:
         render_template("Dockerfile.j2", {}, folder=tmp_path)
@@ -69,7 +69,7 @@ def test_template_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         render_template("Dockerfile.j2", {}, folder=tmp_path)
 
 
-def test_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_templates_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="nowhere is not there"):
         build_files_digest(tmp_path / "nowhere")
     with pytest.raises(RenderError, match="nowhere is not there"):
@@ -88,7 +88,7 @@ def test_digest_covers_names_and_content_of_the_users_files(tmp_path: Path) -> N
     assert len(set(digests[1:])) == 4
 
 
-def test_digest_leaves_hidden_files_and_the_place_out(tmp_path: Path) -> None:
+def test_digest_ignores_hidden_files_and_the_path_of_the_folder(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     write(one, "a.j2", "x")
     write(other, "a.j2", "x")
@@ -124,7 +124,7 @@ def test_dockerfile_quote_refuses_line_breaks(text: str) -> None:
 
 
 @given(st.text(st.characters(whitelist_characters='"\\$# {}', max_codepoint=300), max_size=6000))
-def test_dockerfile_quote_is_undone_by_the_dockerfiles_rules(text: str) -> None:
+def test_dockerfile_quote_is_unquoted_by_the_rules_of_dockerfiles(text: str) -> None:
     if set(text) & set("\r\n\0"):
         return
     quoted = dockerfile_quote(text)
