@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import (
     EnvironmentInputs,
@@ -95,7 +96,7 @@ class Session:
         from imagesync.lock.lockfile.check import differences
         from imagesync.lock.lockfile.read import read_lock
 
-        lock_file = read_lock(path, platform="linux/amd64", environ=self.context.environ)
+        lock_file = read_lock(path, platform=IMAGE_PLATFORM, environ=self.context.environ)
         inputs = self.inputs()
         return differences(lock_file, inputs.plan, inputs.source_digests)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import ImagesyncError
 from imagesync.settings.model import Settings
@@ -235,11 +236,13 @@ def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[C
     if info.name != "Podman" and api < _BUILDKIT_API:
         hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
         yield Check("engine", "failed", f"{message} has no BuildKit", hint)
-    elif info.platform != "linux/amd64":
+    elif info.platform != IMAGE_PLATFORM:
         hint = (
             "Builds work where the engine emulates amd64: `docker run --privileged --rm tonistiigi/binfmt`."
         )
-        yield Check("engine", "warning", f"{message} runs on {info.platform}, images are linux/amd64", hint)
+        yield Check(
+            "engine", "warning", f"{message} runs on {info.platform}, images are {IMAGE_PLATFORM}", hint
+        )
     else:
         yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
     if lookup.base_digest is not None:

@@ -112,6 +112,15 @@ def split_reference(text: str) -> tuple[str, str]:
     return (head, tail) if separator and "/" not in tail else (text, "latest")
 
 
+def repository_of(text: str) -> str:
+    """Return the repository as it was written, without tag and digest.
+
+    >>> repository_of("registry.example.com:5000/env:1"), repository_of("env@sha256:" + "0" * 64)
+    ('registry.example.com:5000/env', 'env')
+    """
+    return split_reference(text.partition("@")[0])[0]
+
+
 def is_repository(text: str) -> bool:
     """Return whether *text* names a repository, without a tag and without a digest.
 

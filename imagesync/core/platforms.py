@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform as machine
+import sysconfig
 from typing import Final
 
+IMAGE_PLATFORM: Final = "linux/amd64"
+"""The platform that images are made for."""
 ARCHITECTURES: Final = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 """The architecture of each platform as in wheel tags."""
 SUBDIRS: Final = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
@@ -18,6 +22,16 @@ def sysconfig_platform(platform: str) -> str:
     """
     architecture = ARCHITECTURES.get(platform)
     return platform.replace("/", "-") if architecture is None else f"linux-{architecture}"
+
+
+def engine_platform(name: str) -> str:
+    """Return the platform for a value of ``sysconfig.get_platform()``; *name* itself if no image has it.
+
+    >>> engine_platform("linux-aarch64"), engine_platform("macosx-14.0-arm64")
+    ('linux/arm64', 'macosx-14.0-arm64')
+    """
+    names = {sysconfig_platform(platform): platform for platform in ARCHITECTURES}
+    return names.get(name, name)
 
 
 def runs_on(platform: str, *, local: str, libc: str) -> bool:
@@ -38,3 +52,9 @@ def runs_on(platform: str, *, local: str, libc: str) -> bool:
     False
     """
     return local == sysconfig_platform(platform) and not libc.startswith("musl")
+
+
+def this_machine_runs_on(platform: str) -> bool:
+    """Return True if this machine's own programs run on *platform*."""
+    libc = machine.libc_ver()[0] or "musl"
+    return runs_on(platform, local=sysconfig.get_platform(), libc=libc)

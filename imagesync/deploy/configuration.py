@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from imagesync.core.image_reference import parse_reference
+from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.deploy.shape import Shape
 from imagesync.deploy.targets import Target
 from imagesync.errors import RenderError
@@ -47,7 +47,7 @@ def render_configuration(
 
 def _values(target: Target, image: str, shape: Shape, pull_secret: str | None) -> dict[str, Any]:
     reference = parse_reference(image)
-    repository, tag = image.rpartition(":")[::2]
+    repository, tag = split_reference(image)
     ecr = _ECR.fullmatch(reference.domain)
     return {
         "target": target,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_reference import is_reference, parse_reference
+from imagesync.core.image_reference import is_reference, parse_reference, repository_of
 from imagesync.errors import RegistryError, UsageError
 from imagesync.registry.registry import read_digest
 
@@ -63,10 +63,9 @@ def pinned(reference: str, *, progress: Progress) -> str:
     if not is_reference(reference):
         raise UsageError(f"'{reference}' isn't an image reference.", hint="It takes one like 'ubuntu:24.04'.")
     parsed = parse_reference(reference)
-    name = reference.partition("@")[0].removesuffix(f":{parsed.tag}")
     digest = parsed.digest or read_digest(reference, progress=progress)
     if digest is None:
         raise RegistryError(
             f"{parsed.domain} has no image {reference}.", hint="Check the image's name and its tag."
         )
-    return f"{name}@{digest}"
+    return f"{repository_of(reference)}@{digest}"

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from imagesync.core.image_reference import Reference, is_reference, parse_reference
+from imagesync.core.image_reference import Reference, is_reference, parse_reference, split_reference
 from imagesync.errors import UsageError
 
 # A chart's image: two values, put together with a colon between them.
@@ -131,7 +131,7 @@ def _in_two_parts(node: MappingNode) -> Iterator[_Place]:
 
 def _edits(text: str, place: _Place, image: str) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and new text of what changes; quotes and comments are outside of that."""
-    parts = [image] if len(place.scalars) == 1 else image.rsplit(":", 1)
+    parts = (image,) if len(place.scalars) == 1 else split_reference(image)
     for scalar, new in zip(place.scalars, parts, strict=True):
         start, end = scalar.start_mark.index, scalar.end_mark.index
         written = text[start:end]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from imagesync.core.platforms import sysconfig_platform
+from imagesync.core.platforms import IMAGE_PLATFORM, sysconfig_platform
 from imagesync.errors import UsageError
 from imagesync.inventory.default_levels import with_levels
 from imagesync.inventory.inventory import Entry, Inventory
@@ -51,7 +51,7 @@ def _lock_file(path: Path) -> Lock:
 
     from imagesync.lock.lockfile.read import read_lock
 
-    return read_lock(path, platform="linux/amd64", environ=os.environ).lock
+    return read_lock(path, platform=IMAGE_PLATFORM, environ=os.environ).lock
 
 
 def _from_json(text: str) -> Inventory:

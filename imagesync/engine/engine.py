@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress
 from imagesync.errors import EngineError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
 
 Network = Literal["none", "default"]
-PLATFORM = "linux/amd64"
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class BuildRequest:
     target: str | None = None
     dockerfile: str = "Dockerfile"
     no_cache: bool = False
-    platform: str = PLATFORM
+    platform: str = IMAGE_PLATFORM
 
 
 Output = Callable[[Literal["stdout", "stderr"], bytes], None]
@@ -264,7 +264,7 @@ class Engine:
 
         remove_untagged(self._api, image_id)
 
-    def pull(self, reference: str, *, progress: Progress, platform: str = PLATFORM) -> EngineImage:
+    def pull(self, reference: str, *, progress: Progress, platform: str = IMAGE_PLATFORM) -> EngineImage:
         """Pull an image with the user's own credentials for its registry, and return it.
 
         Raises
@@ -290,7 +290,7 @@ class Engine:
         """
         from imagesync.engine.import_archive import import_archive
 
-        import_archive(self._api, content, reference, labels=labels, platform=PLATFORM)
+        import_archive(self._api, content, reference, labels=labels, platform=IMAGE_PLATFORM)
 
     def push(self, reference: str, *, progress: Progress) -> str | None:
         """Push an image with the user's own credentials, and return the digest that the engine reports.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -138,18 +137,11 @@ def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
     >>> root_digest("sha256:id", [], "local:1")
     'sha256:id'
     """
-    repository = _repository(reference)
-    known = sorted(digest.partition("@")[::2] for digest in digests)
-    matching = [digest for name, digest in known if _repository(name) == repository]
-    return next(iter(matching + [digest for _, digest in known]), image_id)
-
-
-def _repository(reference: str) -> str:
-    """Return a reference's repository, without prefixes that Docker Hub and Podman omit or add."""
-    name = reference.partition("@")[0]
-    folder, slash, last = name.rpartition("/")
-    name = f"{folder}{slash}{last.partition(':')[0]}"
-    return re.sub(r"^((index\.)?docker\.io/(library/)?|localhost/)", "", name)
+    # Podman and Docker write the same repository differently.
+    wanted = frozenset(parse_reference(reference).names(podman=True))
+    known = [parse_reference(text) for text in sorted(digests)]
+    matching = [each for each in known if not wanted.isdisjoint(each.names(podman=True))]
+    return next((each.digest for each in (*matching, *known) if each.digest), image_id)
 
 
 def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:

@@ -11,7 +11,7 @@ import docker.errors
 import requests
 
 from imagesync.core.credentials import redact
-from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.image_reference import parse_reference, repository_of, split_reference
 from imagesync.core.progress import Progress, Task
 from imagesync.engine.client import failure, messages, refusal
 from imagesync.errors import RegistryError
@@ -36,15 +36,13 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
         The registry doesn't answer, refuses, or has no such image for the platform.
     """
     parsed = parse_reference(reference)
-    name = reference.partition("@")[0]
-    repository = name if parsed.tag is None else name.removesuffix(f":{parsed.tag}")
     wanted = parsed.digest or parsed.tag or "latest"
     credentials = registry_credentials(parsed.domain, progress=progress)
     try:
         # Not by the SDK's own method, which leaves the connection open when a pull fails or is interrupted.
         response = api.post(
             f"{api.base_url}/v{api.api_version}/images/create",
-            params={"fromImage": repository, "tag": wanted, "platform": platform},
+            params={"fromImage": repository_of(reference), "tag": wanted, "platform": platform},
             # Without the header Podman uses the credentials of `podman login`, and Docker none.
             headers={"X-Registry-Auth": docker.auth.encode_header(credentials)} if credentials else {},
             stream=True,

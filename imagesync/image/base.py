@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.core.image_reference import split_reference
+from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
@@ -138,7 +140,7 @@ def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:
     if lookup.base_digest is None:
         return None
     identity = base_hash(lookup.base_digest, dockerfile_base(), check_apt(settings.apt))
-    tag = base_reference(identity).partition(":")[2]
+    _, tag = split_reference(base_reference(identity))
     found = next((image for image in lookup.base_images if tag in image.tags), None)
     if found is None or not _is_described(found.labels, identity):
         return None
@@ -170,10 +172,8 @@ def _base_image(
 
 
 def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineImage:
-    from imagesync.engine.engine import PLATFORM
-
     image = engine.inspect(reference)
-    if image is None or image.platform != PLATFORM:
+    if image is None or image.platform != IMAGE_PLATFORM:
         try:
             image = engine.pull(reference, progress=progress)
         except RegistryError as error:
@@ -181,10 +181,10 @@ def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineIma
                 f"The base image {reference} isn't here, and can't be pulled: {error.message}",
                 hint=error.hint or "Name an image that can be had with --base, or see `docker login`.",
             ) from error
-    if image.platform != PLATFORM:
+    if image.platform != IMAGE_PLATFORM:
         raise BaseImageError(
-            f"The base image {reference} is for {image.platform}, and images are made for {PLATFORM}.",
-            hint=f"Name another one with --base, or `docker pull --platform {PLATFORM} {reference}`.",
+            f"The base image {reference} is for {image.platform}, and images are made for {IMAGE_PLATFORM}.",
+            hint=f"Name another one with --base, or `docker pull --platform {IMAGE_PLATFORM} {reference}`.",
         )
     return image
 
@@ -250,7 +250,7 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
 
 def _glibc(facts: dict[str, Any], root: str) -> tuple[int, int]:
     """Return the version of the C library, after checking that the interpreter supports wheels for Linux."""
-    if facts["implementation"] != "cpython" or facts["machine"] != "x86_64":
+    if facts["implementation"] != "cpython" or facts["machine"] != ARCHITECTURES[IMAGE_PLATFORM]:
         raise BaseImageError(
             f"The base image {root} has {facts['implementation']} for {facts['machine']},"
             " and images are made with CPython for x86_64.",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 
+from imagesync.core.image_reference import split_reference
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.build_files import build_programs
@@ -239,7 +240,7 @@ def _labels(
         # Replaces the inherited label, which is long and unused.
         identity[Label.PACKAGES_LOCK] = ""
     count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
-    tag = name.rpartition(":")[2]
+    _, tag = split_reference(name)
     return {
         "org.opencontainers.image.title": "Python environment",
         "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagesync.core.platforms import runs_on
+from imagesync.core.platforms import IMAGE_PLATFORM, runs_on
 from imagesync.errors import PlanError
 from imagesync.loose_code.owners import ModuleOwner, Owners
 from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, collect_files, read_tree
@@ -17,7 +17,6 @@ from imagesync.scan.distributions.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
 from imagesync.store.layout import CODE
 
-_PLATFORM = "linux/amd64"
 _SHOWN = 5
 
 
@@ -170,7 +169,7 @@ def _findings(paths: Iterable[CodePath], python: Interpreter) -> Iterator[Findin
                     hint="Rename yours.",
                 )
         compiled = [file.path for file in path.files if file.path.endswith((".so", ".pyd", ".dylib"))]
-        if compiled and not runs_on(_PLATFORM, local=python.platform, libc=python.libc):
+        if compiled and not runs_on(IMAGE_PLATFORM, local=python.platform, libc=python.libc):
             yield Finding(
                 Severity.WARNING,
                 "code-compiled",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.pipeline.artifact_sources import fetch_packages
@@ -51,7 +50,7 @@ def uv_installer(lock: Lock, sources: ArtifactSources) -> Path:
     """Return uv for the image's platform: our own where it runs there, else the one in uv's wheel."""
     import uv
 
-    if sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc":
+    if this_machine_runs_on(lock.target.platform):
         return Path(uv.find_uv_bin())
     from importlib.metadata import version
 

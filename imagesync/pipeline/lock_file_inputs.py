@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of
 from imagesync.plan.loose_code import Code
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
 
-_PLATFORM = "linux/amd64"
 _REASON = "The lock file says so."
 
 
@@ -74,7 +74,7 @@ class LockFileInputs:
         """Return the content of the lock file for the image's platform."""
         from imagesync.lock.lockfile.read import read_lock
 
-        return read_lock(self.path, platform=_PLATFORM, environ=self.context.environ)
+        return read_lock(self.path, platform=IMAGE_PLATFORM, environ=self.context.environ)
 
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
@@ -99,7 +99,7 @@ class LockFileInputs:
             profile=head.get("profile", "none"),
             critical_imports=tuple(head.get("critical_imports", _critical_imports(names))),
             strict=self.context.settings.strict,
-            platform=_PLATFORM,
+            platform=IMAGE_PLATFORM,
             conda=tuple(
                 PlannedConda(
                     package.name,
@@ -189,7 +189,7 @@ class LockFileInputs:
         from imagesync.lock.lock import Target
         from imagesync.lock.lockfile.check_target import check_target
 
-        lock = check_target(self.read, base, Target(_PLATFORM, base.python_version, base.glibc))
+        lock = check_target(self.read, base, Target(IMAGE_PLATFORM, base.python_version, base.glibc))
         if self.read.custom_metadata.is_ours or not lock.conda:
             return lock
         from imagesync.lock.conda.provided_distributions import refuse_duplicates

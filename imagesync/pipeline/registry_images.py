@@ -131,7 +131,7 @@ class RegistryImages:
     def _push_tag(self, reference: str, image: Image) -> None:
         insecure = self._is_insecure(reference)
         before = read_digest(reference, progress=self.progress, insecure=insecure)
-        after = self._push(reference, image.image_id).rpartition("@")[2]
+        after = parse_reference(self._push(reference, image.image_id)).digest
         if before is not None and before != after:
             self.progress.line(f"{reference} was {before}, and is {after} now")
 

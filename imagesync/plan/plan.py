@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.plan.loose_code import Code
 from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Source
 
@@ -198,7 +199,7 @@ class Plan:
     profile: str = "none"
     critical_imports: tuple[str, ...] = ()
     strict: bool = False
-    platform: str = "linux/amd64"
+    platform: str = IMAGE_PLATFORM
     conda: tuple[PlannedConda, ...] = ()
     channels: tuple[str, ...] = ()
     interpreter: Literal["base", "conda"] = "base"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from imagesync.core.image_reference import Reference, parse_reference
+from imagesync.core.image_reference import Reference, parse_reference, repository_of
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.registry.connection import Connection
@@ -21,7 +22,6 @@ from imagesync.registry.responses import explanation, refused
 if TYPE_CHECKING:
     from imagesync.registry.manifest import Descriptor
 
-PLATFORM = "linux/amd64"
 # The specification lets registries refuse manifests above 4 MiB; a configuration holds labels and history.
 _MAX_MANIFEST = 4 << 20
 _MAX_CONFIG = 16 << 20
@@ -86,7 +86,7 @@ def read_digest(reference: str, *, progress: Progress | None = None, insecure: b
 def read_config(
     reference: str,
     *,
-    platform: str = PLATFORM,
+    platform: str = IMAGE_PLATFORM,
     progress: Progress | None = None,
     insecure: bool = False,
 ) -> RemoteImage | None:
@@ -132,8 +132,7 @@ class _Repository:
         self._reference: Reference = parse_reference(text)
         self.wanted = self._reference.digest or self._reference.tag or "latest"
         self._text = text
-        name = text.partition("@")[0]
-        self.name = name.removesuffix(f":{self._reference.tag}") if self._reference.tag else name
+        self.name = repository_of(text)
         domain = self._reference.domain
         credentials = registry_credentials(domain, progress=progress or SilentProgress())
         self._connection = Connection(domain, credentials, insecure=insecure)

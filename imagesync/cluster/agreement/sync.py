@@ -14,6 +14,7 @@ from imagesync.cluster.agreement.check import address_of, report
 from imagesync.cluster.agreement.overlay import Choice, Overlay, Unsynced, choose, importable, make_overlay
 from imagesync.cluster.agreement.remote import Remote, RemoteObject
 from imagesync.cluster.agreement.running import Answers, Facts, ask, is_here, members, side_of
+from imagesync.core.platforms import engine_platform
 from imagesync.core.text import counted
 from imagesync.diff.local import Here
 from imagesync.errors import ClusterError, UsageError
@@ -196,8 +197,7 @@ def _target(facts: Facts) -> Target:
     """Return what a process runs."""
     major, _, minor = facts["libc"].removeprefix("glibc ").partition(".")
     glibc = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
-    platform = {"linux-x86_64": "linux/amd64", "linux-aarch64": "linux/arm64"}.get(facts["platform"])
-    return Target(platform or facts["platform"], facts["python"], glibc)
+    return Target(engine_platform(facts["platform"]), facts["python"], glibc)
 
 
 def _about_place(here: Here, answers: Answers) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from imagesync.cluster.plan import (
     worker_config,
 )
 from imagesync.cluster.resources import find_belongings, labels_of
+from imagesync.core.image_reference import repository_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
 from imagesync.errors import ClusterError
@@ -116,7 +117,7 @@ class SwarmEngine(ClusterEngine):
         """
         with engine_errors(f"look at the image {image}"):
             digests = self.api.inspect_image(image).get("RepoDigests") or []
-        repository = image.partition("@")[0].rpartition(":")[0] or image
+        repository = repository_of(image)
         digests.sort(key=lambda digest: not digest.startswith(f"{repository}@"))
         if digests:
             return str(digests[0])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import platform
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -12,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from imagesync.core.platforms import IMAGE_PLATFORM, this_machine_runs_on
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
 from imagesync.lock.conda.archive_files import archive_path
 from imagesync.store.source import read_chunks
@@ -165,7 +164,7 @@ def _rattler(store: Store, wheel: Callable[[str], StoredFile]) -> Iterator[tuple
     """Yield the files of py-rattler: the installed ones on the image's platform, else a wheel's."""
     import rattler
 
-    if sys.platform == "linux" and platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc":
+    if this_machine_runs_on(IMAGE_PLATFORM):
         folder = Path(rattler.__file__).parent
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".py", ".so"):

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.uv_environment import (
@@ -34,7 +35,7 @@ from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
 from imagesync.lock.resolvers.missing_digests import with_digest
 from imagesync.lock.resolvers.resolver import ResolutionRequest
-from imagesync.lock.tags import machine, target_platforms
+from imagesync.lock.tags import target_platforms
 
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
@@ -100,7 +101,7 @@ class PipToolsResolver:
             )
         local = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
         minor = ".".join(platform.python_version_tuple()[:2])
-        if (sys.platform, platform.machine().lower(), minor) != ("linux", machine(target), target.minor):
+        if not this_machine_runs_on(target.platform) or minor != target.minor:
             raise LockError(
                 f"pip-tools locks only for the platform that it runs on ({local}), "
                 f"and the image has Python {target.python_version} on {target.platform}.",
