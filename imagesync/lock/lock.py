@@ -267,8 +267,8 @@ class Deviation:
     @property
     def change(self) -> str:
         """Return the local version and the one in the image as a phrase."""
-        asked = ", though you asked for it" if self.left_out and self.requested else ""
-        return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{asked}"
+        requested = ", though you asked for it" if self.left_out and self.requested else ""
+        return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{requested}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the deviation as documented JSON."""

@@ -259,10 +259,10 @@ def _changed_version(
 
 
 def _new_dependencies(plan: Plan, new: Sequence[LockedPackage]) -> tuple[Deviation, ...]:
-    wanted = {package.name for package in new}
+    names = {package.name for package in new}
     installed = [package.installed for package in plan.packages if package.installed is not None]
     required_by: Mapping[NormalizedName, list[NormalizedName]] = requirers(
-        installed, wanted, target_markers(plan.python)
+        installed, names, target_markers(plan.python)
     )
     left_out = {package.name: package for package in plan.left_out}
     deviations = []

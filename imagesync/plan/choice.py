@@ -185,10 +185,12 @@ def choose_levels(
         left_out = {key for key, choice in choices.items() if not choice.kept}
         foreign = {key for key in left_out if choices[key].level is Level.PLATFORM_ONLY and not on_linux}
         required = requirers_of_left_out(environment, left_out, markers, foreign=foreign)
-        wanted = {key: by for key, by in required.items() if not choices[key].by_user and key not in foreign}
-        if not wanted:
+        overruled = {
+            key: by for key, by in required.items() if not choices[key].by_user and key not in foreign
+        }
+        if not overruled:
             return choices, required
-        for key, by in wanted.items():
+        for key, by in overruled.items():
             choices[key] = Choice(Level.COMPATIBLE, f"{_listed(by)} {_verb(by)} it.", kept=True)
 
 

@@ -111,21 +111,21 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     stem = _stem(package)
     data = f"{stem}.data"
     generated = entry_point_scripts(package)
-    places: dict[str, InstalledFile] = {}
+    files: dict[str, InstalledFile] = {}
     for file in installed_files(package):
-        place = _place_in_wheel(file.path, package, python, data)
-        if place is not None and not (
-            place.startswith(f"{data}/scripts/") and _script_name(place) in generated
+        member_name = _member_name(file.path, package, python, data)
+        if member_name is not None and not (
+            member_name.startswith(f"{data}/scripts/") and _script_name(member_name) in generated
         ):
-            places[place] = file
+            files[member_name] = file
     wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
     edited: list[str] = []
     missing: list[str] = []
 
     def members() -> Iterator[tuple[str, bytes, bool, str]]:
         # One file at a time, to limit memory. The metadata last, as the specification recommends.
-        for place in sorted(places, key=lambda name: (name.startswith(f"{stem}.dist-info/"), name)):
-            file = places[place]
+        for member_name in sorted(files, key=lambda name: (name.startswith(f"{stem}.dist-info/"), name)):
+            file = files[member_name]
             if (content := _read(package, file)) is None:
                 missing.append(file.path)
                 continue
@@ -133,10 +133,10 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
             digest = hashlib.sha256(bytes_now).digest()
             if file.sha256 is not None and digest.hex() != file.sha256:
                 edited.append(file.path)
-            if place.startswith(f"{data}/scripts/"):
+            if member_name.startswith(f"{data}/scripts/"):
                 bytes_now, executable = _portable_script(bytes_now, python), True
                 digest = hashlib.sha256(bytes_now).digest()
-            yield place, bytes_now, executable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            yield member_name, bytes_now, executable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     _write(wheel, members(), record=f"{stem}.dist-info/RECORD")
     return Repacked(wheel, tuple(edited), tuple(missing))
@@ -152,7 +152,7 @@ def _compressed_tags(package: Package) -> str:
     return "-".join(".".join(dict.fromkeys(tag[part] for tag in tags)) for part in range(3))
 
 
-def _place_in_wheel(path: str, package: Package, python: Interpreter, data: str) -> str | None:
+def _member_name(path: str, package: Package, python: Interpreter, data: str) -> str | None:
     """Return the path of an installed file in a wheel; ``None`` if it is outside the environment."""
     if not path.startswith("../") and not PurePosixPath(path).is_absolute():
         stem_info = f"{_stem(package)}.dist-info"
@@ -189,8 +189,8 @@ def entry_point_scripts(package: Package) -> frozenset[str]:
     return frozenset(name for section in sections for name in points.options(section))
 
 
-def _script_name(place: str) -> str:
-    name = PurePosixPath(place).name
+def _script_name(member_name: str) -> str:
+    name = PurePosixPath(member_name).name
     return name.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw")
 
 

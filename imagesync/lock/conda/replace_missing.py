@@ -27,10 +27,10 @@ def no_record_content(package: PlannedConda) -> tuple[()]:
     return ()
 
 
-def repack(package: PlannedConda, why: str, content: RecordContent) -> tuple[VendoredPackage, ...]:
+def repack(package: PlannedConda, reason: str, content: RecordContent) -> tuple[VendoredPackage, ...]:
     """Return the distributions of *package* as wheels of its installed files; empty if they don't fit."""
     return tuple(
-        VendoredPackage(planned.name, planned.version, digest, planned, why)
+        VendoredPackage(planned.name, planned.version, digest, planned, reason)
         for planned, digest in content(package)
     )
 
@@ -54,16 +54,16 @@ def repack_missing(
     UnsolvableError
         A package has files that don't fit the image, or other files than its distributions.
     """
-    made: list[VendoredPackage] = []
+    vendored: list[VendoredPackage] = []
     refused = []
     for package in packages:
         found = repack(package, "no channel has it, and no package cache", content)
-        made += found
+        vendored += found
         if not found:
             refused.append((package, "no channel has it, and its installed files can't stand in for it"))
     if refused:
         raise refusal(refused, channels)
-    return tuple(made)
+    return tuple(vendored)
 
 
 def replace_missing_archives(
@@ -93,9 +93,9 @@ def replace_missing_archives(
     """
     for name, error in missing.items():
         package = next(package for package in lock.conda if package.name == name)
-        why = f"{_short(package.channel)} doesn't have {package.artifact.filename} any more"
+        reason = f"{_short(package.channel)} doesn't have {package.artifact.filename} any more"
         installed = package.planned is not None and package.planned.version == package.version
-        vendored = repack(package.planned, why, record_content) if installed and package.planned else ()
+        vendored = repack(package.planned, reason, record_content) if installed and package.planned else ()
         if vendored:
             lock = _without(lock, package, vendored)
             continue
@@ -103,7 +103,7 @@ def replace_missing_archives(
         solution = _with_other(package, others, _repacked(lock), lock.target, solver)
         if not solution:
             raise _no_other(package, error)
-        lock = _with_solution(lock, package, why, solution)
+        lock = _with_solution(lock, package, reason, solution)
     return lock
 
 
@@ -167,24 +167,24 @@ def _candidates(package: LockedConda, solver: CondaSolver) -> Iterator[LockedCon
         yield from [other for other in reversed(left) if other.version == version][:_TRIES]
 
 
-def _with_solution(lock: Lock, missing: LockedConda, why: str, solution: Sequence[LockedConda]) -> Lock:
+def _with_solution(lock: Lock, missing: LockedConda, reason: str, solution: Sequence[LockedConda]) -> Lock:
     before = {package.name: package for package in lock.conda}
     packages, deviations = [], list(lock.deviations)
     for package in solution:
         was = before.get(package.name)
         packages.append(was if was == package else with_plan(package, was.planned if was else None))
         if was is not None and package.name == missing.name:
-            deviations.append(_deviation(was, package, why))
+            deviations.append(_deviation(was, package, reason))
     return replace(lock, conda=tuple(packages), deviations=tuple(sorted(deviations, key=lambda d: d.weight)))
 
 
-def _deviation(was: LockedConda, package: LockedConda, why: str) -> Deviation:
+def _deviation(was: LockedConda, package: LockedConda, reason: str) -> Deviation:
     planned = was.planned
     same = was.version == package.version
     local, locked = (f"{p.version} {p.build}" if same else p.version for p in (was, package))
     level = planned.level if planned is not None else Level.COMPATIBLE
     requested = planned.requested if planned is not None else None
-    return Deviation(package.name, local, locked, level, why, "conda", requested)
+    return Deviation(package.name, local, locked, level, reason, "conda", requested)
 
 
 def _short(channel: str) -> str:

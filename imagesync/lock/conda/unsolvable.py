@@ -28,7 +28,7 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
     channels
         URLs of the channels.
     """
-    lines = [f"- {package.name} ({_allowance(package)}): {why}" for package, why in refused]
+    lines = [f"- {package.name} ({_allowance(package)}): {reason}" for package, reason in refused]
     subject = "1 conda package" if len(refused) == 1 else f"{len(refused)} conda packages"
     names = [package.name for package, _ in refused if package.level is not Level.CRITICAL]
     ways = ["Name the channel that has it in 'channels', or install a version here that the channel has."]

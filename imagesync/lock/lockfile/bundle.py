@@ -40,9 +40,9 @@ class Bundle:
     md5: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def places(self) -> dict[str, str]:
+    def paths(self) -> dict[str, str]:
         """Return the paths of the files relative to the lock file, by digest."""
-        return {file.digest: place for place, file in self.files.items()}
+        return {file.digest: path for path, file in self.files.items()}
 
 
 def is_local(artifact: Artifact) -> bool:

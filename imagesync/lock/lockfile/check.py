@@ -75,12 +75,12 @@ class _Comparison:
         self.same_platform = runs_on(
             read.lock.target.platform, local=plan.python.platform, libc=plan.python.libc
         )
-        made = {package.name: package.version for package in read.lock.vendored}
+        vendored = {package.name: package.version for package in read.lock.vendored}
         # Distributions of conda packages that were replaced by wheels of their installed files.
         self.repacked = {
             str(package.name)
             for package in plan.provided
-            if made.get(package.name) == package.version
+            if vendored.get(package.name) == package.version
             and read.custom_metadata.package("pip", package.name).get("repacked")
         }
 

@@ -39,14 +39,14 @@ def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
             **_level(package.planned),
             **({"size": package.artifact.size} if package.artifact.size is not None else {}),
         }
-    for made in lock.vendored:
-        source = made.planned.source
-        lines[f"{HEAD}.pip.{made.name}"] = {
-            **_level(made.planned),
-            "content": made.content,
+    for vendored in lock.vendored:
+        source = vendored.planned.source
+        lines[f"{HEAD}.pip.{vendored.name}"] = {
+            **_level(vendored.planned),
+            "content": vendored.content,
             # Not its URL, which is a path of this machine.
             "source": source.kind,
-            **({"repacked": made.repacked} if made.repacked else {}),
+            **({"repacked": vendored.repacked} if vendored.repacked else {}),
         }
     lines |= {f"{HEAD}.deviation.{each.name}": each.to_dict() for each in lock.deviations}
     return {key: json.dumps(value, separators=(",", ":")) for key, value in sorted(lines.items()) if value}

@@ -43,9 +43,9 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
         The name of the file, for its comments.
     """
     lock = bundle.lock
-    places = bundle.places
+    paths = bundle.paths
     lines = [
-        f"{_place(package.artifact.url, package.artifact.digest, places)}#{package.artifact.digest}"
+        f"{_url(package.artifact.url, package.artifact.digest, paths)}#{package.artifact.digest}"
         for package in _in_order(lock.conda)
     ]
     return (
@@ -68,17 +68,17 @@ def _in_order(packages: Iterable[LockedConda]) -> list[LockedConda]:
 
 
 def _pip_lines(bundle: Bundle) -> Iterator[str]:
-    places = bundle.places
+    paths = bundle.paths
     for package in bundle.lock.packages:
-        url = _place(package.artifact.url, package.artifact.digest, places)
+        url = _url(package.artifact.url, package.artifact.digest, paths)
         yield f"{package.name} @ {url}#{package.artifact.digest.replace(':', '=')}"
-    for made in bundle.lock.vendored:
-        wheel = bundle.wheels[made.name]
-        yield f"{made.name} @ file:{places[wheel.digest]}#{wheel.digest.replace(':', '=')}"
+    for vendored in bundle.lock.vendored:
+        wheel = bundle.wheels[vendored.name]
+        yield f"{vendored.name} @ file:{paths[wheel.digest]}#{wheel.digest.replace(':', '=')}"
 
 
-def _place(url: str, digest: str, places: dict[str, str]) -> str:
-    return f"file:{places[digest]}" if digest in places else strip_credentials(url)
+def _url(url: str, digest: str, paths: dict[str, str]) -> str:
+    return f"file:{paths[digest]}" if digest in paths else strip_credentials(url)
 
 
 def render_requirements(lock: Lock) -> str:
@@ -120,11 +120,11 @@ def _machine(bundle: Bundle) -> str:
 def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
     from packaging.pylock import Package, PackageSdist, PackageWheel
 
-    places = bundle.places
+    paths = bundle.paths
     for package in bundle.lock.packages:
         artifact = package.artifact
-        place = places.get(artifact.digest)
-        where = {"path": place} if place else {"url": strip_credentials(artifact.url)}
+        path = paths.get(artifact.digest)
+        where = {"path": path} if path else {"url": strip_credentials(artifact.url)}
         file: dict[str, Any] = {
             "name": artifact.filename,
             "size": artifact.size,
@@ -137,15 +137,15 @@ def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
             wheels=[PackageWheel(**file)] if artifact.is_wheel else None,
             sdist=None if artifact.is_wheel else PackageSdist(**file),
         )
-    for made in bundle.lock.vendored:
-        wheel = bundle.wheels[made.name]
+    for vendored in bundle.lock.vendored:
+        wheel = bundle.wheels[vendored.name]
         yield Package(
-            name=canonicalize_name(made.name),
-            version=Version(made.version),
+            name=canonicalize_name(vendored.name),
+            version=Version(vendored.version),
             wheels=[
                 PackageWheel(
                     name=wheel.filename,
-                    path=places[wheel.digest],
+                    path=paths[wheel.digest],
                     size=wheel.size,
                     hashes={"sha256": wheel.digest.removeprefix("sha256:")},
                 )

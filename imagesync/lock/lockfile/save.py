@@ -104,8 +104,8 @@ def save(bundle: Bundle, path: Path, form: Form) -> None:
         The folder doesn't exist, or can't be written to.
     """
     text = render(bundle, form, name=path.name)
-    for place in sorted(named_files(bundle, form)):
-        copy_file(bundle.files[place].path, path.parent / place)
+    for name in sorted(named_files(bundle, form)):
+        copy_file(bundle.files[name].path, path.parent / name)
     write_text(path, text)
 
 
@@ -114,12 +114,12 @@ def named_files(bundle: Bundle, form: Form) -> tuple[str, ...]:
     if form == "requirements":
         return ()
     return tuple(
-        place for place in bundle.files if form != "pylock" or place.endswith((".whl", ".tar.gz", ".zip"))
+        path for path in bundle.files if form != "pylock" or path.endswith((".whl", ".tar.gz", ".zip"))
     )
 
 
 def left_out(bundle: Bundle, form: Form) -> tuple[str, ...]:
     """Return the names of the packages that the *form* can't express, sorted."""
     conda = [package.name for package in bundle.lock.conda] if form in ("requirements", "pylock") else []
-    own = [str(package.name) for package in bundle.lock.vendored] if form == "requirements" else []
-    return tuple(sorted((*conda, *own)))
+    local = [str(package.name) for package in bundle.lock.vendored] if form == "requirements" else []
+    return tuple(sorted((*conda, *local)))

@@ -40,7 +40,7 @@ def to_lockfile(bundle: Bundle) -> Lockfile:
 
 
 def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
-    places = bundle.places
+    paths = bundle.paths
     for package in bundle.lock.conda:
         artifact = package.artifact
         yield {
@@ -48,30 +48,30 @@ def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
             "version": package.version,
             "manager": "conda",
             "dependencies": specs(package.depends),
-            "url": _url(artifact.url, artifact.digest, places),
+            "url": _url(artifact.url, artifact.digest, paths),
             "hash": {"md5": bundle.md5[package.name], "sha256": _hex(artifact.digest)},
         }
 
 
 def _pip_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
-    places = bundle.places
+    paths = bundle.paths
     markers = target_markers(bundle.plan.python)
     for package in bundle.lock.packages:
         yield _pip_entry(
             package.name,
             package.version,
-            _url(package.artifact.url, package.artifact.digest, places),
+            _url(package.artifact.url, package.artifact.digest, paths),
             package.artifact.digest,
             _requirements(package.planned, markers),
         )
-    for made in bundle.lock.vendored:
-        wheel = bundle.wheels[made.name]
+    for vendored in bundle.lock.vendored:
+        wheel = bundle.wheels[vendored.name]
         yield _pip_entry(
-            made.name,
-            made.version,
-            f"file:{places[wheel.digest]}",
+            vendored.name,
+            vendored.version,
+            f"file:{paths[wheel.digest]}",
             wheel.digest,
-            _requirements(made.planned, markers),
+            _requirements(vendored.planned, markers),
         )
 
 
@@ -88,9 +88,9 @@ def _pip_entry(
     }
 
 
-def _url(url: str, digest: str, places: Mapping[str, str]) -> str:
+def _url(url: str, digest: str, paths: Mapping[str, str]) -> str:
     # For pip and uv a file URL without a leading slash is relative to the working folder.
-    return f"file:{places[digest]}" if digest in places else strip_credentials(url)
+    return f"file:{paths[digest]}" if digest in paths else strip_credentials(url)
 
 
 def _hex(digest: str) -> str:

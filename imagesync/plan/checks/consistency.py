@@ -77,8 +77,8 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
     """
     installed = {package.name: package for package in environment.packages}
     markers = local_markers(environment.python)
-    wanted = [
-        _Wanted(package, name, specifier)
+    requirements = [
+        _Requirement(package, name, specifier)
         for package in environment.packages
         for name, specifier in dict.fromkeys(_requirements(package, markers))
     ]
@@ -88,7 +88,7 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
         for package in environment.packages
         if not package.conda
     ]
-    for each in wanted:
+    for each in requirements:
         found = installed.get(canonicalize_name(each.name))
         if each.package.conda and (found is None or found.conda):
             continue
@@ -100,7 +100,7 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
                     requirement=each.name + each.specifier,
                     required=canonicalize_name(each.name),
                     installed=found.version if found else None,
-                    remedy=_remedy(each, wanted, environment),
+                    remedy=_remedy(each, requirements, environment),
                 )
             )
     if environment.conda:
@@ -109,16 +109,16 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _Requirement:
     package: Package
     name: str
     specifier: str
 
 
-def _remedy(conflict: _Wanted, wanted: Iterable[_Wanted], environment: Environment) -> str:
+def _remedy(conflict: _Requirement, requirements: Iterable[_Requirement], environment: Environment) -> str:
     """Return the command that installs a version that all packages accept."""
     name = canonicalize_name(conflict.name)
-    same = [each for each in wanted if canonicalize_name(each.name) == name]
+    same = [each for each in requirements if canonicalize_name(each.name) == name]
     try:
         together = SpecifierSet(",".join(each.specifier for each in same if each.specifier))
     except InvalidSpecifier:
@@ -171,30 +171,30 @@ def _parse(line: str, markers: Mapping[str, str]) -> tuple[str, str] | None:
 def _satisfies(version: str, specifier: str, specifiers: dict[str, SpecifierSet]) -> bool:
     if not specifier:
         return True
-    wanted = specifiers.get(specifier)
-    if wanted is None:
+    parsed = specifiers.get(specifier)
+    if parsed is None:
         try:
-            wanted = specifiers[specifier] = SpecifierSet(specifier)
+            parsed = specifiers[specifier] = SpecifierSet(specifier)
         except InvalidSpecifier:
             return True
     if parse_version(version) is None:
         # A version that isn't valid under PEP 440 only meets a comparison of strings.
         return specifier == f"==={version}"
-    return wanted.contains(version, prereleases=True)
+    return parsed.contains(version, prereleases=True)
 
 
 def _python_conflict(
     package: Package, environment: Environment, specifiers: dict[str, SpecifierSet]
 ) -> Conflict | None:
     version = environment.python.version
-    wanted = (package.requires_python or "").strip()
+    specifier = (package.requires_python or "").strip()
     # Debian and builds from git end the version with a plus sign, which PEP 440 doesn't allow.
-    if _satisfies(version.rstrip("+"), wanted, specifiers):
+    if _satisfies(version.rstrip("+"), specifier, specifiers):
         return None
     return Conflict(
         package=package.name,
         version=package.version,
-        requirement=f"python{wanted}",
+        requirement=f"python{specifier}",
         required=canonicalize_name("python"),
         installed=version,
         remedy=install_command(environment, [package.name], "--upgrade", "--force-reinstall"),
