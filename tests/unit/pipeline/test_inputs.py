@@ -1,0 +1,89 @@
+"""The inputs of a build: what their hashes cover, and which findings they report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.errors import UsageError
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.environment_hash import BaseInputs
+from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs, image_findings
+from imagesync.pipeline.lock_file_inputs import LockFileInputs, lock_file_inputs
+from imagesync.scan.environment import Environment, Interpreter, Package
+from imagesync.settings.model import Settings
+
+PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+TOOLZ = Package(name=canonicalize_name("toolz"), version="1.0.0", location="/env/site-packages")
+ENVIRONMENT = Environment(PYTHON, (TOOLZ,))
+BASE = BaseInputs("sha256:" + "1" * 64, "sha256:" + "2" * 64)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Context:
+    return Context(Settings(profile="none", cache_dir=tmp_path / "cache"))
+
+
+@pytest.fixture
+def inputs(context: Context) -> EnvironmentInputs:
+    return environment_inputs(ENVIRONMENT, context)
+
+
+def test_interpreter_that_a_channel_gives_leaves_the_environment_hash_unchanged(
+    inputs: EnvironmentInputs,
+) -> None:
+    decided = replace(inputs, plan=replace(inputs.plan, interpreter="conda"), hashed_plan=inputs.plan)
+    assert decided.environment_hash(BASE) == inputs.environment_hash(BASE)
+    assert decided.packages_hash(BASE) != inputs.packages_hash(BASE)
+
+
+def test_source_digests_of_a_build_replace_the_known_ones(inputs: EnvironmentInputs) -> None:
+    assert inputs.environment_hash(BASE, {TOOLZ.name: "sha256:" + "3" * 64}) != inputs.environment_hash(BASE)
+
+
+def test_pythonpath_is_searched_for_loose_code_only_if_an_interpreter_was_run(
+    inputs: EnvironmentInputs, context: Context, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    (folder / "hedge.py").write_text("kind = 'box'\n")
+    context = replace(context, environ={"PYTHONPATH": str(folder)})
+    found = [finding.code for finding in image_findings(inputs.plan, ENVIRONMENT, context)]
+    assert "loose-pythonpath" in found
+    by_files = replace(ENVIRONMENT, python=replace(PYTHON, executable=""))
+    found = [finding.code for finding in image_findings(inputs.plan, by_files, context)]
+    assert "loose-pythonpath" not in found
+
+
+def locked(tmp_path: Path, content: bytes, **settings: object) -> LockFileInputs:
+    path = tmp_path / "conda-lock.yml"
+    path.write_bytes(content)
+    chosen = Settings(cache_dir=tmp_path / "cache", **settings)  # type: ignore[arg-type]
+    return lock_file_inputs(path, Context(chosen))
+
+
+def test_hash_of_a_lock_file_covers_its_lines_and_not_their_ends(tmp_path: Path) -> None:
+    digest = locked(tmp_path, b"one\ntwo\n").environment_hash(BASE)
+    assert locked(tmp_path, b"one\r\ntwo\r\n").environment_hash(BASE) == digest
+    assert locked(tmp_path, b"one\nthree\n").environment_hash(BASE) != digest
+
+
+def test_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp_path: Path) -> None:
+    (tmp_path / "hedge.py").write_text("kind = 'box'\n")
+    digests = {
+        locked(tmp_path, b"one\n").environment_hash(BASE),
+        locked(tmp_path, b"one\n", strict=True).environment_hash(BASE),
+        locked(tmp_path, b"one\n", code=(tmp_path / "hedge.py",)).environment_hash(BASE),
+        locked(tmp_path, b"one\n").environment_hash(BASE._replace(base_hash="sha256:" + "9" * 64)),
+    }
+    assert len(digests) == 4
+
+
+def test_lock_file_that_is_missing_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
+    inputs = lock_file_inputs(tmp_path / "missing.yml", Context())
+    with pytest.raises(UsageError, match=r"missing\.yml can't be read") as caught:
+        inputs.environment_hash(BASE)
+    assert "imagesync lock -o" in str(caught.value.hint)
