@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+from imagesync.indexes.pypi.uv_environment import make_access
+from imagesync.lock.conda.channels import Channels
+from imagesync.lock.conda.conda_lock import CondaLockSolver
+from imagesync.lock.resolvers.pip_tools import PipToolsResolver
+from imagesync.lock.resolvers.resolver_cache import CachingResolver
+from imagesync.lock.resolvers.uv import UvResolver
 from imagesync.plan.dependencies import externally_provided
+from imagesync.plan.match_specs import pins_of
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch
 from imagesync.store.layout import ANSWERS, TREES
+from imagesync.wheels.build_indexes import BuildIndexes
+from imagesync.wheels.conda_files import record_content
+from imagesync.wheels.repack import installed_content
 
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.access import Access
@@ -71,8 +82,6 @@ class ArtifactSources:
         """Return the solver for conda packages that the settings name."""
         if self.context.settings.solver != "conda-lock":
             return self.channels
-        from imagesync.lock.conda.conda_lock import CondaLockSolver
-
         context = self.context
         return CondaLockSolver(self.channels, context.environ, context.progress, context.settings.micromamba)
 
@@ -81,8 +90,6 @@ class ArtifactSources:
         trees = self.context.cache_folder / TREES
 
         def installed_digest(package: PlannedPackage) -> str:
-            from imagesync.wheels.repack import installed_content
-
             return installed_content(package.installed, python=self.python, target=target, cache=trees)
 
         return installed_digest
@@ -92,8 +99,6 @@ class ArtifactSources:
         prefix, installed_digest = Path(self.python.prefix), self.installed_digests(target)
 
         def distributions(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
-            from imagesync.wheels.conda_files import record_content
-
             return record_content(package, self.provided, prefix=prefix, installed_content=installed_digest)
 
         return distributions
@@ -109,13 +114,6 @@ def open_artifact_sources(
     private_channels
         URLs of channels with their credentials, besides those of the settings.
     """
-    from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
-    from imagesync.indexes.pypi.uv_environment import make_access
-    from imagesync.lock.resolvers.pip_tools import PipToolsResolver
-    from imagesync.lock.resolvers.resolver_cache import CachingResolver
-    from imagesync.lock.resolvers.uv import UvResolver
-    from imagesync.wheels.build_indexes import BuildIndexes
-
     python, environ = plan.python, context.environ
     configuration = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
     access = make_access(configuration, environ)
@@ -147,8 +145,6 @@ def open_channels(
     plan
         The plan that is solved for, if one is.
     """
-    from imagesync.lock.conda.channels import Channels
-
     return Channels(
         urls,
         configured=tuple(dict.fromkeys((*context.settings.channels, *private_channels))),
@@ -158,16 +154,8 @@ def open_channels(
         progress=context.progress,
         cuda=context.settings.cuda if plan is not None else "",
         externally_provided=externally_provided(plan) if plan is not None else (),
-        pins=_pins(plan) if plan is not None else (),
+        pins=pins_of(plan) if plan is not None else (),
     )
-
-
-def _pins(plan: Plan) -> tuple[str, ...]:
-    if not plan.pinned:
-        return ()
-    from imagesync.plan.match_specs import pins_of
-
-    return pins_of(plan)
 
 
 def fetch_packages(packages: Sequence[LockedPackage], sources: ArtifactSources) -> tuple[StoredFile, ...]:

@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ArtifactGone
+from imagesync.image.dockerfile import Wheels
+from imagesync.image_layout import site_packages
+from imagesync.lock.conda.fetch import fetch_archives
 from imagesync.lock.lock import Lock, VendoredPackage
+from imagesync.lock.replace_missing import replace_missing
+from imagesync.lock.update_versions import update_versions
 from imagesync.pipeline.artifact_sources import ArtifactSources, download_of
 from imagesync.pipeline.installers import uv_installer
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch, fetch_available
 from imagesync.store.layout import LOGS
 from imagesync.store.store import StoredFile
+from imagesync.wheels.bytecode import compile_bytecode
+from imagesync.wheels.check_target import check_wheel
+from imagesync.wheels.sdists.container import ContainerBuilder
+from imagesync.wheels.sdists.sdist import build_sdists
+from imagesync.wheels.sdists.sdist_fallback import use_installed_files
+from imagesync.wheels.vendor import vendor
 
 if TYPE_CHECKING:
     from imagesync.image.dockerfile import Wheels
@@ -53,12 +64,8 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources) -> Artifacts:
     FetchError, StoreError, WheelError
         An artifact can't be fetched, stored or made.
     """
-    from imagesync.image.dockerfile import Wheels
-
     conda: tuple[StoredFile, ...] = ()
     if lock.conda:
-        from imagesync.lock.conda.fetch import fetch_archives
-
         lock, conda = fetch_archives(
             lock,
             channels=sources.channels,
@@ -87,9 +94,6 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
     FetchError, WheelError
         A wheel can't be fetched or built, or doesn't fit the target.
     """
-    from imagesync.lock.update_versions import update_versions
-    from imagesync.wheels.vendor import vendor
-
     bundled = [package for package in lock.vendored if package.is_given]
     built = vendor(
         [package for package in lock.vendored if not package.is_given],
@@ -112,8 +116,6 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
 def _bundled_wheels(
     packages: Sequence[VendoredPackage], sources: ArtifactSources, target: Target
 ) -> Iterator[tuple[StoredFile, str]]:
-    from imagesync.wheels.check_target import check_wheel
-
     planned = [package.planned.source for package in packages]
     downloads = [
         Download(source.url or "", source.hash or "", (source.url or "").rpartition("/")[2])
@@ -129,8 +131,6 @@ def _bundled_wheels(
 
 def _fetch_all(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return the files of *lock* from indexes, and the lock with missing ones replaced."""
-    from imagesync.lock.replace_missing import replace_missing
-
     while lock.packages:
         found = fetch_available(
             [download_of(package) for package in lock.packages],
@@ -158,9 +158,6 @@ def _build(
 
     The wheel of an sdist that can't be built is made from the installed files, if the target can use them.
     """
-    from imagesync.wheels.sdists.sdist import build_sdists
-    from imagesync.wheels.sdists.sdist_fallback import use_installed_files
-
     pairs = list(zip(lock.packages, fetched, strict=True))
     sdists = [(package, file) for package, file in pairs if not package.artifact.is_wheel]
     built = build_sdists(
@@ -184,8 +181,6 @@ def _build(
 
 
 def _containers(lock: Lock, sources: ArtifactSources) -> ContainerBuilder | None:
-    from imagesync.wheels.sdists.container import ContainerBuilder
-
     if sources.container is None:
         return None
     return ContainerBuilder(
@@ -201,9 +196,6 @@ def _containers(lock: Lock, sources: ArtifactSources) -> ContainerBuilder | None
 
 
 def _compile(wheels: tuple[StoredFile, ...], lock: Lock, sources: ArtifactSources) -> tuple[StoredFile, ...]:
-    from imagesync.image_layout import site_packages
-    from imagesync.wheels.bytecode import compile_bytecode
-
     if not wheels:
         return ()
     return compile_bytecode(

@@ -6,9 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.errors import ArtifactGone
+from imagesync.lock.conda.replace_missing import replace_missing_archives
 from imagesync.lock.lock import Lock, LockedConda
 from imagesync.lock.lockfile.bundle import ARCHIVES, WHEELS, Bundle, is_local
 from imagesync.pipeline.artifact_sources import fetch_packages
+from imagesync.pipeline.fetch import make_wheels
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,8 +29,6 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources) -> Bundle:
     FetchError, WheelError
         A file can't be had, or a wheel can't be made.
     """
-    from imagesync.pipeline.fetch import make_wheels
-
     # First, because wheels may have to stand in for archives that are gone.
     lock, archives = _archives(lock, sources)
     lock, made = make_wheels(lock, sources)
@@ -45,8 +46,6 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources) -> Bundle:
 
 def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
     """Return the archives that are needed, and the lock with something else for those that are gone."""
-    from imagesync.errors import ArtifactGone
-
     while True:
         wanted = [package for package in lock.conda if not package.md5 or is_local(package.artifact)]
         found = sources.channels.archives(wanted).obtain(wanted) if wanted else ()
@@ -54,8 +53,6 @@ def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[Lo
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
         if not gone:
             return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
-        from imagesync.lock.conda.replace_missing import replace_missing_archives
-
         content = sources.record_distributions(lock.target)
         lock = replace_missing_archives(lock, gone, solver=sources.channels, record_content=content)
 

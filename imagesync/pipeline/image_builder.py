@@ -17,6 +17,8 @@ from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
 from imagesync.image.builder import build_checked, build_image
+from imagesync.image.conda.layer import make_layer as make_conda_layer
+from imagesync.image.conda.mounted_images import with_mounted_images
 from imagesync.image.dockerfile import Part, make_context
 from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
@@ -26,6 +28,7 @@ from imagesync.inventory.planned import image_inventory
 from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
+from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
 from imagesync.pipeline.installers import conda_installer
@@ -241,11 +244,8 @@ class ImageBuilder:
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:
         if not lock.conda:
             return None
-        from imagesync.image.conda.layer import make_layer
-        from imagesync.image.conda.mounted_images import with_mounted_images
-
         context = self.inputs.context
-        layer = make_layer(
+        layer = make_conda_layer(
             lock,
             artifacts.conda,
             installer=conda_installer(lock, self.sources),
@@ -262,10 +262,8 @@ class ImageBuilder:
     def _code_layer(self) -> CodeLayer | None:
         if not self.inputs.plan.code:
             return None
-        from imagesync.loose_code.archive import make_layer
-
         context = self.inputs.context
-        return make_layer(
+        return make_code_layer(
             self.inputs.plan.code,
             python=self.sources.python,
             target=self.target,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError
+from imagesync.image.conda.installer import choose_installer
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.pipeline.artifact_sources import fetch_packages
 
@@ -25,8 +26,6 @@ def conda_installer(lock: Lock, sources: ArtifactSources) -> CondaInstaller:
     UsageError
         The micromamba that the settings name can't be used.
     """
-    from imagesync.image.conda.installer import choose_installer
-
     settings = sources.context.settings
     return choose_installer(
         settings.conda_installer,
