@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from imagesync.core.archives import tar_member
 from imagesync.errors import RenderError
 
 if TYPE_CHECKING:
@@ -97,18 +98,11 @@ def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
         for parent in reversed(PurePosixPath(file.path).parents[:-1]):
             if parent not in folders:
                 folders.add(parent)
-                yield _header(str(parent), kind=tarfile.DIRTYPE, mode=0o755, size=0)
-        yield _header(file.path, kind=tarfile.REGTYPE, mode=file.mode, size=file.size)
+                yield tar_member(str(parent), kind=tarfile.DIRTYPE, mode=0o755).tobuf(tarfile.PAX_FORMAT)
+        yield tar_member(file.path, mode=file.mode, size=file.size).tobuf(tarfile.PAX_FORMAT)
         yield from _content(file)
         yield bytes(-file.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _header(path: str, *, kind: bytes, mode: int, size: int) -> bytes:
-    # Without anything of this machine: the owner is root, times are the epoch.
-    info = tarfile.TarInfo(path)
-    info.type, info.mode, info.size = kind, mode, size
-    return info.tobuf(tarfile.PAX_FORMAT)
 
 
 def _content(file: ContextFile) -> Iterator[bytes]:

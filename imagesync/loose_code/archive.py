@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.archives import zip_member
 from imagesync.errors import WheelError
 from imagesync.image_layout import CODE
 from imagesync.plan.loose_code import Code, CodeFile
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Target
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
-
-_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that zip supports
-_UNIX = 3
 
 
 @dataclass(frozen=True)
@@ -105,16 +102,9 @@ def _archive(code: Code, store: Store) -> StoredFile:
         path = Path(folder, "code.zip")
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(code.files, key=lambda file: file.path):
-                archive.writestr(_member(file), file.link.encode() if file.link else _content(file))
+                member = zip_member(file.path, executable=file.executable, link=bool(file.link))
+                archive.writestr(member, file.link.encode() if file.link else _content(file))
         return store.add_file(path, filename="code.zip")
-
-
-def _member(file: CodeFile) -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(file.path, _DATE)
-    member.create_system = _UNIX
-    kind = stat.S_IFLNK if file.link else stat.S_IFREG
-    member.external_attr = (kind | (0o755 if file.executable else 0o644)) << 16
-    return member
 
 
 def _content(file: CodeFile) -> bytes:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.tags import parse_tag
 
+from imagesync.core.archives import zip_member
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import target_tags
@@ -27,8 +28,6 @@ from imagesync.wheels.installed import (
     installed_digest,
     installed_files,
 )
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that zip supports
 
 
 @dataclass(frozen=True)
@@ -232,13 +231,6 @@ def _write(wheel: Path, members: Iterator[tuple[str, bytes, bool, str]], *, reco
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content, executable, digest in members:
             lines.writerow((name, f"sha256={digest}", len(content)))
-            archive.writestr(_member(name, executable), content, zipfile.ZIP_DEFLATED)
+            archive.writestr(zip_member(name, executable=executable), content, zipfile.ZIP_DEFLATED)
         lines.writerow((record, "", ""))
-        archive.writestr(_member(record, executable=False), rows.getvalue().encode(), zipfile.ZIP_DEFLATED)
-
-
-def _member(name: str, executable: bool) -> zipfile.ZipInfo:
-    member = zipfile.ZipInfo(name, _EPOCH)
-    member.create_system = 3  # Unix, so that installers apply the mode
-    member.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
-    return member
+        archive.writestr(zip_member(record), rows.getvalue().encode(), zipfile.ZIP_DEFLATED)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from imagesync.core.archives import zip_member
 from imagesync.image_layout import PREFIX
 from imagesync.lock.conda.archive_files import archive_path
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from imagesync.store.store import Store, StoredFile
 
 _FORMAT = 2  # raised when the same archive gives other modules
-_DATE = (1980, 1, 1, 0, 0, 0)
 _EMPTY = 22  # a ZIP archive without members, in bytes
 
 
@@ -81,7 +81,7 @@ def _extract(archive: Path, folder: Path) -> None:
 def _write(modules: Sequence[Path], root: Path, target: Path) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for path in modules:
-            member = zipfile.ZipInfo(path.relative_to(root).as_posix(), _DATE)
+            member = zip_member(path.relative_to(root).as_posix())
             archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 

@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol
 
 from packaging.requirements import Requirement
 
+from imagesync.core.archives import tar_member, without_owner
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress
 from imagesync.core.toml import parse_toml
@@ -229,17 +230,9 @@ def _archive(request: Mapping[str, Any], source: Path, wheels: Sequence[StoredFi
         _add(archive, "uv", uv.read_bytes(), mode=0o755)
         for wheel in wheels:
             _add(archive, f"wheels/{wheel.filename}", wheel.path.read_bytes())
-        archive.add(source, "source", filter=_anonymous)
+        archive.add(source, "source", filter=without_owner)
     return stream.getvalue()
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes, *, mode: int = 0o644) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), mode
-    archive.addfile(member, io.BytesIO(content))
-
-
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
+    archive.addfile(tar_member(name, size=len(content), mode=mode), io.BytesIO(content))

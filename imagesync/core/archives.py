@@ -1,0 +1,59 @@
+"""Members of zip and tar archives without times and owners: the same files give the same bytes."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+
+# The earliest time that zip supports.
+_DATE = (1980, 1, 1, 0, 0, 0)
+_UNIX = 3
+
+
+def zip_member(path: str, *, executable: bool = False, link: bool = False) -> zipfile.ZipInfo:
+    """Return the header of a member, with a mode that installers on Unix apply.
+
+    Parameters
+    ----------
+    path
+        In the archive, with ``/``.
+    executable
+        Whether it can be run.
+    link
+        Whether it's a symbolic link; its content is the target then.
+
+    >>> zip_member("bin/run", executable=True).external_attr >> 16 == 0o100755
+    True
+    """
+    member = zipfile.ZipInfo(path, _DATE)
+    member.create_system = _UNIX
+    kind = stat.S_IFLNK if link else stat.S_IFREG
+    member.external_attr = (kind | (0o755 if executable else 0o644)) << 16
+    return member
+
+
+def tar_member(
+    path: str, *, size: int = 0, mode: int = 0o644, kind: bytes = tarfile.REGTYPE
+) -> tarfile.TarInfo:
+    """Return the header of a member that belongs to root.
+
+    Parameters
+    ----------
+    path
+        In the archive, with ``/``.
+    size
+        Of the content, in bytes.
+    mode, kind
+        The permissions, and what it is, such as ``tarfile.DIRTYPE``.
+    """
+    member = tarfile.TarInfo(path)
+    member.size, member.mode, member.type = size, mode, kind
+    return member
+
+
+def without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return *member* as root's; a filter for :meth:`tarfile.TarFile.add`."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
