@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.measure import Contender, in_turns
 from benchmarks.report import Figure
 from benchmarks.subjects import Imagesync, LocalEnvironment, PlainDockerfile, clean_environ
-from imagesync.engine.engine import BuildRequest
+from imagesync.engine.build_context import BuildRequest
 from tests.engine_proxy import EngineProxy
 
 BACKENDS = {

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.progress import Progress
-from imagesync.engine.engine import BuildRequest, Engine, RunRequest
+from imagesync.engine.build_context import BuildRequest
+from imagesync.engine.engine import Engine
+from imagesync.engine.run import RunRequest
 
 REQUIREMENTS = (
     "dask[complete]",

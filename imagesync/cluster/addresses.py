@@ -12,7 +12,7 @@ from imagesync.errors import ClusterError
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.engine.engine import Mount
+    from imagesync.engine.run import Mount
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
 
-    from imagesync.engine.engine import Mount
+    from imagesync.engine.run import Mount
     from imagesync.session import Session
 
 

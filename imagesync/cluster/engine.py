@@ -43,7 +43,7 @@ from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.engine.engine import Mount
+    from imagesync.engine.run import Mount
 
 _TAIL = 200  # lines
 # Reads its program and configuration: what is on the command line is seen by everybody on the machine.

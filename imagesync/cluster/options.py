@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imagesync.engine.engine import Mount
+from imagesync.engine.run import Mount
 from imagesync.errors import UsageError
 
 if TYPE_CHECKING:

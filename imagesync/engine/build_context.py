@@ -1,21 +1,19 @@
-"""Build contexts as tar streams, and images that are built from the text of a Dockerfile."""
+"""The inputs of a build: its options, its context as a tar stream, and strings in a Dockerfile."""
 
 from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from imagesync.core.archives import tar_member
+from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import RenderError
 
-if TYPE_CHECKING:
-    from imagesync.core.progress import Progress
-    from imagesync.engine.engine import BuildRequest, Engine
-
+Network = Literal["none", "default"]
 _BLOCK = 1 << 20
 _LABEL_LINE = 2000
 # BuildKit takes lines of up to 64 KiB; between two plain characters a string may be continued on the next.
@@ -44,29 +42,36 @@ class ContextFile:
     mode: int = 0o644
 
 
-def build_dockerfile(
-    engine: Engine,
-    dockerfile: str,
-    request: BuildRequest,
-    *,
-    progress: Progress,
-    files: Sequence[ContextFile] = (),
-) -> str:
-    """Return the ID of an image that is built from the text of a Dockerfile.
+@dataclass(frozen=True)
+class BuildRequest:
+    """The options of a build.
 
     Parameters
     ----------
-    files
-        The files that the Dockerfile copies.
-
-    Raises
-    ------
-    BuildError
-        The engine can't build it.
+    network
+        ``none``: no step reaches a network; ``default``: the engine's bridge, with the proxies of Docker's
+        ``config.json``.
+    build_args
+        Values of the Dockerfile's ``ARG``; never secrets, because they end up in the history.
+    labels
+        Added to the image.
+    target
+        The stage to build; ``None`` is the last.
+    dockerfile
+        Its path in the context.
+    no_cache
+        Whether every step runs, also those that the engine has cached.
+    platform
+        Of the image.
     """
-    content = dockerfile.encode()
-    context = (ContextFile("Dockerfile", content, len(content)), *files)
-    return engine.build(stream_files(context), request, progress=progress)
+
+    network: Network
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str | None = None
+    dockerfile: str = "Dockerfile"
+    no_cache: bool = False
+    platform: str = IMAGE_PLATFORM
 
 
 def dockerfile_quote(value: object) -> str:

@@ -10,21 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import docker
-import docker.errors
-import requests
-from docker.utils import version_lt
-from docker.utils.config import load_general_config
-from docker.utils.proxy import ProxyConfig
-
 from imagesync.engine.build_steps import Steps
 from imagesync.engine.build_stream import BuildStream
-from imagesync.engine.client import SEND_TIMEOUT, engine_errors, explanation, messages, refusal
+from imagesync.engine.client import SEND_TIMEOUT, engine_errors, messages, refusal
 from imagesync.errors import BuildError
 
 if TYPE_CHECKING:
+    import docker
+    import requests
+
     from imagesync.core.progress import Progress
-    from imagesync.engine.engine import BuildRequest
+    from imagesync.engine.build_context import BuildRequest
 
 KEPT_LOGS = 20
 _CANCEL_TIMEOUT = 5
@@ -62,23 +58,20 @@ def build_by_api(
     build_id = uuid4().hex
     steps = Steps(progress=progress, log=None if logs is None else _new_log(logs, build_id))
     stream = BuildStream(steps)
-    try:
-        with engine_errors("build the image"), steps:
-            try:
-                response = api.post(
-                    f"{api.base_url}/v{api.api_version}/build",
-                    params={**_parameters(request, build_id), **_output(api)},
-                    data=iter(context),
-                    headers={"Content-Type": "application/x-tar"},
-                    stream=True,
-                    timeout=(SEND_TIMEOUT, None),
-                )
-                _follow(response, stream, steps)
-            except BaseException:
-                _cancel(api, build_id, stream.image_id)
-                raise
-    except docker.errors.APIError as error:
-        raise BuildError(f"The engine refuses the build: {explanation(error)}", hint=_NEEDED) from error
+    with engine_errors("build the image"), steps:
+        try:
+            response = api.post(
+                f"{api.base_url}/v{api.api_version}/build",
+                params={**_parameters(request, build_id), **_output(api)},
+                data=iter(context),
+                headers={"Content-Type": "application/x-tar"},
+                stream=True,
+                timeout=(SEND_TIMEOUT, None),
+            )
+            _follow(response, stream, steps)
+        except BaseException:
+            _cancel(api, build_id, stream.image_id)
+            raise
     if stream.image_id is None:
         raise steps.error("The engine ended the build without an image.")
     return stream.image_id
@@ -99,6 +92,9 @@ def _follow(response: requests.Response, stream: BuildStream, steps: Steps) -> N
 
 
 def _parameters(request: BuildRequest, build_id: str) -> dict[str, str]:
+    from docker.utils.config import load_general_config
+    from docker.utils.proxy import ProxyConfig
+
     arguments = dict(request.build_args)
     if request.network != "none":
         # As the Docker CLI does: BuildKit keeps these predefined arguments out of the image and its history.
@@ -128,6 +124,8 @@ def _output(api: docker.APIClient) -> dict[str, str]:
 
     It compresses each layer during the build, on one core; gzip, the default, takes most of a build's time.
     """
+    from docker.utils import version_lt
+
     if version_lt(api.api_version, _CONTAINERD_STORE):
         return {}
     if ["driver-type", "io.containerd.snapshotter.v1"] not in (api.info().get("DriverStatus") or []):
@@ -137,6 +135,9 @@ def _output(api: docker.APIClient) -> dict[str, str]:
 
 def _cancel(api: docker.APIClient, build_id: str, image_id: str | None) -> None:
     """Cancel a build, and remove its image if it was finished."""
+    import docker.errors
+    import requests
+
     # Podman has no such request: it cancels when the connection is closed.
     with suppress(requests.RequestException, docker.errors.DockerException):
         api.post(
@@ -150,6 +151,9 @@ def _cancel(api: docker.APIClient, build_id: str, image_id: str | None) -> None:
 
 def remove_untagged(api: docker.APIClient, image_id: str) -> None:
     """Remove an image unless it has a tag: the image of an entirely cached build may have one."""
+    import docker.errors
+    import requests
+
     with suppress(requests.RequestException, docker.errors.DockerException):
         if not any("<none>" not in tag for tag in _tags(api.inspect_image(image_id))):
             api.remove_image(image_id, noprune=False)

@@ -6,17 +6,18 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
-
-import docker
-import docker.errors
-import docker.tls
-import requests
+from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import redact
 from imagesync.engine.endpoint import Endpoint, TLSMaterial
 from imagesync.engine.transport import CERTIFICATES, CONNECT_TIMEOUT, can_speak_to, open_connection
 from imagesync.errors import EngineError, EngineNotFound
+
+if TYPE_CHECKING:
+    import docker
+    import docker.errors
+    import docker.tls
+    import requests
 
 REQUEST_TIMEOUT = 120
 """Seconds without a byte after which a request fails; those that may be silent for longer set their own."""
@@ -32,12 +33,28 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
     EngineNotFound
         Nobody answers there.
     """
+    import docker
+    import docker.errors
+    import requests
+
+    class Client(docker.APIClient):  # type: ignore[misc]
+        """The SDK's client, without the proxies and certificate authorities of the environment.
+
+        Those are meant for the internet, and a look-up doesn't use them either.
+        """
+
+        def request(self, *arguments: Any, **options: Any) -> requests.Response:  # noqa: ANN401
+            # Not in the constructor: the SDK's own resets it, and already asks for the engine's version.
+            self.trust_env = False
+            response: requests.Response = super().request(*arguments, **options)
+            return response
+
     if can_speak_to(endpoint):
         # The SDK has one timeout for connecting and for answering; this one is for connecting alone.
         open_connection(endpoint, timeout=CONNECT_TIMEOUT).close()
     tls = False if endpoint.tls is None else _tls_config(endpoint.tls)
     try:
-        return _Client(
+        return Client(
             base_url=endpoint.url,
             version="auto",
             timeout=REQUEST_TIMEOUT,
@@ -52,20 +69,9 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         ) from error
 
 
-class _Client(docker.APIClient):  # type: ignore[misc]
-    """The SDK's client, without the proxies and certificate authorities of the environment.
-
-    Those are meant for the internet, and a look-up doesn't use them either.
-    """
-
-    def request(self, *arguments: Any, **options: Any) -> requests.Response:  # noqa: ANN401
-        # Not in the constructor: the SDK's own resets it, and already asks for the engine's version.
-        self.trust_env = False
-        response: requests.Response = super().request(*arguments, **options)
-        return response
-
-
 def _tls_config(tls: TLSMaterial) -> docker.tls.TLSConfig:
+    import docker.tls
+
     pair = (str(tls.cert), str(tls.key)) if tls.cert is not None and tls.key is not None else None
     return docker.tls.TLSConfig(
         client_cert=pair, ca_cert=None if tls.ca is None else str(tls.ca), verify=tls.verify
@@ -93,6 +99,9 @@ def engine_errors(action: str) -> Iterator[None]:
     action
         Follows "The container engine failed to" in the message, such as ``tag imagesync:1234``.
     """
+    import docker.errors
+    import requests
+
     try:
         yield
     except docker.errors.APIError as error:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress
+from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
+from imagesync.engine.buildkit import build_by_api, remove_untagged
+from imagesync.engine.client import connect, engine_errors
+from imagesync.engine.import_archive import import_archive
+from imagesync.engine.pull_push import pull_image, push_image
+from imagesync.engine.run import Output, RunRequest, RunResult, run_container
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesync.engine.endpoint import Endpoint
-
-Network = Literal["none", "default"]
 
 
 @dataclass(frozen=True)
@@ -72,110 +77,6 @@ class EngineImage:
     size: int
 
 
-@dataclass(frozen=True)
-class Mount:
-    """A folder, file or volume of the engine's machine, mounted in a container.
-
-    Parameters
-    ----------
-    source
-        An absolute path on the engine's machine, or the name of a volume.
-    target
-        A path in the container.
-    read_only
-        Whether the container can't write to it.
-    kind
-        Whether *source* is a path or a volume.
-    """
-
-    source: str
-    target: str
-    read_only: bool = True
-    kind: Literal["bind", "volume"] = "bind"
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The exit code and the output of a container's command."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """A command to run in a fresh container that is removed afterwards.
-
-    Parameters
-    ----------
-    image
-        A reference or an image ID.
-    command
-        Replaces the image's entry point and command.
-    user
-        As ``docker run --user``; ``None`` is the image's own.
-    mounts, environment
-        Added to those of the image.
-    network
-        ``none``, ``default`` (the engine's bridge), or the name of a network.
-    stdin
-        The content of its standard input.
-    memory
-        The limit in bytes.
-    timeout
-        Seconds until the container is killed and :class:`EngineError` raised; ``None`` is no limit.
-    working_directory
-        ``None`` is the image's own.
-    """
-
-    image: str
-    command: Sequence[str]
-    user: str | None = None
-    mounts: Sequence[Mount] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    network: str = "none"
-    stdin: bytes | None = None
-    memory: int | None = None
-    timeout: float | None = 600
-    working_directory: str | None = None
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """The options of a build.
-
-    Parameters
-    ----------
-    network
-        ``none``: no step reaches a network; ``default``: the engine's bridge, with the proxies of Docker's
-        ``config.json``.
-    build_args
-        Values of the Dockerfile's ``ARG``; never secrets, because they end up in the history.
-    labels
-        Added to the image.
-    target
-        The stage to build; ``None`` is the last.
-    dockerfile
-        Its path in the context.
-    no_cache
-        Whether every step runs, also those that the engine has cached.
-    platform
-        Of the image.
-    """
-
-    network: Network
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    target: str | None = None
-    dockerfile: str = "Dockerfile"
-    no_cache: bool = False
-    platform: str = IMAGE_PLATFORM
-
-
-Output = Callable[[Literal["stdout", "stderr"], bytes], None]
-
-
 class Engine:
     """A container engine, Docker's or Podman's, local or remote.
 
@@ -193,8 +94,6 @@ class Engine:
     """
 
     def __init__(self, endpoint: Endpoint, *, logs: Path | None = None) -> None:
-        from imagesync.engine.client import connect
-
         self.endpoint = endpoint
         self._logs = logs
         self._api = connect(endpoint)
@@ -213,8 +112,6 @@ class Engine:
 
     def info(self) -> EngineInfo:
         """Return the engine's product and version."""
-        from imagesync.engine.client import engine_errors
-
         with engine_errors("say its version"):
             version = self._api.version()
         names = {component.get("Name", "") for component in version.get("Components") or ()}
@@ -229,8 +126,6 @@ class Engine:
         """Return the image of a reference or ID, or ``None`` if the engine has none."""
         import docker.errors
 
-        from imagesync.engine.client import engine_errors
-
         with engine_errors(f"look at the image {reference}"):
             try:
                 return _engine_image(self._api.inspect_image(reference))
@@ -239,9 +134,6 @@ class Engine:
 
     def tag(self, image: str, reference: str) -> None:
         """Add a reference to an image; another image that has it loses it."""
-        from imagesync.core.image_reference import split_reference
-        from imagesync.engine.client import engine_errors
-
         repository, tag = split_reference(reference)
         with engine_errors(f"tag {reference}"):
             self._api.tag(image, repository, tag, force=True)
@@ -249,8 +141,6 @@ class Engine:
     def remove(self, image: str) -> None:
         """Remove an image by reference or ID, if it exists."""
         import docker.errors
-
-        from imagesync.engine.client import engine_errors
 
         with engine_errors(f"remove the image {image}"):
             try:
@@ -260,8 +150,6 @@ class Engine:
 
     def discard(self, image_id: str) -> None:
         """Remove an image unless it has a tag."""
-        from imagesync.engine.buildkit import remove_untagged
-
         remove_untagged(self._api, image_id)
 
     def pull(self, reference: str, *, progress: Progress, platform: str = IMAGE_PLATFORM) -> EngineImage:
@@ -272,8 +160,6 @@ class Engine:
         RegistryError
             The registry doesn't answer, refuses, or has no such image.
         """
-        from imagesync.engine.pull_push import pull_image
-
         pull_image(self._api, reference, platform=platform, progress=progress)
         image = self.inspect(reference)
         if image is None:
@@ -288,8 +174,6 @@ class Engine:
         EngineError
             The engine refuses it.
         """
-        from imagesync.engine.import_archive import import_archive
-
         import_archive(self._api, content, reference, labels=labels, platform=IMAGE_PLATFORM)
 
     def push(self, reference: str, *, progress: Progress) -> str | None:
@@ -300,14 +184,10 @@ class Engine:
         RegistryError
             The registry doesn't answer, or refuses. Only the registry can confirm that the image has arrived.
         """
-        from imagesync.engine.pull_push import push_image
-
         return push_image(self._api, reference, progress=progress)
 
     def takes_without_tls(self, registry: str) -> bool:
         """Return whether the engine may reach a registry, named by host and port, without TLS."""
-        from imagesync.engine.client import engine_errors
-
         with engine_errors("say its configuration"):
             configured = self._api.info().get("RegistryConfig") or {}
         entry = (configured.get("IndexConfigs") or {}).get(registry) or {}
@@ -326,8 +206,6 @@ class Engine:
         EngineError
             The container can't be started, or didn't end in time.
         """
-        from imagesync.engine.run import run_container
-
         return run_container(self._api, request, output=output)
 
     def build(self, context: Iterable[bytes], request: BuildRequest, *, progress: Progress) -> str:
@@ -343,9 +221,31 @@ class Engine:
         BuildError
             A step failed; the message names it and quotes the end of its log.
         """
-        from imagesync.engine.buildkit import build_by_api
-
         return build_by_api(self._api, context, request, progress=progress, logs=self._logs)
+
+    def build_dockerfile(
+        self,
+        dockerfile: str,
+        request: BuildRequest,
+        *,
+        progress: Progress,
+        files: Sequence[ContextFile] = (),
+    ) -> str:
+        """Build an image without a tag from the text of a Dockerfile, and return its ID.
+
+        Parameters
+        ----------
+        files
+            The files that the Dockerfile copies.
+
+        Raises
+        ------
+        BuildError
+            As :meth:`build`.
+        """
+        content = dockerfile.encode()
+        context = (ContextFile("Dockerfile", content, len(content)), *files)
+        return self.build(stream_files(context), request, progress=progress)
 
 
 def _engine_image(inspected: Mapping[str, Any]) -> EngineImage:

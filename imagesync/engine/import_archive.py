@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-
-import docker
+from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import split_reference
 from imagesync.engine.build_context import dockerfile_quote
 from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
 from imagesync.errors import EngineError
+
+if TYPE_CHECKING:
+    import docker
 
 
 def import_archive(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.engine.attach import Attachment
+from imagesync.engine.client import connect
 from imagesync.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
         The container can't be created or started, for example because the command doesn't exist.
     """
     import docker.errors
-
-    from imagesync.engine.client import connect
 
     terminal = _is_terminal()
     container = ""

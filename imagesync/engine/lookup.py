@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import Reference, parse_reference
+from imagesync.engine.client import connect, engine_errors
 from imagesync.engine.transport import CERTIFICATES, can_speak_to, open_connection
 from imagesync.errors import EngineError
 
@@ -183,8 +184,6 @@ def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
 
 
 def _get_through_sdk(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
-    from imagesync.engine.client import connect, engine_errors
-
     client = connect(endpoint)
     try:
         with engine_errors("list its images"):

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
-
-import docker
-import docker.auth
-import docker.errors
-import requests
+from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import parse_reference, repository_of, split_reference
@@ -16,6 +11,9 @@ from imagesync.core.progress import Progress, Task
 from imagesync.engine.client import failure, messages, refusal
 from imagesync.errors import RegistryError
 from imagesync.registry.login import registry_credentials
+
+if TYPE_CHECKING:
+    import docker
 
 _CONNECT_TIMEOUT = 60
 # The statuses of a layer whose bytes are being transferred, and of one whose bytes are complete.
@@ -35,6 +33,10 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
     RegistryError
         The registry doesn't answer, refuses, or has no such image for the platform.
     """
+    import docker.auth
+    import docker.errors
+    import requests
+
     parsed = parse_reference(reference)
     wanted = parsed.digest or parsed.tag or "latest"
     credentials = registry_credentials(parsed.domain, progress=progress)
@@ -69,6 +71,10 @@ def push_image(api: docker.APIClient, reference: str, *, progress: Progress) -> 
     RegistryError
         The registry doesn't answer, or refuses.
     """
+    import docker.auth
+    import docker.errors
+    import requests
+
     repository, tag = split_reference(reference)
     credentials = registry_credentials(parse_reference(reference).domain, progress=progress)
     digest = None

@@ -3,21 +3,90 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 from uuid import uuid4
-
-import docker
-import docker.errors
-import docker.types
 
 from imagesync.engine.attach import Attachment
 from imagesync.engine.client import engine_errors
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
-    from imagesync.engine.engine import Output, RunRequest, RunResult
+    import docker
+
+Output = Callable[[Literal["stdout", "stderr"], bytes], None]
+"""Called with the stream and each piece of its output."""
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder, file or volume of the engine's machine, mounted in a container.
+
+    Parameters
+    ----------
+    source
+        An absolute path on the engine's machine, or the name of a volume.
+    target
+        A path in the container.
+    read_only
+        Whether the container can't write to it.
+    kind
+        Whether *source* is a path or a volume.
+    """
+
+    source: str
+    target: str
+    read_only: bool = True
+    kind: Literal["bind", "volume"] = "bind"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The exit code and the output of a container's command."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A command to run in a fresh container that is removed afterwards.
+
+    Parameters
+    ----------
+    image
+        A reference or an image ID.
+    command
+        Replaces the image's entry point and command.
+    user
+        As ``docker run --user``; ``None`` is the image's own.
+    mounts, environment
+        Added to those of the image.
+    network
+        ``none``, ``default`` (the engine's bridge), or the name of a network.
+    stdin
+        The content of its standard input.
+    memory
+        The limit in bytes.
+    timeout
+        Seconds until the container is killed and :class:`EngineError` raised; ``None`` is no limit.
+    working_directory
+        ``None`` is the image's own.
+    """
+
+    image: str
+    command: Sequence[str]
+    user: str | None = None
+    mounts: Sequence[Mount] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    network: str = "none"
+    stdin: bytes | None = None
+    memory: int | None = None
+    timeout: float | None = 600
+    working_directory: str | None = None
 
 
 def run_container(api: docker.APIClient, request: RunRequest, *, output: Output | None) -> RunResult:
@@ -33,8 +102,6 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
     EngineError
         The container can't be started, or didn't end in time.
     """
-    from imagesync.engine.engine import RunResult
-
     collected: dict[Literal["stdout", "stderr"], bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
 
     def collect(stream: Literal["stdout", "stderr"], data: bytes) -> None:
@@ -61,6 +128,9 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
 
 @contextmanager
 def _container(api: docker.APIClient, request: RunRequest) -> Iterator[str]:
+    import docker.errors
+    import docker.types
+
     # We choose the name, so that the container can be removed even if the answer to its creation is lost.
     name = f"imagesync-{uuid4().hex[:12]}"
     host_config = api.create_host_config(
@@ -119,6 +189,8 @@ def _send(attached: Attachment, stdin: bytes) -> None:
 @contextmanager
 def _time_limit(api: docker.APIClient, name: str, seconds: float | None) -> Iterator[threading.Event]:
     """Kill the container after *seconds*, which ends its output; yield the event that says so."""
+    import docker.errors
+
     expired = threading.Event()
 
     def kill() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 from imagesync.errors import EngineNotFound
 
 if TYPE_CHECKING:
-    import ssl
-
     from imagesync.engine.endpoint import Endpoint, TLSMaterial
 
 CONNECT_TIMEOUT = 0.8
@@ -75,9 +74,6 @@ def _open_socket(endpoint: Endpoint, host: str, port: int) -> socket.socket:
 
 
 def _tls_context(tls: TLSMaterial) -> ssl.SSLContext:
-    # ssl takes 10 ms to import, and a local socket doesn't need it.
-    import ssl
-
     context = ssl.create_default_context(cafile=tls.ca)
     if not tls.verify:
         context.check_hostname = False

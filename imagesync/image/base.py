@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
+from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
+from imagesync.engine.run import RunRequest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
+from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
+from imagesync.lock.lock import Target
 from imagesync.settings.keys import is_apt_package
 from imagesync.standalone.programs import program_text
 
@@ -102,8 +106,6 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
     UsageError
         The name of a system package is wrong.
     """
-    from imagesync.image.templates import dockerfile_base
-
     apt = check_apt(settings.apt)
     root = _root_image(engine, settings.base, progress)
     dockerfile = dockerfile_base()
@@ -121,8 +123,6 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
 
 def target_of(plan: Plan, base: BaseImage) -> Target:
     """Return the target that an image of *plan* on *base* is locked for."""
-    from imagesync.lock.lock import Target
-
     versions = (package.version for package in plan.conda if package.name == "python")
     return Target(plan.platform, next(versions, base.python_version), base.glibc)
 
@@ -135,8 +135,6 @@ def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:
     UsageError
         The name of a system package is wrong.
     """
-    from imagesync.image.templates import dockerfile_base
-
     if lookup.base_digest is None:
         return None
     identity = base_hash(lookup.base_digest, dockerfile_base(), check_apt(settings.apt))
@@ -192,12 +190,9 @@ def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineIma
 def _build(
     engine: Engine, dockerfile: str, reference: str, root: str, apt: tuple[str, ...], *, progress: Progress
 ) -> None:
-    from imagesync.engine.build_context import build_dockerfile
-    from imagesync.engine.engine import BuildRequest
-
     request = BuildRequest(network="default", build_args={"BASE": root, "APT": " ".join(apt)})
     try:
-        engine.tag(build_dockerfile(engine, dockerfile, request, progress=progress), reference)
+        engine.tag(engine.build_dockerfile(dockerfile, request, progress=progress), reference)
     except BuildError as error:
         raise BaseImageError(
             f"The base image can't be made from {root}. {error.message}", hint=_advice(error.message)
@@ -226,9 +221,6 @@ def _is_described(labels: Mapping[str, str], identity: str) -> bool:
 
 def _describe(engine: Engine, reference: str, root: str, identity: str, *, progress: Progress) -> EngineImage:
     """Return the image with the facts of its interpreter in a label, so that it is asked only once."""
-    from imagesync.engine.build_context import build_dockerfile
-    from imagesync.engine.engine import BuildRequest, RunRequest
-
     bare = engine.inspect(reference)
     command = ("python3", "-c", program_text("image.base_facts"))
     result = engine.run(RunRequest(reference, command, timeout=120))
@@ -238,7 +230,7 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     facts = {**json.loads(result.stdout), "base_hash": identity}
     _glibc(facts, root)
     request = BuildRequest(network="none", labels={Label.BASE: json.dumps(facts, sort_keys=True)})
-    engine.tag(build_dockerfile(engine, f"FROM {reference}\n", request, progress=progress), reference)
+    engine.tag(engine.build_dockerfile(f"FROM {reference}\n", request, progress=progress), reference)
     described = engine.inspect(reference)
     if described is None:
         raise BaseImageError(f"The base image {reference} was removed while it was made.", hint="Try again.")

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from imagesync.engine.build_context import stream_files
-from imagesync.engine.engine import BuildRequest
+from imagesync.engine.build_context import BuildRequest, stream_files
 from imagesync.image.conda.conda_variables import with_variables
 from imagesync.image.image import Image
 

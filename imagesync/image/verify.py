@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.run import RunRequest
 from imagesync.errors import EngineError, VerifyError
 from imagesync.image_layout import PREFIX
 from imagesync.standalone.programs import program_text
@@ -89,8 +90,6 @@ def verify(
 
 def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | None) -> Mapping[str, Any]:
     """Return the facts that ``standalone/image/image_facts.py`` reports."""
-    from imagesync.engine.engine import RunRequest
-
     command = ("python", "-W", "ignore", "-c", program_text("image.image_facts"), *arguments)
     try:
         result = engine.run(RunRequest(image, command, user=user, timeout=IMPORT_TIMEOUT + 180))

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from imagesync.engine.engine import Engine
+from imagesync.engine.run import RunRequest
+
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
     from imagesync.image_layout import BaseImage
@@ -51,8 +54,6 @@ class EngineContainer:
         EngineError
             The container can't be started, or doesn't end within an hour.
         """
-        from imagesync.engine.engine import Engine, RunRequest
-
         answer = bytearray()
 
         def receive(stream: Literal["stdout", "stderr"], piece: bytes) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import rattler
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine.build_context import stream_files
-from imagesync.engine.engine import BuildRequest, Engine
+from imagesync.engine.build_context import BuildRequest, stream_files
+from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import images_of
 from imagesync.image.conda.installer import choose_installer
-from imagesync.image.conda.layer import CondaLayer, make_layer
-from imagesync.image.conda.mounted_images import ARCHIVES_REPOSITORY, archive_key, with_mounted_images
+from imagesync.image.conda.layer import CondaLayer, archive_key, make_layer
+from imagesync.image.conda.mounted_images import ARCHIVES_REPOSITORY, with_mounted_images
 from imagesync.image.context import BuildContext
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image_layout import BaseImage, Label

@@ -10,10 +10,11 @@ import docker
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine.build_context import ContextFile, stream_files
+from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.endpoint import find_endpoint
-from imagesync.engine.engine import BuildRequest, Engine, RunRequest
+from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import BASE_REPOSITORY
+from imagesync.engine.run import RunRequest
 from imagesync.errors import BaseImageError
 from imagesync.image.base import ensure_base
 from imagesync.image.templates import dockerfile_base

@@ -11,7 +11,8 @@ import docker
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine.engine import BuildRequest, Engine
+from imagesync.engine.build_context import BuildRequest
+from imagesync.engine.engine import Engine
 from imagesync.errors import RegistryError
 from imagesync.image.image import Image
 from imagesync.image_layout import Label

@@ -14,8 +14,9 @@ import imagesync
 from imagesync.cluster import labels
 from imagesync.cluster.resources import find_belongings
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.endpoint import find_endpoint
-from imagesync.engine.engine import BuildRequest, Engine
+from imagesync.engine.engine import Engine
 from imagesync.errors import ClusterError
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until

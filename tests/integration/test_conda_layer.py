@@ -15,7 +15,8 @@ import pytest
 from imagesync.core.plain_progress import PlainProgress
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
-from imagesync.engine.engine import Engine, RunRequest
+from imagesync.engine.engine import Engine
+from imagesync.engine.run import RunRequest
 from imagesync.errors import BuildError, VerifyError
 from imagesync.image.base import ensure_base
 from imagesync.image.verify import verify

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.endpoint import Endpoint
-from imagesync.engine.engine import BuildRequest, Engine, RunRequest
+from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
+from imagesync.engine.run import RunRequest
 from imagesync.errors import BuildError, EngineError, RegistryError
 from tests.integration.engines import docker_endpoint, podman_endpoint, wait_until
 from tests.integration.tiny_image import REFERENCE, context
@@ -25,7 +27,8 @@ QUIET = SilentProgress()
 CANCELLED = """
 import sys
 from imagesync.engine.endpoint import Endpoint
-from imagesync.engine.engine import BuildRequest, Engine
+from imagesync.engine.build_context import BuildRequest
+from imagesync.engine.engine import Engine
 from imagesync.core.progress import SilentProgress
 with Engine(Endpoint(sys.argv[1], "the test")) as engine:
     engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())

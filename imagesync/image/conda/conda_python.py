@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import LockError
+from imagesync.plan.channels import with_channels
+from imagesync.plan.make import make_plan
 from imagesync.store.source import open_source
 
 if TYPE_CHECKING:
@@ -49,9 +51,6 @@ def with_conda_python(
     """
     if settings.python_source != "auto" or plan.interpreter == "conda":
         return plan
-    from imagesync.plan.channels import with_channels
-    from imagesync.plan.make import make_plan
-
     environment = with_channels(environment, settings.channels, environ=environ)
     decided = make_plan(environment, settings=replace(settings, python_source="conda"))
     (python,) = (package for package in decided.conda if package.name == "python")

@@ -11,8 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from imagesync.engine.build_context import build_dockerfile, dockerfile_quote
-from imagesync.engine.engine import BuildRequest
+from imagesync.engine.build_context import BuildRequest, dockerfile_quote
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -61,6 +60,6 @@ def with_variables(engine: Engine, image_id: str, variables: Mapping[str, str], 
     engine.tag(image_id, reference)
     try:
         request = BuildRequest(network="none")
-        return build_dockerfile(engine, "\n".join(lines) + "\n", request, progress=progress)
+        return engine.build_dockerfile("\n".join(lines) + "\n", request, progress=progress)
     finally:
         engine.remove(reference)

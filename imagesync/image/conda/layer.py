@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.image.conda.bytecode import library, modules_to_compile
@@ -15,7 +16,6 @@ from imagesync.wheels.bytecode import compile_bytecode
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.image.conda.installer import CondaInstaller
-    from imagesync.image.conda.mounted_images import ArchiveImage
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
@@ -24,6 +24,35 @@ FOLDER = "/mnt/conda"
 """The folder of archives from the build context."""
 BYTECODE_FOLDER = "/mnt/bytecode"
 """The folder of bytecode from the build context."""
+
+
+@dataclass(frozen=True)
+class ArchiveImage:
+    """An image of the engine that holds archives.
+
+    Parameters
+    ----------
+    reference
+        Its name in the engine.
+    folder
+        The path that builds mount it at.
+    keys
+        The keys of its archives (:func:`archive_key`).
+    """
+
+    reference: str
+    folder: str
+    keys: frozenset[str] = field(repr=False)
+
+    def path_of(self, file: StoredFile) -> str | None:
+        """Return the path of a file in a build, or ``None`` if the image doesn't have it."""
+        key = archive_key(file)
+        return f"{self.folder}/{key}/{file.filename}" if key in self.keys else None
+
+
+def archive_key(file: StoredFile) -> str:
+    """Return the name of a file's folder in an image, which identifies its content and its name."""
+    return hashlib.sha256(f"{file.digest} {file.filename}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
+from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
+from imagesync.engine.lookup import images_of
 from imagesync.errors import EngineError
+from imagesync.image.conda.layer import ArchiveImage, archive_key
 from imagesync.image_layout import Label
 
 if TYPE_CHECKING:
@@ -28,42 +31,12 @@ INSTALLER_REPOSITORY: Final = "imagesync-installer"
 MOST_IMAGES: Final = 8
 """The most images of archives, and of bytecode, that a build mounts; if it takes more, all is sent again."""
 _FOLDER: Final = "/mnt/archives"
-_KEY_DIGITS: Final = 32
 _TAG_DIGITS: Final = 16
 _INSTALLER_DOCKERFILE: Final = """\
 FROM scratch
 COPY rattler /rattler
 LABEL org.opencontainers.image.title="py-rattler, which installs conda packages while images are built"
 """
-
-
-@dataclass(frozen=True)
-class ArchiveImage:
-    """An image of the engine that holds archives.
-
-    Parameters
-    ----------
-    reference
-        Its name in the engine.
-    folder
-        The path that builds mount it at.
-    keys
-        The keys of its archives (:func:`archive_key`).
-    """
-
-    reference: str
-    folder: str
-    keys: frozenset[str] = field(repr=False)
-
-    def path_of(self, file: StoredFile) -> str | None:
-        """Return the path of a file in a build, or ``None`` if the image doesn't have it."""
-        key = archive_key(file)
-        return f"{self.folder}/{key}/{file.filename}" if key in self.keys else None
-
-
-def archive_key(file: StoredFile) -> str:
-    """Return the name of a file's folder in an image, which identifies its content and its name."""
-    return hashlib.sha256(f"{file.digest} {file.filename}".encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def with_mounted_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:
@@ -93,15 +66,12 @@ def _with_installer_image(engine: Engine, installer: CondaInstaller, *, progress
         return installer
     reference = f"{INSTALLER_REPOSITORY}:{_installer_tag(installer)}"
     if engine.inspect(reference) is None:
-        from imagesync.engine.build_context import ContextFile, build_dockerfile
-        from imagesync.engine.engine import BuildRequest
-
         progress.line(f"Making {reference}, which installs conda packages in builds, once")
         files = [
             ContextFile(f"rattler/{name}", path, path.stat().st_size) for name, path in installer.rattler
         ]
         request = BuildRequest(network="none")
-        image_id = build_dockerfile(engine, _INSTALLER_DOCKERFILE, request, progress=progress, files=files)
+        image_id = engine.build_dockerfile(_INSTALLER_DOCKERFILE, request, progress=progress, files=files)
         engine.tag(image_id, reference)
     return replace(installer, image=reference)
 
@@ -168,8 +138,6 @@ def choose(
 
 def _present(engine: Engine) -> dict[str, frozenset[str]]:
     """Return the keys of each image's files, by its reference."""
-    from imagesync.engine.lookup import images_of
-
     return {
         f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(image.labels.get(Label.ARCHIVES, "").split())
         for image in images_of(engine.endpoint, ARCHIVES_REPOSITORY)
@@ -202,8 +170,6 @@ def _make(
     engine: Engine, files: Sequence[StoredFile], task: Task, cancelled: Event
 ) -> tuple[str, frozenset[str]]:
     """Make an image of files, and return its reference and its keys."""
-    from imagesync.engine.build_context import ContextFile, stream_files
-
     by_key = {archive_key(file): file for file in files}
     keys = " ".join(sorted(by_key))
     reference = f"{ARCHIVES_REPOSITORY}:{hashlib.sha256(keys.encode()).hexdigest()[:_TAG_DIGITS]}"

@@ -29,8 +29,7 @@ from imagesync.image.build_files import (
     build_programs,
 )
 from imagesync.image.conda.installer import CondaInstaller
-from imagesync.image.conda.layer import CondaLayer
-from imagesync.image.conda.mounted_images import ArchiveImage, archive_key
+from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
 from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.templates import template_environment

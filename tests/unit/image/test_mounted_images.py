@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagesync.image.conda.mounted_images import MOST_IMAGES, ArchiveImage, archive_key, choose
+from imagesync.image.conda.layer import ArchiveImage, archive_key
+from imagesync.image.conda.mounted_images import MOST_IMAGES, choose
 from imagesync.store.store import StoredFile
 
 
