@@ -61,11 +61,13 @@ def build(
         (planned("0.1", Level.EXACT, "==0.1"), "2.0.0"),
     ],
 )
-def test_the_nearest_version_that_a_level_allows(package: PlannedConda, expected: str | None) -> None:
+def test_nearest_version_is_the_first_that_the_level_allows(
+    package: PlannedConda, expected: str | None
+) -> None:
     assert nearest_version(package, ["1.4.0", "1.4.1", "1.4.5", "1.5.0", "2.0.0"]) == expected
 
 
-def test_versions_that_are_none_of_python_are_compared_as_they_are() -> None:
+def test_versions_not_of_pep_440_are_compared_as_strings() -> None:
     assert nearest_version(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9e"]) == "9e"
     assert nearest_version(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9f"]) is None
     assert set(allowed_versions(planned("9e", Level.EXACT, "==9e"), ["9d", "9f"])) == {"9d", "9f"}
@@ -84,11 +86,11 @@ def test_versions_that_are_none_of_python_are_compared_as_they_are() -> None:
         ("1.4", ["1.4"]),
     ],
 )
-def test_specifiers_are_read_as_match_specs_write_them(specifier: str, expected: list[str]) -> None:
+def test_specifiers_have_the_syntax_of_match_specs(specifier: str, expected: list[str]) -> None:
     assert allowed_versions(planned("1.0", specifier=specifier), ["1.4", "1.4.5", "2.0"]) == expected
 
 
-def test_a_package_stays_in_its_channel() -> None:
+def test_package_stays_in_its_channel() -> None:
     both = (build("1.4.0"), build("1.4.2", channel=TEAM))
     for channels, named in (((FORGE, TEAM), TEAM), ((TEAM, FORGE), "")):
         wanted = preference_for(planned(), both, channels)
@@ -121,13 +123,13 @@ def test_what_the_first_channel_can_not_give_is_taken_from_the_next() -> None:
     assert preference_for(planned(), found, (TEAM, FORGE), priority="flexible").version == "1.4.9"
 
 
-def test_a_pin_is_a_limit_beside_the_level() -> None:
+def test_pin_limits_versions_in_addition_to_the_level() -> None:
     found = (build("1.4.3"), build("1.4.4"), build("1.4.9"))
     assert preference_for(planned(), found, (FORGE,), pins=("demo <1.4.5",)).version == "1.4.4"
     assert preference_for(planned(), found, (FORGE,), pins=("demo 1.4.2.*",)).version == ""
 
 
-def test_builds_are_those_of_the_interpreter() -> None:
+def test_builds_fit_the_interpreter() -> None:
     abi = ("python_abi 3.11.*",)
     builds = (build("1.4.2", "py310_0", depends=abi), build("1.4.2", "py311_0", depends=abi), build("1.4.2"))
     wanted = Preference(planned(), "1.4.2", builds)
@@ -137,17 +139,17 @@ def test_builds_are_those_of_the_interpreter() -> None:
     assert replace(wanted, channel=TEAM).relaxed == f"{TEAM}::demo"
 
 
-def test_versions_are_shown_each_once_and_not_all() -> None:
+def test_shown_versions_are_unique_and_limited() -> None:
     assert shown_versions([build("1.0", "a_0"), build("1.0", "b_0"), build("2.0")]) == "1.0, 2.0"
     assert shown_versions([build(f"1.{n}") for n in range(12)]).endswith("1.11 and 4 older")
 
 
-def test_a_record_that_names_no_url_is_refused() -> None:
+def test_record_that_names_no_url_is_refused() -> None:
     with pytest.raises(LockError, match="doesn't say where the package came from"):
         lock_records([replace(planned(), record=replace(RECORD, url=""))], target=TARGET)
 
 
-def test_stand_ins_need_nothing_but_what_their_extras_need() -> None:
+def test_provided_distribution_only_requires_what_its_extras_do() -> None:
     dask = canonicalize_name("dask")
     package = replace(build("2.0"), distributions=(dask,))
     installed = Package(dask, "1.0", requires=("toolz", 'numpy; extra == "array"'))
@@ -157,7 +159,7 @@ def test_stand_ins_need_nothing_but_what_their_extras_need() -> None:
     assert distribution.installed.requires == ('numpy; extra == "array"',)
 
 
-def test_a_distribution_has_one_owner() -> None:
+def test_distribution_of_both_pip_and_conda_is_refused() -> None:
     package = replace(build("1.0"), distributions=(canonicalize_name("Jinja2"),))
     refuse_duplicates([package], [canonicalize_name("other")])
     with pytest.raises(LockError, match="- jinja2: the conda package demo has it"):
@@ -184,7 +186,7 @@ def test_entries_of_a_channel_lose_their_token() -> None:
     assert found.artifact.digest == ""
 
 
-def test_what_the_library_says_is_said_in_words() -> None:
+def test_errors_of_the_library_become_readable() -> None:
     said = f"error sending request for url ({TEAM}/t/x/noarch/repodata.json)\nCaused by: refused"
     error = channel_error(said.replace("/t/x", ""), [FORGE, TEAM])
     assert error.message == f"The channel {TEAM} doesn't answer: refused"
@@ -193,7 +195,7 @@ def test_what_the_library_says_is_said_in_words() -> None:
     assert readable(text) == "a would require\n b, which nothing satisfies."
 
 
-def test_what_was_asked_for_and_is_left_out_comes_first() -> None:
+def test_requested_package_that_is_left_out_is_the_first_deviation() -> None:
     left_out = Deviation("zoo", "1.0", "", Level.PLATFORM_ONLY, "no Linux", "conda", requested=True)
     others = (
         Deviation("ant", "1.0", "", Level.PLATFORM_ONLY, "no Linux", "conda"),
@@ -207,6 +209,6 @@ def test_what_was_asked_for_and_is_left_out_comes_first() -> None:
     ]
 
 
-def test_what_can_not_be_repacked_is_refused() -> None:
+def test_missing_package_that_cannot_be_repacked_is_refused() -> None:
     with pytest.raises(LockError, match="its installed files can't stand in for it"):
         repack_missing([planned()], (FORGE,), lambda package: ())

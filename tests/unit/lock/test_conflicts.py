@@ -23,7 +23,7 @@ def solver(conflicts: Sequence[frozenset[str]]) -> Callable[[Sequence[str]], boo
     st.frozensets(st.sampled_from(NAMES)),
 )
 @settings(deadline=None)
-def test_a_conflict_is_minimal_and_the_remedies_are_the_smallest(
+def test_conflict_is_minimal_and_the_remedies_are_the_smallest(
     conflicts: list[frozenset[str]], suspects: frozenset[str]
 ) -> None:
     solvable = solver(conflicts)
@@ -41,17 +41,17 @@ def test_a_conflict_is_minimal_and_the_remedies_are_the_smallest(
         assert solvable([entry for entry in NAMES if entry not in remedy])
 
 
-def test_nothing_is_said_where_relaxing_everything_does_not_help() -> None:
+def test_no_conflict_is_found_if_relaxing_everything_does_not_help() -> None:
     assert explain(NAMES, lambda entries: False, seconds=60) == Explanation()
 
 
-def test_the_search_ends_in_time() -> None:
+def test_search_ends_at_its_time_limit() -> None:
     ticks = count()
     found = explain(NAMES, solver([frozenset("ad")]), seconds=4, clock=lambda: float(next(ticks)))
     assert found.remedies == ()
 
 
-def test_a_question_without_an_answer_ends_the_search_with_what_was_found() -> None:
+def test_unanswered_question_ends_the_search_with_the_results_so_far() -> None:
     solvable = solver([frozenset("ad")])
 
     def answered(entries: Sequence[str]) -> bool:
@@ -64,7 +64,7 @@ def test_a_question_without_an_answer_ends_the_search_with_what_was_found() -> N
 
 
 @pytest.mark.parametrize(("suspects", "most"), [((), 40), (("package-7", "package-20", "package-140"), 9)])
-def test_a_conflict_of_two_among_many_takes_few_questions(suspects: tuple[str, ...], most: int) -> None:
+def test_conflict_of_two_among_many_takes_few_questions(suspects: tuple[str, ...], most: int) -> None:
     asked = []
     solvable = solver([frozenset({"package-7", "package-140"})])
 

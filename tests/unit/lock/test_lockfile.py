@@ -159,7 +159,7 @@ def base(version: str = "3.11.2", glibc: tuple[int, int] = (2, 36)) -> BaseImage
     )
 
 
-def test_what_is_written_conda_lock_reads(bundle: Bundle, folder: Path) -> None:
+def test_conda_lock_reads_the_written_file(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     lockfile = parse_conda_lock_file(path)
@@ -178,7 +178,7 @@ def test_what_is_written_conda_lock_reads(bundle: Bundle, folder: Path) -> None:
     assert str(folder) not in text
 
 
-def test_what_is_written_comes_back(bundle: Bundle, folder: Path) -> None:
+def test_written_lock_file_is_read_back(bundle: Bundle, folder: Path) -> None:
     save(bundle, folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert found.lock.target == LOCK.target
@@ -196,14 +196,14 @@ def test_what_is_written_comes_back(bundle: Bundle, folder: Path) -> None:
     assert found.custom_metadata.head["critical_imports"] == ["dask"]
 
 
-def test_the_same_lock_is_the_same_file(bundle: Bundle) -> None:
+def test_same_lock_is_written_as_the_same_text(bundle: Bundle) -> None:
     turned = replace(
         bundle, md5=dict(reversed(bundle.md5.items())), plan=replace(PLAN, conda=PLAN.conda[::-1])
     )
     assert render(bundle, "conda-lock") == render(turned, "conda-lock")
 
 
-def test_credentials_stay_out(bundle: Bundle) -> None:
+def test_no_form_of_a_lock_has_credentials(bundle: Bundle) -> None:
     secret = replace(
         LOCK.conda[0],
         artifact=Artifact("n.conda", "https://u:pw@h.example/t/tk-1/c/linux-64/n-1-0.conda", digest("n")),
@@ -221,7 +221,7 @@ def test_credentials_stay_out(bundle: Bundle) -> None:
         assert "tk-1" not in text, form
 
 
-def test_files_of_this_machine_lie_beside_the_lock(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+def test_local_files_are_saved_beside_the_lock(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     local = indexed("local", "1.0", url="file:///srv/index/local-1.0-py3-none-any.whl")
     stored = StoredFile(local.artifact.filename, tmp_path / "stored", local.artifact.digest, 7)
     archive = replace(
@@ -241,7 +241,7 @@ def test_files_of_this_machine_lie_beside_the_lock(bundle: Bundle, folder: Path,
     assert "/srv" not in render(both, "pylock")
 
 
-def test_the_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None:
+def test_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None:
     lines = render_explicit(bundle, name="x.txt").splitlines()
     packages = [line for line in lines if line.startswith("https")]
     assert lines[lines.index("@EXPLICIT") + 1] == packages[0]
@@ -264,12 +264,12 @@ def test_pylock_is_one_that_packaging_validates(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("name", ["lock.json", "poetry.lock", "lock", "pyproject.toml"])
-def test_a_name_that_stands_for_no_form_is_refused(name: str) -> None:
+def test_name_that_stands_for_no_form_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="can't be told from its name"):
         form_of(Path(name))
 
 
-def test_a_lock_file_of_others_is_read(bundle: Bundle, folder: Path) -> None:
+def test_lock_file_of_another_tool_is_read(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     content = foreign(path)
@@ -293,7 +293,7 @@ def test_a_lock_file_of_others_is_read(bundle: Bundle, folder: Path) -> None:
     )
 
 
-def test_variables_in_urls_are_filled_in_and_kept_apart(bundle: Bundle, folder: Path) -> None:
+def test_variables_in_urls_are_expanded_and_kept_private(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     path.write_text(
@@ -320,7 +320,7 @@ def test_variables_in_urls_are_filled_in_and_kept_apart(bundle: Bundle, folder: 
         (None, "can't be read"),
     ],
 )
-def test_what_is_no_lock_file_is_refused(folder: Path, text: str | None, said: str) -> None:
+def test_file_that_is_no_lock_file_is_refused(folder: Path, text: str | None, said: str) -> None:
     path = folder / "conda-lock.yml"
     if text is not None:
         path.write_text(text)
@@ -328,7 +328,7 @@ def test_what_is_no_lock_file_is_refused(folder: Path, text: str | None, said: s
         read(path)
 
 
-def test_another_platform_is_refused(bundle: Bundle, folder: Path) -> None:
+def test_lock_file_for_another_platform_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     path.write_text(
@@ -340,7 +340,7 @@ def test_another_platform_is_refused(bundle: Bundle, folder: Path) -> None:
         read(path)
 
 
-def test_what_can_not_be_checked_is_refused(bundle: Bundle, folder: Path) -> None:
+def test_entry_without_a_digest_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     content = foreign(path)
@@ -356,7 +356,7 @@ def test_what_can_not_be_checked_is_refused(bundle: Bundle, folder: Path) -> Non
     assert "pw" not in caught.value.message
 
 
-def test_a_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -> None:
+def test_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     found = read(path)
@@ -386,13 +386,13 @@ def test_a_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path)
         check_target(replace(found, lock=replace(found.lock, packages=(numpy,))), base(), target)
 
 
-def test_a_lock_that_fits_has_nothing_moved(bundle: Bundle, folder: Path) -> None:
+def test_unchanged_environment_has_no_differences(bundle: Bundle, folder: Path) -> None:
     save(bundle, folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert differences(found, PLAN, {MINE.name: digest("content")}) == ()
 
 
-def test_what_has_moved_is_named(bundle: Bundle, folder: Path) -> None:
+def test_changed_packages_are_differences(bundle: Bundle, folder: Path) -> None:
     save(bundle, folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     click = LOCK.packages[0].planned
@@ -414,7 +414,7 @@ def test_what_has_moved_is_named(bundle: Bundle, folder: Path) -> None:
     }
 
 
-def test_a_deviation_that_was_said_is_no_move(bundle: Bundle, folder: Path) -> None:
+def test_reported_deviation_is_no_difference(bundle: Bundle, folder: Path) -> None:
     idna = indexed("idna", "3.4")
     lock = replace(LOCK, packages=(*LOCK.packages, idna))
     save(replace(bundle, lock=lock), folder / "conda-lock.yml", "conda-lock")
@@ -428,7 +428,7 @@ def test_a_deviation_that_was_said_is_no_move(bundle: Bundle, folder: Path) -> N
     assert (only.name, only.locked, only.here) == ("idna", "3.4", "3.2")
 
 
-def test_what_stands_in_for_a_conda_package_is_no_move(bundle: Bundle, folder: Path) -> None:
+def test_repacked_conda_package_is_no_difference(bundle: Bundle, folder: Path) -> None:
     numpy, *others, _ = LOCK.conda
     installed = Package(canonicalize_name("six"), "1.16.0", conda="six")
     planned = PlannedPackage(installed.name, "1.16.0", Level.EXACT, "==1.16.0", "", installed=installed)
@@ -462,7 +462,7 @@ def test_what_stands_in_for_a_conda_package_is_no_move(bundle: Bundle, folder: P
     }
 
 
-def test_a_lock_of_others_fits_as_far_as_the_specifiers_go(bundle: Bundle, folder: Path) -> None:
+def test_lock_of_another_tool_is_compared_by_specifiers(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     path.write_text(yaml.safe_dump(foreign(path)))
@@ -487,7 +487,7 @@ def test_metadata_are_one_line_a_package(bundle: Bundle, folder: Path) -> None:
     assert all(isinstance(value, str) for value in metadata.values())
 
 
-def test_an_environment_of_pip_may_have_its_interpreter_from_a_channel(bundle: Bundle, folder: Path) -> None:
+def test_environment_of_pip_may_have_its_interpreter_from_a_channel(bundle: Bundle, folder: Path) -> None:
     python = tuple(package for package in LOCK.conda if package.name == "python")
     save(replace(bundle, lock=replace(LOCK, conda=python)), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
@@ -500,9 +500,7 @@ def test_an_environment_of_pip_may_have_its_interpreter_from_a_channel(bundle: B
     ]
 
 
-def test_what_was_noted_of_packages_that_were_replaced_since_counts_no_more(
-    bundle: Bundle, folder: Path
-) -> None:
+def test_metadata_of_replaced_packages_is_ignored(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     assert read(path).custom_metadata.is_ours

@@ -25,7 +25,9 @@ from tests.indexes.planning import installed
         ("2.1.0+cu121", Level.EXACT, ["==2.1.0", "==2.1.*", "==2.*,<2.1.0", "==2.*", "<2.1.0", ""]),
     ],
 )
-def test_what_a_level_allows(version: str, level: Level, expected: list[str]) -> None:
+def test_allowed_specifiers_go_from_nearest_to_farthest(
+    version: str, level: Level, expected: list[str]
+) -> None:
     assert list(allowed_specifiers(installed("demo", version, level=level))) == expected
 
 
@@ -44,5 +46,5 @@ def test_requirements_pin_and_hash() -> None:
     )
 
 
-def test_a_version_from_before_pep_440_is_compared_as_text() -> None:
+def test_version_from_before_pep_440_is_compared_as_text() -> None:
     assert pin(canonicalize_name("pytz"), "2004d-final") == "pytz===2004d-final"

@@ -39,7 +39,7 @@ def artifact(filename: str) -> Artifact:
         (["nonsense.whl", "a-1-py2.py3-none-any.whl"], "a-1-py2.py3-none-any.whl"),
     ],
 )
-def test_best_artifact(offered: list[str], expected: str | None) -> None:
+def test_best_artifact_is_the_most_specific_wheel(offered: list[str], expected: str | None) -> None:
     for order in (offered, offered[::-1]):
         best = best_artifact(map(artifact, order), TARGET)
         assert (best.filename if best else None) == expected
@@ -51,6 +51,6 @@ def test_arm_has_no_wheels_from_before_2014() -> None:
     assert not platforms & {"manylinux1_aarch64", "manylinux2010_aarch64"}
 
 
-def test_an_unknown_platform_is_refused() -> None:
+def test_unknown_platform_is_refused() -> None:
     with pytest.raises(LockError, match="windows/amd64"):
         target_tags(Target("windows/amd64", "3.11.2", (0, 0)))

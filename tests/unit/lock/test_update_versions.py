@@ -24,7 +24,7 @@ def lock(*packages: tuple[str, str]) -> Lock:
     return Lock(Target("linux/amd64", "3.11.2", (2, 36)), (), tuple(vendored))
 
 
-def test_another_version_is_locked_and_is_a_deviation() -> None:
+def test_changed_version_of_a_built_wheel_is_a_deviation() -> None:
     before = lock(("orchard", "1.2"), ("pond", "1.0"))
     after = update_versions(
         before, ["orchard-1.3-py3-none-any.whl", "pond-1.0-py3-none-any.whl"], [ZERO, ZERO]
@@ -44,12 +44,12 @@ def test_another_version_is_locked_and_is_a_deviation() -> None:
         ("1.0-dev1", "orchard-1.0.dev1-py3-none-any.whl"),
     ],
 )
-def test_the_same_version_written_otherwise_changes_nothing(installed: str, filename: str) -> None:
+def test_equal_version_of_a_built_wheel_changes_nothing(installed: str, filename: str) -> None:
     before = lock(("orchard", installed))
     assert update_versions(before, [filename], [ZERO]) == before
 
 
-def test_what_a_wheel_was_made_from_is_locked() -> None:
+def test_digest_of_the_built_sources_is_locked() -> None:
     before = lock(("orchard", "1.0"))
     after = update_versions(before, ["orchard-1.0-py3-none-any.whl"], ["sha256:11"])
     assert [package.content for package in after.vendored] == ["sha256:11"]

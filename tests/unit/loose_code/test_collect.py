@@ -59,9 +59,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
 
 
-def test_a_folder_stands_for_its_content_and_a_package_for_itself(
-    bare: LocalEnvironment, tmp_path: Path
-) -> None:
+def test_folder_is_collected_by_content_and_package_by_name(bare: LocalEnvironment, tmp_path: Path) -> None:
     lib = tree(tmp_path / "lib", "helper.py", "data/table.csv")
     package = tree(tmp_path / "stats", "__init__.py", "mean.py", "table.csv")
     tree(tmp_path, "single.py", "other.py")
@@ -79,13 +77,13 @@ def test_a_folder_stands_for_its_content_and_a_package_for_itself(
     assert codes(code) == []
 
 
-def test_a_part_of_a_package_is_refused_with_the_whole_named(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_part_of_a_package_is_refused_with_the_package_named(bare: LocalEnvironment, tmp_path: Path) -> None:
     tree(tmp_path / "outer", "__init__.py", "middle/__init__.py", "middle/inner/__init__.py")
     with pytest.raises(UsageError, match=f"--code {tmp_path / 'outer'}$"):
         collect(bare, tmp_path / "outer" / "middle" / "inner")
 
 
-def test_what_is_no_code_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_path_without_code_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(UsageError, match="doesn't exist"):
         collect(bare, tmp_path / "nowhere")
@@ -97,7 +95,7 @@ def test_what_is_no_code_is_refused(bare: LocalEnvironment, tmp_path: Path) -> N
         collect(bare, Path.home())
 
 
-def test_what_git_ignores_and_secrets_stay_out(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_ignored_files_and_secrets_are_left_out(bare: LocalEnvironment, tmp_path: Path) -> None:
     tree(
         tmp_path,
         "helper.py",
@@ -138,7 +136,7 @@ def test_what_git_ignores_and_secrets_stay_out(bare: LocalEnvironment, tmp_path:
     assert "3 more" in code.findings[0].message
 
 
-def test_links_stay_inside(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_links_that_lead_out_are_left_out(bare: LocalEnvironment, tmp_path: Path) -> None:
     lib = tree(tmp_path / "lib", "helper.py", "data/deep/x.csv", ".env")
     tree(tmp_path, "outside.py")
     for link, target in {
@@ -160,7 +158,7 @@ def test_links_stay_inside(bare: LocalEnvironment, tmp_path: Path) -> None:
     assert all(name in finding.message for name in ("out.py", "passwd", "config", "gone", "data/loop"))
 
 
-def test_the_digest_covers_names_modes_and_bytes_and_no_times_or_places(
+def test_digest_covers_names_modes_and_bytes_and_no_times_or_places(
     bare: LocalEnvironment, tmp_path: Path
 ) -> None:
     lib = tree(tmp_path / "one" / "lib", "helper.py", "run.py")
@@ -183,7 +181,7 @@ def test_the_digest_covers_names_modes_and_bytes_and_no_times_or_places(
         seen.add(digest)
 
 
-def test_the_cap_names_the_largest_files(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_size_limit_names_the_largest_files(bare: LocalEnvironment, tmp_path: Path) -> None:
     tree(tmp_path, "helper.py")
     (tmp_path / "large.bin").write_bytes(bytes(2_000_000))
     with pytest.raises(PlanError, match=r"2\.0 MB.*large\.bin") as caught:
@@ -192,7 +190,7 @@ def test_the_cap_names_the_largest_files(bare: LocalEnvironment, tmp_path: Path)
     assert collect(bare, tmp_path, max_size=3_000_000).size > 2_000_000
 
 
-def test_nothing_is_shipped_twice(environment: MakeEnvironment, tmp_path: Path) -> None:
+def test_modules_of_shipped_packages_are_left_out(environment: MakeEnvironment, tmp_path: Path) -> None:
     project = tree(tmp_path / "project", "src/orchard/__init__.py", "src/loose.py", "tools.py")
     (project / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
@@ -213,7 +211,7 @@ def test_nothing_is_shipped_twice(environment: MakeEnvironment, tmp_path: Path) 
     assert (shadowed.package, shadowed.path) == ("toolz", str(lib / "toolz.py"))
 
 
-def test_the_modules_of_every_kind_of_editable_are_known(
+def test_modules_of_each_kind_of_editable_package_are_found(
     environment: MakeEnvironment, tmp_path: Path
 ) -> None:
     for backend, requires in (("setuptools.build_meta", "setuptools"), ("flit_core.buildapi", "flit_core")):
@@ -230,7 +228,7 @@ def test_the_modules_of_every_kind_of_editable_are_known(
         assert "code-already-shipped" in codes(code)
 
 
-def test_an_earlier_path_wins(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_earlier_path_takes_precedence(bare: LocalEnvironment, tmp_path: Path) -> None:
     first = tree(tmp_path / "first", "helper.py", "space/one.py", "README.md")
     second = tree(tmp_path / "second", "helper.py", "space/two.py", "README.md")
     code = collect(bare, first, second)
@@ -238,28 +236,28 @@ def test_an_earlier_path_wins(bare: LocalEnvironment, tmp_path: Path) -> None:
     assert codes(code) == ["code-twice"]
 
 
-def test_what_the_standard_library_has_is_said(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_module_of_the_standard_library_is_a_finding(bare: LocalEnvironment, tmp_path: Path) -> None:
     code = collect(bare, tree(tmp_path, "json.py", "mine.py"))
     assert codes(code) == ["code-shadows-standard-library"]
     assert "'json'" in code.findings[0].message
 
 
-def test_a_folder_without_modules_is_said(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_folder_without_modules_is_a_finding(bare: LocalEnvironment, tmp_path: Path) -> None:
     assert codes(collect(bare, tree(tmp_path, "src/pkg/mod.py", "my-script.py"))) == ["code-without-modules"]
 
 
-def test_without_code_there_is_nothing(bare: LocalEnvironment) -> None:
+def test_no_paths_give_no_code(bare: LocalEnvironment) -> None:
     code = collect(bare)
     assert not code
     assert code.to_dict() == {"digest": None, "files": 0, "size": 0, "modules": [], "paths": []}
 
 
-def test_what_imagesync_wrote_stays_out(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_files_of_imagesync_are_left_out(bare: LocalEnvironment, tmp_path: Path) -> None:
     tree(tmp_path, "helper.py", "store/blobs/x", "context/.imagesync.json", "context/code/code.zip")
     assert names(collect(bare, tmp_path, cache=tmp_path / "store")) == ["helper.py"]
 
 
-def test_a_library_for_a_newer_glibc_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_library_for_a_newer_glibc_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
     lib = tree(tmp_path / "lib", "helper.py")
     (lib / "fast.so").write_bytes(b"\x7fELF\0GLIBC_2.4\0GLIBC_2.36\0")
     code = collect(bare, lib)
@@ -275,7 +273,7 @@ def test_a_library_for_a_newer_glibc_is_refused(bare: LocalEnvironment, tmp_path
         layer(31)
 
 
-def test_the_same_code_gives_the_same_archives(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_same_code_gives_the_same_archives(bare: LocalEnvironment, tmp_path: Path) -> None:
     python = scan(python=bare.python, environ=clean_environ()).python
     target = Target("linux/amd64", python.version, (2, 36))
     digests = []
@@ -292,7 +290,7 @@ def test_the_same_code_gives_the_same_archives(bare: LocalEnvironment, tmp_path:
     assert len(digests[0]) == 2
 
 
-def test_a_file_that_changes_before_it_is_taken_is_an_error(bare: LocalEnvironment, tmp_path: Path) -> None:
+def test_file_that_changes_before_it_is_archived_is_an_error(bare: LocalEnvironment, tmp_path: Path) -> None:
     lib = tree(tmp_path / "lib", "helper.py")
     code = collect(bare, lib)
     (lib / "helper.py").write_text("value = 3\n")

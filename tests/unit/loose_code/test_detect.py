@@ -32,14 +32,14 @@ def loose(cli: CommandLine, *arguments: str | Path, **variables: str | Path) -> 
     return {each["code"]: each for each in planned["findings"] if each["code"].startswith("loose-")}
 
 
-def test_a_bare_folder_has_none(cli: CommandLine, made: LocalEnvironment) -> None:
+def test_empty_folder_has_no_loose_code(cli: CommandLine, made: LocalEnvironment) -> None:
     module(
         cli.cwd, "setup.py", "conftest.py", "tests/__init__.py", "docs/conf.py", "test_it.py", "my-script.py"
     )
     assert loose(cli, VIRTUAL_ENV=made.prefix) == {}
 
 
-def test_every_place_is_found_and_named(cli: CommandLine, made: LocalEnvironment, tmp_path: Path) -> None:
+def test_loose_code_is_found_in_every_place(cli: CommandLine, made: LocalEnvironment, tmp_path: Path) -> None:
     module(tmp_path / "on path", "onpath.py", "bundle/__init__.py", "notes.txt")
     module(tmp_path / "pth", "viapth.py")
     module(made.site_packages, "stray.py", "strays/__init__.py")
@@ -60,7 +60,7 @@ def test_every_place_is_found_and_named(cli: CommandLine, made: LocalEnvironment
     assert 'code = ["."]' in found["loose-folder"]["hint"]
 
 
-def test_what_goes_in_is_not_said_to_be_missing(cli: CommandLine, made: LocalEnvironment) -> None:
+def test_collected_code_is_no_finding(cli: CommandLine, made: LocalEnvironment) -> None:
     module(cli.cwd, "helper.py", "lib/other.py")
     arguments = ("--code", "helper.py")
     lib = cli.cwd / "lib"
@@ -69,7 +69,7 @@ def test_what_goes_in_is_not_said_to_be_missing(cli: CommandLine, made: LocalEnv
     assert loose(cli, *arguments, "--code", "lib", VIRTUAL_ENV=made.prefix, PYTHONPATH=lib) == {}
 
 
-def test_what_a_package_owns_is_not_loose(
+def test_module_of_a_package_is_not_loose(
     cli: CommandLine, environment: MakeEnvironment, tmp_path: Path
 ) -> None:
     project = module(tmp_path / "project", "src/orchard/__init__.py", "tools.py")
@@ -83,13 +83,13 @@ def test_what_a_package_owns_is_not_loose(
     assert loose(inside, VIRTUAL_ENV=made.prefix, PYTHONPATH=path) == {}
 
 
-def test_packages_without_a_list_of_files_leave_it_open(cli: CommandLine, made: LocalEnvironment) -> None:
+def test_package_without_a_list_of_files_gives_no_finding(cli: CommandLine, made: LocalEnvironment) -> None:
     module(made.site_packages, "stray.py")
     (made.site_packages / "old-1.0.egg-info").write_text("Name: old\nVersion: 1.0\n")
     assert loose(cli, VIRTUAL_ENV=made.prefix) == {}
 
 
-def test_plan_lists_what_goes_in(cli: CommandLine, made: LocalEnvironment) -> None:
+def test_plan_lists_collected_code(cli: CommandLine, made: LocalEnvironment) -> None:
     module(cli.cwd, "lib/helper.py", "lib/.env")
     (cli.cwd / "lib" / "data.csv").write_text("12345")
     (cli.cwd / "imagesync.toml").write_text('code = ["lib"]\n')
@@ -109,7 +109,7 @@ def test_plan_lists_what_goes_in(cli: CommandLine, made: LocalEnvironment) -> No
     assert "code-secret-left-out" in table
 
 
-def test_the_cap_stops_the_command(cli: CommandLine, made: LocalEnvironment) -> None:
+def test_size_limit_stops_the_command(cli: CommandLine, made: LocalEnvironment) -> None:
     module(cli.cwd, "lib/helper.py")
     (cli.cwd / "lib" / "large.bin").write_bytes(bytes(5_000))
     here = cli.with_environ(VIRTUAL_ENV=made.prefix)

@@ -105,7 +105,7 @@ def names(plan: Plan) -> set[str]:
     return {package.name for package in plan.conda}
 
 
-def test_what_conda_provides_is_condas_and_the_rest_is_pips() -> None:
+def test_distributions_of_conda_packages_are_not_planned_for_pip() -> None:
     here = environment(NUMPY, BLAS, packages=(pip("mine==1.0", "numpy"),))
     plan = make_plan(here, settings=Settings())
     assert [package.name for package in plan.packages] == ["mine", "python"]
@@ -116,7 +116,7 @@ def test_what_conda_provides_is_condas_and_the_rest_is_pips() -> None:
     assert planned(plan, "numpy").record == NUMPY
 
 
-def test_python_is_critical_and_exact() -> None:
+def test_conda_python_is_critical_and_exact() -> None:
     plan = make_plan(environment(), settings=Settings(ignore=("python",), levels={"python": "ignore"}))
     python = planned(plan, "python")
     assert (python.level, python.specifier) == (Level.CRITICAL, "==3.11.7")
@@ -132,7 +132,7 @@ def test_critical_packages_are_found_by_the_names_of_their_distributions() -> No
     assert "msgpack" in plan.critical_imports
 
 
-def test_a_missing_critical_package_is_installed_by_conda() -> None:
+def test_hint_for_a_missing_critical_package_is_a_conda_command() -> None:
     with pytest.raises(CriticalPackageMissing) as caught:
         make_plan(
             environment(*(each for each in DASK if each.name not in ("distributed", "msgpack-python"))),
@@ -144,7 +144,7 @@ def test_a_missing_critical_package_is_installed_by_conda() -> None:
 
 
 @pytest.mark.parametrize("name", ["msgpack", "msgpack-python", "MsgPack_Python", "*msgpack-py*"])
-def test_levels_hold_for_either_name(name: str) -> None:
+def test_users_level_applies_to_conda_name_and_distribution_name(name: str) -> None:
     plan = make_plan(
         environment(*DASK),
         settings=Settings(profile="none", levels={name.lower().replace("_", "-"): "exact"}),
@@ -154,7 +154,7 @@ def test_levels_hold_for_either_name(name: str) -> None:
     assert codes(plan) == []
 
 
-def test_shipped_levels_hold_for_either_name() -> None:
+def test_shipped_level_applies_to_conda_name_and_distribution_name() -> None:
     torch = record("pytorch=2.4.1=cuda120_0", dists=("torch",))
     plan = make_plan(environment(NUMPY, BLAS, torch), settings=Settings())
     assert planned(plan, "numpy").level is Level.EXACT
@@ -162,7 +162,7 @@ def test_shipped_levels_hold_for_either_name() -> None:
     assert planned(plan, "libblas").specifier == "~=3.9.0"
 
 
-def test_every_specifier_is_one_that_conda_reads() -> None:
+def test_conda_specifiers_are_valid_match_specs() -> None:
     odd = (
         "jpeg=9e",
         "tzdata=2024a",
@@ -181,13 +181,13 @@ def test_every_specifier_is_one_that_conda_reads() -> None:
     assert all(entry.reason.endswith(".") for entry in plan.conda)
 
 
-def test_strict_makes_everything_exact() -> None:
+def test_strict_plan_has_exact_conda_specifiers() -> None:
     plan = make_plan(environment(NUMPY, BLAS), settings=Settings(strict=True))
     assert {entry.specifier[:2] for entry in plan.conda} == {"=="}
     assert possible_drift(plan, every=True) == ()
 
 
-def test_a_build_for_another_platform_is_left_out_by_the_list() -> None:
+def test_platform_only_package_of_another_platform_is_left_out() -> None:
     libcxx = record("libcxx=17.0.6", subdir="osx-arm64")
     appnope = record("appnope=0.1.4", dists=("appnope",), subdir="noarch")
     objc = record("pyobjc-core=10.0", dists=("pyobjc-core",), subdir="osx-arm64", requested="pyobjc-core")
@@ -205,12 +205,12 @@ def test_a_build_for_another_platform_is_left_out_by_the_list() -> None:
     assert possible_drift(plan, every=False) == ("pyobjc-core",)
 
 
-def test_a_build_for_linux_stays_whatever_its_name() -> None:
+def test_linux_build_with_a_platform_only_name_is_kept() -> None:
     plan = make_plan(environment(record("libcxx=17.0.6")), settings=Settings())
     assert "libcxx" in names(plan)
 
 
-def test_windows_runtimes_are_left_out() -> None:
+def test_windows_runtime_is_left_out() -> None:
     windows = replace(LINUX, platform="win-amd64")
     runtimes = (
         "vc=14.3",
@@ -226,7 +226,7 @@ def test_windows_runtimes_are_left_out() -> None:
     }
 
 
-def test_what_is_ignored_and_needed_is_said() -> None:
+def test_ignored_dependency_of_a_conda_package_is_a_finding() -> None:
     here = environment(NUMPY, BLAS, packages=(pip("mine==1.0", "numpy"),))
     plan = make_plan(here, settings=Settings(ignore=("libblas", "numpy")))
     assert names(plan) == {"python"}
@@ -238,7 +238,7 @@ def test_what_is_ignored_and_needed_is_said() -> None:
     assert [f.package for f in plan.findings] == ["libblas"]
 
 
-def test_only_takes_what_is_needed_across_conda_and_pip() -> None:
+def test_setting_only_keeps_dependencies_across_conda_and_pip() -> None:
     replaced = record("tool=1.0", "plugin >=2", requested="tool")
     here = environment(
         NUMPY,
@@ -257,7 +257,7 @@ def test_only_takes_what_is_needed_across_conda_and_pip() -> None:
     assert [package.name for package in plan.packages] == ["plugin", "python"]
 
 
-def test_ignore_unless_requested_reads_what_was_asked_of_conda() -> None:
+def test_ignore_unless_requested_follows_condas_requested_spec() -> None:
     tools = record("setuptools=80.0.0", dists=("setuptools",))
     assert "setuptools" in left_out(make_plan(environment(tools), settings=Settings()))
     asked = replace(tools, requested_spec="setuptools")
@@ -267,7 +267,7 @@ def test_ignore_unless_requested_reads_what_was_asked_of_conda() -> None:
     assert planned(plan, "setuptools").reason.startswith("builder requires it.")
 
 
-def test_settings_are_matched_against_both_kinds_of_names() -> None:
+def test_settings_match_conda_names_and_distribution_names() -> None:
     plan = make_plan(
         environment(*DASK),
         settings=Settings(profile="none", ignore=("msgpack_python", "tornadoo", "_libgcc*")),
@@ -278,13 +278,13 @@ def test_settings_are_matched_against_both_kinds_of_names() -> None:
     ]
 
 
-def test_a_critical_package_that_is_ignored_is_said_by_its_name() -> None:
+def test_ignored_critical_package_is_a_finding_with_its_name() -> None:
     plan = make_plan(environment(*DASK), settings=Settings(ignore=("msgpack-python",)))
     assert {finding.code for finding in plan.findings} == {"required-but-left-out", "critical-overruled"}
     assert "msgpack" not in plan.critical_imports
 
 
-def test_match_specs_are_added() -> None:
+def test_match_spec_of_add_conda_is_planned() -> None:
     settings = Settings(add_conda=("cuda-version=12.4", "PyTorch >=2.4 cuda*", "libblas", "numpy 1.26.*"))
     plan = make_plan(environment(NUMPY, BLAS), settings=settings)
     assert planned(plan, "cuda-version").specifier == "12.4.*"
@@ -311,13 +311,13 @@ def test_match_specs_are_added() -> None:
         ("python 3.12.*", "critical"),
     ],
 )
-def test_a_spec_that_cannot_be_added_is_refused(spec: str, said: str) -> None:
+def test_invalid_spec_of_add_conda_is_refused(spec: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as caught:
         make_plan(environment(NUMPY, BLAS), settings=Settings(add_conda=(spec,)))
     assert "secret" not in caught.value.message
 
 
-def test_pip_does_not_go_over_conda() -> None:
+def test_added_requirement_never_replaces_a_conda_distribution() -> None:
     here = environment(NUMPY, BLAS)
     assert make_plan(here, settings=Settings(add_pip=("numpy",))).findings == ()
     for line in ("numpy>=2", "numpy[x]"):
@@ -327,7 +327,7 @@ def test_pip_does_not_go_over_conda() -> None:
     assert [package.name for package in plan.packages] == ["numpy", "python"]
 
 
-def test_a_pip_environment_gets_condas_python_where_the_setting_says_so() -> None:
+def test_setting_python_conda_plans_python_from_conda() -> None:
     here = Environment(LINUX, (pip("mine==1.0"),), channels=(CHANNEL,))
     assert make_plan(here, settings=Settings()).interpreter == "base"
     plan = make_plan(here, settings=Settings(python_source="conda"))
@@ -339,7 +339,7 @@ def test_a_pip_environment_gets_condas_python_where_the_setting_says_so() -> Non
         make_plan(here, settings=Settings(add_conda=("r-base",), python_source="base"))
 
 
-def test_channels_are_those_of_the_settings_then_of_the_environment_then_of_the_configuration(
+def test_channels_come_from_settings_then_environment_then_configuration(
     tmp_path: Path,
 ) -> None:
     bare = Environment(replace(LINUX, prefix=str(tmp_path)), ())
@@ -356,7 +356,7 @@ def test_channels_are_those_of_the_settings_then_of_the_environment_then_of_the_
     assert with_channels(replace(bare, channels=(CHANNEL,)), (), environ=environ).channels == (CHANNEL,)
 
 
-def test_conda_metadata_decides_whether_condas_packages_fit() -> None:
+def test_conda_records_decide_about_consistency_of_conda_packages() -> None:
     def provided(name: str, version: str, *requires: str) -> Package:
         return Package(
             canonicalize_name(name),
@@ -375,7 +375,7 @@ def test_conda_metadata_decides_whether_condas_packages_fit() -> None:
     assert [conflict.package for conflict in found] == ["mine"]
 
 
-def test_hashes_cover_conda() -> None:
+def test_environment_hash_covers_conda_packages() -> None:
     def both(plan: Plan, **settings: object) -> tuple[str, str]:
         base, found = BaseInputs("b", "t"), Settings(**settings)  # type: ignore[arg-type]
         return (
@@ -408,7 +408,7 @@ def test_hashes_cover_conda() -> None:
     assert both(moved)[1] != both(plan)[1]
 
 
-def test_the_setting_of_the_interpreter_counts_for_pip_environments() -> None:
+def test_environment_hash_covers_the_setting_python() -> None:
     plan = make_plan(Environment(LINUX, (pip("mine==1.0"),)), settings=Settings())
     digests = {
         environment_hash(
@@ -419,7 +419,7 @@ def test_the_setting_of_the_interpreter_counts_for_pip_environments() -> None:
     assert len(digests) == 2
 
 
-def test_files_of_both_are_found_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_file_conflict_of_pip_and_conda_is_a_finding_of_the_plan(tmp_path: Path) -> None:
     def installed(name: str, files: dict[str, str]) -> Package:
         site = tmp_path / "lib" / "python3.11" / "site-packages"
         metadata = site / f"{name}-1.0.dist-info"

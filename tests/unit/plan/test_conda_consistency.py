@@ -29,7 +29,7 @@ def messages(*records: CondaRecord, pip: tuple[str, ...] = (), replaced: bool = 
     return [conflict.message for conflict in inconsistencies(environment)]
 
 
-def test_the_seed_of_all_contradictions() -> None:
+def test_unmet_dependency_of_a_conda_record_is_a_conflict() -> None:
     found = messages(
         record(
             "dask", "2022.1.0", "dask-core >=2022.1.0,<2022.1.1.0a0", "distributed >=2022.1.0,<2022.1.1.0a0"
@@ -60,7 +60,7 @@ def test_the_seed_of_all_contradictions() -> None:
         ("3.9.0", ">=3.9.0,<4.0a0 *openblas"),
     ],
 )
-def test_what_meets_a_match_spec(version: str, spec: str) -> None:
+def test_version_meets_match_spec(version: str, spec: str) -> None:
     build = "20_openblas" if "openblas" in spec else "h0_0"
     assert messages(record("one", "1", f"two {spec}".strip()), record("two", version, build=build)) == []
 
@@ -78,25 +78,25 @@ def test_what_meets_a_match_spec(version: str, spec: str) -> None:
         ("3.9.0", ">=3.9.0 *mkl"),
     ],
 )
-def test_what_does_not(version: str, spec: str) -> None:
+def test_version_violates_match_spec(version: str, spec: str) -> None:
     (message,) = messages(record("one", "1", f"two {spec}"), record("two", version))
     assert message == f"one 1 requires two {spec}, and two {version} is installed."
 
 
-def test_constraints_hold_for_what_is_there() -> None:
+def test_constraint_only_applies_to_installed_packages() -> None:
     one = record("one", "1", constrains=("two <2", "three <1"))
     assert messages(one) == []
     (message,) = messages(one, record("two", "2.5"))
     assert "requires two <2" in message
 
 
-def test_what_pip_has_replaced_is_not_missing() -> None:
+def test_dependency_that_pip_provides_is_not_missing() -> None:
     assert messages(record("one", "1", "two")) == ["one 1 requires two, and two isn't installed."]
     assert messages(record("one", "1", "two"), pip=("two",)) == []
     assert messages(record("one", "1", "msgpack-python"), pip=("msgpack",), replaced=True) == []
 
 
-def test_a_sound_environment_needs_no_rattler() -> None:
+def test_consistent_environment_is_checked_without_importing_rattler() -> None:
     program = """
 import sys
 from imagesync.plan.checks.consistency import inconsistencies

@@ -44,7 +44,7 @@ def conflicts(*packages: Package, python: Interpreter = PYTHON) -> tuple[Conflic
         ("b not a requirement", "1.0"),
     ],
 )
-def test_what_is_met(requires: str, version: str) -> None:
+def test_met_requirement_is_no_conflict(requires: str, version: str) -> None:
     assert conflicts(package("a", "1.0", requires), package("b", version)) == ()
 
 
@@ -59,13 +59,13 @@ def test_what_is_met(requires: str, version: str) -> None:
         "b>=2; extra == 'x' or os_name == 'posix'",
     ],
 )
-def test_what_is_not_met(requires: str) -> None:
+def test_unmet_requirement_is_a_conflict(requires: str) -> None:
     (conflict,) = conflicts(package("a", "1.0", requires), package("b", "1.5"), package("pip", "25.0"))
     assert (conflict.package, conflict.required, conflict.installed) == ("a", "b", "1.5")
     assert conflict.remedy.startswith("/env/bin/python -m pip install ")
 
 
-def test_a_conflict_says_who_requires_what_and_what_is_there() -> None:
+def test_message_of_a_conflict_names_requirer_requirement_and_installed_version() -> None:
     (missing,) = conflicts(package("a", "1.0", "Missing_One>=2"))
     assert missing.message == "a 1.0 requires Missing_One>=2, and missing-one isn't installed."
     finding = missing.to_finding()
@@ -74,26 +74,26 @@ def test_a_conflict_says_who_requires_what_and_what_is_there() -> None:
     assert wrong.message == "a 1.0 requires b>=2, and b 1.5 is installed."
 
 
-def test_the_remedy_suits_everybody_who_requires_it() -> None:
+def test_remedy_installs_a_version_that_all_requirers_accept() -> None:
     found = conflicts(package("a", "1.0", "b>=2"), package("c", "1.0", "b<3,>=1"), package("b", "1.5"))
     assert [conflict.remedy for conflict in found] == ["uv pip install --python /env/bin/python 'b<3,>=2'"]
 
 
-def test_where_no_version_suits_everybody_their_requirers_are_renewed() -> None:
+def test_remedy_upgrades_requirers_without_a_common_version() -> None:
     found = conflicts(package("a", "1.0", "b>=2"), package("c", "1.0", "b<2"), package("b", "1.5"))
     assert [conflict.remedy for conflict in found] == [
         "uv pip install --python /env/bin/python --upgrade a c"
     ]
 
 
-def test_a_package_for_another_python() -> None:
+def test_package_for_another_python_is_a_conflict() -> None:
     (conflict,) = conflicts(package("a", "1.0", requires_python=">=3.12"))
     assert conflict.message == "a 1.0 requires python>=3.12, and python 3.11.7 is installed."
     assert conflicts(package("a", "1.0", requires_python=">=3.8, <4")) == ()
     assert conflicts(package("a", "1.0", requires_python="three")) == ()
 
 
-def test_markers_are_those_of_the_environment() -> None:
+def test_markers_are_evaluated_for_the_environment() -> None:
     a = package("a", "1.0", 'b; sys_platform == "darwin"')
     assert conflicts(a) == ()
     assert len(conflicts(a, python=replace(PYTHON, platform="macosx-14.0-arm64"))) == 1
@@ -149,7 +149,7 @@ def read_environment(prefix: Path) -> Environment:
     return Environment(python, tuple(sorted(packages, key=lambda each: each.name)))
 
 
-def test_it_finds_what_pip_check_finds(prefix: Path) -> None:
+def test_conflicts_are_those_of_pip_check(prefix: Path) -> None:
     command = [str(prefix / "bin/python"), "-m", "pip", "check", "--disable-pip-version-check"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1, answer.stderr

@@ -86,7 +86,7 @@ def findings(local: LocalEnvironment, **settings: object) -> list[Finding]:
     return list(check_files(plan, environment))
 
 
-def test_two_packages_with_one_module(local: LocalEnvironment, wheel: InstallWheel) -> None:
+def test_module_of_two_packages_is_a_finding(local: LocalEnvironment, wheel: InstallWheel) -> None:
     wheel("vision", cv__in____init__=b"full = True\n", cv__in__data=b"same\n")
     wheel("vision-headless", cv__in____init__=b"full = False\n", cv__in__data=b"same\n")
     (clash,) = findings(local)
@@ -105,7 +105,7 @@ def test_two_packages_with_one_module(local: LocalEnvironment, wheel: InstallWhe
         b"from pkgutil import extend_path\n__path__ = extend_path(__path__, __name__)\n",
     ],
 )
-def test_portions_of_a_namespace_do_not_clash(
+def test_portions_of_a_namespace_do_not_conflict(
     local: LocalEnvironment, wheel: InstallWheel, init: bytes | None
 ) -> None:
     for portion in ("herbs", "roots"):
@@ -114,7 +114,7 @@ def test_portions_of_a_namespace_do_not_clash(
     assert findings(local) == []
 
 
-def test_an_editable_project_with_the_module_of_a_package(
+def test_module_of_an_editable_project_and_a_package_is_a_finding(
     local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path
 ) -> None:
     wheel("orchard-tools", orchard__in____init__=b"mine = False\n")
@@ -126,7 +126,7 @@ def test_an_editable_project_with_the_module_of_a_package(
     assert "Rename what orchard has" in (clash.hint or "")
 
 
-def test_editable_projects_with_tests_at_their_tops_do_not_clash(
+def test_tests_at_the_top_of_editable_projects_do_not_conflict(
     local: LocalEnvironment, tmp_path: Path
 ) -> None:
     for name in ("orchard", "meadow"):
@@ -135,7 +135,7 @@ def test_editable_projects_with_tests_at_their_tops_do_not_clash(
     assert findings(local) == []
 
 
-def test_a_module_of_the_standard_library(
+def test_module_with_a_name_of_the_standard_library_is_a_finding(
     local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path
 ) -> None:
     wheel("enum-backport", enum__in____init__=b"", enum__in__more=b"", dataclasses=b"", enumerated=b"")
@@ -147,7 +147,7 @@ def test_a_module_of_the_standard_library(
     assert (second.package, second.hint) == ("parser-tools", "Rename the module in parser-tools.")
 
 
-def test_a_source_tree_that_is_gone(local: LocalEnvironment, tmp_path: Path) -> None:
+def test_missing_source_tree_is_a_finding(local: LocalEnvironment, tmp_path: Path) -> None:
     source = project(tmp_path / "p", "orchard", "src/orchard/__init__.py")
     local.install("--offline", "-e", source)
     assert findings(local) == []
@@ -163,9 +163,7 @@ def test_a_source_tree_that_is_gone(local: LocalEnvironment, tmp_path: Path) -> 
     assert findings(local, ignore=("orchard",)) == []
 
 
-def test_what_is_installed_stands_in_for_a_folder_that_is_gone(
-    local: LocalEnvironment, tmp_path: Path
-) -> None:
+def test_installed_files_replace_a_missing_source_tree(local: LocalEnvironment, tmp_path: Path) -> None:
     source = project(tmp_path / "p", "orchard", "src/orchard/__init__.py")
     local.install("--offline", source)
     shutil.rmtree(source)
@@ -178,7 +176,9 @@ def test_what_is_installed_stands_in_for_a_folder_that_is_gone(
 
 
 @pytest.mark.parametrize("minor", ["3.10", "3.11", "3.12", "3.13"])
-def test_the_names_of_the_standard_library(minor: str, find_python: Callable[[str], Path]) -> None:
+def test_standard_library_has_the_modules_of_each_python(
+    minor: str, find_python: Callable[[str], Path]
+) -> None:
     code = "import sys; print(*(name for name in sys.stdlib_module_names if not name.startswith('_')))"
     said = subprocess.run([find_python(minor), "-c", code], check=True, capture_output=True, text=True).stdout
     assert standard_library(minor) == set(said.split())

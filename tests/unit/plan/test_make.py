@@ -50,7 +50,7 @@ def codes(plan: Plan) -> list[str]:
     return [finding.code for finding in plan.findings]
 
 
-def test_a_dask_environment_takes_the_dask_profile() -> None:
+def test_dask_environment_takes_the_dask_profile() -> None:
     plan = make_plan(environment(*DASK, "numpy==2.4.6", "xarray==2026.9.0"), settings=Settings())
     assert plan.profile == "dask"
     assert planned(plan, "distributed").level is Level.CRITICAL
@@ -71,7 +71,7 @@ def test_python_is_critical_with_its_feature_version() -> None:
     assert strict.specifier == "==3.11.7"
 
 
-def test_a_python_built_from_a_branch_is_planned_too() -> None:
+def test_python_built_from_a_branch_is_planned_too() -> None:
     built = replace(PYTHON, version="3.13.0+")
     plan = make_plan(environment(python=built), settings=Settings(strict=True))
     assert planned(plan, "python").specifier == "==3.13.0"
@@ -82,11 +82,11 @@ def test_auto_chooses_by_what_is_installed(package: str, profile: str) -> None:
     assert make_plan(environment(package), settings=Settings()).profile == profile
 
 
-def test_dask_goes_before_ray() -> None:
+def test_auto_prefers_the_dask_profile_to_ray() -> None:
     assert make_plan(environment(*DASK, "ray==2.9.0"), settings=Settings()).profile == "dask"
 
 
-def test_a_missing_critical_package_names_what_to_install() -> None:
+def test_missing_critical_package_names_what_to_install() -> None:
     without = environment("pip==23.2.1", *(pin for pin in DASK if not pin.startswith("distributed")))
     with pytest.raises(CriticalPackageMissing) as caught:
         make_plan(without, settings=Settings())
@@ -95,7 +95,7 @@ def test_a_missing_critical_package_names_what_to_install() -> None:
     assert caught.value.hint.startswith("/env/bin/python -m pip install distributed==2026.8.0")
 
 
-def test_without_pip_the_hint_is_uv() -> None:
+def test_hint_without_pip_is_a_uv_command() -> None:
     with pytest.raises(CriticalPackageMissing) as caught:
         make_plan(environment("numpy==2.4.6"), settings=Settings(levels={"Scikit_Learn": "critical"}))
     assert caught.value.hint == "uv pip install --python /env/bin/python scikit-learn"
@@ -110,7 +110,7 @@ def test_strict_makes_everything_exact() -> None:
     assert all(package.specifier.startswith("==") for package in plan.packages)
 
 
-def test_build_labels_are_said() -> None:
+def test_reason_explains_a_build_label() -> None:
     here = environment("torch==2.1.0+cu121", "tool==1.2.3+local")
     plan = make_plan(here, settings=Settings())
     assert planned(plan, "torch").specifier == "==2.1.0+cu121"
@@ -119,19 +119,19 @@ def test_build_labels_are_said() -> None:
     assert "'+local' is set aside" in planned(plan, "tool").reason
 
 
-def test_a_legacy_version_is_pinned_and_said() -> None:
+def test_legacy_version_is_pinned_with_a_finding() -> None:
     plan = make_plan(environment("pytz==2004d-final"), settings=Settings())
     assert planned(plan, "pytz").specifier == "===2004d-final"
     assert codes(plan) == ["legacy-version"]
 
 
-def test_a_version_that_nothing_can_express_is_left_out_with_an_error() -> None:
+def test_version_that_nothing_can_express_is_left_out_with_an_error() -> None:
     plan = make_plan(environment("odd==1.0 (beta)"), settings=Settings())
     assert left_out(plan, "odd").version == "1.0 (beta)"
     assert [finding.severity for finding in plan.findings] == [Severity.ERROR]
 
 
-def test_the_installer_is_left_out_and_setuptools_unless_asked_for() -> None:
+def test_installer_is_left_out_and_setuptools_unless_asked_for() -> None:
     asked = environment(
         installed("pip==23.2.1", requested=True), installed("setuptools==80.9.0", requested=True)
     )
@@ -142,7 +142,7 @@ def test_the_installer_is_left_out_and_setuptools_unless_asked_for() -> None:
     assert left_out(unasked, "setuptools").level is Level.IGNORE_UNLESS_REQUESTED
 
 
-def test_what_a_kept_package_requires_stays() -> None:
+def test_requirement_of_a_kept_package_is_kept() -> None:
     tools = installed("pip-tools==7.6.2", "pip>=22", "wheel", 'pytest; extra == "testing"')
     plan = make_plan(
         environment(tools, "pip==23.2.1", "wheel==0.45.1", "setuptools==80.9.0"), settings=Settings()
@@ -152,7 +152,7 @@ def test_what_a_kept_package_requires_stays() -> None:
     assert [package.name for package in plan.left_out] == ["setuptools"]
 
 
-def test_a_requirement_of_an_extra_or_of_another_platform_keeps_nothing() -> None:
+def test_requirement_of_an_extra_or_of_another_platform_keeps_nothing() -> None:
     package = installed("a==1.0.0", 'wheel; extra == "dev"', 'setuptools; sys_platform == "win32"')
     plan = make_plan(environment(package, "wheel==0.45.1", "setuptools==80.9.0"), settings=Settings())
     assert [package.name for package in plan.left_out] == ["setuptools", "wheel"]
@@ -168,12 +168,12 @@ def test_platform_only_packages_are_left_out_and_listed(pin: str) -> None:
     assert [package.level for package in plan.left_out] == [Level.PLATFORM_ONLY]
 
 
-def test_a_linux_wheel_of_a_platform_only_name_stays() -> None:
+def test_linux_wheel_of_a_platform_only_name_stays() -> None:
     package = installed("appnope==0.1.4", tags=("cp311-cp311-manylinux_2_17_x86_64",))
     assert "appnope" in names(make_plan(environment(package), settings=Settings()))
 
 
-def test_what_the_user_ignores_is_left_out_though_it_is_required() -> None:
+def test_ignored_package_is_left_out_though_it_is_required() -> None:
     plan = make_plan(
         environment(installed("Jinja2==3.1.6"), installed("flask==3.1.0", "Jinja2>=3.1")),
         settings=Settings(ignore=("JINJA2",)),
@@ -183,7 +183,7 @@ def test_what_the_user_ignores_is_left_out_though_it_is_required() -> None:
     assert "flask" in plan.findings[0].message
 
 
-def test_ignoring_a_critical_package_is_said() -> None:
+def test_ignored_critical_package_is_a_finding() -> None:
     plan = make_plan(environment(*DASK), settings=Settings(ignore=("toolz",)))
     assert "critical-overruled" in codes(plan)
     assert "toolz" not in plan.critical_imports
@@ -203,7 +203,7 @@ def test_only_takes_what_is_required_and_what_is_critical() -> None:
     assert [package.name for package in plan.left_out] == ["jupyterlab", "scipy"]
 
 
-def test_a_users_level_wins_over_the_shipped_one() -> None:
+def test_users_level_wins_over_the_shipped_one() -> None:
     settings = Settings(levels={"NumPy": "compatible", "xarr*": "exact", "toolz": "ignore"})
     plan = make_plan(environment(*DASK, "numpy==2.4.6", "xarray==2026.9.0"), settings=settings)
     assert planned(plan, "numpy").specifier == "~=2.4.6"
@@ -212,7 +212,7 @@ def test_a_users_level_wins_over_the_shipped_one() -> None:
 
 
 @pytest.mark.parametrize("key", ["ignore", "only", "levels"])
-def test_an_entry_that_matches_nothing_names_the_nearest(key: str) -> None:
+def test_entry_that_matches_nothing_names_the_nearest(key: str) -> None:
     value = {"xaray": "exact"} if key == "levels" else ("xaray",)
     plan = make_plan(environment("xarray==2026.9.0"), settings=replace(Settings(), **{key: value}))
     finding = next(finding for finding in plan.findings if finding.code == "unmatched-setting")
@@ -220,7 +220,7 @@ def test_an_entry_that_matches_nothing_names_the_nearest(key: str) -> None:
     assert finding.hint == "Did you mean 'xarray'?"
 
 
-def test_no_isolation_is_for_what_is_built_here() -> None:
+def test_no_isolation_only_matches_locally_built_packages() -> None:
     source = Source(kind="directory", url="file:///work/mine", editable=True)
     here = environment("xarray==2026.9.0", installed("mine==0.2", source=source))
     plan = make_plan(here, settings=Settings(no_isolation=("Mine", "xarray")))
@@ -256,7 +256,7 @@ def test_additions_come_with_their_extras() -> None:
     assert "colorama" not in names(plan)
 
 
-def test_an_added_specifier_wins_over_the_installed_version_and_is_said() -> None:
+def test_added_specifier_overrides_the_installed_version_with_a_finding() -> None:
     here = environment("numpy==1.26.4", "lz4==4.4.5")
     plan = make_plan(here, settings=Settings(add_pip=("NumPy>=2", "lz4>=4")))
     assert (planned(plan, "numpy").version, planned(plan, "numpy").specifier) == ("", ">=2")
@@ -267,20 +267,20 @@ def test_an_added_specifier_wins_over_the_installed_version_and_is_said() -> Non
     }
 
 
-def test_an_addition_keeps_what_would_be_left_out() -> None:
+def test_addition_keeps_a_package_that_would_be_left_out() -> None:
     plan = make_plan(environment("wheel==0.45.1"), settings=Settings(add_pip=("wheel",)))
     assert planned(plan, "wheel").specifier == "~=0.45.1"
     assert plan.left_out == ()
 
 
-def test_an_addition_without_a_specifier_only_adds_extras() -> None:
+def test_addition_without_a_specifier_only_adds_extras() -> None:
     plan = make_plan(environment(*DASK), settings=Settings(add_pip=("dask[array]",)))
     dask = planned(plan, "dask")
     assert (dask.level, dask.specifier, dask.extras) == (Level.CRITICAL, "==2026.8.0", ("array",))
 
 
 @pytest.mark.parametrize("line", ["not a requirement", "x @ https://me:secret@example.com/x.whl", "a>=="])
-def test_an_addition_that_is_none_is_refused_without_its_password(line: str) -> None:
+def test_invalid_addition_is_refused_without_its_password(line: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_plan(environment(), settings=Settings(add_pip=(line,)))
     assert "secret" not in str(caught.value)
@@ -298,13 +298,13 @@ def test_other_interpreters_are_refused() -> None:
         (Settings(levels={"a": "exakt"}), "Did you mean 'exact'?"),
     ],
 )
-def test_a_wrong_choice_names_the_nearest(settings: Settings, hint: str) -> None:
+def test_unknown_level_or_profile_names_the_nearest(settings: Settings, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_plan(environment(), settings=settings)
     assert caught.value.hint == hint
 
 
-def test_a_plan_is_json_and_stable() -> None:
+def test_plan_is_json_and_stable() -> None:
     here = environment(*DASK, "numpy==2.4.6", "pip==23.2.1")
     settings = Settings(apt=("git", "libgomp1", "git"))
     plan = make_plan(here, settings=settings)
@@ -332,7 +332,7 @@ def test_profile_dask_has_what_dask_itself_compares() -> None:
     assert {levels.names[name].level for name in ("numpy", "pandas", "lz4")} == {Level.EXACT}
 
 
-def test_planning_imports_next_to_nothing() -> None:
+def test_planning_does_not_import_heavy_modules() -> None:
     import subprocess
 
     code = """

@@ -25,13 +25,13 @@ def versions(draw: st.DrawFn) -> Version:
 
 
 @given(versions())
-def test_the_local_version_is_always_admitted(version: Version) -> None:
+def test_local_version_is_always_admitted(version: Version) -> None:
     for specifier in (exact(version), compatible(version)):
         assert SpecifierSet(specifier).contains(version, prereleases=True), specifier
 
 
 @given(versions())
-def test_a_specifier_admits_prereleases_only_of_a_prerelease(version: Version) -> None:
+def test_specifier_admits_prereleases_only_of_a_prerelease(version: Version) -> None:
     for specifier in (exact(version), compatible(version)):
         assert bool(SpecifierSet(specifier).prereleases) is version.is_prerelease
 
@@ -70,7 +70,7 @@ def test_compatible_never_goes_back_and_never_leaves_the_series(version: Version
         ("v1.04.0", "~=1.4.0"),
     ],
 )
-def test_compatible(version: str, wanted: str) -> None:
+def test_compatible_specifier_of_a_version(version: str, wanted: str) -> None:
     assert compatible(Version(version)) == wanted
 
 
@@ -82,7 +82,7 @@ def test_exact_keeps_the_build_label() -> None:
 
 
 @pytest.mark.parametrize("version", ["2004d-final", "0.23ubuntu1-x", "1.0-SNAPSHOT", "unknown"])
-def test_a_version_unknown_to_pep_440_is_compared_as_a_string(version: str) -> None:
+def test_version_unknown_to_pep_440_is_compared_as_a_string(version: str) -> None:
     assert parse_version(version) is None
     specifier = arbitrary(version)
     assert specifier is not None
@@ -91,5 +91,5 @@ def test_a_version_unknown_to_pep_440_is_compared_as_a_string(version: str) -> N
 
 
 @pytest.mark.parametrize("version", ["1.0 (beta)", "1;2", ""])
-def test_what_no_specifier_can_hold(version: str) -> None:
+def test_version_with_spaces_has_no_specifier(version: str) -> None:
     assert arbitrary(version) is None

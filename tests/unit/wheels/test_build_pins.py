@@ -25,13 +25,13 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def test_same_question_same_answer(store: Store) -> None:
+def test_pins_of_the_same_requirements_are_recalled(store: Store) -> None:
     pins(store).remember(["hatchling", "hatch-vcs"], PINS)
     assert pins(Store(store.root)).recall(["hatch-vcs", "hatchling"]) == PINS
     assert pins(store).recall(["hatchling"]) is None
 
 
-def test_another_index_interpreter_or_constraint_is_another_question(store: Store, tmp_path: Path) -> None:
+def test_pins_depend_on_index_interpreter_and_constraints(store: Store, tmp_path: Path) -> None:
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("hatchling<1.28\n")
     variables = {"UV_DEFAULT_INDEX": "https://me:secret@one.example/", "UV_CONSTRAINT": str(constraints)}
@@ -51,7 +51,7 @@ def test_another_index_interpreter_or_constraint_is_another_question(store: Stor
     assert not any(b"secret" in path.read_bytes() for path in store.root.rglob("*") if path.is_file())
 
 
-def test_newer_releases_are_noticed_in_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pins_expire(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     pins(store).remember(["hatchling"], PINS)
     written = time.time()
     monkeypatch.setattr(time, "time", lambda: written + FRESH - 60)
@@ -68,8 +68,6 @@ def test_newer_releases_are_noticed_in_time(store: Store, monkeypatch: pytest.Mo
         (["./backend"], PINS),
     ],
 )
-def test_what_may_change_under_its_name_is_not_remembered(
-    store: Store, requirements: list[str], frozen: str
-) -> None:
+def test_pins_with_a_file_or_url_are_not_cached(store: Store, requirements: list[str], frozen: str) -> None:
     pins(store).remember(requirements, frozen)
     assert pins(store).recall(requirements) is None

@@ -76,7 +76,7 @@ def names(archive: StoredFile) -> list[str]:
         return opened.namelist()
 
 
-def test_modules_are_compiled_and_nothing_else(store: Store) -> None:
+def test_bytecode_has_the_modules_of_a_wheel_alone(store: Store) -> None:
     (archive,) = compile_with(store, FILES)
     assert archive.filename == "demo-1.0-py3-none-any.pyc.zip"
     tag = sys.implementation.cache_tag
@@ -87,7 +87,7 @@ def test_modules_are_compiled_and_nothing_else(store: Store) -> None:
     assert set(names(archive)) == expected
 
 
-def test_python_takes_it_without_looking_at_the_sources(store: Store, tmp_path: Path) -> None:
+def test_python_loads_bytecode_without_checking_sources(store: Store, tmp_path: Path) -> None:
     (archive,) = compile_with(store, FILES)
     with zipfile.ZipFile(archive.path) as opened:
         opened.extractall(tmp_path / "site")
@@ -103,7 +103,7 @@ def test_python_takes_it_without_looking_at_the_sources(store: Store, tmp_path: 
     assert done.stdout == "1000000 where\n"
 
 
-def test_the_source_hash_is_in_it(store: Store) -> None:
+def test_bytecode_has_the_hash_of_its_source(store: Store) -> None:
     (archive,) = compile_with(store, {"top.py": b"A = 1\n"})
     with zipfile.ZipFile(archive.path) as opened:
         pyc = opened.read(opened.namelist()[0])
@@ -112,14 +112,14 @@ def test_the_source_hash_is_in_it(store: Store) -> None:
     assert pyc[8:16] == importlib.util.source_hash(b"A = 1\n")
 
 
-def test_tracebacks_have_the_path_of_the_image(store: Store) -> None:
+def test_tracebacks_have_the_path_in_the_image(store: Store) -> None:
     (archive,) = compile_with(store, {"pkg/sub/mod.py": b"A = 1\n"})
     with zipfile.ZipFile(archive.path) as opened:
         code = marshal.loads(opened.read(opened.namelist()[0])[16:])
     assert code.co_filename == f"{SITE}/pkg/sub/mod.py"
 
 
-def test_the_second_time_nothing_is_compiled(store: Store, tmp_path: Path) -> None:
+def test_bytecode_of_a_wheel_is_compiled_once(store: Store, tmp_path: Path) -> None:
     first = compile_with(store, FILES)
     # An interpreter that can't compile: whatever comes back was kept.
     broken = tmp_path / "python"
@@ -130,7 +130,7 @@ def test_the_second_time_nothing_is_compiled(store: Store, tmp_path: Path) -> No
     assert compile_with(store, FILES, executable=str(broken)) == first
 
 
-def test_the_order_of_wheels_is_kept_and_does_not_matter(tmp_path: Path) -> None:
+def test_archives_have_the_order_of_the_wheels(tmp_path: Path) -> None:
     wheels = [
         {f"m{i}.py": f"from m import v{i}\nX = ('shared', {i} * 2.5)\n".encode() * i} for i in range(1, 9)
     ]
@@ -140,7 +140,7 @@ def test_the_order_of_wheels_is_kept_and_does_not_matter(tmp_path: Path) -> None
     assert [archive.digest for archive in forward] == [archive.digest for archive in reversed(backward)]
 
 
-def test_wheels_may_come_one_by_one(store: Store) -> None:
+def test_wheels_are_compiled_as_an_iterator_yields_them(store: Store) -> None:
     def arriving() -> Iterator[StoredFile]:
         for i in range(3):
             filename, content = make_wheel(f"p{i}", "1.0")
@@ -150,7 +150,7 @@ def test_wheels_may_come_one_by_one(store: Store) -> None:
     assert [archive.filename for archive in archives] == [f"p{i}-1.0-py3-none-any.pyc.zip" for i in range(3)]
 
 
-def test_the_path_in_the_image_counts(store: Store) -> None:
+def test_bytecode_depends_on_the_path_in_the_image(store: Store) -> None:
     filename, content = make_wheel("demo", "1.0")
     wheel = store.add([content], filename=filename)
     made = [
@@ -167,7 +167,7 @@ def test_the_path_in_the_image_counts(store: Store) -> None:
     assert made[0] != made[1]
 
 
-def test_an_interpreter_that_dies_costs_that_wheel_alone(store: Store, tmp_path: Path) -> None:
+def test_dying_interpreter_only_loses_its_wheel(store: Store, tmp_path: Path) -> None:
     dying = tmp_path / "python"
     # It ends on the wheel whose path it was told to fear, as a crash in the compiler would end it.
     fatal = store.add([make_wheel("fatal", "1.0")[1]], filename="fatal-1.0-py3-none-any.whl")
@@ -189,7 +189,7 @@ def test_an_interpreter_that_dies_costs_that_wheel_alone(store: Store, tmp_path:
 
 
 @pytest.mark.parametrize("minor", ["3.8", "3.10", "3.11", "3.12", "3.13"])
-def test_interpreters(tmp_path: Path, minor: str) -> None:
+def test_compiler_is_an_interpreter_of_the_same_feature_version(tmp_path: Path, minor: str) -> None:
     executable = next((p / "bin/python" for p in sorted(PYENV.glob(f"{minor}.*"))), None)
     if executable is None or feature_version(executable) != minor:
         pytest.skip(f"no CPython {minor} on this machine")
@@ -207,7 +207,7 @@ def test_interpreters(tmp_path: Path, minor: str) -> None:
     )
 
 
-def test_without_an_interpreter_of_that_version_there_is_nothing(
+def test_no_bytecode_without_an_interpreter_of_that_version(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))

@@ -35,7 +35,7 @@ PURE = "demo-1.0-py3-none-any.whl"
         ("nonsense", False),
     ],
 )
-def test_tags(tag: str, expected: bool) -> None:
+def test_wheel_fits_by_its_tags(tag: str, expected: bool) -> None:
     assert fits(f"demo-1.0-{tag}.whl", TARGET) is expected
 
 
@@ -50,30 +50,30 @@ def write_wheel(folder: Path, *, filename: str = PURE, mode: int = 0o644, **memb
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "C:/x", "c:x", "..\\x"])
-def test_paths_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+def test_wheel_with_a_path_outside_of_its_prefix_is_refused(tmp_path: Path, name: str) -> None:
     wheel = write_wheel(tmp_path, **{name: b""})
     with pytest.raises(WheelError, match="leads out"):
         check_wheel(wheel, filename=PURE, target=TARGET)
 
 
-def test_links_are_refused(tmp_path: Path) -> None:
+def test_wheel_with_a_link_is_refused(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path, mode=stat.S_IFLNK | 0o777, link=b"/etc/passwd")
     with pytest.raises(WheelError, match="symbolic link"):
         check_wheel(wheel, filename=PURE, target=TARGET)
 
 
-def test_names_with_dots_are_fine(tmp_path: Path) -> None:
+def test_wheel_with_dots_in_names_is_accepted(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path, **{"a..b/x..py": b"", ".hidden": b""})
     assert check_wheel(wheel, filename=PURE, target=TARGET) == ()
 
 
-def test_a_damaged_wheel_is_named(tmp_path: Path) -> None:
+def test_damaged_wheel_is_named(tmp_path: Path) -> None:
     (tmp_path / PURE).write_bytes(make_wheel("demo", "1.0")[1][:-30])
     with pytest.raises(WheelError, match=r"demo-1\.0-py3-none-any\.whl is damaged"):
         check_wheel(tmp_path / PURE, filename=PURE, target=TARGET)
 
 
-def test_what_looks_secret_is_named(tmp_path: Path) -> None:
+def test_members_that_look_secret_are_returned(tmp_path: Path) -> None:
     key = b"-----BEGIN RSA PRIVATE KEY-----\n"
     names = {
         "pkg/.env": b"",
@@ -88,7 +88,7 @@ def test_what_looks_secret_is_named(tmp_path: Path) -> None:
     assert found == ("pkg/.env", "pkg/id_rsa", "pkg/a.pem", "pkg/.env.local")
 
 
-def test_a_library_for_a_newer_glibc_is_refused(tmp_path: Path) -> None:
+def test_library_for_a_newer_glibc_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "x.c"
     source.write_text(
         "#include <stdlib.h>\nlong f(const char *s) { return strtol(s, 0, 10) + (long)malloc(1); }\n"
@@ -107,21 +107,21 @@ def test_a_library_for_a_newer_glibc_is_refused(tmp_path: Path) -> None:
     assert raised.value.hint
 
 
-def test_a_wheel_of_another_name_is_refused() -> None:
+def test_wheel_of_another_name_is_refused() -> None:
     assert str(check_identity(PURE, name="demo")) == "1.0"
     with pytest.raises(WheelError, match="another name"):
         check_identity(PURE, name="other")
 
 
 class TestSdists:
-    def test_a_tar_is_unpacked(self, tmp_path: Path) -> None:
+    def test_tar_is_unpacked(self, tmp_path: Path) -> None:
         filename, content = make_sdist("demo", "1.0")
         (tmp_path / filename).write_bytes(content)
         folder = unpack_sdist(tmp_path / filename, tmp_path / "out", name="demo")
         assert folder == tmp_path / "out/demo-1.0"
         assert (folder / "pyproject.toml").is_file()
 
-    def test_a_zip_is_unpacked(self, tmp_path: Path) -> None:
+    def test_zip_is_unpacked(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "demo.zip", "w") as archive:
             archive.writestr("demo-1.0/pyproject.toml", "")
         assert (
@@ -157,7 +157,7 @@ class TestSdists:
             unpack_sdist(archive, out, name="demo")
         assert sorted(path.name for path in tmp_path.rglob("*") if path.name == "x") == []
 
-    def test_a_damaged_one_is_named(self, tmp_path: Path) -> None:
+    def test_damaged_one_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "demo-1.0.tar.gz").write_bytes(b"nothing")
         with pytest.raises(WheelError, match=r"demo-1\.0\.tar\.gz"):
             unpack_sdist(tmp_path / "demo-1.0.tar.gz", tmp_path / "out", name="demo")

@@ -102,7 +102,7 @@ def without_record(contents: dict[str, bytes]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("prefix", ["env", "env with spaces é", "a/" + "long/" * 30])
-def test_a_wheel_comes_back_as_it_was(tmp_path: Path, prefix: str) -> None:
+def test_repacked_wheel_has_the_files_of_the_installed_one(tmp_path: Path, prefix: str) -> None:
     filename, content = make_wheel("demo", "1.0", files=FILES)
     package = install(filename, content, tmp_path / prefix)
     repacked = repack(package, python=interpreter(tmp_path / prefix), into=tmp_path)
@@ -112,7 +112,7 @@ def test_a_wheel_comes_back_as_it_was(tmp_path: Path, prefix: str) -> None:
     check_wheel(repacked.path, filename=repacked.path.name, target=TARGET)
 
 
-def test_the_record_is_right(tmp_path: Path) -> None:
+def test_record_of_a_repacked_wheel_is_valid(tmp_path: Path) -> None:
     filename, content = make_wheel("demo", "1.0", files=FILES)
     package = install(filename, content, tmp_path / "env")
     repacked = repack(package, python=interpreter(tmp_path / "env"), into=tmp_path)
@@ -120,7 +120,7 @@ def test_the_record_is_right(tmp_path: Path) -> None:
         source.validate_record()
 
 
-def test_the_same_bytes_wherever_it_was_installed(tmp_path: Path) -> None:
+def test_repacked_wheel_is_the_same_for_any_prefix(tmp_path: Path) -> None:
     filename, content = make_wheel("demo", "1.0", files=FILES)
     wheels = []
     for name in ("one", "another"):
@@ -133,7 +133,7 @@ def test_the_same_bytes_wherever_it_was_installed(tmp_path: Path) -> None:
     assert wheels[0] == wheels[1]
 
 
-def test_modes_stay(tmp_path: Path) -> None:
+def test_repacked_wheel_keeps_executable_bits(tmp_path: Path) -> None:
     filename, content = make_wheel("demo", "1.0", files=FILES)
     package = install(filename, content, tmp_path)
     Path(package.location, "demo/data/table.csv").chmod(0o755)
@@ -144,7 +144,7 @@ def test_modes_stay(tmp_path: Path) -> None:
     assert modes["demo/__init__.py"] == 0o100644
 
 
-def test_what_was_edited_or_removed_is_said(tmp_path: Path) -> None:
+def test_repack_reports_edited_and_missing_files(tmp_path: Path) -> None:
     filename, content = make_wheel("demo", "1.0", files=FILES)
     package = install(filename, content, tmp_path)
     assert edited_files(package) == {}
@@ -169,7 +169,7 @@ TREES = st.dictionaries(st.tuples(NAMES, NAMES), st.binary(max_size=200), max_si
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=TREES)
-def test_any_files_come_back(
+def test_repack_keeps_any_files(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[tuple[str, str], bytes]
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("any")
@@ -191,12 +191,14 @@ def test_any_files_come_back(
         ("cp311-cp311-macosx_14_0_arm64", {"platform": "macosx-14.0-arm64"}, False),
     ],
 )
-def test_what_is_portable(tmp_path: Path, tag: str, python: dict[str, str], expected: bool) -> None:
+def test_portable_packages_are_pure_or_of_the_same_platform(
+    tmp_path: Path, tag: str, python: dict[str, str], expected: bool
+) -> None:
     package = install(*make_wheel("demo", "1.0", tag=tag), tmp_path)
     assert is_portable(package, python=interpreter(tmp_path, **python), target=TARGET) is expected
 
 
-def test_files_outside_of_the_environment_stay_out(tmp_path: Path) -> None:
+def test_repack_omits_files_outside_of_the_environment(tmp_path: Path) -> None:
     package = install(*make_wheel("demo", "1.0"), tmp_path / "env")
     (tmp_path / "stray").write_text("x")
     record = Path(package.metadata_path, "RECORD")
@@ -205,7 +207,7 @@ def test_files_outside_of_the_environment_stay_out(tmp_path: Path) -> None:
     assert not [name for name in members(repacked.path) if "stray" in name]
 
 
-def test_names_that_csv_must_quote(tmp_path: Path) -> None:
+def test_record_quotes_names_with_commas(tmp_path: Path) -> None:
     package = install(*make_wheel("demo", "1.0"), tmp_path)
     name = 'a, "b".txt'
     Path(package.location, name).write_text("x")
@@ -217,7 +219,7 @@ def test_names_that_csv_must_quote(tmp_path: Path) -> None:
     assert members(repacked.path)[name] == b"x"
 
 
-def test_compressed_tag_sets(tmp_path: Path) -> None:
+def test_repacked_wheel_has_compressed_tag_sets(tmp_path: Path) -> None:
     package = install(*make_wheel("demo", "1.0", tag="py2.py3-none-any"), tmp_path)
     assert (
         repack(package, python=interpreter(tmp_path), into=tmp_path).path.name

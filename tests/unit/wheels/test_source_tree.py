@@ -46,7 +46,7 @@ def any_tree(tree: Path, request: pytest.FixtureRequest) -> Path:
     return tree
 
 
-def test_touching_a_file_changes_nothing(any_tree: Path) -> None:
+def test_tree_digest_ignores_times(any_tree: Path) -> None:
     before = tree_digest(any_tree)
     os.utime(any_tree / "pkg/init.py", (LONG_AGO, LONG_AGO))
     assert tree_digest(any_tree) == before
@@ -84,7 +84,9 @@ def replace_by_link(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rename, move, edit, make_executable, remove, add, replace_by_link])
-def test_what_counts(any_tree: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_tree_digest_covers_names_modes_and_bytes(
+    any_tree: Path, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
     before = tree_digest(any_tree, cache=tmp_path / "cache")
     change(any_tree)
     after = tree_digest(any_tree, cache=tmp_path / "cache")
@@ -92,7 +94,7 @@ def test_what_counts(any_tree: Path, tmp_path: Path, change: Callable[[Path], No
     assert after == tree_digest(any_tree)
 
 
-def test_the_target_of_a_link_counts(any_tree: Path) -> None:
+def test_tree_digest_covers_targets_of_links(any_tree: Path) -> None:
     link = any_tree / "link"
     link.symlink_to("pkg/init.py")
     before = tree_digest(any_tree)
@@ -101,7 +103,7 @@ def test_the_target_of_a_link_counts(any_tree: Path) -> None:
     assert tree_digest(any_tree) != before
 
 
-def test_caches_and_outputs_do_not_count(any_tree: Path) -> None:
+def test_tree_digest_ignores_caches_and_outputs(any_tree: Path) -> None:
     before = tree_digest(any_tree)
     write(
         any_tree,
@@ -118,19 +120,19 @@ def test_caches_and_outputs_do_not_count(any_tree: Path) -> None:
     assert tree_digest(any_tree) == before
 
 
-def test_a_package_may_have_a_module_called_build(any_tree: Path) -> None:
+def test_tree_digest_covers_a_module_called_build(any_tree: Path) -> None:
     before = tree_digest(any_tree)
     write(any_tree, pkg__build__mod="")
     assert tree_digest(any_tree) != before
 
 
-def test_a_virtual_environment_of_any_name_does_not_count_without_git(tree: Path) -> None:
+def test_tree_digest_ignores_virtual_environments_without_git(tree: Path) -> None:
     before = tree_digest(tree)
     write(tree, **{"myenv__pyvenv.cfg": "", "myenv__lib__x.py": ""})
     assert tree_digest(tree) == before
 
 
-def test_what_git_ignores_does_not_count(tree: Path) -> None:
+def test_tree_digest_ignores_files_that_git_ignores(tree: Path) -> None:
     git(tree, "init", "-q")
     write(tree, **{".gitignore": "*.log\n/secret\n"})
     before = tree_digest(tree)
@@ -140,7 +142,7 @@ def test_what_git_ignores_does_not_count(tree: Path) -> None:
     assert tree_digest(tree) != before
 
 
-def test_commits_do_not_count(tree: Path) -> None:
+def test_tree_digest_ignores_commits(tree: Path) -> None:
     git(tree, "init", "-q")
     before = tree_digest(tree)
     git(tree, "add", ".")
@@ -149,7 +151,7 @@ def test_commits_do_not_count(tree: Path) -> None:
     assert tree_digest(tree) == before
 
 
-def test_only_the_part_below_the_folder_counts(tree: Path) -> None:
+def test_tree_digest_only_covers_files_below_the_folder(tree: Path) -> None:
     git(tree, "init", "-q")
     write(tree, **{"inner [x]__mod.py": "", "inner [x]__build__mod.py": ""})
     inner = tree / "inner [x]"
@@ -159,13 +161,13 @@ def test_only_the_part_below_the_folder_counts(tree: Path) -> None:
     assert tree_digest(inner) == before
 
 
-def test_a_folder_that_its_repository_ignores_is_a_project(tree: Path) -> None:
+def test_tree_digest_covers_a_folder_that_its_repository_ignores(tree: Path) -> None:
     git(tree, "init", "-q")
     write(tree, **{".gitignore": "vendor/\n", "vendor__mod.py": ""})
     assert source_files(tree / "vendor") == ["mod.py"]
 
 
-def test_submodules_count(tree: Path, tmp_path: Path) -> None:
+def test_tree_digest_covers_submodules(tree: Path, tmp_path: Path) -> None:
     library = tmp_path / "library"
     write(library, **{"lib.py": ""})
     git(library, "init", "-q")
@@ -179,14 +181,14 @@ def test_submodules_count(tree: Path, tmp_path: Path) -> None:
     assert tree_digest(tree) != before
 
 
-def test_git_commands_of_a_hook_are_no_hindrance(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_digest_works_in_a_git_hook(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tree, "init", "-q")
     write(tree, **{".gitignore": "*.log\n", "a.log": ""})
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert "a.log" not in source_files(tree)
 
 
-def test_another_owners_repository_is_read(tree: Path) -> None:
+def test_repository_of_another_owner_is_read(tree: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     git(tree, "init", "-q")
@@ -196,13 +198,13 @@ def test_another_owners_repository_is_read(tree: Path) -> None:
     assert "a.log" not in source_files(tree)
 
 
-def test_without_git_on_the_path_everything_counts(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_digest_without_git_covers_all_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git(tree, "init", "-q")
     monkeypatch.setenv("PATH", os.fspath(tree))
     assert sorted(source_files(tree)) == ["pkg/data.txt", "pkg/init.py", "pyproject.toml"]
 
 
-def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_missing_source_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="nowhere is gone") as raised:
         tree_digest(tmp_path / "nowhere")
     assert raised.value.hint
@@ -217,7 +219,7 @@ def settle(tree: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\0\xff", b'{"format": 1}\n', b"[]\n[]\n", b'{"format": 1}\n{"a": 1}\n']
 )
-def test_a_damaged_cache_is_ignored(tree: Path, tmp_path: Path, content: bytes) -> None:
+def test_damaged_cache_is_ignored(tree: Path, tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "cache"
     expected = tree_digest(tree, cache=cache)
     (file,) = cache.iterdir()
@@ -225,13 +227,13 @@ def test_a_damaged_cache_is_ignored(tree: Path, tmp_path: Path, content: bytes) 
     assert tree_digest(tree, cache=cache) == expected
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tree: Path, tmp_path: Path) -> None:
+def test_cache_that_cannot_be_written_is_no_error(tree: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.touch()
     assert tree_digest(tree, cache=blocked / "cache") == tree_digest(tree)
 
 
-def test_an_edit_that_keeps_size_and_time_is_seen(tree: Path, tmp_path: Path) -> None:
+def test_edit_that_keeps_size_and_time_changes_the_digest(tree: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     settle(tree)
     before = tree_digest(tree, cache=cache)
@@ -241,7 +243,7 @@ def test_an_edit_that_keeps_size_and_time_is_seen(tree: Path, tmp_path: Path) ->
 
 
 class TestStaging:
-    def test_the_copy_is_the_tree(self, any_tree: Path, tmp_path: Path) -> None:
+    def test_copy_is_the_tree(self, any_tree: Path, tmp_path: Path) -> None:
         (any_tree / "link").symlink_to("pkg/init.py")
         make_executable(any_tree)
         copy = copy_for_build(any_tree, tmp_path / "copy").folder
@@ -287,7 +289,7 @@ class TestStaging:
         assert (copy / "pkg/x_pb2.py").read_text() == "generated"
         assert not (copy / "build").exists()
 
-    def test_a_build_writes_into_its_copy_alone(self, tree: Path, tmp_path: Path) -> None:
+    def test_build_writes_into_its_copy_alone(self, tree: Path, tmp_path: Path) -> None:
         names = ("_version.py", "data/a.bin", "data/deep/b.bin", "pkg/_native.so")
         (tree / "inner").mkdir()
         write(
@@ -310,7 +312,7 @@ class TestStaging:
         assert state_of(tree) == before
         assert staged.untracked.changed() == []
 
-    def test_a_large_ignored_folder_is_linked_file_by_file(self, tree: Path, tmp_path: Path) -> None:
+    def test_large_ignored_folder_is_linked_file_by_file(self, tree: Path, tmp_path: Path) -> None:
         (tree / ".gitignore").write_text("data/\nsmall/\n")
         git(tree, "init", "-q")
         for count in range(1100):

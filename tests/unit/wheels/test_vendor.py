@@ -73,13 +73,13 @@ def vendoring(environment: MakeEnvironment, tmp_path: Path) -> Vendoring:
     return Vendoring(environment(str(tmp_path / filename)), Store(tmp_path / "store"))
 
 
-def test_a_repacked_library_for_a_newer_glibc(vendoring: Vendoring) -> None:
+def test_repacked_library_for_a_newer_glibc_is_refused(vendoring: Vendoring) -> None:
     with pytest.raises(WheelError, match=r"native\.so needs glibc 2\.38, and the image has 2\.36") as caught:
         vendoring.wheel(36)
     assert "newer base image" in str(caught.value.hint)
 
 
-def test_a_wheel_that_is_remembered_is_checked_for_each_image(vendoring: Vendoring) -> None:
+def test_stored_wheel_is_checked_for_each_target(vendoring: Vendoring) -> None:
     assert vendoring.wheel(39).filename == f"native-1.0-{LINUX}.whl"
     with pytest.raises(WheelError, match=r"needs glibc 2\.38"):
         vendoring.wheel(36)
@@ -94,7 +94,9 @@ def test_a_wheel_that_is_remembered_is_checked_for_each_image(vendoring: Vendori
         ("cp39-cp39-linux_x86_64", "can't be used on linux/amd64"),
     ],
 )
-def test_what_an_sdist_gives(environment: MakeEnvironment, tmp_path: Path, tag: str, said: str) -> None:
+def test_sdist_that_gives_a_wrong_wheel_is_refused(
+    environment: MakeEnvironment, tmp_path: Path, tag: str, said: str
+) -> None:
     wheel_name, wheel = make_wheel("native", "1.0", tag=tag, files={"native.so": LIBRARY})
     backend = BACKEND.replace("FILENAME", repr(wheel_name)).replace("CONTENT", repr(wheel))
     filename, data = make_source_archive(
