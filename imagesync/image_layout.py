@@ -1,4 +1,4 @@
-"""What several rooms agree on about images: paths in the image, labels, tags, and the base image."""
+"""The layout of an image: its paths, labels and tags, and the base image, as several rooms use them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TAG_DIGITS: Final = 16
 
 
 def site_packages(minor: str) -> PurePosixPath:
-    """Return the folder of the image's packages.
+    """Return the site-packages folder of the image.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def site_packages(minor: str) -> PurePosixPath:
 
 
 class Label:
-    """The names of imagesync's own image labels, which one build writes and the next one reads."""
+    """The names of imagesync's image labels: a build writes them, and later builds read them."""
 
     ENVIRONMENT_HASH: Final = "dev.imagesync.environment-hash"
     LOCK_DIGEST: Final = "dev.imagesync.lock-digest"
@@ -61,23 +61,23 @@ class BaseImage:
     Parameters
     ----------
     reference
-        What a Dockerfile's ``FROM`` names: ``imagesync-base:<16 hex digits of base_hash>``.
+        The reference in a Dockerfile's ``FROM``: ``imagesync-base:<16 hex digits of base_hash>``.
     root
-        The image that it was made from, as the user named it, such as ``ubuntu:24.04``.
+        The root image, as the user named it, such as ``ubuntu:24.04``.
     digest
-        Of the root image, ``sha256:<hex>``.
+        The digest of the root image, ``sha256:<hex>``.
     image_id
-        ``sha256:<hex>``.
+        The ID of the base image, ``sha256:<hex>``.
     python_version
-        With its patch level, such as ``3.12.3``.
+        The version of the interpreter with its patch level, such as ``3.12.3``.
     python_executable
-        Its path in the image.
+        The path of the interpreter in the image.
     glibc
-        Such as ``(2, 39)``.
+        The version of the C library, such as ``(2, 39)``.
     base_hash
-        ``sha256:<hex>`` over what it was made from.
+        ``sha256:<hex>`` over the root image, ``Dockerfile.base`` and the system packages.
     apt
-        The system packages that the user asked for.
+        The system packages that the settings name.
     """
 
     reference: str

@@ -51,7 +51,7 @@ class Session:
     prefix: Path | None = None
 
     def scan(self) -> Environment:
-        """Return what is installed, and where each package came from."""
+        """Return the installed packages, and where each one came from."""
         context = self.context
         return scan(
             python=self.python,
@@ -61,7 +61,7 @@ class Session:
         )
 
     def plan(self) -> Plan:
-        """Return what the image must hold; contradictions between installed packages are findings."""
+        """Return the plan of the image; contradictions between installed packages are findings."""
         from imagesync.plan.checks.consistency import inconsistencies
 
         environment = self.scan()

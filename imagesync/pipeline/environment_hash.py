@@ -132,7 +132,7 @@ def _requires(package: PlannedPackage) -> list[str]:
 
 
 def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Return what the hashes cover of conda packages and of the interpreter's source."""
+    """Return the part of the hashes about conda packages and the interpreter's source."""
     return {
         "conda": sorted(
             [
@@ -161,7 +161,7 @@ def _is_solved(plan: Plan) -> bool:
 
 
 def _archive(package: PlannedConda) -> str:
-    """Return what identifies the archive of a conda package, whichever channel it is from."""
+    """Return the digest or name of a conda package's archive, which is the same on every channel."""
     record = package.record
     return "" if record is None else record.sha256 or record.md5 or record.filename
 

@@ -129,7 +129,7 @@ class EnvironmentInputs:
         return self if plan is self.plan else replace(self, plan=plan, hashed_plan=self.plan)
 
     def artifact_sources(self) -> ArtifactSources:
-        """Return where the artifacts come from."""
+        """Return the sources of the artifacts."""
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
         return open_artifact_sources(self.plan, self.context)
@@ -175,7 +175,7 @@ def environment_inputs(environment: Environment, context: Context) -> Environmen
 
 
 def plan_environment(environment: Environment, context: Context) -> Plan:
-    """Return what the image of *environment* must hold, loose code included."""
+    """Return the plan of an image of *environment*, with the loose code that the settings name."""
     settings = context.settings
     if settings.channels or settings.add_conda or settings.python_source == "conda":
         from imagesync.plan.channels import with_channels

@@ -61,7 +61,7 @@ class ImageBuilder:
 
     @cached_property
     def sources(self) -> ArtifactSources:
-        """Return where the artifacts come from; sdists can be built in a container of the base image."""
+        """Return the sources of the artifacts; sdists can be built in a container of the base image."""
         endpoint = find_endpoint(self.inputs.context.environ)
         return replace(self.inputs.artifact_sources(), container=EngineContainer(endpoint, self.base))
 

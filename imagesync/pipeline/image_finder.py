@@ -132,7 +132,7 @@ class ImageFinder:
         return self._environment_hashes[root_digest]
 
     def base_inputs(self, root_digest: str) -> BaseInputs:
-        """Return what all hashes cover besides the plan and the settings."""
+        """Return the inputs that all hashes cover besides the plan and the settings."""
         settings = self._context.settings
         return BaseInputs(
             base_hash(root_digest, dockerfile_base(), settings.apt), build_files_digest(settings.templates)

@@ -26,7 +26,7 @@ class BuildInputs(Protocol):
 
     @property
     def plan(self) -> Plan:
-        """Return what the image must hold."""
+        """Return the plan: what the image must hold."""
 
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
@@ -59,7 +59,7 @@ class BuildInputs(Protocol):
         """
 
     def artifact_sources(self) -> ArtifactSources:
-        """Return where the artifacts come from."""
+        """Return the sources of the artifacts."""
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
         """Return the exact artifact of each package, for an image on *base*.

@@ -154,7 +154,7 @@ class LockFileInputs:
         return self
 
     def artifact_sources(self) -> ArtifactSources:
-        """Return where the artifacts come from, with the credentials of the URLs in the lock file."""
+        """Return the sources of the artifacts, with the credentials of the URLs in the lock file."""
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
         channels = [
