@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.names import Level
+from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of
@@ -70,7 +70,7 @@ class LockFileInputs:
         return "sha256:" + hashlib.sha256(content).hexdigest()
 
     @cached_property
-    def read(self) -> ReadLock:
+    def lock_file(self) -> ReadLock:
         """Return the content of the lock file for the image's platform."""
         from imagesync.lock.lockfile.read import read_lock
 
@@ -79,22 +79,24 @@ class LockFileInputs:
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
         """Return the digest of what each wheel beside the lock file was made from."""
-        return {package.name: package.content for package in self.read.lock.vendored}
+        return {package.name: package.content for package in self.lock_file.lock.vendored}
 
     @cached_property
     def plan(self) -> Plan:
         """Return the plan that holds what the lock file says."""
         from imagesync.lock.lockfile.read import planned_packages
 
-        lock, head = self.read.lock, self.read.custom_metadata.head
-        version = self.read.interpreter_version
+        lock, head = self.lock_file.lock, self.lock_file.custom_metadata.head
+        version = self.lock_file.interpreter_version
         names = {*(p.name for p in lock.packages), *(p.name for p in lock.vendored)}
         names |= {name for package in lock.conda for name in package.distributions}
-        names |= {_canonical(package.name) for package in lock.conda}
-        python = PlannedPackage(_canonical("python"), version, Level.CRITICAL, "", _REASON)
+        names |= {canonical_name(package.name) for package in lock.conda}
+        python = PlannedPackage(canonical_name("python"), version, Level.CRITICAL, "", _REASON)
         return Plan(
             python=_interpreter(version),
-            packages=tuple(sorted((python, *planned_packages(self.read)), key=lambda package: package.name)),
+            packages=tuple(
+                sorted((python, *planned_packages(self.lock_file)), key=lambda package: package.name)
+            ),
             code=self.code,
             profile=head.get("profile", "none"),
             critical_imports=tuple(head.get("critical_imports", _critical_imports(names))),
@@ -105,7 +107,7 @@ class LockFileInputs:
                     package.name,
                     package.version,
                     package.build,
-                    self.read.custom_metadata.level("conda", package.name),
+                    self.lock_file.custom_metadata.level("conda", package.name),
                     f"=={package.version}",
                     _REASON,
                 )
@@ -133,7 +135,7 @@ class LockFileInputs:
         """Return ``sha256:<hex>`` over what the packages image holds: not the wheels beside the lock file."""
         from imagesync.lock.layers import shared_layer
 
-        return self._hash({"packages": shared_layer(self.read.lock).digest}, base)
+        return self._hash({"packages": shared_layer(self.lock_file.lock).digest}, base)
 
     def _hash(self, covered: Mapping[str, str], base: BaseInputs) -> str:
         strict = self.context.settings.strict
@@ -146,8 +148,8 @@ class LockFileInputs:
 
     def checked(self) -> LockFileInputs:
         """Return these inputs, after a line about the packages that stay out of the image."""
-        if self.read.left_out:
-            names = ", ".join(self.read.left_out)
+        if self.lock_file.left_out:
+            names = ", ".join(self.lock_file.left_out)
             self.context.progress.line(
                 f"left out, being in categories of their own in {self.path.name}: {names}"
             )
@@ -158,7 +160,7 @@ class LockFileInputs:
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
         channels = [
-            url.rpartition("/")[0].rpartition("/")[0] for url in self.read.private if _is_archive(url)
+            url.rpartition("/")[0].rpartition("/")[0] for url in self.lock_file.private if _is_archive(url)
         ]
         sources = open_artifact_sources(self.plan, self.context, private_channels=channels)
         return replace(sources, access=self._with_credentials(sources.access), is_locked=True)
@@ -166,7 +168,7 @@ class LockFileInputs:
     def _with_credentials(self, access: Access) -> Access:
         from imagesync.indexes.pypi.access import Credential
 
-        urls = [urlsplit(url) for url in self.read.private if not _is_archive(url)]
+        urls = [urlsplit(url) for url in self.lock_file.private if not _is_archive(url)]
         found = tuple(
             Credential(
                 strip_credentials(urlunsplit(parts)), unquote(parts.username), unquote(parts.password or "")
@@ -189,8 +191,8 @@ class LockFileInputs:
         from imagesync.lock.lock import Target
         from imagesync.lock.lockfile.check_target import check_target
 
-        lock = check_target(self.read, base, Target(IMAGE_PLATFORM, base.python_version, base.glibc))
-        if self.read.custom_metadata.is_ours or not lock.conda:
+        lock = check_target(self.lock_file, base, Target(IMAGE_PLATFORM, base.python_version, base.glibc))
+        if self.lock_file.custom_metadata.is_ours or not lock.conda:
             return lock
         from imagesync.lock.conda.provided_distributions import refuse_duplicates
         from imagesync.lock.lockfile.enrich import enrich
@@ -220,12 +222,6 @@ def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
 
 def _is_archive(url: str) -> bool:
     return url.endswith((".conda", ".tar.bz2"))
-
-
-def _canonical(name: str) -> NormalizedName:
-    from imagesync.core.names import canonical_name
-
-    return canonical_name(name)
 
 
 def _critical_imports(names: set[NormalizedName]) -> list[str]:
