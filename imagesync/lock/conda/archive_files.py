@@ -92,8 +92,8 @@ def read_archives(archives: Iterable[StoredFile]) -> tuple[ArchiveInfo, ...]:
     LockError
         An archive can't be read.
     """
-    with tempfile.TemporaryDirectory(prefix="imagesync-archives-") as folder:
-        return tuple(_read(archive, Path(folder)) for archive in archives)
+    with tempfile.TemporaryDirectory(prefix="imagesync-archives-") as folder, ThreadPoolExecutor(4) as pool:
+        return tuple(pool.map(lambda archive: _read(archive, Path(folder)), archives))
 
 
 def read_archive_files(
