@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint

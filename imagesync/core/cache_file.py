@@ -29,7 +29,7 @@ def cache_path(folder: Path, *identity: object) -> Path:
 
 
 def read_cache(path: Path, *, key: object, max_age: float | None = None) -> Any:  # noqa: ANN401  as json.loads
-    """Return what was written to *path* with the same *key*, or ``None``.
+    """Return the content that was written to *path* with the same *key*, or ``None``.
 
     Truncated entries are ignored.
 

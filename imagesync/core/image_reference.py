@@ -50,7 +50,7 @@ class Reference(NamedTuple):
 
     @property
     def names_registry(self) -> bool:
-        """Return whether a registry was written out; Podman's ``localhost/`` is none.
+        """Return True if a registry was written out; Podman's ``localhost/`` is none.
 
         >>> parse_reference("registry.example.com/env").names_registry
         True
@@ -122,7 +122,7 @@ def repository_of(text: str) -> str:
 
 
 def is_repository(text: str) -> bool:
-    """Return whether *text* names a repository, without a tag and without a digest.
+    """Return True if *text* names a repository, without a tag and without a digest.
 
     >>> is_repository("registry.example.com:5000/team/imagesync")
     True
@@ -133,7 +133,7 @@ def is_repository(text: str) -> bool:
 
 
 def is_reference(text: str) -> bool:
-    """Return whether *text* names an image: a repository, and a tag or a digest if it likes.
+    """Return True if *text* names an image: a repository, and a tag or a digest if it likes.
 
     >>> is_reference("ubuntu:24.04")
     True

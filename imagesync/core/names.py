@@ -32,7 +32,7 @@ class Level(str, Enum):
 
 
 def is_valid_name(name: str) -> bool:
-    """Return whether *name* may name a distribution (core metadata specification, ``Name``)."""
+    """Return True if *name* may name a distribution (core metadata specification, ``Name``)."""
     return _VALID_NAME.fullmatch(name) is not None
 
 
@@ -46,7 +46,7 @@ def canonical_name(name: str) -> NormalizedName:
 
 
 def is_valid_version(version: str) -> bool:
-    """Return whether *version* is a version in the sense of PEP 440.
+    """Return True if *version* is a version in the sense of PEP 440.
 
     >>> is_valid_version("1.4.3"), is_valid_version("2.1+cu121"), is_valid_version("2004d-final")
     (True, True, False)
@@ -72,7 +72,7 @@ def canonical_pattern(text: str) -> str:
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
-    """Return whether one of the *patterns*, in canonical form, stands for *name*."""
+    """Return True if one of the *patterns*, in canonical form, stands for *name*."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

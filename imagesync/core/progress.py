@@ -1,19 +1,16 @@
-"""Progress, as the stages see it: a task with a real total, advanced as work is done."""
+"""Progress as the stages report it: tasks with a real total, advanced as work is done."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, Protocol, TextIO
-
-from imagesync.core.terminal import is_interactive
+from typing import Literal, Protocol
 
 Unit = Literal["bytes", "packages", "steps"]
 
 
 class Task(Protocol):
-    """One thing under way."""
+    """Work that is under way."""
 
     def advance(self, amount: int) -> None:
         """Add *amount* of the task's unit to what is done."""
@@ -22,14 +19,14 @@ class Task(Protocol):
         """Add *amount* to the total, when more work becomes known."""
 
     def describe(self, text: str) -> None:
-        """Say what the task is doing now, in a few words."""
+        """Show what the task is doing now, in a few words."""
 
 
 class Progress(Protocol):
     """Where stages report; on a terminal bars, elsewhere plain lines, both on stderr."""
 
     def task(self, label: str, *, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
-        """Open a task; *total* is in *unit*, ``None`` where it can't be known."""
+        """Open a task; *total* is in *unit*, or ``None`` where it isn't known."""
 
     def line(self, text: str) -> None:
         """Print one line that stays."""
@@ -44,7 +41,7 @@ class _SilentTask:
 
 
 class SilentProgress:
-    """Progress that nobody sees, for ``--quiet`` and for library calls."""
+    """Progress that shows nothing, for ``--quiet`` and for library calls."""
 
     @contextmanager
     def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
@@ -53,28 +50,3 @@ class SilentProgress:
 
     def line(self, text: str) -> None:
         """Print nothing."""
-
-
-def make_progress(
-    *, quiet: bool, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
-) -> Progress:
-    """Return bars for a terminal, plain lines for anything else, nothing where *quiet*.
-
-    Parameters
-    ----------
-    stream
-        Where progress is shown; stderr if not given.
-    environ
-        What says which terminal it is; the process's own if not given.
-    """
-    stream = sys.stderr if stream is None else stream
-    if quiet:
-        return SilentProgress()
-    if is_interactive(stream, environ):
-        # rich takes 0.1 s to import, which an answer without progress must not pay.
-        from imagesync.core.rich_progress import RichProgress
-
-        return RichProgress(stream)
-    from imagesync.core.plain_progress import PlainProgress
-
-    return PlainProgress(stream)

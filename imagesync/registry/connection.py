@@ -239,7 +239,7 @@ def _challenges(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 
 def is_loopback(registry: str) -> bool:
-    """Return whether a registry is on this machine, where engines require no TLS.
+    """Return True if a registry is on this machine, where engines require no TLS.
 
     >>> is_loopback("127.0.0.1:5000"), is_loopback("localhost"), is_loopback("[::1]:5000")
     (True, True, True)

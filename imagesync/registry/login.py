@@ -1,4 +1,4 @@
-"""Who the user is at a registry: what ``docker login``, its credential helpers and ``podman login`` keep."""
+"""Credentials for registries, from ``docker login``, its credential helpers and ``podman login``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ from imagesync.core.progress import Progress
 
 
 def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:
-    """Return the user's credentials for one registry, as Docker or else Podman keeps them; else nothing.
+    """Return the user's credentials for one registry, from Docker or else from Podman; else nothing.
 
-    Only the helper of that registry is asked. One that fails costs its own entry and nothing else
-    (https://github.com/docker/docker-py/issues/3379): images may be public.
+    Only the helper of that registry is asked. If it fails, the others' entries still count
+    (https://github.com/docker/docker-py/issues/3379), and the image may be public.
+
+    Parameters
+    ----------
+    registry
+        Its host, as in references.
+    progress
+        Gets a line if a configuration file or a helper fails.
 
     Returns
     -------
@@ -44,7 +51,7 @@ def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
             warnings.simplefilter("ignore", UserWarning)
             found = config.resolve_authconfig(registry)
     except (docker.errors.DockerException, ValueError, TypeError, AttributeError) as error:
-        # The SDK takes any helper's answer for an object in JSON.
+        # The SDK expects a JSON object from any helper.
         reason = redact(str(error.__cause__ or error)).strip()
         progress.line(f"The credential helper for {registry} fails ({reason}): going on without it.")
         found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(registry)
@@ -55,13 +62,13 @@ def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
 
 
 def _from_podman(registry: str) -> dict[str, Any]:
-    """Return what `podman login` keeps (containers-auth.json(5)); its form is Docker's."""
-    places = [os.environ.get("REGISTRY_AUTH_FILE", "")]
+    """Return the credentials of ``podman login`` (containers-auth.json(5)), in Docker's format."""
+    paths = [os.environ.get("REGISTRY_AUTH_FILE", "")]
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        places.append(f"{runtime}/containers/auth.json")
-    places.append("~/.config/containers/auth.json")
-    for path in (Path(place).expanduser() for place in places if place):
-        # Podman itself says what is wrong with its files; a helper that fails there costs no image.
+        paths.append(f"{runtime}/containers/auth.json")
+    paths.append("~/.config/containers/auth.json")
+    for path in (Path(path).expanduser() for path in paths if path):
+        # Podman itself reports broken files, and the image may be public.
         with suppress(docker.errors.DockerException, OSError, ValueError, TypeError, AttributeError):
             json.loads(path.read_bytes())
             if found := docker.auth.load_config(str(path)).resolve_authconfig(registry):
@@ -70,11 +77,11 @@ def _from_podman(registry: str) -> dict[str, Any]:
 
 
 def _read_config() -> tuple[docker.auth.AuthConfig, dict[str, str]]:
-    """Return the configuration, and by registry the identity tokens, which the SDK drops."""
+    """Return the configuration, and the identity tokens by registry, which the SDK drops."""
     path = find_config_file()
     tokens = {}
     if path is not None and path.endswith(".json"):
-        # The SDK takes a file that isn't JSON for an empty one.
+        # The SDK reads a file that isn't JSON as an empty one.
         auths = json.loads(Path(path).read_bytes()).get("auths") or {}
         for name, entry in auths.items():
             if isinstance(entry, dict) and entry.get("identitytoken"):

@@ -1,4 +1,4 @@
-"""Manifests and indexes, as far as one image has to be found and checked in them.
+"""Image manifests and indexes.
 
 Source: the OCI image specification 1.1, and Docker's "Image Manifest Version 2, Schema 2".
 """
@@ -23,14 +23,14 @@ ACCEPTED: Final = ", ".join((*MANIFESTS, *INDEXES))
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a manifest says of something that it points to.
+    """The descriptor of a blob in a manifest.
 
     Parameters
     ----------
     digest
         ``sha256:<hex>``.
     size
-        In bytes, as it lies in the registry.
+        Of the blob in the registry, in bytes.
     """
 
     media_type: str
@@ -56,12 +56,12 @@ def sha256(content: bytes) -> str:
 
 
 def parse_manifest(content: Mapping[str, Any]) -> Manifest:
-    """Return the manifest of *content*.
+    """Return the manifest in *content*, a JSON document.
 
     Raises
     ------
     ValueError
-        It isn't an image's manifest.
+        *content* isn't an image's manifest.
     """
     try:
         return Manifest(
@@ -72,7 +72,7 @@ def parse_manifest(content: Mapping[str, Any]) -> Manifest:
 
 
 def choose_platform(index: Mapping[str, Any], platform: str) -> Descriptor | None:
-    """Return the manifest for *platform*, such as ``linux/amd64``, or ``None`` where an index has none.
+    """Return the manifest for *platform*, such as ``linux/amd64``, from an index, or ``None``.
 
     >>> entry = {"digest": "sha256:1", "size": 1, "platform": {"os": "linux", "architecture": "arm64"}}
     >>> choose_platform({"manifests": [entry]}, "linux/amd64") is None

@@ -65,7 +65,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def hint(registry: str, error: BaseException | None) -> str:
-    """Return what to do about a request without an response."""
+    """Return the hint for a request without a response."""
     if isinstance(error, requests.exceptions.SSLError):
         return (
             "Put its authority's certificate where engines look for it too:"

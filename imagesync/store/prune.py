@@ -1,4 +1,4 @@
-"""What the cache folder takes, and making room in it."""
+"""The size of the cache folder, and pruning it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Total:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the cache folder takes, or what was removed from it.
+    """Files in the cache folder, or files that were removed from it.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Usage:
 
 
 def usage(root: Path) -> Usage:
-    """Return what the cache folder *root* takes."""
+    """Return the number and size of the files in the cache folder *root*."""
     with store_errors(root):
         return Usage(root, _total(_blobs(root)), _total(_caches(root)), _total(_logs(root)))
 

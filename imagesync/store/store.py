@@ -69,7 +69,7 @@ class Store:
         return blob_path(self.root, digest)
 
     def has(self, digest: str) -> bool:
-        """Return whether a file of that digest is there, unverified."""
+        """Return True if a file of that digest is there, unverified."""
         return self.path(digest).is_file()
 
     def open(self, digest: str, *, filename: str, progress: Progress | None = None) -> StoredFile | None:
@@ -115,7 +115,7 @@ class Store:
             return BlobWriter(self.root, folder / f"{self._lease.token}.{os.urandom(8).hex()}")
 
     def commit(self, writer: BlobWriter, *, filename: str, expected: str | None = None) -> StoredFile:
-        """Return what was written; see :meth:`BlobWriter.commit` for the errors.
+        """Return the file that was written; see :meth:`BlobWriter.commit` for the errors.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class Store:
             lock.release()
 
     def usage(self) -> Usage:
-        """Return what the cache folder takes."""
+        """Return the number and size of the files in the cache folder."""
         from imagesync.store.prune import usage
 
         return usage(self.root)

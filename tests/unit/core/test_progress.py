@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from imagesync.core.plain_progress import PAUSE, QUARTER_PAUSE, PlainProgress
-from imagesync.core.progress import SilentProgress, make_progress
+from imagesync.core.progress import SilentProgress
+from imagesync.core.terminal import make_progress
 from tests.terminals import on_terminal
 
 
@@ -135,7 +136,7 @@ def test_a_pipe_gets_lines_and_quiet_gets_nothing(stream: io.StringIO) -> None:
 
 SHOW = """
 import sys, threading
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 
 progress = make_progress(quiet=False, stream=sys.stderr)
 barrier = threading.Barrier(4)
@@ -200,7 +201,7 @@ def test_interrupt_gives_the_cursor_back() -> None:
     code, shown = on_terminal(
         """
 import signal, sys
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 
 with make_progress(quiet=False, stream=sys.stderr).task("Building", total=10, unit="steps"):
     signal.raise_signal(signal.SIGINT)
