@@ -143,6 +143,10 @@ def test_long_value_is_continued_on_further_lines() -> None:
     assert max(len(line) for line in dockerfile_quote("a1" * 100_000).split("\n")) < 5000
 
 
+def test_shipped_templates_hold_no_python() -> None:
+    assert not list(shipped_templates().rglob("*.py"))
+
+
 def test_shipped_templates_are_found() -> None:
     assert (shipped_templates() / "Dockerfile.j2").is_file()
     assert dockerfile_base().splitlines()[0].startswith("#")
