@@ -43,12 +43,7 @@ def local_layer(lock: Lock) -> Lock:
 def local_packages(plan: Plan, digests: Mapping[NormalizedName, str]) -> tuple[VendoredPackage, ...]:
     """Return the user's local packages of *plan* as they are locked; no index is asked.
 
-    Parameters
-    ----------
-    plan
-        The plan of the environment.
-    digests
-        For each local package the digest of what its wheel is made from.
+    *digests* has for each local package the digest of its sources.
     """
     local = (package for package in plan.packages if package.vendored)
     return tuple(VendoredPackage(p.name, p.version, digests[p.name], p) for p in local)

@@ -25,18 +25,8 @@ def replace_missing(
     """Return *lock* with a replacement for each package whose artifact is missing.
 
     The replacement is a wheel of the installed files, if they are of that version and fit the target; else
-    the nearest version that the level allows, which is a deviation.
-
-    Parameters
-    ----------
-    lock
-        The lock.
-    missing
-        The missing artifacts by package name, with the answer of the index.
-    resolver
-        Finds other versions.
-    installed_content
-        Returns the digest of a package's installed files, if they fit the target.
+    the nearest version that the level allows, which is a deviation. *missing* has the answers of the index by
+    package name.
 
     Raises
     ------

@@ -67,20 +67,7 @@ def resolve_installed(
     """Return the artifacts of *packages* from indexes, and the packages to make from their installed files.
 
     The local version is preferred, from an index or else from the installed files; then the nearest version
-    that the level allows.
-
-    Parameters
-    ----------
-    packages
-        Installed packages of indexes.
-    target
-        The platform and interpreter of the image.
-    resolver
-        Asks the indexes.
-    installed_content
-        Returns the digest of a package's installed files, if they fit the target.
-    silent
-        Indexes that don't answer, for the messages.
+    that the level allows. *silent* are indexes that don't answer, for the messages.
 
     Raises
     ------
@@ -161,16 +148,7 @@ def resolve_nearest(
 ) -> LockedPackage | None:
     """Return the nearest version of *package* that its level allows; ``None`` if the indexes have none.
 
-    Parameters
-    ----------
-    package
-        The package.
-    request
-        The request without requirements.
-    resolver
-        Asks the indexes.
-    excluded
-        A version to exclude.
+    *request* has no requirements; *excluded* is a version that won't do.
     """
     for specifier in dict.fromkeys(allowed_specifiers(package)):
         if excluded:

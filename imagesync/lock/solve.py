@@ -38,25 +38,6 @@ def solve_additions(
     An addition may replace an installed package. Then it must meet the requirements of the others, unless
     *allow_inconsistent* is set.
 
-    Parameters
-    ----------
-    plan
-        The plan.
-    resolved
-        The installed packages with their artifacts.
-    additions
-        Packages of the setting ``add.pip``.
-    vendored
-        Packages that are present without an index.
-    target
-        The platform and interpreter of the image.
-    resolver
-        Asks the indexes.
-    allow_inconsistent
-        Accept additions that violate requirements of installed packages.
-    on_progress
-        Called with a phrase for a step that takes longer.
-
     Raises
     ------
     UnsolvableError
@@ -171,23 +152,6 @@ def solve_platform(
 
     The dependencies of planned packages on the target are included. The local versions are preferred, within
     the plan's specifiers.
-
-    Parameters
-    ----------
-    plan
-        The plan.
-    resolved
-        The installed packages with their artifacts.
-    additions
-        Packages of the setting ``add.pip``.
-    vendored
-        Packages that are present without an index.
-    target
-        The platform and interpreter of the image.
-    resolver
-        Asks the indexes.
-    on_progress
-        Called with a phrase for a step that takes longer.
 
     Raises
     ------

@@ -17,15 +17,8 @@ def update_versions(lock: Lock, filenames: Sequence[str], contents: Sequence[str
     """Return *lock* with the versions of the built wheels; each changed version is a deviation.
 
     An editable package whose version was raised after its installation has old metadata, and its wheel the
-    new ones.
-
-    Parameters
-    ----------
-    lock
-        The lock.
-    filenames, contents
-        The filenames of the vendored wheels and the digests of their sources, in the order of
-        ``lock.vendored``.
+    new ones. *filenames* are those of the built wheels, and *contents* the digests of their sources, in the
+    order of ``lock.vendored``.
     """
     vendored = []
     deviations = list(lock.deviations)

@@ -47,19 +47,6 @@ def make_layer(
 ) -> CodeLayer | None:
     """Return *code* as archives in the store; ``None`` if there is no code.
 
-    Parameters
-    ----------
-    code
-        The files.
-    python
-        The scanned interpreter, for bytecode.
-    target
-        The platform and interpreter of the image.
-    store
-        Keeps the archives.
-    progress
-        Shows the progress.
-
     Raises
     ------
     WheelError

@@ -203,14 +203,7 @@ def _leads_to_folder(name: str, target: str, stats: Mapping[str, Stat]) -> bool:
 def collect_files(tree: Tree, *, excluded: Excluded, cache: Path | None) -> CodePath:
     """Return the files of *tree* that the image gets.
 
-    Parameters
-    ----------
-    tree
-        The candidates.
-    excluded
-        Returns the reason to leave out a further file.
-    cache
-        The folder of the cache of digests; ``None`` for no cache.
+    *excluded* returns the reason to leave out a further file. Digests are cached in *cache*.
 
     Raises
     ------

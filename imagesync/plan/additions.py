@@ -21,12 +21,7 @@ if TYPE_CHECKING:
 def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[NormalizedName, Requirement]:
     """Return the added requirements whose markers hold for the image, by canonical name.
 
-    Parameters
-    ----------
-    lines
-        PEP 508 requirements. Several for one name are combined.
-    markers
-        The marker values of the image.
+    Several requirements for one name are combined.
 
     Raises
     ------
@@ -73,17 +68,6 @@ def apply_addition(
 
     The added specifier takes precedence over the local version. Without a specifier only the extras are
     added to a package that is planned already.
-
-    Parameters
-    ----------
-    name
-        The canonical name.
-    requirement
-        The added requirement.
-    planned
-        The package as it is planned so far; ``None`` if it isn't.
-    installed
-        The installed distribution; ``None`` if there is none.
     """
     extras = tuple(sorted(requirement.extras))
     specifier = str(requirement.specifier)

@@ -111,17 +111,6 @@ def make_chooser(
 ) -> Chooser:
     """Return the rules for the levels of the packages of *environment*.
 
-    Parameters
-    ----------
-    environment
-        The scanned environment.
-    settings
-        The user's settings.
-    profile
-        The profile with the critical packages.
-    markers
-        The marker values of the image.
-
     Raises
     ------
     UsageError
@@ -169,15 +158,6 @@ def choose_levels(
     A package that only the shipped levels would leave out is kept if a kept package requires it. For a
     platform-only package this holds only on Linux: dependencies of conda packages on another platform say
     nothing about Linux.
-
-    Parameters
-    ----------
-    environment
-        The scanned environment.
-    chooser
-        The rules.
-    markers
-        The marker values of the image.
     """
     choices = {candidate.key: chooser.choose(candidate) for candidate in candidates(environment)}
     on_linux = environment.python.platform.startswith("linux")

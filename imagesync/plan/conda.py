@@ -32,15 +32,6 @@ def plan_conda(
 
     If the settings require it, an environment without conda gets Python from conda, at exactly its version.
 
-    Parameters
-    ----------
-    environment
-        The scanned environment.
-    choices
-        The level of each installed package.
-    settings
-        The user's settings.
-
     Raises
     ------
     UsageError

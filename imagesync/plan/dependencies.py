@@ -80,16 +80,7 @@ def requirers_of_left_out(
 ) -> dict[Key, list[str]]:
     """Return the required packages among *left_out*, each with the names of the packages that require it.
 
-    Parameters
-    ----------
-    environment
-        The installed packages.
-    left_out
-        The packages that the image doesn't get.
-    markers
-        The marker values of the image.
-    foreign
-        Packages for another platform: that a conda package depends on them there is ignored.
+    That a conda package depends on a *foreign* package, one for another platform, is ignored.
     """
     names: dict[NormalizedName, Key] = {}
     kept = []

@@ -27,12 +27,7 @@ def install_command_for(
 def install_critical(environment: Environment, wanted: Mapping[CriticalPackage, str | None]) -> str:
     """Return the command that installs critical packages, with conda in a conda environment.
 
-    Parameters
-    ----------
-    environment
-        The environment that lacks them.
-    wanted
-        The packages, each with its version, or ``None`` for any.
+    *wanted* has the version of each package, or ``None`` for any.
     """
     if environment.conda:
         specs = [f"{p.conda or p.name}{f'={version}' if version else ''}" for p, version in wanted.items()]

@@ -31,12 +31,7 @@ _SHORT_VERSION = "Its version has fewer than three parts, which name no series o
 def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     """Return the plan for *environment*: the packages of the image, each with a level and a reason.
 
-    Parameters
-    ----------
-    environment
-        The scanned environment.
-    settings
-        The user's settings. Package names may be written in any form, and ``*`` matches several.
+    Package names in *settings* may be written in any form, and ``*`` matches several.
 
     Raises
     ------

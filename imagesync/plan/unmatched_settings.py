@@ -14,16 +14,7 @@ def unmatched(
 ) -> list[Finding]:
     """Return a warning for each of the *entries* of the setting *key* that matches none of the *names*.
 
-    Parameters
-    ----------
-    key
-        The name of the setting.
-    entries
-        Names and patterns, as the user wrote them.
-    names
-        Canonical names that entries may match.
-    kind
-        What *names* are, for the message.
+    *kind* says what *names* are, for the message.
     """
     findings = []
     for entry in entries:

@@ -312,16 +312,7 @@ def _failure(request: BuildRequest, error: Exception, run: _Runner) -> WheelErro
 def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: str = "") -> WheelError:
     """Return the error of a failed build.
 
-    Parameters
-    ----------
-    name, version
-        The package.
-    end
-        The last lines of the log.
-    log
-        The file of the log.
-    reason
-        The reason; empty if the log has it.
+    *end* has the last lines of the log, and *log* is its file. *reason* is empty if the log has it.
     """
     lines = "\n".join(f"    {line}" for line in end)
     return WheelError(

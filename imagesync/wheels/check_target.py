@@ -79,14 +79,7 @@ def check_identity(filename: str, *, name: str) -> Version:
 def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...]:
     """Check that *wheel* is a valid wheel, fits *target*, and only writes into its prefix.
 
-    Parameters
-    ----------
-    wheel
-        The file.
-    filename
-        The filename of the wheel, which its file in the store doesn't have.
-    target
-        The platform and interpreter of the image.
+    *filename* is that of the wheel, which its file in the store doesn't have.
 
     Returns
     -------

@@ -80,13 +80,6 @@ def record_digest(package: Package | None) -> str:
 def edited_files(package: Package | None, *, cache: Path | None = None) -> Mapping[str, str]:
     """Return the installed files of *package* that differ from RECORD, sorted by path.
 
-    Parameters
-    ----------
-    package
-        The distribution; ``None`` has no files.
-    cache
-        The folder of the cache; ``None`` for no cache.
-
     Returns
     -------
     Mapping
@@ -106,15 +99,7 @@ def edited_files(package: Package | None, *, cache: Path | None = None) -> Mappi
 
 
 def installed_digest(package: Package | None, *, cache: Path | None = None) -> str:
-    """Return ``sha256:<hex>`` over the installed files of *package*, including edits; empty without a RECORD.
-
-    Parameters
-    ----------
-    package
-        The distribution; ``None`` has no files.
-    cache
-        The folder of the cache; ``None`` for no cache.
-    """
+    """Return ``sha256:<hex>`` over the installed files of *package*, with edits; empty without RECORD."""
     if not (record := record_digest(package)):
         return ""
     identity = {"record": record, "edited": edited_files(package, cache=cache)}

@@ -67,17 +67,6 @@ def installed_content(
 ) -> str:
     """Return the digest of the installed files of *package*, ``sha256:<hex>``, if they fit *target*.
 
-    Parameters
-    ----------
-    package
-        The distribution; ``None`` has no files.
-    python
-        The scanned interpreter.
-    target
-        The platform and interpreter of the image.
-    cache
-        The folder of the cache; ``None`` for no cache.
-
     Returns
     -------
     str

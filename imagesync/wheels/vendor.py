@@ -64,22 +64,7 @@ def vendor(
 ) -> tuple[VendoredWheel, ...]:
     """Return the wheel of each of *vendored*, in their order, from the store, or built or repacked.
 
-    Parameters
-    ----------
-    vendored
-        The packages.
-    python
-        The scanned interpreter, which extension modules are built for.
-    target
-        The platform and interpreter of the image.
-    store
-        Keeps wheels and logs.
-    indexes
-        The indexes of build requirements.
-    progress
-        Shows the progress, and warnings.
-    no_isolation
-        Names and patterns of packages that are built with the distributions of *python*.
+    Packages that match *no_isolation*, names and patterns, are built with the distributions of *python*.
 
     Raises
     ------

@@ -101,16 +101,8 @@ def read_archive_files(
 ) -> tuple[ArchiveFiles, ...]:
     """Return the files of each of *packages*, in their order.
 
-    Parameters
-    ----------
-    packages
-        The conda packages.
-    archives
-        Their archives, in the same order.
-    minor
-        The feature version of the environment's Python, such as ``3.12``.
-    store
-        Caches the result.
+    *archives* are in the order of *packages*. *minor* is the feature version of the environment's Python,
+    such as ``3.12``. The result is cached in *store*.
 
     Raises
     ------

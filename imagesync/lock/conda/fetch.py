@@ -30,16 +30,7 @@ def fetch_archives(
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return *lock* with replacements for missing archives, and the archives of its conda packages in order.
 
-    Parameters
-    ----------
-    lock
-        The lock.
-    channels
-        The user's channels; their process is ended afterwards.
-    record_content
-        Returns the distributions of an installed conda package, if their files can replace it.
-    exactly
-        Refuse replacements.
+    The process of *channels* is ended. With *exactly*, replacements are refused.
 
     Raises
     ------

@@ -45,17 +45,6 @@ def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: Conda
     On the target's own platform the installed records are the lock, and additions are solved with all
     installed packages frozen. On another platform everything is solved.
 
-    Parameters
-    ----------
-    plan
-        The plan.
-    target
-        The platform and interpreter of the image.
-    same_platform
-        Whether the local platform is that of *target*.
-    solver
-        Answers from the channels.
-
     Raises
     ------
     UnsolvableError

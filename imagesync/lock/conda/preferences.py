@@ -92,20 +92,7 @@ def preference_for(
 
     A package stays in its own channel, if that has it; else the first channel with it is taken. With flexible
     priority, other channels are taken for versions that the first one lacks; with disabled priority, all
-    channels are equal.
-
-    Parameters
-    ----------
-    planned
-        The installed package.
-    found
-        Its builds in the channels, oldest first.
-    channels
-        URLs, the preferred one first.
-    priority
-        conda's setting ``channel_priority``.
-    pins
-        The user's pins of the package.
+    channels are equal. *found* are the builds in the channels, oldest first.
     """
     own = planned.record.channel if planned.record is not None else ""
     having = [channel for channel in channels if any(package.channel == channel for package in found)]

@@ -40,15 +40,6 @@ def repack_missing(
 ) -> tuple[VendoredPackage, ...]:
     """Return the distributions of conda packages that no channel has, as wheels of their installed files.
 
-    Parameters
-    ----------
-    packages
-        The missing conda packages.
-    channels
-        URLs of the channels, for the message.
-    content
-        Returns the distributions of an installed conda package.
-
     Raises
     ------
     UnsolvableError
@@ -71,20 +62,10 @@ def replace_missing_archives(
 ) -> Lock:
     """Return *lock* with a replacement for each conda package whose archive is missing.
 
-    The replacement is a wheel of the installed files, if they are of that version, fit the target and are
-    all Python; else another build; else the nearest version that the level allows. All other packages stay
-    as they are. A replacement that differs from the installed package is a deviation.
-
-    Parameters
-    ----------
-    lock
-        The lock.
-    missing
-        The missing archives by conda name, with the answer of the channel.
-    solver
-        Finds other builds and versions.
-    record_content
-        Returns the distributions of an installed conda package.
+    The replacement is a wheel of the installed files, if they are of that version, fit the target and are all
+    Python; else another build; else the nearest version that the level allows. All other packages stay as
+    they are. A replacement that differs from the installed package is a deviation. *missing* has the answers
+    of the channels by conda name.
 
     Raises
     ------

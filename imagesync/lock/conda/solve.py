@@ -56,18 +56,8 @@ def solve_platform(
 ) -> Solved:
     """Return packages for linux-64 for an environment of another platform.
 
-    Parameters
-    ----------
-    planned
-        The conda packages of the plan.
-    local_subdir
-        The subdirectory of channels that the environment was installed from, such as ``osx-arm64``.
-    python
-        The feature version of the environment's interpreter, such as ``3.11``.
-    solver
-        Answers from the channels.
-    virtual_packages
-        Those of the image.
+    *local_subdir* is the subdirectory of channels that the environment was installed from, such as
+    ``osx-arm64``, and *python* its feature version, such as ``3.11``.
 
     Raises
     ------

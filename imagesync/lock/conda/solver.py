@@ -30,10 +30,7 @@ class VirtualPackage:
 def virtual_packages(target: Target, *, cuda: str = "") -> tuple[VirtualPackage, ...]:
     """Return the virtual packages of *target*; nothing depends on the local machine.
 
-    Parameters
-    ----------
-    cuda
-        The CUDA version that the drivers of the cluster's machines support, such as ``12.4``; empty for none.
+    *cuda* is the CUDA version that the drivers of the cluster's machines support, such as ``12.4``.
 
     >>> target = Target("linux/amd64", "3.11.7", (2, 36))
     >>> [f"{package.name}={package.version}" for package in virtual_packages(target, cuda="12.4")]

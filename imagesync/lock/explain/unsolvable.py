@@ -59,22 +59,8 @@ def with_explanation(
 ) -> UnsolvableError:
     """Return *error* with the user's packages that conflict, and the smallest remedies.
 
-    Parameters
-    ----------
-    summary
-        The beginning of the message; the resolver's reason follows.
-    error
-        The error of the resolver.
-    constraints
-        The constraints of the request.
-    request
-        The target and the preferred versions, without the constraints.
-    resolver
-        Answers the requests of the search.
-    plan
-        The plan.
-    hint
-        The hint if no remedy is found in time.
+    *summary* begins the message, and the resolver's reason follows. *request* has the target and the
+    preferred versions, without the constraints. *hint* is used if no remedy is found in time.
     """
     seconds = _SECONDS[resolver.name]
     search = _Search(tuple(constraints), request, resolver, time.monotonic() + seconds)

@@ -52,15 +52,6 @@ def differences(
 
     Deviations that were reported with the lock don't count. In a lock file of another tool, any version that
     the plan's specifiers admit is accepted.
-
-    Parameters
-    ----------
-    read
-        The lock file.
-    plan
-        The plan of the environment.
-    source_digests
-        For each vendored package the digest of what its wheel is made from.
     """
     comparison = _Comparison(read, plan)
     found = [*comparison.conda(), *comparison.pip(source_digests), *comparison.interpreter()]

@@ -25,14 +25,7 @@ _SHOWN = 10
 def check_target(read: ReadLock, base: BaseImage, target: Target) -> Lock:
     """Return the lock of *read* for an image on *base*.
 
-    Parameters
-    ----------
-    read
-        The lock file.
-    base
-        The base image.
-    target
-        The platform and interpreter of the base image; Python of a conda lock replaces the interpreter.
+    *target* is that of the base image; Python of a conda lock replaces its interpreter.
 
     Raises
     ------

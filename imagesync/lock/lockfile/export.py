@@ -33,14 +33,8 @@ _EXPLICIT = """\
 def render_explicit(bundle: Bundle, *, name: str) -> str:
     """Return the conda packages as an explicit file, each with its sha256 in micromamba's syntax.
 
-    pip's packages follow as comments, which conda ignores, and micromamba and conda-lock read.
-
-    Parameters
-    ----------
-    bundle
-        The lock with its local files.
-    name
-        The name of the file, for its comments.
+    pip's packages follow as comments, which conda ignores, and micromamba and conda-lock read. *name* is that
+    of the file, for its comments.
     """
     lock = bundle.lock
     paths = bundle.paths

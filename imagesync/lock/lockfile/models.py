@@ -63,12 +63,7 @@ def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Loc
 def to_text(lockfile: Lockfile, *, name: str) -> str:
     """Return *lockfile* as text, always the same for the same lock.
 
-    Parameters
-    ----------
-    lockfile
-        The lock file.
-    name
-        The name of the file, for its comments.
+    *name* is that of the file, for its comments.
     """
     import yaml
 

@@ -69,14 +69,7 @@ def require(form: Form, path: Path | None) -> None:
 def render(bundle: Bundle, form: Form, *, name: str | None = None) -> str:
     """Return a lock in one of its forms, as text.
 
-    Parameters
-    ----------
-    bundle
-        The lock with its local files.
-    form
-        The form.
-    name
-        The name of the file; ``None`` for the usual one.
+    *name* is that of the file, for its comments.
     """
     name = name or _NAMES[form]
     if form == "conda-lock":

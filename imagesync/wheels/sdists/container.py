@@ -92,18 +92,7 @@ class ContainerBuilder:
     ) -> Path:
         """Return the wheel of the project in the folder *source*, in the folder *output*.
 
-        Parameters
-        ----------
-        package
-            The locked package.
-        source
-            The project.
-        log
-            The file for the backend's output, without credentials.
-        output
-            The folder of the wheel.
-        build_requirement
-            Builds the wheel of a build requirement that indexes only have as an sdist.
+        *build_requirement* builds the wheel of a build requirement that indexes only have as an sdist.
 
         Raises
         ------

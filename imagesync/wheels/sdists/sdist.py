@@ -48,24 +48,7 @@ def build_sdists(
     """Return the wheel of each of *sdists*, in their order, or the error of its build.
 
     On the target's platform they are built with the scanned interpreter, else in containers of the base
-    image: two at a time, and only if the store has no wheel yet.
-
-    Parameters
-    ----------
-    sdists
-        Locked packages with their sdists.
-    target
-        The platform and interpreter of the image.
-    python
-        The scanned interpreter.
-    store
-        Keeps wheels and logs.
-    indexes
-        The indexes of build requirements.
-    progress
-        Shows the progress, and warnings.
-    containers
-        Builds in containers; ``None`` to build here alone.
+    image: two at a time, and only if the store has no wheel yet. Without *containers* all are built here.
 
     Raises
     ------
@@ -164,14 +147,7 @@ class _Builder:
     def make(self, package: LockedPackage, sdist: StoredFile, within: tuple[str, ...] = ()) -> StoredFile:
         """Return the wheel of *sdist*, in the store.
 
-        Parameters
-        ----------
-        package
-            The locked package.
-        sdist
-            The sdist.
-        within
-            The packages whose builds require this one.
+        *within* are the packages whose builds require this one.
         """
         if package.name in within:
             raise WheelError(

@@ -28,18 +28,7 @@ def use_installed_files(
 ) -> tuple[Lock, Mapping[NormalizedName, StoredFile]]:
     """Return *lock* with installed files for each sdist that can't be built, and the wheels of the others.
 
-    Parameters
-    ----------
-    lock
-        The lock.
-    built
-        The wheel of each sdist, or the error of its build.
-    installed_content
-        Returns the digest of a package's installed files, if they fit the target.
-    logs
-        The folder of build logs.
-    progress
-        Gets a line for each replaced sdist.
+    *built* has the wheel of each sdist, or the error of its build.
 
     Raises
     ------

@@ -86,12 +86,7 @@ def source_files(folder: Path) -> list[str]:
 def source_stats(folder: Path, *, cache: Path | None = None) -> dict[str, Stat]:
     """Return the status of each of the :func:`source_files`, without following links.
 
-    Parameters
-    ----------
-    folder
-        The source tree.
-    cache
-        The folder of the cache with the last listing of git, whose files are looked at while git lists again.
+    *cache* has the last listing of git, whose files are looked at while git lists again.
 
     Raises
     ------

@@ -18,15 +18,7 @@ _FORMAT = 2
 
 
 def untracked_inputs(folder: Path, *, cache: Path | None) -> tuple[str, ...]:
-    """Return the untracked inputs of the wheels of *folder*, relative to it, with ``/``.
-
-    Parameters
-    ----------
-    folder
-        The source tree.
-    cache
-        The cache folder of source trees; ``None`` for no cache.
-    """
+    """Return the untracked inputs of the wheels of *folder*, relative to it, with ``/``."""
     known = None if cache is None else read_cache(_cache_path(folder, cache), key=_FORMAT)
     return tuple(known or ())
 
@@ -54,18 +46,8 @@ def record_untracked_inputs(
 ) -> str:
     """Record which *candidates* are in the new *wheel* of the source tree *folder*.
 
-    Parameters
-    ----------
-    folder
-        The source tree.
-    wheel
-        The wheel.
-    candidates
-        The size of each untracked file that the build could read, by absolute path.
-    digest, listed
-        The digest and the files of the source tree.
-    cache
-        The cache folder of source trees.
+    *candidates* has the size of each untracked file that the build could read, by absolute path. *digest* and
+    *listed* are those of the source tree.
 
     Returns
     -------
