@@ -19,6 +19,8 @@ class Attachment:
 
     Parameters
     ----------
+    api
+        The engine's client.
     container
         Its name or ID; it needn't run yet.
     streams

@@ -68,7 +68,7 @@ class Steps:
             self._steps[key] = _Step(redact(label), numbered=numbered)
 
     def knows(self, key: str) -> bool:
-        """Return whether a step was added."""
+        """Return True if a step was added."""
         return key in self._steps
 
     def expect(self, number: int) -> None:

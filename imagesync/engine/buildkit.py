@@ -42,6 +42,14 @@ def build_by_api(
 
     Parameters
     ----------
+    api
+        The engine's client.
+    context
+        A tar archive in pieces.
+    request
+        The options of the build.
+    progress
+        Shows the steps.
     logs
         The folder for the whole log; the latest logs stay there.
 

@@ -187,7 +187,7 @@ class Engine:
         return push_image(self._api, reference, progress=progress)
 
     def takes_without_tls(self, registry: str) -> bool:
-        """Return whether the engine may reach a registry, named by host and port, without TLS."""
+        """Return True if the engine may reach a registry, named by host and port, without TLS."""
         with engine_errors("say its configuration"):
             configured = self._api.info().get("RegistryConfig") or {}
         entry = (configured.get("IndexConfigs") or {}).get(registry) or {}
@@ -198,6 +198,8 @@ class Engine:
 
         Parameters
         ----------
+        request
+            The command and its container.
         output
             Called with each piece of output as it comes; the result then holds no output.
 
@@ -214,7 +216,11 @@ class Engine:
         Parameters
         ----------
         context
-            A tar archive in pieces; it is sent as it is produced, and never held in memory.
+            A tar archive in pieces, which is sent as it is produced and never held in memory.
+        request
+            The options of the build.
+        progress
+            Shows the steps.
 
         Raises
         ------
@@ -235,6 +241,10 @@ class Engine:
 
         Parameters
         ----------
+        dockerfile
+            The text.
+        request, progress
+            As for :meth:`build`.
         files
             The files that the Dockerfile copies.
 

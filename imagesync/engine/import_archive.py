@@ -27,6 +27,8 @@ def import_archive(
 
     Parameters
     ----------
+    api
+        The engine's client.
     content
         The archive in pieces, sent as they are produced.
     reference

@@ -116,7 +116,7 @@ def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) 
 
 
 def _is_terminal() -> bool:
-    """Return whether both ends are a terminal that this system lets us control."""
+    """Return True if both ends are a terminal that this system lets us control."""
     return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
 
 

@@ -38,6 +38,8 @@ class FoundImage(NamedTuple):
         ``sha256:<hex>``.
     tags
         Its tags in that repository, without the repository.
+    labels
+        Its labels.
     digest
         ``sha256:<hex>``, under which it was pulled from that repository or pushed to it, or ``None``.
     """
@@ -84,6 +86,8 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
 
     Parameters
     ----------
+    endpoint
+        The engine's.
     base
         A reference, with a tag, a digest or neither, or an image ID.
     repository
@@ -128,6 +132,8 @@ def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
 
     Parameters
     ----------
+    image_id
+        ``sha256:<hex>``.
     digests
         ``repository@sha256:<hex>``, as the engine knows the image (``RepoDigests``).
     reference

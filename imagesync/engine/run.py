@@ -94,6 +94,10 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
 
     Parameters
     ----------
+    api
+        The engine's client.
+    request
+        The command and its container.
     output
         Called with each piece of output as it comes; the result then holds no output.
 

@@ -23,7 +23,7 @@ CERTIFICATES = (
 
 
 def can_speak_to(endpoint: Endpoint) -> bool:
-    """Return whether :func:`open_connection` supports the endpoint's scheme."""
+    """Return True if :func:`open_connection` supports the endpoint's scheme."""
     return endpoint.scheme in {"unix", "tcp"}
 
 
@@ -32,6 +32,8 @@ def open_connection(endpoint: Endpoint, *, timeout: float) -> socket.socket:
 
     Parameters
     ----------
+    endpoint
+        Its scheme is ``unix`` or ``tcp``.
     timeout
         Seconds that an answer may take after connecting.
 

@@ -29,9 +29,15 @@ def build_image(
 
     Parameters
     ----------
+    context
+        The inputs of the build.
+    engine
+        Builds the image.
     verify
         Called with the image ID; if it raises, the image is removed. It may return variables that are added
         to the image.
+    progress
+        Shows the steps.
     extra_tags
         Further references for the image.
     no_cache

@@ -65,6 +65,8 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
 
     Parameters
     ----------
+    found
+        An image of the engine.
     repository
         The reference without a tag that the image is looked up by.
     environment_hash

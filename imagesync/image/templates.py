@@ -36,13 +36,13 @@ def dockerfile_base() -> str:
 
 
 def is_in_parts(folder: Path | None) -> bool:
-    """Return whether the Dockerfile can be rendered in two parts, of which environments share the first.
+    """Return True if the Dockerfile can be rendered in two parts, of which environments share the first.
 
     A user's own Dockerfile that doesn't extend the shipped one is always rendered as a whole.
     """
-    if folder is None or not (own := folder / "Dockerfile.j2").is_file():
+    if folder is None or not (dockerfile := folder / "Dockerfile.j2").is_file():
         return True
-    text = own.read_text(encoding="utf-8", errors="replace")
+    text = dockerfile.read_text(encoding="utf-8", errors="replace")
     return "imagesync/Dockerfile.j2" in text or "packages_image" in text
 
 

@@ -44,10 +44,16 @@ def verify(
 
     Parameters
     ----------
+    engine
+        The engine that has the image.
     image
         A reference or an ID.
+    lock
+        The expected packages.
     critical_imports
         Names of modules.
+    progress
+        Shows the check, and warns of failed post-link scripts.
     new
         The distributions whose files are checked, with the files that they share with others, because the
         image below was verified before; ``None`` for all.

@@ -96,7 +96,7 @@ def _without_bytecode(root: Path, minor: str) -> Iterator[Path]:
 
 
 def _is_valid(module: Path, bytecode: Path) -> bool:
-    """Return whether bytecode was made from a module, according to its header (PEP 552)."""
+    """Return True if bytecode was made from a module, according to its header (PEP 552)."""
     try:
         with bytecode.open("rb") as file:
             header = file.read(16)

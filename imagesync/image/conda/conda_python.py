@@ -44,10 +44,18 @@ def with_conda_python(
 
     Parameters
     ----------
+    plan
+        The plan of a pip environment.
+    environment
+        The scanned environment.
+    settings, environ
+        Name the channels, and whether the interpreter is chosen.
     open_channels
         Opens channels by their URLs.
     cache
         The folder that answers are kept in.
+    progress
+        Reports the choice of conda's interpreter.
     """
     if settings.python_source != "auto" or plan.interpreter == "conda":
         return plan
@@ -63,7 +71,7 @@ def with_conda_python(
 
 
 def _known(version: str, channels: Channels, cache: Path) -> bool:
-    """Return whether a channel has that Python; a recent answer comes from the cache."""
+    """Return True if a channel has that Python; a recent answer comes from the cache."""
     path = cache_path(cache, version, *channels.channels)
     known = read_cache(path, key=_FORMAT, max_age=REMEMBERED)
     if known is None:
@@ -83,7 +91,7 @@ def _has(version: str, channels: Channels) -> bool:
 
 
 def _answers(url: str, channels: Channels) -> bool:
-    """Return whether a channel answers in time, in a thread: timeouts don't cover resolving a name."""
+    """Return True if a channel answers in time, in a thread: timeouts don't cover resolving a name."""
     answered = threading.Event()
 
     def ask() -> None:

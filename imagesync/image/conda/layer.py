@@ -129,6 +129,8 @@ def make_layer(
 
     Parameters
     ----------
+    lock
+        Names the conda packages.
     archives
         In the order of ``lock.conda``.
     installer

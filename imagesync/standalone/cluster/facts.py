@@ -58,7 +58,7 @@ def synced() -> dict[str, Any]:
 
 
 def is_stale(modules: list[str], folder: str) -> bool:
-    """Return whether one of these modules was imported from outside of a folder."""
+    """Return True if one of these modules was imported from outside of a folder."""
     files = [getattr(sys.modules.get(name), "__file__", None) for name in modules]
     return any(file is not None and not file.startswith(folder + os.sep) for file in files)
 

@@ -13,14 +13,14 @@ from typing import Any
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, tuple, type(Ellipsis), type(NotImplemented))
 
 
-def refresh(modules: list[str], own: list[str], forced: bool = False) -> dict[str, Any]:
+def refresh(modules: list[str], local: list[str], forced: bool = False) -> dict[str, Any]:
     """Forget modules that an import would now find elsewhere, so that their next use imports them again.
 
     Parameters
     ----------
     modules
         The names of packages and modules that have changed.
-    own
+    local
         The names of all local code, which may be forgotten as well.
     forced
         Whether modules are also forgotten that other code refers to.
@@ -32,7 +32,7 @@ def refresh(modules: list[str], own: list[str], forced: bool = False) -> dict[st
     held = []
     while True:
         holders = set(_holders(names))
-        more = {name for name in holders if _within(name, own)}
+        more = {name for name in holders if _within(name, local)}
         held = sorted(holders - more)
         if not more:
             break
@@ -53,7 +53,7 @@ def refresh(modules: list[str], own: list[str], forced: bool = False) -> dict[st
 
 
 def _is_stale(name: str) -> bool:
-    """Return whether a module is imported, and an import would now find another one."""
+    """Return True if a module is imported, and an import would now find another one."""
     if name not in sys.modules:
         return False
     parent = name.rpartition(".")[0]
@@ -108,7 +108,7 @@ def _origin(value: object) -> str | None:
 
 
 def _is_object(value: object) -> bool:
-    """Return whether a value is neither a module, function or class, nor of a common immutable type."""
+    """Return True for a value that is neither a module, function or class, nor of a common immutable type."""
     apart = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
     return not issubclass(type(value), apart) and type(value) not in _PLAIN
 

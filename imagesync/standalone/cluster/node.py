@@ -294,6 +294,8 @@ async def _resolves(host: str, timeout: float) -> bool:
 
     Parameters
     ----------
+    host
+        A host name.
     timeout
         In seconds.
     """

@@ -16,7 +16,7 @@ def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> int:
 
 
 def way_back(dask_worker: Worker) -> str:
-    """Return what restarts this worker when it ends: ``nanny``, ``container``, or nothing."""
+    """Return the name of what restarts this worker: ``nanny``, ``container``, or nothing."""
     if dask_worker.nanny:
         return "nanny"
     return "container" if getattr(dask_worker, "starts_again", False) else ""

@@ -53,7 +53,7 @@ def abi_tag() -> str:
 
 
 def on_linux() -> bool:
-    """Return whether this is Linux."""
+    """Return True if this is Linux."""
     return sys.platform.startswith("linux")
 
 

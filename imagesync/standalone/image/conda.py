@@ -122,7 +122,7 @@ def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None
 
 
 def is_emulated() -> bool:
-    """Return whether this image's architecture is emulated on another processor."""
+    """Return True if this image's architecture is emulated on another processor."""
     return re.search(r"^vendor_id\s*: (GenuineIntel|AuthenticAMD)$", _cpuinfo(), re.MULTILINE) is None
 
 

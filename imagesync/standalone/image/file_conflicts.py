@@ -27,7 +27,7 @@ def conflicting_files(requirements: Path) -> dict[str, str]:
 
 
 def has_content(path: Path, sha256: str) -> bool:
-    """Return whether a file has the content of that digest."""
+    """Return True if a file has the content of that digest."""
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 

@@ -107,7 +107,7 @@ def damaged_of_conda(files: dict[str, set[str]]) -> Iterator[str]:
 
 
 def is_of_conda(distribution: importlib.metadata.Distribution, files: dict[str, set[str]]) -> bool:
-    """Return whether a distribution is part of a conda package: its metadata are among conda's files."""
+    """Return True if a distribution is part of a conda package: its metadata are among conda's files."""
     metadata = str(getattr(distribution, "_path", ""))
     return any(f"{metadata}{name}" in files for name in ("/METADATA", "/PKG-INFO", ""))
 
@@ -180,7 +180,7 @@ def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]
 
 
 def compiles(path: str) -> bool:
-    """Return whether a file is a module of this Python; code templates and other versions' samples aren't."""
+    """Return True if a file is a module of this Python; code templates and other versions' samples aren't."""
     try:
         with open(path, "rb") as file:
             compile(file.read(), path, "exec")
