@@ -106,6 +106,8 @@ def source_text(source: Source) -> str:
         return "index"
     if source.kind == "directory":
         return f"{'editable ' if source.editable else ''}directory {source.url or '(unknown)'}"
+    if source.refused:
+        return f"{source.vcs or 'vcs'}, refused"
     if source.kind == "vcs":
         commit = f" at {source.commit[:12]}" if source.commit else ""
         revision = f" ({source.requested_revision})" if source.requested_revision else ""

@@ -21,6 +21,9 @@ from imagesync.settings.model import Settings
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+_REFUSED = (
+    "Nothing is fetched from where it was installed from, and its installed files don't do for the image."
+)
 _NO_SPECIFIER = "Its version can't be written as a requirement, so no index can be asked for it."
 _LABEL_KEPT = "The build label '+{label}' is part of the version, so an index that has this build is needed."
 _LABEL_DROPPED = "The build label '+{label}' is set aside: another build of the same version will do."
@@ -60,6 +63,12 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         if not choice.kept:
             left_out.append(_leave_out(package, choice))
             continue
+        if package.source.refused:
+            is_usable = _has_usable_files(package, environment.python)
+            findings.append(_refused_finding(package, is_usable=is_usable))
+            if not is_usable:
+                left_out.append(_leave_out(package, Choice(choice.level, _REFUSED, kept=False)))
+                continue
         entry, about_version = _plan_package(package, choice, strict=settings.strict)
         findings += about_version
         if entry is None:
@@ -291,6 +300,29 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
         path=package.metadata_path or None,
         package=package.name,
         hint=f"Install a later release: python -m pip install --upgrade {package.name}",
+    )
+
+
+def _has_usable_files(package: Package, python: Interpreter) -> bool:
+    is_pure = bool(package.purelib) and all(tag.endswith("-none-any") for tag in package.tags)
+    return package.has_record and bool(package.tags) and (is_pure or python.platform == "linux-x86_64")
+
+
+def _refused_finding(package: Package, *, is_usable: bool) -> Finding:
+    instead = (
+        "the image gets its installed files."
+        if is_usable
+        else "its installed files don't do for the image, so it is left out."
+    )
+    return Finding(
+        severity=Severity.WARNING if is_usable else Severity.ERROR,
+        code="source-refused",
+        message=f"{package.name} {package.version} isn't fetched from where it was installed from: "
+        f"{package.source.refused}; {instead}",
+        path=f"{package.metadata_path}/direct_url.json",
+        package=package.name,
+        hint="Install it again, from an index, a folder or a git URL; or leave it out yourself: "
+        f"--ignore {package.name}",
     )
 
 

@@ -64,6 +64,9 @@ class Source:
         Without credentials; for a directory its ``file://`` URL; ``None`` for an index.
     hash
         Of an archive, ``sha256:<hex>``.
+    refused
+        Why nothing is fetched from there: its file names what could be an option or a command. *url* and
+        *commit* are ``None`` then.
     """
 
     kind: SourceKind = "index"
@@ -74,6 +77,7 @@ class Source:
     requested_revision: str | None = None
     subdirectory: str | None = None
     hash: str | None = None
+    refused: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the source as documented JSON: ``kind``, and what is known beside it."""

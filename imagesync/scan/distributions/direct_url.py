@@ -11,6 +11,8 @@ from imagesync.scan.environment import Source
 def parse_direct_url(data: bytes) -> Source:
     """Return the source that the content of a ``direct_url.json`` describes, without credentials.
 
+    Of version control that can't be fetched safely nothing is kept but the reason (:attr:`Source.refused`).
+
     Raises
     ------
     ValueError
@@ -28,6 +30,10 @@ def parse_direct_url(data: bytes) -> Source:
         vcs, commit = _string(information, "vcs"), _string(information, "commit_id")
         if not vcs or not commit:
             raise ValueError("its vcs_info names no vcs or no commit_id")
+        from imagesync.scan.vcs_source import refusal
+
+        if (reason := refusal(vcs, url, commit, subdirectory)) is not None:
+            return Source(kind="vcs", vcs=vcs, refused=reason)
         return Source(
             kind="vcs",
             url=url,
@@ -36,6 +42,11 @@ def parse_direct_url(data: bytes) -> Source:
             requested_revision=_string(information, "requested_revision"),
             subdirectory=subdirectory,
         )
+    if subdirectory is not None:
+        from imagesync.scan.vcs_source import is_inside_tree
+
+        if not is_inside_tree(subdirectory):
+            raise ValueError(f"its subdirectory {subdirectory!r} isn't in the tree")
     if "archive_info" in document:
         return Source(
             kind="archive",

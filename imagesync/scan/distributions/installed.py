@@ -84,6 +84,8 @@ def _read_metadata_folder(path: str, folder: Folder) -> None:
     if installer in _WRITES_REQUESTED:
         requested = "REQUESTED" in files
     source = _source(path, folder) if "direct_url.json" in files else Source()
+    if source.refused and (source.vcs == "git" or "RECORD" not in files):
+        folder.findings.append(_refused(path, canonical_name(name), source, has_record="RECORD" in files))
     if source.editable:
         requested = True  # no dependency can ask for an editable installation
     purelib, tags = _wheel_facts(path, folder) if "WHEEL" in files else (None, ())
@@ -121,6 +123,19 @@ def _source(path: str, folder: Folder) -> Source:
             )
         )
         return Source()
+
+
+def _refused(path: str, name: str, source: Source, *, has_record: bool) -> Finding:
+    instead = "its installed files are used" if has_record else "no RECORD lists its installed files"
+    return Finding(
+        Severity.WARNING if has_record else Severity.ERROR,
+        "source-refused",
+        f"{name}: nothing is fetched from where it was installed from: {source.refused}; {instead}",
+        path=os.path.join(path, "direct_url.json"),
+        package=name,
+        hint="Find out who wrote that file. Install the package again, from an index, a folder or a git URL; "
+        f"or leave it out: --ignore {name}",
+    )
 
 
 def _wheel_facts(path: str, folder: Folder) -> tuple[bool | None, tuple[str, ...]]:

@@ -10,9 +10,14 @@ from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
+from imagesync.scan.vcs_source import refusal
 from imagesync.wheels.installed import has_record
 from imagesync.wheels.sdists.unpack import unpack_sdist
 from imagesync.wheels.source_digests import source_folder
+from imagesync.wheels.sources.source_tree import NO_COMMANDS
+
+# What the sources of somebody's environment, and their submodules, may be fetched by.
+_PROTOCOLS = "https:http:ssh:git"
 
 
 def fetch_source(package: PlannedPackage, into: Path) -> Path:
@@ -26,7 +31,8 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
         The sources can't be fetched.
     """
     source = package.source
-    if source.kind == "vcs" and source.vcs == "git" and source.url and source.commit:
+    _refuse_unsafe(package, source)
+    if source.kind == "vcs" and source.url and source.commit:
         checkout = _checkout(package, source, into)
     elif source.kind == "archive" and source.url and source.url.startswith("file://"):
         checkout = unpack_sdist(source_folder(package), into, name=package.name)
@@ -47,25 +53,51 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
     return folder
 
 
+def _refuse_unsafe(package: PlannedPackage, source: Source) -> None:
+    reason = source.refused
+    if reason is None and source.kind == "vcs":
+        # A scan has looked at it; a plan may be of somebody else's making.
+        reason = refusal(source.vcs or "", source.url or "", source.commit or "", source.subdirectory)
+    if reason is not None:
+        raise WheelError(
+            f"{package.name} {package.version} isn't fetched from where it was installed from: "
+            f"{redact(reason)}. And its installed files don't hold for the image.",
+            hint=f"Install it from an index, a folder or a git URL; or leave it out: --ignore {package.name}",
+        )
+
+
 def _checkout(package: PlannedPackage, source: Source, into: Path) -> Path:
     into.mkdir(parents=True)
     url, commit = source.url or "", source.commit or ""
-    _git(package, into, "init", "--quiet")
-    # Fetch one commit if the server allows it, or else everything.
-    if not _git(package, into, "fetch", "--quiet", "--depth=1", url, commit, may_fail=True):
-        _git(package, into, "fetch", "--quiet", "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
-    _git(package, into, "checkout", "--quiet", "--detach", commit)
-    _git(package, into, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1")
+    # Files of this machine only where the user installed from one: a submodule may not name any.
+    protocols = f"{_PROTOCOLS}:file" if url.startswith("file:") else _PROTOCOLS
+    _git(package, into, "init", "--quiet", "--template=")
+    # One commit is enough, where the server gives it; else everything, and the commit is in it.
+    fetch = ("fetch", "--quiet", "--no-recurse-submodules")
+    if not _git(package, into, *fetch, "--depth=1", "--", url, commit, protocols=protocols, may_fail=True):
+        heads = "+refs/heads/*:refs/remotes/origin/*"
+        _git(package, into, *fetch, "--tags", "--", url, heads, protocols=protocols)
+    # What stands before the dashes is a revision; it is nothing but hexadecimal digits.
+    _git(package, into, "checkout", "--quiet", "--detach", "--no-recurse-submodules", commit, "--")
+    update = ("submodule", "--quiet", "update", "--init", "--recursive", "--checkout", "--depth=1")
+    _git(package, into, *update)
     return into
 
 
-def _git(package: PlannedPackage, folder: Path, *arguments: str, may_fail: bool = False) -> bool:
+def _git(
+    package: PlannedPackage,
+    folder: Path,
+    *arguments: str,
+    protocols: str = _PROTOCOLS,
+    may_fail: bool = False,
+) -> bool:
     environ = {key: value for key, value in os.environ.items() if key not in ("GIT_DIR", "GIT_WORK_TREE")}
     environ |= {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never", "LC_ALL": "C"}
+    environ["GIT_ALLOW_PROTOCOL"] = protocols
     environ.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", *NO_COMMANDS, *arguments],
             cwd=folder,
             env=environ,
             stdin=subprocess.DEVNULL,

@@ -127,12 +127,16 @@ def git_environment() -> dict[str, str]:
     """Return environment variables for git: no prompts, no locks, no variables of a calling hook."""
     inherited = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY")
     environ = {key: value for key, value in os.environ.items() if key not in inherited}
-    return environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    environ |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    # Nothing is fetched: a partial clone would ask its remote for what it lacks.
+    return environ | {"GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
 
 
-# Sources often belong to another user (a bind mount, a shared folder). Reading them is safe as long as git
-# runs no program that their configuration names.
-GIT_OPTIONS = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
+# What a repository's configuration makes git run by itself is off.
+NO_COMMANDS = ("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+# Sources often belong to another user (a bind mount, a shared folder); reading them is no risk
+# as long as git runs nothing that their configuration names.
+GIT_OPTIONS = ("-c", "safe.directory=*", *NO_COMMANDS, "-c", "core.sshCommand=false")
 
 
 def _tracked_or_not_ignored(folder: Path, top: Path, cache: Path | None) -> dict[str, Stat] | None:
