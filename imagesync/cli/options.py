@@ -55,6 +55,9 @@ settings_options = _all(
     click.option("--code", type=_PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
     click.option("--code-max-size", metavar="SIZE", help="How large --code may be, such as 50MB."),
     click.option("--no-isolation", multiple=True, metavar="NAME", help="Build it with what is installed."),
+    click.option(
+        "--no-build", is_flag=True, default=None, help="Run no build back-end; refuse what needs one."
+    ),
     click.option("--apt", multiple=True, metavar="PACKAGE", help="A system package for the image."),
     click.option("--base", metavar="REF", help="The image to start from."),
     click.option("--resolver", type=click.Choice(["uv", "pip-tools"]), default=None, help="Who resolves."),

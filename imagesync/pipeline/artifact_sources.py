@@ -118,7 +118,8 @@ def open_artifact_sources(
     configuration = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
     access = make_access(configuration, environ)
     resolver_type = UvResolver if context.settings.resolver == "uv" else PipToolsResolver
-    resolver = resolver_type(configuration, environ=environ, access=access)
+    no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if context.settings.no_build else {}
+    resolver = resolver_type(configuration, environ={**environ, **no_builds}, access=access)
     return ArtifactSources(
         context,
         python,

@@ -74,6 +74,8 @@ def environment_hash(
     if unisolated:
         # Otherwise an image with the wheels of isolated builds would be found.
         covered["no_isolation"] = unisolated
+    if settings.no_build:
+        covered["no_build"] = True  # installed files may replace sdists
     return digest_of(covered)
 
 
@@ -107,6 +109,8 @@ def packages_hash(plan: Plan, *, indexes: Sequence[str], base: BaseInputs, setti
         "strict": plan.strict,
         "resolver": settings.resolver,
     }
+    if settings.no_build:
+        covered["no_build"] = True
     return digest_of(covered)
 
 

@@ -103,6 +103,7 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
         indexes=sources.build_indexes,
         progress=sources.context.progress,
         no_isolation=sources.context.settings.no_isolation,
+        no_build=sources.context.settings.no_build,
     )
     bundled_wheels = iter(_bundled_wheels(bundled, sources, lock.target) if bundled else ())
     built_wheels = iter((each.wheel, each.content) for each in built)
@@ -168,6 +169,7 @@ def _build(
         indexes=sources.build_indexes,
         progress=sources.context.progress,
         containers=_containers(lock, sources) if sdists else None,
+        no_build=sources.context.settings.no_build,
     )
     lock, wheels = use_installed_files(
         lock,
@@ -175,6 +177,7 @@ def _build(
         installed_content=sources.installed_digests(lock.target),
         logs=sources.context.cache_folder / LOGS,
         progress=sources.context.progress,
+        no_build=sources.context.settings.no_build,
     )
     files = {**{package.name: file for package, file in pairs}, **wheels}
     return lock, tuple(files[package.name] for package in lock.packages)

@@ -118,6 +118,7 @@ KEYS = (
         "a size, such as '50 MB' or '1 GB'",
     ),
     Key("no-isolation", "no_isolation", "list", _is_name, _NAME_EXPECTED),
+    Key("no-build", "no_build", "switch"),
     Key(
         "apt",
         "apt",

@@ -34,6 +34,8 @@ class Settings:
         The largest size of all loose code, in bytes.
     no_isolation
         Names or patterns of packages that are built without build isolation, in the scanned environment.
+    no_build
+        Whether no build back-end may run, so that nothing is built from sources.
     apt
         Debian packages of the base image, as ``apt-get install`` takes them.
     allow_inconsistent
@@ -73,6 +75,7 @@ class Settings:
     code: tuple[Path, ...] = ()
     code_max_size: int = DEFAULT_CODE_MAX_SIZE
     no_isolation: tuple[str, ...] = ()
+    no_build: bool = False
     apt: tuple[str, ...] = ()
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE

@@ -16,6 +16,7 @@ from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 
 if TYPE_CHECKING:
+    from imagesync.lock.lock import LockedPackage, VendoredPackage
     from imagesync.scan.environment import Interpreter
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.build_pins import BuildPins
@@ -173,6 +174,7 @@ class _IsolatedEnvironment:
     def install(self, requirements: Collection[str]) -> None:
         if not requirements:
             return
+        self._refuse_options(requirements)
         listed = self._place / "requirements.txt"
         listed.write_text("\n".join(sorted(requirements)) + "\n", encoding="utf-8")
         self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
@@ -189,6 +191,16 @@ class _IsolatedEnvironment:
                     raise
         if self._request.pins is not None:
             self._request.pins.remember(requirements, self._frozen())
+
+    def _refuse_options(self, requirements: Collection[str]) -> None:
+        """Refuse lines of the project's that a requirements file would take for options."""
+        refused = next((line for line in requirements if not _is_requirement(line)), None)
+        if refused is not None:
+            raise WheelError(
+                f"{self._request.name} {self._request.version}: its build requires {redact(refused)!r}, "
+                "which is no requirement (PEP 508).",
+                hint="Correct `build-system.requires` in its pyproject.toml.",
+            )
 
     def _install_from_indexes(self, listed: Path) -> None:
         no_index = ["--no-index"] if self._request.indexes.no_index else []
@@ -231,6 +243,17 @@ class _IsolatedEnvironment:
         # A uv.toml or pyproject.toml near the sources must not affect the build environment.
         environ = {**self._environ(), **(environ or {})}
         self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=environ)
+
+
+def _is_requirement(line: str) -> bool:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        Requirement(line)
+    except InvalidRequirement:
+        return False
+    # An option behind a line break would stand alone in a requirements file.
+    return "\n" not in line and "\r" not in line
 
 
 def _project(requirements: Collection[str]) -> str:
@@ -320,6 +343,19 @@ def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: s
         + (f": {reason}" if reason else "")
         + (f"\nThe end of the log:\n{lines}" if lines else ""),
         hint=f"All of the log is in {log}. To leave the package out, add it to `ignore`.",
+    )
+
+
+def refuse_builds(packages: Sequence[VendoredPackage | LockedPackage]) -> WheelError:
+    """Return the error of ``--no-build`` for *packages*, which only a build back-end can make wheels of."""
+    labels = [f"{package.name} {package.version}" for package in packages]
+    ignored = " ".join(f"--ignore {package.name}" for package in packages)
+    one = len(labels) == 1
+    return WheelError(
+        f"{', '.join(labels)}: {'there is no wheel' if one else 'there are no wheels'}, and with --no-build "
+        "no build back-end is run.",
+        hint=f"Leave {'it' if one else 'them'} out ({ignored}), install {'it' if one else 'each'} from "
+        f"a wheel, or build without --no-build if you trust {'its' if one else 'their'} sources.",
     )
 
 

@@ -18,7 +18,7 @@ from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import BUILD_PINS, LOGS, TREES
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
+from imagesync.wheels.build import BuildRequest, build_folder, build_wheel, refuse_builds
 from imagesync.wheels.build_pins import BuildPins
 from imagesync.wheels.build_requirements import InstalledRequirements, installed_requirements
 from imagesync.wheels.check_target import check_identity, check_wheel, is_pure, warn_of_secrets
@@ -61,10 +61,12 @@ def vendor(
     indexes: BuildIndexes,
     progress: Progress,
     no_isolation: Sequence[str] = (),
+    no_build: bool = False,
 ) -> tuple[VendoredWheel, ...]:
     """Return the wheel of each of *vendored*, in their order, from the store, or built or repacked.
 
     Packages that match *no_isolation*, names and patterns, are built with the distributions of *python*.
+    With *no_build* no build back-end runs: only wheels in the store and installed files are used.
 
     Raises
     ------
@@ -73,13 +75,15 @@ def vendor(
     """
     patterns = [canonical_pattern(entry) for entry in no_isolation]
     not_isolated = frozenset(package.name for package in vendored if matches(patterns, package.name))
-    installed = installed_requirements(python) if not_isolated else None
+    installed = installed_requirements(python) if not_isolated and not no_build else None
     # uv is found before threads start: it uses sysconfig, which two threads can't load at once.
     maker = _Maker(python, target, store, indexes, progress, find_uv_bin(), not_isolated, installed)
     known = [maker.recall(package) for package in vendored]
     missing = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
     if not missing:
         return tuple(wheel for wheel in known if wheel is not None)
+    if no_build and (refused := [package for package in missing if maker.needs_build(package)]):
+        raise refuse_builds(refused)
     with progress.task("Making wheels", total=len(missing), unit="packages") as task:
         made = iter(_in_parallel(missing, lambda package: maker.make(package, task)))
     return tuple(wheel if wheel is not None else next(made) for wheel in known)
@@ -139,6 +143,13 @@ class _Maker:
         if stored is not None and not is_pure(stored.filename):
             check_wheel(stored.path, filename=stored.filename, target=self.target)
         return None if stored is None else VendoredWheel(stored, package.content)
+
+    def needs_build(self, package: VendoredPackage) -> bool:
+        """Return whether only a build back-end can make the wheel of *package*."""
+        installed = package.planned.installed
+        if package.planned.source.kind == "directory" and not is_copied(package.planned):
+            return True
+        return installed is None or not is_portable(installed, python=self.python, target=self.target)
 
     def make(self, package: VendoredPackage, task: Task) -> VendoredWheel:
         """Return the wheel of *package*, in the store."""

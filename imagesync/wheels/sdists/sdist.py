@@ -15,7 +15,7 @@ from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import BuildRequest, build_folder, build_wheel
+from imagesync.wheels.build import BuildRequest, build_folder, build_wheel, refuse_builds
 from imagesync.wheels.check_target import (
     check_identity,
     check_wheel,
@@ -44,11 +44,13 @@ def build_sdists(
     indexes: BuildIndexes,
     progress: Progress,
     containers: ContainerBuilder | None = None,
+    no_build: bool = False,
 ) -> tuple[StoredFile | WheelError, ...]:
     """Return the wheel of each of *sdists*, in their order, or the error of its build.
 
     On the target's platform they are built with the scanned interpreter, else in containers of the base
     image: two at a time, and only if the store has no wheel yet. Without *containers* all are built here.
+    With *no_build* nothing is built: only wheels that the store has are returned.
 
     Raises
     ------
@@ -62,6 +64,11 @@ def build_sdists(
     missing = [pair for pair, wheel in zip(sdists, known, strict=True) if wheel is None]
     if not missing:
         return tuple(wheel for wheel in known if wheel is not None)
+    if no_build:
+        pairs = zip(sdists, known, strict=True)
+        return tuple(
+            wheel if wheel is not None else refuse_builds([package]) for (package, _), wheel in pairs
+        )
     with (
         progress.task("Building wheels from sdists", total=len(missing), unit="packages") as task,
         ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="sdist") as pool,

@@ -12,6 +12,7 @@ from packaging.utils import NormalizedName
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Lock, LockedPackage, VendoredPackage
 from imagesync.store.store import StoredFile
+from imagesync.wheels.build import refuse_builds
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -25,25 +26,31 @@ def use_installed_files(
     installed_content: InstalledContent,
     logs: Path,
     progress: Progress,
+    no_build: bool = False,
 ) -> tuple[Lock, Mapping[NormalizedName, StoredFile]]:
     """Return *lock* with installed files for each sdist that can't be built, and the wheels of the others.
 
     *built* has the wheel of each sdist, or the error of its build.
+    *no_build* says that they weren't built because ``--no-build`` forbids it.
 
     Raises
     ------
     WheelError
         An sdist can't be built, and the installed files of its package don't fit the target.
     """
+    if no_build:
+        _refuse_hopeless(lock, built, installed_content)
     wheels: dict[NormalizedName, StoredFile] = {}
     replaced: dict[NormalizedName, VendoredPackage] = {}
     for package in lock.packages:
         result = built.get(package.name)
         if isinstance(result, WheelError):
             replaced[package.name] = _installed(package, result, installed_content)
+            why = "isn't built (--no-build)" if no_build else "can't be built"
+            log = "" if no_build else f"; the log is {log_path(package, logs)}"
             progress.line(
-                f"{package.name} {package.version}: its sdist can't be built, so the installed files go into "
-                f"the image; the log is {log_path(package, logs)}"
+                f"{package.name} {package.version}: its sdist {why}, so the installed files go into the "
+                f"image{log}"
             )
         elif result is not None:
             wheels[package.name] = result
@@ -57,6 +64,17 @@ def use_installed_files(
 def log_path(package: LockedPackage, logs: Path) -> Path:
     """Return the path of the build log of *package* in the folder *logs*."""
     return logs / f"{package.name}-{package.version}.log"
+
+
+def _refuse_hopeless(
+    lock: Lock,
+    built: Mapping[NormalizedName, StoredFile | WheelError],
+    installed_content: InstalledContent,
+) -> None:
+    missing = [package for package in lock.packages if isinstance(built.get(package.name), WheelError)]
+    hopeless = [p for p in missing if p.planned is None or not installed_content(p.planned)]
+    if hopeless:
+        raise refuse_builds(hopeless)
 
 
 def _installed(
