@@ -111,6 +111,11 @@ def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
             f"{origin} is {url!r}, which is no engine's URL.",
             hint="Set it to unix:///path/to/docker.sock, tcp://host:port or ssh://user@host, or unset it.",
         )
+    if scheme == "ssh" and any(part.startswith("-") for part in rest.split("@")):
+        raise UsageError(
+            f"{origin} is {url!r}: ssh would take a host or account that begins with a dash for an option.",
+            hint="Set it to ssh://user@host.",
+        )
     if scheme in {"http", "https"}:
         scheme = "tcp"
     if scheme == "tcp" and ":" not in rest.rpartition("]")[2]:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from packaging.version import InvalidVersion, Version
 
 _SERIES = re.compile(r"(?:\d+!)?\d+\.\d+\.\d+[a-z0-9]*(?:\.[a-z0-9]+)*", re.IGNORECASE)
-_ARBITRARY = re.compile(r"[^\s;)]+")
+# Beside what a specifier can't hold: no separators of paths, since versions become part of file names.
+_ARBITRARY = re.compile(r"[A-Za-z0-9_][^\s;),/\\]*")
 
 
 def parse_version(text: str) -> Version | None:
@@ -62,8 +63,8 @@ def arbitrary(version: str) -> str | None:
 
     >>> arbitrary("2004d-final")
     '===2004d-final'
-    >>> arbitrary("1.0 (beta)") is None
-    True
+    >>> arbitrary("1.0 (beta)") is None, arbitrary("--pre") is None, arbitrary("1/../../x") is None
+    (True, True, True)
     """
     return f"==={version}" if _ARBITRARY.fullmatch(version) else None
 

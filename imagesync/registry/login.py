@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from docker.utils.config import find_config_file
 
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress
+
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]:
@@ -36,12 +39,13 @@ def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]
         ``username`` and ``password``, or ``identitytoken``, in lower case.
     """
     credentials = _from_docker(registry, progress=progress)
-    return credentials or _from_podman(registry)
+    return credentials or _from_podman(registry, progress=progress)
 
 
 def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
     try:
         config, tokens = _read_config()
+        _drop_unsafe_helpers(config, progress)
     except (docker.errors.DockerException, OSError, ValueError, AttributeError) as error:
         progress.line(f"Docker's config.json can't be read ({redact(str(error))}): going on without it.")
         return {}
@@ -61,7 +65,7 @@ def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
     return credentials
 
 
-def _from_podman(registry: str) -> dict[str, Any]:
+def _from_podman(registry: str, *, progress: Progress) -> dict[str, Any]:
     """Return the credentials of ``podman login`` (containers-auth.json(5)), in Docker's format."""
     paths = [os.environ.get("REGISTRY_AUTH_FILE", "")]
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
@@ -71,9 +75,31 @@ def _from_podman(registry: str) -> dict[str, Any]:
         # Podman itself reports broken files, and the image may be public.
         with suppress(docker.errors.DockerException, OSError, ValueError, TypeError, AttributeError):
             json.loads(path.read_bytes())
-            if found := docker.auth.load_config(str(path)).resolve_authconfig(registry):
+            config = docker.auth.load_config(str(path))
+            _drop_unsafe_helpers(config, progress)
+            if found := config.resolve_authconfig(registry):
                 return {key.lower(): value for key, value in found.items() if value}
     return {}
+
+
+def _drop_unsafe_helpers(config: docker.auth.AuthConfig, progress: Progress) -> None:
+    """Take out of *config* what names a program elsewhere than ``docker-credential-<name>`` on PATH."""
+    helpers = config.get("credHelpers") or {}
+    named = {"credsStore": config.get("credsStore") or "", **(helpers if isinstance(helpers, dict) else {})}
+    unsafe = {key: name for key, name in named.items() if name and not _is_helper(name)}
+    for key, name in unsafe.items():
+        progress.line(
+            f"{name!r} (for {key}) can't be the name of a credential helper, which is "
+            "docker-credential-<name> on PATH: going on without it. Correct it in Docker's config.json."
+        )
+    if "credsStore" in unsafe:
+        del config["credsStore"]
+    if isinstance(helpers, dict):
+        config["credHelpers"] = {key: name for key, name in helpers.items() if key not in unsafe}
+
+
+def _is_helper(name: object) -> bool:
+    return isinstance(name, str) and _HELPER.fullmatch(name) is not None
 
 
 def _read_config() -> tuple[docker.auth.AuthConfig, dict[str, str]]:

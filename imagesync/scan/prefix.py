@@ -17,6 +17,8 @@ from imagesync.scan.executable import read_platform
 from imagesync.scan.interpreter import ProbeAnswer
 
 _VERSIONED = re.compile(r"(?P<implementation>python|pypy)(?P<version>[23]\.[0-9]+)t?")
+# It becomes the name of an interpreter to look for, so nothing else will do.
+_PYTHON_VERSION = re.compile(r"[23]\.[0-9]+(\.[0-9A-Za-z+]+)*$")
 _PATCHLEVEL = re.compile(rb'^#define\s+PY_VERSION\s+"([^"+]+)', re.MULTILINE)
 _CONDA_RECORD = re.compile(r"python-(?P<version>[0-9][^-]*)-[^-]+\.json")
 _SYSTEMS = {
@@ -169,7 +171,7 @@ def _version(root: str, base: str, site: str, configuration: dict[str, str]) -> 
     implementation = "pypy" if match and match["implementation"] == "pypy" else "cpython"
     implementation = configuration.get("implementation", implementation).lower()
     found = configuration.get("version_info") or configuration.get("version") or ""
-    if found:  # uv and virtualenv write 3.11.7.final.0 into version_info
+    if _PYTHON_VERSION.match(found):  # uv and virtualenv write 3.11.7.final.0 into version_info
         return implementation, ".".join(found.split(".")[:3])
     for folder in (root, base):
         exact = _conda_version(folder) or _patchlevel(folder, minor)

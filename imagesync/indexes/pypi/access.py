@@ -121,7 +121,7 @@ def _shared_path(one: str, other: str) -> int:
 def _keyring_password(executable: str, service: str, username: str) -> str | None:
     try:
         found = subprocess.run(
-            [executable, "get", service, username],
+            [executable, "get", "--", service, username],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -191,6 +191,13 @@ def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, 
     def words(option: str) -> tuple[str, ...]:
         return tuple((text(option) or "").split())
 
+    for option in ("index-url", "pypi-url", "extra-index-url", "find-links"):
+        if any(map(_has_option_as_user, words(option))):
+            raise ScanError(
+                f"{option} in {merged[option][1]} has a user name that begins with a dash, which keyring "
+                "would take for an option",
+                hint="Correct the URL, or find out who wrote it there.",
+            )
     index_url = text("index-url") or text("pypi-url")
     extra = words("extra-index-url")
     if not index_url and not extra:
@@ -208,6 +215,12 @@ def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, 
         keyring_provider=text("keyring-provider"),
         build_constraints=tuple(dict.fromkeys(words("constraint") + words("build-constraint"))),
     )
+
+
+def _has_option_as_user(url: str) -> bool:
+    from urllib.parse import unquote, urlsplit
+
+    return "@" in url and unquote(urlsplit(url).username or "").startswith("-")
 
 
 def _uv_indexes(environ: Mapping[str, str]) -> tuple[str | None, tuple[str, ...]]:

@@ -141,6 +141,7 @@ class CondaLockSolver:
         source, virtual = folder / "environment.yml", folder / "virtual-packages.yml"
         names = {spec.split()[0] for spec in request.specs}
         frozen = [f"{p.name}=={p.version}={p.build}" for p in request.frozen if p.name not in names]
+        _refuse_options([*request.specs, *frozen, *self.own.channels])
         # JSON is YAML, too.
         source.write_text(
             json.dumps(
@@ -229,6 +230,15 @@ class CondaLockSolver:
                 raise UnsolvableError(
                     f"conda-lock chose {package.name} {package.version}, and {spec} is what is allowed."
                 )
+
+
+def _refuse_options(words: Iterable[str]) -> None:
+    """Raise if one of *words*, which conda-lock puts onto conda's command line, would be an option there."""
+    if option := next((word for word in words if word.startswith("-")), None):
+        raise LockError(
+            f"{redact(option)!r} is neither a match spec nor a channel: conda would take it for an option.",
+            hint="Correct it in the settings, in `.condarc` or in conda-meta/pinned.",
+        )
 
 
 def _solver_output(errors: str) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # conda-lock installs only these by default.
 _CATEGORIES = frozenset({"main", "dev"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_PYTHON = re.compile(r"[0-9]+(\.[0-9A-Za-z+]+)*")
 _REASON = "The lock file says so."
 _ALIAS = "https://conda.anaconda.org"
 
@@ -99,6 +100,11 @@ def _read(reader: _Reader, lockfile: Lockfile, platform: str, subdir: str) -> Re
     pip = list(_of(kept, "pip"))
     python = next((package.version for package in conda if package.name == "python"), "")
     python = python or custom_metadata.head.get("python", "")
+    if python and not _PYTHON.fullmatch(python):
+        raise LockError(
+            f"{reader.path} says that it is for Python {python!r}, which is no version.",
+            hint="Make the lock file anew: imagesync lock -o FILE",
+        )
     glibc = tuple(map(int, custom_metadata.head.get("glibc", "0.0").split(".")))
     lock = Lock(
         target=Target(platform, python, (glibc[0], glibc[1])),
@@ -209,6 +215,11 @@ class _Reader:
             )
         url = self._resolved(entry.url)
         filename = unquote(urlsplit(url).path.rpartition("/")[2])
+        if "/" in filename or "\\" in filename or filename.startswith("-"):
+            raise LockError(
+                f"{self.path}: {entry.name} {entry.version} has the file name {filename!r}, which is none.",
+                hint="Make the lock file anew, or correct the URL.",
+            )
         digest = f"sha256:{entry.hash.sha256}" if entry.hash.sha256 else ""
         return Artifact(filename=filename, url=url, digest=digest)
 

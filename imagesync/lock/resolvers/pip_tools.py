@@ -138,7 +138,7 @@ class PipToolsResolver:
             *("-m", "piptools", "compile", "--quiet", "--no-config", "--no-header", "--no-annotate"),
             *("--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options"),
             *("--allow-unsafe", "--strip-extras", "--resolver", "backtracking"),
-            *("--output-file", str(output), str(source)),
+            *("--output-file", str(output), "--", str(source)),
             timeout=request.timeout,
         )
         if finished.returncode != 0 and request.versions_only:
@@ -170,7 +170,9 @@ class PipToolsResolver:
 
     def _with_reason(self, output: str, requirements: Sequence[str], constraints: Path) -> LockError:
         # pip-compile ends with a traceback, where pip names the conflicting packages.
-        finished = self._run(*_PIP_DRY_RUN, "--verbose", "--constraint", str(constraints), *requirements)
+        finished = self._run(
+            *_PIP_DRY_RUN, "--verbose", "--constraint", str(constraints), "--", *requirements
+        )
         if finished.returncode == 0:
             return _failure(output)
         _, heading, cause = finished.stdout.partition("The conflict is caused by:")

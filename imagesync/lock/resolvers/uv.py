@@ -110,7 +110,7 @@ class UvResolver:
             *("--format", "pylock.toml", "--output-file", str(output), "--constraints", str(constraints)),
             *(() if request.dependencies else ("--no-deps",)),
             *(("--no-index",) if self.indexes.no_index else ()),
-            str(requirements),
+            *("--", str(requirements)),
         ]
         environment = uv_environment(self.indexes, self._environ)
         try:

@@ -68,7 +68,7 @@ def _build(work: str, answer: BinaryIO) -> None:
     if request["requires"]:
         wheels = os.path.join(work, "wheels")
         options = ["--no-index", "--find-links", wheels, "--python", python]
-        command = [uv, "pip", "install", "--quiet", *options, *request["requires"]]
+        command = [uv, "pip", "install", "--quiet", *options, "--", *request["requires"]]
         subprocess.run(command, env=environ, check=True)
     environ["PATH"] = os.path.join(environment, "bin") + os.pathsep + environ.get("PATH", os.defpath)
     environ["VIRTUAL_ENV"] = environment
