@@ -121,13 +121,14 @@ def test_examples_in_docstrings(module: object) -> None:
 def test_direct_url_of_a_git_package() -> None:
     source = parse_direct_url(
         b'{"url": "https://me:secret@git.example.com/a.git", "subdirectory": "sub",'
-        b' "vcs_info": {"vcs": "git", "commit_id": "abc", "requested_revision": "main"}}'
+        b' "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef0123456789abcdef01234567",'
+        b' "requested_revision": "main"}}'
     )
     assert source.to_dict() == {
         "kind": "vcs",
         "url": "https://git.example.com/a.git",
         "vcs": "git",
-        "commit": "abc",
+        "commit": "0123456789abcdef0123456789abcdef01234567",
         "requested_revision": "main",
         "subdirectory": "sub",
     }

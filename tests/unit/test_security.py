@@ -1,0 +1,183 @@
+"""Hostile values in files: none reaches a program as an option. docs/security.md has the list of calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from uv import find_uv_bin
+
+from imagesync.core.progress import SilentProgress
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.errors import LockError, ScanError, UsageError, WheelError
+from imagesync.image.base import check_apt
+from imagesync.indexes.pypi.access import Access, Credential
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.uv_environment import make_access
+from imagesync.lock.conda.conda_lock import _refuse_options
+from imagesync.lock.lock import Target
+from imagesync.lock.resolvers.pip_tools import PipToolsResolver
+from imagesync.lock.resolvers.resolver import ResolutionRequest
+from imagesync.lock.resolvers.uv import UvResolver
+from imagesync.plan.make import make_plan
+from imagesync.registry.login import registry_credentials
+from imagesync.scan.scan import scan
+from imagesync.settings import Settings, load_settings
+from imagesync.wheels.build import BuildRequest, build_wheel
+from imagesync.wheels.build_indexes import BuildIndexes
+from tests.commands import clean_environ
+
+
+class Lines(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def program(path: Path, script: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def install(prefix: Path, version: str) -> None:
+    folder = prefix / "lib/python3.11/site-packages" / "odd-1.0.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: odd\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize("version", ["/tmp/evil/python3.11", "--python=x", "../../x.1", "3.11; touch x"])
+def test_the_version_of_a_prefix_is_a_version(version: str, tmp_path: Path) -> None:
+    install(tmp_path, "1.0")
+    (tmp_path / "pyvenv.cfg").write_text(f"version = {version}\n")
+    python = scan(prefix=tmp_path, environ=clean_environ()).python
+    assert (python.version, python.minor, python.executable) == ("3.11", "3.11", "")
+
+
+@pytest.mark.parametrize("version", ["--find-links=x", "1/../../x", "-e", "1,2", r"1\x"])
+def test_versions_that_could_be_anything_else_are_left_out(version: str, tmp_path: Path) -> None:
+    install(tmp_path, version)
+    plan = make_plan(scan(prefix=tmp_path, environ=clean_environ()), settings=Settings(profile="none"))
+    assert [package.name for package in plan.packages] == ["python"]
+    assert [finding.code for finding in plan.findings] == ["legacy-version"]
+
+
+@pytest.mark.parametrize("resolver", [UvResolver, PipToolsResolver])
+def test_resolvers_take_no_requirement_for_an_option(
+    resolver: type[UvResolver | PipToolsResolver],
+) -> None:
+    configured = IndexConfiguration(no_index=True)
+    access = make_access(configured, {})
+    asked = resolver(configured, environ=dict(os.environ), access=access)
+    minor = ".".join(map(str, sys.version_info[:2]))
+    request = ResolutionRequest(
+        Target("linux/amd64", f"{minor}.0", (2, 36)),
+        requirements=("missing==1.0", "--help"),
+        dependencies=True,
+    )
+    with pytest.raises(LockError):
+        asked.resolve(request)
+
+
+@pytest.mark.parametrize("line", ["--index-url=https://evil.example.com", "-e .", "flit_core\n--pre", "-r x"])
+def test_build_requirements_are_requirements(line: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    system = {"requires": [line], "build-backend": "backend"}
+    (source / "pyproject.toml").write_text(
+        "[build-system]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in system.items())
+    )
+    log = tmp_path / "log"
+    configured = IndexConfiguration(no_index=True)
+    request = BuildRequest(
+        name="mine",
+        version="1.0",
+        source=source,
+        python=scan(environ=clean_environ()).python,
+        indexes=BuildIndexes(
+            configured, access=make_access(configured, {}), environ=clean_environ(), progress=SilentProgress()
+        ),
+        log=log,
+        uv=find_uv_bin(),
+    )
+    with pytest.raises(WheelError, match=r"mine 1\.0: its build requires .* which is no requirement"):
+        build_wheel(request, output=tmp_path / "output")
+
+
+@pytest.mark.parametrize("word", ["--file=/etc/passwd", "-c evil"])
+def test_conda_lock_gets_no_options(word: str) -> None:
+    with pytest.raises(LockError, match="neither a match spec nor a channel"):
+        _refuse_options(["python 3.11.*", word])
+    _refuse_options(["python 3.11.*", "https://conda.example.com/team"])
+
+
+def test_keyring_gets_no_options(tmp_path: Path) -> None:
+    keyring = program(tmp_path / "keyring", 'printf "%s\\n" "$@" > "$(dirname "$0")/arguments"; echo secret')
+    url, user = "https://a.example.com/simple", "--keyring-backend=evil"
+    access = Access(credentials=(Credential(url, user, None),), keyring=str(keyring))
+    assert access.ask_keyring(f"{url}/x.whl") == (user, "secret")
+    assert (tmp_path / "arguments").read_text().splitlines() == ["get", "--", url, user]
+
+
+@pytest.mark.parametrize("option", ["index-url", "extra-index-url", "find-links"])
+@pytest.mark.parametrize("user", ["--keyring-backend=evil", "%2D-keyring-path=x"])
+def test_index_urls_have_no_option_as_their_user(option: str, user: str, tmp_path: Path) -> None:
+    (tmp_path / "pip.conf").write_text(f"[global]\n{option} = https://{user}@a.example.com/simple\n")
+    environ = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "none")}
+    with pytest.raises(ScanError, match=f"{option} in {tmp_path}/pip.conf has a user name that begins"):
+        read_pip_configuration(prefix=tmp_path, environ=environ, platform="linux")
+
+
+@pytest.mark.parametrize("name", ["../evil", "x/../../evil", "-evil", "a b", "", 7])
+@pytest.mark.parametrize("key", ["credsStore", "credHelpers"])
+def test_credential_helpers_are_names(
+    key: str, name: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = json.dumps({"ServerURL": "r.example.com", "Username": "evil", "Secret": "evil"})
+    run = f"touch {tmp_path}/FILE; echo '{answer}'"
+    for place in (
+        "evil",
+        "docker-credential-../evil",
+        "docker-credential-x/../../evil",
+        "docker-credential--evil",
+    ):
+        program(tmp_path / "work" / place, run)
+        program(tmp_path / "work" / "sub" / place, run)
+    monkeypatch.chdir(tmp_path / "work" / "sub")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'work'}:{os.environ['PATH']}")
+    auths = {"r.example.com": {"auth": "bWU6c2VjcmV0"}}
+    value = name if key == "credsStore" else {"r.example.com": name}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths, key: value}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    progress = Lines()
+    found = registry_credentials("r.example.com", progress=progress)
+    assert not (tmp_path / "FILE").exists()
+    assert (found.get("username"), found.get("password")) == ("me", "secret")
+    assert not name or "can't be the name of a credential helper" in progress.lines[0]
+
+
+@pytest.mark.parametrize(
+    "url", ["ssh://-oProxyCommand=touch x", "ssh://me@-oProxyCommand=x", "ssh://-oProxyCommand=x@host"]
+)
+@pytest.mark.parametrize("by", ["DOCKER_HOST", "CONTAINER_HOST"])
+def test_ssh_endpoints_are_hosts(url: str, by: str, tmp_path: Path) -> None:
+    from imagesync.engine.endpoint import _normal_url
+
+    with pytest.raises(UsageError, match="begins with a dash"):
+        find_endpoint({"HOME": str(tmp_path), "DOCKER_HOST": url})
+    with pytest.raises(UsageError, match=by):
+        _normal_url(url, by, {})
+
+
+@pytest.mark.parametrize("name", ["--option", "-y", "libgomp1-", "a b", "x;touch y", "$(x)"])
+def test_apt_names_are_names(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        check_apt([name])
+    with pytest.raises(UsageError):
+        load_settings(cwd=tmp_path, environ={}, flags={"apt": [name]})
