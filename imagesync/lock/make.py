@@ -10,9 +10,9 @@ from imagesync.core.names import canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
-from imagesync.lock.conda.make import CondaPart, lock_conda
+from imagesync.lock.conda.make import lock_conda
 from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
-from imagesync.lock.conda.solver import CondaSolver
+from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
     InstalledContent,
@@ -40,7 +40,7 @@ def make_lock(
     resolver: Resolver,
     progress: Progress,
     installed_content: InstalledContent = no_installed_content,
-    silent: Callable[[Sequence[str]], None] | None = None,
+    on_silent: Callable[[Sequence[str]], None] | None = None,
     solver: CondaSolver | None = None,
     record_content: RecordContent | None = None,
     allow_inconsistent: bool = False,
@@ -65,7 +65,7 @@ def make_lock(
         Shows the progress, and warnings.
     installed_content
         Returns the digest of a package's installed files, if they fit the target.
-    silent
+    on_silent
         Called with the indexes that don't answer and were left out.
     solver
         Asks the channels; required if the plan has conda packages.
@@ -100,7 +100,7 @@ def make_lock(
             resolver=resolver,
             installed_content=installed_content,
             progress=progress,
-            on_silent=silent,
+            on_silent=on_silent,
         )
         present = [
             *vendored,
@@ -161,10 +161,10 @@ def make_lock(
 
 def _lock_conda(
     plan: Plan, target: Target, solver: CondaSolver | None, record_content: RecordContent | None
-) -> tuple[CondaPart, tuple[VendoredPackage, ...]]:
+) -> tuple[CondaResult, tuple[VendoredPackage, ...]]:
     """Return the locked conda packages, and wheels for those that no channel has."""
     if solver is None or not plan.conda:
-        return CondaPart(), ()
+        return CondaResult(), ()
     conda = lock_conda(plan, target=target, same_platform=same_platform(plan, target), solver=solver)
     if not conda.missing:
         return conda, ()

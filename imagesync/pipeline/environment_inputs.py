@@ -148,7 +148,7 @@ class EnvironmentInputs:
                 resolver=sources.resolver,
                 progress=self.context.progress,
                 installed_content=sources.installed_digests(target),
-                silent=sources.build_indexes.leave_out,
+                on_silent=sources.build_indexes.leave_out,
                 solver=sources.conda_solver(),
                 record_content=sources.record_distributions(target),
                 allow_inconsistent=self.context.settings.allow_inconsistent,

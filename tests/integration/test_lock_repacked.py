@@ -276,7 +276,7 @@ def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requiremen
         source_digests={},
         resolver=sources.resolver,
         progress=locking.progress,
-        silent=sources.build_indexes.leave_out,
+        on_silent=sources.build_indexes.leave_out,
     )
     (package,) = lock.packages
     assert not package.artifact.is_wheel

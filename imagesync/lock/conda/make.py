@@ -4,42 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from imagesync.lock.conda.records import lock_records
-from imagesync.lock.conda.solver import CondaSolver, VirtualPackage, virtual_packages
-from imagesync.lock.lock import Deviation, LockedConda, Target
+from imagesync.lock.conda.solver import CondaResult, CondaSolver, VirtualPackage, virtual_packages
+from imagesync.lock.lock import LockedConda, Target
 from imagesync.plan.plan import Plan, PlannedConda
 
 
-@dataclass(frozen=True)
-class CondaPart:
-    """The locked conda packages.
-
-    Parameters
-    ----------
-    packages
-        Sorted by conda name.
-    deviations
-        Differences from the local environment.
-    missing
-        Installed packages that no channel has, to be replaced by their installed files.
-    channels
-        URLs of the channels, the preferred one first.
-    """
-
-    packages: tuple[LockedConda, ...] = ()
-    deviations: tuple[Deviation, ...] = ()
-    missing: tuple[PlannedConda, ...] = ()
-    channels: tuple[str, ...] = ()
-
-    def target(self, target: Target) -> Target:
-        """Return *target* with the interpreter among the packages, if there is one."""
-        python = next((package for package in self.packages if package.name == "python"), None)
-        return target if python is None else replace(target, python_version=python.version)
-
-
-def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: CondaSolver) -> CondaPart:
+def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: CondaSolver) -> CondaResult:
     """Return the locked conda packages of *plan*.
 
     On the target's own platform the installed records are the lock, and additions are solved with all
@@ -53,33 +26,32 @@ def lock_conda(plan: Plan, *, target: Target, same_platform: bool, solver: Conda
         A channel doesn't answer, or the base image has too old a glibc.
     """
     if not plan.conda:
-        return CondaPart()
-    machine_has = virtual_packages(target, cuda=solver.cuda)
+        return CondaResult()
+    of_image = virtual_packages(target, cuda=solver.cuda)
     if same_platform:
-        return _same_platform(plan, target, solver, machine_has)
+        return _same_platform(plan, target, solver, of_image)
     from imagesync.lock.conda.solve import solve_platform
 
-    solved = solve_platform(
+    return solve_platform(
         plan.conda,
         local_subdir=_local_subdir(plan.conda),
         python=plan.python.minor,
         solver=solver,
-        virtual_packages=machine_has,
+        virtual_packages=of_image,
     )
-    return CondaPart(solved.packages, solved.deviations, solved.missing, solver.channels)
 
 
 def _same_platform(
-    plan: Plan, target: Target, solver: CondaSolver, machine_has: tuple[VirtualPackage, ...]
-) -> CondaPart:
+    plan: Plan, target: Target, solver: CondaSolver, of_image: tuple[VirtualPackage, ...]
+) -> CondaResult:
     packages = tuple(_with_digest(package, solver) for package in lock_records(plan.conda, target=target))
     additions = [package for package in plan.conda if package.record is None]
     if not additions:
-        return CondaPart(packages, channels=solver.channels)
+        return CondaResult(packages, channels=solver.channels)
     from imagesync.lock.conda.additions import solve_additions
 
-    packages, deviations = solve_additions(additions, packages, solver=solver, virtual_packages=machine_has)
-    return CondaPart(packages, deviations, channels=solver.channels)
+    packages, deviations = solve_additions(additions, packages, solver=solver, virtual_packages=of_image)
+    return CondaResult(packages, deviations, channels=solver.channels)
 
 
 def _with_digest(package: LockedConda, solver: CondaSolver) -> LockedConda:

@@ -16,7 +16,7 @@ from imagesync.lock.conda.preferences import (
     shown_versions,
 )
 from imagesync.lock.conda.records import external_record, lock_record
-from imagesync.lock.conda.solver import CondaRequest, CondaSolver, VirtualPackage
+from imagesync.lock.conda.solver import CondaRequest, CondaResult, CondaSolver, VirtualPackage
 from imagesync.lock.conda.unsolvable import refusal, with_explanation
 from imagesync.lock.lock import Deviation, LockedConda
 from imagesync.plan.match_specs import pins_for
@@ -26,26 +26,6 @@ from imagesync.plan.plan import PlannedConda
 _PATIENCE = 15.0
 
 
-@dataclass(frozen=True)
-class Solved:
-    """A solution for the target, and its differences from the installed packages.
-
-    Parameters
-    ----------
-    packages
-        Sorted by conda name.
-    deviations
-        Differences from the local environment.
-    missing
-        Installed noarch packages that no channel and no package cache has, to be replaced by their
-        installed files.
-    """
-
-    packages: tuple[LockedConda, ...]
-    deviations: tuple[Deviation, ...]
-    missing: tuple[PlannedConda, ...] = ()
-
-
 def solve_platform(
     planned: Sequence[PlannedConda],
     *,
@@ -53,7 +33,7 @@ def solve_platform(
     python: str,
     solver: CondaSolver,
     virtual_packages: tuple[VirtualPackage, ...],
-) -> Solved:
+) -> CondaResult:
     """Return packages for linux-64 for an environment of another platform.
 
     *local_subdir* is the subdirectory of channels that the environment was installed from, such as
@@ -84,7 +64,7 @@ def solve_platform(
     attempt = _Attempt(tuple(preferences), tuple(additions), request, solver, python)
     packages, reasons = attempt.run()
     by_name = {package.name: package for package in planned}
-    return Solved(
+    return CondaResult(
         packages=tuple(with_plan(package, by_name.get(package.name)) for package in packages),
         deviations=(
             *(_left_out(package, solver.channels, local_subdir) for package in left_out),
@@ -92,6 +72,7 @@ def solve_platform(
             *_new_packages(packages, planned),
         ),
         missing=missing,
+        channels=solver.channels,
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from imagesync.lock.lock import LockedConda, Target
+from imagesync.lock.lock import Deviation, LockedConda, Target
 from imagesync.lock.tags import machine
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import ChannelPriority
+    from imagesync.plan.plan import PlannedConda
     from imagesync.scan.environment import CondaRecord
 
 IMAGE_SUBDIRS: Final = ("linux-64", "noarch")
@@ -74,6 +75,33 @@ class CondaRequest:
     preferred: tuple[LockedConda, ...] = ()
     externally_provided: tuple[LockedConda, ...] = ()
     timeout: float | None = 120.0
+
+
+@dataclass(frozen=True)
+class CondaResult:
+    """The locked conda packages.
+
+    Parameters
+    ----------
+    packages
+        Sorted by conda name.
+    deviations
+        Differences from the local environment.
+    missing
+        Installed packages that no channel has, to be replaced by their installed files.
+    channels
+        URLs of the channels, the preferred one first.
+    """
+
+    packages: tuple[LockedConda, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    missing: tuple[PlannedConda, ...] = ()
+    channels: tuple[str, ...] = ()
+
+    def target(self, target: Target) -> Target:
+        """Return *target* with the interpreter among the packages, if there is one."""
+        python = next((package for package in self.packages if package.name == "python"), None)
+        return target if python is None else replace(target, python_version=python.version)
 
 
 class CondaSolver(Protocol):
