@@ -77,6 +77,21 @@ def test_critical_package_missing(
     assert index.requests == []
 
 
+def test_log_of_a_failed_build_is_kept_in_the_chosen_cache_dir(
+    own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path, cache_dir: Path
+) -> None:
+    local = make_environment(
+        tmp_path / "env", packages=["birch"], python=base_python, arguments=["--index-url", index.url]
+    )
+    cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    chosen = tmp_path / "chosen"
+    command = ("build", "--profile", "none", "--apt", "there-is-no-such-package", "--cache-dir", chosen)
+    refusal(cli.run(*command), "there-is-no-such-package")
+    (log,) = (chosen / "logs").iterdir()
+    assert "there-is-no-such-package" in log.read_text()
+    assert not (cache_dir / "logs").exists()
+
+
 def test_inconsistent_environment(
     own_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path
 ) -> None:

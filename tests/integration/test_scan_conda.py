@@ -264,8 +264,19 @@ def test_nothing_heavy_is_imported(pure: CondaEnvironment, cache_dir: Path, tmp_
     answer = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "imagesync.scan.conda.records" in imported
-    heavy = {"rattler", "yaml", "requests", "rich", "docker", "hashlib", "imagesync.store.store"}
+    heavy = {"rattler", "yaml", "requests", "rich", "docker", "imagesync.store.store"}
     assert not heavy & imported
+
+
+def test_records_are_cached_in_the_folder_of_the_settings(
+    pure: CondaEnvironment, cli: CommandLine, tmp_path: Path
+) -> None:
+    (cli.cwd / "imagesync.toml").write_text(f'cache-dir = "{tmp_path / "chosen"}"\n')
+    environ = {key: value for key, value in cli.environ.items() if key != "IMAGESYNC_CACHE_DIR"}
+    command = CommandLine({**environ, "XDG_CACHE_HOME": str(tmp_path / "xdg")}, cli.cwd)
+    command.with_environ(CONDA_PREFIX=pure.prefix)("scan")
+    assert len([*(tmp_path / "chosen" / "conda-records").iterdir()]) == 1
+    assert not (tmp_path / "xdg").exists()
 
 
 def test_a_copy_without_records(small: CondaEnvironment, tmp_path: Path) -> None:
