@@ -1,4 +1,4 @@
-"""What is asked of a registry over HTTP: a real one, with a password, with tokens, with TLS of its own."""
+"""Reading images from a registry and checking pushes, with passwords, tokens and own certificates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.engine import Engine
 from imagesync.errors import RegistryError
-from imagesync.registry.connection import Connection
+from imagesync.registry.http import Connection
 from imagesync.registry.registry import check_push, read_config, read_digest
 from tests.indexes.certificates import make_certificates
 from tests.integration.engines import docker_endpoint
@@ -94,20 +94,20 @@ def test_labels_and_digest_without_a_pull(
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_what_is_not_there(registry: LocalRegistry) -> None:
+def test_missing_image_is_none(registry: LocalRegistry) -> None:
     for name in ("team/env:2", "team/other:1", f"team/env@sha256:{'0' * 64}"):
         assert read_config(f"{registry.host}/{name}") is None
         assert read_digest(f"{registry.host}/{name}") is None
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_other_platforms_only(registry: LocalRegistry) -> None:
+def test_image_for_other_platforms_is_refused(registry: LocalRegistry) -> None:
     with pytest.raises(RegistryError, match="isn't there for linux/arm64"):
         read_config(f"{registry.host}/team/env:list", platform="linux/arm64")
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_permission_to_push_leaves_nothing(registry: LocalRegistry, tmp_path: Path) -> None:
+def test_push_check_leaves_nothing_in_the_registry(registry: LocalRegistry, tmp_path: Path) -> None:
     check_push(f"{registry.host}/team/new")
     # The registry of Debian 12 keeps an empty folder of an upload that was cancelled.
     assert list(registry.data.glob("**/team/new/_uploads/*/startedat")) == []
@@ -115,7 +115,7 @@ def test_permission_to_push_leaves_nothing(registry: LocalRegistry, tmp_path: Pa
 
 
 @pytest.mark.parametrize("password", [None, WRONG])
-def test_without_permission(
+def test_push_check_fails_without_permission(
     registry: LocalRegistry, password: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "docker"
@@ -129,7 +129,7 @@ def test_without_permission(
         read_config(f"{registry.host}/team/env:1")
 
 
-def test_registry_that_is_down(registry: LocalRegistry, tmp_path: Path) -> None:
+def test_unreachable_registry_is_a_registry_error(registry: LocalRegistry, tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
     with LocalRegistry(tmp_path / "registry") as other:
         host = other.host
@@ -137,7 +137,7 @@ def test_registry_that_is_down(registry: LocalRegistry, tmp_path: Path) -> None:
         read_digest(f"{host}/team/env:1")
 
 
-def test_netrc_is_not_for_registries(
+def test_netrc_is_not_read_for_registries(
     registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -148,7 +148,7 @@ def test_netrc_is_not_for_registries(
         read_digest(f"{registry.host}/team/env:1")
 
 
-def test_login_of_podman(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_podman_login_is_used(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = registry.docker_config(tmp_path / "containers") / "config.json"
     config.rename(config.with_name("auth.json"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -207,7 +207,7 @@ def test_anonymous_token_reads_and_does_not_push(
     assert tokens.service.asked[1] == ("anonymous", "repository:team/env:pull,push")
 
 
-def test_anybody_may_push(
+def test_anonymous_push_where_the_registry_allows_it(
     engine: docker.DockerClient, tokens: Tokens, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens.log_in(monkeypatch, tmp_path, None)
@@ -221,7 +221,7 @@ def test_anybody_may_push(
     forget(engine, reference)
 
 
-def test_password_and_identity_token(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_and_identity_token_log_in(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tokens.registry.docker_config(tmp_path / "docker")))
     tokens.service.asked.clear()
     check_push(f"{tokens.host}/team/env")
@@ -234,7 +234,7 @@ def test_password_and_identity_token(tokens: Tokens, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("entry", [{"auth": "bWU6c3dvcmRmaXNoLzQ3MTE="}, {"identitytoken": "expired-token"}])
-def test_token_service_refuses(
+def test_refusal_of_the_token_service_is_reported(
     tokens: Tokens, entry: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens.log_in(monkeypatch, tmp_path, entry)
@@ -243,7 +243,7 @@ def test_token_service_refuses(
     assert "expired-token" not in hide_nothing(caught.value)
 
 
-def test_user_who_may_only_read(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_check_fails_for_a_read_only_user(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tokens.registry.docker_config(tmp_path / "docker")))
     monkeypatch.setitem(tokens.service.grants, "password", {"pull"})
     assert read_digest(f"{tokens.host}/team/env:1")
@@ -258,7 +258,7 @@ def bridge(engine: docker.DockerClient) -> str:
     return engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
 
 
-def test_certificates_of_the_registrys_own(
+def test_certificates_in_certs_d_are_trusted(
     bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority, certificate, key = make_certificates(tmp_path, address=bridge)
@@ -277,7 +277,7 @@ def test_certificates_of_the_registrys_own(
             check_push(f"{registry.host}/team/env")
 
 
-def test_without_tls_only_where_the_engine_does(
+def test_plain_http_only_where_the_engine_allows_it(
     bridge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LocalRegistry(tmp_path, address=bridge) as registry:

@@ -10,7 +10,7 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, RegistryError
 from imagesync.indexes.pypi.access import Access
-from imagesync.registry.connection import Connection
+from imagesync.registry.http import Connection
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch
 from imagesync.store.store import Store

@@ -37,14 +37,14 @@ def progress(stream: io.StringIO, clock: Clock) -> PlainProgress:
     return PlainProgress(stream, clock=clock)
 
 
-def test_plain_says_start_and_end(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_prints_start_and_end(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
     with progress.task("Fetching", total=130_000_000, unit="bytes") as task:
         task.advance(130_000_000)
         clock.now += 12.34
     assert stream.getvalue() == "Fetching (130.0 MB)\nFetching: 130.0 MB in 12.3 s\n"
 
 
-def test_plain_says_done_where_nothing_was_counted(progress: PlainProgress, stream: io.StringIO) -> None:
+def test_plain_progress_prints_done_where_nothing_was_counted(progress: PlainProgress, stream: io.StringIO) -> None:
     with progress.task("Checking the image", total=None, unit="steps"):
         pass
     assert stream.getvalue() == "Checking the image\nChecking the image: done in 0.00 s\n"
@@ -54,7 +54,7 @@ def test_plain_says_done_where_nothing_was_counted(progress: PlainProgress, stre
     ("error", "word"),
     [(ValueError(), "failed"), (KeyboardInterrupt(), "stopped"), (SystemExit(1), "stopped")],
 )
-def test_plain_says_that_a_task_failed(
+def test_plain_progress_prints_that_a_task_failed(
     progress: PlainProgress, stream: io.StringIO, error: BaseException, word: str
 ) -> None:
     with pytest.raises(type(error)), progress.task("Building", total=None, unit="steps"):
@@ -62,7 +62,7 @@ def test_plain_says_that_a_task_failed(
     assert stream.getvalue().splitlines()[-1] == f"Building: {word} after 0.00 s"
 
 
-def test_plain_keeps_quiet_between_lines(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_pauses_between_lines(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
     with progress.task("Fetching", total=1000, unit="packages") as task:
         for _ in range(1000):
             clock.now += 0.1
@@ -72,7 +72,7 @@ def test_plain_keeps_quiet_between_lines(progress: PlainProgress, stream: io.Str
     assert 100 / PAUSE <= len(lines) <= 100 / PAUSE + 2 + 4
 
 
-def test_plain_says_each_quarter_earlier(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_prints_each_quarter(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
     with progress.task("Fetching", total=4, unit="packages") as task:
         clock.now += QUARTER_PAUSE
         task.describe("numpy")
@@ -80,7 +80,7 @@ def test_plain_says_each_quarter_earlier(progress: PlainProgress, stream: io.Str
     assert stream.getvalue().splitlines()[1] == "Fetching: 1/4 packages, numpy"
 
 
-def test_plain_total_grows(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_follows_a_growing_total(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
     with progress.task("Fetching", total=None, unit="packages") as task:
         task.grow(10)
         task.grow(10)
@@ -89,7 +89,7 @@ def test_plain_total_grows(progress: PlainProgress, stream: io.StringIO, clock: 
     assert stream.getvalue().splitlines()[1] == "Fetching: 5/20 packages"
 
 
-def test_plain_writes_no_control_characters(
+def test_plain_progress_writes_no_control_characters(
     progress: PlainProgress, stream: io.StringIO, clock: Clock
 ) -> None:
     with progress.task("Step \x1b[31mone\x1b[0m\r", total=None, unit="steps") as task:
@@ -105,14 +105,14 @@ def test_plain_writes_no_control_characters(
     ]
 
 
-def test_plain_writes_what_the_stream_can_encode() -> None:
+def test_plain_progress_escapes_what_the_stream_cannot_encode() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
     PlainProgress(stream).line("wählt \udcff")
     assert raw.getvalue() == b"w\\xe4hlt \\udcff\n"
 
 
-def test_plain_is_exact_when_threads_advance_at_once(progress: PlainProgress, stream: io.StringIO) -> None:
+def test_plain_progress_counts_exactly_from_several_threads(progress: PlainProgress, stream: io.StringIO) -> None:
     barrier = threading.Barrier(8)
 
     def work() -> None:
@@ -129,7 +129,7 @@ def test_plain_is_exact_when_threads_advance_at_once(progress: PlainProgress, st
     assert stream.getvalue().splitlines()[-1].startswith("Fetching: 16000 packages in ")
 
 
-def test_a_pipe_gets_lines_and_quiet_gets_nothing(stream: io.StringIO) -> None:
+def test_pipe_gets_lines_and_quiet_gets_nothing(stream: io.StringIO) -> None:
     assert isinstance(make_progress(quiet=False, stream=stream), PlainProgress)
     assert isinstance(make_progress(quiet=True, stream=stream), SilentProgress)
 
@@ -164,7 +164,7 @@ def plain(shown: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
-def test_terminal_shows_bars_and_keeps_one_line_for_each_task() -> None:
+def test_terminal_gets_bars_and_one_line_for_each_task() -> None:
     code, shown = on_terminal(SHOW, columns=100)
     assert code == 0
     assert "✓ Fetching [red] 4.0 MB, " in plain(shown)
@@ -175,7 +175,7 @@ def test_terminal_shows_bars_and_keeps_one_line_for_each_task() -> None:
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h"), "the cursor stays hidden"
 
 
-def test_narrow_terminal_shows_no_line_wider_than_itself() -> None:
+def test_narrow_terminal_gets_no_line_wider_than_itself() -> None:
     code, shown = on_terminal(SHOW, columns=30)
     assert code == 0
     drawn = re.split(r"\r|\n", plain(shown))
@@ -197,7 +197,7 @@ def test_no_color_terminal_gets_bars_without_colours() -> None:
     assert colours <= {"", "0", "1", "2"}, "only bold and dim are no colours"
 
 
-def test_interrupt_gives_the_cursor_back() -> None:
+def test_interrupt_restores_the_cursor() -> None:
     code, shown = on_terminal(
         """
 import signal, sys
