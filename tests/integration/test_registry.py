@@ -148,7 +148,9 @@ def test_netrc_is_not_read_for_registries(
         read_digest(f"{registry.host}/team/env:1")
 
 
-def test_podman_login_is_used(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_podman_login_is_used(
+    registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = registry.docker_config(tmp_path / "containers") / "config.json"
     config.rename(config.with_name("auth.json"))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -221,7 +223,9 @@ def test_anonymous_push_where_the_registry_allows_it(
     forget(engine, reference)
 
 
-def test_password_and_identity_token_log_in(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_and_identity_token_log_in(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tokens.registry.docker_config(tmp_path / "docker")))
     tokens.service.asked.clear()
     check_push(f"{tokens.host}/team/env")
@@ -243,7 +247,9 @@ def test_refusal_of_the_token_service_is_reported(
     assert "expired-token" not in hide_nothing(caught.value)
 
 
-def test_push_check_fails_for_a_read_only_user(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_check_fails_for_a_read_only_user(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tokens.registry.docker_config(tmp_path / "docker")))
     monkeypatch.setitem(tokens.service.grants, "password", {"pull"})
     assert read_digest(f"{tokens.host}/team/env:1")

@@ -37,14 +37,18 @@ def progress(stream: io.StringIO, clock: Clock) -> PlainProgress:
     return PlainProgress(stream, clock=clock)
 
 
-def test_plain_progress_prints_start_and_end(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_prints_start_and_end(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
     with progress.task("Fetching", total=130_000_000, unit="bytes") as task:
         task.advance(130_000_000)
         clock.now += 12.34
     assert stream.getvalue() == "Fetching (130.0 MB)\nFetching: 130.0 MB in 12.3 s\n"
 
 
-def test_plain_progress_prints_done_where_nothing_was_counted(progress: PlainProgress, stream: io.StringIO) -> None:
+def test_plain_progress_prints_done_where_nothing_was_counted(
+    progress: PlainProgress, stream: io.StringIO
+) -> None:
     with progress.task("Checking the image", total=None, unit="steps"):
         pass
     assert stream.getvalue() == "Checking the image\nChecking the image: done in 0.00 s\n"
@@ -62,7 +66,9 @@ def test_plain_progress_prints_that_a_task_failed(
     assert stream.getvalue().splitlines()[-1] == f"Building: {word} after 0.00 s"
 
 
-def test_plain_progress_pauses_between_lines(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_pauses_between_lines(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
     with progress.task("Fetching", total=1000, unit="packages") as task:
         for _ in range(1000):
             clock.now += 0.1
@@ -72,7 +78,9 @@ def test_plain_progress_pauses_between_lines(progress: PlainProgress, stream: io
     assert 100 / PAUSE <= len(lines) <= 100 / PAUSE + 2 + 4
 
 
-def test_plain_progress_prints_each_quarter(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_prints_each_quarter(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
     with progress.task("Fetching", total=4, unit="packages") as task:
         clock.now += QUARTER_PAUSE
         task.describe("numpy")
@@ -80,7 +88,9 @@ def test_plain_progress_prints_each_quarter(progress: PlainProgress, stream: io.
     assert stream.getvalue().splitlines()[1] == "Fetching: 1/4 packages, numpy"
 
 
-def test_plain_progress_follows_a_growing_total(progress: PlainProgress, stream: io.StringIO, clock: Clock) -> None:
+def test_plain_progress_follows_a_growing_total(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
     with progress.task("Fetching", total=None, unit="packages") as task:
         task.grow(10)
         task.grow(10)
@@ -112,7 +122,9 @@ def test_plain_progress_escapes_what_the_stream_cannot_encode() -> None:
     assert raw.getvalue() == b"w\\xe4hlt \\udcff\n"
 
 
-def test_plain_progress_counts_exactly_from_several_threads(progress: PlainProgress, stream: io.StringIO) -> None:
+def test_plain_progress_counts_exactly_from_several_threads(
+    progress: PlainProgress, stream: io.StringIO
+) -> None:
     barrier = threading.Barrier(8)
 
     def work() -> None:
