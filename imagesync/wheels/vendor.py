@@ -147,7 +147,7 @@ class _Maker:
     def needs_build(self, package: VendoredPackage) -> bool:
         """Return whether only a build back-end can make the wheel of *package*."""
         installed = package.planned.installed
-        if package.planned.source.kind == "directory" and not is_copied(package.planned):
+        if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
             return True
         return installed is None or not is_portable(installed, python=self.python, target=self.target)
 
