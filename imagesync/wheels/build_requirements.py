@@ -14,19 +14,10 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
 from imagesync.errors import WheelError
+from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
-
-# The first distribution of a name is the one that is imported.
-_LIST = """
-import json
-from importlib.metadata import distributions
-found = {}
-for each in distributions():
-    found.setdefault(each.metadata["Name"], [each.version, each.requires or []])
-print(json.dumps({name: entry for name, entry in found.items() if name and entry[0]}))
-"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ def installed_requirements(python: Interpreter) -> InstalledRequirements:
     try:
         # Neither PYTHONPATH nor the current folder is part of the environment.
         done = subprocess.run(
-            [python.executable, "-E", "-c", _LIST],
+            [python.executable, "-E", "-c", program_text("host.requirements")],
             cwd=python.prefix,
             stdin=subprocess.DEVNULL,
             capture_output=True,
