@@ -7,10 +7,17 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from imagesync.pipeline.freeze import freeze
 
+from imagesync.errors import LockError, WheelError
+from imagesync.lock.lock import Target
+from imagesync.lock.lockfile.bundle import Frozen
+from imagesync.pipeline.fetch import Artifacts, gather
+from imagesync.session import Session
+from imagesync.settings import Settings
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
-from tests.unit.test_vcs_source import git, hostile_repository
+from tests.unit.test_vcs_source import hostile_repository
 
 
 class Foreign:
@@ -49,15 +56,19 @@ class Foreign:
             listed = [f"{name}.py", *(f"{info.name}/{path.name}" for path in info.iterdir())]
             (info / "RECORD").write_text("".join(f"{path},,\n" for path in [*listed, f"{info.name}/RECORD"]))
 
-    def make_sdist(self, name: str) -> Path:
-        """Put an sdist into the folder of the only index; its setup.py leaves a file behind."""
-        source = self.folder / f"{name}-1.0"
-        source.mkdir()
-        (source / "setup.py").write_text(
-            self.python(f"setup.py of {name}")
-            + f"from setuptools import setup; setup(name={name!r}, version='1.0', py_modules=[{name!r}])\n"
+    def make_project(self, folder: Path, name: str) -> None:
+        """Write a project whose build back-end, its own, leaves a file behind and fails."""
+        folder.mkdir(exist_ok=True)
+        (folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         )
-        (source / f"{name}.py").write_text("value = 1\n")
+        (folder / "backend.py").write_text(self.python(f"back-end of {name}"))
+        (folder / f"{name}.py").write_text("value = 1\n")
+
+    def make_sdist(self, name: str) -> Path:
+        """Put an sdist into the folder of the only index."""
+        source = self.folder / f"{name}-1.0"
+        self.make_project(source, name)
         (source / "PKG-INFO").write_text(f"Metadata-Version: 1.0\nName: {name}\nVersion: 1.0\n")
         path = self.links / f"{name}-1.0.tar.gz"
         with tarfile.open(path, "w:gz") as archive:
@@ -80,16 +91,9 @@ def foreign(base_python: Path, tmp_path: Path) -> Foreign:
     )
     foreign.install("sdisted")
     foreign.make_sdist("sdisted")
-    dependency = foreign.make_sdist("dependency")
+    dependency = foreign.make_sdist("dependency").rename(tmp_path / "dependency-1.0.tar.gz")
     project = hostile_repository(tmp_path / "project", foreign.traces / "git")
-    (project / "pyproject.toml").unlink()
-    (project / "setup.py").write_text(
-        foreign.python("setup.py of mine")
-        + "from setuptools import setup; setup(name='mine', version='1.0')\n"
-    )
-    for key in ("core.fsmonitor", "filter.evil.clean", "filter.evil.process"):
-        git(project, "config", "--unset", key)
-    git(project, "config", "core.fsmonitor", f"sh -c 'touch {foreign.traces / 'git'}'")
+    foreign.make_project(project, "mine")
     foreign.install(
         "mine",
         direct_url={"url": project.as_uri(), "dir_info": {"editable": True}},
@@ -101,62 +105,126 @@ def foreign(base_python: Path, tmp_path: Path) -> Foreign:
 
 
 @pytest.fixture
-def foreign_cli(image_cli: CommandLine, foreign: Foreign, tmp_path: Path) -> CommandLine:
-    return image_cli.with_environ(
+def cli_here(cli: CommandLine, foreign: Foreign, tmp_path: Path) -> CommandLine:
+    return cli.with_environ(
         IMAGESYNC_PROFILE="none",
         IMAGESYNC_CACHE_DIR=tmp_path / "cache",
-        IMAGESYNC_ALLOW_INCONSISTENT="1",
         PIP_NO_INDEX="1",
         PIP_FIND_LINKS=foreign.links,
         UV_CACHE_DIR=tmp_path / "uv",
+        IMAGESYNC_ALLOW_INCONSISTENT="1",
     )
+
+
+class Way:
+    """The way from the environment to the files of its image, but for the engine."""
+
+    def __init__(self, foreign: Foreign, cli: CommandLine, *, by: str, **settings: object) -> None:
+        python = foreign.environment.python if by == "python" else None
+        prefix = foreign.environment.prefix if by == "prefix" else None
+        chosen = Settings(
+            profile="none",
+            allow_inconsistent=True,
+            cache_dir=foreign.folder / "cache",
+            **settings,  # type: ignore[arg-type]
+        )
+        session = Session(chosen, environ=cli.environ, python=python, prefix=prefix)
+        prepared = session.prepare(checked=True)
+        self.plan = prepared.plan
+        self.workshop = session.workshop(prepared)
+        minor = foreign.environment.site_packages.parent.name.removeprefix("python")
+        target = Target("linux/amd64", f"{minor}.0", (2, 36))
+        self.lock = self.workshop.lock(prepared.plan, target=target, contents=prepared.contents)
+
+    def freeze(self) -> Frozen:
+        """Return what ``lock -o`` writes."""
+        return freeze(self.plan, self.lock, self.workshop)
+
+    def gather(self) -> Artifacts:
+        """Return what ``render`` and ``build`` put into the image."""
+        return gather(self.lock, self.workshop)
 
 
 def hide_interpreter(foreign: Foreign) -> None:
     """Make the interpreter one that leaves a file behind, and its version the name of a program."""
     prefix = foreign.environment.prefix
     program = prefix / "python3.1"
+    real = foreign.environment.python.resolve().read_bytes()
     for path in (foreign.environment.python, program):
         path.unlink(missing_ok=True)
         path.write_text(f"#!/bin/sh\ntouch '{foreign.traces / 'interpreter'}'\nexit 1\n")
         path.chmod(0o755)
+    other = prefix / "bin/python3"
+    other.unlink(missing_ok=True)
+    other.write_bytes(real)  # it tells which platform this is, and isn't executable
     configuration = prefix / "pyvenv.cfg"
     kept = [line for line in configuration.read_text().splitlines() if not line.startswith("version")]
     configuration.write_text("\n".join([*kept, f"version = {program}"]) + "\n")
 
 
-def test_a_prefix_is_read_and_nothing_of_it_runs(foreign: Foreign, foreign_cli: CommandLine) -> None:
+def test_of_a_prefix_nothing_runs(foreign: Foreign, cli_here: CommandLine) -> None:
     hide_interpreter(foreign)
     prefix = foreign.environment.prefix
-    scanned = foreign_cli("scan", "--prefix", prefix, "--format", "json").json()
+    scanned = cli_here("scan", "--prefix", prefix, "--format", "json").json()
     assert {package["name"] for package in scanned["packages"]} >= {"optioned", "sdisted", "mine"}
     assert [f["package"] for f in scanned["findings"] if f["code"] == "source-refused"] == ["optioned"]
-    planned = foreign_cli("plan", "--prefix", prefix, "--format", "json").json()
+    planned = cli_here("plan", "--prefix", prefix, "--format", "json").json()
     assert "optioned" in {package["name"] for package in planned["left_out"]}
-    locked = foreign_cli("lock", "--prefix", prefix, "--format", "json")
-    assert "optioned 1.0 isn't fetched" in locked.stderr
+    locked = Way(foreign, cli_here, by="prefix")
+    assert {package.name for package in locked.lock.packages} == {"sdisted"}
+    assert {package.name for package in locked.lock.vendored} == {"mine"}
     assert foreign.ran == set()
-    for command in (("lock", "-o", "conda-lock.yml"), ("render", "context"), ("build",)):
-        refused = foreign_cli.run(*command, "--prefix", prefix, "--no-build")
-        assert (refused.returncode, foreign.ran) == (1, set())
-        assert "mine 1.0: there is no wheel, and with --no-build no build back-end is run" in refused.stderr
-        assert "--ignore mine" in refused.stderr
-    for command in (("lock", "-o", "conda-lock.yml"), ("render", "context")):
-        foreign_cli(*command, "--prefix", prefix, "--no-build", "--ignore", "mine")
-    assert foreign.ran == set()
-    assert list(foreign_cli.cwd.rglob("sdisted-1.0-*.whl"))
 
 
-def test_an_interpreter_runs_what_its_environment_makes_it_run_and_nothing_else_does(
-    foreign: Foreign, foreign_cli: CommandLine
+def test_without_builds_nothing_runs_and_what_needs_one_is_named(
+    foreign: Foreign, cli_here: CommandLine
 ) -> None:
-    for command in (("scan",), ("plan",), ("lock",), ("lock", "-o", "conda-lock.yml"), ("render", "context")):
-        build = ("--no-build", "--ignore", "mine") if command[-1] in ("conda-lock.yml", "context") else ()
-        foreign_cli(*command, "--python", foreign.environment.python, *build)
+    hide_interpreter(foreign)
+    way = Way(foreign, cli_here, by="prefix", no_build=True)
+    for step in (way.freeze, way.gather):
+        with pytest.raises(WheelError, match=r"mine 1\.0: there is no wheel, and with --no-build") as error:
+            step()
+        assert "--ignore mine" in (error.value.hint or "")
+    rest = Way(foreign, cli_here, by="prefix", no_build=True, ignore=("mine",))
+    assert rest.freeze().wheels["sdisted"].filename == "sdisted-1.0-py3-none-any.whl"
+    assert [wheel.filename for wheel in rest.gather().vendored.wheels] == ["sdisted-1.0-py3-none-any.whl"]
+    assert foreign.ran == set()
+
+
+@pytest.mark.parametrize("no_build", [False, True])
+def test_where_versions_are_resolved_nothing_is_built_that_metadata_names_by_url(
+    foreign: Foreign, cli_here: CommandLine, no_build: bool
+) -> None:
+    hide_interpreter(foreign)
+    (foreign.environment.prefix / "bin/python3").unlink()  # of an unknown platform, so everything is resolved
+    with pytest.raises(LockError):
+        Way(foreign, cli_here, by="prefix", no_build=no_build)
+    # What an index has is asked what it requires, as pip does.
+    assert foreign.ran <= (set() if no_build else {"back-end of sdisted"})
+
+
+def test_an_interpreter_runs_what_it_always_runs_at_its_start(
+    foreign: Foreign, cli_here: CommandLine
+) -> None:
+    way = Way(foreign, cli_here, by="python", no_build=True, ignore=("mine",))
+    way.freeze()
+    way.gather()
     assert foreign.ran <= {"pth", "sitecustomize"}
+    assert "pth" in foreign.ran
 
 
-def test_a_build_runs_build_back_ends(foreign: Foreign, foreign_cli: CommandLine) -> None:
-    foreign_cli.run("lock", "-o", "conda-lock.yml", "--prefix", foreign.environment.prefix)
-    assert "upload-pack" not in foreign.ran
-    assert "git" not in foreign.ran
+def test_a_build_runs_build_back_ends_and_nothing_else(foreign: Foreign, cli_here: CommandLine) -> None:
+    with pytest.raises(WheelError, match=r"mine 1\.0: no wheel can be built"):
+        Way(foreign, cli_here, by="prefix").gather()
+    assert foreign.ran - {"pth", "sitecustomize"} == {"back-end of mine", "back-end of sdisted"}
+
+
+def test_commands_refuse_what_only_a_build_would_make(
+    foreign: Foreign, cli_here: CommandLine, root_image: str
+) -> None:
+    cli = cli_here.with_environ(IMAGESYNC_BASE=root_image)
+    for command in (("lock", "-o", "conda-lock.yml"), ("render", "context"), ("build",)):
+        refused = cli.run(*command, "--python", foreign.environment.python, "--no-build")
+        assert refused.returncode == 1
+        assert "mine 1.0: there is no wheel, and with --no-build no build back-end is run" in refused.stderr
+    assert foreign.ran <= {"pth", "sitecustomize"}

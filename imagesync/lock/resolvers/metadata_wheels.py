@@ -31,10 +31,32 @@ def write_metadata_wheels(vendored: Sequence[PlannedPackage], folder: Path) -> t
     return tuple(requirements)
 
 
+def _without_url(line: str) -> str:
+    """Return a requirement by name: a resolver would fetch what a URL names, and build it.
+
+    What is installed from there is a vendored package, and has a stand-in of its own.
+
+    >>> _without_url("other[fast] @ https://example.com/other.tar.gz ; python_version > '3.8'")
+    'other[fast]; python_version > "3.8"'
+    >>> _without_url("other>=1")
+    'other>=1'
+    """
+    if "@" not in line:
+        return line
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement:
+        return line
+    requirement.url = None
+    return str(requirement)
+
+
 def _metadata(package: PlannedPackage) -> str:
     requires = package.installed.requires if package.installed is not None else ()
     extras = sorted({extra for line in requires for extra in _EXTRA.findall(line)})
     lines = ["Metadata-Version: 2.1", f"Name: {package.name}", f"Version: {package.version}"]
     lines += [f"Provides-Extra: {extra}" for extra in extras]
-    lines += [f"Requires-Dist: {line}" for line in requires]
+    lines += [f"Requires-Dist: {_without_url(line)}" for line in requires]
     return "\n".join(lines) + "\n\n"

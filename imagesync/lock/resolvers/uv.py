@@ -110,6 +110,8 @@ class UvResolver:
             *("--format", "pylock.toml", "--output-file", str(output), "--constraints", str(constraints)),
             *(() if request.dependencies else ("--no-deps",)),
             *(("--no-index",) if self.indexes.no_index else ()),
+            # `uv pip` reads this variable in no other way.
+            *(("--no-build",) if self._environ.get("UV_NO_BUILD") == "1" else ()),
             *("--", str(requirements)),
         ]
         environment = uv_environment(self.indexes, self._environ)
