@@ -223,7 +223,7 @@ def test_commands_refuse_what_only_a_build_would_make(
     foreign: Foreign, cli_here: CommandLine, root_image: str
 ) -> None:
     cli = cli_here.with_environ(IMAGESYNC_BASE=root_image)
-    for command in (("lock", "-o", "conda-lock.yml"), ("render", "context"), ("build",)):
+    for command in (("lock", "-o", "conda-lock.yml"), ("render", "-o", "context"), ("build",)):
         refused = cli.run(*command, "--python", foreign.environment.python, "--no-build")
         assert refused.returncode == 1
         assert "mine 1.0: there is no wheel, and with --no-build no build back-end is run" in refused.stderr
