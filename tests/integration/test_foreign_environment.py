@@ -7,17 +7,18 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from imagesync.pipeline.freeze import freeze
 
 from imagesync.errors import LockError, WheelError
-from imagesync.lock.lock import Target
-from imagesync.lock.lockfile.bundle import Frozen
-from imagesync.pipeline.fetch import Artifacts, gather
+from imagesync.image_layout import BaseImage
+from imagesync.lock.lockfile.bundle import Bundle
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
+from imagesync.pipeline.freeze import freeze
 from imagesync.session import Session
 from imagesync.settings import Settings
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
-from tests.unit.test_vcs_source import hostile_repository
+from tests.unit.scan.test_vcs_source import hostile_repository
 
 
 class Foreign:
@@ -128,21 +129,25 @@ class Way:
             cache_dir=foreign.folder / "cache",
             **settings,  # type: ignore[arg-type]
         )
-        session = Session(chosen, environ=cli.environ, python=python, prefix=prefix)
-        prepared = session.prepare(checked=True)
-        self.plan = prepared.plan
-        self.workshop = session.workshop(prepared)
+        session = Session(Context(chosen, environ=cli.environ), python=python, prefix=prefix)
+        inputs = session.inputs().checked()
+        self.plan = inputs.plan
+        self.sources = inputs.artifact_sources()
         minor = foreign.environment.site_packages.parent.name.removeprefix("python")
-        target = Target("linux/amd64", f"{minor}.0", (2, 36))
-        self.lock = self.workshop.lock(prepared.plan, target=target, contents=prepared.contents)
+        self.lock = inputs.lock(base_image(f"{minor}.0"), self.sources)
 
-    def freeze(self) -> Frozen:
+    def freeze(self) -> Bundle:
         """Return what ``lock -o`` writes."""
-        return freeze(self.plan, self.lock, self.workshop)
+        return freeze(self.plan, self.lock, self.sources)
 
-    def gather(self) -> Artifacts:
+    def fetch(self) -> Artifacts:
         """Return what ``render`` and ``build`` put into the image."""
-        return gather(self.lock, self.workshop)
+        return fetch_artifacts(self.lock, self.sources)
+
+
+def base_image(python_version: str) -> BaseImage:
+    digest = f"sha256:{'0' * 64}"
+    return BaseImage("base:1", "root:1", digest, digest, python_version, "/usr/bin/python3", (2, 36), digest)
 
 
 def hide_interpreter(foreign: Foreign) -> None:
@@ -181,13 +186,13 @@ def test_without_builds_nothing_runs_and_what_needs_one_is_named(
 ) -> None:
     hide_interpreter(foreign)
     way = Way(foreign, cli_here, by="prefix", no_build=True)
-    for step in (way.freeze, way.gather):
+    for step in (way.freeze, way.fetch):
         with pytest.raises(WheelError, match=r"mine 1\.0: there is no wheel, and with --no-build") as error:
             step()
         assert "--ignore mine" in (error.value.hint or "")
     rest = Way(foreign, cli_here, by="prefix", no_build=True, ignore=("mine",))
     assert rest.freeze().wheels["sdisted"].filename == "sdisted-1.0-py3-none-any.whl"
-    assert [wheel.filename for wheel in rest.gather().vendored.wheels] == ["sdisted-1.0-py3-none-any.whl"]
+    assert [wheel.filename for wheel in rest.fetch().vendored.wheels] == ["sdisted-1.0-py3-none-any.whl"]
     assert foreign.ran == set()
 
 
@@ -208,14 +213,14 @@ def test_an_interpreter_runs_what_it_always_runs_at_its_start(
 ) -> None:
     way = Way(foreign, cli_here, by="python", no_build=True, ignore=("mine",))
     way.freeze()
-    way.gather()
+    way.fetch()
     assert foreign.ran <= {"pth", "sitecustomize"}
     assert "pth" in foreign.ran
 
 
 def test_a_build_runs_build_back_ends_and_nothing_else(foreign: Foreign, cli_here: CommandLine) -> None:
     with pytest.raises(WheelError, match=r"mine 1\.0: no wheel can be built"):
-        Way(foreign, cli_here, by="prefix").gather()
+        Way(foreign, cli_here, by="prefix").fetch()
     assert foreign.ran - {"pth", "sitecustomize"} == {"back-end of mine", "back-end of sdisted"}
 
 

@@ -16,7 +16,7 @@ from imagesync.scan.environment import Environment, Severity, Source
 from imagesync.scan.scan import scan
 from imagesync.scan.vcs_source import refusal
 from imagesync.settings import Settings
-from imagesync.wheels.sources.build_copy import stage
+from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.origin import fetch_source
 from imagesync.wheels.sources.source_tree import source_files
 from tests.commands import clean_environ
@@ -232,7 +232,7 @@ def test_reading_a_repository_runs_nothing_of_its_configuration(tmp_path: Path) 
     file.unlink(missing_ok=True)
     (tmp_path / "copy").mkdir()
     assert {"pyproject.toml", "mine.py"} <= set(source_files(source))
-    staged = stage(source, tmp_path / "copy")
+    staged = copy_for_build(source, tmp_path / "copy")
     assert (staged.folder / ".git").is_dir()
     git(staged.folder, "status")
     assert not file.exists()
