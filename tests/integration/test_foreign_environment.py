@@ -15,7 +15,7 @@ from imagesync.pipeline.context import Context
 from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
 from imagesync.pipeline.freeze import freeze
 from imagesync.session import Session
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.unit.scan.test_vcs_source import hostile_repository

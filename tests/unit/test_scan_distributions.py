@@ -447,7 +447,7 @@ def test_every_finding_is_documented() -> None:
     root = Path(__file__).parents[2]
     package = root / "imagesync"
     checks = package / "plan" / "checks"
-    files = [*package.glob("scan/**/*.py"), checks / "module_conflicts.py", checks / "sources.py"]
+    files = [*package.glob("scan/**/*.py"), *checks.glob("*.py")]
     sources = "".join(file.read_text() for file in files)
     codes = set(re.findall(r'Severity\.\w+(?: if same else Severity\.\w+)?,\s*"([a-z0-9-]+)"', sources))
     codes |= set(re.findall(r'Severity\.WARNING,\s*"([a-z0-9-]+)"', sources))

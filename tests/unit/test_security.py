@@ -25,7 +25,8 @@ from imagesync.lock.resolvers.uv import UvResolver
 from imagesync.plan.make import make_plan
 from imagesync.registry.login import registry_credentials
 from imagesync.scan.scan import scan
-from imagesync.settings import Settings, load_settings
+from imagesync.settings.load import load_settings
+from imagesync.settings.model import Settings
 from imagesync.wheels.build import BuildRequest, build_wheel
 from imagesync.wheels.build_indexes import BuildIndexes
 from tests.commands import clean_environ

@@ -15,7 +15,7 @@ from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Environment, Severity, Source
 from imagesync.scan.scan import scan
 from imagesync.scan.vcs_source import refusal
-from imagesync.settings import Settings
+from imagesync.settings.model import Settings
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.origin import fetch_source
 from imagesync.wheels.sources.source_tree import source_files
