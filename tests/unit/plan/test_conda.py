@@ -23,9 +23,9 @@ from imagesync.plan.make import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
 from imagesync.settings.model import Settings
+from tests.plans import PYTHON, codes, distribution
 
-LINUX = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
-MAC = replace(LINUX, platform="macosx-14.0-arm64")
+MAC = replace(PYTHON, platform="macosx-14.0-arm64")
 CHANNEL = "https://conda.example.com/team"
 
 
@@ -54,13 +54,8 @@ def record(
     )
 
 
-def pip(pin: str, *requires: str) -> Package:
-    name, _, version = pin.partition("==")
-    return Package(canonicalize_name(name), version, requires=requires, installer="pip")
-
-
 def environment(
-    *records: CondaRecord, packages: tuple[Package, ...] = (), python: Interpreter = LINUX
+    *records: CondaRecord, packages: tuple[Package, ...] = (), python: Interpreter = PYTHON
 ) -> Environment:
     provided = [
         Package(name, each.version, manager="conda", conda=each.name)
@@ -97,16 +92,12 @@ def left_out(plan: Plan) -> dict[str, LeftOut]:
     return {package.name: package for package in plan.left_out}
 
 
-def codes(plan: Plan) -> list[str]:
-    return [finding.code for finding in plan.findings]
-
-
 def names(plan: Plan) -> set[str]:
     return {package.name for package in plan.conda}
 
 
 def test_distributions_of_conda_packages_are_not_planned_for_pip() -> None:
-    here = environment(NUMPY, BLAS, packages=(pip("mine==1.0", "numpy"),))
+    here = environment(NUMPY, BLAS, packages=(distribution("mine==1.0", "numpy"),))
     plan = make_plan(here, settings=Settings())
     assert [package.name for package in plan.packages] == ["mine", "python"]
     assert [package.name for package in plan.conda] == ["libblas", "numpy", "python"]
@@ -211,7 +202,7 @@ def test_linux_build_with_a_platform_only_name_is_kept() -> None:
 
 
 def test_windows_runtime_is_left_out() -> None:
-    windows = replace(LINUX, platform="win-amd64")
+    windows = replace(PYTHON, platform="win-amd64")
     runtimes = (
         "vc=14.3",
         "vc14_runtime=14.38",
@@ -227,7 +218,7 @@ def test_windows_runtime_is_left_out() -> None:
 
 
 def test_ignored_dependency_of_a_conda_package_is_a_finding() -> None:
-    here = environment(NUMPY, BLAS, packages=(pip("mine==1.0", "numpy"),))
+    here = environment(NUMPY, BLAS, packages=(distribution("mine==1.0", "numpy"),))
     plan = make_plan(here, settings=Settings(ignore=("libblas", "numpy")))
     assert names(plan) == {"python"}
     assert plan.provided == ()
@@ -246,7 +237,11 @@ def test_setting_only_keeps_dependencies_across_conda_and_pip() -> None:
         OPENSSL,
         replaced,
         record("pandas=2.0.0", dists=("pandas",)),
-        packages=(pip("mine==1.0", "numpy"), pip("plugin==2.0"), pip("other==1.0")),
+        packages=(
+            distribution("mine==1.0", "numpy"),
+            distribution("plugin==2.0"),
+            distribution("other==1.0"),
+        ),
     )
     plan = make_plan(here, settings=Settings(only=("mine",)))
     assert names(plan) == {"numpy", "libblas", "openssl", "python"}
@@ -328,7 +323,7 @@ def test_added_requirement_never_replaces_a_conda_distribution() -> None:
 
 
 def test_setting_python_conda_plans_python_from_conda() -> None:
-    here = Environment(LINUX, (pip("mine==1.0"),), channels=(CHANNEL,))
+    here = Environment(PYTHON, (distribution("mine==1.0"),), channels=(CHANNEL,))
     assert make_plan(here, settings=Settings()).interpreter == "base"
     plan = make_plan(here, settings=Settings(python_source="conda"))
     assert plan.interpreter == "conda"
@@ -342,7 +337,7 @@ def test_setting_python_conda_plans_python_from_conda() -> None:
 def test_channels_come_from_settings_then_environment_then_configuration(
     tmp_path: Path,
 ) -> None:
-    bare = Environment(replace(LINUX, prefix=str(tmp_path)), ())
+    bare = Environment(replace(PYTHON, prefix=str(tmp_path)), ())
     environ = {"HOME": str(tmp_path), "CONDARC": str(tmp_path / "condarc")}
     assert with_channels(bare, (), environ=environ).channels == ("https://conda.anaconda.org/conda-forge",)
     (tmp_path / "condarc").write_text(
@@ -368,10 +363,12 @@ def test_conda_records_decide_about_consistency_of_conda_packages() -> None:
         )
 
     pandas = provided("pandas", "2.0", "numpy<2", "missing")
-    assert inconsistencies(Environment(LINUX, (provided("numpy", "2.1"), pandas))) == ()
-    found = inconsistencies(Environment(LINUX, (pip("numpy==2.1"), pandas)))
+    assert inconsistencies(Environment(PYTHON, (provided("numpy", "2.1"), pandas))) == ()
+    found = inconsistencies(Environment(PYTHON, (distribution("numpy==2.1"), pandas)))
     assert [conflict.requirement for conflict in found] == ["numpy<2"]
-    found = inconsistencies(Environment(LINUX, (pip("mine==1.0", "numpy<2"), provided("numpy", "2.1"))))
+    found = inconsistencies(
+        Environment(PYTHON, (distribution("mine==1.0", "numpy<2"), provided("numpy", "2.1")))
+    )
     assert [conflict.package for conflict in found] == ["mine"]
 
 
@@ -409,7 +406,7 @@ def test_environment_hash_covers_conda_packages() -> None:
 
 
 def test_environment_hash_covers_the_setting_python() -> None:
-    plan = make_plan(Environment(LINUX, (pip("mine==1.0"),)), settings=Settings())
+    plan = make_plan(Environment(PYTHON, (distribution("mine==1.0"),)), settings=Settings())
     digests = {
         environment_hash(
             plan, source_digests={}, base=BaseInputs("", ""), settings=Settings(python_source=source)
@@ -426,7 +423,9 @@ def test_file_conflict_of_pip_and_conda_is_a_finding_of_the_plan(tmp_path: Path)
         metadata.mkdir(parents=True)
         lines = [f"{path},sha256={digest},3" for path, digest in files.items()]
         (metadata / "RECORD").write_text("\n".join(lines))
-        return replace(pip(f"{name}==1.0"), has_record=True, location=str(site), metadata_path=str(metadata))
+        return replace(
+            distribution(f"{name}==1.0"), has_record=True, location=str(site), metadata_path=str(metadata)
+        )
 
     def content(text: bytes) -> tuple[str, str]:
         digest = hashlib.sha256(text).digest()
@@ -444,7 +443,7 @@ def test_file_conflict_of_pip_and_conda_is_a_finding_of_the_plan(tmp_path: Path)
     (tmp_path / "conda-meta" / "numpy-1.26.4-py311h1.json").write_text(record_text)
     other = installed("other", {"../../../bin/tool": theirs, "same.py": ours})
     quiet = installed("quiet", {"same.py": ours, "own.py": theirs})
-    here = environment(numpy, packages=(other, quiet), python=replace(LINUX, prefix=str(tmp_path)))
+    here = environment(numpy, packages=(other, quiet), python=replace(PYTHON, prefix=str(tmp_path)))
     found = check_files(make_plan(here, settings=Settings()), here)
     (finding,) = [each for each in found if each.code == "conda-overlap"]
     assert "other, which pip installed, has files of the conda package numpy" in finding.message

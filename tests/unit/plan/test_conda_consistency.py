@@ -9,9 +9,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.plan.checks.consistency import inconsistencies
-from imagesync.scan.environment import CondaRecord, Environment, Finding, Interpreter, Package, Severity
-
-PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
+from imagesync.scan.environment import CondaRecord, Environment, Finding, Package, Severity
+from tests.plans import PYTHON
 
 
 def record(

@@ -15,8 +15,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.plan.checks.consistency import Conflict, inconsistencies
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity
-
-PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+from tests.plans import PYTHON
 
 
 def package(name: str, version: str, *requires: str, requires_python: str | None = None) -> Package:

@@ -12,25 +12,19 @@ from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.levels import load_levels
 from imagesync.plan.make import make_plan
-from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
+from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.profiles import load_profiles
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity, Source
 from imagesync.settings.model import Settings
+from tests.plans import PYTHON, codes, distribution, left_out
 
-PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 MAC = replace(PYTHON, platform="macosx-14.0-arm64")
 DASK = ("dask==2026.8.0", "distributed==2026.8.0", "msgpack==1.2.4", "cloudpickle==3.1.2")
 DASK += ("tornado==6.6.1", "toolz==1.2.0")
 
 
-def installed(pin: str, *requires: str, requested: bool | None = None, **kwargs: object) -> Package:
-    name, _, version = pin.partition("==")
-    package = Package(canonicalize_name(name), version, requires=requires, requested=requested)
-    return replace(package, **kwargs)  # type: ignore[arg-type]
-
-
 def environment(*packages: Package | str, python: Interpreter = PYTHON) -> Environment:
-    made = [installed(package) if isinstance(package, str) else package for package in packages]
+    made = [distribution(package) if isinstance(package, str) else package for package in packages]
     return Environment(python, tuple(sorted(made, key=lambda package: package.name)))
 
 
@@ -38,16 +32,8 @@ def planned(plan: Plan, name: str) -> PlannedPackage:
     return next(package for package in plan.packages if package.name == name)
 
 
-def left_out(plan: Plan, name: str) -> LeftOut:
-    return next(package for package in plan.left_out if package.name == name)
-
-
 def names(plan: Plan) -> list[str]:
     return [package.name for package in plan.packages]
-
-
-def codes(plan: Plan) -> list[str]:
-    return [finding.code for finding in plan.findings]
 
 
 def test_dask_environment_takes_the_dask_profile() -> None:
@@ -133,7 +119,7 @@ def test_version_that_nothing_can_express_is_left_out_with_an_error() -> None:
 
 def test_installer_is_left_out_and_setuptools_unless_asked_for() -> None:
     asked = environment(
-        installed("pip==23.2.1", requested=True), installed("setuptools==80.9.0", requested=True)
+        distribution("pip==23.2.1", requested=True), distribution("setuptools==80.9.0", requested=True)
     )
     plan = make_plan(asked, settings=Settings())
     assert left_out(plan, "pip").level is Level.IGNORE
@@ -143,7 +129,7 @@ def test_installer_is_left_out_and_setuptools_unless_asked_for() -> None:
 
 
 def test_requirement_of_a_kept_package_is_kept() -> None:
-    tools = installed("pip-tools==7.6.2", "pip>=22", "wheel", 'pytest; extra == "testing"')
+    tools = distribution("pip-tools==7.6.2", "pip>=22", "wheel", 'pytest; extra == "testing"')
     plan = make_plan(
         environment(tools, "pip==23.2.1", "wheel==0.45.1", "setuptools==80.9.0"), settings=Settings()
     )
@@ -153,7 +139,7 @@ def test_requirement_of_a_kept_package_is_kept() -> None:
 
 
 def test_requirement_of_an_extra_or_of_another_platform_keeps_nothing() -> None:
-    package = installed("a==1.0.0", 'wheel; extra == "dev"', 'setuptools; sys_platform == "win32"')
+    package = distribution("a==1.0.0", 'wheel; extra == "dev"', 'setuptools; sys_platform == "win32"')
     plan = make_plan(environment(package, "wheel==0.45.1", "setuptools==80.9.0"), settings=Settings())
     assert [package.name for package in plan.left_out] == ["setuptools", "wheel"]
     assert plan.findings == ()
@@ -169,13 +155,13 @@ def test_platform_only_packages_are_left_out_and_listed(pin: str) -> None:
 
 
 def test_linux_wheel_of_a_platform_only_name_stays() -> None:
-    package = installed("appnope==0.1.4", tags=("cp311-cp311-manylinux_2_17_x86_64",))
+    package = distribution("appnope==0.1.4", tags=("cp311-cp311-manylinux_2_17_x86_64",))
     assert "appnope" in names(make_plan(environment(package), settings=Settings()))
 
 
 def test_ignored_package_is_left_out_though_it_is_required() -> None:
     plan = make_plan(
-        environment(installed("Jinja2==3.1.6"), installed("flask==3.1.0", "Jinja2>=3.1")),
+        environment(distribution("Jinja2==3.1.6"), distribution("flask==3.1.0", "Jinja2>=3.1")),
         settings=Settings(ignore=("JINJA2",)),
     )
     assert left_out(plan, "jinja2").reason == "Your settings ignore it."
@@ -192,8 +178,8 @@ def test_ignored_critical_package_is_a_finding() -> None:
 def test_only_takes_what_is_required_and_what_is_critical() -> None:
     here = environment(
         *DASK,
-        installed("mine==0.1.0", "xarray[io]>=2024"),
-        installed("xarray==2026.9.0", 'zarr>=2; extra == "io"', 'scipy; extra == "accel"'),
+        distribution("mine==0.1.0", "xarray[io]>=2024"),
+        distribution("xarray==2026.9.0", 'zarr>=2; extra == "io"', 'scipy; extra == "accel"'),
         "zarr==3.1.6",
         "scipy==1.17.1",
         "jupyterlab==4.6.6",
@@ -222,7 +208,7 @@ def test_entry_that_matches_nothing_names_the_nearest(key: str) -> None:
 
 def test_no_isolation_only_matches_locally_built_packages() -> None:
     source = Source(kind="directory", url="file:///work/mine", editable=True)
-    here = environment("xarray==2026.9.0", installed("mine==0.2", source=source))
+    here = environment("xarray==2026.9.0", distribution("mine==0.2", source=source))
     plan = make_plan(here, settings=Settings(no_isolation=("Mine", "xarray")))
     (finding,) = (finding for finding in plan.findings if finding.code == "unmatched-setting")
     assert (finding.severity, finding.package) == (Severity.WARNING, "xarray")
@@ -231,7 +217,9 @@ def test_no_isolation_only_matches_locally_built_packages() -> None:
 
 def test_requested_packages_come_first_in_what_is_left_out() -> None:
     here = environment(
-        installed("pip==23.2.1", requested=True), "appnope==0.1.4", installed("pywin32==311", requested=True)
+        distribution("pip==23.2.1", requested=True),
+        "appnope==0.1.4",
+        distribution("pywin32==311", requested=True),
     )
     plan = make_plan(here, settings=Settings())
     assert [package.name for package in plan.left_out] == ["pywin32", "pip", "appnope"]
@@ -240,7 +228,7 @@ def test_requested_packages_come_first_in_what_is_left_out() -> None:
 @pytest.mark.parametrize("kind", ["directory", "vcs", "archive"])
 def test_local_sources_are_kept_and_exact(kind: str) -> None:
     source = Source(kind=kind, url="file:///work/mine", editable=kind == "directory")  # type: ignore[arg-type]
-    plan = make_plan(environment(installed("mine==0.2.dev3+g12ab", source=source)), settings=Settings())
+    plan = make_plan(environment(distribution("mine==0.2.dev3+g12ab", source=source)), settings=Settings())
     mine = planned(plan, "mine")
     assert mine.vendored
     assert mine.source == source
