@@ -13,15 +13,10 @@ from imagesync.standalone.programs import program_modules, program_path, program
 
 TEMPLATES: Final = ("Dockerfile.j2", "image/activate.sh.j2", "image/conda.j2", "image/wheels.j2")
 """The templates of the Dockerfile and of what it copies."""
-PROGRAMS: Final = {
-    "bytecode.py": "image.bytecode",
-    "file_conflicts.py": "image.file_conflicts",
-    "install.py": "image.install",
-    "loose_code.py": "image.loose_code",
-}
-"""By their names in the context's folder ``tools``, the programs that run in every build."""
-CONDA_PROGRAMS: Final = {"conda.py": "image.conda", "conda_bytecode.py": "image.conda_bytecode"}
-"""Those that run in builds with conda packages, beside :data:`RATTLER_INSTALL`."""
+PROGRAMS: Final = ("compile_modules", "install_code", "install_wheels", "restore_conflicts")
+"""The programs of ``standalone/image`` that run in every build."""
+CONDA_PROGRAMS: Final = ("convert_bytecode", "install_conda")
+"""Those that also run in builds with conda packages, beside :data:`RATTLER_INSTALL`."""
 RATTLER_INSTALL: Final = Path(__file__).parent / "conda" / "rattler_install.py"
 
 
@@ -33,8 +28,8 @@ def build_programs(*, conda: bool) -> dict[str, str]:
     conda
         Whether the build installs conda packages.
     """
-    programs = {**PROGRAMS, **(CONDA_PROGRAMS if conda else {})}
-    texts = {f"tools/{filename}": program_text(name) for filename, name in programs.items()}
+    programs = (*PROGRAMS, *(CONDA_PROGRAMS if conda else ()))
+    texts = {f"tools/{name}.py": program_text(f"image.{name}") for name in programs}
     if conda:
         texts[f"tools/{RATTLER_INSTALL.name}"] = RATTLER_INSTALL.read_text(encoding="utf-8")
     return texts
@@ -44,8 +39,8 @@ def build_files() -> Iterator[tuple[str, Path]]:
     """Yield name and path of every shipped file that goes into an image or runs in its build, sorted."""
     for name in TEMPLATES:
         yield f"templates/{name}", shipped_templates() / name
-    programs = (*PROGRAMS.values(), *CONDA_PROGRAMS.values())
-    for module in sorted({module for name in programs for module in program_modules(name)}):
+    programs = (*PROGRAMS, *CONDA_PROGRAMS)
+    for module in sorted({module for name in programs for module in program_modules(f"image.{name}")}):
         yield f"standalone/{module}", program_path(module)
     yield RATTLER_INSTALL.name, RATTLER_INSTALL
 

@@ -85,7 +85,7 @@ def installed_requirements(python: Interpreter) -> InstalledRequirements:
     try:
         # Neither PYTHONPATH nor the current folder is part of the environment.
         done = subprocess.run(
-            [python.executable, "-E", "-c", program_text("host.requirements")],
+            [python.executable, "-E", "-c", program_text("host.installed_requirements")],
             cwd=python.prefix,
             stdin=subprocess.DEVNULL,
             capture_output=True,

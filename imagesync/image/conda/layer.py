@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from imagesync.image.conda.bytecode import library, modules_to_compile
-from imagesync.image.conda.file_conflicts import refuse_file_conflicts
+from imagesync.image.conda.uncompiled_modules import library, modules_to_compile
+from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
 from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.wheels.bytecode import compile_bytecode
 

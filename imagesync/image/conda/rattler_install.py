@@ -1,4 +1,4 @@
-"""Install conda archives by py-rattler; runs in the build, in the base image's Python, started by conda.py.
+"""Install conda archives by py-rattler; runs in the build, started by install_conda.py.
 
 Usage: python3 rattler_install.py SCRATCH LIBRARY < REQUEST
 

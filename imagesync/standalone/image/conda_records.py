@@ -1,4 +1,4 @@
-"""Rewrite the prefix records and entry points that an installer of conda packages wrote; part of conda.py.
+"""Rewrite the prefix records and entry points of conda packages; part of install_conda.py.
 
 Installers differ in details. The result is the same for all of them, and holds no time and no path of the
 build.

@@ -11,10 +11,10 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, LockError, UsageError
-from imagesync.image.conda.bytecode import modules_to_compile
-from imagesync.image.conda.file_conflicts import refuse_file_conflicts
 from imagesync.image.conda.installer import CondaInstaller, choose_installer
 from imagesync.image.conda.layer import CondaLayer
+from imagesync.image.conda.uncompiled_modules import modules_to_compile
+from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
 from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked

@@ -62,8 +62,13 @@ BASE = BaseImage(
     apt=("curl", "libgl1"),
 )
 
-# Those that the Dockerfile starts itself; the others are started by conda.py, or where files conflict.
-PROGRAMS_STARTED = ("tools/bytecode.py", "tools/conda.py", "tools/install.py", "tools/loose_code.py")
+# Those that the Dockerfile starts itself.
+PROGRAMS_STARTED = (
+    "tools/compile_modules.py",
+    "tools/install_conda.py",
+    "tools/install_wheels.py",
+    "tools/install_code.py",
+)
 INTERPRETER = Interpreter("cpython", "3.12.3", "linux-x86_64", "cp312", "/usr/bin/python3", "/usr", "/usr")
 
 
@@ -145,8 +150,8 @@ def test_build_files_are_the_shipped_files_of_a_context(inputs: Inputs, tmp_path
     assert set(tools) - others == {*programs, "tools/activate.sh"}
     # What the programs are put together from, and the templates that rendering reads, count in the digest.
     covered = dict(build_files())
-    names = (*PROGRAMS.values(), *CONDA_PROGRAMS.values())
-    modules = {f"standalone/{module}" for name in names for module in program_modules(name)}
+    names = (*PROGRAMS, *CONDA_PROGRAMS)
+    modules = {f"standalone/{module}" for name in names for module in program_modules(f"image.{name}")}
     templates = {f"templates/{name}" for name in templates_read("Dockerfile.j2", "image/activate.sh.j2")}
     assert set(covered) == {*modules, *templates, RATTLER_INSTALL.name}
     assert all(tools[path] == text.encode() for path, text in programs.items())
@@ -246,10 +251,10 @@ def test_archive_has_all_files_and_no_trace_of_this_machine(inputs: Inputs) -> N
         "lock.json",
         "requirements-vendored.txt",
         "requirements.txt",
-        "tools/bytecode.py",
-        "tools/file_conflicts.py",
-        "tools/install.py",
-        "tools/loose_code.py",
+        "tools/compile_modules.py",
+        "tools/restore_conflicts.py",
+        "tools/install_wheels.py",
+        "tools/install_code.py",
         "tools/uv",
         "wheels/index/Birch.Tree-2.0-py3-none-any.whl",
         "wheels/index/alder-1.0-py3-none-any.whl",

@@ -22,7 +22,7 @@ PROVIDED = {
     "cluster.node": {"dask", "distributed", "tornado"},
     "cluster.overlay": {"distributed"},
     "cluster.workers": {"distributed"},
-    "image.install": {"installer"},
+    "image.install_wheels": {"installer"},
 }
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)

@@ -1,6 +1,6 @@
 """Write the bytecode of all modules of an environment; runs in the build, in the environment's interpreter.
 
-Usage: python bytecode.py [FOLDER]
+Usage: python compile_modules.py [FOLDER]
 
 FOLDER holds archives of precompiled bytecode, one for each wheel, with members relative to site-packages.
 Modules without any are compiled. All bytecode is unchecked (PEP 552): the files of a layer don't change, but

@@ -1,6 +1,6 @@
 """Restore the installed content of files that several packages have; runs in the build.
 
-Usage: python file_conflicts.py REQUIREMENTS WHEELS
+Usage: python restore_conflicts.py REQUIREMENTS WHEELS
 
 REQUIREMENTS has a line for each such file, ``# file <sha256> <path below site-packages>``, which installers
 take for a comment. The folder WHEELS holds the wheels that were installed, in an unknown order.
@@ -17,7 +17,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 from imagesync.standalone.distributions import installed_path
-from imagesync.standalone.image.bytecode import site_packages_folder
+from imagesync.standalone.image.compile_modules import site_packages_folder
 
 
 def conflicting_files(requirements: Path) -> dict[str, str]:

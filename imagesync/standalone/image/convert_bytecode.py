@@ -1,6 +1,6 @@
 """Make the bytecode of conda packages independent of times; runs in the build, in the environment's Python.
 
-Usage: python conda_bytecode.py LIBRARY
+Usage: python convert_bytecode.py LIBRARY
 
 LIBRARY is the folder of the standard library. Packages for one platform bring bytecode that the time of its
 source validates (PEP 552), but times of a layer's files may change. If it was made from the present source,
@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
-from imagesync.standalone.image.bytecode import compile_module
+from imagesync.standalone.image.compile_modules import compile_module
 
 UNCHECKED = (1).to_bytes(4, "little")
 CHUNK = 64

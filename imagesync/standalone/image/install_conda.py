@@ -1,11 +1,11 @@
 """Create an environment from conda packages; runs in the build, in the base image's Python (3.10 and later).
 
-Usage: python3 conda.py PREFIX PACKAGES INSTALLER
+Usage: python3 install_conda.py PREFIX PACKAGES INSTALLER
 
 The folder PACKAGES holds explicit.txt with the path and sha256 of each archive; records.json with the fields
 of each prefix record but its files, in the same order; and bytecode.txt with the path and sha256 of each
-archive of bytecode, as in bytecode.py. INSTALLER is micromamba, rattler or auto: the micromamba beside this
-file, else the image's own, else py-rattler beside this file or in /mnt/installer. The result is the same.
+archive of bytecode, as in compile_modules.py. INSTALLER is micromamba, rattler or auto: the micromamba beside
+this file, else the image's own, else py-rattler beside it or in /mnt/installer. The result is the same.
 """
 
 # There are tens of thousands of files: os.path is several times as fast as pathlib.
@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from imagesync.standalone.image.bytecode import extract_bytecode, remove_orphans
+from imagesync.standalone.image.compile_modules import extract_bytecode, remove_orphans
 from imagesync.standalone.image.conda_records import (
     Record,
     file_sha256,
@@ -155,7 +155,7 @@ def extract_precompiled(
 ) -> Iterator[list[str]]:
     """Start to extract precompiled bytecode, and yield the paths of each archive's files.
 
-    The environment's Python may not be installed yet: conda_bytecode.py checks later that it can load them.
+    The environment's Python may not be installed yet: convert_bytecode.py checks later that it can load them.
     """
     largest_first = sorted((archive.path for archive in archives), key=os.path.getsize, reverse=True)
     write = partial(
@@ -168,7 +168,7 @@ def complete_bytecode(prefix: Path, extracted: list[str], suffix: str) -> None:
     """Write valid bytecode for all modules, and remove bytecode without a module."""
     remove_orphans(extracted, suffix)
     python = str(prefix / "bin" / "python")
-    subprocess.run([python, "-IB", str(TOOLS / "conda_bytecode.py"), str(library(prefix))], check=True)
+    subprocess.run([python, "-IB", str(TOOLS / "convert_bytecode.py"), str(library(prefix))], check=True)
 
 
 def normalize_package(record: Record, prefix: Path) -> None:

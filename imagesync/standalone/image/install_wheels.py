@@ -1,9 +1,9 @@
 """Install a few wheels with their bytecode; runs in the build, in the environment's interpreter.
 
-Usage: python install.py REQUIREMENTS WHEELS [BYTECODE]
+Usage: python install_wheels.py REQUIREMENTS WHEELS [BYTECODE]
 
 REQUIREMENTS has one line for each wheel, ``name==version --hash=sha256:<hex>``; the folder WHEELS holds
-exactly those wheels. BYTECODE is a folder as for bytecode.py. PyPA's installer lies beside this file.
+exactly those wheels. BYTECODE is a folder as for compile_modules.py. PyPA's installer lies beside this file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import BinaryIO
 from zipfile import ZipFile
 
 from imagesync.standalone.distributions import installed_path
-from imagesync.standalone.image.bytecode import (
+from imagesync.standalone.image.compile_modules import (
     compile_module,
     extract_bytecode,
     remove_stale_bytecode,
     site_packages_folder,
 )
-from imagesync.standalone.image.file_conflicts import conflicting_files, has_content, resolve_conflicts
+from imagesync.standalone.image.restore_conflicts import conflicting_files, has_content, resolve_conflicts
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))

@@ -1,6 +1,6 @@
 """Install loose code into an environment; runs in the build, in the environment's interpreter.
 
-Usage: python loose_code.py ARCHIVE FOLDER [BYTECODE]
+Usage: python install_code.py ARCHIVE FOLDER [BYTECODE]
 
 ARCHIVE and BYTECODE are ZIP archives with members relative to FOLDER, which a .pth file puts last on
 sys.path. Modules without bytecode are compiled.
@@ -14,7 +14,7 @@ import sysconfig
 from pathlib import Path
 
 from imagesync.standalone.distributions import extract
-from imagesync.standalone.image.bytecode import compile_module, extract_bytecode
+from imagesync.standalone.image.compile_modules import compile_module, extract_bytecode
 
 
 def main(archive: str, folder: str, *bytecode: str) -> None:

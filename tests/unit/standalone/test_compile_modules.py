@@ -13,7 +13,7 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.scan import scan
-from imagesync.standalone.image.bytecode import (
+from imagesync.standalone.image.compile_modules import (
     compile_module,
     extract_bytecode,
     remove_orphans,
@@ -73,7 +73,7 @@ def test_module_of_two_wheels_gets_bytecode_of_the_installed_one(tmp_path: Path,
     # Which of the two wins is the installer's choice; either may.
     module = environment.site_packages / "shared" / "__init__.py"
     module.write_bytes(installed)
-    environment.run("-I", "-c", program_text("image.bytecode"), archives(paths, environment, tmp_path))
+    environment.run("-I", "-c", program_text("image.compile_modules"), archives(paths, environment, tmp_path))
     assert made_from(module) == importlib.util.source_hash(installed)
     code = "import shared, shared.first, shared.second; print(shared.OWNER)"
     owner = "first" if installed is FIRST else "second"
