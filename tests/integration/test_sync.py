@@ -203,7 +203,8 @@ def test_loose_code(client: Client, session: Session, tmp_path: Path) -> None:
     (tmp_path / "hedge").mkdir()
     (tmp_path / "hedge" / "__init__.py").write_text("kind = 'beech'\n")
     (tmp_path / "hedge" / "seed.txt").write_text("a ")
-    with_code = replace(session, settings=replace(session.settings, code=(tmp_path,)))
+    settings = replace(session.context.settings, code=(tmp_path,))
+    with_code = replace(session, context=replace(session.context, settings=settings))
     synced = imagesync.sync(client, session=with_code)
     assert synced.sent == ("(loose code)",)
     assert set(client.run(read).values()) == {"a beech"}
