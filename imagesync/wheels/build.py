@@ -6,62 +6,25 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
+from imagesync.wheels.build_environments import (
+    PYTHON_VARIABLES,
+    BuildRequest,
+    IsolatedEnvironment,
+    Runner,
+    ScannedEnvironment,
+)
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import LockedPackage, VendoredPackage
-    from imagesync.scan.environment import Interpreter
-    from imagesync.wheels.build_indexes import BuildIndexes
-    from imagesync.wheels.build_pins import BuildPins
-    from imagesync.wheels.build_requirements import InstalledRequirements
 
 # The earliest time that zip supports.
 SOURCE_DATE_EPOCH = "315532800"
-_LOG_END = 25
-# Variables of the environment that imagesync runs in, or that the user has activated.
-_PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """A wheel to build.
-
-    Parameters
-    ----------
-    name, version
-        The expected ones. The version is offered to backends that would take it from version control.
-    source
-        The source tree; the backend may write into it.
-    python
-        The interpreter that extension modules are built for.
-    indexes
-        The indexes of build requirements.
-    log
-        The file for the backend's output, without credentials.
-    uv
-        The executable that creates the isolated environment.
-    pins
-        The cache of resolved build requirements; ``None`` for no cache.
-    installed
-        The distributions of *python*, for a build without isolation; ``None`` for an isolated build.
-    """
-
-    name: str
-    version: str
-    source: Path
-    python: Interpreter
-    indexes: BuildIndexes
-    log: Path
-    uv: str
-    pins: BuildPins | None = None
-    installed: InstalledRequirements | None = None
 
 
 def build_wheel(request: BuildRequest, *, output: Path) -> Path:
@@ -80,11 +43,11 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
         request.log.open("w", encoding="utf-8") as log,
         tempfile.TemporaryDirectory(prefix="imagesync-") as place,
     ):
-        run = _Runner(log)
+        run = Runner(log)
         environment = (
-            _IsolatedEnvironment(Path(place), request, run)
+            IsolatedEnvironment(Path(place), request, run)
             if request.installed is None
-            else _ScannedEnvironment(request, request.installed)
+            else ScannedEnvironment(request, request.installed)
         )
         backend_environ = _backend_environ(request)
 
@@ -112,205 +75,12 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
             raise _failure(request, error, run) from error
 
 
-class _Runner:
-    """Runs commands with their output in the log, without credentials."""
-
-    def __init__(self, log: IO[str]) -> None:
-        self._log = log
-        self.end: deque[str] = deque(maxlen=_LOG_END)
-
-    def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
-        with subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            try:
-                for line in process.stdout or ():
-                    self.note(line)
-            except BaseException:
-                process.kill()
-                raise
-        if process.returncode != 0:
-            raise subprocess.CalledProcessError(process.returncode, list(command))
-
-    def note(self, line: str) -> None:
-        clean = redact(line)
-        self._log.write(clean)
-        self.end.append(clean.rstrip())
-
-
-class _IsolatedEnvironment:
-    """A virtual environment of the scanned interpreter, which `build` itself only has for the running one."""
-
-    def __init__(self, place: Path, request: BuildRequest, run: _Runner) -> None:
-        self._folder = place / "env"
-        self._place = place
-        self._request = request
-        self._run = run
-
-    @property
-    def python_executable(self) -> str:
-        return os.fspath(self._scripts / ("python.exe" if os.name == "nt" else "python"))
-
-    @property
-    def _scripts(self) -> Path:
-        return self._folder / ("Scripts" if os.name == "nt" else "bin")
-
-    def make_extra_environ(self) -> dict[str, str]:
-        path = os.pathsep.join([os.fspath(self._scripts), os.environ.get("PATH", os.defpath)])
-        return {"PATH": path, "VIRTUAL_ENV": os.fspath(self._folder)}
-
-    def create(self) -> None:
-        # If only files were scanned, any interpreter of the same version is used, for pure Python.
-        python = self._request.python.executable or self._request.python.minor
-        self._uv("venv", "--quiet", "--no-project", "--python", python, os.fspath(self._folder))
-
-    def install(self, requirements: Collection[str]) -> None:
-        if not requirements:
-            return
-        self._refuse_options(requirements)
-        listed = self._place / "requirements.txt"
-        listed.write_text("\n".join(sorted(requirements)) + "\n", encoding="utf-8")
-        self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
-        if self._install_again(requirements):
-            return
-        indexes = self._request.indexes
-        while True:
-            silent = indexes.silent
-            try:
-                self._install_from_indexes(listed)
-                break
-            except subprocess.CalledProcessError:
-                if not indexes.find_silent(_project(requirements), known=silent):
-                    raise
-        if self._request.pins is not None:
-            self._request.pins.remember(requirements, self._frozen())
-
-    def _refuse_options(self, requirements: Collection[str]) -> None:
-        """Refuse lines of the project's that a requirements file would take for options."""
-        refused = next((line for line in requirements if not _is_requirement(line)), None)
-        if refused is not None:
-            raise WheelError(
-                f"{self._request.name} {self._request.version}: its build requires {redact(refused)!r}, "
-                "which is no requirement (PEP 508).",
-                hint="Correct `build-system.requires` in its pyproject.toml.",
-            )
-
-    def _install_from_indexes(self, listed: Path) -> None:
-        no_index = ["--no-index"] if self._request.indexes.no_index else []
-        self._uv(
-            *("pip", "install", "--index-strategy", "unsafe-best-match", *no_index),
-            *("--python", self.python_executable, "--requirements", os.fspath(listed)),
-        )
-
-    def _install_again(self, requirements: Collection[str]) -> bool:
-        """Install the cached versions without an index; return True if that succeeds."""
-        pins = self._request.pins.recall(requirements) if self._request.pins is not None else None
-        if pins is None:
-            return False
-        listed = self._place / "pins.txt"
-        listed.write_text(pins, encoding="utf-8")
-        options = ["--offline", "--no-deps", "--index-strategy", "unsafe-best-match"]
-        # The pins satisfy the constraints, whose URLs can't be read offline.
-        unconstrained = {"UV_CONSTRAINT": "", "UV_BUILD_CONSTRAINT": ""}
-        try:
-            self._uv(
-                *("pip", "install", *options, "--python", self.python_executable),
-                *("--requirements", os.fspath(listed)),
-                environ=unconstrained,
-            )
-        except subprocess.CalledProcessError:
-            return False  # uv's cache has been cleared
-        return True
-
-    def _frozen(self) -> str:
-        command = [self._request.uv, "pip", "freeze", "--python", self.python_executable]
-        done = subprocess.run(command, cwd=self._place, env=self._environ(), capture_output=True, check=True)
-        return done.stdout.decode()
-
-    def _environ(self) -> dict[str, str]:
-        environ = self._request.indexes.environment()
-        inherited = {key: value for key, value in environ.items() if key not in _PYTHON_VARIABLES}
-        return inherited | {"VIRTUAL_ENV": os.fspath(self._folder), "UV_PYTHON_DOWNLOADS": "never"}
-
-    def _uv(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
-        # A uv.toml or pyproject.toml near the sources must not affect the build environment.
-        environ = {**self._environ(), **(environ or {})}
-        self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=environ)
-
-
-def _is_requirement(line: str) -> bool:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        Requirement(line)
-    except InvalidRequirement:
-        return False
-    # An option behind a line break would stand alone in a requirements file.
-    return "\n" not in line and "\r" not in line
-
-
-def _project(requirements: Collection[str]) -> str:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    for line in sorted(requirements):
-        with contextlib.suppress(InvalidRequirement):
-            return Requirement(line).name
-    return "setuptools"
-
-
-class _ScannedEnvironment:
-    """The scanned environment, for builds without isolation; nothing is installed."""
-
-    def __init__(self, request: BuildRequest, installed: InstalledRequirements) -> None:
-        self._request = request
-        self._installed = installed
-
-    @property
-    def python_executable(self) -> str:
-        return self._request.python.executable
-
-    def make_extra_environ(self) -> dict[str, str]:
-        python = self._request.python
-        # As activation would set it: CMake and Meson find the libraries of a conda environment by it.
-        is_conda = (Path(python.prefix) / "conda-meta").is_dir()
-        scripts = os.fspath(Path(python.executable).parent)
-        return {
-            "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),
-            ("CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"): python.prefix,
-        }
-
-    def create(self) -> None:
-        """Do nothing: the environment exists."""
-
-    def install(self, requirements: Collection[str]) -> None:
-        """Raise an error if one of *requirements* isn't installed."""
-        unmet = self._installed.unmet(requirements)
-        if not unmet:
-            return
-        from imagesync.plan.install_commands import install_command_for
-
-        request = self._request
-        command = install_command_for(request.python, unmet, has_pip="pip" in self._installed.distributions)
-        raise WheelError(
-            f"{request.name} {request.version} is built without isolation, and what its build requires isn't "
-            f"installed in {request.python.prefix}: {', '.join(map(redact, unmet))}",
-            hint=redact(f"{command}\nOr remove the package from `no-isolation`."),
-        )
-
-
 def _backend_environ(request: BuildRequest) -> dict[str, str]:
     """Return the variables of the backend: stable times, and the installed version for version control.
 
     A commit after the installation changes the code but not the installed metadata, which other packages see.
     """
-    environ = {key: value for key, value in os.environ.items() if key not in _PYTHON_VARIABLES}
+    environ = {key: value for key, value in os.environ.items() if key not in PYTHON_VARIABLES}
     name = request.name.replace("-", "_").replace(".", "_").upper()
     if request.version:
         # hatch-vcs doesn't tell setuptools-scm for which project it asks.
@@ -324,7 +94,7 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
     return environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
 
 
-def _failure(request: BuildRequest, error: Exception, run: _Runner) -> WheelError:
+def _failure(request: BuildRequest, error: Exception, run: Runner) -> WheelError:
     # The error of a backend that can't be imported is in the exception, not in the log.
     for line in getattr(getattr(error, "exception", error), "traceback", "").splitlines():
         run.note(f"{line}\n")

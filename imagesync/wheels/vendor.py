@@ -18,7 +18,8 @@ from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import BUILD_PINS, LOGS, TREES
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import BuildRequest, build_folder, build_wheel, refuse_builds
+from imagesync.wheels.build import build_folder, build_wheel, refuse_builds
+from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_pins import BuildPins
 from imagesync.wheels.build_requirements import InstalledRequirements, installed_requirements
 from imagesync.wheels.check_target import check_identity, check_wheel, is_pure, warn_of_secrets

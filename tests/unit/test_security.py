@@ -27,7 +27,8 @@ from imagesync.registry.login import registry_credentials
 from imagesync.scan.scan import scan
 from imagesync.settings.load import load_settings
 from imagesync.settings.model import Settings
-from imagesync.wheels.build import BuildRequest, build_wheel
+from imagesync.wheels.build import build_wheel
+from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_indexes import BuildIndexes
 from tests.commands import clean_environ
 

@@ -15,7 +15,8 @@ from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import BuildRequest, build_folder, build_wheel, refuse_builds
+from imagesync.wheels.build import build_folder, build_wheel, refuse_builds
+from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.check_target import (
     check_identity,
     check_wheel,
