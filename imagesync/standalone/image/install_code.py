@@ -20,7 +20,10 @@ from imagesync.standalone.image.compile_modules import compile_module, extract_b
 def main(archive: str, folder: str, *bytecode: str) -> None:
     """Extract the code and its bytecode, and make it importable."""
     Path(folder).mkdir(parents=True)
-    files = extract(archive, folder)
+    try:
+        files = extract(archive, folder)
+    except ValueError as error:
+        sys.exit(str(error))
     for compiled in bytecode:
         extract_bytecode(compiled, site_packages=folder)
     for path in files:
