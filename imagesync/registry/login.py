@@ -8,14 +8,13 @@ import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import docker.auth
-import docker.errors
-from docker.utils.config import find_config_file
+from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress
+
+if TYPE_CHECKING:
+    import docker.auth
 
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -43,6 +42,9 @@ def registry_credentials(registry: str, *, progress: Progress) -> dict[str, Any]
 
 
 def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
+    import docker.auth
+    import docker.errors
+
     try:
         config, tokens = _read_config()
         _drop_unsafe_helpers(config, progress)
@@ -67,6 +69,9 @@ def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
 
 def _from_podman(registry: str, *, progress: Progress) -> dict[str, Any]:
     """Return the credentials of ``podman login`` (containers-auth.json(5)), in Docker's format."""
+    import docker.auth
+    import docker.errors
+
     paths = [os.environ.get("REGISTRY_AUTH_FILE", "")]
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         paths.append(f"{runtime}/containers/auth.json")
@@ -104,6 +109,9 @@ def _is_helper(name: object) -> bool:
 
 def _read_config() -> tuple[docker.auth.AuthConfig, dict[str, str]]:
     """Return the configuration, and the identity tokens by registry, which the SDK drops."""
+    import docker.auth
+    from docker.utils.config import find_config_file
+
     path = find_config_file()
     tokens = {}
     if path is not None and path.endswith(".json"):
