@@ -41,6 +41,26 @@ class ContextFile:
     size: int
     mode: int = 0o644
 
+    @classmethod
+    def from_text(cls, path: str, text: str) -> ContextFile:
+        """Return a file with the given text."""
+        content = text.encode()
+        return cls(path, content, len(content))
+
+    @classmethod
+    def from_file(cls, path: str, source: Path, *, mode: int = 0o644) -> ContextFile:
+        """Return a file with the content of *source*.
+
+        Raises
+        ------
+        RenderError
+            There is no such file.
+        """
+        try:
+            return cls(path, source, source.stat().st_size, mode)
+        except OSError as error:
+            raise RenderError(f"can't read {source} for the build context: {error.strerror}") from error
+
 
 @dataclass(frozen=True)
 class BuildRequest:

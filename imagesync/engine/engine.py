@@ -253,8 +253,7 @@ class Engine:
         BuildError
             As :meth:`build`.
         """
-        content = dockerfile.encode()
-        context = (ContextFile("Dockerfile", content, len(content)), *files)
+        context = (ContextFile.from_text("Dockerfile", dockerfile), *files)
         return self.build(stream_files(context), request, progress=progress)
 
 

@@ -161,14 +161,15 @@ def make_context(
         "vendored_bytecode": vendored.bytecode,
         "version": version,
     }
-    dockerfile = _text("Dockerfile", render_template("Dockerfile.j2", values, folder=templates))
+    dockerfile = render_template("Dockerfile.j2", values, folder=templates)
+    programs = build_programs(conda=conda is not None)
     files = [
         *(_documentation(values, lock, templates) if part == "whole" else []),
-        _text("requirements.txt", requirements),
-        _text("requirements-vendored.txt", requirements_vendored),
-        _file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
-        *(_text(path, text) for path, text in build_programs(conda=conda is not None).items()),
-        *([] if installer is None else [_file("tools/uv", installer, mode=0o755)]),
+        ContextFile.from_text("requirements.txt", requirements),
+        ContextFile.from_text("requirements-vendored.txt", requirements_vendored),
+        ContextFile.from_file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
+        *(ContextFile.from_text(path, text) for path, text in programs.items()),
+        *([] if installer is None else [ContextFile.from_file("tools/uv", installer, mode=0o755)]),
         *(_installer_files() if layer.vendored else []),
         *_stored("wheels/index", packages.wheels),
         *_stored("wheels/vendored", vendored.wheels),
@@ -176,20 +177,21 @@ def make_context(
         *_stored("bytecode/vendored", vendored.bytecode),
         *(_stored("code", code.files) if code is not None else []),
         *(_conda_files(conda, values, templates) if conda is not None else []),
-        *([] if inventory is None else [_text("environment.json", to_json(inventory))]),
+        *([] if inventory is None else [ContextFile.from_text("environment.json", to_json(inventory))]),
         *_user_files(templates),
     ]
     _refuse_duplicates(files)
     files.sort(key=lambda file: file.path)
-    return BuildContext((dockerfile, *files), base, lock, environment_hash, labels, name)
+    files.insert(0, ContextFile.from_text("Dockerfile", dockerfile))
+    return BuildContext(tuple(files), base, lock, environment_hash, labels, name)
 
 
 def _documentation(values: Mapping[str, Any], lock: Lock, templates: Path | None) -> list[ContextFile]:
     """Return files for people, which the build doesn't use."""
     return [
-        _text("README.md", render_template("context/README.md.j2", values, folder=templates)),
-        _text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
-        _text("base/Dockerfile", dockerfile_base()),
+        ContextFile.from_text("README.md", render_template("context/README.md.j2", values, folder=templates)),
+        ContextFile.from_text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
+        ContextFile.from_text("base/Dockerfile", dockerfile_base()),
     ]
 
 
@@ -198,8 +200,8 @@ def _installer_files() -> list[ContextFile]:
     import installer
 
     folder = Path(installer.__file__).parent
-    modules = sorted(folder.rglob("*.py"))
-    return [_file(f"tools/installer/{path.relative_to(folder).as_posix()}", path) for path in modules]
+    modules = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py"))]
+    return [ContextFile.from_file(f"tools/installer/{name}", folder / name) for name in modules]
 
 
 def _conda_files(conda: CondaLayer, values: Mapping[str, Any], templates: Path | None) -> list[ContextFile]:
@@ -207,15 +209,16 @@ def _conda_files(conda: CondaLayer, values: Mapping[str, Any], templates: Path |
     micromamba = conda.installer.micromamba
     rattler = conda.installer.rattler if conda.installer.image is None else ()
     archives = () if conda.images else zip(conda.packages, conda.archives, strict=True)
+    activate = render_template("image/activate.sh.j2", values, folder=templates)
     return [
-        _text("conda/explicit.txt", conda.explicit()),
-        _text("conda/bytecode.txt", conda.compiled()),
-        _text("conda/records.json", conda.records()),
+        ContextFile.from_text("conda/explicit.txt", conda.explicit()),
+        ContextFile.from_text("conda/bytecode.txt", conda.compiled()),
+        ContextFile.from_text("conda/records.json", conda.records()),
         *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
         *([] if conda.images else _stored("bytecode/conda", conda.bytecode)),
-        _text("tools/activate.sh", render_template("image/activate.sh.j2", values, folder=templates)),
-        *([] if micromamba is None else [_file("tools/micromamba", micromamba, mode=0o755)]),
-        *(_file(f"tools/rattler/{name}", path) for name, path in rattler),
+        ContextFile.from_text("tools/activate.sh", activate),
+        *([] if micromamba is None else [ContextFile.from_file("tools/micromamba", micromamba, mode=0o755)]),
+        *(ContextFile.from_file(f"tools/rattler/{name}", path) for name, path in rattler),
     ]
 
 
@@ -285,18 +288,6 @@ def _digest(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _text(path: str, text: str) -> ContextFile:
-    content = text.encode()
-    return ContextFile(path, content, len(content))
-
-
-def _file(path: str, source: Path, *, mode: int = 0o644) -> ContextFile:
-    try:
-        return ContextFile(path, source, source.stat().st_size, mode)
-    except OSError as error:
-        raise RenderError(f"can't read {source} for the build context: {error.strerror}") from error
-
-
 def _stored(folder: str, files: Sequence[StoredFile]) -> list[ContextFile]:
     return [ContextFile(str(PurePosixPath(folder, file.filename)), file.path, file.size) for file in files]
 
@@ -313,7 +304,7 @@ def _user_files(templates: Path | None) -> list[ContextFile]:
         return 0o755 if path.stat().st_mode & 0o100 else 0o644
 
     return [
-        _file(f"files/{path.relative_to(folder).as_posix()}", path, mode=mode(path))
+        ContextFile.from_file(f"files/{path.relative_to(folder).as_posix()}", path, mode=mode(path))
         for path in user_files(folder)
     ]
 

@@ -67,9 +67,7 @@ def _with_installer_image(engine: Engine, installer: CondaInstaller, *, progress
     reference = f"{INSTALLER_REPOSITORY}:{_installer_tag(installer)}"
     if engine.inspect(reference) is None:
         progress.line(f"Making {reference}, which installs conda packages in builds, once")
-        files = [
-            ContextFile(f"rattler/{name}", path, path.stat().st_size) for name, path in installer.rattler
-        ]
+        files = [ContextFile.from_file(f"rattler/{name}", path) for name, path in installer.rattler]
         request = BuildRequest(network="none")
         image_id = engine.build_dockerfile(_INSTALLER_DOCKERFILE, request, progress=progress, files=files)
         engine.tag(image_id, reference)
