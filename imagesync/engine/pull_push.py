@@ -162,5 +162,5 @@ def _registry_error(reference: str, action: Action, reason: str) -> RegistryErro
     elif any(word in lower for word in ("manifest unknown", "not found", "no matching manifest")):
         hint = "Check the image's name and tag, and that it exists for this platform."
     else:
-        hint = f"Check that the engine reaches {domain}; a proxy belongs into the engine's own settings."
+        hint = f"Check that the engine reaches {domain}; a proxy belongs in the engine's own settings."
     return RegistryError(f"{reference} can't be {action}: {reason}.", hint=hint)

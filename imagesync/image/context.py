@@ -133,7 +133,7 @@ def _refuse_foreign(folder: Path) -> None:
         more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise RenderError(
             f"{folder} holds files that imagesync did not write: {', '.join(foreign[:3])}{more}",
-            hint="Name a new folder, or move them away. What should differ in every rendering belongs into a"
+            hint="Name a new folder, or move them away. What should differ in every rendering belongs in a"
             " template of your own (docs/templates.md).",
         )
 

@@ -1,7 +1,7 @@
 """Images of the engine that builds mount: archives of conda packages, their bytecode, and py-rattler.
 
 An engine receives, hashes and unpacks a context anew for every build. An image is sent once, and stays in the
-engine until somebody removes it.
+engine until it is removed.
 """
 
 from __future__ import annotations
