@@ -13,6 +13,7 @@ from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.store.layout import CACHES, LOCKS, LOGS, TREES
 from imagesync.store.prune import Total, prune, usage
 from imagesync.store.store import Store
+from tests.commands import CommandLine
 
 CONTENT = b"some wheel" * 1000
 LONG_AGO = (1_000_000_000, 1_000_000_000)
@@ -103,3 +104,20 @@ def test_prune_spares_a_lock_that_is_held(store: Store) -> None:
         prune(store.root)
         with pytest.raises(TimeoutError), store.lock("build-1", timeout=0):
             pass
+
+
+def test_cache_commands_show_and_remove_everything(cli: CommandLine, cache_dir: Path, tmp_path: Path) -> None:
+    add_in_another_process(cache_dir, CONTENT)
+    write_everywhere(cache_dir)
+    shown = cli("cache", "info", "--format", "json").json()
+    assert (shown["root"], shown["files"], shown["size"]) == (str(cache_dir), 1, len(CONTENT))
+    assert (shown["caches"]["files"], shown["logs"]) == (len(CACHES), {"files": 1, "size": 7})
+    elsewhere = cli("cache", "info", "--cache-dir", tmp_path / "elsewhere", "--format", "json").json()
+    assert (elsewhere["files"], elsewhere["caches"]["files"]) == (0, 0)
+    text = cli("cache", "info").stdout
+    assert "1, 10 kB" in text
+    removed = cli("cache", "prune").stdout
+    assert "1 artifact removed, 10 kB" in removed
+    assert "7 cache entries removed" in removed
+    assert "1 log removed" in removed
+    assert cli("cache", "info", "--format", "json").json()["size"] == 0
