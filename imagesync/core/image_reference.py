@@ -21,7 +21,7 @@ _DOCKER_HUB_NAMES = frozenset({_DOCKER_HUB, "index.docker.io", "registry-1.docke
 
 
 class Reference(NamedTuple):
-    """A reference, taken apart.
+    """The parts of a reference.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Reference(NamedTuple):
         return self.written_domain and self.domain != "localhost"
 
     def names(self, *, podman: bool) -> tuple[str, ...]:
-        """Return the full names that an engine may keep this repository under, the likeliest first.
+        """Return the full names that an engine may keep this repository under, the most likely first.
 
         Podman puts what it built or imported itself under ``localhost/``, and finds it by the short name.
 
@@ -75,7 +75,7 @@ class Reference(NamedTuple):
 
 
 def parse_reference(text: str) -> Reference:
-    """Take a reference apart, with Docker's defaults for what isn't written.
+    """Return the parts of a reference, with Docker's defaults for those that aren't written.
 
     >>> parse_reference("ubuntu:24.04").name
     'docker.io/library/ubuntu'
@@ -133,7 +133,7 @@ def is_repository(text: str) -> bool:
 
 
 def is_reference(text: str) -> bool:
-    """Return True if *text* names an image: a repository, and a tag or a digest if it likes.
+    """Return True if *text* names an image: a repository with an optional tag or digest.
 
     >>> is_reference("ubuntu:24.04")
     True

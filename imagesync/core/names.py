@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _VALID_NAME = re.compile(r"[A-Z0-9](?:[A-Z0-9._-]*[A-Z0-9])?", re.IGNORECASE | re.ASCII)
 _SEPARATORS = re.compile(r"[-_.]+")
-# Most versions there are; the rest is left to packaging.
+# Matches most versions; packaging parses the rest.
 _PLAIN_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?")
 
 
@@ -63,7 +63,7 @@ def is_valid_version(version: str) -> bool:
 
 
 def canonical_pattern(text: str) -> str:
-    """Return a name or pattern as a user writes it in the form of canonical names.
+    """Return a user's name or pattern in canonical form.
 
     >>> canonical_pattern("PyObjC_framework.*")
     'pyobjc-framework-*'
@@ -72,12 +72,12 @@ def canonical_pattern(text: str) -> str:
 
 
 def matches(patterns: Iterable[str], name: str) -> bool:
-    """Return True if one of the *patterns*, in canonical form, stands for *name*."""
+    """Return True if one of the *patterns*, in canonical form, matches *name*."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def nearest(text: str, known: Iterable[str]) -> str | None:
-    """Return the one of the *known* names that *text* was probably meant to be.
+    """Return the one of the *known* names that is most similar to *text*, or ``None``.
 
     >>> nearest("xaray", ["xarray", "zarr"])
     'xarray'

@@ -11,7 +11,7 @@ from typing import TextIO
 from imagesync.core.progress import Task, Unit
 from imagesync.core.text import clean, clean_lines, encodable, format_done, format_duration, format_total
 
-# A line where a quarter is done, but not more often than every QUARTER_PAUSE; else one every PAUSE (seconds).
+# Seconds between two lines, and at least between two lines for quarters of the total.
 PAUSE = 5.0
 QUARTER_PAUSE = 2.0
 
@@ -57,7 +57,7 @@ class PlainProgress:
 
 
 class _PlainTask:
-    """A task that says now and then how far it is; safe to advance from several threads."""
+    """A task that prints its progress now and then; safe to advance from several threads."""
 
     def __init__(
         self, progress: PlainProgress, label: str, total: int | None, unit: Unit, clock: Callable[[], float]
@@ -80,7 +80,7 @@ class _PlainTask:
 
     @property
     def summary(self) -> str:
-        """Return what was done; ``done`` where nothing was counted."""
+        """Return the amount done, or ``done`` where nothing was counted."""
         return format_total(self._done, self._unit) if self._done else "done"
 
     def advance(self, amount: int) -> None:
@@ -97,7 +97,7 @@ class _PlainTask:
             self._total = (self._total or 0) + amount
 
     def describe(self, text: str) -> None:
-        """Say what the task is doing now, with the next line that is due."""
+        """Show *text* in the next line that is due."""
         with self._lock:
             self._doing = clean(text)
             line = self._due()

@@ -17,7 +17,7 @@ from rich.text import Text
 from imagesync.core.progress import Task, Unit
 from imagesync.core.text import clean, clean_lines, format_done, format_duration, format_total
 
-# Below this width, in cells, the bar itself gives way to the words beside it.
+# The least width, in cells, for a bar beside the text.
 _BAR_NEEDS = 60
 
 
@@ -37,7 +37,7 @@ class RichProgress:
         columns: list[ProgressColumn] = [SpinnerColumn(), _LabelColumn()]
         if self._console.width >= _BAR_NEEDS:
             columns.append(BarColumn(bar_width=20))
-        # stdout carries the command's answer: rich must not catch it and print it on stderr.
+        # stdout carries the command's result: rich must not redirect it to stderr.
         self._bars = Bars(
             *columns, _DoneColumn(), console=self._console, transient=True, redirect_stdout=False, expand=True
         )
@@ -61,7 +61,7 @@ class RichProgress:
                 done = format_total(int(state.completed), unit) if state.completed else ""
                 parts = [summary or done, format_duration(state.elapsed or 0)]
                 self._bars.remove_task(bar)
-                # Else the line below would be followed by the bar as it was drawn last.
+                # Otherwise the bar would be drawn again below the last line.
                 self._bars.refresh()
                 self._print_end(mark, style, label, ", ".join(part for part in parts if part))
 
@@ -104,7 +104,7 @@ class _RichTask:
 
     @property
     def state(self) -> Bar:
-        """Return what rich knows of the bar."""
+        """Return rich's own object of the bar."""
         return next(task for task in self._bars.tasks if task.id == self._bar)
 
     def advance(self, amount: int) -> None:

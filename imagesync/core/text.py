@@ -1,4 +1,4 @@
-"""Text for a person: sizes, durations, and strings from elsewhere made safe to show."""
+"""Text for people: sizes, durations, and foreign strings made safe to print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TextIO
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-# C0 and C1 controls, and the bidirectional overrides that can make a name read as another one.
+# C0 and C1 controls, and the bidirectional overrides that can disguise a name as another one.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -38,7 +38,7 @@ def clean_lines(text: str) -> list[str]:
 
 
 def encodable(text: str, stream: TextIO) -> str:
-    """Return *text* with what the encoding of *stream* can't say written as escapes."""
+    """Return *text* with escapes for characters that the encoding of *stream* lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -57,7 +57,7 @@ def format_size(size: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Return *seconds* in as many digits as one reads.
+    """Return *seconds* as a short duration.
 
     >>> format_duration(0.04), format_duration(12.34), format_duration(83.2), format_duration(3725)
     ('0.04 s', '12.3 s', '1 min 23 s', '1 h 02 min')
@@ -73,7 +73,7 @@ def format_duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return *number* and *noun*, in the plural where it must be.
+    """Return *number* and *noun*, in the plural if needed.
 
     >>> counted(1, "package"), counted(0, "package"), counted(3, "entry")
     ('1 package', '0 packages', '3 entries')
@@ -94,7 +94,7 @@ def format_total(amount: int, unit: str) -> str:
 
 
 def format_done(done: int, total: int | None, unit: str) -> str:
-    """Return how much is done, out of *total* where that is known; empty while nothing can be said.
+    """Return the amount done, out of *total* if that is known; empty if nothing is known.
 
     >>> format_done(12_300_000, 130_000_000, "bytes"), format_done(3, 12, "packages")
     ('12.3/130.0 MB', '3/12 packages')

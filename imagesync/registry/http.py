@@ -163,7 +163,7 @@ class Connection:
             )
 
     def _authorize(self, challenges: Mapping[str, Mapping[str, str]], scope: str) -> str | None:
-        """Return the header that answers a challenge, or ``None`` where there is nothing to response with."""
+        """Return the ``Authorization`` header for a challenge, or ``None`` without credentials."""
         if "bearer" in challenges:
             return f"Bearer {self._token(challenges['bearer'], scope)}"
         return self._basic()
@@ -254,7 +254,7 @@ def is_loopback(registry: str) -> bool:
 
 
 def _tls_context(registry: str) -> ssl.SSLContext:
-    """Return a context with the system's authorities, and with the certificates of engines for *registry*."""
+    """Return a context of the system's authorities and of the certificates that engines use for *registry*."""
     context = system_context()
     for path in _CERTIFICATES:
         folder = path.expanduser() / registry

@@ -126,7 +126,7 @@ class Downloader:
                 self._advance(download.size or 0)
             return stored
         if not counted:
-            # It was in the store, and corrupt.
+            # The file in the store was corrupt.
             with self._guard:
                 self._task.grow(download.size or 0)
         with self._locked(download):

@@ -71,7 +71,7 @@ def default_cache_dir(environ: Mapping[str, str] | None = None, *, platform: str
 
 
 def blob_path(root: Path, digest: str) -> Path:
-    """Return where in *root* the file of *digest* (``sha256:<hex>``) is or would be.
+    """Return the path in *root* of the file of *digest* (``sha256:<hex>``).
 
     Raises
     ------

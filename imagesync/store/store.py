@@ -65,7 +65,7 @@ class Store:
         self._lease = Lease(root)
 
     def path(self, digest: str) -> Path:
-        """Return where the file of *digest* (``sha256:<hex>``) is or would be."""
+        """Return the path of the file of *digest* (``sha256:<hex>``), whether it exists or not."""
         return blob_path(self.root, digest)
 
     def has(self, digest: str) -> bool:
@@ -73,7 +73,7 @@ class Store:
         return self.path(digest).is_file()
 
     def open(self, digest: str, *, filename: str, progress: Progress | None = None) -> StoredFile | None:
-        """Return the verified file of *digest*, or ``None``; a corrupt one is removed, and a line says so.
+        """Return the verified file of *digest*, or ``None``; a corrupt one is removed, with a line to *progress*.
 
         Raises
         ------
@@ -142,7 +142,7 @@ class Store:
             return self.add(chunks, filename=filename or path.name, expected=expected)
 
     def remember(self, key: str, stored: StoredFile) -> None:
-        """Keep that *stored* was made from *key*, any text that says what it was made from."""
+        """Remember that *stored* was made from *key*, a text that identifies its inputs."""
         entry = {"digest": stored.digest, "filename": stored.filename}
         write_cache(cache_path(self.root / DERIVED, key), entry, key=DERIVED_FORMAT)
 
@@ -163,7 +163,7 @@ class Store:
     def lock(
         self, name: str, *, progress: Progress | None = None, timeout: float | None = None
     ) -> Iterator[None]:
-        """Hold the lock *name*, which one process and one thread at a time can hold.
+        """Hold the lock *name*, which one thread of one process can hold at a time.
 
         Parameters
         ----------
