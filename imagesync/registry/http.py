@@ -254,7 +254,7 @@ def is_loopback(registry: str) -> bool:
 
 
 def _tls_context(registry: str) -> ssl.SSLContext:
-    """Return a context of the system's authorities and of the certificates that engines use for *registry*."""
+    """Return a context of the system's authorities and of the engines' certificates for *registry*."""
     context = system_context()
     for path in _CERTIFICATES:
         folder = path.expanduser() / registry

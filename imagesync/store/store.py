@@ -73,7 +73,7 @@ class Store:
         return self.path(digest).is_file()
 
     def open(self, digest: str, *, filename: str, progress: Progress | None = None) -> StoredFile | None:
-        """Return the verified file of *digest*, or ``None``; a corrupt one is removed, with a line to *progress*.
+        """Return the verified file of *digest*, or ``None``; a corrupt one is removed and reported.
 
         Raises
         ------
