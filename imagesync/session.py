@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ from imagesync.pipeline.environment_inputs import (
     plan_environment,
 )
 from imagesync.pipeline.image_finder import ImageFinder
-from imagesync.scan.scan import scan
+from imagesync.scan.discovery import FoundEnvironment, discover, locate
+from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
@@ -43,22 +45,44 @@ class Session:
     Parameters
     ----------
     python, prefix
-        The interpreter to ask, or the folder to read; neither for the active environment.
+        The interpreter to ask, or the folder to read; by default the running interpreter.
+    discovers
+        Whether to look for an environment where neither is given, as commands do: the active one, or the
+        project's (:func:`imagesync.scan.discovery.discover`).
     """
 
     context: Context
     python: Path | None = None
     prefix: Path | None = None
+    discovers: bool = False
+
+    @cached_property
+    def found(self) -> FoundEnvironment:
+        """Return where the environment is, and how it was found; warnings about it are reported once."""
+        environ = self.context.environ
+        if self.discovers:
+            found = discover(python=self.python, prefix=self.prefix, environ=environ, cwd=Path.cwd())
+        else:
+            found = locate(python=self.python, prefix=self.prefix, environ=environ)
+        for warning in found.warnings:
+            self.context.progress.line(f"warning: {warning}")
+        return found
+
+    @cached_property
+    def _reported(self) -> set[str]:
+        return set()
 
     def scan(self) -> Environment:
-        """Return the installed packages, and where each one came from."""
+        """Return the installed packages, and where each one came from; the environment is reported once."""
         context = self.context
-        return scan(
-            python=self.python,
-            prefix=self.prefix,
-            environ=context.environ,
-            cache=lambda: context.cache_folder / CONDA_RECORDS,
+        environment = scan_environment(
+            self.found, environ=context.environ, cache=lambda: context.cache_folder / CONDA_RECORDS
         )
+        line = self.found.describe(environment.python)
+        if line not in self._reported:
+            self._reported.add(line)
+            context.progress.line(line)
+        return environment
 
     def plan(self) -> Plan:
         """Return the plan of the image; contradictions between installed packages are findings."""
@@ -245,12 +269,12 @@ class Session:
 def open_session(
     *, python: Path | None = None, prefix: Path | None = None, quiet: bool = False, **settings: object
 ) -> Session:
-    """Return a session of the active environment or another one, with the settings of the working folder.
+    """Return a session of the running interpreter or another one, with the settings of the working folder.
 
     Parameters
     ----------
     python, prefix
-        The interpreter to ask, or the folder to read; neither for the active environment.
+        The interpreter to ask, or the folder to read; by default the interpreter that runs this.
     quiet
         Whether to report no progress; it goes to stderr otherwise.
     settings

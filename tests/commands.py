@@ -8,23 +8,34 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 BIN = Path(sys.executable).parent
 
 # What would make a command look at the tests' own environment instead of the one under test.
-_OURS = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "SOURCE_DATE_EPOCH")
+_OURS = (
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "UV_PROJECT_ENVIRONMENT",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "SOURCE_DATE_EPOCH",
+)
 
 
 def clean_environ() -> dict[str, str]:
-    """Return this process's environment variables without those that steer imagesync."""
+    """Return this process's environment variables without those that steer imagesync.
+
+    The folder of the tests' own scripts isn't on ``PATH``: it would name their environment.
+    """
+    path = [entry for entry in os.environ.get("PATH", "").split(os.pathsep) if Path(entry) != BIN]
     return {
         key: value
         for key, value in os.environ.items()
         if key not in _OURS and not key.startswith(("IMAGESYNC_", "PYTEST_", "COV_"))
-    }
+    } | {"PATH": os.pathsep.join(path)}
 
 
 @dataclass(frozen=True)
@@ -54,17 +65,18 @@ class CommandLine:
 
     environ: Mapping[str, str]
     cwd: Path
+    command: tuple[str | Path, ...] = (BIN / "imagesync",)
 
     def with_environ(self, **variables: str | Path) -> CommandLine:
         """Return the same command line with more environment variables."""
-        return CommandLine(
-            {**self.environ, **{key: str(value) for key, value in variables.items()}}, self.cwd
+        return replace(
+            self, environ={**self.environ, **{key: str(value) for key, value in variables.items()}}
         )
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, so that a signal reaches nobody else."""
         return subprocess.Popen(
-            [str(BIN / "imagesync"), *map(str, arguments)],
+            [*map(str, self.command), *map(str, arguments)],
             env=dict(self.environ),
             cwd=self.cwd,
             stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
     from imagesync.indexes.pypi.access import Access
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.scan.environment import Environment
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -70,8 +71,7 @@ def diagnose(
     settings: Settings,
     *,
     environ: Mapping[str, str],
-    python: Path | None = None,
-    prefix: Path | None = None,
+    scan: Callable[[], Environment],
     progress: Progress | None = None,
 ) -> tuple[Check, ...]:
     """Look at everything that a build needs, all at once, and return what was found.
@@ -80,11 +80,11 @@ def diagnose(
 
     Parameters
     ----------
-    python, prefix
-        The environment, as for ``imagesync scan``.
+    scan
+        Returns what is installed in the environment.
     """
     groups: tuple[Callable[[], Iterable[Check]], ...] = (
-        lambda: _environment_checks(settings, environ, python, prefix),
+        lambda: _environment_checks(settings, environ, scan),
         lambda: _engine_checks(settings, environ),
         lambda: _cache_checks(settings, environ),
         lambda: _tool_checks(settings, environ),
@@ -108,14 +108,13 @@ def _failed(name: str, error: ImagesyncError) -> Check:
 
 
 def _environment_checks(
-    settings: Settings, environ: Mapping[str, str], python: Path | None, prefix: Path | None
+    settings: Settings, environ: Mapping[str, str], scan: Callable[[], Environment]
 ) -> Iterator[Check]:
     """Look at the interpreter, and at the indexes that its configuration names."""
     from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
-    from imagesync.scan.scan import scan
 
     try:
-        environment = scan(python=python, prefix=prefix, environ=environ)
+        environment = scan()
         indexes = read_pip_configuration(prefix=Path(environment.python.prefix), environ=environ)
     except ImagesyncError as error:
         yield _failed("interpreter", error)

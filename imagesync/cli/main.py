@@ -94,11 +94,19 @@ def _print_json(value: object) -> None:
 @cli.command()
 @environment_options
 @format_option
-def scan(python: Path | None, prefix: Path | None, output: str) -> None:
+@click.pass_context
+def scan(context: click.Context, /, python: Path | None, prefix: Path | None, output: str) -> None:
     """Show what is installed here, and where each package came from."""
-    from imagesync.scan.scan import scan as scan_environment
+    from imagesync.core.terminal import make_progress
+    from imagesync.scan.discovery import discover
+    from imagesync.scan.scan import scan_environment
 
-    environment = scan_environment(python=python, prefix=prefix, environ=os.environ, cache=_record_cache)
+    progress = make_progress(quiet=context.obj)
+    found = discover(python=python, prefix=prefix, environ=os.environ, cwd=Path.cwd())
+    for warning in found.warnings:
+        progress.line(f"warning: {warning}")
+    environment = scan_environment(found, environ=os.environ, cache=_record_cache)
+    progress.line(found.describe(environment.python))
     if output == "json":
         _print_json(environment.to_dict())
         return
@@ -270,8 +278,7 @@ def doctor(context: click.Context, /, output: str, **options: object) -> None:
     checks = diagnose(
         session.context.settings,
         environ=session.context.environ,
-        python=session.python,
-        prefix=session.prefix,
+        scan=session.scan,
         progress=session.context.progress,
     )
     if output == "json":

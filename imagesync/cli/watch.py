@@ -7,10 +7,11 @@ import queue
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import ImagesyncError, UsageError
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.store.layout import TREES
@@ -112,7 +113,10 @@ def _watch_list(
 ) -> Watched:
     """Return what is to be watched now; what was before, where nothing can be said of it."""
     with suppress(ImagesyncError):
-        return watch_list(open_session(), repacked=repacked)
+        # Silent, because the build says the same.
+        session = open_session()
+        silent = replace(session, context=replace(session.context, progress=SilentProgress()))
+        return watch_list(silent, repacked=repacked)
     return before
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.terminal import make_progress
@@ -31,7 +29,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
     if image is None:
         from imagesync.session import open_session
 
-        session = session or open_session(python=Path(sys.executable))
+        session = session or open_session()
         # Here, where the containers run; an image that is only in a registry would not do.
         return session.build(push=False).reference
     from imagesync.engine.engine import Engine

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.inventory.inventory import Inventory
@@ -26,13 +24,6 @@ class Here:
 
     inventory: Inventory
     prefix: str
-
-
-def running_session(*, quiet: bool = True) -> Session:
-    """Return a session of the environment that this very process runs in."""
-    from imagesync.session import open_session
-
-    return open_session(python=Path(sys.executable), quiet=quiet)
 
 
 def of_session(session: Session) -> Here:

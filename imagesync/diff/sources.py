@@ -63,4 +63,4 @@ def _of_folder(session: Session, folder: Path) -> Session:
     """Return a session of the environment in *folder*; its interpreter is asked where it runs here."""
     names = ("bin/python", "Scripts/python.exe", "python.exe")
     python = next((folder / name for name in names if (folder / name).is_file()), None)
-    return replace(session, python=python, prefix=folder if python is None else None)
+    return replace(session, python=python, prefix=folder if python is None else None, discovers=False)

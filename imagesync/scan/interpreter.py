@@ -1,13 +1,12 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH114, PTH118, PTH119, PTH120
-"""The interpreter to scan: which one it is, and what it says about itself."""
+"""An interpreter: where it is, and what it says about itself."""
 
 from __future__ import annotations
 
 import ast
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,9 @@ from imagesync.standalone.programs import program_path
 MARKER = "--- imagesync probe ---"
 OLDEST = (3, 8)
 _TIMEOUT = 60.0
-_HINT = "Name an interpreter: imagesync scan --python PATH"
+HINT = "Name an interpreter: imagesync scan --python PATH"
+PLACES = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
+"""Where the interpreter of an environment lies."""
 
 
 @dataclass(frozen=True)
@@ -37,38 +38,19 @@ class ProbeAnswer:
     path: tuple[str, ...]
 
 
-def choose_interpreter(python: Path | None, environ: Mapping[str, str]) -> str:
-    """Return the executable to scan: *python*, else ``VIRTUAL_ENV``, ``CONDA_PREFIX``, else the running one.
+def named_interpreter(python: Path, environ: Mapping[str, str]) -> str:
+    """Return the executable that *python* names: a path, a command on ``PATH``, or an environment's folder.
 
-    *python* may be an executable, a command on ``PATH``, or the folder of an environment. Links are
-    not resolved: a virtual environment's interpreter is a link whose own place is what matters.
+    Links are not resolved: a virtual environment's interpreter is a link whose own place is what matters.
 
     Raises
     ------
     ScanError
         There is no interpreter there.
     """
-    if python is not None:
-        return _named_interpreter(python, environ)
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        folder = environ.get(variable)
-        if not folder:
-            continue
-        if not os.path.isdir(folder):
-            raise ScanError(
-                f"{variable} names {folder}, which isn't a folder (any more)",
-                hint=f"Activate an environment that exists, or unset {variable}. {_HINT}",
-            )
-        return _interpreter_of(folder, f"{variable} names {folder}, which")
-    if not sys.executable:
-        raise ScanError("the running interpreter doesn't know its own path", hint=_HINT)
-    return sys.executable
-
-
-def _named_interpreter(python: Path, environ: Mapping[str, str]) -> str:
     name = os.path.expanduser(python)
     if os.path.isdir(name):
-        return _interpreter_of(name, name)
+        return interpreter_of(name, name)
     if os.path.exists(name):
         return os.path.abspath(name)
     if os.path.islink(name):
@@ -79,13 +61,24 @@ def _named_interpreter(python: Path, environ: Mapping[str, str]) -> str:
         found = shutil.which(name, path=environ.get("PATH"))
         if found:
             return os.path.abspath(found)
-        raise ScanError(f"there is no {name} here, nor on PATH", hint=_HINT)
-    raise ScanError(f"{name} doesn't exist", hint=_HINT)
+        raise ScanError(f"there is no {name} here, nor on PATH", hint=HINT)
+    raise ScanError(f"{name} doesn't exist", hint=HINT)
 
 
-def _interpreter_of(folder: str, subject: str) -> str:
-    """Return the interpreter of the environment in *folder*."""
-    for place in ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe"):
+def interpreter_of(folder: str, subject: str) -> str:
+    """Return the interpreter of the environment in *folder*.
+
+    Parameters
+    ----------
+    subject
+        What the message begins with where there is none.
+
+    Raises
+    ------
+    ScanError
+        There is no interpreter there.
+    """
+    for place in PLACES:
         path = os.path.join(os.path.abspath(folder), *place.split("/"))
         if os.path.exists(path):
             return path
@@ -93,7 +86,7 @@ def _interpreter_of(folder: str, subject: str) -> str:
             raise _dangling(path)
     raise ScanError(
         f"{subject} holds no Python interpreter",
-        hint=f"Install Python there. {_HINT}",
+        hint=f"Install Python there. {HINT}",
     )
 
 
@@ -178,7 +171,7 @@ def _start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[s
     except OSError as error:
         raise ScanError(
             f"{command[0]} can't be run: {error.strerror}",
-            hint=f"It isn't a Python interpreter for this machine. {_HINT}",
+            hint=f"It isn't a Python interpreter for this machine. {HINT}",
         ) from None
 
 
@@ -207,7 +200,7 @@ def _explain(
     asked = _finish(_start([executable, "-V"], environ))
     said = (asked.stdout or asked.stderr).split()  # Python 2 answers on stderr
     if asked.returncode != 0 or len(said) < 2 or said[0] != "Python":
-        return ScanError(f"{executable} isn't a Python interpreter", hint=_HINT)
+        return ScanError(f"{executable} isn't a Python interpreter", hint=HINT)
     if _minor(said[1]) < OLDEST:
         return _too_old(executable, said[1])
     lines = redact(answer.stderr).strip().splitlines()
@@ -221,7 +214,7 @@ def _explain(
 def _too_old(executable: str, version: str) -> ScanError:
     return ScanError(
         f"{executable} is Python {version}; imagesync scans Python 3.8 and later",
-        hint=f"Make the environment with a newer Python. {_HINT}",
+        hint=f"Make the environment with a newer Python. {HINT}",
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagesync.core.files import read_bytes
 from imagesync.errors import ScanError
+from imagesync.scan.discovery import read_pyvenv_cfg
 from imagesync.scan.distributions.editables import path_lines
 from imagesync.scan.environment import Finding, Interpreter, Severity
 from imagesync.scan.executable import read_platform
@@ -54,7 +55,7 @@ def read_prefix(prefix: Path, findings: list[Finding]) -> ProbeAnswer:
             f"{prefix} holds no Python environment: it has no site-packages folder",
             hint="Name the folder that holds bin (or Scripts on Windows) and lib.",
         )
-    configuration = _pyvenv_configuration(root)
+    configuration = read_pyvenv_cfg(root)
     base = _base_prefix(configuration)
     if configuration.get("include-system-site-packages", "").lower() == "true":
         system = list(_site_folders(base)) if base else []
@@ -103,16 +104,6 @@ def _with_pth(sites: list[str]) -> Iterator[str]:
             continue
         for name in names:
             yield from (line.folder for line in path_lines(site, name))
-
-
-def _pyvenv_configuration(root: str) -> dict[str, str]:
-    """Return the keys and values of ``pyvenv.cfg`` (PEP 405); none where there is no such file."""
-    try:
-        text = read_bytes(os.path.join(root, "pyvenv.cfg")).decode("utf-8", "replace")
-    except OSError:
-        return {}
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key.strip().lower(): value.strip() for key, separator, value in pairs if separator}
 
 
 def _base_prefix(configuration: dict[str, str]) -> str:

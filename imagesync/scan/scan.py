@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from imagesync.errors import UsageError
+from imagesync.scan.discovery import FoundEnvironment, locate
 from imagesync.scan.environment import Environment, Finding
-from imagesync.scan.interpreter import Probe, choose_interpreter
+from imagesync.scan.interpreter import Probe
 
 
 def scan(
@@ -23,14 +23,13 @@ def scan(
     Parameters
     ----------
     python
-        An interpreter (any CPython from 3.8 up), which is run once; by default that of
-        ``VIRTUAL_ENV``, of ``CONDA_PREFIX``, else the running one.
+        An interpreter (any CPython from 3.8 up), which is run once; by default the running one.
     prefix
         A folder, of any platform, whose files are read; nothing in it is run.
     environ
         The environment variables to go by; by default the process's own.
     cache
-        Gives the folder for what is remembered of conda's records; called where that pays.
+        As for :func:`scan_environment`.
 
     Raises
     ------
@@ -40,15 +39,37 @@ def scan(
         Both *python* and *prefix* are given.
     """
     environ = os.environ if environ is None else environ
-    if python is not None and prefix is not None:
-        raise UsageError("--python and --prefix exclude each other", hint="Give one of them.")
+    found = locate(python=python, prefix=prefix, environ=environ)
+    return scan_environment(found, environ=environ, cache=cache)
+
+
+def scan_environment(
+    found: FoundEnvironment,
+    *,
+    environ: Mapping[str, str],
+    cache: Callable[[], Path] | None = None,
+) -> Environment:
+    """Return what is installed in the environment that was found.
+
+    Parameters
+    ----------
+    environ
+        The environment variables to go by.
+    cache
+        Gives the folder for what is remembered of conda's records; called where that pays.
+
+    Raises
+    ------
+    ScanError
+        It can't be read at all. Odd metadata is a finding instead.
+    """
     findings: list[Finding] = []
-    if prefix is not None:
+    if found.files_only:
         from imagesync.scan.assemble import assemble
         from imagesync.scan.prefix import read_prefix
 
-        return assemble(read_prefix(prefix, findings), environ, findings, cache=cache)
-    executable = choose_interpreter(python, environ)
+        return assemble(read_prefix(found.path, findings), environ, findings, cache=cache)
+    executable = os.fspath(found.path)
     probe = Probe(executable, environ)
     # What reads the answer is imported while the probe runs, which takes about as long.
     from imagesync.scan.assemble import assemble, read_ahead

@@ -57,23 +57,30 @@ def test_an_edit_gives_another_image_and_taking_it_back_the_first(
     assert metadata(build_cli)["cached"] is True
 
 
-def test_a_raised_version_is_in_the_image_and_is_said(
+def test_a_raised_version_and_a_new_requirement_are_in_the_image_and_are_said(
     build_cli: CommandLine, project: Path, engine: docker.DockerClient
 ) -> None:
-    (project / "pyproject.toml").write_text(PYPROJECT.format(version="1.1"))
+    (project / "pyproject.toml").write_text(
+        PYPROJECT.format(version="1.1") + 'dependencies = ["loose-leaf>=2"]\n'
+    )
+    said = "orchard 1.0: its pyproject.toml now requires loose-leaf>=2, which isn't installed here"
+    (finding,) = build_cli("plan", "--format", "json").json()["findings"]
+    assert (finding["code"], finding["package"]) == ("requirement-not-installed", "orchard")
+    assert said in finding["message"]
     refused = build_cli.run("build", "--strict")
     assert refused.returncode == 1
     assert "orchard 1.0 would become 1.1" in refused.stderr
 
     built = build_cli("build", "--metadata-file", "metadata.json")
+    assert said in built.stderr
     assert engine.containers.run(built.reference, SHOW, remove=True) == b"1 1.1\n"
-    said = metadata(build_cli)["deviations"]
-    orchard = [deviation for deviation in said if deviation["name"] == "orchard"]
+    deviations = metadata(build_cli)["deviations"]
+    orchard = [deviation for deviation in deviations if deviation["name"] == "orchard"]
     assert [(deviation["local"], deviation["locked"]) for deviation in orchard] == [("1.0", "1.1")]
 
     build_cli("build", "--metadata-file", "metadata.json")
     assert metadata(build_cli)["cached"] is True
-    assert metadata(build_cli)["deviations"] == said
+    assert metadata(build_cli)["deviations"] == deviations
 
 
 @pytest.mark.parametrize("command", ["plan", "build"])

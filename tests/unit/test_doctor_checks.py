@@ -15,6 +15,7 @@ import pytest
 
 from imagesync.cli.doctor import Check, diagnose, healthy
 from imagesync.cli.tables import print_checks
+from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.indexes import LocalIndex
 
@@ -37,7 +38,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 def checks_of(environ: dict[str, str], *, settings: Settings | None = None) -> dict[str, Check]:
     settings = settings or Settings(base=HERE)
-    return {check.name: check for check in diagnose(settings, environ=environ, python=Path(sys.executable))}
+    return {
+        check.name: check for check in diagnose(settings, environ=environ, scan=lambda: scan(environ=environ))
+    }
 
 
 def with_index(environ: dict[str, str], url: str) -> dict[str, str]:
@@ -87,7 +90,8 @@ def test_base_that_nobody_knows_is_left_to_the_build(environ: dict[str, str]) ->
 
 
 def test_interpreter_that_is_not_there(environ: dict[str, str], tmp_path: Path) -> None:
-    checks = diagnose(Settings(), environ=environ, python=tmp_path / "python")
+    missing = tmp_path / "python"
+    checks = diagnose(Settings(), environ=environ, scan=lambda: scan(python=missing, environ=environ))
     assert checks[0].name == "interpreter"
     assert checks[0].status == "failed"
     assert str(tmp_path / "python") in checks[0].message

@@ -59,20 +59,6 @@ def test_every_supported_python(version: str, find_python: FindPython, environme
     assert by_files.python.abi == result.python.abi
 
 
-@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
-def test_the_active_environment(variable: str, environment: MakeEnvironment) -> None:
-    made = environment()
-    result = scan(environ={**clean_environ(), variable: str(made.prefix)})
-    assert result.python.prefix == str(made.prefix)
-    assert result.packages == ()
-
-
-def test_a_virtual_environment_goes_before_condas(environment: MakeEnvironment) -> None:
-    made = environment()
-    variables = {**clean_environ(), "VIRTUAL_ENV": str(made.prefix), "CONDA_PREFIX": "/nowhere"}
-    assert scan(environ=variables).python.prefix == str(made.prefix)
-
-
 def test_the_folder_of_an_environment_and_a_command_on_path(environment: MakeEnvironment) -> None:
     made = environment()
     assert scan(python=made.prefix, environ=clean_environ()).python.prefix == str(made.prefix)
@@ -80,18 +66,11 @@ def test_the_folder_of_an_environment_and_a_command_on_path(environment: MakeEnv
     assert scan(python=Path("python3"), environ=variables).python.prefix == str(made.prefix)
 
 
-def refused(python: Path | None = None, prefix: Path | None = None, **variables: str) -> str:
+def refused(python: Path) -> str:
     with pytest.raises(ScanError) as caught:
-        scan(python=python, prefix=prefix, environ={**clean_environ(), **variables})
+        scan(python=python, environ=clean_environ())
     assert caught.value.hint
     return caught.value.message
-
-
-def test_a_stale_variable(tmp_path: Path) -> None:
-    assert refused(VIRTUAL_ENV=str(tmp_path / "gone")) == (
-        f"VIRTUAL_ENV names {tmp_path / 'gone'}, which isn't a folder (any more)"
-    )
-    assert "holds no Python interpreter" in refused(CONDA_PREFIX=str(tmp_path))
 
 
 def test_interpreters_that_are_none(tmp_path: Path) -> None:
@@ -109,7 +88,6 @@ def test_a_base_that_is_gone(environment: MakeEnvironment) -> None:
     made.python.unlink()
     made.python.symlink_to("/nowhere/bin/python3.11")
     assert "the Python that it was made from is gone" in refused(made.python)
-    assert "the Python that it was made from is gone" in refused(VIRTUAL_ENV=str(made.prefix))
     assert scan(prefix=made.prefix, environ=clean_environ()).python.executable == ""
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-import imagesync.core.names
-import imagesync.scan.distributions.eggs
-import imagesync.scan.distributions.metadata
-import imagesync.scan.executable
+from imagesync.core import names
 from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
+from imagesync.scan import executable
+from imagesync.scan.distributions import eggs, metadata
 from imagesync.scan.distributions.direct_url import parse_direct_url
 from imagesync.scan.distributions.metadata import parse_headers, read_headers
 
@@ -105,12 +104,7 @@ def test_versions_are_valid_where_packaging_says_so(version: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [
-        imagesync.scan.distributions.eggs,
-        imagesync.scan.executable,
-        imagesync.scan.distributions.metadata,
-        imagesync.core.names,
-    ],
+    [eggs, executable, metadata, names],
 )
 def test_examples_in_docstrings(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]

@@ -64,9 +64,10 @@ def compare_with(here: Here, answers: Answers) -> Comparison:
 
 def _here(session: Session | None) -> Here:
     """Return what this process runs, whatever environment may be active beside it."""
-    from imagesync.diff.local import of_session, running_session
+    from imagesync.diff.local import of_session
+    from imagesync.session import open_session
 
-    return of_session(session or running_session())
+    return of_session(session or open_session(quiet=True))
 
 
 def address_of(client: Client) -> str:

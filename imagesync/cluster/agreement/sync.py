@@ -21,6 +21,7 @@ from imagesync.errors import ClusterError, UsageError
 from imagesync.inventory.comparison import Comparison, Side, compare
 from imagesync.inventory.planned import local_inventory
 from imagesync.lock.lock import Target
+from imagesync.session import open_session
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -140,7 +141,7 @@ async def sync_async(
 
 async def _sync(client: Client, session: Session | None, restart: bool | None) -> Synced:
     start = time.perf_counter()
-    session = session or _talkative_session()
+    session = session or open_session()
     inputs, answers = await asyncio.gather(asyncio.to_thread(session.inputs), ask(client))
     here = Here(local_inventory(inputs.plan, inputs.source_digests), inputs.environment.python.prefix)
     choice = choose(_compare(here, answers, without_syncs=True))
@@ -164,12 +165,6 @@ async def _sync(client: Client, session: Session | None, restart: bool | None) -
         building=building,
         sending=time.perf_counter() - start - building,
     )
-
-
-def _talkative_session() -> Session:
-    from imagesync.diff.local import running_session
-
-    return running_session(quiet=False)
 
 
 def _compare(here: Here, answers: Answers, *, without_syncs: bool = False) -> Comparison:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from imagesync.core.files import read_bytes
 from imagesync.plan.checks.modules import modules
-from imagesync.plan.checks.sources import missing_sources
+from imagesync.plan.checks.sources import missing_sources, unmet_requirements
 from imagesync.plan.checks.standard_library import ModuleOwners, named, standard_library_conflicts
 from imagesync.plan.install_commands import uninstall_command
 from imagesync.plan.plan import Plan
@@ -32,7 +32,7 @@ _NAMESPACE = (b"declare_namespace", b"extend_path")
 
 
 def check_files(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
-    """Return the findings about the files of *plan*: missing source trees, and file conflicts."""
+    """Return the findings about the files of *plan*: source trees missing or changed, and file conflicts."""
     installed = [package.installed for package in plan.packages if package.installed is not None]
     owners: ModuleOwners = defaultdict(list)
     for package in installed:
@@ -40,6 +40,7 @@ def check_files(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
             owners[path].append((package, content))
     return (
         *missing_sources(plan, environment),
+        *unmet_requirements(plan, environment),
         *_module_conflicts(owners, environment),
         *standard_library_conflicts(owners, environment),
         *_conda_file_conflicts(plan, installed, environment),

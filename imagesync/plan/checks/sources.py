@@ -1,15 +1,22 @@
-"""Source trees that packages were installed from: missing ones, and folders that aren't projects any more."""
+"""Source trees that packages were installed from: missing ones, and requirements that aren't installed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from imagesync.core.names import canonical_name
+from imagesync.core.toml import parse_toml
 from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.plan.requirements import applies, local_markers, parse_requirement
 from imagesync.scan.environment import Environment, Finding, Severity, Source
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 
@@ -89,4 +96,83 @@ def _remedy(missing: str, package: PlannedPackage, environment: Environment) -> 
     return (
         f"Bring the {missing} back, or leave the package out (--ignore {package.name}), or install it from "
         f"where its sources are now: {install_command(environment, [], *options)} FOLDER"
+    )
+
+
+def unmet_requirements(plan: Plan, environment: Environment) -> Iterator[Finding]:
+    """Yield a finding for each requirement that a source tree got after its package was installed.
+
+    The wheel in the image is built from the tree as it is, and requires what the environment doesn't have.
+    Requirements of the installed metadata are checked by :mod:`imagesync.plan.checks.consistency`.
+    """
+    versions = {each.name: each.version for each in environment.packages}
+    added = {each.name for each in plan.packages if each.installed is None}
+    for package in plan.packages:
+        folder = local_path(package.source)
+        if package.source.kind != "directory" or folder is None or has_only_installed_files(package):
+            continue
+        known = set() if package.installed is None else set(_parsed(package.installed.requires, environment))
+        for requirement in _parsed(_declared(Path(folder, "pyproject.toml")), environment):
+            name = canonical_name(requirement.name)
+            if requirement in known or name in added:
+                continue
+            if not _is_met(requirement, versions.get(name)):
+                yield _unmet(package, requirement, versions.get(name), folder, environment)
+
+
+def _parsed(lines: Iterable[str], environment: Environment) -> Iterator[Requirement]:
+    """Yield the requirements that hold for the interpreter of *environment*, extras aside."""
+    markers = local_markers(environment.python)
+    for line in lines:
+        requirement = parse_requirement(line)
+        if requirement is not None and applies(requirement, markers):
+            yield requirement
+
+
+def _declared(path: Path) -> list[str]:
+    """Return the requirements that *path* lists: ``project.dependencies``, or the names in poetry's table.
+
+    None for what only the build backend knows.
+    """
+    try:
+        document = parse_toml(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []  # a build says what is wrong with it
+    project = _table(document, "project")
+    if "dependencies" in project:
+        listed = project["dependencies"]
+        return [line for line in listed if isinstance(line, str)] if isinstance(listed, list) else []
+    poetry = _table(_table(_table(document, "tool"), "poetry"), "dependencies")
+    return [name for name, value in poetry.items() if name != "python" and isinstance(value, str)]
+
+
+def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
+    table = document.get(key)
+    return table if isinstance(table, dict) else {}
+
+
+def _is_met(requirement: Requirement, version: str | None) -> bool:
+    return version is not None and requirement.specifier.contains(version, prereleases=True)
+
+
+def _unmet(
+    package: PlannedPackage,
+    requirement: Requirement,
+    version: str | None,
+    folder: str,
+    environment: Environment,
+) -> Finding:
+    there = (
+        f"and {canonical_name(requirement.name)} {version} is installed here; the image gets that"
+        if version
+        else "which isn't installed here, so the image won't have it"
+    )
+    options = ["--editable"] if package.source.editable else []
+    return Finding(
+        Severity.WARNING,
+        "requirement-not-installed",
+        f"{package.name} {package.version}: its pyproject.toml now requires {requirement}, {there}.",
+        path=str(Path(folder, "pyproject.toml")),
+        package=package.name,
+        hint=f"Install the project again: {install_command(environment, [folder], *options)}",
     )

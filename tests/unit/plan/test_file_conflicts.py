@@ -1,4 +1,4 @@
-"""Modules that two packages have, or the standard library too; sources that are gone: real installations."""
+"""Modules that two packages have, or the standard library too; sources gone or changed. Really installed."""
 
 from __future__ import annotations
 
@@ -182,3 +182,44 @@ def test_standard_library_has_the_modules_of_each_python(
     code = "import sys; print(*(name for name in sys.stdlib_module_names if not name.startswith('_')))"
     said = subprocess.run([find_python(minor), "-c", code], check=True, capture_output=True, text=True).stdout
     assert standard_library(minor) == set(said.split())
+
+
+def require(folder: Path, *requirements: str) -> None:
+    lines = "\n".join(f'  "{each}",' for each in requirements)
+    (folder / "pyproject.toml").write_text(
+        f"{PYPROJECT.format(name='mine')}dependencies = [\n{lines}\n]\n", encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize("options", [("--editable",), ()])
+def test_requirements_that_a_project_got_after_it_was_installed(
+    local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    folder = project(tmp_path / "mine", "mine", "mine/__init__.py")
+    wheel("vision")
+    local.install("--offline", *options, folder)
+    require(folder, "vision>=1", "nothing; sys_platform == 'win32'", "dask[array]>=2025; extra == 'more'")
+    assert findings(local) == []
+    require(folder, "vision>=2", "Loose_Leaf>=1.5; python_version >= '3.8'", "not a requirement")
+    old, missing = findings(local)
+    assert {(f.code, f.severity, f.package) for f in (old, missing)} == {
+        ("requirement-not-installed", Severity.WARNING, "mine")
+    }
+    assert "now requires vision>=2, and vision 1.0 is installed here; the image gets that." in old.message
+    assert "now requires Loose_Leaf>=1.5" in missing.message
+    assert "which isn't installed here, so the image won't have it." in missing.message
+    assert " ".join(("uv pip install --python", str(local.python), *options, str(folder))) in (
+        missing.hint or ""
+    )
+    assert [f.message for f in findings(local, add_pip=("loose-leaf==1.6",))] == [old.message]
+    assert findings(local, ignore=("mine",)) == []
+
+
+def test_requirements_in_poetrys_table(local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path) -> None:
+    folder = project(tmp_path / "mine", "mine", "mine/__init__.py")
+    wheel("vision")
+    local.install("--offline", "--editable", folder)
+    with (folder / "pyproject.toml").open("a", encoding="utf-8") as file:
+        file.write('[tool.poetry.dependencies]\npython = "^3.9"\nvision = "^1"\nloose-leaf = "^2"\n')
+    (missing,) = findings(local)
+    assert "now requires loose-leaf, which" in missing.message
