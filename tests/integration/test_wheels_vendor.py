@@ -20,6 +20,7 @@ from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
+from imagesync.store.layout import TREES
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
@@ -119,7 +120,7 @@ class Vendoring:
         self, *, environ: Mapping[str, str] | None = None, no_isolation: tuple[str, ...] = ()
     ) -> dict[str, StoredFile]:
         plan = self.plan()
-        contents = digest_sources(plan, cache=self.store.root)
+        contents = digest_sources(plan, cache=self.store.root / TREES)
         packages = [p for p in plan.packages if p.vendored]
         made = vendor(
             [VendoredPackage(p.name, p.version, contents[p.name], p) for p in packages],
