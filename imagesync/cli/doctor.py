@@ -23,7 +23,7 @@ from imagesync.settings.model import Settings
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.indexes.pypi.access import Access
+    from imagesync.indexes.pypi.access import Access, Wording
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
     from imagesync.scan.environment import Environment
 
@@ -111,11 +111,11 @@ def _environment_checks(
     settings: Settings, environ: Mapping[str, str], scan: Callable[[], Environment]
 ) -> Iterator[Check]:
     """Look at the interpreter, and at the indexes that its configuration names."""
-    from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+    from imagesync.indexes.pypi.configuration import read_index_configuration
 
     try:
         environment = scan()
-        indexes = read_pip_configuration(prefix=Path(environment.python.prefix), environ=environ)
+        indexes = read_index_configuration(Path(environment.python.prefix), environ)
     except ImagesyncError as error:
         yield _failed("interpreter", error)
         return
@@ -155,21 +155,26 @@ def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> It
     access = make_access(indexes, environ)
     access = replace(access, timeout=min(access.timeout, _INDEX_SECONDS))
     if indexes.no_index and not indexes.find_links:
-        hint = "Run `pip config unset global.no-index`, or name folders by find-links."
-        yield Check("index", "failed", "pip is told to use no index, and no find-links either", hint)
+        hint = f"Remove `no-index` from {indexes.source}, or name folders by find-links."
+        yield Check(
+            "index", "failed", f"{indexes.tool} is told to use no index, and no find-links either", hint
+        )
     urls = () if indexes.no_index else (indexes.index_url or _PYPI, *indexes.extra_index_urls)
-    places = (*urls, *indexes.find_links)
-    with ThreadPoolExecutor(max(1, len(places))) as pool:
-        yield from pool.map(lambda place: _index_check(place, access, project=place in urls), places)
+    asked = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
+    for binding in reversed(indexes.bound):
+        name = "pip" if "*" in binding.package else binding.package
+        asked |= {url: name for url in binding.urls if url not in urls}
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        yield from pool.map(lambda place: _index_check(place, access, project=asked[place]), asked)
 
 
-def _index_check(place: str, access: Access, *, project: bool) -> Check:
+def _index_check(place: str, access: Access, *, project: str) -> Check:
     """Look at an index or a find-links place.
 
     Parameters
     ----------
     project
-        Whether to ask for the page of one project: that of all projects is tens of megabytes large.
+        Whose page to ask for, empty for a place without: that of all projects is tens of megabytes large.
     """
     import requests
 
@@ -180,30 +185,30 @@ def _index_check(place: str, access: Access, *, project: bool) -> Check:
     if folder is not None:
         if folder.exists():
             return Check("index", "ok", f"{folder} is there")
-        hint = "Correct pip's configuration: `pip config debug` says where it stands."
-        return Check("index", "warning", f"{folder} isn't there; pip leaves it out silently", hint)
+        hint = f"Correct it in {access.wording.settings}."
+        return Check("index", "warning", f"{folder} isn't there, and is left out silently", hint)
     shown = strip_credentials(place)
-    url = f"{place.rstrip('/')}/pip/" if project else place
+    url = f"{place.rstrip('/')}/{project}/" if project else place
     try:
         with open_session(access) as session, get(session, url, access=access) as response:
-            return _judge_answer(shown, response.status_code)
+            return _judge_answer(shown, response.status_code, project, access.wording)
     except requests.exceptions.SSLError as error:
-        hint = "Name your company's certificates: `pip config set global.cert /path/to/ca.pem`."
+        hint = f"Name your company's certificates: {access.wording.certificate}."
         return Check("index", "failed", f"{shown}: the certificate isn't trusted ({_reason(error)})", hint)
     except (requests.RequestException, OSError, ValueError) as error:
-        hint = "Check the URL with `pip config list`, and the proxy in HTTPS_PROXY."
+        hint = f"Check the URL in {access.wording.settings}, and the proxy in HTTPS_PROXY."
         return Check("index", "failed", f"{shown} doesn't answer ({_reason(error)})", hint)
 
 
-def _judge_answer(shown: str, status: int) -> Check:
+def _judge_answer(shown: str, status: int, project: str, wording: Wording) -> Check:
     if status in {401, 403, 407}:
-        hint = "Put your name and password into ~/.netrc or keyring, or into index-url by `pip config edit`."
+        hint = f"The password was looked for in {wording.logins}; put it there, or correct it."
         return Check("index", "failed", f"{shown} refuses (HTTP {status})", hint)
     if status >= 500:
         return Check("index", "failed", f"{shown} is out of order (HTTP {status})", "Try again later.")
     if status == 404:
-        hint = "All is well if it has other projects; else check its URL with `pip config list`."
-        return Check("index", "warning", f"{shown} answers, but has no project pip (HTTP 404)", hint)
+        hint = f"All is well if it has other projects; else check its URL in {wording.settings}."
+        return Check("index", "warning", f"{shown} answers, but has no project {project} (HTTP 404)", hint)
     return Check("index", "ok", f"{shown} answers")
 
 

@@ -15,6 +15,7 @@ from imagesync.lock.conda.provided_distributions import provided_distributions, 
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
+    WITHOUT_INDEX,
     InstalledContent,
     Resolved,
     no_installed_content,
@@ -244,8 +245,7 @@ def _refuse_silent_indexes(resolver: Resolver, silent: Sequence[str], failure: L
     reason = "" if failure is None else f" {failure.message}"
     raise LockError(
         f"None of the indexes answers ({', '.join(silent)}).{reason}",
-        hint="Look at the network, and at the URLs in `pip config list`.\n"
-        "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build",
+        hint=f"Look at the network, and at the URLs in {resolver.indexes.source}.\n{WITHOUT_INDEX}",
     ) from failure
 
 

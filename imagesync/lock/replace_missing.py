@@ -10,7 +10,13 @@ from packaging.utils import NormalizedName
 from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
-from imagesync.lock.resolve_installed import TOO_MANY, InstalledContent, allowance, resolve_nearest
+from imagesync.lock.resolve_installed import (
+    TOO_MANY,
+    WITHOUT_INDEX,
+    InstalledContent,
+    allowance,
+    resolve_nearest,
+)
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.plan import PlannedPackage
 
@@ -34,7 +40,7 @@ def replace_missing(
         A package has no replacement, or so many artifacts are missing that an index must be broken.
     """
     if len(missing) >= TOO_MANY:
-        raise _broken_index(missing)
+        raise _broken_index(missing, resolver)
     packages, vendored, deviations = [], list(lock.vendored), list(lock.deviations)
     request = ResolutionRequest(lock.target, requirements=())
     for package in lock.packages:
@@ -77,11 +83,10 @@ def _no_other(planned: PlannedPackage, error: ArtifactGone) -> FetchError:
     )
 
 
-def _broken_index(missing: Mapping[NormalizedName, ArtifactGone]) -> FetchError:
+def _broken_index(missing: Mapping[NormalizedName, ArtifactGone], resolver: Resolver) -> FetchError:
     first = "\n".join(f"- {error.message}" for error in list(missing.values())[:3])
     return FetchError(
         f"{len(missing)} files that the index lists can't be had from it, so something is wrong with it:\n"
         + first,
-        hint="Look at `pip config list`.\nTo take everything as it is installed here and ask no index: "
-        "PIP_NO_INDEX=1 imagesync build",
+        hint=f"Look at {resolver.indexes.source}.\n{WITHOUT_INDEX}",
     )

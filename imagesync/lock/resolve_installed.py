@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # So many missing packages mean that an index is missing, or that nothing supports the platform.
 TOO_MANY = 20
+WITHOUT_INDEX = "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build"
 # Look up available versions for at most this many rejected packages.
 _SHOWN = 5
 
@@ -93,9 +94,9 @@ def resolve_installed(
             resolved[package.name] = Resolved(package, other, reason)
     if refused:
         others = _others(refused, request, resolver)
-        raise _refusal(refused, target, others, more=bool(unasked))
+        raise _refusal(refused, target, others, source=resolver.indexes.source, more=bool(unasked))
     if len(repacked) >= TOO_MANY and not resolver.indexes.no_index:
-        raise _too_many(repacked)
+        raise _too_many(repacked, resolver)
     if unasked:
         further, more = resolve_installed(
             unasked, target=target, resolver=resolver, installed_content=installed_content, silent=silent
@@ -192,13 +193,12 @@ def _reason(package: PlannedPackage, target: Target, message: str, silent: Seque
     return reason + (f"; {' and '.join(silent)} can't be asked, for it doesn't answer" if silent else "")
 
 
-def _too_many(repacked: Sequence[VendoredPackage]) -> LockError:
+def _too_many(repacked: Sequence[VendoredPackage], resolver: Resolver) -> LockError:
     first = "\n".join(f"- {package.name} {package.version}: {package.repacked}" for package in repacked[:3])
     return LockError(
         f"{len(repacked)} packages and perhaps more are on none of the indexes, so an index seems to be "
         f"missing:\n{first}",
-        hint="Look at `pip config list`.\nTo take everything as it is installed here and ask no index: "
-        "PIP_NO_INDEX=1 imagesync build",
+        hint=f"Look at {resolver.indexes.source}.\n{WITHOUT_INDEX}",
     )
 
 
@@ -221,6 +221,7 @@ def _refusal(
     target: Target,
     others: Mapping[NormalizedName, str],
     *,
+    source: str,
     more: bool,
 ) -> UnsolvableError:
     lines = [
@@ -235,7 +236,7 @@ def _refusal(
     ways = [
         "Install versions that the image's Python and platform have"
         f"{f' (python -m pip install {command})' if command else ''}, or choose another base image (--base).",
-        "Where an index is missing, look at `pip config list`.",
+        f"Where an index is missing, look at {source}.",
     ]
     if names:
         settings = ", ".join(f'{name} = "exact"' for name in names[:3])

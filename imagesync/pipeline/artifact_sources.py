@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+from imagesync.indexes.pypi.configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver
@@ -16,6 +16,7 @@ from imagesync.lock.resolvers.resolver_cache import CachingResolver
 from imagesync.lock.resolvers.uv import UvResolver
 from imagesync.plan.dependencies import externally_provided
 from imagesync.plan.match_specs import pins_of
+from imagesync.plan.requirements import target_markers
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch
 from imagesync.store.layout import ANSWERS, TREES
@@ -107,7 +108,7 @@ class ArtifactSources:
 def open_artifact_sources(
     plan: Plan, context: Context, *, private_channels: Sequence[str] = ()
 ) -> ArtifactSources:
-    """Return the sources of the artifacts of *plan*, by the user's configuration of pip and conda.
+    """Return the sources of the artifacts of *plan*, by the user's configuration of indexes and channels.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ def open_artifact_sources(
         URLs of channels with their credentials, besides those of the settings.
     """
     python, environ = plan.python, context.environ
-    configuration = read_pip_configuration(prefix=Path(python.prefix), environ=environ)
+    markers = target_markers(python)
+    configuration = read_index_configuration(Path(python.prefix), environ, markers=markers)
     access = make_access(configuration, environ)
     resolver_type = UvResolver if context.settings.resolver == "uv" else PipToolsResolver
     no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if context.settings.no_build else {}

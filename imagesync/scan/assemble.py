@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ScanError
-from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+from imagesync.indexes.pypi.configuration import read_index_configuration
 from imagesync.scan.distributions.duplicates import choose
 from imagesync.scan.distributions.editables import mark_editables
 from imagesync.scan.distributions.installed import read_folders
@@ -122,7 +122,8 @@ def _order(finding: Finding) -> tuple[str, str, str, str]:
 
 def _indexes(prefix: str, environ: Mapping[str, str], findings: list[Finding]) -> tuple[str, ...]:
     try:
-        return read_pip_configuration(prefix=Path(prefix), environ=environ).public_urls
+        configured = read_index_configuration(Path(prefix), environ)
+        return tuple(dict.fromkeys((*configured.public_urls, *configured.bound_urls)))
     except ScanError as error:  # a build will need it and stop there; a scan has more to show
         findings.append(
             Finding(Severity.ERROR, "pip-configuration-unreadable", error.message, hint=error.hint)

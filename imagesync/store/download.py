@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.indexes.pypi.access import Access, get, open_session
+from imagesync.indexes.pypi.access import Access, Wording, get, open_session
 from imagesync.store.source import CHUNK, local_path, read_chunks
 from imagesync.store.store import Store, StoredFile
 from imagesync.store.writer import BlobWriter
@@ -95,6 +97,8 @@ class Downloader:
         self._stop = threading.Event()
         self._responses: set[requests.Response] = set()
         self._writers: set[BlobWriter] = set()
+        # Hosts that don't respond; a file that has other places isn't fetched from them again.
+        self._silent: set[str] = set()
 
     @property
     def cancelled(self) -> bool:
@@ -133,23 +137,48 @@ class Downloader:
             if (stored := self._from_store(download)) is not None:
                 self._advance(download.size or 0)
                 return stored
-            with self._writing() as writer:
+            return self._from_places(download, connection)
+
+    def _from_places(self, download: Download, connection: Connection) -> StoredFile:
+        """Return the file from the first of its places that has it."""
+        failures: list[FetchError] = []
+        places = self.access.places(download.url)
+        for number, url in enumerate(places):
+            if urlsplit(url).netloc in self._silent and number < len(places) - 1:
+                continue
+            try:
+                return self._from_place(replace(download, url=url), connection)
+            except FetchError as error:
+                failures.append(error)
+        # A mirror that refuses says more than a missing file at the place behind it.
+        raise next((error for error in failures if not isinstance(error, ArtifactGone)), failures[-1])
+
+    def _from_place(self, download: Download, connection: Connection) -> StoredFile:
+        with self._writing() as writer:
+            try:
                 if (path := local_path(download.url)) is not None:
-                    try:
-                        with path.open("rb") as file:
-                            for chunk in read_chunks(file):
-                                self._receive(writer, chunk)
-                    except OSError as error:
-                        raise FetchError(
-                            f"{path} can't be read: {error.strerror}",
-                            hint="Is the folder of your index or find-links still there (`pip config list`)?",
-                        ) from error
+                    self._copy(path, writer)
                 else:
                     self._with_attempts(download, connection, writer)
                 if download.size is None:
                     with self._guard:
                         self._task.grow(writer.size)
                 return self._store.commit(writer, filename=download.filename, expected=download.digest)
+            except FetchError:
+                self._advance(-writer.size)
+                raise
+
+    def _copy(self, path: Path, writer: BlobWriter) -> None:
+        try:
+            with path.open("rb") as file:
+                for chunk in read_chunks(file):
+                    self._receive(writer, chunk)
+        except OSError as error:
+            wording = self.access.wording
+            raise FetchError(
+                f"{path} can't be read: {error.strerror}",
+                hint=f"Is the folder of your {wording.place} still there ({wording.settings})?",
+            ) from error
 
     def _from_store(self, download: Download) -> StoredFile | None:
         return self._store.open(download.digest, filename=download.filename, progress=self._progress)
@@ -208,10 +237,11 @@ class Downloader:
             except _Retry as retry:  # noqa: PERF203 (an attempt is a request)
                 self._check()
                 if attempt == _ATTEMPTS:
+                    self._silent.add(urlsplit(download.url).netloc)
                     raise FetchError(
                         f"{download.filename} can't be fetched from {download.url}, "
                         f"after {_ATTEMPTS} attempts: {retry.reason}",
-                        hint="Check the network, the proxy and the index, then try again.",
+                        hint=f"Check network, proxy and {self.access.wording.place}, then try again.",
                     ) from retry
                 self._stop.wait(min(retry.wait or wait, _LONGEST_WAIT))
                 wait *= 2
@@ -230,7 +260,7 @@ class Downloader:
                     self._responses.add(response)
                 try:
                     self._check()
-                    _raise_for_status(response, download)
+                    _raise_for_status(response, download, self.access.wording)
                     self._receive_body(response, writer)
                 finally:
                     with self._guard:
@@ -238,7 +268,8 @@ class Downloader:
         except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
             raise FetchError(
                 f"{download.url}: {_innermost(error)}",
-                hint="Check what `pip config list` says of cert, trusted-host and proxy.",
+                hint=f"Check the proxy in {self.access.wording.settings} and HTTPS_PROXY.\n"
+                f"If the certificate is your company's, name it: {self.access.wording.certificate}",
             ) from error
         except (requests.exceptions.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
             raise _Retry(_innermost(error)) from error
@@ -258,7 +289,7 @@ def _starts_at(response: requests.Response, offset: int) -> bool:
     return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
-def _raise_for_status(response: requests.Response, download: Download) -> None:
+def _raise_for_status(response: requests.Response, download: Download, wording: Wording) -> None:
     status = response.status_code
     if status in _TRANSIENT:
         after = response.headers.get("Retry-After", "")
@@ -268,18 +299,19 @@ def _raise_for_status(response: requests.Response, download: Download) -> None:
     if status in {401, 403, 407}:
         raise FetchError(
             f"{download.filename}: {download.url} answers {status}",
-            hint="Credentials are taken from the index URLs in pip's configuration, netrc and keyring: "
+            hint=f"Credentials are taken from {wording.logins}: "
             "what they say of this host isn't accepted, or they say nothing.",
         )
     if status in _MISSING:
         raise ArtifactGone(
             f"{download.filename}: {download.url} answers {status}",
-            hint="The index doesn't have the file any more, or moved it: lock again with `imagesync lock`.",
+            hint=f"The {wording.place} doesn't have the file any more, or moved it: "
+            "lock again with `imagesync lock`.",
         )
     if status >= 400:
         raise FetchError(
             f"{download.filename}: {download.url} answers {status}",
-            hint="Ask whoever runs the index or the proxy, or lock again with `imagesync lock`.",
+            hint=f"Ask whoever runs the {wording.place} or the proxy, or lock again with `imagesync lock`.",
         )
 
 

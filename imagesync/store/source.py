@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -51,17 +51,29 @@ def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def open_source(url: str, *, access: Access) -> Iterator[Iterator[bytes]]:
-    """Open *url* and give its bytes in chunks.
+    """Open *url*, or the first of its mirrors that can be read, and give its bytes in chunks.
 
     Raises
     ------
     OSError
         It can't be read (the errors of requests are of this kind).
     """
+    *mirrors, last = access.places(url)
+    with ExitStack() as stack:
+        for place in mirrors:
+            with suppress(OSError):
+                chunks = _open(place, access, stack)
+                break
+        else:
+            chunks = _open(last, access, stack)
+        yield chunks
+
+
+def _open(url: str, access: Access, stack: ExitStack) -> Iterator[bytes]:
     if (path := local_path(url)) is not None:
-        with path.open("rb") as file:
-            yield read_chunks(file)
-        return
-    with open_session(access) as session, get(session, url, access=access) as response:
-        response.raise_for_status()
-        yield response.iter_content(CHUNK)
+        return read_chunks(stack.enter_context(path.open("rb")))
+    session = stack.enter_context(open_session(access))
+    response = stack.enter_context(get(session, url, access=access))
+    response.raise_for_status()
+    content: Iterator[bytes] = response.iter_content(CHUNK)
+    return content

@@ -130,8 +130,6 @@ class IsolatedEnvironment:
         if not requirements:
             return
         self._refuse_options(requirements)
-        listed = self._place / "requirements.txt"
-        listed.write_text("\n".join(sorted(requirements)) + "\n", encoding="utf-8")
         self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
         if self._install_again(requirements):
             return
@@ -139,7 +137,7 @@ class IsolatedEnvironment:
         while True:
             silent = indexes.silent
             try:
-                self._install_from_indexes(listed)
+                self._install_from_indexes(requirements)
                 break
             except subprocess.CalledProcessError:
                 if not indexes.find_silent(_project(requirements), known=silent):
@@ -157,11 +155,24 @@ class IsolatedEnvironment:
                 hint="Correct `build-system.requires` in its pyproject.toml.",
             )
 
-    def _install_from_indexes(self, listed: Path) -> None:
+    def _install_from_indexes(self, requirements: Collection[str]) -> None:
         no_index = ["--no-index"] if self._request.indexes.no_index else []
+        self._install(requirements, "requirements", *no_index)
+
+    def _install(
+        self,
+        requirements: Collection[str],
+        name: str,
+        *options: str,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        indexes = self._request.indexes
+        files, credentials = indexes.write_requirements(requirements, self._place, name)
         self._uv(
-            *("pip", "install", "--index-strategy", "unsafe-best-match", *no_index),
-            *("--python", self.python_executable, "--requirements", os.fspath(listed)),
+            *("pip", "install", "--index-strategy", indexes.strategy, *options),
+            *("--python", self.python_executable),
+            *(word for file in files for word in ("--requirements", os.fspath(file))),
+            environ={**credentials, **(environ or {})},
         )
 
     def _install_again(self, requirements: Collection[str]) -> bool:
@@ -169,17 +180,10 @@ class IsolatedEnvironment:
         pins = self._request.pins.recall(requirements) if self._request.pins is not None else None
         if pins is None:
             return False
-        listed = self._place / "pins.txt"
-        listed.write_text(pins, encoding="utf-8")
-        options = ["--offline", "--no-deps", "--index-strategy", "unsafe-best-match"]
         # The pins satisfy the constraints, whose URLs can't be read offline.
         unconstrained = {"UV_CONSTRAINT": "", "UV_BUILD_CONSTRAINT": ""}
         try:
-            self._uv(
-                *("pip", "install", *options, "--python", self.python_executable),
-                *("--requirements", os.fspath(listed)),
-                environ=unconstrained,
-            )
+            self._install(pins.splitlines(), "pins", "--offline", "--no-deps", environ=unconstrained)
         except subprocess.CalledProcessError:
             return False  # uv's cache has been cleared
         return True
@@ -190,7 +194,7 @@ class IsolatedEnvironment:
         return done.stdout.decode()
 
     def _environ(self) -> dict[str, str]:
-        environ = self._request.indexes.environment()
+        environ = self._request.indexes.environment(self._place)
         inherited = {key: value for key, value in environ.items() if key not in PYTHON_VARIABLES}
         return inherited | {"VIRTUAL_ENV": os.fspath(self._folder), "UV_PYTHON_DOWNLOADS": "never"}
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.binding import Strategy
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.indexes.pypi.uv_environment import (
     build_environment,
+    build_variables,
     silent_indexes,
     without_indexes,
     without_variables,
@@ -19,14 +21,14 @@ from imagesync.indexes.pypi.uv_environment import (
 
 
 class BuildIndexes:
-    """The indexes of the user's pip, without those that turn out not to answer.
+    """The user's indexes, without those that turn out not to answer.
 
     Builds share it, so that each doesn't wait for the same silent index.
 
     Parameters
     ----------
     configured
-        The configuration of pip.
+        The configuration of pip, or of the tool whose project the environment belongs to.
     access
         Credentials for asking the indexes.
     environ
@@ -65,14 +67,45 @@ class BuildIndexes:
         """Return lines of a constraints file that include pip's build constraints."""
         return tuple(f"-c {_url(entry)}" for entry in self.configured.build_constraints)
 
-    def environment(self) -> dict[str, str]:
-        """Return uv's variables for installing build requirements, with credentials."""
-        environ = without_variables(self._environ) if self._silent else self._environ
-        return build_environment(self._answering(), environ)
+    @property
+    def strategy(self) -> Strategy:
+        """Return how several indexes are asked for a package, in uv's words."""
+        return self.configured.strategy
 
-    def configured_environment(self) -> dict[str, str]:
-        """Return the same with all configured indexes, whether they answer or not."""
-        return build_environment(self.configured, self._environ)
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Return uv's variables for installing build requirements, with credentials.
+
+        Parameters
+        ----------
+        folder
+            Gets the configuration file that the variables name.
+        """
+        environ = without_variables(self._environ) if self._silent else self._environ
+        return build_environment(self._answering(), environ, folder)
+
+    def write_requirements(
+        self, requirements: Collection[str], folder: Path, name: str
+    ) -> tuple[tuple[Path, ...], dict[str, str]]:
+        """Write *requirements* into files below *folder*; return these, and variables with credentials.
+
+        What is bound to an index is in a ``pyproject.toml``, which is the one place where uv takes that from.
+        """
+        from imagesync.indexes.pypi.uv_files import split_requirements, write_project
+
+        answering = self._answering()
+        bound, others = split_requirements(sorted(requirements), answering)
+        listed = folder / f"{name}.txt"
+        listed.write_text("\n".join(others) + "\n", encoding="utf-8")
+        if not bound:
+            return (listed,), {}
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        project = place / "pyproject.toml"
+        return (project, listed), write_project(bound, answering, project)
+
+    def facts(self) -> tuple[str, dict[str, str]]:
+        """Return what the versions depend on: all that is configured, whether it answers or not."""
+        return repr(self.configured), build_variables(self.configured, self._environ)
 
     def leave_out(self, silent: Collection[str]) -> None:
         """Leave out the indexes *silent*."""

@@ -32,16 +32,18 @@ class BuildPins:
     ----------
     folder
         Where they are kept.
+    indexes
+        The indexes that they come from.
     environ
-        The variables that uv gets; the user's indexes are in them, and decide which versions there are.
+        The variables that uv gets.
     """
 
     def __init__(
-        self, folder: Path, *, python: Interpreter, environ: Mapping[str, str], no_index: bool
+        self, folder: Path, *, python: Interpreter, indexes: str, environ: Mapping[str, str]
     ) -> None:
         self._folder = folder
         variables = sorted((key, value) for key, value in environ.items() if key.startswith("UV_"))
-        facts = [python.implementation, python.version, python.platform, no_index, variables]
+        facts = [python.implementation, python.version, python.platform, indexes, variables]
         facts += _digests(environ)
         # Hashed, because the URLs of indexes may hold passwords.
         self._context = hashlib.sha256(json.dumps(facts).encode()).hexdigest()

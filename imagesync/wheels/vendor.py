@@ -209,12 +209,9 @@ class _Maker:
 
     def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
         # With all configured indexes, so that the cache also works while one doesn't answer.
-        pins = BuildPins(
-            self.store.root / BUILD_PINS,
-            python=self.python,
-            environ=self.indexes.configured_environment(),
-            no_index=self.indexes.configured.no_index,
-        )
+        configured, environ = self.indexes.facts()
+        folder = self.store.root / BUILD_PINS
+        pins = BuildPins(folder, python=self.python, indexes=configured, environ=environ)
         request = BuildRequest(
             name=package.name,
             version=package.version,

@@ -1,4 +1,4 @@
-"""A conda channel over HTTP: a token or a password, counted requests, files that fail on demand."""
+"""A conda channel over HTTP: tokens or a password, counted requests, files that fail on demand."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class _State:
     token: str
     username: str
     password: str
+    bearer: str
     requests: list[Request] = field(default_factory=list)
     status: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -85,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
             expected = base64.b64encode(f"{state.username}:{state.password}".encode()).decode()
             if self.headers["Authorization"] != f"Basic {expected}":
                 return 401, None
+        if state.bearer and self.headers["Authorization"] != f"Bearer {state.bearer}":
+            return 401, None
         if state.token:
             if not path.startswith(f"/t/{state.token}/"):
                 return 403, None
@@ -130,12 +133,21 @@ class ChannelServer:
         Asked for in the path, as ``/t/<token>/``.
     username, password
         Asked for by basic authentication.
+    bearer
+        Asked for as a bearer token.
     """
 
     def __init__(
-        self, root: Path, *, name: str = "channel", token: str = "", username: str = "", password: str = ""
+        self,
+        root: Path,
+        *,
+        name: str = "channel",
+        token: str = "",
+        username: str = "",
+        password: str = "",
+        bearer: str = "",
     ) -> None:
-        self._state = _State(root, name, token, username, password)
+        self._state = _State(root, name, token, username, password, bearer)
 
     def __enter__(self) -> ChannelServer:
         self._server = _Server(self._state)

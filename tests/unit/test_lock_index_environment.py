@@ -66,12 +66,12 @@ def test_constraints_hold_for_build_requirements_alone(
     url = "https://me:secret@a.example.com/c.txt"
     indexes = IndexConfiguration(build_constraints=("c.txt", "/with space/c.txt", url))
     own = {"PATH": "/bin", "UV_CONSTRAINT": "/own.txt"}
-    environment = build_environment(indexes, own)
+    environment = build_environment(indexes, own, tmp_path)
     given = f"{tmp_path}/c.txt file:///with%20space/c.txt {url}"
     assert environment["UV_CONSTRAINT"] == f"/own.txt {given}"
     assert environment["UV_BUILD_CONSTRAINT"] == given
     assert uv_environment(indexes, own)["UV_CONSTRAINT"] == "/own.txt"
-    assert "UV_BUILD_CONSTRAINT" not in build_environment(IndexConfiguration(), own)
+    assert "UV_BUILD_CONSTRAINT" not in build_environment(IndexConfiguration(), own, tmp_path)
 
 
 def test_what_requests_reads_holds_for_uv() -> None:

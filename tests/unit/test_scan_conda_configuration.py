@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.conda.channels import with_credentials
+from imagesync.indexes.conda.channels import with_credentials, with_netrc
 from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
 from imagesync.scan.conda.channels import channels_of
 from imagesync.scan.environment import CondaRecord
@@ -223,11 +223,11 @@ def test_credentials_are_found_again(read: Read, home: Path) -> None:
         "https://k.example.com/teamwork": "https://k.example.com/teamwork",
         "https://h2.example.com/conda/own": "https://h2.example.com/t/tk-2/conda/own",
         f"{FORGE}/noarch": "https://conda.anaconda.org/t/tk-9/conda-forge/noarch",
-        "https://plain.example.com/x": "https://me:p%40w@plain.example.com/x",
         "https://other.example.com/x": "https://other.example.com/x",
         "https://a:b@h.example.com/team": "https://a:b@h.example.com/team",
     }
-    assert {url: with_credentials(configuration, url, environ) for url in opened} == opened
+    assert {url: with_credentials(configuration, url) for url in opened} == opened
+    assert with_netrc("https://plain.example.com/x", environ) == "https://me:p%40w@plain.example.com/x"
     assert "tk-9" not in repr(configuration)
     silent = read("add_anaconda_token: false\n")
-    assert with_credentials(silent, FORGE, environ) == FORGE
+    assert with_credentials(silent, FORGE) == FORGE

@@ -166,29 +166,6 @@ def test_places_of_other_platforms(
     assert read_pip_configuration(prefix=prefix, environ=environ, platform=platform).index_url == SECRET
 
 
-def test_uvs_variables_where_pip_has_none(environ: dict[str, str], prefix: Path) -> None:
-    environ |= {
-        "PIP_CONFIG_FILE": os.devnull,
-        "UV_DEFAULT_INDEX": "https://main.example.com/simple",
-        "UV_INDEX": "corp-py=https://corp.example.com/simple https://plain.example.com/simple",
-        "UV_EXTRA_INDEX_URL": "https://extra.example.com/simple",
-        "UV_INDEX_CORP_PY_USERNAME": "me",
-        "UV_INDEX_CORP_PY_PASSWORD": "hunter2/",
-        "UV_FIND_LINKS": "/a,/b",
-    }
-    found = read_pip_configuration(prefix=prefix, environ=environ)
-    assert found.index_url == "https://main.example.com/simple"
-    assert found.extra_index_urls == (
-        "https://me:hunter2%2F@corp.example.com/simple",
-        "https://plain.example.com/simple",
-        "https://extra.example.com/simple",
-    )
-    assert found.find_links == ("/a", "/b")
-    environ["PIP_INDEX_URL"] = "https://pips.example.com/simple"
-    found = read_pip_configuration(prefix=prefix, environ=environ)
-    assert (found.index_url, found.extra_index_urls) == ("https://pips.example.com/simple", ())
-
-
 def test_credentials_are_kept_and_not_shown(environ: dict[str, str], prefix: Path) -> None:
     environ |= {"PIP_INDEX_URL": SECRET, "PIP_EXTRA_INDEX_URL": SECRET, "PIP_PROXY": "http://a:hunter2@proxy"}
     environ["PIP_FIND_LINKS"] = "https://me:hunter2@files.example.com"

@@ -15,6 +15,7 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import LockError, ScanError, UsageError, WheelError
 from imagesync.image.base import check_apt
 from imagesync.indexes.pypi.access import Access, Credential
+from imagesync.indexes.pypi.configuration import read_index_configuration
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.conda_lock import _refuse_options
@@ -134,6 +135,20 @@ def test_index_urls_have_no_option_as_their_user(option: str, user: str, tmp_pat
     environ = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "none")}
     with pytest.raises(ScanError, match=f"{option} in {tmp_path}/pip.conf has a user name that begins"):
         read_pip_configuration(prefix=tmp_path, environ=environ, platform="linux")
+
+
+def test_no_tools_index_urls_have_an_option_as_their_user(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / "pyproject.toml").write_text(
+        '[[tool.uv.index]]\nname = "farm"\nexplicit = true\n'
+        'url = "https://--keyring-path=x@a.example.com/simple"\n'
+        '[tool.uv.sources]\nplough = { index = "farm" }\n'
+    )
+    environ = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "none")}
+    with pytest.raises(
+        ScanError, match=r"The user name for https://a\.example\.com/simple begins with a dash"
+    ):
+        read_index_configuration(tmp_path / ".venv", environ, cwd=tmp_path, platform="linux")
 
 
 @pytest.mark.parametrize("name", ["../evil", "x/../../evil", "-evil", "a b", "", 7])

@@ -1,1 +1,1 @@
-"""Conda."""
+"""conda channels: configuration, names, mirrors, and the credentials of conda, pixi and mamba."""

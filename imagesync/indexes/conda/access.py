@@ -9,44 +9,73 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from imagesync.indexes.pypi.access import Access, Credential
+from imagesync.indexes.pypi.access import Access, Credential, Wording
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.configuration import CondaConfiguration
 
 
-def channel_access(
-    urls: Mapping[str, str], configuration: CondaConfiguration, environ: Mapping[str, str]
-) -> Access:
-    """Return how archives are fetched.
+_WORDING = Wording(
+    place="channel",
+    settings="`conda config --show`",
+    logins="the channels in conda's configuration, `anaconda login`, `pixi auth login`, `mamba auth login` "
+    "and netrc",
+    certificate="`conda config --set ssl_verify /path/to/ca.pem`",
+)
+
+
+@dataclass(frozen=True, repr=False)
+class ChannelUrls:
+    """Channels and their mirrors, and what opens them.
 
     Parameters
     ----------
-    urls
-        Of channels, without and with credentials.
+    places
+        A channel's URL to where its files may be, in the order to try; all without credentials.
+    private
+        The URL of each place, without and with credentials.
+    bearers
+        The URL of a place to the token that it takes in a header.
     """
+
+    places: Mapping[str, tuple[str, ...]]
+    private: Mapping[str, str]
+    bearers: Mapping[str, str] = field(default_factory=dict)
+
+
+def channel_access(
+    urls: ChannelUrls, configuration: CondaConfiguration, environ: Mapping[str, str]
+) -> Access:
+    """Return how archives are fetched."""
     certificate, key = configuration.client_cert, configuration.client_cert_key
-    hosts = (urlsplit(url).netloc for url in urls)
+    hosts = dict.fromkeys(urlsplit(url).netloc for url in urls.private)
     return Access(
-        credentials=tuple(Credential(url, *pair) for url, pair in _passwords(urls).items()),
+        credentials=tuple(Credential(url, *pair) for url, pair in _passwords(urls.private).items()),
         ca_bundle=_ca_bundle(configuration, environ),
         client_certificate=(certificate, key) if certificate and key else certificate,
         trusted_hosts=tuple(filter(None, hosts)) if configuration.ssl_verify is False else (),
         proxy=_proxy(configuration),
-        tokens=tuple(_tokens(urls).items()),
+        tokens=tuple(_tokens(urls.private).items()),
+        bearers=tuple(urls.bearers.items()),
+        mirrors=tuple((channel, places) for channel, places in urls.places.items() if places != (channel,)),
+        wording=_WORDING,
     )
 
 
-def channel_settings(
-    urls: Mapping[str, str], configuration: CondaConfiguration, *, cache: Path
-) -> ChannelSettings:
+def channel_settings(urls: ChannelUrls, configuration: CondaConfiguration, *, cache: Path) -> ChannelSettings:
     """Return how py-rattler reads channels; see :func:`channel_access`."""
-    passwords = {urlsplit(url).hostname or "": pair for url, pair in _passwords(urls).items()}
+    passwords = _passwords(urls.private)
+    tokens = _tokens(urls.private)
+    places = {
+        channel: tuple(tokens.get(place, place) for place in places)
+        for channel, places in urls.places.items()
+    }
     return ChannelSettings(
-        channels=tuple(urls),
+        channels=tuple(urls.places),
         cache=str(cache),
-        tokens=_tokens(urls),
-        passwords=passwords,
+        places={channel: tried for channel, tried in places.items() if tried != (channel,)},
+        passwords={urlsplit(url).hostname or "": pair for url, pair in passwords.items()},
+        bearers={urlsplit(url).hostname or "": token for url, token in urls.bearers.items()},
         verify=configuration.ssl_verify is not False,
     )
 
@@ -106,10 +135,13 @@ class ChannelSettings:
         URLs without credentials, first the one that wins.
     cache
         The folder that keeps what channels say of their packages.
-    tokens
-        URLs of channels, without and with their token.
+    places
+        The URL of a channel to the URLs that it is read from, in the order to try, with tokens; none for a
+        channel that is read from its own URL.
     passwords
         By host: user name and password.
+    bearers
+        By host: a token that is sent in a header.
     verify
         Whether certificates are checked.
     timeout
@@ -118,7 +150,8 @@ class ChannelSettings:
 
     channels: tuple[str, ...]
     cache: str
-    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    bearers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool = True
     timeout: float = 30.0

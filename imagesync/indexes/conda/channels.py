@@ -97,18 +97,16 @@ def urls_of(configuration: CondaConfiguration, channels: Iterable[str]) -> tuple
     return names.urls(channels)
 
 
-def with_credentials(configuration: CondaConfiguration, url: str, environ: Mapping[str, str]) -> str:
-    """Return *url*, of a channel or of a file in one, with the credentials that open it.
+def with_credentials(configuration: CondaConfiguration, url: str) -> str:
+    """Return *url*, of a channel or of a file in one, with the credentials in conda's configuration.
 
     They are those of the configured channel that it belongs to, of ``channel_alias`` and ``custom_channels``,
-    the token that ``anaconda login`` has left, or the entry of the host in netrc; in this order.
+    or the token that ``anaconda login`` has left; in this order.
 
     Parameters
     ----------
     url
         Without credentials; one that has some stays as it is.
-    environ
-        ``NETRC`` and ``HOME`` count.
     """
     if "://" not in url or strip_credentials(url) != url:
         return url
@@ -121,10 +119,17 @@ def with_credentials(configuration: CondaConfiguration, url: str, environ: Mappi
         public = server.rstrip("/")
         if url == public or url.startswith(public + "/"):
             return f"{public}/t/{token}{url[len(public) :]}"
-    return _with_netrc(url, environ)
+    return url
 
 
-def _with_netrc(url: str, environ: Mapping[str, str]) -> str:
+def with_netrc(url: str, environ: Mapping[str, str]) -> str:
+    """Return *url* with the entry of its host in netrc, if there is one.
+
+    Parameters
+    ----------
+    environ
+        ``NETRC`` and ``HOME`` count.
+    """
     from urllib.parse import quote, urlsplit, urlunsplit
 
     parts = urlsplit(url)

@@ -60,6 +60,8 @@ class CondaConfiguration:
         Name to the URL below which the channel of that name is.
     custom_multichannels
         Name to the channels that it stands for.
+    mirrored_channels
+        Name to the channels that have the same packages, as mamba reads it.
     package_caches
         Folders with packages that conda has downloaded before, as far as they exist.
     ssl_verify
@@ -81,6 +83,7 @@ class CondaConfiguration:
     channel_alias: str = DEFAULT_ALIAS
     custom_channels: Mapping[str, str] = field(default_factory=dict)
     custom_multichannels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mirrored_channels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     package_caches: tuple[str, ...] = ()
     ssl_verify: bool | str = True
     client_cert: str | None = None
@@ -203,6 +206,7 @@ class _Values:
             channel_alias=names.alias.rstrip("/"),
             custom_channels=names.custom,
             custom_multichannels=names.multiple,
+            mirrored_channels={k: self._texts(v) for k, v in self._map("mirrored_channels").items()},
             package_caches=package_caches,
             ssl_verify=self._ssl_verify(),
             client_cert=self._word("client_ssl_cert") or None,

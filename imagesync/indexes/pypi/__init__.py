@@ -1,1 +1,4 @@
-"""Pypi."""
+"""Package indexes: the configuration of pip, uv, pixi, poetry and PDM, and its translation for uv.
+
+``configuration.py`` decides which tool's configuration applies.
+"""

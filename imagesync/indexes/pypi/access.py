@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
     import requests
+    from requests.auth import AuthBase
 
 _KEYRING_SECONDS = 30
 
@@ -24,11 +25,39 @@ class Credential:
         The index's, without credentials; they go to its scheme, host and port and nowhere else.
     password
         ``None`` where only a user name is configured: keyring has it, if anybody.
+    keyring_services
+        Under which names keyring has it beside the index's URL and host.
+    username_in_keyring
+        Whether keyring is asked without a user name, too: it has both.
     """
 
     url: str
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    keyring_services: tuple[str, ...] = ()
+    username_in_keyring: bool = False
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What hints call the user's configuration.
+
+    Parameters
+    ----------
+    place
+        What is asked: an index, or a channel.
+    settings
+        Where URLs, certificates and proxies are configured.
+    logins
+        Where user names, passwords and tokens come from.
+    certificate
+        How to name certificates of one's own.
+    """
+
+    place: str = "index"
+    settings: str = "`pip config list`"
+    logins: str = "the index URLs in pip's configuration, netrc and keyring"
+    certificate: str = "`pip config set global.cert /path/to/ca.pem`"
 
 
 @dataclass(frozen=True)
@@ -54,6 +83,12 @@ class Access:
     tokens
         Of conda channels that take one in the path: the channel's URL without and with it
         (``https://conda.example.com/team``, ``https://conda.example.com/t/<token>/team``).
+    bearers
+        Of channels that take a token in a header: the channel's URL, and the token.
+    mirrors
+        The beginning of a URL, and what to try in its place, in this order.
+    wording
+        What hints call the configuration.
     """
 
     credentials: tuple[Credential, ...] = ()
@@ -64,6 +99,26 @@ class Access:
     timeout: float = 15.0
     keyring: str | None = None
     tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    bearers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    mirrors: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    wording: Wording = field(default_factory=Wording)
+
+    def places(self, url: str) -> tuple[str, ...]:
+        """Return where the file of *url* may be, in the order to try; only *url* where it has no mirrors.
+
+        >>> Access(mirrors=(("https://a/x", ("https://b/x", "https://a/x")),)).places("https://a/x/f")
+        ('https://b/x/f', 'https://a/x/f')
+        """
+        matching = [pair for pair in self.mirrors if url.startswith(f"{pair[0]}/")]
+        if not matching:
+            return (url,)
+        beginning, places = max(matching, key=lambda pair: len(pair[0]))
+        return tuple(place + url.removeprefix(beginning) for place in places)
+
+    def bearer(self, url: str) -> str | None:
+        """Return the bearer token for *url*, or ``None``."""
+        matching = [pair for pair in self.bearers if url.startswith(f"{pair[0].rstrip('/')}/")]
+        return max(matching, key=lambda pair: len(pair[0]))[1] if matching else None
 
     def with_token(self, url: str) -> str:
         """Return *url* with the token of the channel that it is in, if that has one."""
@@ -91,11 +146,12 @@ class Access:
         if self.keyring is None:
             return None
         for credential in self._matching(url):
-            if credential.username is None:
+            if credential.username is None and not credential.username_in_keyring:
                 continue
-            for service in (credential.url, urlsplit(credential.url).netloc):
-                if (password := _keyring_password(self.keyring, service, credential.username)) is not None:
-                    return credential.username, password
+            host = urlsplit(credential.url).netloc
+            for service in (*credential.keyring_services, credential.url, host):
+                if (found := _from_keyring(self.keyring, service, credential.username)) is not None:
+                    return found
         return None
 
     def _matching(self, url: str) -> Iterator[Credential]:
@@ -118,10 +174,12 @@ def _shared_path(one: str, other: str) -> int:
     return shared
 
 
-def _keyring_password(executable: str, service: str, username: str) -> str | None:
+def _from_keyring(executable: str, service: str, username: str | None) -> tuple[str, str] | None:
+    """Return user name and password as keyring has them; without *username* it gives both."""
+    question = ["--", service, username] if username is not None else ["--mode", "creds", "--", service]
     try:
         found = subprocess.run(
-            [executable, "get", "--", service, username],
+            [executable, "get", *question],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -130,7 +188,12 @@ def _keyring_password(executable: str, service: str, username: str) -> str | Non
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.rstrip("\r\n") if found.returncode == 0 and found.stdout.strip() else None
+    if found.returncode != 0 or not found.stdout.strip():
+        return None
+    if username is not None:
+        return username, found.stdout.rstrip("\r\n")
+    name, _, password = found.stdout.rstrip("\r\n").partition("\n")
+    return (name.rstrip("\r"), password) if password else None
 
 
 def open_session(access: Access) -> requests.Session:
@@ -151,6 +214,18 @@ def open_session(access: Access) -> requests.Session:
     return session
 
 
+def _bearer(token: str) -> AuthBase:
+    from requests import PreparedRequest
+    from requests.auth import AuthBase
+
+    class Bearer(AuthBase):
+        def __call__(self, request: PreparedRequest) -> PreparedRequest:
+            request.headers["Authorization"] = f"Bearer {token}"
+            return request
+
+    return Bearer()
+
+
 def get(
     session: requests.Session, url: str, *, access: Access, headers: dict[str, str] | None = None
 ) -> requests.Response:
@@ -159,7 +234,7 @@ def get(
     Keyring is asked after a 401. On a redirect to another host requests takes the credentials off.
     """
 
-    def send(authentication: tuple[str, str] | None) -> requests.Response:
+    def send(authentication: tuple[str, str] | AuthBase | None) -> requests.Response:
         return session.get(
             access.with_token(url),
             stream=True,
@@ -170,7 +245,8 @@ def get(
             verify=access.ca_bundle or True,
         )
 
-    response = send(access.authentication(url))
+    token = access.bearer(url)
+    response = send(access.authentication(url) if token is None else _bearer(token))
     if response.status_code == 401 and (found := access.ask_keyring(url)) is not None:
         response.close()
         response = send(found)

@@ -13,8 +13,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, Literal
 
 from imagesync.errors import ScanError
+from imagesync.indexes.pypi.binding import Binding, IndexOptions, Strategy
 
 # A command's section goes before [global], in whichever file it stands; what is downloaded here is
 # then installed, so [install] has the last word.
@@ -25,7 +27,7 @@ _FALSE = frozenset({"n", "no", "f", "false", "off", "0"})
 
 @dataclass(frozen=True, repr=False)
 class IndexConfiguration:
-    """What the user's pip configuration says about indexes; URLs are WITH their credentials.
+    """What the user's configuration says about indexes; URLs are WITH their credentials.
 
     Parameters
     ----------
@@ -48,6 +50,18 @@ class IndexConfiguration:
     build_constraints
         Files and URLs that limit the versions of build requirements: pip's ``constraint`` and
         ``build-constraint``.
+    tool
+        Whose configuration it is.
+    source
+        What a hint calls the place of the configuration.
+    bound
+        Packages that come from indexes of their own; no index of the others is asked for them.
+    options
+        What is said of an index beyond its URL, by its URL without credentials.
+    strategy
+        How several indexes are asked for a package, in uv's words.
+    passed_on
+        Settings of uv that say which files of an index may be taken.
     """
 
     index_url: str | None = None
@@ -61,6 +75,12 @@ class IndexConfiguration:
     timeout: float | None = None
     keyring_provider: str | None = None
     build_constraints: tuple[str, ...] = ()
+    tool: Literal["pip", "uv", "pixi", "poetry", "pdm"] = "pip"
+    source: str = "`pip config list`"
+    bound: tuple[Binding, ...] = ()
+    options: Mapping[str, IndexOptions] = field(default_factory=dict)
+    strategy: Strategy = "unsafe-best-match"
+    passed_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def public_urls(self) -> tuple[str, ...]:
@@ -71,6 +91,11 @@ class IndexConfiguration:
         from imagesync.core.credentials import strip_credentials
 
         return tuple(dict.fromkeys(strip_credentials(url) for url in urls))
+
+    @property
+    def bound_urls(self) -> tuple[str, ...]:
+        """Return the URLs of the indexes that packages are bound to, without credentials."""
+        return tuple(dict.fromkeys(url for binding in self.bound for url in binding.public_urls))
 
     def __repr__(self) -> str:
         """Return the configuration without credentials."""
@@ -84,9 +109,6 @@ def read_pip_configuration(
     *, prefix: Path, environ: Mapping[str, str], platform: str = sys.platform
 ) -> IndexConfiguration:
     """Return what pip in the environment at *prefix* would be told about indexes.
-
-    Where uv's own variables name an index and pip's configuration names none, uv's count: their
-    user has an index, and expects it to be used.
 
     Parameters
     ----------
@@ -110,7 +132,7 @@ def read_pip_configuration(
         option = key[len("PIP_") :].lower().replace("_", "-")
         if key.startswith("PIP_") and value:
             merged[option] = (value, key)
-    return _configuration(merged, environ)
+    return _configuration(merged)
 
 
 @dataclass
@@ -184,7 +206,7 @@ def _read_file(path: Path, values: _Values) -> None:
             options[key.lower().replace("_", "-").removeprefix("--")] = (value, str(path))
 
 
-def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, str]) -> IndexConfiguration:
+def _configuration(merged: Mapping[str, tuple[str, str]]) -> IndexConfiguration:
     def text(option: str) -> str | None:
         return merged[option][0].strip() or None if option in merged else None
 
@@ -192,20 +214,16 @@ def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, 
         return tuple((text(option) or "").split())
 
     for option in ("index-url", "pypi-url", "extra-index-url", "find-links"):
-        if any(map(_has_option_as_user, words(option))):
+        if any(map(has_option_as_user, words(option))):
             raise ScanError(
                 f"{option} in {merged[option][1]} has a user name that begins with a dash, which keyring "
                 "would take for an option",
                 hint="Correct the URL, or find out who wrote it there.",
             )
-    index_url = text("index-url") or text("pypi-url")
-    extra = words("extra-index-url")
-    if not index_url and not extra:
-        index_url, extra = _uv_indexes(environ)
     return IndexConfiguration(
-        index_url=index_url,
-        extra_index_urls=extra,
-        find_links=words("find-links") or _split(environ.get("UV_FIND_LINKS", ""), ","),
+        index_url=text("index-url") or text("pypi-url"),
+        extra_index_urls=words("extra-index-url"),
+        find_links=words("find-links"),
         no_index=_boolean(merged, "no-index"),
         cert=text("cert"),
         client_cert=text("client-cert"),
@@ -217,40 +235,11 @@ def _configuration(merged: Mapping[str, tuple[str, str]], environ: Mapping[str, 
     )
 
 
-def _has_option_as_user(url: str) -> bool:
+def has_option_as_user(url: str) -> bool:
+    """Return True if the user name in *url* would reach keyring as an option."""
     from urllib.parse import unquote, urlsplit
 
     return "@" in url and unquote(urlsplit(url).username or "").startswith("-")
-
-
-def _uv_indexes(environ: Mapping[str, str]) -> tuple[str | None, tuple[str, ...]]:
-    """Return the main and the further indexes that uv's variables name."""
-    default = environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or ""
-    further = _split(environ.get("UV_INDEX", ""), None) + _split(environ.get("UV_EXTRA_INDEX_URL", ""), None)
-    return (
-        _uv_url(default, environ) if default else None,
-        tuple(dict.fromkeys(_uv_url(value, environ) for value in further)),
-    )
-
-
-def _uv_url(value: str, environ: Mapping[str, str]) -> str:
-    """Return the URL of ``[<name>=]<url>``, with the credentials that uv takes from ``UV_INDEX_<NAME>_*``."""
-    name, separator, url = value.partition("=")
-    if not separator or "/" in name or ":" in name:
-        return value
-    key = "".join(letter if letter.isalnum() else "_" for letter in name).upper()
-    user = environ.get(f"UV_INDEX_{key}_USERNAME", "")
-    password = environ.get(f"UV_INDEX_{key}_PASSWORD", "")
-    scheme, marks, rest = url.partition("://")
-    if not (user or password) or not marks or "@" in rest.partition("/")[0]:
-        return url
-    from urllib.parse import quote
-
-    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
-
-
-def _split(value: str, separator: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(separator) if part.strip())
 
 
 def _boolean(merged: Mapping[str, tuple[str, str]], option: str) -> bool:

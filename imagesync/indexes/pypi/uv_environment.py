@@ -1,4 +1,4 @@
-"""What the user told pip about indexes, told to uv (by its environment) and to fetching.
+"""What the user's tool is told about indexes, told to uv (by its environment) and to fetching.
 
 Credentials travel in the environment of the child process alone: a command line is visible to
 every user of a machine.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.indexes.pypi.access import Access, Credential, get, open_session
+from imagesync.indexes.pypi.access import Access, Credential, Wording, get, open_session
 
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 # What uv would add to the indexes that it is given.
 UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 _UV_CONSTRAINTS = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
+# What a file that is written for uv says in their place.
+_UV_CONFIGURED = (
+    *UV_INDEXES,
+    *("UV_FIND_LINKS", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER"),
+    *("UV_CONFIG_FILE", "UV_NO_CONFIG", "UV_PROJECT"),
+)
 
 
 def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
@@ -48,16 +54,46 @@ def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> d
     return environment
 
 
-def build_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what uv installs build requirements with: :func:`uv_environment`, with pip's constraints.
+def uv_configured(indexes: IndexConfiguration, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return what uv runs with: :func:`uv_environment`, for a project's own tool by a file in *folder*.
+
+    A file can say more of an index than variables can, and keeps uv from adding what it finds elsewhere.
+    """
+    if indexes.tool == "pip":
+        return uv_environment(indexes, environ)
+    from imagesync.indexes.pypi.uv_files import write_uv_toml
+
+    connection = replace(indexes, index_url=None, extra_index_urls=())
+    environment = uv_environment(connection, {k: v for k, v in environ.items() if k not in _UV_CONFIGURED})
+    path = folder / "uv.toml"
+    return environment | write_uv_toml(indexes, path) | {"UV_CONFIG_FILE": str(path)}
+
+
+def build_environment(
+    indexes: IndexConfiguration, environ: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """Return what uv installs build requirements with: :func:`uv_configured`, with pip's constraints.
 
     As in pip, they hold for the build requirements of build requirements as well.
+
+    Parameters
+    ----------
+    folder
+        Gets the file by which uv is told of a project's indexes.
     """
-    environment = uv_environment(indexes, environ)
+    return uv_configured(indexes, environ, folder) | _constraints(indexes, environ)
+
+
+def build_variables(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of :func:`build_environment`, without those that name a file for uv."""
+    return uv_environment(indexes, environ) | _constraints(indexes, environ)
+
+
+def _constraints(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
     constraints = [_place(entry) for entry in indexes.build_constraints]
-    for name in _UV_CONSTRAINTS if constraints else ():
-        environment[name] = " ".join([*environ.get(name, "").split(), *constraints])
-    return environment
+    if not constraints:
+        return {}
+    return {name: " ".join([*environ.get(name, "").split(), *constraints]) for name in _UV_CONSTRAINTS}
 
 
 def _place(constraints: str) -> str:
@@ -139,28 +175,47 @@ def keyring_path(environ: Mapping[str, str]) -> str:
 
 def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Access:
     """Return how artifacts of the configured indexes are fetched: credentials by URL, certificates, proxy."""
-    urls = [url for url in (indexes.index_url, *indexes.extra_index_urls, *indexes.find_links) if url]
+    bound = (url for binding in indexes.bound for url in binding.urls)
+    pool = (indexes.index_url, *indexes.extra_index_urls, *indexes.find_links)
+    urls = dict.fromkeys(url for url in (*pool, *bound) if url)
     keyring = shutil.which("keyring", path=keyring_path(environ)) if keyring_wanted(indexes) else None
     return Access(
-        credentials=tuple(credential for url in urls if (credential := _credential(url)) is not None),
+        credentials=tuple(found for url in urls if (found := _credential(url, indexes)) is not None),
         ca_bundle=_ca_bundle(indexes, environ),
         client_certificate=indexes.client_cert or None,
         trusted_hosts=tuple(indexes.trusted_hosts),
         proxy=proxy_url(indexes),
         timeout=float(indexes.timeout or 15),
         keyring=keyring,
+        wording=_wording(indexes),
     )
 
 
+def _wording(indexes: IndexConfiguration) -> Wording:
+    logins = {
+        "uv": "the index's URL, UV_INDEX_<NAME>_USERNAME and _PASSWORD, `uv auth login`, netrc and keyring",
+        "pixi": "the index's URL, netrc and keyring",
+        "poetry": "`poetry config http-basic`, POETRY_HTTP_BASIC_<NAME>_USERNAME and _PASSWORD, netrc and "
+        "keyring",
+        "pdm": "the source's URL, `pdm config pypi.<name>.username`, netrc and keyring",
+    }
+    if indexes.tool == "pip":
+        return Wording(settings=indexes.source)
+    return Wording("index", indexes.source, logins[indexes.tool], "SSL_CERT_FILE=/path/to/ca.pem")
+
+
 def refusing_indexes(indexes: IndexConfiguration, project: str, access: Access) -> tuple[str, ...]:
-    """Return the configured indexes, without credentials, that refuse to show the page of *project*."""
+    """Return the indexes of *project*, without credentials, that refuse to show its page."""
     from requests.exceptions import RequestException
+
+    from imagesync.indexes.pypi.binding import binding_of
 
     if indexes.no_index:
         return ()
     refusing = []
+    binding = binding_of(indexes.bound, project)
     with open_session(access) as session:
-        for url in indexes.public_urls:
+        for url in binding.public_urls if binding is not None else indexes.public_urls:
             if urlsplit(url).scheme not in {"http", "https"}:
                 continue
             with (
@@ -179,8 +234,15 @@ def silent_indexes(indexes: IndexConfiguration, project: str, access: Access) ->
     """
     from requests.exceptions import RequestException
 
-    pages = {url: f"{url.rstrip('/')}/{project}/" for url in indexes.public_urls}
-    pages |= {url: url for url in map(strip_credentials, indexes.find_links)}
+    from imagesync.indexes.pypi.binding import binding_of
+
+    pages = {url: url for url in map(strip_credentials, indexes.find_links)}
+    # No index is asked for what is bound to another one.
+    for binding in reversed(indexes.bound):
+        page = project if "*" in binding.package else binding.package
+        pages |= {url: f"{url.rstrip('/')}/{page}/" for url in binding.public_urls}
+    page = "pip" if binding_of(indexes.bound, project) is not None else project
+    pages |= {url: f"{url.rstrip('/')}/{page}/" for url in indexes.public_urls}
     silent = []
     with open_session(access) as session:
         for url, page in pages.items():
@@ -211,6 +273,7 @@ def without_indexes(indexes: IndexConfiguration, urls: Collection[str]) -> Index
         index_url=main,
         extra_index_urls=extra,
         find_links=others(indexes.find_links),
+        bound=tuple(replace(binding, urls=others(binding.urls)) for binding in indexes.bound),
         no_index=indexes.no_index or (indexes.index_url is not None and main is None),
     )
 
@@ -223,10 +286,16 @@ def without_variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _credential(url: str) -> Credential | None:
+def _credential(url: str, indexes: IndexConfiguration) -> Credential | None:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"}:
         return None
     username = unquote(parts.username) if parts.username else None
     password = unquote(parts.password) if parts.password is not None else None
-    return Credential(strip_credentials(url), username, password)
+    public = strip_credentials(url)
+    options = indexes.options.get(public)
+    if options is None:
+        return Credential(public, username, password)
+    # uv, poetry and PDM ask keyring for both.
+    both = options.authenticate == "always" or bool(options.keyring_services)
+    return Credential(public, username, password, options.keyring_services, username_in_keyring=both)

@@ -141,8 +141,8 @@ class Archives:
         return (path for cache in self.caches if (path := cache / filename).is_file())
 
     def _is_missing(self, artifact: Artifact) -> bool:
-        path = local_path(artifact.url)
-        return path is not None and not path.is_file()
+        paths = [local_path(url) for url in self.access.places(artifact.url)]
+        return all(path is not None and not path.is_file() for path in paths)
 
 
 def _download(artifact: Artifact) -> Download:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +16,11 @@ from imagesync.store.layout import REPODATA
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
+    from imagesync.indexes.conda.access import ChannelUrls
     from imagesync.indexes.conda.configuration import ChannelPriority, CondaConfiguration
+    from imagesync.indexes.conda.logins import Login, StoredLogins
+    from imagesync.indexes.conda.mirrors import Mirrors
+    from imagesync.indexes.conda.pixi import PixiSettings
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.dependencies import ExternalPackage
@@ -81,24 +86,70 @@ class Channels:
 
         return read_conda_configuration(self._prefix, self._environ)
 
-    def private_url(self, url: str) -> str:
-        """Return the *url* of a channel, or of a file in one, with its credentials."""
-        from imagesync.core.credentials import strip_credentials
-        from imagesync.indexes.conda.channels import urls_of, with_credentials
+    @cached_property
+    def _pixi(self) -> PixiSettings:
+        from imagesync.indexes.conda.pixi import pixi_settings, workspace_of
 
-        for private in urls_of(self.configuration, self._configured):
+        return pixi_settings(workspace_of(self._prefix), self._environ, sys.platform)
+
+    @cached_property
+    def _mirrors(self) -> Mirrors:
+        from imagesync.indexes.conda.mirrors import Mirrors
+
+        return Mirrors(self.configuration, self._pixi.mirrors)
+
+    @cached_property
+    def _logins(self) -> StoredLogins:
+        import shutil
+
+        from imagesync.indexes.conda.logins import read_logins
+        from imagesync.indexes.conda.pixi import workspace_of
+
+        return read_logins(
+            self._environ,
+            sys.platform,
+            override=self._pixi.authentication_file,
+            keyring=shutil.which("keyring", path=self._environ.get("PATH")),
+            everywhere=workspace_of(self._prefix) is not None,
+        )
+
+    def private_url(self, url: str) -> str:
+        """Return the *url* of a channel, or of a file in one, with the credentials that a URL can hold."""
+        from imagesync.core.credentials import strip_credentials
+        from imagesync.indexes.conda.channels import urls_of, with_credentials, with_netrc
+
+        for private in (*urls_of(self.configuration, self._configured), *self._mirrors.private_urls):
             if (public := strip_credentials(private)) != private and f"{url}/".startswith(f"{public}/"):
                 return private + url.removeprefix(public)
-        return with_credentials(self.configuration, url, self._environ)
+        if (configured := with_credentials(self.configuration, url)) != url:
+            return configured
+        if (login := self._login(url)) is not None:
+            return login.opened(url)
+        return with_netrc(url, self._environ)
+
+    def _login(self, url: str) -> Login | None:
+        """Return what pixi or mamba has stored for *url*."""
+        return self._logins.of(url) if url.startswith(("http://", "https://")) else None
+
+    def _urls(self, channels: Iterable[str]) -> ChannelUrls:
+        from imagesync.indexes.conda.access import ChannelUrls
+
+        places = {url: self._mirrors.places(url) for url in dict.fromkeys(channels) if "://" in url}
+        every = dict.fromkeys(place for tried in places.values() for place in tried)
+        private = {url: self.private_url(url) for url in every}
+        open_by_url = {url for url in every if private[url] != url}
+        logins = {url: self._login(url) for url in every if url not in open_by_url}
+        bearers = {url: login.secret for url, login in logins.items() if login and login.kind == "bearer"}
+        return ChannelUrls(places, private, bearers)
 
     def archives(self, packages: Iterable[LockedConda] = ()) -> Archives:
         """Return the archives of the channels, and of further channels that *packages* come from."""
         from imagesync.indexes.conda.access import channel_access
         from imagesync.lock.conda.archives import Archives
 
-        urls = dict.fromkeys((*self.channels, *(package.channel for package in packages)))
-        private = {url: self.private_url(url) for url in urls if "://" in url}
-        access = channel_access(private, self.configuration, self._environ)
+        of_packages = (package.artifact.url.rsplit("/", 2)[0] for package in packages)
+        urls = self._urls((*self.channels, *(package.channel for package in packages), *of_packages))
+        access = channel_access(urls, self.configuration, self._environ)
         caches = tuple(map(Path, self.configuration.package_caches))
         return Archives(self.store, access, caches, self.progress)
 
@@ -113,8 +164,8 @@ class Channels:
         from imagesync.indexes.conda.access import channel_settings, worker_environment
         from imagesync.lock.conda.repodata import Repodata
 
-        private = {url: self.private_url(url) for url in self.channels}
-        settings = channel_settings(private, self.configuration, cache=self.store.root / REPODATA)
+        urls = self._urls(self.channels)
+        settings = channel_settings(urls, self.configuration, cache=self.store.root / REPODATA)
         return Repodata(settings, worker_environment(self.configuration, self._environ))
 
     def available(

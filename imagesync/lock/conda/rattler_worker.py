@@ -114,17 +114,18 @@ def _virtual(name: str, version: str, build: str) -> rattler.GenericVirtualPacka
 def _client(settings: Mapping[str, Any]) -> Client:
     with tempfile.TemporaryDirectory(prefix="imagesync-channels-") as folder:
         toml = f"tls-no-verify = {'false' if settings['verify'] else 'true'}\n"
-        if settings["passwords"]:
+        if settings["passwords"] or settings["bearers"]:
             # The client reads the file when it is created; the file is deleted afterwards.
             passwords = Path(folder, "passwords.json")
             passwords.touch(mode=0o600)
-            entries = {host: _basic(*pair) for host, pair in settings["passwords"].items()}
+            entries: dict[str, object] = {host: _basic(*pair) for host, pair in settings["passwords"].items()}
+            entries |= {host: {"BearerToken": token} for host, token in settings["bearers"].items()}
             passwords.write_text(json.dumps(entries), "utf-8")
             toml += f"authentication-override-file = {json.dumps(str(passwords))}\n"
         # The cache is keyed by the public URL, so no token is written into it.
         toml += "[mirrors]\n"
-        for url, private in settings["tokens"].items():
-            toml += f"{json.dumps(url)} = [{json.dumps(private)}]\n"
+        for url, places in settings["places"].items():
+            toml += f"{json.dumps(url)} = {json.dumps(places)}\n"
         return Client.from_config(Config.from_toml(toml), max_retries=1, timeout=int(settings["timeout"]))
 
 

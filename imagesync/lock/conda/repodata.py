@@ -109,7 +109,8 @@ class Repodata:
             self.close()
             raise
         if "silent" in answer:
-            raise channel_error(answer["silent"], self.settings.channels)
+            mirrors = (strip_credentials(url) for tried in self.settings.places.values() for url in tried)
+            raise channel_error(answer["silent"], (*self.settings.channels, *mirrors))
         if "unreadable" in answer:
             raise LockError(f"A conda requirement can't be read: {redact(answer['unreadable'])}")
         return answer
@@ -240,7 +241,7 @@ def channel_error(message: str, channels: Iterable[str]) -> LockError:
         return LockError(
             f"The channel {concerned} refuses to be read: {reason}",
             hint="Look at the channel's token or password: `conda config --show channels channel_alias`, "
-            "netrc, or `rattler auth login`.",
+            "`anaconda login`, `pixi auth login`, `mamba auth login`, or netrc.",
         )
     return LockError(
         f"The channel {concerned} doesn't answer: {reason}",

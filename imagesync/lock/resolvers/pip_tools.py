@@ -67,7 +67,7 @@ class PipToolsResolver:
     Parameters
     ----------
     indexes
-        The user's configuration of pip.
+        The configuration of pip, or of the tool whose project the environment belongs to.
     environ
         Environment variables of pip.
     access
@@ -79,7 +79,8 @@ class PipToolsResolver:
     def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
         self.indexes = indexes
         self._environ = environ
-        self._environment = pip_environment(indexes, environ)
+        own = environ if indexes.tool == "pip" else without_variables(environ)
+        self._environment = pip_environment(indexes, own)
         self._environment["PATH"] = keyring_path(environ)
         self._access = access
 
@@ -98,6 +99,12 @@ class PipToolsResolver:
             raise LockError(
                 "The resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync.",
                 hint="pip install 'imagesync[pip-tools]', or leave the choice to uv (resolver = \"uv\").",
+            )
+        if self.indexes.bound:
+            raise LockError(
+                f"pip-tools can't ask an index for single packages, as {self.indexes.source} wants it for "
+                f"{self.indexes.bound[0].package}.",
+                hint='Choose resolver = "uv" in [tool.imagesync].',
             )
         local = f"Python {platform.python_version()} on {sys.platform} {platform.machine()}"
         minor = ".".join(platform.python_version_tuple()[:2])

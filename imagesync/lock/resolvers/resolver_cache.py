@@ -94,7 +94,9 @@ class CachingResolver:
             *(self._environ.get(key, "") for key in UV_INDEXES),
         ]
         public = [strip_credentials(url) for source in sources for url in source.split()]
-        return cache_path(self._folder, self.name, public, indexes.no_index, target.to_dict())
+        bound = [[binding.package, binding.public_urls, binding.optional] for binding in indexes.bound]
+        how = [indexes.strategy, indexes.no_index, bound, dict(indexes.passed_on)]
+        return cache_path(self._folder, self.name, public, *how, target.to_dict())
 
 
 class _Answers:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -18,11 +19,13 @@ from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.uv_environment import (
     refusing_indexes,
     silent_indexes,
-    uv_environment,
+    uv_configured,
     without_indexes,
     without_variables,
 )
+from imagesync.indexes.pypi.uv_files import PROJECT, BoundRequirement, split_requirements, write_project
 from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.resolvers.bound import resolve_bound
 from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
 from imagesync.lock.resolvers.missing_digests import with_digest
 from imagesync.lock.resolvers.resolver import ResolutionRequest
@@ -40,15 +43,16 @@ _UNSOLVABLE = 1
 
 
 class UvResolver:
-    """A resolver with ``uv pip compile`` and the user's configuration of pip.
+    """A resolver with ``uv pip compile`` and the configuration of the tool that manages the environment.
 
-    As with pip, the best version of all indexes is taken (``--index-strategy unsafe-best-match``). Without
-    a configuration of pip, that of uv applies.
+    With pip's configuration, the best version of all indexes is taken (``--index-strategy
+    unsafe-best-match``); where that names no index, uv's own configuration applies. A package that is bound
+    to an index is resolved as the dependency of a project with that index as its source.
 
     Parameters
     ----------
     indexes
-        The user's configuration of pip.
+        The configuration of pip, or of the tool whose project the environment belongs to.
     environ
         Environment variables of uv.
     access
@@ -79,10 +83,20 @@ class UvResolver:
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
         """Return the packages that satisfy *request*; see :class:`Resolver`."""
+        if not self.indexes.bound:
+            return self._resolve(request)
+        return resolve_bound(request, self.indexes, self._resolve)
+
+    def _resolve(
+        self, request: ResolutionRequest, attempt: int = 0, besides: Collection[str] = ()
+    ) -> tuple[LockedPackage, ...]:
         with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
             folder = Path(name)
             output = folder / "pylock.toml"
-            self._run(request, folder, output)
+            bound, others = split_requirements(
+                request.requirements, self.indexes, attempt=attempt, besides=besides
+            )
+            self._run(replace(request, requirements=others), folder, output, bound)
             document = parse_toml(output.read_text("utf-8"))
         vendored = {package.name for package in request.vendored}
         return tuple(
@@ -91,7 +105,9 @@ class UvResolver:
             if canonical_name(entry["name"]) not in vendored
         )
 
-    def _run(self, request: ResolutionRequest, folder: Path, output: Path) -> None:
+    def _run(
+        self, request: ResolutionRequest, folder: Path, output: Path, bound: Sequence[BoundRequirement]
+    ) -> None:
         vendored_wheels = write_metadata_wheels(request.vendored, folder)
         requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
         options = (f"--only-binary {name}" for name in request.wheels_only)
@@ -102,19 +118,24 @@ class UvResolver:
         if request.preferred:
             # uv prefers the versions of an existing output file.
             output.write_text(_preferences(request.preferred), "utf-8")
+        environment = uv_configured(self.indexes, self._environ, folder)
+        project = folder / "pyproject.toml"
+        if bound:
+            environment |= write_project(bound, self.indexes, project)
         command = [
             *(_executable(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-progress"),
             *("--python", sys.executable, "--python-version", request.target.python_version),
             *("--python-platform", _python_platform(request.target)),
-            *("--index-strategy", "unsafe-best-match", "--color", "never"),
+            *("--index-strategy", self.indexes.strategy, "--color", "never"),
             *("--format", "pylock.toml", "--output-file", str(output), "--constraints", str(constraints)),
             *(() if request.dependencies else ("--no-deps",)),
             *(("--no-index",) if self.indexes.no_index else ()),
             # `uv pip` reads this variable in no other way.
             *(("--no-build",) if self._environ.get("UV_NO_BUILD") == "1" else ()),
-            *("--", str(requirements)),
+            "--",
+            *((str(project),) if bound else ()),
+            str(requirements),
         ]
-        environment = uv_environment(self.indexes, self._environ)
         try:
             finished = subprocess.run(
                 command,
@@ -128,19 +149,20 @@ class UvResolver:
         except subprocess.TimeoutExpired as error:
             raise LockError(f"uv found no answer within {request.timeout:.1f} s.") from error
         if finished.returncode != 0:
-            raise self._failure(finished.returncode, readable(finished.stderr), request)
+            asked = replace(request, requirements=(*(b.requirement for b in bound), *request.requirements))
+            raise self._failure(finished.returncode, readable(finished.stderr), asked)
 
     def _failure(self, status: int, message: str, request: ResolutionRequest) -> LockError:
         if status != _UNSOLVABLE:
             return LockError(
                 f"uv can't answer: {message}",
-                hint="Check the index URLs with `pip config list`, and the network with `imagesync doctor`.",
+                hint=f"Check the URLs in {self.indexes.source}, and the network with `imagesync doctor`.",
             )
         # With several indexes, uv treats one that refuses as one without the package.
         if refusing := self._refusing(request):
             return LockError(
                 f"The index {' and '.join(refusing)} refuses user name or password. {message}",
-                hint="Check the credentials in the index URL (`pip config list`), in netrc and in keyring.",
+                hint=f"Check the credentials of the index ({self.indexes.source}), in netrc and in keyring.",
             )
         return UnsolvableError(message)
 
@@ -171,7 +193,9 @@ def readable(text: str) -> str:
     >>> readable("error: No solution found\n  cause: Because x was not found\n")
     'Because x was not found'
     """
-    lines = (line.strip() for line in redact(text).splitlines())
+    lines = (
+        line.strip() for line in redact(text).replace(f"{PROJECT} depends on", "you require").splitlines()
+    )
     kept = [line.removeprefix("error:").removeprefix("cause:").strip() for line in lines if line]
     return "\n".join(line for line in kept if not line.startswith("No solution found"))
 

@@ -16,8 +16,8 @@ PYTHON = Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311", "/usr/bin/pyt
 PINS = "hatchling==1.27.0\npackaging==25.0\n"
 
 
-def pins(store: Store, *, python: Interpreter = PYTHON, no_index: bool = False, **environ: str) -> BuildPins:
-    return BuildPins(store.root / BUILD_PINS, python=python, environ=environ, no_index=no_index)
+def pins(store: Store, *, python: Interpreter = PYTHON, indexes: str = "", **environ: str) -> BuildPins:
+    return BuildPins(store.root / BUILD_PINS, python=python, environ=environ, indexes=indexes)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_pins_depend_on_index_interpreter_and_constraints(store: Store, tmp_path
     pins(store, **variables).remember(["hatchling"], PINS)
     assert pins(store, HOME="/elsewhere", **variables).recall(["hatchling"]) == PINS
     assert pins(store).recall(["hatchling"]) is None
-    assert pins(store, no_index=True, **variables).recall(["hatchling"]) is None
+    assert pins(store, indexes="another", **variables).recall(["hatchling"]) is None
     other = Interpreter("cpython", "3.12.3", "linux-x86_64", "cp312", "/usr/bin/python3", "/usr", "/usr")
     assert pins(store, python=other, **variables).recall(["hatchling"]) is None
     constraints.write_text("hatchling<1.27\n")

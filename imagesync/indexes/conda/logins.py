@@ -1,0 +1,227 @@
+"""What ``pixi auth login`` and ``mamba auth login`` have stored for hosts of conda channels.
+
+The sources are rattler's ``rattler_networking/src/authentication_storage`` and mamba's ``core/context.cpp``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from imagesync.errors import ScanError
+from imagesync.indexes.folders import home_folder
+
+_KEYRING_SECONDS = 30
+# Everybody may read these, so a keyring, which takes a process, is asked for them by pixi alone.
+_PUBLIC = frozenset({"conda.anaconda.org", "repo.anaconda.com", "repo.prefix.dev"})
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who one is at a host.
+
+    Parameters
+    ----------
+    kind
+        How it is sent: as basic authentication, as ``/t/<token>/`` in the path, or as a bearer token.
+    """
+
+    kind: Literal["basic", "token", "bearer"]
+    secret: str = field(repr=False)
+    username: str = ""
+
+    def opened(self, url: str) -> str:
+        """Return *url* with the login, as far as a URL can hold it: a bearer token goes into a header.
+
+        >>> Login("token", "tk-1").opened("https://conda.example.com/team")
+        'https://conda.example.com/t/tk-1/team'
+        >>> Login("basic", "a/b", "me").opened("https://conda.example.com/team")
+        'https://me:a%2Fb@conda.example.com/team'
+        """
+        parts = urlsplit(url)
+        if self.kind == "token":
+            return urlunsplit(parts._replace(path=f"/t/{self.secret}{parts.path}"))
+        if self.kind == "basic":
+            known = f"{quote(self.username, safe='')}:{quote(self.secret, safe='')}"
+            return urlunsplit(parts._replace(netloc=f"{known}@{parts.netloc}"))
+        return url
+
+
+class StoredLogins:
+    """Logins by what they are stored under: a host, ``*.<domain>``, or host with port and path.
+
+    Parameters
+    ----------
+    files
+        What files hold, the first wins.
+    keyring
+        The ``keyring`` executable, if it is to be asked as well; each host once.
+    before_keyring
+        How many of *files* go before it.
+    everywhere
+        Whether it is asked for hosts that everybody may read, too.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Mapping[str, Login]],
+        *,
+        keyring: str | None = None,
+        before_keyring: int = 0,
+        everywhere: bool = False,
+    ) -> None:
+        self._files = tuple(files)
+        self._keyring = keyring
+        self._before_keyring = before_keyring
+        self._everywhere = everywhere
+        self._answers: dict[str, Login | None] = {}
+
+    def of(self, url: str) -> Login | None:
+        """Return the login for *url*, which has none, or ``None``."""
+        keys = tuple(_keys(url))
+        first, last = self._files[: self._before_keyring], self._files[self._before_keyring :]
+        return _of_files(first, keys) or self._of_keyring(url, keys) or _of_files(last, keys)
+
+    def _of_keyring(self, url: str, keys: Sequence[str]) -> Login | None:
+        host = urlsplit(url).hostname or ""
+        if self._keyring is None or (host in _PUBLIC and not self._everywhere):
+            return None
+        # Of wildcards only the domain's own, since each question takes a process.
+        domains = [key for key in keys if key.startswith("*.")]
+        for key in (host, *domains[-2:-1]):
+            if key not in self._answers:
+                self._answers[key] = _ask_keyring(self._keyring, key)
+            if (found := self._answers[key]) is not None:
+                return found
+        return None
+
+
+def _of_files(files: Iterable[Mapping[str, Login]], keys: Sequence[str]) -> Login | None:
+    return next((logins[key] for logins in files for key in keys if key in logins), None)
+
+
+def read_logins(
+    environ: Mapping[str, str],
+    platform: str,
+    *,
+    override: str = "",
+    keyring: str | None = None,
+    everywhere: bool = False,
+) -> StoredLogins:
+    """Return what pixi and mamba have stored, in pixi's order.
+
+    Parameters
+    ----------
+    override
+        The file that pixi's configuration names for logins.
+    keyring, everywhere
+        See :class:`StoredLogins`.
+
+    Raises
+    ------
+    ScanError
+        A file can't be read, or isn't JSON.
+    """
+    home = home_folder(environ, platform)
+    named = [Path(path) for path in (environ.get("RATTLER_AUTH_FILE", ""), override) if path]
+    by_mamba = [home / ".mamba" / "auth" / "authentication.json"]
+    data = environ.get("XDG_DATA_HOME")
+    by_mamba.append(
+        (Path(data) if data else home / ".local" / "share") / "mamba" / "auth" / "authentication.json"
+    )
+    own = [*named, home / ".rattler" / "credentials.json"]
+    read = [_of_rattler(path) for path in own] + [_of_mamba(path) for path in by_mamba]
+    return StoredLogins(read, keyring=keyring, before_keyring=len(named), everywhere=everywhere)
+
+
+def _keys(url: str) -> Iterator[str]:
+    """Yield what a login for *url* may be stored under, the narrowest first."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host:
+        return
+    segments = [segment for segment in parts.path.split("/") if segment]
+    place = f"{host}:{parts.port}" if parts.port else host
+    for count in range(len(segments), -1, -1):
+        yield "/".join((place, *segments[:count]))
+    yield host
+    domain = host
+    while domain:
+        yield f"*.{domain}"
+        domain = domain.partition(".")[2]
+
+
+def _of_rattler(path: Path) -> dict[str, Login]:
+    entries = _document(path)
+    return {host: login for host, entry in entries.items() if (login := _rattler_login(entry)) is not None}
+
+
+def _rattler_login(entry: object) -> Login | None:
+    if not isinstance(entry, Mapping):
+        return None
+    for kind, value in entry.items():
+        if kind == "BasicHTTP" and isinstance(value, Mapping):
+            return Login("basic", str(value.get("password", "")), str(value.get("username", "")))
+        if kind == "OAuth" and isinstance(value, Mapping) and value.get("access_token"):
+            return Login("bearer", str(value["access_token"]))
+        if kind in ("CondaToken", "BearerToken") and isinstance(value, str):
+            return Login("token" if kind == "CondaToken" else "bearer", value)
+    return None
+
+
+def _of_mamba(path: Path) -> dict[str, Login]:
+    logins = {}
+    for host, entry in _document(path).items():
+        if isinstance(entry, Mapping) and (login := _mamba_login(entry)) is not None:
+            logins[host.rstrip("/")] = login
+    return logins
+
+
+def _mamba_login(entry: Mapping[str, Any]) -> Login | None:
+    kind = entry.get("type")
+    if kind == "BasicHTTPAuthentication":
+        try:
+            password = base64.b64decode(str(entry.get("password", "")), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        return Login("basic", password, str(entry.get("user", "")))
+    if kind in ("CondaToken", "BearerToken") and isinstance(entry.get("token"), str):
+        return Login("token" if kind == "CondaToken" else "bearer", entry["token"])
+    return None
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
+    except ValueError:
+        # The parser's message may quote what stands there.
+        hint = "Log in again with the tool that wrote it, which writes it anew."
+        raise ScanError(f"{path} isn't valid JSON", hint=hint) from None
+    return document if isinstance(document, dict) else {}
+
+
+def _ask_keyring(executable: str, host: str) -> Login | None:
+    """Return what pixi has stored for *host* in the system's keyring."""
+    try:
+        found = subprocess.run(
+            [executable, "get", "--", "rattler", host],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_KEYRING_SECONDS,
+            check=False,
+        )
+        return _rattler_login(json.loads(found.stdout)) if found.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return None

@@ -1,0 +1,58 @@
+"""TOML documents of other tools, read without trust in their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imagesync.errors import ScanError
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the TOML document in *path*, empty where there is no such file.
+
+    Raises
+    ------
+    ScanError
+        It isn't TOML, or can't be read.
+    """
+    from imagesync.core.toml import parse_toml
+
+    try:
+        return parse_toml(path.read_bytes().decode("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}
+    except OSError as error:
+        raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
+    except ValueError as error:
+        # The parser quotes nothing of the line, which may hold a password.
+        raise ScanError(
+            f"{path} isn't valid TOML: {error}", hint="Correct that line and try again."
+        ) from None
+
+
+def table(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Return a table inside *document*, empty where there is none.
+
+    >>> table({"tool": {"uv": {"index": []}}}, "tool", "uv")
+    {'index': []}
+    >>> table({"tool": 1}, "tool", "uv")
+    {}
+    """
+    found: object = document
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def tables(value: object) -> list[dict[str, Any]]:
+    """Return the tables of an array of tables, or the one table that stands in its place."""
+    items = value if isinstance(value, list) else [value]
+    return [dict(item) for item in items if isinstance(item, Mapping)]
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Return the strings of a list, or the one string that stands in its place."""
+    items = value if isinstance(value, list) else [value]
+    return tuple(item for item in items if isinstance(item, str) and item)

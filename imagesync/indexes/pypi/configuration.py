@@ -1,0 +1,122 @@
+"""Where the packages of an environment come from, by the tool whose project it belongs to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from imagesync.core.credentials import strip_credentials
+from imagesync.errors import ScanError
+from imagesync.indexes.folders import home_folder, system_config_folders, xdg_config_folder
+from imagesync.indexes.pypi.pip_configuration import (
+    IndexConfiguration,
+    has_option_as_user,
+    read_pip_configuration,
+)
+from imagesync.indexes.pypi.project import Project, find_project
+
+_UV_VARIABLES = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"),
+    *("UV_FIND_LINKS", "UV_CONFIG_FILE"),
+)
+
+
+def read_index_configuration(
+    prefix: Path,
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    markers: Mapping[str, str] | None = None,
+    platform: str = sys.platform,
+) -> IndexConfiguration:
+    """Return where the packages of the environment at *prefix* come from.
+
+    In a project of uv, pixi, poetry or PDM that is what this tool is told, and pip's configuration doesn't
+    count, as it doesn't for the tool; ``PIP_NO_INDEX`` alone holds everywhere. Elsewhere it is pip's; where
+    that names no index, uv's variables and the user's ``uv.toml`` do.
+
+    Parameters
+    ----------
+    environ
+        The variables to go by, ``HOME`` and ``XDG_*`` included.
+    cwd
+        The folder to look for the project from; ``None`` for the current one.
+    markers
+        The target's marker values (PEP 508), by which alternatives are chosen; without them all count.
+    platform
+        In the terms of ``sys.platform``.
+
+    Raises
+    ------
+    ScanError
+        A configuration file can't be read, or a value in it means nothing.
+    """
+    project = find_project(prefix, cwd=cwd or Path.cwd(), home=home_folder(environ, platform))
+    if project is None:
+        return _checked(_of_pip(prefix, environ, platform))
+    configured = _checked(_of_project(project, prefix, environ, markers, platform))
+    if environ.get("PIP_NO_INDEX", "").lower() in ("", "0", "false", "no", "off"):
+        return configured
+    return replace(configured, no_index=True)
+
+
+def _checked(configured: IndexConfiguration) -> IndexConfiguration:
+    bound = (url for binding in configured.bound for url in binding.urls)
+    urls = (configured.index_url or "", *configured.extra_index_urls, *configured.find_links, *bound)
+    refused = next(filter(has_option_as_user, urls), None)
+    if refused is not None:
+        raise ScanError(
+            f"The user name for {strip_credentials(refused)} begins with a dash, "
+            "which keyring would take for an option",
+            hint=f"Correct it in {configured.source}, or find out who wrote it there.",
+        )
+    return configured
+
+
+def _of_project(
+    project: Project,
+    prefix: Path,
+    environ: Mapping[str, str],
+    markers: Mapping[str, str] | None,
+    platform: str,
+) -> IndexConfiguration:
+    if project.tool == "uv":
+        from imagesync.indexes.pypi.uv import read_uv
+
+        return read_uv(project, environ, markers=markers, platform=platform)
+    if project.tool == "pixi":
+        from imagesync.indexes.pypi.pixi import read_pixi
+
+        return read_pixi(project, environ, prefix=prefix, platform=platform)
+    if project.tool == "poetry":
+        from imagesync.indexes.pypi.poetry import read_poetry
+
+        return read_poetry(project, environ, platform=platform)
+    from imagesync.indexes.pypi.pdm import read_pdm
+
+    return read_pdm(project, environ, platform=platform)
+
+
+def _uv_is_configured(environ: Mapping[str, str], platform: str) -> bool:
+    if any(environ.get(name) for name in _UV_VARIABLES):
+        return True
+    folders = (xdg_config_folder(environ, platform), *system_config_folders(environ, platform))
+    return any((folder / "uv" / "uv.toml").is_file() for folder in folders)
+
+
+def _of_pip(prefix: Path, environ: Mapping[str, str], platform: str) -> IndexConfiguration:
+    configured = read_pip_configuration(prefix=prefix, environ=environ, platform=platform)
+    if configured.index_url or configured.extra_index_urls or not _uv_is_configured(environ, platform):
+        return configured
+    from imagesync.indexes.pypi.uv import read_uv
+
+    # Their user has an index, and expects it to be used.
+    by_uv = read_uv(None, environ, platform=platform)
+    return replace(
+        configured,
+        index_url=by_uv.index_url,
+        extra_index_urls=by_uv.extra_index_urls,
+        find_links=configured.find_links or by_uv.find_links,
+    )

@@ -1,0 +1,105 @@
+"""Where pixi takes Python packages from: ``pypi-options``, and ``index`` of single packages.
+
+The source is pixi's documentation, *The Pixi Manifest*: ``pypi-options`` and ``pypi-dependencies``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from imagesync.core.names import canonical_name
+from imagesync.indexes.conda.pixi import pixi_settings
+from imagesync.indexes.documents import read_document, table, tables, texts
+from imagesync.indexes.pypi.binding import Binding, Strategy
+from imagesync.indexes.pypi.locations import location
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.project import Project
+
+_SUBDIR = "linux-64"
+_STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
+
+
+def read_pixi(
+    project: Project, environ: Mapping[str, str], *, prefix: Path, platform: str = sys.platform
+) -> IndexConfiguration:
+    """Return what pixi is told about package indexes for the environment at *prefix*.
+
+    Parameters
+    ----------
+    prefix
+        Its name is that of the environment in the manifest, whose features count.
+    platform
+        In the terms of ``sys.platform``.
+
+    Raises
+    ------
+    ScanError
+        A file can't be read, or isn't TOML.
+    """
+    manifest = project.root / "pixi.toml"
+    document: Mapping[str, Any]
+    if manifest.is_file():
+        document = read_document(manifest)
+    else:
+        manifest, document = project.root / "pyproject.toml", project.table
+    features = list(_features(document, prefix.name))
+    options = [table(feature, "pypi-options") for feature in features]
+    extra = (location(url, project.root) for each in options for url in texts(each.get("extra-index-urls")))
+    strategy = next((each["index-strategy"] for each in options if "index-strategy" in each), None)
+    settings = pixi_settings(project.root, environ, platform)
+    return IndexConfiguration(
+        tool="pixi",
+        source=f"pypi-options in {manifest}",
+        index_url=next((url for each in options for url in texts(each.get("index-url"))), None),
+        extra_index_urls=tuple(dict.fromkeys(extra)),
+        find_links=tuple(
+            dict.fromkeys(entry for each in options for entry in _find_links(each, project.root))
+        ),
+        no_index=any(each.get("no-index") is True for each in options),
+        cert=environ.get("SSL_CERT_FILE") or None,
+        trusted_hosts=texts(settings.pypi.get("allow-insecure-host")),
+        keyring_provider=str(settings.pypi.get("keyring-provider") or "disabled"),
+        bound=tuple(_bindings(features)),
+        strategy=cast("Strategy", strategy) if strategy in _STRATEGIES else "first-index",
+    )
+
+
+def _features(document: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the features of the environment *name*, the strongest first, and the default one last."""
+    environment = table(document, "environments").get(name, [])
+    features: tuple[str, ...]
+    if isinstance(environment, Mapping):
+        features = texts(environment.get("features"))
+        with_default = environment.get("no-default-feature") is not True
+    else:
+        features, with_default = texts(environment), True
+    for feature in features:
+        yield table(document, "feature", feature)
+    if with_default:
+        yield document
+        yield {"pypi-options": table(document, "workspace", "pypi-options")}
+        yield {"pypi-options": table(document, "project", "pypi-options")}
+
+
+def _find_links(options: Mapping[str, Any], root: Path) -> Iterator[str]:
+    for entry in tables(options.get("find-links", [])):
+        if isinstance(entry.get("url"), str):
+            yield entry["url"]
+        elif isinstance(entry.get("path"), str):
+            yield location(entry["path"], root)
+
+
+def _bindings(features: list[Mapping[str, Any]]) -> Iterator[Binding]:
+    seen = set()
+    for feature in features:
+        for scope in (table(feature, "target", _SUBDIR), table(feature, "target", "linux"), feature):
+            for name, requirement in table(scope, "pypi-dependencies").items():
+                package = canonical_name(name)
+                if package in seen or not isinstance(requirement, Mapping):
+                    continue
+                if isinstance(requirement.get("index"), str):
+                    seen.add(package)
+                    yield Binding(package, (requirement["index"],))
