@@ -133,7 +133,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if homes[name].startswith("imagesync.cluster."):
-        from imagesync.cluster.requirement import require_dask
+        from imagesync.cluster.options import require_dask
 
         require_dask()
     return getattr(import_module(homes[name]), name)

@@ -63,7 +63,7 @@ def up(  # noqa: PLR0917  click passes what the options say
 
     The image is built if it is missing. The cluster goes on until `imagesync cluster down`.
     """
-    from imagesync.cluster.requirement import require_dask
+    from imagesync.cluster.options import require_dask
 
     require_dask()
     import secrets
@@ -73,9 +73,8 @@ def up(  # noqa: PLR0917  click passes what the options say
     from imagesync.cli.session import session_of
     from imagesync.cluster.detached import start_cluster
     from imagesync.cluster.engine import ClusterEngine
-    from imagesync.cluster.image import cluster_image
     from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
-    from imagesync.cluster.plan import ClusterPlan
+    from imagesync.cluster.plan import ClusterPlan, cluster_image
     from imagesync.cluster.sizes import machine_of, size_workers
     from imagesync.engine.endpoint import find_endpoint
     from imagesync.engine.interactive import parse_variables
@@ -165,7 +164,7 @@ def logs(name: str, parts: tuple[str, ...], tail: int | None) -> None:
 @click.argument("workers", type=click.IntRange(min=0))
 def scale(name: str, workers: int) -> None:
     """Start or retire workers until cluster NAME has WORKERS of them."""
-    from imagesync.cluster.requirement import require_dask
+    from imagesync.cluster.options import require_dask
 
     require_dask()
     from imagesync.cluster.detached import scale_cluster

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imagesync.engine.run import Mount
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104
+_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 
 
 def reachable_host(endpoint: Endpoint, published: str) -> str:
@@ -34,7 +34,7 @@ def reachable_host(endpoint: Endpoint, published: str) -> str:
     """
     engine = urlsplit(endpoint.url).hostname if endpoint.scheme in {"tcp", "ssh"} else None
     if engine is None or engine in _LOOPBACK:
-        return "127.0.0.1" if published in _EVERYWHERE else published
+        return "127.0.0.1" if published in _ANY_ADDRESS else published
     if published in _LOOPBACK:
         raise ClusterError(
             f"The engine runs on {engine}, and would publish the cluster's ports on its own loopback, which"
@@ -42,7 +42,7 @@ def reachable_host(endpoint: Endpoint, published: str) -> str:
             hint="Publish them for other machines: host='0.0.0.0', or --host 0.0.0.0. Certificates protect"
             " the cluster there, too.",
         )
-    return engine if published in _EVERYWHERE else published
+    return engine if published in _ANY_ADDRESS else published
 
 
 def run_as(endpoint: Endpoint, mounts: Sequence[Mount], environment: Mapping[str, str]) -> dict[str, object]:

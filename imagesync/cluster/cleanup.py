@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imagesync.cluster import labels
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.plan import SCHEDULER, ClusterPlan, part_of
-from imagesync.cluster.resources import Belongings, Entry, find_belongings, labels_of
+from imagesync.cluster.resources import ClusterResources, Entry, find_resources, labels_of
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 
@@ -44,7 +44,7 @@ class FoundCluster:
     @property
     def is_leftover(self) -> bool:
         """Return whether nobody can use it any more: its owner has gone, or its scheduler has."""
-        return self.owner.is_source_missing if self.owner is not None else not self.scheduler
+        return self.owner.has_ended if self.owner is not None else not self.scheduler
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON (``docs/json.md``)."""
@@ -63,13 +63,13 @@ def find_clusters(endpoint: Endpoint) -> tuple[FoundCluster, ...]:
     """Return all clusters of an engine, by name."""
     engine = ClusterEngine(endpoint, ClusterPlan("", "", None))
     try:
-        found = find_belongings(engine.api)
+        found = find_resources(engine.api)
     finally:
         engine.close()
     return tuple(_found(name, found.of(name)) for name in found.names)
 
 
-def _found(name: str, own: Belongings) -> FoundCluster:
+def _found(name: str, own: ClusterResources) -> FoundCluster:
     first = (*own.services, *own.containers, *own.networks, *own.secrets)[0]
     running = [entry for entry in own.containers if entry.get("State") == "running"]
     parts = {part_of(labels_of(entry)): entry for entry in (*running, *own.services)}

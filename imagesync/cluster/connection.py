@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from imagesync.cluster.options import WorkerOptions, worker_options_of
+from imagesync.cluster.options import WorkerOptions, worker_options_from_dict
 from imagesync.core.files import replacing
 from imagesync.errors import ClusterError
 
@@ -108,7 +108,7 @@ def load_connection(name: str) -> Connection:
             image=ours["image"],
             address=content["scheduler-address"],
             dashboard=ours["dashboard"],
-            worker=worker_options_of(ours["worker"]),
+            worker=worker_options_from_dict(ours["worker"]),
             security={key: value for key, value in security.items() if value is not None},
             config=ours["config"],
         )
@@ -124,7 +124,7 @@ def load_connection(name: str) -> Connection:
         ) from error
 
 
-def find_connection(address: str) -> Connection | None:
+def connection_at(address: str) -> Connection | None:
     """Return the cluster that has its scheduler at *address*, if it was started here and can be read."""
     for path in sorted(_folder().glob("*.yaml")):
         with suppress(ClusterError):
@@ -134,7 +134,7 @@ def find_connection(address: str) -> Connection | None:
     return None
 
 
-def forget_connection(name: str) -> None:
+def delete_connection(name: str) -> None:
     """Remove the file, if there is one."""
     (_folder() / f"{name}.yaml").unlink(missing_ok=True)
 

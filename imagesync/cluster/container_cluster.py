@@ -17,11 +17,10 @@ from distributed.utils import format_dashboard_link
 
 from imagesync.cluster.cleanup import claim_network, read_logs, sweep
 from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.events import Event, Watch
-from imagesync.cluster.image import cluster_image
-from imagesync.cluster.lost_workers import PatientCluster
+from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
-from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
+from imagesync.cluster.plan import cluster_image
+from imagesync.cluster.processes import RestartTolerantCluster, SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
 from imagesync.cluster.resources import THREADS
 from imagesync.cluster.security import make_security, security_to_dict
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-GOODBYE = 1.0  # seconds that the scheduler gets to tell clients and workers that it closes
-PATIENCE = 5.0  # seconds for what is under way when the cluster is closed
-SECOND_THOUGHT = 2.0  # seconds in which the engine may say why the scheduler has gone
+FAREWELL_TIMEOUT = 1.0  # seconds that the scheduler gets to tell clients and workers that it closes
+SETTLE_TIMEOUT = 5.0  # seconds for what is under way when the cluster is closed
+EVENT_TIMEOUT = 2.0  # seconds in which the engine may say why the scheduler has gone
 
 
-class ContainerCluster(PatientCluster):
+class ContainerCluster(RestartTolerantCluster):
     """What :class:`DockerCluster` and :class:`SwarmCluster` have in common.
 
     Parameters
@@ -78,7 +77,7 @@ class ContainerCluster(PatientCluster):
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=engine.plan.network)
         self._claimed = False
         self._reaper: Reaper | None = None
-        self._watch: Watch | None = None
+        self._listener: EventListener | None = None
         self._launching: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
         self._checking: asyncio.Future[None] | None = None
@@ -108,7 +107,7 @@ class ContainerCluster(PatientCluster):
                 **options,
             )
         except BaseException:
-            self._give_up()
+            self._abort()
             raise
 
     @property
@@ -194,7 +193,7 @@ class ContainerCluster(PatientCluster):
         sweeping = in_thread(sweep, engine.endpoint)
         self.security = await securing
         engine.plan = replace(engine.plan, image=self.image, security=security_to_dict(self.security))
-        self._watch = engine.watch(network, self._happened)
+        self._listener = engine.listen(network, self._on_event)
         self.scheduler = SchedulerContainer(
             engine, in_thread, self._scheduler_options, workers=len(self.worker_spec)
         )
@@ -221,27 +220,27 @@ class ContainerCluster(PatientCluster):
     async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
         await super()._watch_worker_status(comm)
         # The scheduler has closed the connection, or it broke; where the engine knows why, it says so soon.
-        asyncio.get_running_loop().call_later(SECOND_THOUGHT, self._without_scheduler)
+        asyncio.get_running_loop().call_later(EVENT_TIMEOUT, self._on_scheduler_silence)
 
-    def _without_scheduler(self) -> None:
+    def _on_scheduler_silence(self) -> None:
         if self._closing is None and self.status == Status.running:
-            self._lose("The connection to the scheduler has ended.")
+            self._mark_lost("The connection to the scheduler has ended.")
 
-    def _happened(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         """Pass on what the engine reports, from the thread that listens to it."""
         with suppress(RuntimeError):  # the loop is closed: so is the cluster
-            self._loop_runner.loop.add_callback(self._react, event)
+            self._loop_runner.loop.add_callback(self._handle_event, event)
 
-    def _react(self, event: Event) -> None:
+    def _handle_event(self, event: Event) -> None:
         if self._closing is not None or self.status != Status.running:
             return
         scheduler = cast("SchedulerContainer", self.scheduler).container
         if event.action == "destroy":
-            self._lose(f"The network {self._engine.plan.network} was removed.")
+            self._mark_lost(f"The network {self._engine.plan.network} was removed.")
         elif event.container == scheduler and event.action == "die":
-            self._lose(f"The scheduler's container ended with {event.exit_code}.")
+            self._mark_lost(f"The scheduler's container ended with {event.exit_code}.")
         elif event.container == scheduler:
-            self._lose("The scheduler's container was disconnected from the cluster's network.")
+            self._mark_lost("The scheduler's container was disconnected from the cluster's network.")
         else:
             self._replace(event)
 
@@ -258,7 +257,7 @@ class ContainerCluster(PatientCluster):
             logger.warning("The container of worker %s has ended, and is started again.", name)
             self._correct_state().add_done_callback(_report)
 
-    def _lose(self, reason: str) -> None:
+    def _mark_lost(self, reason: str) -> None:
         self.lost = reason
         logger.error("The cluster %s is lost. %s", self.name, reason)
         self._closing = asyncio.ensure_future(self._finish())
@@ -293,7 +292,7 @@ class ContainerCluster(PatientCluster):
         if self.scheduler_comm is not None and not self.lost:
             # Clients learn that it was meant; whether it answers or not, the containers go.
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(self.scheduler_comm.terminate(), GOODBYE)
+                await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
         await self._tear_down()
         self.shutdown_scheduler = False
         await super()._close()
@@ -310,16 +309,16 @@ class ContainerCluster(PatientCluster):
         if lock is not None:
             # Whoever holds it may wait for a scheduler that doesn't answer any more.
             with suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(lock.acquire(), PATIENCE)
+                await asyncio.wait_for(lock.acquire(), SETTLE_TIMEOUT)
                 lock.release()
 
     async def _tear_down(self) -> None:
         """Remove all that the engine has of the cluster."""
-        if self._watch is not None:
-            self._watch.close()
+        if self._listener is not None:
+            self._listener.close()
         complete = not self._claimed or await self._remove()
         for node in (*self._created, *([] if self.scheduler is None else [self.scheduler])):
-            node.forget()
+            node.mark_closed()
         self.worker_spec, self.workers = {}, {}
         if self._reaper is not None:
             (self._reaper.dismiss if complete else self._reaper.release)()
@@ -338,7 +337,7 @@ class ContainerCluster(PatientCluster):
             return False
         return True
 
-    def _give_up(self) -> None:
+    def _abort(self) -> None:
         """End what the constructor has begun."""
         if getattr(self, "status", Status.closed) != Status.closed:
             with suppress(Exception):

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.cleanup import claim_network, read_logs, remove_cluster
-from imagesync.cluster.connection import Connection, forget_connection, load_connection
+from imagesync.cluster.connection import Connection, delete_connection, load_connection
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.plan import SCHEDULER, START_TIMEOUT, ClusterPlan
 from imagesync.cluster.resources import THREADS
-from imagesync.cluster.security import make_security, security_of, security_to_dict
+from imagesync.cluster.security import make_security, security_from_dict, security_to_dict
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import ClusterError
 
@@ -73,7 +73,7 @@ def start_cluster(
         connection.save()
     except BaseException:
         engine.remove_everything()
-        forget_connection(plan.name)
+        delete_connection(plan.name)
         raise
     finally:
         engine.close()
@@ -182,7 +182,7 @@ def cluster_logs(name: str, *, tail: int | None = None) -> dict[str, str]:
 def stop_cluster(name: str) -> int:
     """Remove a cluster, whoever started it, and return how many containers and networks it had."""
     removed = remove_cluster(name, find_endpoint(os.environ))
-    forget_connection(name)
+    delete_connection(name)
     return removed
 
 
@@ -194,6 +194,6 @@ def _client(connection: Connection, **options: Any) -> Client:  # noqa: ANN401
         warnings.simplefilter("ignore")
         return Client(
             connection.address,
-            security=security_of(connection.security),
+            security=security_from_dict(connection.security),
             **{"set_as_default": False, "timeout": 10, **options},
         )

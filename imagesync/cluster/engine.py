@@ -15,8 +15,7 @@ import docker.types
 
 from imagesync.cluster import labels
 from imagesync.cluster.addresses import reachable_host, run_as
-from imagesync.cluster.events import Event, Watch
-from imagesync.cluster.forks import close_in_children
+from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
 from imagesync.cluster.plan import (
     SCHEDULER,
@@ -31,10 +30,10 @@ from imagesync.cluster.plan import (
 from imagesync.cluster.resources import (
     CONFLICT,
     NOT_FOUND,
-    find_belongings,
+    find_resources,
     labels_of,
-    remove_belongings,
     remove_container,
+    remove_resources,
 )
 from imagesync.engine.attach import Attachment, Stream
 from imagesync.engine.client import connect, engine_errors
@@ -173,9 +172,9 @@ class ClusterEngine:
         """Return how containers are to name an image that the engine has."""
         return image
 
-    def watch(self, network: str, notify: Callable[[Event], None]) -> Watch | None:
+    def listen(self, network: str, notify: Callable[[Event], None]) -> EventListener | None:
         """Listen to what happens to containers and network, until it is closed."""
-        return Watch(self.endpoint, cluster=self.plan.name, network=network, notify=notify)
+        return EventListener(self.endpoint, cluster=self.plan.name, network=network, notify=notify)
 
     def remove(self, container: str) -> None:
         """Remove a container, and return once it has gone; one that has gone already is fine."""
@@ -183,15 +182,15 @@ class ClusterEngine:
 
     def remove_everything(self) -> int:
         """Remove all that the cluster has, and return how much it was."""
-        found = find_belongings(self.api, self.plan.name)
-        remove_belongings(lambda: self.api, found)
+        found = find_resources(self.api, self.plan.name)
+        remove_resources(lambda: self.api, found)
         return len(found)
 
     def parts(self) -> dict[str, str]:
         """Return the ID of each container by ``scheduler`` and ``worker-<name>``."""
         return {
             part_of(labels_of(entry)): entry["Id"]
-            for entry in find_belongings(self.api, self.plan.name).containers
+            for entry in find_resources(self.api, self.plan.name).containers
         }
 
     def logs(self, container: str, *, tail: int | None = None) -> str:
@@ -274,7 +273,7 @@ class ClusterEngine:
 
     def _attach(self, container: str, *streams: Stream) -> Attachment:
         attached = Attachment(self.api, container, *streams)
-        close_in_children(attached.release)
+        labels.close_in_children(attached.release)
         return attached
 
     def _await_ready(self, container: str, lines: Iterator[str]) -> None:

@@ -35,7 +35,7 @@ class Event:
     exit_code: int = 0
 
 
-class Watch:
+class EventListener:
     """Listens to the engine in a thread until it is closed.
 
     Parameters

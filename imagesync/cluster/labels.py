@@ -1,9 +1,12 @@
-"""The labels of a cluster's containers and networks, and who owns them."""
+"""Labels of a cluster's containers and networks, and the process that owns the cluster."""
 
 from __future__ import annotations
 
 import os
 import socket
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,7 +43,7 @@ class Owner:
         return f"{self.host}/{self.pid}/{self.started:.2f}"
 
     @property
-    def is_source_missing(self) -> bool:
+    def has_ended(self) -> bool:
         """Return whether the process is known to have ended; of other machines nothing is known."""
         if self.host != socket.gethostname():
             return False
@@ -77,3 +80,23 @@ def parse_owner(label: str) -> Owner | None:
         return Owner(host, int(rest), float(label.rpartition("/")[2]))
     except ValueError:
         return None
+
+
+def close_in_children(close: Callable[[], None]) -> None:
+    """Call *close*, a bound method, in every process forked from this one.
+
+    A cluster ends when its owner's connection does. A forked process that outlives the owner would hold the
+    connection open and keep the cluster alive.
+    """
+    if not hasattr(os, "register_at_fork"):
+        return
+    # A registration can't be undone: hold the object weakly.
+    reference = weakref.WeakMethod(close)
+
+    def in_child() -> None:
+        method = reference()
+        if method is not None:
+            with suppress(OSError, ValueError):
+                method()
+
+    os.register_at_fork(after_in_child=in_child)

@@ -1,14 +1,15 @@
-"""What a cluster's containers get, as frozen values."""
+"""Options of schedulers and workers, and the check that clusters can be started at all."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from imagesync.engine.run import Mount
-from imagesync.errors import UsageError
+from imagesync.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     import docker
@@ -48,11 +49,11 @@ class WorkerOptions:
     nanny: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`worker_options_of` reads."""
+        """Return what :func:`worker_options_from_dict` reads."""
         return {**asdict(self), "mounts": [asdict(mount) for mount in self.mounts]}
 
 
-def worker_options_of(content: Mapping[str, Any]) -> WorkerOptions:
+def worker_options_from_dict(content: Mapping[str, Any]) -> WorkerOptions:
     """Return the options that :meth:`WorkerOptions.to_dict` has written."""
     return WorkerOptions(**{**content, "mounts": tuple(Mount(**mount) for mount in content["mounts"])})
 
@@ -140,3 +141,19 @@ def device_requests(gpus: str) -> list[docker.types.DeviceRequest] | None:
     if gpus.isdigit():
         return [docker.types.DeviceRequest(count=int(gpus), capabilities=kind)]
     return [docker.types.DeviceRequest(device_ids=gpus.split(","), capabilities=kind)]
+
+
+def require_dask() -> None:
+    """Check that Dask and cryptography are installed.
+
+    Raises
+    ------
+    ClusterError
+        One is missing.
+    """
+    missing = [name for name in ("distributed", "cryptography") if find_spec(name) is None]
+    if missing:
+        raise ClusterError(
+            f"Clusters need {' and '.join(missing)} in the environment that imagesync runs in.",
+            hint="Install it there: pip install 'imagesync[dask]'",
+        )

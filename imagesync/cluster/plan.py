@@ -1,4 +1,4 @@
-"""What a cluster is to be: values that say it, and the configuration of each of its processes."""
+"""The plan of a cluster: its image, names and labels, and the configuration of each of its processes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+from imagesync.core.terminal import make_progress
 from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
     from imagesync.engine.attach import Attachment
+    from imagesync.engine.endpoint import Endpoint
+    from imagesync.session import Session
 
 SCHEDULER = "scheduler"
 START_TIMEOUT = 120.0  # seconds for a scheduler to listen, and for a worker to find it
@@ -134,3 +137,32 @@ def spawn_environment() -> dict[str, str]:
 
     configured = dask.config.get("distributed.nanny.pre-spawn-environ", {})
     return {str(name): str(value) for name, value in configured.items()}
+
+
+def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint) -> str:
+    """Return the reference of an image that the engine has.
+
+    Parameters
+    ----------
+    image
+        What the user named, pulled if it is missing; ``None`` for that of an environment.
+    session
+        Which environment; by default the one that this process runs in.
+
+    Raises
+    ------
+    ImagesyncError
+        It can't be built or pulled.
+    """
+    if image is None:
+        from imagesync.session import open_session
+
+        session = session or open_session()
+        # Here, where the containers run; an image that is only in a registry would not do.
+        return session.build(push=False).reference
+    from imagesync.engine.engine import Engine
+
+    with Engine(endpoint) as engine:
+        if engine.inspect(image) is None:
+            engine.pull(image, progress=make_progress(quiet=False))
+    return image

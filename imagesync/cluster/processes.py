@@ -1,12 +1,17 @@
-"""Scheduler and workers as Dask's deployment code sees them: things that start and close."""
+"""Scheduler and worker containers as processes of a Dask ``SpecCluster``."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import dask
+from dask.utils import parse_timedelta
 from distributed import Status
-from distributed.deploy.spec import ProcessInterface
+from distributed.deploy.cluster import Cluster
+from distributed.deploy.spec import ProcessInterface, SpecCluster
 
 from imagesync.cluster.engine import ClusterEngine
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
@@ -48,7 +53,7 @@ class SchedulerContainer(ProcessInterface):
         """Return its container's ID; empty where it hasn't started."""
         return "" if self.running is None else self.running.container
 
-    def forget(self) -> None:
+    def mark_closed(self) -> None:
         """Count as closed: its container has been removed, or is left to itself."""
         if self.running is not None and self.running.lifeline is not None:
             self.running.lifeline.close()
@@ -96,6 +101,35 @@ class WorkerContainer(ProcessInterface):
             await self._in_thread(self._engine.remove, self.container)
         await super().close()
 
-    def forget(self) -> None:
+    def mark_closed(self) -> None:
         """Count as closed: its container has been removed, or is left to itself."""
         self.status = Status.closed
+
+
+class RestartTolerantCluster(SpecCluster):
+    """A ``SpecCluster`` that closes a lost worker only if no worker of the same name has joined since.
+
+    Dask checks only whether the worker is connected when ``distributed.deploy.lost-worker-timeout`` ends, and
+    would close a worker that has rejoined and is restarting once more.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  SpecCluster has no types
+        self._arrivals: Counter[object] = Counter()
+        super().__init__(*args, **options)
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
+        if op == "add":
+            self._arrivals.update(worker["name"] for worker in msg["workers"].values())
+        if op != "remove":
+            super()._update_worker_status(op, msg)
+            return
+        name = self.scheduler_info["workers"][msg]["name"]
+        arrivals = self._arrivals[name]
+
+        def close_if_lost() -> None:
+            if name in self.workers and self._arrivals[name] == arrivals:
+                self._futures.add(asyncio.ensure_future(self.workers.pop(name).close()))
+
+        delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+        asyncio.get_running_loop().call_later(delay, close_if_lost)
+        Cluster._update_worker_status(self, op, msg)

@@ -14,16 +14,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from imagesync.cluster.forks import close_in_children
+from imagesync.cluster.labels import close_in_children
 from imagesync.engine.endpoint import Endpoint, TLSMaterial
 
 DONE = "done"
 _START = (
     "import json,sys; c=json.loads(sys.stdin.readline()); sys.path[:]=c['path'];"
-    "from imagesync.cluster.reaper import watch; watch(c)"
+    "from imagesync.cluster.reaper import wait_and_remove; wait_and_remove(c)"
 )
-_QUIET = 2.0  # seconds for what the client had asked for when it died to appear in the engine
-_PATIENCE = 60.0  # seconds to go on where the engine refuses
+_SETTLE_TIME = 2.0  # seconds for what the client had asked for when it died to appear in the engine
+_RETRY_TIME = 60.0  # seconds to go on where the engine refuses
 
 
 class Reaper:
@@ -103,7 +103,7 @@ def _endpoint_of(content: Mapping[str, Any]) -> Endpoint:
     return Endpoint(content["url"], "the client", TLSMaterial(**files, verify=tls["verify"]))
 
 
-def watch(content: Mapping[str, Any]) -> None:
+def wait_and_remove(content: Mapping[str, Any]) -> None:
     """Wait for the client's end, and remove what it leaves; this is what the process runs.
 
     Parameters
@@ -116,19 +116,19 @@ def watch(content: Mapping[str, Any]) -> None:
     from imagesync.errors import ImagesyncError
 
     endpoint = _endpoint_of(content["endpoint"])
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _RETRY_TIME
     while time.monotonic() < end:
         with suppress(ImagesyncError):
-            if _sweep(content["cluster"], endpoint):
+            if _remove_all(content["cluster"], endpoint):
                 return
-        time.sleep(_QUIET / 2)
+        time.sleep(_SETTLE_TIME / 2)
 
 
-def _sweep(cluster: str, endpoint: Endpoint) -> bool:
+def _remove_all(cluster: str, endpoint: Endpoint) -> bool:
     """Remove everything, and return whether nothing has come after it."""
     from imagesync.cluster.cleanup import remove_cluster
 
     while remove_cluster(cluster, endpoint):
         # A request that was on its way when the client died may still be answered.
-        time.sleep(_QUIET)
+        time.sleep(_SETTLE_TIME)
     return True

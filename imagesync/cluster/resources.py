@@ -27,7 +27,7 @@ Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Belongings:
+class ClusterResources:
     """Entries as the engine lists them; containers of services are the services' affair, and not here."""
 
     services: tuple[Entry, ...] = ()
@@ -39,13 +39,15 @@ class Belongings:
         """Return how many there are."""
         return len(self.services) + len(self.containers) + len(self.networks) + len(self.secrets)
 
-    def of(self, name: str) -> Belongings:
+    def of(self, name: str) -> ClusterResources:
         """Return those of one cluster."""
 
-        def own(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        def select(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
             return tuple(entry for entry in entries if labels_of(entry).get(labels.CLUSTER) == name)
 
-        return Belongings(own(self.services), own(self.containers), own(self.networks), own(self.secrets))
+        return ClusterResources(
+            select(self.services), select(self.containers), select(self.networks), select(self.secrets)
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,7 +62,7 @@ def labels_of(entry: Entry) -> Mapping[str, str]:
     return found
 
 
-def find_belongings(api: docker.APIClient, name: str = "") -> Belongings:
+def find_resources(api: docker.APIClient, name: str = "") -> ClusterResources:
     """Return what an engine has of one cluster, or of all of them.
 
     Raises
@@ -71,7 +73,7 @@ def find_belongings(api: docker.APIClient, name: str = "") -> Belongings:
     wanted = {"label": f"{labels.CLUSTER}={name}" if name else labels.CLUSTER}
     with engine_errors("list what belongs to clusters"):
         containers = api.containers(all=True, filters=wanted)
-        return Belongings(
+        return ClusterResources(
             services=_of_swarm(api.services, wanted),
             containers=tuple(entry for entry in containers if _TASK not in entry["Labels"]),
             networks=tuple(api.networks(filters=wanted)),
@@ -89,7 +91,7 @@ def _of_swarm(list_entries: Callable[..., list[Entry]], wanted: Mapping[str, str
         raise
 
 
-def remove_belongings(connect: Callable[[], docker.APIClient], found: Belongings) -> None:
+def remove_resources(connect: Callable[[], docker.APIClient], found: ClusterResources) -> None:
     """Remove all of it, and return once it has gone; what has gone already is fine.
 
     Parameters
@@ -120,16 +122,16 @@ def remove_belongings(connect: Callable[[], docker.APIClient], found: Belongings
             _remove_network(api, network)
 
 
-def _await_tasks(api: docker.APIClient, found: Belongings) -> None:
+def _await_tasks(api: docker.APIClient, found: ClusterResources) -> None:
     """Wait until the engine has no container of the services any more; of other nodes it doesn't know."""
     names = set(found.names)
     end = time.monotonic() + REMOVAL_TIMEOUT
     while time.monotonic() < end:
         containers = api.containers(all=True, filters={"label": [labels.CLUSTER, _TASK]})
-        own = [entry for entry in containers if entry["Labels"][labels.CLUSTER] in names]
-        if not own:
+        remaining = [entry for entry in containers if entry["Labels"][labels.CLUSTER] in names]
+        if not remaining:
             return
-        for entry in own:
+        for entry in remaining:
             # A swarm keeps them for some seconds after their end.
             if entry["State"] == "exited":
                 remove_container(api, entry["Id"])

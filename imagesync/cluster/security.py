@@ -56,7 +56,7 @@ def security_to_dict(security: Security) -> dict[str, str | bool]:
     return contents
 
 
-def security_of(contents: Mapping[str, str | bool]) -> Security:
+def security_from_dict(contents: Mapping[str, str | bool]) -> Security:
     """Return what :func:`security_to_dict` has written."""
     from distributed import Security
 
@@ -71,8 +71,3 @@ def _content(value: str) -> str:
             return file.read()
     except (OSError, ValueError) as error:
         raise UsageError(f"The certificate {value} can't be read: {error}") from error
-
-
-def protocol(security: Security) -> str:
-    """Return the scheme of addresses."""
-    return "tls" if security.require_encryption else "tcp"

@@ -59,7 +59,7 @@ def update_image(text: str, image: str, *, replacing: str | None = None, where: 
     """
     places = list(_places(_parse(text, where)))
     wanted = parse_reference(replacing or image)
-    found = [place for place in places if _stands_for(place.reference, wanted, exactly=replacing is not None)]
+    found = [place for place in places if _matches(place.reference, wanted, exactly=replacing is not None)]
     if not found:
         raise _not_found(wanted.name, places, where)
     edits = {edit for place in found for edit in _edits(text, place, image)}
@@ -68,7 +68,7 @@ def update_image(text: str, image: str, *, replacing: str | None = None, where: 
     return text
 
 
-def _stands_for(reference: str, wanted: Reference, *, exactly: bool) -> bool:
+def _matches(reference: str, wanted: Reference, *, exactly: bool) -> bool:
     parsed = parse_reference(reference)
     if parsed.name != wanted.name:
         return False
@@ -104,7 +104,7 @@ def _places(nodes: Iterable[Node]) -> Iterator[_Place]:
             continue
         seen.add(id(node))
         if isinstance(node, MappingNode):
-            yield from _in_two_parts(node)
+            yield from _split_references(node)
             waiting += [(str(name.value), value) for name, value in node.value]
         elif isinstance(node, SequenceNode):
             waiting += [(key, value) for value in node.value]
@@ -121,7 +121,7 @@ def _is_image(key: str, value: str) -> bool:
     return complete or key.lower().endswith(("image", "container"))
 
 
-def _in_two_parts(node: MappingNode) -> Iterator[_Place]:
+def _split_references(node: MappingNode) -> Iterator[_Place]:
     values = {name.value: value for name, value in node.value if isinstance(value, ScalarNode)}
     tag = values.get("tag")
     for key in _NAME_KEYS:

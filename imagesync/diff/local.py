@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Here:
+class LocalSide:
     """The side of this machine, for members of a cluster that run in the very same folder.
 
     Parameters
@@ -26,7 +26,7 @@ class Here:
     prefix: str
 
 
-def of_session(session: Session) -> Here:
+def local_side(session: Session) -> LocalSide:
     """Return what the environment of *session* holds, and where it is.
 
     Raises
@@ -36,4 +36,4 @@ def of_session(session: Session) -> Here:
     """
     inputs = session.inputs()
     inventory = local_inventory(inputs.plan, inputs.source_digests)
-    return Here(inventory, inputs.environment.python.prefix)
+    return LocalSide(inventory, inputs.environment.python.prefix)

@@ -10,7 +10,7 @@ from imagesync.errors import UsageError
 from imagesync.inventory.comparison import Side
 
 if TYPE_CHECKING:
-    from imagesync.diff.local import Here
+    from imagesync.diff.local import LocalSide
     from imagesync.session import Session
 
 LOCAL: Final = "local"
@@ -53,10 +53,10 @@ def find_side(text: str, *, session: Session) -> Side:
     return Side(text, {text: read_image(text, environ=session.context.environ)})
 
 
-def _here(session: Session) -> Here:
-    from imagesync.diff.local import of_session
+def _here(session: Session) -> LocalSide:
+    from imagesync.diff.local import local_side
 
-    return of_session(session)
+    return local_side(session)
 
 
 def _of_folder(session: Session, folder: Path) -> Session:

@@ -17,7 +17,7 @@ from imagesync.inventory.inventory import Entry, Inventory, Kind
 SCHEDULER = "scheduler"
 """What a cluster's scheduler is called among its members; workers go by their addresses."""
 _LEVELS = list(Level)
-_OUT_ON_PURPOSE = (Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED, Level.PLATFORM_ONLY)
+_LEFT_OUT = (Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED, Level.PLATFORM_ONLY)
 
 
 class Group(str, Enum):
@@ -215,7 +215,7 @@ def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform:
     kind = known[0].kind
     local = any(entry.local for entry in known)
     level = _level(lefts.values()) or _level(rights.values())
-    intended = level in _OUT_ON_PURPOSE or (
+    intended = level in _LEFT_OUT or (
         group is Group.ONE_SIDED and all(verdict.intended for verdict in verdicts if verdict.group is group)
     )
     apart = group in (Group.DIFFERS, Group.ONE_SIDED) and not intended
@@ -267,7 +267,7 @@ def _one_sided(left: Entry | None, right: Entry | None) -> _Verdict:
     if left is not None and right is not None:
         return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster", intended=True)
     (entry,) = here
-    if entry.left_out or entry.level in _OUT_ON_PURPOSE:
+    if entry.left_out or entry.level in _LEFT_OUT:
         return _Verdict(Group.ONE_SIDED, "left out on purpose", intended=True)
     return _Verdict(Group.ONE_SIDED)
 
@@ -310,10 +310,10 @@ def _states(entries: Entries) -> tuple[State, ...]:
         members.setdefault(state, []).append(member)
     if len(members) == 1:
         return tuple(members)
-    return tuple(_named(members))
+    return tuple(_with_members(members))
 
 
-def _named(members: Mapping[State, list[str]]) -> Iterator[State]:
+def _with_members(members: Mapping[State, list[str]]) -> Iterator[State]:
     for state, names in sorted(members.items(), key=lambda item: -len(item[1])):
         yield State(state.version, state.build, state.content, tuple(names), state.present)
 

@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 import imagesync
-from imagesync.cluster.resources import find_belongings
+from imagesync.cluster.resources import find_resources
 from imagesync.errors import ClusterError, UsageError
 from tests.commands import CommandLine
 from tests.integration.dask_project import DaskProject
@@ -60,7 +60,7 @@ def make(dask_project: DaskProject, swarm: docker.DockerClient) -> Iterator[Make
     yield cluster
     for started in made:
         started.close()
-        assert len(find_belongings(swarm.api, started.name)) == 0
+        assert len(find_resources(swarm.api, started.name)) == 0
 
 
 def tasks_of(swarm: docker.DockerClient, cluster: imagesync.SwarmCluster, part: str) -> list[Any]:
@@ -163,9 +163,9 @@ def test_a_killed_client_takes_everything_with_it(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
-        assert len(find_belongings(swarm.api, name)) == 4
+        assert len(find_resources(swarm.api, name)) == 4
         os.kill(process.pid, signal.SIGKILL)
-    wait_until(lambda: len(find_belongings(swarm.api, name)) == 0, 30)
+    wait_until(lambda: len(find_resources(swarm.api, name)) == 0, 30)
 
 
 def test_commands_see_it(make: Make, cli: CommandLine) -> None:

@@ -12,7 +12,7 @@ from distributed import Client
 
 import imagesync
 from imagesync.cluster import labels
-from imagesync.cluster.resources import find_belongings
+from imagesync.cluster.resources import find_resources
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.endpoint import find_endpoint
@@ -90,7 +90,7 @@ def make(engines: TwoEngines, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]
     yield cluster
     for started in made:
         started.close()
-        assert len(find_belongings(engines.manager.client.api, started.name)) == 0
+        assert len(find_resources(engines.manager.client.api, started.name)) == 0
     own = {"filters": {"label": labels.CLUSTER}}
     for client in (engines.manager.client, engines.worker.client):
         # Each machine clears up when it hears of it; a closed cluster waits for neither.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagesync.cluster.agreement.remote import Remote
 from imagesync.cluster.agreement.running import Facts, inventory_of
-from imagesync.diff.local import of_session
+from imagesync.diff.local import local_side
 from imagesync.inventory.comparison import Group, Side, compare
 from imagesync.session import open_session
 from tests.channels.environments import CondaEnvironment
@@ -17,8 +17,8 @@ from tests.commands import CommandLine
 from tests.conftest import MakeCondaEnvironment
 
 
-def local_side(made: CondaEnvironment) -> Side:
-    here = of_session(open_session(python=made.python, quiet=True))
+def environment_side(made: CondaEnvironment) -> Side:
+    here = local_side(open_session(python=made.python, quiet=True))
     return Side("local", {"local": here.inventory})
 
 
@@ -35,7 +35,7 @@ def test_process_in_a_conda_environment_says_what_was_planned(
     conda_environment: MakeCondaEnvironment,
 ) -> None:
     made = conda_environment("python", "dask", "libbeacon", "orchard-suite")
-    left, right = local_side(made), Side("there", {"there": inventory_of(facts_of(made.python))})
+    left, right = environment_side(made), Side("there", {"there": inventory_of(facts_of(made.python))})
     comparison = compare(left, right)
     rows = {(row.name, row.kind): row for row in comparison.rows}
     assert rows["libbeacon", "conda"].group is Group.SAME
@@ -51,7 +51,7 @@ def test_process_in_a_conda_environment_says_what_was_planned(
 
 def test_pip_over_conda_in_one_process_is_found(conda_environment: MakeCondaEnvironment) -> None:
     made = conda_environment("python", "dask")
-    left = local_side(made)
+    left = environment_side(made)
     made.install("--no-deps", "toolz==0.12.0")
     comparison = compare(left, Side("there", {"there": inventory_of(facts_of(made.python))}))
     assert [row.name for row in comparison.of(Group.DIFFERS)] == ["toolz"]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from imagesync.cluster.agreement.overlay import Overlay, choose
+from imagesync.cluster.agreement.overlay import Overlay, select_packages
 from imagesync.cluster.agreement.remote import Remote, RemoteObject
 from imagesync.core.names import Level
 from imagesync.inventory.comparison import Side, compare
@@ -50,9 +50,9 @@ def side(*entries: Entry) -> Side:
     ],
 )
 def test_what_cannot_be_synced_is_said(here: Entry | None, there: Entry | None, word: str) -> None:
-    choice = choose(compare(side(*filter(None, [here])), side(*filter(None, [there]))))
-    assert choice.names == frozenset()
-    (unsynced,) = choice.unsynced
+    selection = select_packages(compare(side(*filter(None, [here])), side(*filter(None, [there]))))
+    assert selection.names == frozenset()
+    (unsynced,) = selection.unsynced
     assert word in unsynced.reason
     assert "imagesync build" in unsynced.hint
 
@@ -72,9 +72,9 @@ def test_what_differs_or_is_missing_is_chosen() -> None:
         Entry("rowan", "1.0.9"),
         Entry("oak", "1.0", level=Level.COMPATIBLE),
     )
-    choice = choose(compare(side(*here), side(*there)))
-    assert choice.names == {"elder", "alder", "birch", LOOSE_CODE}
-    assert choice.unsynced == ()
+    selection = select_packages(compare(side(*here), side(*there)))
+    assert selection.names == {"elder", "alder", "birch", LOOSE_CODE}
+    assert selection.unsynced == ()
 
 
 def archive(**files: str) -> bytes:

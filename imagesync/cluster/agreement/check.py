@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from imagesync.cluster.agreement.running import Answers, ask, side_of
-from imagesync.diff.local import Here
+from imagesync.cluster.agreement.running import Answers, cluster_side, query_members
+from imagesync.diff.local import LocalSide
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.comparison import Comparison, Side, compare
 from imagesync.inventory.wording import remedy, summary
@@ -45,37 +45,37 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
             hint="Use `await imagesync.cluster.agreement.check.check_async(client)`.",
         )
     here = _here(session)
-    answers = client.sync(ask, client)
-    return report(compare_with(here, answers), address_of(client), strict=strict)
+    answers = client.sync(query_members, client)
+    return report(compare_with_cluster(here, answers), reachable_address(client), strict=strict)
 
 
 async def check_async(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
     """Do what :func:`check` does, for an asynchronous client; the event loop goes on meanwhile."""
     import asyncio
 
-    here, answers = await asyncio.gather(asyncio.to_thread(_here, session), ask(client))
-    return report(compare_with(here, answers), address_of(client), strict=strict)
+    here, answers = await asyncio.gather(asyncio.to_thread(_here, session), query_members(client))
+    return report(compare_with_cluster(here, answers), reachable_address(client), strict=strict)
 
 
-def compare_with(here: Here, answers: Answers) -> Comparison:
+def compare_with_cluster(here: LocalSide, answers: Answers) -> Comparison:
     """Return how this environment and a cluster compare."""
-    return compare(Side("client", {"client": here.inventory}), side_of(answers, here=here))
+    return compare(Side("client", {"client": here.inventory}), cluster_side(answers, here=here))
 
 
-def _here(session: Session | None) -> Here:
+def _here(session: Session | None) -> LocalSide:
     """Return what this process runs, whatever environment may be active beside it."""
-    from imagesync.diff.local import of_session
+    from imagesync.diff.local import local_side
     from imagesync.session import open_session
 
-    return of_session(session or open_session(quiet=True))
+    return local_side(session or open_session(quiet=True))
 
 
-def address_of(client: Client) -> str:
+def reachable_address(client: Client) -> str:
     """Return the address by which other processes of this machine reach a client's scheduler, if they can."""
-    from imagesync.cluster.connection import find_connection
+    from imagesync.cluster.connection import connection_at
 
     address = str(client.scheduler.address) if client.scheduler is not None else ""
-    if address.startswith("tls://") and find_connection(address) is None:
+    if address.startswith("tls://") and connection_at(address) is None:
         return ""  # only this process has its certificates
     return "" if address.startswith("inproc://") else address
 

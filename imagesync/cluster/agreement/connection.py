@@ -84,9 +84,9 @@ def _security(address: str, certificates: Certificates) -> Security:
     }
     named = {key: str(path) for key, path in given.items() if path is not None}
     if not named:
-        from imagesync.cluster.connection import find_connection
-        from imagesync.cluster.security import security_of
+        from imagesync.cluster.connection import connection_at
+        from imagesync.cluster.security import security_from_dict
 
-        known = find_connection(address)
-        return Security() if known is None else security_of(known.security)
+        known = connection_at(address)
+        return Security() if known is None else security_from_dict(known.security)
     return Security(require_encryption=True, **named)

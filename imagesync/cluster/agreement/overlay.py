@@ -37,7 +37,7 @@ class Unsynced:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """What of a comparison can be sent.
 
     Parameters
@@ -92,7 +92,7 @@ class Overlay:
         return {"digest": self.digest, "wheels": list(self.wheels), "code": self.code, "says": says}
 
 
-def choose(comparison: Comparison) -> Choice:
+def select_packages(comparison: Comparison) -> Selection:
     """Return which packages of *comparison* a cluster must get, and which it can't be given.
 
     Parameters
@@ -109,7 +109,7 @@ def choose(comparison: Comparison) -> Choice:
             names.add(row.name)
         elif row in comparison.differences:
             unsynced.append(Unsynced(row.name, reason))
-    return Choice(frozenset(names), tuple(unsynced))
+    return Selection(frozenset(names), tuple(unsynced))
 
 
 def _obstacle(row: Row) -> str | None:
@@ -151,12 +151,13 @@ def make_overlay(
     plan = inputs.plan
     sources = inputs.artifact_sources()
     planned = [package for package in plan.packages if package.name in wanted]
-    own, own_wheels = _own([package for package in planned if package.vendored], inputs, sources, target)
+    vendored = [package for package in planned if package.vendored]
+    local_lock, local_wheels = _make_local_wheels(vendored, inputs, sources, target)
     others = [package for package in planned if not package.vendored]
-    indexed, unsynced = _indexed(others, inputs, sources, target) if others else ([], ())
-    contents: dict[str, str] = {package.name: package.content for package in own.vendored}
+    indexed, unsynced = _fetch_index_wheels(others, inputs, sources, target) if others else ([], ())
+    contents: dict[str, str] = {package.name: package.content for package in local_lock.vendored}
     modules: dict[str, tuple[str, ...]] = {}
-    paths = [*zip((package.name for package in own.vendored), own_wheels, strict=True), *indexed]
+    paths = [*zip((package.name for package in local_lock.vendored), local_wheels, strict=True), *indexed]
     for name, path in paths:
         contents.setdefault(name, "")
         with ZipFile(path) as archive:
@@ -168,7 +169,7 @@ def make_overlay(
     return Overlay(tuple(path.read_bytes() for _, path in paths), code, contents, modules), unsynced
 
 
-def _own(
+def _make_local_wheels(
     planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[Lock, list[Path]]:
     from imagesync.lock.layers import local_packages
@@ -179,7 +180,7 @@ def _own(
     return lock, [wheel.path for wheel in wheels]
 
 
-def _indexed(
+def _fetch_index_wheels(
     planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[list[tuple[str, Path]], tuple[Unsynced, ...]]:
     from imagesync.lock.make import make_lock

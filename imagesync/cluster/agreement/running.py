@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from imagesync.cluster.agreement.connection import Certificates
-    from imagesync.diff.local import Here
+    from imagesync.diff.local import LocalSide
     from imagesync.session import Session
 
 Facts = Mapping[str, Any]
@@ -26,11 +26,11 @@ SCHEMES: Final = ("tcp://", "tls://", "ws://", "wss://", "ucx://")
 Answers = tuple[Facts, Mapping[str, "Facts | Exception"]]
 
 
-async def ask(client: Client) -> Answers:
+async def query_members(client: Client) -> Answers:
     """Return what the scheduler says of itself, and what each worker says, by address.
 
     A worker that ends meanwhile has its exception instead; what to make of the answers says
-    :func:`side_of`.
+    :func:`cluster_side`.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ async def ask(client: Client) -> Answers:
     return scheduler, workers
 
 
-def side_of(
+def cluster_side(
     answers: Answers,
     *,
     name: str | None = None,
-    here: Here | None = None,
+    here: LocalSide | None = None,
     without_syncs: bool = False,
 ) -> Side:
     """Return a cluster as one side of a comparison.
@@ -70,7 +70,7 @@ def side_of(
     Parameters
     ----------
     answers
-        From :func:`ask`.
+        From :func:`query_members`.
     name
         What to call it; by default how many workers there are.
     without_syncs
@@ -103,11 +103,11 @@ def read_scheduler(address: str, *, session: Session, certificates: Certificates
         Nobody answers there, or there are no certificates.
     """
     from imagesync.cluster.agreement.connection import connected
-    from imagesync.diff.local import of_session
+    from imagesync.diff.local import local_side
 
     with connected(address, certificates) as client:
-        answers = client.sync(ask, client)
-    return side_of(answers, name=address, here=of_session(session))
+        answers = client.sync(query_members, client)
+    return cluster_side(answers, name=address, here=local_side(session))
 
 
 def members(answers: Answers) -> tuple[Facts, ...]:
@@ -116,12 +116,12 @@ def members(answers: Answers) -> tuple[Facts, ...]:
     return (scheduler, *(facts for facts in workers.values() if not isinstance(facts, Exception)))
 
 
-def is_here(facts: Facts, here: Here) -> bool:
+def shares_environment(facts: Facts, here: LocalSide) -> bool:
     """Return whether a process runs in the very folder that this machine's environment is in."""
     return bool(facts["place"] == place(here.prefix))
 
 
-def inventory_of(facts: Facts, *, here: Here | None = None, without_syncs: bool = False) -> Inventory:
+def inventory_of(facts: Facts, *, here: LocalSide | None = None, without_syncs: bool = False) -> Inventory:
     """Return what a process says that it has.
 
     Versions are what is installed there now. What local code is made from, and which level a package has,
@@ -133,9 +133,9 @@ def inventory_of(facts: Facts, *, here: Here | None = None, without_syncs: bool 
         Whether what came by :func:`imagesync.sync` is passed over.
     """
     if without_syncs:
-        facts = {**facts, "distributions": _unsynced(facts), "synced": {}}
-    built = _built(facts["environment"])
-    if here is not None and is_here(facts, here):
+        facts = {**facts, "distributions": _without_overlays(facts), "synced": {}}
+    built = _image_inventory(facts["environment"])
+    if here is not None and shares_environment(facts, here):
         known: Inventory | None = here.inventory
     else:
         known = built
@@ -143,14 +143,14 @@ def inventory_of(facts: Facts, *, here: Here | None = None, without_syncs: bool 
     return Inventory(facts["platform"], with_levels(_entries(facts, known)), environment_hash)
 
 
-def _built(content: object) -> Inventory | None:
+def _image_inventory(content: object) -> Inventory | None:
     try:
         return Inventory.from_dict(content) if isinstance(content, dict) else None
     except (ValueError, LookupError, TypeError, AttributeError):
         return None  # of a later version of imagesync
 
 
-def _unsynced(facts: Facts) -> list[Facts]:
+def _without_overlays(facts: Facts) -> list[Facts]:
     return [found for found in facts["distributions"] if found["location"] not in facts["synced"]]
 
 

@@ -10,13 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
-from imagesync.cluster.agreement.check import address_of, report
-from imagesync.cluster.agreement.overlay import Choice, Overlay, Unsynced, choose, importable, make_overlay
+from imagesync.cluster.agreement.check import reachable_address, report
+from imagesync.cluster.agreement.overlay import (
+    Overlay,
+    Selection,
+    Unsynced,
+    importable,
+    make_overlay,
+    select_packages,
+)
 from imagesync.cluster.agreement.remote import Remote, RemoteObject
-from imagesync.cluster.agreement.running import Answers, Facts, ask, is_here, members, side_of
+from imagesync.cluster.agreement.running import (
+    Answers,
+    Facts,
+    cluster_side,
+    members,
+    query_members,
+    shares_environment,
+)
 from imagesync.core.platforms import engine_platform
 from imagesync.core.text import counted
-from imagesync.diff.local import Here
+from imagesync.diff.local import LocalSide
 from imagesync.errors import ClusterError, UsageError
 from imagesync.inventory.comparison import Comparison, Side, compare
 from imagesync.inventory.planned import local_inventory
@@ -30,7 +44,7 @@ if TYPE_CHECKING:
     from imagesync.session import Session
 
 NAME = "imagesync-sync"
-COMEBACK = 60.0
+RESTART_TIMEOUT = 60.0
 """Seconds that workers may take to start again."""
 
 
@@ -126,7 +140,7 @@ def sync(client: Client, *, session: Session | None = None, restart: bool | None
             hint="Use `await imagesync.cluster.agreement.sync.sync_async(client)`.",
         )
     synced: Synced = client.sync(_sync, client, session, restart)
-    report(synced.comparison, address_of(client), strict=False)
+    report(synced.comparison, reachable_address(client), strict=False)
     return synced
 
 
@@ -135,27 +149,27 @@ async def sync_async(
 ) -> Synced:
     """Do what :func:`sync` does, for an asynchronous client."""
     synced = await _sync(client, session, restart)
-    report(synced.comparison, address_of(client), strict=False)
+    report(synced.comparison, reachable_address(client), strict=False)
     return synced
 
 
 async def _sync(client: Client, session: Session | None, restart: bool | None) -> Synced:
     start = time.perf_counter()
     session = session or open_session()
-    inputs, answers = await asyncio.gather(asyncio.to_thread(session.inputs), ask(client))
-    here = Here(local_inventory(inputs.plan, inputs.source_digests), inputs.environment.python.prefix)
-    choice = choose(_compare(here, answers, without_syncs=True))
+    inputs, answers = await asyncio.gather(asyncio.to_thread(session.inputs), query_members(client))
+    here = LocalSide(local_inventory(inputs.plan, inputs.source_digests), inputs.environment.python.prefix)
+    choice = select_packages(_compare(here, answers, without_syncs=True))
     began = time.perf_counter()
-    overlay, unsynced = await asyncio.to_thread(_make, choice, inputs, answers)
+    overlay, unsynced = await asyncio.to_thread(_make_overlay, choice, inputs, answers)
     building = time.perf_counter() - began
-    remarks = _about_place(here, answers)
+    remarks = _shared_environment_remarks(here, answers)
     restarted: tuple[str, ...] = ()
     if overlay.wheels or overlay.code or any(facts["synced"] for facts in members(answers)):
-        await _lay(client, overlay)
-        own = sorted(_own_modules(inputs, overlay))
+        await _register_overlay(client, overlay)
+        own = sorted(_local_modules(inputs, overlay))
         restarted, more = await _refresh(client, _changed(overlay, answers), own, restart)
         remarks += more
-        answers = await ask(client)
+        answers = await query_members(client)
     return Synced(
         sent=tuple(sorted(overlay.contents or ())),
         unsynced=(*choice.unsynced, *unsynced),
@@ -167,13 +181,13 @@ async def _sync(client: Client, session: Session | None, restart: bool | None) -
     )
 
 
-def _compare(here: Here, answers: Answers, *, without_syncs: bool = False) -> Comparison:
-    there = side_of(answers, here=here, without_syncs=without_syncs)
+def _compare(here: LocalSide, answers: Answers, *, without_syncs: bool = False) -> Comparison:
+    there = cluster_side(answers, here=here, without_syncs=without_syncs)
     return compare(Side("client", {"client": here.inventory}), there)
 
 
-def _make(
-    choice: Choice, inputs: EnvironmentInputs, answers: Answers
+def _make_overlay(
+    choice: Selection, inputs: EnvironmentInputs, answers: Answers
 ) -> tuple[Overlay, tuple[Unsynced, ...]]:
     if not choice.names:
         return Overlay(), ()
@@ -195,8 +209,8 @@ def _target(facts: Facts) -> Target:
     return Target(engine_platform(facts["platform"]), facts["python"], glibc)
 
 
-def _about_place(here: Here, answers: Answers) -> tuple[str, ...]:
-    if not any(is_here(facts, here) for facts in members(answers)):
+def _shared_environment_remarks(here: LocalSide, answers: Answers) -> tuple[str, ...]:
+    if not any(shares_environment(facts, here) for facts in members(answers)):
         return ()
     return (
         "Workers run in the client's own environment, whose files they read:"
@@ -204,7 +218,7 @@ def _about_place(here: Here, answers: Answers) -> tuple[str, ...]:
     )
 
 
-def _own_modules(inputs: EnvironmentInputs, overlay: Overlay) -> set[str]:
+def _local_modules(inputs: EnvironmentInputs, overlay: Overlay) -> set[str]:
     """Return what can be imported of local code, of which one package may import another."""
     from imagesync.plan.checks.modules import modules
 
@@ -223,7 +237,7 @@ def _changed(overlay: Overlay, answers: Answers) -> list[str]:
     return sorted({module for modules in said for module in modules})
 
 
-async def _lay(client: Client, overlay: Overlay) -> None:
+async def _register_overlay(client: Client, overlay: Overlay) -> None:
     """Lay *overlay* into the scheduler and into all workers, those that come later included."""
     try:
         for kind, maker in _PLUGINS:
@@ -249,7 +263,7 @@ async def _refresh(
     scheduler: Mapping[str, Any]
     held: dict[str, list[str]]
     scheduler, held = await asyncio.gather(
-        client.run_on_scheduler(question, modules, own, forced=True), _holding(client, modules, own)
+        client.run_on_scheduler(question, modules, own, forced=True), _refresh_workers(client, modules, own)
     )
     remarks = []
     if scheduler["held"]:
@@ -270,14 +284,14 @@ async def _refresh(
     if able:
         await _restart(client, able)
         left = {address: held[address] for address in set(held) - set(able)}
-        held = left | await _holding(client, modules, own)
+        held = left | await _refresh_workers(client, modules, own)
     if held:
         why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
         remarks.append(f"Still with what they had imported ({why}): {', '.join(sorted(held))}.")
     return tuple(able), tuple(remarks)
 
 
-async def _holding(client: Client, modules: list[str], own: list[str]) -> dict[str, list[str]]:
+async def _refresh_workers(client: Client, modules: list[str], own: list[str]) -> dict[str, list[str]]:
     """Have workers forget changed modules; return those that can't, with what holds on to them."""
     states: Mapping[str, Any] = await client.run(
         Remote("imports", "refresh"), modules, own, on_error="ignore"
@@ -290,14 +304,14 @@ async def _restart(client: Client, workers: list[str]) -> None:
     scheduler: Any = client.scheduler  # whose methods aren't typed; asked this way, its log doesn't fill
     number = len((await scheduler.identity())["workers"])
     await client.run(Remote("workers", "leave"), workers=workers, on_error="ignore")
-    end = time.monotonic() + COMEBACK
+    end = time.monotonic() + RESTART_TIMEOUT
     while True:
         there = (await scheduler.identity())["workers"]
         if len(there) >= number and not set(there) & set(workers):
             return
         if time.monotonic() > end:
             raise ClusterError(
-                f"{number - len(there)} of {number} workers haven't come back after {COMEBACK:.0f} s.",
+                f"{number - len(there)} of {number} workers haven't come back after {RESTART_TIMEOUT:.0f} s.",
                 hint="See the workers' logs.",
             )
         await asyncio.sleep(0.05)

@@ -17,7 +17,7 @@ import docker.types
 from imagesync.cluster import labels
 from imagesync.cluster.addresses import reachable_host
 from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.events import Event, Watch
+from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.plan import (
     SCHEDULER,
@@ -30,7 +30,7 @@ from imagesync.cluster.plan import (
     spawn_environment,
     worker_config,
 )
-from imagesync.cluster.resources import find_belongings, labels_of
+from imagesync.cluster.resources import find_resources, labels_of
 from imagesync.core.image_reference import repository_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
@@ -81,7 +81,7 @@ class SwarmEngine(ClusterEngine):
         self.placement = placement
         self._network = ""
         self._secret = ""
-        self._making = threading.Lock()
+        self._secret_lock = threading.Lock()
 
     def nodes(self) -> list[Mapping[str, Any]]:
         """Return the nodes that are ready for tasks.
@@ -135,7 +135,7 @@ class SwarmEngine(ClusterEngine):
         self._network = self._make_network("overlay")
         return self._network
 
-    def watch(self, network: str, notify: Callable[[Event], None]) -> Watch | None:
+    def listen(self, network: str, notify: Callable[[Event], None]) -> EventListener | None:
         """Listen to nothing: the swarm itself starts again what fails."""
         return None
 
@@ -199,7 +199,7 @@ class SwarmEngine(ClusterEngine):
 
     def parts(self) -> dict[str, str]:
         """Return the ID of each service by ``scheduler`` and ``worker-<name>``."""
-        found = find_belongings(self.api, self.plan.name).services
+        found = find_resources(self.api, self.plan.name).services
         return {part_of(labels_of(entry)): entry["ID"] for entry in found}
 
     def logs(self, container: str, *, tail: int | None = None) -> str:
@@ -215,7 +215,7 @@ class SwarmEngine(ClusterEngine):
         """Return program and certificates as a secret of the swarm, made once."""
         plan = self.plan
         name = f"{plan.network}-{_SECRET}"
-        with self._making:
+        with self._secret_lock:
             if not self._secret:
                 with engine_errors(f"make the secret {name}"):
                     made = self.api.create_secret(name, json.dumps(common_config(plan)).encode(), plan.labels)
