@@ -149,7 +149,7 @@ class PipToolsResolver:
             timeout=request.timeout,
         )
         if finished.returncode != 0 and request.versions_only:
-            raise _failure(finished.stderr)
+            raise self._failure(finished.stderr)
         if finished.returncode != 0:
             raise self._with_reason(finished.stderr, (*request.requirements, *vendored_wheels), constraints)
         vendored = {package.name for package in request.vendored}
@@ -171,7 +171,7 @@ class PipToolsResolver:
             *(part for name in target_platforms(target) for part in ("--platform", name)),
         )
         if finished.returncode != 0:
-            raise _failure(finished.stderr)
+            raise self._failure(finished.stderr)
         entries: list[Mapping[str, Any]] = json.loads(report.read_text("utf-8"))["install"]
         return entries
 
@@ -181,9 +181,18 @@ class PipToolsResolver:
             *_PIP_DRY_RUN, "--verbose", "--constraint", str(constraints), "--", *requirements
         )
         if finished.returncode == 0:
-            return _failure(output)
+            return self._failure(output)
         _, heading, cause = finished.stdout.partition("The conflict is caused by:")
-        return _failure(f"{finished.stderr}\n{heading}{cause}")
+        return self._failure(f"{finished.stderr}\n{heading}{cause}")
+
+    def _failure(self, output: str) -> LockError:
+        output = redact(output)
+        if any(sign in output for sign in _UNREACHABLE):
+            return LockError(
+                f"pip can't ask the index: {_readable(output)}",
+                hint=f"Check index URLs and credentials in {self.indexes.source}, and the network.",
+            )
+        return UnsolvableError(_readable(output))
 
     def _run(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         try:
@@ -219,16 +228,6 @@ def _version_alone(line: str) -> LockedPackage:
     pinned = Requirement(line)
     (specifier,) = pinned.specifier
     return LockedPackage(canonicalize_name(pinned.name), specifier.version, Artifact("", "", ""))
-
-
-def _failure(output: str) -> LockError:
-    output = redact(output)
-    if any(sign in output for sign in _UNREACHABLE):
-        return LockError(
-            f"pip can't ask the index: {_readable(output)}",
-            hint="Check the index URLs and credentials with `pip config list`, and the network.",
-        )
-    return UnsolvableError(_readable(output))
 
 
 def _readable(output: str) -> str:
