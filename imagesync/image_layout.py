@@ -65,11 +65,12 @@ class BaseImage:
     root
         The root image, as the user named it, such as ``ubuntu:24.04``.
     digest
-        The digest of the root image, ``sha256:<hex>``.
+        The digest of the root image, ``sha256:<hex>``; empty if it isn't known.
     image_id
-        The ID of the base image, ``sha256:<hex>``.
+        The ID of the base image, ``sha256:<hex>``; empty if no engine has it.
     python_version
-        The version of the interpreter with its patch level, such as ``3.12.3``.
+        The version of the interpreter with its patch level, such as ``3.12.3``; ``3.12`` if only that is
+        known, empty if nothing is.
     python_executable
         The path of the interpreter in the image.
     glibc
@@ -78,6 +79,8 @@ class BaseImage:
         ``sha256:<hex>`` over the root image, ``Dockerfile.base`` and the system packages.
     apt
         The system packages that the settings name.
+    pinned
+        The root image by its digest, if its registry was asked.
     """
 
     reference: str
@@ -89,6 +92,12 @@ class BaseImage:
     glibc: tuple[int, int]
     base_hash: str
     apt: tuple[str, ...] = ()
+    pinned: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Return what hashes cover of the root image: its digest, or its name if the digest isn't known."""
+        return self.digest or self.root
 
     @property
     def minor(self) -> str:

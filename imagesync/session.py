@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.image_reference import check_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import (
@@ -29,6 +30,7 @@ from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
     from imagesync.image.image import Image
+    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.bundle import Bundle
     from imagesync.lock.lockfile.check import Difference
@@ -103,7 +105,7 @@ class Session:
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self.inputs().checked(for_lock=True)
-        return inputs.lock(finder.base_image(inputs.plan), inputs.artifact_sources())
+        return inputs.lock(finder.base_to_lock_for(inputs.plan), inputs.artifact_sources())
 
     def freeze(self) -> Bundle:
         """Return the lock with the files that others need beside it; wheels of local packages are built."""
@@ -112,7 +114,7 @@ class Session:
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self.inputs().checked(for_lock=True)
-        builder = self._builder(inputs, finder)
+        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
         return freeze(inputs.plan, builder.lock, builder.sources)
 
     def check_lock(self, path: Path) -> tuple[Difference, ...]:
@@ -128,9 +130,11 @@ class Session:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.context import write_context
 
+        finder = ImageFinder(self.context)
+        finder.query_in_background()
         inputs = self.inputs().checked()
-        builder = self._builder(inputs, ImageFinder(self.context))
-        write_context(builder.single_stage_context(), folder)
+        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
+        write_context(builder.single_stage_context(standalone=True), folder)
 
     def build(
         self,
@@ -154,6 +158,8 @@ class Session:
         locked
             A lock file to build from: no environment is scanned then, and nothing is solved.
         """
+        for tag in tags:
+            check_reference(tag, given_as="tag", tag=True)
         context = self.context
         push = context.settings.push if push is None else push
         if push:
@@ -169,6 +175,7 @@ class Session:
         finder = ImageFinder(context)
         finder.query_in_background()
         inputs = self._inputs_of(locked)
+        finder.require_engine()
         image = None if no_cache else finder.find(inputs)
         if image is None:
             image = finder.find_in_registry(inputs, tags=tags, no_cache=no_cache, push=push)
@@ -198,8 +205,9 @@ class Session:
         from imagesync.image_layout import image_tag
 
         context = self.context
-        builder = self._builder(inputs.checked(), finder)
-        digest = finder.environment_hash(inputs, builder.base.digest)
+        inputs = inputs.checked()
+        builder = self._builder(inputs, finder.base_image(inputs.plan), finder)
+        digest = finder.environment_hash(inputs, builder.base.identity)
         # A second build of the same environment waits here, and finds the image of the first one.
         with context.store.lock(f"build-{image_tag(digest)}", progress=context.progress):
             finder.query_engine()
@@ -209,10 +217,10 @@ class Session:
             with context.open_engine() as engine:
                 return builder.build(engine, tags=tags, no_cache=no_cache)
 
-    def _builder(self, inputs: BuildInputs, finder: ImageFinder) -> ImageBuilder:
+    def _builder(self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder) -> ImageBuilder:
         from imagesync.pipeline.image_builder import ImageBuilder
 
-        return ImageBuilder(inputs, finder.base_image(inputs.plan), finder)
+        return ImageBuilder(inputs, base, finder)
 
     def _tag(self, image: Image, tags: tuple[str, ...]) -> None:
         if tags:

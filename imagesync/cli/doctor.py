@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,11 +12,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.credentials import strip_credentials
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.installation import own_installation
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import ImagesyncError
+from imagesync.indexes.pypi.index_problems import (
+    PYPI,
+    REFUSALS,
+    certificate_hint,
+    innermost,
+    refusal,
+    refusal_hint,
+    untrusted,
+)
 from imagesync.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +39,6 @@ Status = Literal["ok", "warning", "failed"]
 
 # An environment of 150 packages needs about 1 GB in the store: wheels, and bytecode.
 _ENOUGH_SPACE = 2_000_000_000
-_PYPI = "https://pypi.org/simple"
 _INDEX_SECONDS = 10.0
 _REGISTRY_SECONDS = 20
 # BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
@@ -112,6 +119,7 @@ def _environment_checks(
 ) -> Iterator[Check]:
     """Look at the interpreter, and at the indexes that its configuration names."""
     from imagesync.indexes.pypi.configuration import read_index_configuration
+    from imagesync.settings.bases import base_hint
 
     try:
         environment = scan()
@@ -127,8 +135,8 @@ def _environment_checks(
     if found.implementation != "cpython":
         hint = "Use an environment of CPython: `python3 -m venv .venv`."
         yield Check("interpreter", "failed", f"{message}: images have CPython", hint)
-    elif expected is not None and expected != found.minor:
-        hint = f'Set `base = "python:{found.minor}-slim"`, or make an environment with Python {expected}.'
+    elif expected is not None and expected != found.minor and not environment.conda:
+        hint = f"{base_hint(found.minor)}\nOr make an environment with Python {expected}."
         yield Check("interpreter", "failed", f"{message}; the base {settings.base} has {expected}", hint)
     else:
         yield Check("interpreter", "ok", message)
@@ -141,12 +149,10 @@ def _python_of(base: str) -> str | None:
     >>> _python_of("ubuntu:24.04"), _python_of("python:3.13-slim"), _python_of("example.com/mine:1")
     ('3.12', '3.13', None)
     """
-    from imagesync.image.base import BASES
+    from imagesync.settings.bases import well_known
 
-    name = re.sub(r"^(docker\.io/)?(library/)?", "", base)
-    if match := re.match(r"python:(3\.\d+)", name):
-        return match[1]
-    return next((minor for minor, image in BASES.items() if image == name), None)
+    found = well_known(base)
+    return None if found is None else ".".join(found.python.split(".")[:2])
 
 
 def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Iterator[Check]:
@@ -159,7 +165,7 @@ def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> It
         yield Check(
             "index", "failed", f"{indexes.tool} is told to use no index, and no find-links either", hint
         )
-    urls = () if indexes.no_index else (indexes.index_url or _PYPI, *indexes.extra_index_urls)
+    urls = () if indexes.no_index else (indexes.index_url or PYPI, *indexes.extra_index_urls)
     asked = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
     for binding in reversed(indexes.bound):
         name = "pip" if "*" in binding.package else binding.package
@@ -191,33 +197,23 @@ def _index_check(place: str, access: Access, *, project: str) -> Check:
     url = f"{place.rstrip('/')}/{project}/" if project else place
     try:
         with open_session(access) as session, get(session, url, access=access) as response:
+            if response.status_code in REFUSALS:
+                return Check("index", "failed", f"{shown} {refusal(response)}", refusal_hint(shown, access))
             return _judge_answer(shown, response.status_code, project, access.wording)
     except requests.exceptions.SSLError as error:
-        hint = f"Name your company's certificates: {access.wording.certificate}."
-        return Check("index", "failed", f"{shown}: the certificate isn't trusted ({_reason(error)})", hint)
+        return Check("index", "failed", f"{shown} {untrusted(error)}", certificate_hint(access))
     except (requests.RequestException, OSError, ValueError) as error:
         hint = f"Check the URL in {access.wording.settings}, and the proxy in HTTPS_PROXY."
-        return Check("index", "failed", f"{shown} doesn't answer ({_reason(error)})", hint)
+        return Check("index", "failed", f"{shown} doesn't answer ({innermost(error)})", hint)
 
 
 def _judge_answer(shown: str, status: int, project: str, wording: Wording) -> Check:
-    if status in {401, 403, 407}:
-        hint = f"The password was looked for in {wording.logins}; put it there, or correct it."
-        return Check("index", "failed", f"{shown} refuses (HTTP {status})", hint)
     if status >= 500:
         return Check("index", "failed", f"{shown} is out of order (HTTP {status})", "Try again later.")
     if status == 404:
         hint = f"All is well if it has other projects; else check its URL in {wording.settings}."
         return Check("index", "warning", f"{shown} answers, but has no project {project} (HTTP 404)", hint)
     return Check("index", "ok", f"{shown} answers")
-
-
-def _reason(error: BaseException) -> str:
-    """Return the innermost cause in one line: the outer ones repeat it, with addresses of objects."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", str(error)) or type(error).__name__
-    return redact(text.splitlines()[0])
 
 
 def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
@@ -285,7 +281,7 @@ def _registry_check(base: str, endpoint: Endpoint) -> Check:
     except docker.errors.APIError as error:
         return Check("registry", "failed", f"{base} can't be pulled: {explanation(error)}", _base_hint(base))
     except (docker.errors.DockerException, requests.RequestException) as error:
-        return Check("registry", "failed", f"{base} can't be pulled: {_reason(error)}", _base_hint(base))
+        return Check("registry", "failed", f"{base} can't be pulled: {innermost(error)}", _base_hint(base))
     finally:
         client.close()
     return Check("registry", "ok", f"{base} can be pulled")
@@ -336,7 +332,7 @@ def _tool_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Che
     try:
         yield _version_check("uv", [find_uv_bin(), "--version"])
     except FileNotFoundError:
-        hint = f"Reinstall it beside imagesync: `{sys.executable} -m pip install --force-reinstall uv`."
+        hint = f"Reinstall it beside imagesync: {own_installation().reinstall('uv')}"
         yield Check("uv", "failed", "its executable isn't where its package should have put it", hint)
     yield _pip_tools_check(needed=settings.resolver == "pip-tools")
 
@@ -349,7 +345,7 @@ def _pip_tools_check(*, needed: bool) -> Check:
     except PackageNotFoundError:
         if not needed:
             return Check("pip-tools", "ok", "not installed, and not needed: the resolver is uv")
-        hint = f"Install it beside imagesync: `{sys.executable} -m pip install pip-tools`."
+        hint = f"Install it beside imagesync: {own_installation().add_extra('pip-tools')}"
         return Check("pip-tools", "failed", "not installed, and settings choose it as the resolver", hint)
 
 
@@ -359,5 +355,5 @@ def _version_check(name: str, command: list[str]) -> Check:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
-        return Check(name, "failed", f"{command[0]} doesn't run: {_reason(error)}", f"Reinstall {name}.")
+        return Check(name, "failed", f"{command[0]} doesn't run: {innermost(error)}", f"Reinstall {name}.")
     return Check(name, "ok", answer.stdout.strip())

@@ -47,7 +47,11 @@ def main() -> NoReturn:
         print_error(error)
         code = error.exit_code
     except click.ClickException as error:
+        from imagesync.cli.guesses import right_word
+
         error.show()
+        if word := right_word(error):
+            click.echo(f"hint: {word}", err=True)
         code = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)

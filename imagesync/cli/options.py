@@ -60,6 +60,8 @@ settings_options = _all(
     ),
     click.option("--apt", multiple=True, metavar="PACKAGE", help="A system package for the image."),
     click.option("--base", metavar="REF", help="The image to start from."),
+    click.option("--target-python", metavar="VERSION", help="The Python that --base has."),
+    click.option("--target-glibc", metavar="VERSION", help="The C library that --base has."),
     click.option("--resolver", type=click.Choice(["uv", "pip-tools"]), default=None, help="Who resolves."),
     click.option(
         "--solver", type=click.Choice(["rattler", "conda-lock"]), default=None, help="Who solves for conda."

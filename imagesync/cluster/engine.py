@@ -285,5 +285,6 @@ class ClusterEngine:
         self.remove(container)
         raise ClusterError(
             "The scheduler ended before it listened:\n" + "\n".join(said[-_TAIL:]),
-            hint="See that `distributed` is in the image: imagesync run -- python -m pip list",
+            hint="See that `distributed` is in the image:"
+            f" docker run --rm {self.plan.image} python -c 'import distributed'",
         )

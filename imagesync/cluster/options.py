@@ -155,5 +155,5 @@ def require_dask() -> None:
     if missing:
         raise ClusterError(
             f"Clusters need {' and '.join(missing)} in the environment that imagesync runs in.",
-            hint="Install it there: pip install 'imagesync[dask]'",
+            hint=f"Install it there: {own_installation().add_extra('dask')}",
         )

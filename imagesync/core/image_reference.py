@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from imagesync.errors import UsageError
+
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -130,6 +132,31 @@ def is_repository(text: str) -> bool:
     False
     """
     return len(text) <= _MAX_NAME and re.fullmatch(_NAME, text) is not None
+
+
+def check_reference(text: str, *, given_as: str, tag: bool = False) -> None:
+    """Raise an error unless *text* is a reference.
+
+    Parameters
+    ----------
+    given_as
+        The option or setting that it comes from, such as ``--tag``.
+    tag
+        Whether it is the name of a new image, which can't have a digest.
+
+    Raises
+    ------
+    UsageError
+        It isn't one.
+    """
+    if is_reference(text) and not (tag and "@" in text):
+        return
+    problem = "can't be an image's name" if tag else "isn't an image reference"
+    example = "registry.example.com/team/project:1.0" if tag else "ubuntu:24.04"
+    raise UsageError(
+        f"{given_as}: {text!r} {problem}.",
+        hint=f"It takes one like '{example}': the part before the colon in lower case, and no spaces.",
+    )
 
 
 def is_reference(text: str) -> bool:

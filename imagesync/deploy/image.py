@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_reference import is_reference, parse_reference, repository_of
+from imagesync.core.image_reference import check_reference, parse_reference, repository_of
 from imagesync.errors import RegistryError, UsageError
 from imagesync.registry.registry import read_digest
 
@@ -60,8 +60,7 @@ def pinned(reference: str, *, progress: Progress) -> str:
     RegistryError
         It isn't there, or the registry doesn't say.
     """
-    if not is_reference(reference):
-        raise UsageError(f"'{reference}' isn't an image reference.", hint="It takes one like 'ubuntu:24.04'.")
+    check_reference(reference, given_as="--image")
     parsed = parse_reference(reference)
     digest = parsed.digest or read_digest(reference, progress=progress)
     if digest is None:

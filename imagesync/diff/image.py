@@ -40,10 +40,11 @@ def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
 
 
 def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
-    from imagesync.core.image_reference import parse_reference
+    from imagesync.core.image_reference import check_reference, parse_reference
     from imagesync.engine.endpoint import find_endpoint
     from imagesync.engine.engine import Engine
 
+    check_reference(reference, given_as="image")
     parsed = parse_reference(reference)
     insecure = False
     try:

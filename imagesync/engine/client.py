@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import redact
+from imagesync.core.installation import own_installation
 from imagesync.engine.endpoint import Endpoint, TLSMaterial
 from imagesync.engine.transport import CERTIFICATES, CONNECT_TIMEOUT, can_speak_to, open_connection
 from imagesync.errors import EngineError, EngineNotFound
@@ -80,7 +81,7 @@ def _tls_config(tls: TLSMaterial) -> docker.tls.TLSConfig:
 
 def _hint(endpoint: Endpoint) -> str:
     if endpoint.scheme == "ssh" and importlib.util.find_spec("paramiko") is None:
-        return "Install it beside imagesync: `pip install 'docker[ssh]'`."
+        return f"Install it beside imagesync: {own_installation().add('docker[ssh]')}"
     if endpoint.scheme == "ssh":
         return "Check that `ssh HOST docker version` works without a password."
     if endpoint.tls is not None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
@@ -17,6 +17,7 @@ from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageErr
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
 from imagesync.lock.lock import Target
+from imagesync.settings.bases import base_hint
 from imagesync.settings.keys import is_apt_package
 from imagesync.standalone.programs import program_text
 
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan
     from imagesync.settings.model import Settings
-
-
-# Distributions by their version of Python; for other versions there are the official images named python.
-BASES: Final = {
-    "3.10": "ubuntu:22.04",
-    "3.11": "debian:bookworm-slim",
-    "3.12": "ubuntu:24.04",
-    "3.13": "debian:trixie-slim",
-}
 
 
 def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
@@ -84,12 +76,15 @@ def check_interpreter(base: BaseImage, plan: Plan) -> None:
     local = plan.python
     if plan.interpreter == "conda" or base.minor == local.minor:
         return
-    fitting = filter(None, (BASES.get(local.minor), f"python:{local.minor}-slim"))
+    if not base.python_version:
+        raise BaseImageError(
+            f"Which Python the base image {base.root} has isn't known.",
+            hint=f"Say it: --target-python {local.minor}; or start an engine, which can ask the image.",
+        )
     raise BaseImageError(
         f"The environment has Python {local.version}, and the base image {base.root} has"
         f" {base.python_version}.",
-        hint=f"Use a base image with Python {local.minor}: "
-        + ", or ".join(f"--base {image}" for image in fitting),
+        hint=f"{base_hint(local.minor)}\nOr make the environment with Python {base.minor}.",
     )
 
 
@@ -122,9 +117,14 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
 
 
 def target_of(plan: Plan, base: BaseImage) -> Target:
-    """Return the target that an image of *plan* on *base* is locked for."""
+    """Return the target that an image of *plan* on *base* is locked for.
+
+    If the patch level of the base's Python isn't known, it's the local one.
+    """
+    local = plan.python
+    version = local.version if base.python_version == local.minor else base.python_version
     versions = (package.version for package in plan.conda if package.name == "python")
-    return Target(plan.platform, next(versions, base.python_version), base.glibc)
+    return Target(plan.platform, next(versions, version), base.glibc)
 
 
 def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:

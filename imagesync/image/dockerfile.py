@@ -19,7 +19,13 @@ from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.build_files import build_programs
 from imagesync.image.context import BuildContext
-from imagesync.image.templates import dockerfile_base, render_template, shipped_templates, user_files
+from imagesync.image.templates import (
+    base_stage,
+    dockerfile_base,
+    render_template,
+    shipped_templates,
+    user_files,
+)
 from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, Label, site_packages
 from imagesync.inventory.inventory import to_json
 from imagesync.inventory.inventory import to_text as inventory_to_label
@@ -67,6 +73,7 @@ def make_context(
     version: str,
     created: int = 0,
     part: Part = "whole",
+    standalone: bool = False,
     packages_image: str | None = None,
     code: CodeLayer | None = None,
     file_conflicts: Mapping[str, str] = MappingProxyType({}),
@@ -99,6 +106,8 @@ def make_context(
     part
         ``packages`` is the image of packages from indexes and channels, and *lock* has no others;
         *environment_hash* and *name* are then those of the packages image. ``environment`` is built on it.
+    standalone
+        Whether the Dockerfile makes the base image, too, as its first stage.
     packages_image
         The reference of the packages image that ``environment`` is built on.
     code
@@ -131,7 +140,8 @@ def make_context(
         labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {
         "base": base,
-        "base_args": {"BASE": base.root, "APT": " ".join(base.apt)},
+        "base_args": {"BASE": base.pinned or base.root, "APT": " ".join(base.apt)},
+        "base_stage": base_stage(base.pinned or base.root, base.apt) if standalone else None,
         "code": code,
         "file_conflicts": file_conflicts,
         "code_folder": str(CODE),
@@ -164,7 +174,7 @@ def make_context(
     dockerfile = render_template("Dockerfile.j2", values, folder=templates)
     programs = build_programs(conda=conda is not None)
     files = [
-        *(_documentation(values, lock, templates) if part == "whole" else []),
+        *(_documentation(values, lock, dockerfile, templates) if standalone else []),
         ContextFile.from_text("requirements.txt", requirements),
         ContextFile.from_text("requirements-vendored.txt", requirements_vendored),
         ContextFile.from_file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
@@ -186,12 +196,17 @@ def make_context(
     return BuildContext(tuple(files), base, lock, environment_hash, labels, name)
 
 
-def _documentation(values: Mapping[str, Any], lock: Lock, templates: Path | None) -> list[ContextFile]:
-    """Return files for people, which the build doesn't use."""
+def _documentation(
+    values: Mapping[str, Any], lock: Lock, dockerfile: str, templates: Path | None
+) -> list[ContextFile]:
+    """Return files for people, and the base image's Dockerfile if *dockerfile* has no stage for it."""
+    # The user's own template may leave the stage out.
+    is_apart = values["base_stage"] not in dockerfile
+    readme = render_template("context/README.md.j2", {**values, "base_apart": is_apart}, folder=templates)
     return [
-        ContextFile.from_text("README.md", render_template("context/README.md.j2", values, folder=templates)),
+        ContextFile.from_text("README.md", readme),
         ContextFile.from_text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
-        ContextFile.from_text("base/Dockerfile", dockerfile_base()),
+        *([ContextFile.from_text("base/Dockerfile", dockerfile_base())] if is_apart else []),
     ]
 
 
@@ -252,7 +267,7 @@ def _labels(
         "org.opencontainers.image.ref.name": name,
         "org.opencontainers.image.created": _timestamp(created),
         "org.opencontainers.image.base.name": base.root,
-        "org.opencontainers.image.base.digest": base.digest,
+        **({"org.opencontainers.image.base.digest": base.digest} if base.digest else {}),
         Label.VERSION: version,
         **identity,
     }

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,27 @@ def dockerfile_base() -> str:
     installed = folder / "Dockerfile.base"
     path = installed if installed.is_file() else folder.parent / "Dockerfile.base"
     return path.read_text(encoding="utf-8")
+
+
+def base_stage(root: str, apt: Sequence[str]) -> str:
+    """Return ``Dockerfile.base`` as the first stage of another Dockerfile; the stage is called ``base``.
+
+    Parameters
+    ----------
+    root
+        The reference of the root image.
+    apt
+        The system packages that the settings name.
+    """
+    replaced = {
+        "ARG BASE=": f"ARG BASE={root}",
+        "FROM ": "FROM ${BASE} AS base",
+        "ARG APT=": f"ARG APT={dockerfile_quote(' '.join(apt))}",
+    }
+    lines = dockerfile_base().splitlines()
+    return "\n".join(
+        next((line for start, line in replaced.items() if old.startswith(start)), old) for old in lines
+    )
 
 
 def is_in_parts(folder: Path | None) -> bool:

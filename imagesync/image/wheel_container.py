@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.engine.engine import Engine
@@ -17,25 +17,27 @@ if TYPE_CHECKING:
 _TIMEOUT = 3600.0
 
 
-@dataclass(frozen=True)
 class EngineContainer:
     """A runner of scripts in fresh containers of the base image, for any number of threads.
 
     Parameters
     ----------
-    endpoint
-        The engine's.
     base
-        The image of the containers.
+        As far as it is known.
+    make
+        Return where the engine is, and the base image in it; called once, when the first script is to run.
     """
 
-    endpoint: Endpoint
-    base: BaseImage
+    def __init__(self, base: BaseImage, make: Callable[[], tuple[Endpoint, BaseImage]]) -> None:
+        self._base = base
+        self._make = make
+        self._guard = threading.Lock()
+        self._made: tuple[Endpoint, BaseImage] | None = None
 
     @property
     def identity(self) -> str:
         """Return the base image's hash."""
-        return self.base.base_hash
+        return self._base.base_hash
 
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
         """Run *script* by the base's interpreter, and return its exit code and its standard output.
@@ -52,7 +54,7 @@ class EngineContainer:
         Raises
         ------
         EngineError
-            The container can't be started, or doesn't end within an hour.
+            There is no engine, the container can't be started, or doesn't end within an hour.
         """
         answer = bytearray()
 
@@ -62,9 +64,13 @@ class EngineContainer:
             else:
                 log(piece)
 
-        command = (self.base.python_executable, "-c", script)
-        request = RunRequest(self.base.reference, command, stdin=stdin, timeout=_TIMEOUT)
+        with self._guard:
+            if self._made is None:
+                self._made = self._make()
+        endpoint, base = self._made
+        command = (base.python_executable, "-c", script)
+        request = RunRequest(base.reference, command, stdin=stdin, timeout=_TIMEOUT)
         # A client for each call: the SDK's isn't thread-safe.
-        with Engine(self.endpoint) as engine:
+        with Engine(endpoint) as engine:
             result = engine.run(request, output=receive)
         return result.exit_code, bytes(answer)

@@ -10,12 +10,13 @@ from imagesync.core.names import canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
+from imagesync.indexes.pypi.index_problems import PYPI, IndexProblem, unusable
 from imagesync.lock.conda.make import lock_conda
 from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
-    WITHOUT_INDEX,
+    InstallCommand,
     InstalledContent,
     Resolved,
     no_installed_content,
@@ -23,11 +24,14 @@ from imagesync.lock.resolve_installed import (
     resolve_installed,
 )
 from imagesync.lock.resolvers.resolver import Resolver
+from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
     from imagesync.lock.conda.replace_missing import RecordContent
 
 _PYTHON = canonical_name("python")
@@ -97,6 +101,7 @@ def make_lock(
     with progress.task("Locking", total=len(indexed), unit="packages") as task:
         resolved, repacked, resolver = _resolve_installed(
             installed,
+            install=lambda requirements: install_command(plan, requirements),
             target=target,
             resolver=resolver,
             installed_content=installed_content,
@@ -205,48 +210,52 @@ def _resolve_installed(
     installed_content: InstalledContent,
     progress: Progress,
     on_silent: Callable[[Sequence[str]], None] | None,
+    install: InstallCommand,
 ) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...], Resolver]:
-    """Resolve *packages* on the indexes that answer; also return a resolver of these indexes."""
+    """Resolve *packages* on the indexes that can be used; also return a resolver of these indexes."""
     failure: LockError | None = None
     resolved: tuple[Resolved, ...] = ()
     repacked: tuple[VendoredPackage, ...] = ()
     try:
         resolved, repacked = resolve_installed(
-            packages, target=target, resolver=resolver, installed_content=installed_content
+            packages, target=target, resolver=resolver, installed_content=installed_content, install=install
         )
-    except UnsolvableError:
-        raise
     except LockError as error:
         failure = error
-    # A missing package may be on an index that doesn't answer, which pip doesn't always report.
-    silent = resolver.silent_indexes(packages[0].name) if failure is not None or repacked else ()
-    if not silent:
+    # A missing package may be on an index that can't be used, which pip doesn't always report.
+    problems = resolver.index_problems(packages[0].name) if failure is not None or repacked else ()
+    if refusing := [problem for problem in problems if problem.refuses]:
+        raise unusable(refusing) from failure
+    if problems and not _is_any_left(resolver.indexes, problems):
+        raise unusable(problems) from failure
+    if not problems or isinstance(failure, UnsolvableError):
         if failure is not None:
             raise failure
         return resolved, repacked, resolver
-    _refuse_silent_indexes(resolver, silent, failure)
-    for url in silent:
-        progress.line(f"warning: {url} doesn't answer; going on without it.")
+    for problem in problems:
+        progress.line(f"warning: {problem.url} {problem.reason}; going on without it.")
+    silent = tuple(problem.url for problem in problems)
     if on_silent is not None:
         on_silent(silent)
     resolver = resolver.without(silent)
     resolved, repacked = resolve_installed(
-        packages, target=target, resolver=resolver, installed_content=installed_content, silent=silent
+        packages,
+        target=target,
+        resolver=resolver,
+        installed_content=installed_content,
+        silent=silent,
+        install=install,
     )
     return resolved, repacked, resolver
 
 
-def _refuse_silent_indexes(resolver: Resolver, silent: Sequence[str], failure: LockError | None) -> None:
-    """Raise an error if none of the indexes answers; as pip does, go on if at least one does."""
+def _is_any_left(indexes: IndexConfiguration, problems: Sequence[IndexProblem]) -> bool:
+    """Return True if an index can be used; as pip does, go on if at least one does."""
+    urls = indexes.public_urls
+    if not urls:
+        return all(problem.url != PYPI for problem in problems)
     # Without a configured main index, pip asks PyPI, too.
-    urls = resolver.indexes.public_urls
-    if resolver.indexes.index_url is None or not urls or not set(urls) <= set(silent):
-        return
-    reason = "" if failure is None else f" {failure.message}"
-    raise LockError(
-        f"None of the indexes answers ({', '.join(silent)}).{reason}",
-        hint=f"Look at the network, and at the URLs in {resolver.indexes.source}.\n{WITHOUT_INDEX}",
-    ) from failure
+    return indexes.index_url is None or not set(urls) <= {problem.url for problem in problems}
 
 
 def same_platform(plan: Plan, target: Target) -> bool:
@@ -258,8 +267,7 @@ def _refuse_other_python(plan: Plan, target: Target) -> None:
     if plan.python.minor != target.minor:
         raise LockError(
             f"Your environment runs Python {plan.python.minor}, the image has {target.python_version}.",
-            hint=f"Choose a base image that has Python {plan.python.minor} (--base), "
-            f"or make the environment with Python {target.minor}.",
+            hint=f"{base_hint(plan.python.minor)}\nOr make the environment with Python {target.minor}.",
         )
 
 

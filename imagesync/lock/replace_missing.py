@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
 from imagesync.lock.resolve_installed import (
@@ -18,6 +17,7 @@ from imagesync.lock.resolve_installed import (
     resolve_nearest,
 )
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
+from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage
 
 
@@ -71,11 +71,8 @@ def _reason(package: LockedPackage) -> str:
 
 def _no_other(planned: PlannedPackage, error: ArtifactGone) -> FetchError:
     ways = ["Install a version that the index has, or ask whoever runs it to put the file back."]
-    if planned.level not in (Level.CRITICAL, Level.EXACT):
-        ways.append(
-            f'To take the nearest version instead, set levels = {{ {planned.name} = "exact" }} '
-            "in [tool.imagesync]."
-        )
+    if levels := levels_that_help([planned]):
+        ways.append(levels)
     return FetchError(
         f"{error.message}. The files that are installed here don't hold for the image, and no other version "
         f"will do ({planned.name}: {allowance(planned)}).",

@@ -15,8 +15,10 @@ from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
+from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
+from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.specifiers import nearest_releases
 
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
 
 # So many missing packages mean that an index is missing, or that nothing supports the platform.
 TOO_MANY = 20
-WITHOUT_INDEX = "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build"
 # Look up available versions for at most this many rejected packages.
 _SHOWN = 5
 
+# Returns the command that installs requirements in the user's environment.
+InstallCommand = Callable[[Sequence[str]], str]
 # Returns the digest of the installed files of a package; empty if they don't fit the target.
 InstalledContent = Callable[[PlannedPackage], str]
 
@@ -57,6 +60,10 @@ def no_installed_content(package: PlannedPackage) -> str:
     return ""
 
 
+def _plain_install(requirements: Sequence[str]) -> str:
+    return f"python -m pip install {' '.join(requirements)}"
+
+
 def resolve_installed(
     packages: Sequence[PlannedPackage],
     *,
@@ -64,11 +71,19 @@ def resolve_installed(
     resolver: Resolver,
     installed_content: InstalledContent = no_installed_content,
     silent: Sequence[str] = (),
+    install: InstallCommand = _plain_install,
 ) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...]]:
     """Return the artifacts of *packages* from indexes, and the packages to make from their installed files.
 
     The local version is preferred, from an index or else from the installed files; then the nearest version
-    that the level allows. *silent* are indexes that don't answer, for the messages.
+    that the level allows.
+
+    Parameters
+    ----------
+    silent
+        Indexes that don't answer, for the messages.
+    install
+        Returns the command that installs other versions in the user's environment, for a message.
 
     Raises
     ------
@@ -94,12 +109,18 @@ def resolve_installed(
             resolved[package.name] = Resolved(package, other, reason)
     if refused:
         others = _others(refused, request, resolver)
-        raise _refusal(refused, target, others, source=resolver.indexes.source, more=bool(unasked))
+        source = resolver.indexes.source
+        raise _refusal(refused, target, others, source=source, more=bool(unasked), install=install)
     if len(repacked) >= TOO_MANY and not resolver.indexes.no_index:
         raise _too_many(repacked, resolver)
     if unasked:
         further, more = resolve_installed(
-            unasked, target=target, resolver=resolver, installed_content=installed_content, silent=silent
+            unasked,
+            target=target,
+            resolver=resolver,
+            installed_content=installed_content,
+            silent=silent,
+            install=install,
         )
         resolved |= {entry.planned.name: entry for entry in further}
         repacked += more
@@ -223,6 +244,7 @@ def _refusal(
     *,
     source: str,
     more: bool,
+    install: InstallCommand,
 ) -> UnsolvableError:
     lines = [
         f"- {package.name} ({allowance(package)}): {reason}"
@@ -231,18 +253,14 @@ def _refusal(
     ]
     if more:
         lines.append("- and perhaps more: the search stopped here")
-    names = [package.name for package, _ in refused if package.level is not Level.CRITICAL]
-    command = " ".join(f"{name}=={version}" for name, version in others.items())
+    command = install([f"{name}=={version}" for name, version in others.items()]) if others else ""
     ways = [
         "Install versions that the image's Python and platform have"
-        f"{f' (python -m pip install {command})' if command else ''}, or choose another base image (--base).",
+        f"{f' ({command})' if command else ''}, or choose another base image (--base).",
         f"Where an index is missing, look at {source}.",
     ]
-    if names:
-        settings = ", ".join(f'{name} = "exact"' for name in names[:3])
-        ways.append(
-            f"To take the nearest version instead, set levels = {{ {settings} }} in [tool.imagesync]."
-        )
+    if levels := levels_that_help(package for package, _ in refused):
+        ways.append(levels)
     subject = "1 package" if len(refused) == 1 else f"{len(refused)} packages"
     where = f"{target.platform}, Python {target.python_version}, glibc {'.'.join(map(str, target.glibc))}"
     return UnsolvableError(

@@ -11,6 +11,7 @@ from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.lock import Deviation, LockedPackage, Target
 from imagesync.lock.resolve_installed import Resolved, pin
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
+from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import requirements_on, requirers, target_markers
 
@@ -107,8 +108,8 @@ def _cannot_add(
         request=ResolutionRequest(request.target, (), preferred=_preferred(resolved), dependencies=True),
         resolver=resolver,
         plan=plan,
-        hint="Change the versions in [tool.imagesync.add], or install the package locally first: "
-        "`python -m pip install NAME` shows what has to move for it.",
+        hint="Change the versions in [tool.imagesync.add], or install the package locally first, which shows "
+        f"what has to move for it: {install_command(plan, [additions[0].name])}",
     )
 
 

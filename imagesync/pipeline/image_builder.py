@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
@@ -62,8 +61,8 @@ class ImageBuilder:
     @cached_property
     def sources(self) -> ArtifactSources:
         """Return the sources of the artifacts; sdists can be built in a container of the base image."""
-        endpoint = find_endpoint(self.inputs.context.environ)
-        return replace(self.inputs.artifact_sources(), container=EngineContainer(endpoint, self.base))
+        container = EngineContainer(self.base, lambda: self.finder.base_for_wheels(self.base))
+        return replace(self.inputs.artifact_sources(), container=container)
 
     @cached_property
     def lock(self) -> Lock:
@@ -79,7 +78,7 @@ class ImageBuilder:
     @cached_property
     def packages_hash(self) -> str:
         """Return the hash of the packages image, ``sha256:<hex>``."""
-        digest = self.inputs.packages_hash(self.finder.base_inputs(self.base.digest))
+        digest = self.inputs.packages_hash(self.finder.base_inputs(self.base.identity))
         return with_file_conflicts(digest, self.file_conflicts)
 
     @property
@@ -92,11 +91,17 @@ class ImageBuilder:
         """Return the platform, Python and glibc of the image."""
         return target_of(self.inputs.plan, self.base)
 
-    def single_stage_context(self) -> BuildContext:
-        """Return the build context of the whole image, which needs no packages image."""
+    def single_stage_context(self, *, standalone: bool = False) -> BuildContext:
+        """Return the build context of the whole image, which needs no packages image.
+
+        Parameters
+        ----------
+        standalone
+            Whether its Dockerfile makes the base image, too.
+        """
         artifacts = fetch_artifacts(self.lock, self.sources)
         refuse_deviations(self.inputs.plan, artifacts.lock)
-        return self._context("whole", artifacts.lock, artifacts)
+        return self._context("whole", artifacts.lock, artifacts, standalone=standalone)
 
     def build(self, engine: Engine, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
         """Return the image, built on its packages image, which is built first if the engine lacks it.
@@ -203,7 +208,13 @@ class ImageBuilder:
         return artifacts.lock
 
     def _context(
-        self, part: Part, lock: Lock, artifacts: Artifacts, engine: Engine | None = None
+        self,
+        part: Part,
+        lock: Lock,
+        artifacts: Artifacts,
+        engine: Engine | None = None,
+        *,
+        standalone: bool = False,
     ) -> BuildContext:
         from importlib.metadata import version
 
@@ -224,6 +235,7 @@ class ImageBuilder:
             created=int(context.environ.get("SOURCE_DATE_EPOCH") or 0),
             file_conflicts=self.file_conflicts,
             part=part,
+            standalone=standalone,
             packages_image=self.packages_reference if part == "environment" else None,
             code=None if is_shared else self._code_layer(),
             conda=self._conda_layer(lock, artifacts, engine) if part != "environment" else None,
@@ -237,8 +249,8 @@ class ImageBuilder:
         known = self.inputs.source_digests
         built = {package.name: package.content for package in lock.vendored if package.name in known}
         if all(known[name] == digest for name, digest in built.items()):
-            return self.finder.environment_hash(self.inputs, self.base.digest)
-        base_inputs = self.finder.base_inputs(self.base.digest)
+            return self.finder.environment_hash(self.inputs, self.base.identity)
+        base_inputs = self.finder.base_inputs(self.base.identity)
         return self.inputs.environment_hash(base_inputs, {**known, **built})
 
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:

@@ -1,4 +1,4 @@
-"""Find an image that exists already: in the engine, by one request, or in a registry."""
+"""Find an image that exists already: in the engine, by one request, or in a registry; and the base image."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from imagesync.core.background import BackgroundCall
 from imagesync.core.image_reference import parse_reference
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import Lookup, look_up
-from imagesync.errors import RegistryError
+from imagesync.errors import EngineError, EngineNotFound, RegistryError
 from imagesync.image.base import base_hash, check_interpreter, ensure_base, find_base
 from imagesync.image.build_files import build_files_digest
 from imagesync.image.image import image_of
+from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, remember
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import image_tag
 from imagesync.pipeline.environment_hash import BaseInputs
 
 if TYPE_CHECKING:
+    from imagesync.engine.endpoint import Endpoint
     from imagesync.image.image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.context import Context
@@ -50,6 +52,25 @@ class ImageFinder:
         """
         self.query_in_background()
         return self.lookup
+
+    def require_engine(self) -> None:
+        """Raise an error if no engine answers, with a hint about what can be done without one.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, or it doesn't answer.
+        """
+        try:
+            _ = self.lookup
+        except EngineNotFound as error:
+            without = (
+                "A build needs an engine, for it has the base image and knows its digest. `imagesync lock`"
+                " needs none, nor does `imagesync render -o DIR`: `docker build DIR` makes the image"
+                " elsewhere."
+            )
+            error.hint = "\n".join(filter(None, (error.hint, without)))
+            raise
 
     @property
     def lookup(self) -> Lookup:
@@ -145,14 +166,69 @@ class ImageFinder:
         ------
         BaseImageError
             There is none, or its interpreter isn't the one that *plan* needs.
+        UsageError
+            The settings contradict what it has.
         """
-        settings, progress = self._context.settings, self._context.progress
-        base = find_base(self.lookup, settings=settings)
+        base = find_base(self.lookup, settings=self._context.settings)
         if base is None:
-            with self._context.open_engine() as engine:
-                base = ensure_base(engine, settings=settings, progress=progress)
+            base = self._make_base()
+        else:
+            self._remember(base)
         check_interpreter(base, plan)
         return base
+
+    def base_to_lock_for(self, plan: Plan) -> BaseImage:
+        """Return the base image as far as a lock needs it; it's made only if nothing else knows it.
+
+        Raises
+        ------
+        BaseImageError
+            There is no engine, and nothing else knows enough of it; or its interpreter isn't the one that
+            *plan* needs.
+        UsageError
+            The settings contradict what is known of it.
+        """
+        base = self._known_base()
+        if base is None:
+            return self.base_image(plan)
+        check_interpreter(base, plan)
+        return base
+
+    def base_for_wheels(self, base: BaseImage) -> tuple[Endpoint, BaseImage]:
+        """Return the engine's endpoint, and *base* as the engine has it, to build wheels there."""
+        return find_endpoint(self._context.environ), base if base.image_id else self._make_base()
+
+    def _known_base(self) -> BaseImage | None:
+        context = self._context
+        digest = problem = ""
+        try:
+            lookup = self.lookup
+        except EngineError as error:
+            problem = error.message
+            context.progress.line(f"Going on without an engine: {problem}")
+        else:
+            base = find_base(lookup, settings=context.settings)
+            if base is not None:
+                self._remember(base)
+                return base
+            digest = lookup.base_digest or ""
+        return known_base(
+            context.settings,
+            cache=context.cache_folder,
+            progress=context.progress,
+            digest=digest,
+            problem=problem,
+        )
+
+    def _make_base(self) -> BaseImage:
+        with self._context.open_engine() as engine:
+            base = ensure_base(engine, settings=self._context.settings, progress=self._context.progress)
+        self._remember(base)
+        return base
+
+    def _remember(self, base: BaseImage) -> None:
+        refuse_contradiction(self._context.settings, facts_of(base))
+        remember(self._context.cache_folder, base)
 
     @property
     def _uses_registry(self) -> bool:

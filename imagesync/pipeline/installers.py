@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError
 from imagesync.image.conda.installer import choose_installer
@@ -81,5 +82,5 @@ def _extract(wheel: StoredFile, store: Store) -> StoredFile:
                     return store.add(iter(lambda: file.read(1 << 20), b""), filename="uv")
     raise FetchError(
         f"{wheel.filename} holds no uv executable.",
-        hint="Install another version of uv beside imagesync: pip install --upgrade uv",
+        hint=f"Install another version of uv beside imagesync: {own_installation().reinstall('uv')}",
     )

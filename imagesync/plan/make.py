@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name, nearest
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.candidate import Key, candidates
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
-from imagesync.plan.install_commands import install_critical
+from imagesync.plan.install_commands import install_command, install_critical
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.plan.profiles import CriticalPackage, Profile, load_profiles
 from imagesync.plan.requirements import target_markers
@@ -70,7 +71,10 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
                 left_out.append(_leave_out(package, Choice(choice.level, _REFUSED, kept=False)))
                 continue
         entry, about_version = _plan_package(package, choice, strict=settings.strict)
-        findings += about_version
+        findings += [
+            replace(finding, hint=f"Install a later release: {_upgrade(environment, package)}")
+            for finding in about_version
+        ]
         if entry is None:
             left_out.append(_leave_out(package, Choice(choice.level, _NO_SPECIFIER, kept=False)))
         else:
@@ -285,6 +289,10 @@ def _plan_package(
     )
 
 
+def _upgrade(environment: Environment, package: Package) -> str:
+    return install_command(environment, [package.name], "--upgrade")
+
+
 def _legacy_finding(package: Package, specifier: str | None) -> Finding:
     if specifier is None:
         message = f"{package.name} has the version '{package.version}', which no requirement can express."
@@ -299,7 +307,6 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
         message=message,
         path=package.metadata_path or None,
         package=package.name,
-        hint=f"Install a later release: python -m pip install --upgrade {package.name}",
     )
 
 

@@ -19,6 +19,8 @@ _CHANNEL = re.compile(r"[A-Za-z0-9._~/-][^\s,\"'<>]*")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>|kB|KB|MB|GB)")
 _UNITS = {"": 1, "kB": 1_000, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 _CUDA = re.compile(r"[0-9]+(\.[0-9]+){0,2}")
+_TARGET_PYTHON = re.compile(r"3\.[0-9]{1,2}(\.[0-9]{1,2})?")
+_TARGET_GLIBC = re.compile(r"2\.[0-9]{1,2}")
 # Debian Policy 5.6.1 and 5.6.12, with an architecture, a version or a release as apt-get takes them. A dash
 # at the end would tell apt-get to remove the package.
 _APT = re.compile(
@@ -128,6 +130,20 @@ KEYS = (
     ),
     Key("allow-inconsistent", "allow_inconsistent", "switch"),
     Key("base", "base", "text", is_reference, "an image reference, such as 'ubuntu:24.04'"),
+    Key(
+        "target-python",
+        "target_python",
+        "text",
+        lambda text: _TARGET_PYTHON.fullmatch(text) is not None,
+        "the base image's Python, such as '3.12' or '3.12.3'",
+    ),
+    Key(
+        "target-glibc",
+        "target_glibc",
+        "text",
+        lambda text: _TARGET_GLIBC.fullmatch(text) is not None,
+        "the base image's C library, such as '2.39'",
+    ),
     Key(
         "python",
         "python_source",

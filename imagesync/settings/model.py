@@ -42,6 +42,8 @@ class Settings:
         Whether to build although installed packages contradict each other.
     base
         The root image that the base image is made from.
+    target_python, target_glibc
+        The versions that the base image has, such as ``3.12`` and ``2.39``; empty to find them out.
     python_source
         Where the image's interpreter comes from (key ``python``): the base image, a conda channel, or
         (``auto``) a channel if one answers. A conda environment has its own.
@@ -79,6 +81,8 @@ class Settings:
     apt: tuple[str, ...] = ()
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE
+    target_python: str = ""
+    target_glibc: str = ""
     python_source: Literal["auto", "base", "conda"] = "auto"
     channels: tuple[str, ...] = field(default=(), repr=False)  # may hold a token
     conda_installer: Literal["auto", "micromamba", "rattler"] = "auto"

@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
-from imagesync.indexes.pypi.access import Access, Wording, get, open_session
+from imagesync.indexes.pypi.access import Access, get, open_session
+from imagesync.indexes.pypi.index_problems import (
+    REFUSALS,
+    certificate_hint,
+    refusal,
+    refusal_hint,
+    untrusted,
+)
 from imagesync.store.source import CHUNK, local_path, read_chunks
 from imagesync.store.store import Store, StoredFile
 from imagesync.store.writer import BlobWriter
@@ -260,16 +267,21 @@ class Downloader:
                     self._responses.add(response)
                 try:
                     self._check()
-                    _raise_for_status(response, download, self.access.wording)
+                    _raise_for_status(response, download, self.access)
                     self._receive_body(response, writer)
                 finally:
                     with self._guard:
                         self._responses.discard(response)
-        except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
+        except requests.exceptions.SSLError as error:
+            host = urlsplit(download.url).netloc
+            raise FetchError(
+                f"{download.filename} can't be fetched: {host} {untrusted(error)}.",
+                hint=certificate_hint(self.access),
+            ) from error
+        except requests.exceptions.ProxyError as error:
             raise FetchError(
                 f"{download.url}: {_innermost(error)}",
-                hint=f"Check the proxy in {self.access.wording.settings} and HTTPS_PROXY.\n"
-                f"If the certificate is your company's, name it: {self.access.wording.certificate}",
+                hint=f"Check the proxy in {self.access.wording.settings}, HTTPS_PROXY and NO_PROXY.",
             ) from error
         except (requests.exceptions.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
             raise _Retry(_innermost(error)) from error
@@ -289,18 +301,17 @@ def _starts_at(response: requests.Response, offset: int) -> bool:
     return response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
-def _raise_for_status(response: requests.Response, download: Download, wording: Wording) -> None:
+def _raise_for_status(response: requests.Response, download: Download, access: Access) -> None:
     status = response.status_code
     if status in _TRANSIENT:
         after = response.headers.get("Retry-After", "")
         raise _Retry(f"the server answers {status}", wait=float(after) if after.isdigit() else None)
     if status == 416:
         raise _Retry("the server answers 416")
-    if status in {401, 403, 407}:
+    if status in REFUSALS:
         raise FetchError(
-            f"{download.filename}: {download.url} answers {status}",
-            hint=f"Credentials are taken from {wording.logins}: "
-            "what they say of this host isn't accepted, or they say nothing.",
+            f"{download.filename} can't be fetched: {urlsplit(download.url).netloc} {refusal(response)}.",
+            hint=refusal_hint(download.url, access),
         )
     if status in _MISSING:
         raise ArtifactGone(

@@ -10,11 +10,11 @@ from pathlib import Path
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.binding import Strategy
+from imagesync.indexes.pypi.index_problems import PYPI, find_problems
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.indexes.pypi.uv_environment import (
     build_environment,
     build_variables,
-    silent_indexes,
     without_indexes,
     without_variables,
 )
@@ -123,12 +123,15 @@ class BuildIndexes:
 
     def _leave_out_silent(self, project: str) -> None:
         answering = self._answering()
-        silent = silent_indexes(answering, project, self._access)
+        problems = find_problems(answering, project, self._access)
+        # An index that refuses answers, and PyPI can't be left out where it isn't named.
+        named = bool(answering.public_urls)
+        silent = {p.url: p.reason for p in problems if not p.refuses and (named or p.url != PYPI)}
         # Without a configured main index, pip uses PyPI, too.
         if answering.index_url is not None and set(answering.public_urls) <= set(silent):
             return
-        for url in silent:
-            self._progress.line(f"warning: {url} doesn't answer; build requirements come from the others.")
+        for url, reason in silent.items():
+            self._progress.line(f"warning: {url} {reason}; build requirements come from the others.")
         self.leave_out(silent)
 
     def _answering(self) -> IndexConfiguration:

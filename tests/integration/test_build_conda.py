@@ -220,7 +220,8 @@ def test_rendered_folder_builds_by_itself(built: Built, ours: Engine) -> None:
         for path in paths
         if path.is_file()
     ]
-    image = ours.build(stream_files(files), BuildRequest(network="none"), progress=SilentProgress())
+    # The first stage makes the base image.
+    image = ours.build(stream_files(files), BuildRequest(network="default"), progress=SilentProgress())
     try:
         # Nobody has run the scripts for it: its entry point does.
         variables = by_command(ours, image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -307,4 +308,5 @@ def test_without_conda_lock_it_is_said_before_anything_is_done(
     (work_dir / "x.yml").write_text("version: 1\n")
     refused = bare.run("lock", "--python", made.python, "--check", "x.yml")
     assert refused.returncode == 1
-    assert "pip install 'imagesync[conda-lock]'" in refused.stderr
+    assert f"{sys.executable} -m pip install --editable" in refused.stderr
+    assert "[conda-lock]'" in refused.stderr

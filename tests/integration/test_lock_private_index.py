@@ -17,12 +17,13 @@ from imagesync.errors import FetchError, LockError
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
+from imagesync.lock.make import make_lock
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch
 from imagesync.store.store import Store
 from tests.indexes import Fault, LocalIndex
 from tests.indexes.planning import installed, plan_of
-from tests.integration.test_lock_resolvers import RESOLVERS, environment, lock_with, open_resolver
+from tests.integration.test_lock_resolvers import RESOLVERS, TARGET, environment, lock_with, open_resolver
 
 PASSWORD = "pa:ss/w@rd-4711"
 WRITTEN = ("pa:ss/w@rd-4711", "pa%3Ass%2Fw%40rd-4711")
@@ -172,15 +173,63 @@ def test_a_wrong_password_is_said_without_it(name: str, index: LocalIndex, tmp_p
     environ = environment(tmp_path, PIP_INDEX_URL=url)
     with pytest.raises(LockError) as caught:
         lock_with(open_resolver(name, environ), PLAN)
-    assert "password" in str(caught.value) or "credentials" in str(caught.value)
+    assert f"{index.url} refuses the user name and password that it gets (HTTP 401)" in caught.value.message
+    assert "was not found" not in caught.value.message
+    assert "in netrc and in keyring" in str(caught.value.hint)
     assert_secret_nowhere(str(caught.value), repr(caught.value))
+
+
+def test_an_index_that_wants_a_password_is_not_taken_for_an_empty_one(
+    name: str, index: LocalIndex, tmp_path: Path
+) -> None:
+    # Its files stand in for what no index has, but whether one has it nobody could say.
+    environ = environment(tmp_path, PIP_INDEX_URL=index.url, PIP_KEYRING_PROVIDER="disabled")
+    resolver = open_resolver(name, environ, indexes=configuration(environ))
+    with pytest.raises(LockError, match="refuses to answer without a user name") as caught:
+        make_lock(
+            PLAN,
+            target=TARGET,
+            contents={},
+            resolver=resolver,
+            progress=SilentProgress(),
+            installed_content=lambda _: "sha256:" + "0" * 64,
+        )
+    assert "not in keyring, which isn't installed" in str(caught.value.hint)
+    assert "~/.netrc: machine 127.0.0.1 login NAME" in str(caught.value.hint)
+
+
+def test_a_certificate_that_nobody_knows_is_named(name: str, tmp_path: Path) -> None:
+    with LocalIndex(tls=True) as index:
+        index.add_wheel("demo", "1.0.0")
+        environ = environment(tmp_path, PIP_INDEX_URL=index.url, PIP_RETRIES="0")
+        with pytest.raises(LockError) as caught:
+            lock_with(open_resolver(name, environ), PLAN)
+        assert caught.value.message == (
+            f"The index {index.url} has a certificate that isn't trusted"
+            " (unable to get local issuer certificate)."
+        )
+        assert "pip config set global.cert" in str(caught.value.hint)
+        environ["PIP_CERT"] = str(index.ca_file)
+        (package,) = lock_with(open_resolver(name, environ), PLAN).packages
+        assert package.name == "demo"
+
+
+def test_a_file_behind_such_a_certificate_says_so_too(tmp_path: Path) -> None:
+    with LocalIndex(tls=True) as index:
+        filename = index.add_wheel("demo", "1.0.0")
+        wanted = [Download(index.file_url(filename), index.digest(filename), filename)]
+        environ = environment(tmp_path)
+        access = make_access(configuration(environ), environ)
+        with pytest.raises(FetchError, match="has a certificate that isn't trusted") as caught:
+            fetch(wanted, store=Store(tmp_path / "store"), access=access, progress=SilentProgress())
+        assert "pip config set global.cert" in str(caught.value.hint)
 
 
 def test_fetching_without_a_password_is_refused(index: LocalIndex, tmp_path: Path) -> None:
     filename = "demo-1.0.0-py3-none-any.whl"
     wanted = [Download(index.file_url(filename), index.digest(filename), filename)]
     environ = environment(tmp_path)
-    with pytest.raises(FetchError, match="answers 401") as caught:
+    with pytest.raises(FetchError, match="HTTP 401") as caught:
         fetch(
             wanted,
             store=Store(tmp_path / "store"),

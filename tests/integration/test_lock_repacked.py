@@ -283,9 +283,9 @@ def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requiremen
     assert sources.build_indexes.silent == (url,)
     (built,) = fetch_artifacts(lock, sources).packages.wheels
     assert built.filename == wheel_name
-    assert [line for line in locking.progress.lines if url in line] == [
-        f"warning: {url} doesn't answer; going on without it."
-    ]
+    (line,) = (line for line in locking.progress.lines if url in line)
+    assert line.startswith(f"warning: {url} doesn't answer (")
+    assert line.endswith("Connection refused); going on without it.")
 
 
 BLUEBELL = "bluebell-2.0.0-py2.py3-none-any.whl"

@@ -188,7 +188,8 @@ def test_nothing_allowed_is_an_error_that_names_all(name: str, index: LocalIndex
     # What there is, is said of what has something.
     assert "; the nearest that fits is 2.0.0\n- two " in caught.value.message
     assert caught.value.message.count("nearest that fits") == 1
-    assert "(python -m pip install one==2.0.0)" in str(caught.value.hint)
+    assert "pip install --python" in str(caught.value.hint) or "-m pip install" in str(caught.value.hint)
+    assert "one==2.0.0)" in str(caught.value.hint)
 
 
 def test_another_patch_level_is_said_and_another_minor_version_refused(
@@ -201,7 +202,18 @@ def test_another_patch_level_is_said_and_another_minor_version_refused(
     assert (deviation.name, deviation.local, deviation.locked) == ("python", f"{minor}.99", VERSION)
     with pytest.raises(LockError, match=r"runs Python 3\.9") as caught:
         lock_with(resolver, plan_of(python="3.9.1"))
-    assert "--base" in str(caught.value.hint)
+    # Which is too old for any base image.
+    assert "--base" not in str(caught.value.hint)
+    assert "IMAGESYNC_PYTHON=conda" in str(caught.value.hint)
+    assert "Or make the environment with Python" in str(caught.value.hint)
+
+
+def test_what_is_exact_and_nowhere_can_only_be_left_out(name: str, index: LocalIndex, tmp_path: Path) -> None:
+    plan = plan_of(installed("perf", "1.0.1", level=Level.EXACT))
+    with pytest.raises(UnsolvableError) as caught:
+        lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
+    assert 'levels = { perf = "ignore" }' in str(caught.value.hint)
+    assert '"exact"' not in str(caught.value.hint)
 
 
 def test_additions_come_with_what_they_need_and_move_nothing(

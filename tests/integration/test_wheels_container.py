@@ -21,6 +21,7 @@ from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.fetch import fetch_artifacts
+from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Interpreter
@@ -144,7 +145,7 @@ class Building:
         }
         context = Context(Settings(cache_dir=self.store.root), environ, self.progress)
         sources = open_artifact_sources(Plan(python, ()), context)
-        self.container = EngineContainer(find_endpoint(os.environ), base)
+        self.container = EngineContainer(base, lambda: (find_endpoint(os.environ), base))
         self.sources: ArtifactSources = replace(sources, container=self.container)
 
     def add(self, name: str, **changes: str) -> LockedPackage:
@@ -195,6 +196,20 @@ def test_a_build_that_fails_ends_with_its_log(building: Building) -> None:
     path = re.search(r"/\S+\.log", str(caught.value.hint))
     assert path is not None
     assert "gcc" in Path(path[0]).read_text()
+
+
+def test_a_build_without_an_engine_names_the_package_that_needs_one(
+    building: Building, base: BaseImage, tmp_path: Path
+) -> None:
+    variables = {"DOCKER_HOST": "tcp://127.0.0.1:1"}
+    finder = ImageFinder(Context(Settings(base=base.root, cache_dir=tmp_path), variables))
+    nowhere = EngineContainer(base, lambda: finder.base_for_wheels(replace(base, image_id="")))
+    building.sources = replace(building.sources, container=nowhere)
+    with pytest.raises(
+        WheelError, match=r"amber 1\.0 has no wheel for linux/amd64.* in a container"
+    ) as caught:
+        building.gather(building.add("amber"))
+    assert "No container engine answers" in caught.value.message
 
 
 def test_a_build_has_no_network(building: Building) -> None:

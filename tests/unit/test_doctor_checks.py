@@ -82,7 +82,7 @@ def test_interpreter_that_the_base_does_not_have(environ: dict[str, str]) -> Non
     assert check.status == "failed"
     assert check.message.endswith(f"the base {other} has 3.9")
     assert check.hint is not None
-    assert f'base = "{HERE}"' in check.hint
+    assert f"--base {HERE}" in check.hint
 
 
 def test_base_that_nobody_knows_is_left_to_the_build(environ: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.installation import own_installation
 from imagesync.errors import ImagesyncError, UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
     except ImportError as error:
         raise UsageError(
             "Dask isn't installed beside imagesync, so no scheduler can be asked.",
-            hint="pip install 'imagesync[dask]'",
+            hint=f"Install it there: {own_installation().add_extra('dask')}",
         ) from error
     security = _security(address, certificates)
     if address.startswith("tls://") and not security.require_encryption:

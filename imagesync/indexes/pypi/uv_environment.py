@@ -10,14 +10,13 @@ import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.indexes.pypi.access import Access, Credential, Wording, get, open_session
+from imagesync.indexes.pypi.access import Access, Credential, Wording
 
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
@@ -202,60 +201,6 @@ def _wording(indexes: IndexConfiguration) -> Wording:
     if indexes.tool == "pip":
         return Wording(settings=indexes.source)
     return Wording("index", indexes.source, logins[indexes.tool], "SSL_CERT_FILE=/path/to/ca.pem")
-
-
-def refusing_indexes(indexes: IndexConfiguration, project: str, access: Access) -> tuple[str, ...]:
-    """Return the indexes of *project*, without credentials, that refuse to show its page."""
-    from requests.exceptions import RequestException
-
-    from imagesync.indexes.pypi.binding import binding_of
-
-    if indexes.no_index:
-        return ()
-    refusing = []
-    binding = binding_of(indexes.bound, project)
-    with open_session(access) as session:
-        for url in binding.public_urls if binding is not None else indexes.public_urls:
-            if urlsplit(url).scheme not in {"http", "https"}:
-                continue
-            with (
-                suppress(RequestException),
-                get(session, f"{url.rstrip('/')}/{project}/", access=access) as page,
-            ):
-                if page.status_code in {401, 403, 407}:
-                    refusing.append(url)
-    return tuple(refusing)
-
-
-def silent_indexes(indexes: IndexConfiguration, project: str, access: Access) -> tuple[str, ...]:
-    """Return the configured indexes and find-links pages, without credentials, that don't answer at all.
-
-    An error of the server (500 and above) is none; who refuses, or has no such project, answers.
-    """
-    from requests.exceptions import RequestException
-
-    from imagesync.indexes.pypi.binding import binding_of
-
-    pages = {url: url for url in map(strip_credentials, indexes.find_links)}
-    # No index is asked for what is bound to another one.
-    for binding in reversed(indexes.bound):
-        page = project if "*" in binding.package else binding.package
-        pages |= {url: f"{url.rstrip('/')}/{page}/" for url in binding.public_urls}
-    page = "pip" if binding_of(indexes.bound, project) is not None else project
-    pages |= {url: f"{url.rstrip('/')}/{page}/" for url in indexes.public_urls}
-    silent = []
-    with open_session(access) as session:
-        for url, page in pages.items():
-            if urlsplit(url).scheme not in {"http", "https"}:
-                continue
-            try:
-                with get(session, page, access=access) as response:
-                    answers = response.status_code < 500
-            except RequestException:
-                answers = False
-            if not answers:
-                silent.append(url)
-    return tuple(silent)
 
 
 def without_indexes(indexes: IndexConfiguration, urls: Collection[str]) -> IndexConfiguration:

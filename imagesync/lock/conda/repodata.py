@@ -16,6 +16,7 @@ from typing import IO, Any
 from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.installation import own_installation
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
@@ -153,7 +154,7 @@ class _Process:
         output = redact(self._errors.read()[-2000:].decode(errors="replace")).strip()
         return LockError(
             f"Reading the conda channels ended with {self._process.returncode}: {output}",
-            hint="Is py-rattler whole? `python -m pip install --force-reinstall py-rattler`",
+            hint=f"Is py-rattler whole? {own_installation().reinstall('py-rattler')}",
         )
 
 
@@ -242,6 +243,11 @@ def channel_error(message: str, channels: Iterable[str]) -> LockError:
             f"The channel {concerned} refuses to be read: {reason}",
             hint="Look at the channel's token or password: `conda config --show channels channel_alias`, "
             "`anaconda login`, `pixi auth login`, `mamba auth login`, or netrc.",
+        )
+    if "certificate" in text.lower():
+        return LockError(
+            f"The certificate of the channel {concerned} isn't trusted: {reason}",
+            hint="Name your company's certificates: `conda config --set ssl_verify /path/to/ca.pem`.",
         )
     return LockError(
         f"The channel {concerned} doesn't answer: {reason}",

@@ -10,6 +10,7 @@ from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.preferences import Preference, allowed_specifier
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.explain.conflicts import Explanation, Unanswered, contradiction, explain, way_out
+from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedConda
 
 # Time limits in seconds: for the search for the smallest remedies, and for one question.
@@ -30,14 +31,9 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
     """
     lines = [f"- {package.name} ({_allowance(package)}): {reason}" for package, reason in refused]
     subject = "1 conda package" if len(refused) == 1 else f"{len(refused)} conda packages"
-    names = [package.name for package, _ in refused if package.level is not Level.CRITICAL]
     ways = ["Name the channel that has it in 'channels', or install a version here that the channel has."]
-    if names:
-        settings = ", ".join(f'{name} = "exact"' for name in names[:3])
-        ways.append(
-            f"To take the nearest version, set levels = {{ {settings} }} in [tool.imagesync]; "
-            'or "ignore" to go without it.'
-        )
+    if levels := levels_that_help(package for package, _ in refused):
+        ways.append(levels)
     return UnsolvableError(
         f"No version that the plan allows of {subject} is there for linux-64 ({', '.join(channels)}):\n"
         + "\n".join(lines),
@@ -98,9 +94,8 @@ def _hint(found: Explanation[Preference | str]) -> str:
     if not found.remedies:
         return 'Let go of one of them: levels = { NAME = "exact" } takes another version, "ignore" none.'
     text = way_out([[_name(each) for each in remedy] for remedy in found.remedies])
-    names = [each.name for each in found.remedies[0] if isinstance(each, Preference)]
-    setting = ", ".join(f'{name} = "exact"' for name in names)
-    return f"{text}\nSay so in [tool.imagesync]: levels = {{ {setting} }}" if setting else text
+    levels = levels_that_help(each.planned for each in found.remedies[0] if isinstance(each, Preference))
+    return "\n".join(filter(None, (text, levels)))
 
 
 def _name(constraint: Preference | str) -> str:

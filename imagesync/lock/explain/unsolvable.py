@@ -15,7 +15,7 @@ from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
 from imagesync.lock.explain.constraints import Constraint, Kind
-from imagesync.plan.install_commands import install_command_for
+from imagesync.plan.install_commands import install_command
 from imagesync.plan.specifiers import compatible, parse_version
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _steps(remedy: Remedy, plan: Plan) -> Iterator[str]:
         yield " ".join(levels)
     if installs:
         upgrade = () if all("==" in line for line in installs) else ("--upgrade",)
-        yield install_command_for(plan.python, installs, *upgrade, has_pip=_has_pip(plan))
+        yield install_command(plan, installs, *upgrade)
     if conda:
         yield shlex.join(["conda", "install", "--prefix", plan.python.prefix, *conda])
 
@@ -239,7 +239,3 @@ def _in_series(planned: PlannedPackage, version: str) -> bool:
     if local is None or not version or planned.level is Level.COMPATIBLE:
         return False
     return SpecifierSet(compatible(local)).contains(version, prereleases=True)
-
-
-def _has_pip(plan: Plan) -> bool:
-    return "pip" in {p.name for part in (plan.packages, plan.left_out, plan.provided) for p in part}

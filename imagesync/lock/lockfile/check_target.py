@@ -14,6 +14,7 @@ from imagesync.lock.conda.provided_distributions import refuse_duplicates
 from imagesync.lock.conda.records import needed_glibc
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.tags import target_tags
+from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
@@ -41,7 +42,7 @@ def check_target(read: ReadLock, base: BaseImage, target: Target) -> Lock:
         raise LockError(
             f"{read.path} is locked for Python {version}, and the base image {base.root} has "
             f"{target.python_version}.",
-            hint=f"Choose a base image with Python {minor} (--base), or lock again.",
+            hint=f"{base_hint(minor)}\nOr lock again.",
         )
     unfit = [*_older_glibc(read.lock, target), *_unfit_wheels(read.lock, target)]
     if unfit:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.installation import own_installation
 from imagesync.errors import LockError, UsageError
 
 if TYPE_CHECKING:
     from conda_lock.lockfile import Lockfile
 
-EXTRA = "Install it beside imagesync: pip install 'imagesync[conda-lock]'"
 _HEADER = """\
 # Written by `imagesync lock`. conda-lock reads it, and so does micromamba.
 #   the image of this lock:   imagesync build --locked {name}
@@ -87,7 +87,10 @@ def require_conda_lock() -> None:
 
 
 def _missing() -> LockError:
-    return LockError("conda-lock, which reads and writes this file, isn't installed.", hint=EXTRA)
+    return LockError(
+        "conda-lock, which reads and writes this file, isn't installed.",
+        hint=f"Install it beside imagesync: {own_installation().add_extra('conda-lock')}",
+    )
 
 
 def _conda_lock() -> Any:  # noqa: ANN401  conda-lock has no types

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems
 from imagesync.indexes.pypi.uv_environment import (
     keyring_path,
     pip_environment,
-    silent_indexes,
     without_indexes,
     without_variables,
 )
@@ -84,9 +85,9 @@ class PipToolsResolver:
         self._environment["PATH"] = keyring_path(environ)
         self._access = access
 
-    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer; see :class:`Resolver`."""
-        return silent_indexes(self.indexes, project, self._access)
+    def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
+        """Return the indexes that can't be used; see :class:`Resolver`."""
+        return find_problems(self.indexes, project, self._access)
 
     def without(self, urls: Collection[str]) -> PipToolsResolver:
         """Return a resolver of the other indexes; see :class:`Resolver`."""
@@ -98,7 +99,8 @@ class PipToolsResolver:
         if importlib.util.find_spec("piptools") is None:
             raise LockError(
                 "The resolver 'pip-tools' is chosen, and pip-tools isn't installed beside imagesync.",
-                hint="pip install 'imagesync[pip-tools]', or leave the choice to uv (resolver = \"uv\").",
+                hint=f"Install it there: {own_installation().add_extra('pip-tools')}\n"
+                'Or leave the choice to uv (resolver = "uv").',
             )
         if self.indexes.bound:
             raise LockError(

@@ -12,6 +12,7 @@ from imagesync.plan.plan import PlannedPackage
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.indexes.pypi.index_problems import IndexProblem
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 
@@ -64,13 +65,13 @@ class Resolver(Protocol):
     def indexes(self) -> IndexConfiguration:
         """Return the indexes with their credentials."""
 
-    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the URLs of configured indexes that don't answer, without credentials.
+    def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
+        """Return the configured indexes that can't be used, each with the reason.
 
         Parameters
         ----------
         project
-            The project to ask for. An index that refuses it or lacks it counts as answering.
+            The project to ask for. An index that lacks it can be used.
         """
 
     def without(self, urls: Collection[str]) -> Resolver:

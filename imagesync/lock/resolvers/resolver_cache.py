@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials
+from imagesync.indexes.pypi.index_problems import IndexProblem
 from imagesync.indexes.pypi.uv_environment import UV_INDEXES
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.store.source import file_stamp
 
 if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
-
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 _FORMAT = 3
@@ -58,9 +57,9 @@ class CachingResolver:
         """Return the indexes of the cached resolver."""
         return self._resolver.indexes
 
-    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer; see :class:`Resolver`."""
-        return self._resolver.silent_indexes(project)
+    def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
+        """Return the indexes that can't be used; see :class:`Resolver`."""
+        return self._resolver.index_problems(project)
 
     def without(self, urls: Collection[str]) -> CachingResolver:
         """Return a resolver of the other indexes, whose answers are cached separately."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,13 +17,8 @@ from imagesync.core.names import canonical_name
 from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
-from imagesync.indexes.pypi.uv_environment import (
-    refusing_indexes,
-    silent_indexes,
-    uv_configured,
-    without_indexes,
-    without_variables,
-)
+from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems, unusable
+from imagesync.indexes.pypi.uv_environment import uv_configured, without_indexes, without_variables
 from imagesync.indexes.pypi.uv_files import PROJECT, BoundRequirement, split_requirements, write_project
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.lock.resolvers.bound import resolve_bound
@@ -30,6 +26,7 @@ from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
 from imagesync.lock.resolvers.missing_digests import with_digest
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.tags import best_artifact, machine
+from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -40,6 +37,8 @@ if TYPE_CHECKING:
 # the older one, whose wheels it can run.
 _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
+# What uv says of an index that answers, and can't be used.
+_TELLING = re.compile(r"certificate|\b(401|403|407)\b", re.IGNORECASE)
 
 
 class UvResolver:
@@ -68,9 +67,9 @@ class UvResolver:
         # Projects whose pages no index refuses.
         self._shown: set[str] = set()
 
-    def silent_indexes(self, project: NormalizedName) -> tuple[str, ...]:
-        """Return the indexes that don't answer; see :class:`Resolver`."""
-        return silent_indexes(self.indexes, project, self._access)
+    def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
+        """Return the indexes that can't be used; see :class:`Resolver`."""
+        return find_problems(self.indexes, project, self._access)
 
     def without(self, urls: Collection[str]) -> UvResolver:
         """Return a resolver of the other indexes; see :class:`Resolver`."""
@@ -153,28 +152,24 @@ class UvResolver:
             raise self._failure(finished.returncode, readable(finished.stderr), asked)
 
     def _failure(self, status: int, message: str, request: ResolutionRequest) -> LockError:
-        if status != _UNSOLVABLE:
-            return LockError(
-                f"uv can't answer: {message}",
-                hint=f"Check the URLs in {self.indexes.source}, and the network with `imagesync doctor`.",
-            )
         # With several indexes, uv treats one that refuses as one without the package.
-        if refusing := self._refusing(request):
-            return LockError(
-                f"The index {' and '.join(refusing)} refuses user name or password. {message}",
-                hint=f"Check the credentials of the index ({self.indexes.source}), in netrc and in keyring.",
-            )
-        return UnsolvableError(message)
+        if status == _UNSOLVABLE:
+            refusing = [problem for problem in self._problems(request) if problem.refuses]
+            return unusable(refusing) if refusing else UnsolvableError(message)
+        if _TELLING.search(message) and (problems := self._problems(request)):
+            return unusable(problems)
+        return LockError(
+            f"uv can't answer: {message}",
+            hint=f"Check the URLs in {self.indexes.source}, and the network with `imagesync doctor`.",
+        )
 
-    def _refusing(self, request: ResolutionRequest) -> tuple[str, ...]:
+    def _problems(self, request: ResolutionRequest) -> list[IndexProblem]:
         from packaging.requirements import Requirement
 
         projects = {Requirement(line).name for line in request.requirements[:1]} - self._shown
-        refusing = tuple(
-            url for project in projects for url in refusing_indexes(self.indexes, project, self._access)
-        )
-        self._shown |= projects if not refusing else set()
-        return refusing
+        found = [problem for project in projects for problem in self.index_problems(project)]
+        self._shown |= projects if not found else set()
+        return found
 
     def _locked(self, entry: Mapping[str, Any], request: ResolutionRequest) -> LockedPackage:
         name = canonical_name(entry["name"])
@@ -213,7 +208,7 @@ def _python_platform(target: Target) -> str:
     if not known:
         raise LockError(
             f"The base image's glibc {major}.{minor} is older than any that uv resolves for (2.17).",
-            hint="Take a newer base image, such as `imagesync build --base ubuntu:24.04`.",
+            hint=base_hint(target.minor),
         )
     return f"{name}-manylinux_2_{known[-1]}"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from imagesync.errors import WheelError
+from imagesync.errors import EngineNotFound, WheelError
 from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import LOGS
@@ -196,13 +196,20 @@ class _Builder:
             # A library may require the glibc of this machine, which the base image may not have.
             if self.containers is None or self._fits(wheel, wheel.name):
                 return wheel, False
-        wheel = self.containers.build(
-            package,
-            unpack_sdist(sdist.path, folder / "container", name=label),
-            log=log,
-            output=folder / "output",
-            build_requirement=lambda needed, file: self.make(needed, file, (*within, package.name)),
-        )
+        try:
+            wheel = self.containers.build(
+                package,
+                unpack_sdist(sdist.path, folder / "container", name=label),
+                log=log,
+                output=folder / "output",
+                build_requirement=lambda needed, file: self.make(needed, file, (*within, package.name)),
+            )
+        except EngineNotFound as error:
+            raise WheelError(
+                f"{label} has no wheel for {self.target.platform}, and one can only be built in a container. "
+                + error.message,
+                hint=error.hint,
+            ) from error
         return wheel, True
 
     def _fits(self, wheel: Path, filename: str) -> bool:

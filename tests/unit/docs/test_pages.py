@@ -35,6 +35,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nobody_is_sent_to_an_index_that_has_no_release(page: Path) -> None:
+    # Drop this once there is one.
+    assert re.findall(r"(?:pip|pipx|tool) install ['\"]?imagesync", page.read_text("utf-8")) == []
+
+
 def test_every_page_is_in_the_index() -> None:
     linked = set(_LINK.findall((ROOT / "docs" / "index.md").read_text("utf-8")))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} <= linked

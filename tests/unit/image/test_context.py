@@ -32,7 +32,7 @@ from imagesync.image.conda.installer import CondaInstaller
 from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
 from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
-from imagesync.image.templates import template_environment
+from imagesync.image.templates import dockerfile_base, template_environment
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import (
@@ -235,7 +235,7 @@ def test_archives_of_conda_packages_are_sent_or_mounted(inputs: Inputs, tmp_path
 
 
 def test_archive_has_all_files_and_no_trace_of_this_machine(inputs: Inputs) -> None:
-    members = archive(inputs.context()).getmembers()
+    members = archive(inputs.context(standalone=True)).getmembers()
     names = [member.name for member in members if member.isfile()]
     assert names[0] == "Dockerfile"
     assert names[1:] == sorted(names[1:])
@@ -246,7 +246,6 @@ def test_archive_has_all_files_and_no_trace_of_this_machine(inputs: Inputs) -> N
         ".dockerignore",
         "Dockerfile",
         "README.md",
-        "base/Dockerfile",
         "bytecode/index/alder-1.0-py3-none-any.zip",
         "lock.json",
         "requirements-vendored.txt",
@@ -349,14 +348,38 @@ def test_rendered_dockerfile_passes_hadolint(inputs: Inputs, own: bool, tmp_path
         {"code": inputs.code} if own else {"lock": replace(inputs.lock, vendored=()), "vendored": Wheels()}
     )
     folder = tmp_path / "context"
-    write_context(inputs.context(**changes), folder)
+    write_context(inputs.context(**changes, standalone=own), folder)
     done = subprocess.run(
-        [hadolint, "--no-color", folder / "Dockerfile", folder / "base" / "Dockerfile"],
+        [hadolint, "--no-color", folder / "Dockerfile"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_standalone_dockerfile_makes_its_base_image(inputs: Inputs) -> None:
+    base = replace(BASE, pinned="ubuntu@sha256:" + "a" * 64, apt=("libgl1", "libgomp1"))
+    context = inputs.context(base=base, standalone=True)
+    first, second = context.dockerfile.split("\nFROM base\n")
+    assert f"ARG BASE=ubuntu@sha256:{'a' * 64}\nFROM ${{BASE}} AS base\n" in first
+    assert '\nARG APT="libgl1 libgomp1"\n' in first
+    assert "-m venv" not in first.partition("USER 1000:1000")[2]
+    assert "FROM" not in second
+    assert BASE.reference not in context.dockerfile
+
+
+def test_template_without_that_stage_gets_its_base_image_beside_it(inputs: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile.j2").write_text("FROM {{ base.reference }}\n")
+    files = {file.path: file.content for file in inputs.context(templates=tmp_path, standalone=True).files}
+    assert files["base/Dockerfile"] == dockerfile_base().encode()
+    assert f"--tag {BASE.reference} ".encode() in files["README.md"]
+
+
+def test_base_without_a_known_digest_has_no_label_of_it(inputs: Inputs) -> None:
+    labels = inputs.context(base=replace(BASE, digest="")).labels
+    assert "org.opencontainers.image.base.digest" not in labels
+    assert labels["org.opencontainers.image.base.name"] == "ubuntu:24.04"
 
 
 def test_code_is_in_the_context_and_never_in_the_packages_image(inputs: Inputs) -> None:

@@ -1,0 +1,99 @@
+"""What users of Docker, uv and conda try first, and what it is called here."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import click
+
+_COMMANDS: Final = {
+    "compile": "imagesync lock",
+    "config": "imagesync cluster config TARGET; settings: imagesync init",
+    "create": "imagesync build",
+    "down": "imagesync cluster down NAME",
+    "exec": "imagesync run -- COMMAND",
+    "export": "imagesync lock -o FILE, or imagesync lock --export FORM",
+    "freeze": "imagesync lock --export requirements",
+    "images": "docker images imagesync (or what `repository` says)",
+    "info": "imagesync doctor; imagesync cache info",
+    "list": "imagesync scan for packages, docker images imagesync for images",
+    "login": "docker login REGISTRY, whose credentials imagesync uses",
+    "ls": "docker images imagesync for images, imagesync cluster ls for clusters",
+    "prune": "imagesync cache prune",
+    "ps": "imagesync cluster ls",
+    "pull": "imagesync build --repository REGISTRY/NAME, which pulls what is there already",
+    "push": "imagesync build --push --repository REGISTRY/NAME",
+    "rmi": "docker rmi REFERENCE",
+    "shell": "imagesync run -- bash",
+    "tag": "imagesync build --tag REFERENCE",
+    "up": "imagesync cluster up",
+}
+_DRY_RUN: Final = (
+    "imagesync plan shows what the image will hold, and imagesync lock its artifacts; neither builds."
+)
+_ANYWHERE: Final = {"--dry-run": _DRY_RUN, "--verbose": "What is done is said anyway; --quiet hides it."}
+_FILE: Final = (
+    "imagesync writes the Dockerfile itself: `imagesync render -o DIR` shows it, and --templates DIR names"
+    " templates of your own. The environment is chosen by --python or --prefix, a lock file by --locked."
+)
+_PLATFORM: Final = "Images are for linux/amd64."
+_DOCKER_RUN: Final = "For what `imagesync run` hasn't: docker run OPTIONS $(imagesync build) COMMAND"
+_TERMINAL: Final = "Leave it away: where there is a terminal, the command gets it."
+_MOUNT: Final = f"This folder is mounted already, at /workspace. {_DOCKER_RUN}"
+_OPTIONS: Final = {
+    "build": {
+        "-f": _FILE,
+        "--file": _FILE,
+        "--build-arg": "Templates of your own take its place: --templates DIR",
+        "--image": "--repository NAME, or --tag REFERENCE for one more name",
+        "--name": "--repository NAME, or --tag REFERENCE for one more name",
+        "-n": _DRY_RUN,
+        "-o": "imagesync render -o DIR writes the build context.",
+        "--output": "imagesync render -o DIR writes the build context.",
+        "--platform": _PLATFORM,
+        "--pull": "The base image is pulled where it is missing; docker pull BASE for a newer one.",
+        "-r": "Packages come from the environment; --add-pip REQUIREMENT adds one for the image alone.",
+    },
+    "run": {
+        "-d": _DOCKER_RUN,
+        "--detach": _DOCKER_RUN,
+        "--entrypoint": _DOCKER_RUN,
+        "--gpus": _DOCKER_RUN,
+        "-i": _TERMINAL,
+        "--interactive": _TERMINAL,
+        "--mount": _MOUNT,
+        "--name": _DOCKER_RUN,
+        "--network": _DOCKER_RUN,
+        "--rm": "Leave it away: the container is removed when the command ends.",
+        "-t": _TERMINAL,
+        "--tty": _TERMINAL,
+        "-u": _DOCKER_RUN,
+        "--user": _DOCKER_RUN,
+        "-v": _MOUNT,
+        "--volume": _MOUNT,
+        "-w": _DOCKER_RUN,
+    },
+    "imagesync": {"-v": "-V, or --version"},
+}
+_COMMAND: Final = re.compile(r"No such command '(?P<name>[^']+)'")
+_ARGUMENT: Final = re.compile(r"unexpected extra argument")
+
+
+def right_word(error: click.ClickException) -> str | None:
+    """Return what to write instead of what *error* refuses, or ``None`` where nothing is known."""
+    context = getattr(error, "ctx", None)
+    command = "" if context is None or context.command.name is None else context.command.name
+    if context is not None and context.parent is None:
+        command = "imagesync"
+    if isinstance(error, click.NoSuchOption):
+        return _OPTIONS.get(command, {}).get(error.option_name) or _ANYWHERE.get(error.option_name)
+    message = error.format_message()
+    if command == "imagesync" and (match := _COMMAND.search(message)):
+        return _COMMANDS.get(match["name"])
+    if command == "build" and _ARGUMENT.search(message):
+        return (
+            "A build takes the environment that you are in, and no folder: leave it away. --prefix DIR names"
+            " another environment, --code DIR modules that no package owns, --templates DIR your Dockerfile."
+        )
+    return None

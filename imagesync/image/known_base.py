@@ -1,0 +1,286 @@
+"""Facts of a base image that a lock needs, without an engine that could ask the image itself.
+
+For each fact the first of these counts: a flag, the image's registry, what an engine said of that image
+before, a table of well-known images.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.errors import BaseImageError, RegistryError, UsageError
+from imagesync.image.base import base_hash, base_reference, check_apt
+from imagesync.image_layout import BaseImage, Label
+from imagesync.settings.bases import find_release, well_known
+from imagesync.store.layout import ANSWERS
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.registry.registry import RemoteImage
+    from imagesync.settings.model import Settings
+
+_FORMAT: Final = 1
+_ON_THE_PATH: Final = "python3"
+_TABLE: Final = "imagesync's table of well-known images"
+# The first line of the history of everything that stands on a Debian image of Docker Hub.
+_DEBIAN = re.compile(r"# debian\.sh .* out/ '(?P<codename>[a-z]+)' '@\d+'")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one source says of a base image; empty or ``None`` where it doesn't know.
+
+    Parameters
+    ----------
+    origin
+        The source, in words.
+    python
+        Such as ``3.12.3``, or ``3.12``.
+    glibc
+        Such as ``(2, 39)``.
+    executable
+        The interpreter's path.
+    """
+
+    origin: str
+    python: str = ""
+    glibc: tuple[int, int] | None = None
+    executable: str = ""
+
+
+def asked_for(settings: Settings) -> Facts:
+    """Return what the settings say of the base image: ``--target-python`` and ``--target-glibc``."""
+    glibc = _version(settings.target_glibc) if settings.target_glibc else None
+    return Facts("as you say", settings.target_python, glibc)
+
+
+def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool = True) -> None:
+    """Return if the settings say of the base image nothing else than what is *known*.
+
+    Parameters
+    ----------
+    patch_level
+        Whether the known patch level of Python is certain.
+
+    Raises
+    ------
+    UsageError
+        They do.
+    """
+    said = asked_for(settings)
+    if said.python and known.python and not _same_python(said.python, known.python, patch_level):
+        raise _contradiction(settings, "target-python", said.python, f"Python {known.python}", known.origin)
+    if said.glibc and known.glibc and said.glibc != known.glibc:
+        glibc = f"glibc {_dotted(known.glibc)}"
+        raise _contradiction(settings, "target-glibc", _dotted(said.glibc), glibc, known.origin)
+
+
+def facts_of(base: BaseImage, origin: str = "the engine") -> Facts:
+    """Return what *base*, which an engine has, says of itself."""
+    return Facts(origin, base.python_version, base.glibc, base.python_executable)
+
+
+def known_base(
+    settings: Settings, *, cache: Path, progress: Progress, digest: str = "", problem: str = ""
+) -> BaseImage | None:
+    """Return the base image for these settings as far as it is known without making it.
+
+    Parameters
+    ----------
+    cache
+        The folder in which is remembered what engines said.
+    digest
+        Of the root image, where an engine has it: its registry isn't asked then.
+    problem
+        Why no engine can make the base image; empty where one can.
+
+    Returns
+    -------
+    BaseImage or None
+        Of which Python may be unknown. ``None`` where too little is known, and an engine can tell.
+
+    Raises
+    ------
+    UsageError
+        A flag contradicts what is known.
+    BaseImageError
+        No engine can tell, and the C library isn't known.
+    """
+    said = asked_for(settings)
+    complete = bool(said.python and said.glibc)
+    if digest and not complete:
+        return None
+    sources, pinned, problems = [said], "", [problem] if problem else []
+    if not complete:
+        try:
+            there = _read(settings.base, progress)
+        except RegistryError as error:
+            problems.append(error.message)
+        else:
+            digest, pinned = there.digest, there.reference
+            sources += registry_facts(there.config)
+    sources += _recall(cache, digest or settings.base)
+    for source in sources[1:]:
+        refuse_contradiction(settings, source)
+    for source in _from_table(settings.base):
+        refuse_contradiction(settings, source, patch_level=False)
+        sources.append(source)
+    python, glibc = _python(sources), next((source for source in sources if source.glibc), None)
+    if glibc is None or not python.python:
+        if not problem:
+            return None
+        if glibc is None:
+            raise _unknown(settings.base, problems)
+    progress.line(_line(settings.base, python, glibc))
+    return _base_image(settings, replace(python, glibc=glibc.glibc), digest=digest, pinned=pinned)
+
+
+def _python(sources: Sequence[Facts]) -> Facts:
+    """Return the first of *sources* that knows the interpreter, with the patch level that another adds."""
+    first = next((source for source in sources if source.python), Facts(""))
+    precise = (s.python for s in sources if first.python and s.python.startswith(f"{first.python}."))
+    executables = (source.executable for source in sources if source.executable)
+    return replace(
+        first, python=next(precise, first.python), executable=next(executables, "") or _ON_THE_PATH
+    )
+
+
+def _base_image(settings: Settings, facts: Facts, *, digest: str, pinned: str) -> BaseImage:
+    from imagesync.image.templates import dockerfile_base
+
+    assert facts.glibc is not None  # noqa: S101  what isn't known was refused before
+    apt = check_apt(settings.apt)
+    identity = base_hash(digest or settings.base, dockerfile_base(), apt)
+    return BaseImage(
+        reference=base_reference(identity),
+        root=settings.base,
+        digest=digest,
+        image_id="",
+        python_version=facts.python,
+        python_executable=facts.executable,
+        glibc=facts.glibc,
+        base_hash=identity,
+        apt=apt,
+        pinned=pinned,
+    )
+
+
+def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
+    """Yield what the configuration of an image says, which a registry gives without a layer.
+
+    Only what its makers vouch for: imagesync's own label, the variables of the official images of Python,
+    and the distribution that the image stands on. An image's own Python is the distribution's only if nothing
+    was put on it.
+
+    Parameters
+    ----------
+    config
+        The OCI image configuration.
+    """
+    container = config.get("config") or {}
+    labels = container.get("Labels") or {}
+    with suppress(ValueError, LookupError, TypeError):
+        own = json.loads(labels[Label.BASE])
+        match = re.fullmatch(r"glibc (\d+\.\d+).*", own["libc"])
+        if match is not None:
+            yield Facts("its registry", own["version"], _version(match[1]), own["executable"])
+    variables = dict(entry.partition("=")[::2] for entry in container.get("Env") or ())
+    python = variables.get("PYTHON_VERSION", "")
+    official = "GPG_KEY" in variables or "PYTHON_SHA256" in variables
+    if official and re.fullmatch(r"3\.\d+\.\d+", python):
+        yield Facts("its registry", python, executable="/usr/local/bin/python3")
+    release = None
+    if labels.get("org.opencontainers.image.ref.name") == "ubuntu":
+        release = find_release("ubuntu", labels.get("org.opencontainers.image.version", ""))
+    for step in config.get("history") or ():
+        if match := _DEBIAN.search(step.get("created_by", "")):
+            release = find_release("debian", match["codename"])
+    if release is not None:
+        bare = len((config.get("rootfs") or {}).get("diff_ids") or ()) == 1
+        distribution = f"its registry: {release.distribution.title()} {release.codename}"
+        yield Facts(distribution, release.python if bare else "", release.glibc)
+
+
+def remember(cache: Path, base: BaseImage) -> None:
+    """Remember what an engine said of *base*, by its digest and by its name."""
+    content = {"python": base.python_version, "glibc": list(base.glibc), "executable": base.python_executable}
+    for name in (base.digest, base.root):
+        path = _path(cache, name)
+        if read_cache(path, key=_FORMAT) != content:
+            write_cache(path, content, key=_FORMAT)
+
+
+def _recall(cache: Path, name: str) -> list[Facts]:
+    known = read_cache(_path(cache, name), key=_FORMAT)
+    if known is None:
+        return []
+    major, minor = known["glibc"]
+    return [Facts("what an engine said of it before", known["python"], (major, minor), known["executable"])]
+
+
+def _path(cache: Path, name: str) -> Path:
+    return cache_path(cache / ANSWERS, "base", name)
+
+
+def _read(reference: str, progress: Progress) -> RemoteImage:
+    from imagesync.registry.registry import read_config
+
+    found = read_config(reference, progress=progress)
+    if found is None:
+        raise RegistryError(f"Its registry has no {reference}.")
+    return found
+
+
+def _from_table(reference: str) -> list[Facts]:
+    known = well_known(reference)
+    if known is None:
+        return []
+    origin = f"{_TABLE}: {known.release}" if known.release else _TABLE
+    return [Facts(origin, known.python, known.glibc, known.executable)]
+
+
+def _same_python(said: str, known: str, patch_level: bool) -> bool:
+    one, other = (version.split(".")[: 3 if patch_level else 2] for version in (said, known))
+    shared = min(len(one), len(other))
+    return one[:shared] == other[:shared]
+
+
+def _contradiction(settings: Settings, key: str, said: str, known: str, origin: str) -> UsageError:
+    where = settings.origins.get(key.replace("-", "_"), f"--{key}")
+    return UsageError(
+        f"The base image {settings.base} has {known} ({origin}), and {where} says {said}.",
+        hint=f"Leave --{key} away, or name the image that you mean with --base.",
+    )
+
+
+def _unknown(base: str, problems: list[str]) -> BaseImageError:
+    return BaseImageError(
+        f"Which C library the base image {base} has isn't known.\n" + "\n".join(problems),
+        hint="Say what it has: --target-python 3.12 --target-glibc 2.39, as `python3 --version` and"
+        " `ldd --version` in it print them. Or start an engine, which can ask the image.",
+    )
+
+
+def _line(base: str, python: Facts, glibc: Facts) -> str:
+    library = f"glibc {_dotted(glibc.glibc or (0, 0))}"
+    if not python.python:
+        return f"{base}: {library} ({glibc.origin})"
+    if python.origin == glibc.origin:
+        return f"{base}: Python {python.python}, {library} ({glibc.origin})"
+    return f"{base}: Python {python.python} ({python.origin}), {library} ({glibc.origin})"
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,157 @@
+"""Why an index can't be used: it doesn't answer, shows a certificate that nobody knows, or refuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from imagesync.core.credentials import redact, strip_credentials
+from imagesync.errors import LockError
+from imagesync.indexes.pypi.access import get, open_session
+from imagesync.indexes.pypi.binding import binding_of
+
+if TYPE_CHECKING:
+    import requests
+
+    from imagesync.indexes.pypi.access import Access
+    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+
+PYPI: Final = "https://pypi.org/simple"
+REFUSALS: Final = frozenset({401, 403, 407})
+"""HTTP statuses of an index or a proxy that wants to know who asks."""
+WITHOUT_INDEX: Final = (
+    "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build"
+)
+
+
+@dataclass(frozen=True)
+class IndexProblem:
+    """An index that can't be used.
+
+    Parameters
+    ----------
+    url
+        Without credentials.
+    reason
+        In words, to be put after the URL: ``doesn't answer (connection refused)``.
+    hint
+        What to do about it.
+    refuses
+        Whether it answers, and wants another user name or password.
+    """
+
+    url: str
+    reason: str
+    hint: str
+    refuses: bool = False
+
+
+def find_problems(indexes: IndexConfiguration, project: str, access: Access) -> tuple[IndexProblem, ...]:
+    """Return the problems of the configured indexes and find-links pages, or of PyPI if there are none.
+
+    An error of the server (500 and above) is a problem; an index without the project can be used. An index
+    that refuses is a problem only if *project* comes from it.
+
+    Parameters
+    ----------
+    project
+        The project to ask for.
+    """
+    pages = {url: url for url in map(strip_credentials, indexes.find_links)}
+    asked = set(pages)
+    if not indexes.no_index:
+        # No index is asked for what is bound to another one.
+        for binding in reversed(indexes.bound):
+            page = project if "*" in binding.package else binding.package
+            pages |= {url: _page(url, page) for url in binding.public_urls}
+        urls = indexes.public_urls or (PYPI,)
+        own = binding_of(indexes.bound, project)
+        pages |= {url: _page(url, project if own is None else "pip") for url in urls}
+        if own is not None:
+            pages |= {url: _page(url, project) for url in own.public_urls}
+        asked |= set(urls if own is None else own.public_urls)
+    found = _problems(pages, access)
+    return tuple(problem for problem in found if problem.url in asked or not problem.refuses)
+
+
+def _page(url: str, project: str) -> str:
+    return f"{url.rstrip('/')}/{project}/"
+
+
+def _problems(pages: dict[str, str], access: Access) -> Iterator[IndexProblem]:
+    from requests.exceptions import RequestException, SSLError
+
+    network = f"Look at the network, and at the URLs in {access.wording.settings}.\n{WITHOUT_INDEX}"
+    with open_session(access) as session:
+        for url, page in pages.items():
+            if urlsplit(url).scheme not in {"http", "https"}:
+                continue
+            try:
+                with get(session, page, access=access) as response:
+                    if response.status_code in REFUSALS:
+                        yield IndexProblem(url, refusal(response), refusal_hint(url, access), refuses=True)
+                    elif response.status_code >= 500:
+                        yield IndexProblem(url, f"is out of order (HTTP {response.status_code})", network)
+            except SSLError as error:
+                yield IndexProblem(url, untrusted(error), certificate_hint(access))
+            except RequestException as error:
+                yield IndexProblem(url, f"doesn't answer ({innermost(error)})", network)
+
+
+def unusable(problems: Sequence[IndexProblem]) -> LockError:
+    """Return the error for indexes without which nothing can be locked."""
+    if len(problems) == 1:
+        said = f"The index {problems[0].url} {problems[0].reason}."
+    else:
+        said = "\n".join(
+            ("None of the indexes can be used:", *(f"- {each.url} {each.reason}" for each in problems))
+        )
+    return LockError(said, hint="\n".join(dict.fromkeys(each.hint for each in problems)))
+
+
+def refusal(response: requests.Response) -> str:
+    """Return what an index says that refuses to answer."""
+    status = response.status_code
+    if status == 407:
+        return "can't be reached: the proxy wants a user name and a password (HTTP 407)"
+    if "Authorization" in response.request.headers:
+        return f"refuses the user name and password that it gets (HTTP {status})"
+    return f"refuses to answer without a user name and a password (HTTP {status})"
+
+
+def refusal_hint(url: str, access: Access) -> str:
+    """Return where user name and password for *url* were looked for, and where to put them."""
+    looked = f"They were looked for in {access.wording.logins}."
+    if access.wording.place != "index":
+        return f"{looked} Put them there, or correct them."
+    if access.keyring is None:
+        looked += " Keyring wasn't asked: it isn't installed, or is disabled."
+    host = urlsplit(url).hostname
+    return f"{looked} Put them there, such as into ~/.netrc: machine {host} login NAME password PASSWORD"
+
+
+def untrusted(error: BaseException) -> str:
+    """Return what is wrong with a TLS connection."""
+    # OpenSSL names the place in its own source, too.
+    said = re.sub(r"^\[SSL[^\]]*\] |certificate verify failed: | \(_ssl\.c:\d+\)\.?$", "", innermost(error))
+    if "certificate" in said.lower():
+        return f"has a certificate that isn't trusted ({said})"
+    return f"can't be spoken to by TLS ({said})"
+
+
+def certificate_hint(access: Access) -> str:
+    """Return the setting that makes a certificate trusted."""
+    if access.ca_bundle:
+        return f"Add its authority's certificate to {access.ca_bundle}, which is all that is trusted now."
+    return f"Name your company's certificates: {access.wording.certificate}."
+
+
+def innermost(error: BaseException) -> str:
+    """Return the innermost cause in one line: the outer ones repeat it, with addresses of objects."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", str(error)) or type(error).__name__
+    return redact(text.splitlines()[0])

@@ -1,0 +1,65 @@
+"""Commands and settings that a message offers: each must be one that its reader can take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.core.names import Level
+from imagesync.plan.install_commands import install_command_for, levels_that_help
+from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.environment import Interpreter
+
+
+def planned(name: str, level: Level) -> PlannedPackage:
+    return PlannedPackage(canonicalize_name(name), "1.0", level, "==1.0", "for a test")
+
+
+def interpreter(prefix: Path, base: Path | None = None) -> Interpreter:
+    base = base or prefix
+    return Interpreter(
+        "cpython", "3.11.2", "linux-x86_64", "cp311", f"{prefix}/bin/python3", str(prefix), str(base)
+    )
+
+
+def test_whoever_set_exact_is_not_told_to_set_it_again() -> None:
+    hint = levels_that_help([planned("perf", Level.EXACT)])
+    assert 'levels = { perf = "ignore" }' in hint
+    assert "exact" not in hint
+
+
+def test_a_level_that_limits_is_loosened() -> None:
+    hint = levels_that_help([planned("one", Level.COMPATIBLE), planned("two", Level.EXACT)])
+    assert 'levels = { one = "exact" }' in hint
+    assert 'levels = { two = "ignore" }' in hint
+
+
+def test_no_level_helps_what_is_critical() -> None:
+    assert levels_that_help([planned("dask", Level.CRITICAL)]) == ""
+
+
+@pytest.fixture
+def managed(tmp_path: Path) -> Path:
+    folder = tmp_path / "usr" / "lib" / "python3.11"
+    folder.mkdir(parents=True)
+    (folder / "EXTERNALLY-MANAGED").touch()
+    return tmp_path / "usr"
+
+
+def test_externally_managed_python_is_not_installed_into(managed: Path) -> None:
+    python = interpreter(managed)
+    assert install_command_for(python, ["dask==2026.8.0"], has_pip=True) == (
+        f"{managed}/bin/python3 -m venv --system-site-packages .venv"
+        " && .venv/bin/python -m pip install dask==2026.8.0"
+    )
+    assert install_command_for(python, ["dask"], has_pip=False) == (
+        f"uv venv --python {managed}/bin/python3 --system-site-packages .venv"
+        " && uv pip install --python .venv dask"
+    )
+
+
+def test_virtual_environment_of_such_a_python_is(managed: Path, tmp_path: Path) -> None:
+    command = install_command_for(interpreter(tmp_path / "env", managed), ["dask"], has_pip=True)
+    assert command == f"{tmp_path}/env/bin/python3 -m pip install dask"
