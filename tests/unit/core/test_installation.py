@@ -85,4 +85,4 @@ def test_tool_is_known_by_what_its_installer_left(
 
 def test_these_tests_run_from_a_checkout() -> None:
     command = own_installation().add_extra("all")
-    assert shlex.split(command)[-2:] == ["--editable", f"{Path(__file__).parents[2]}[all]"]
+    assert shlex.split(command)[-2:] == ["--editable", f"{Path(__file__).parents[3]}[all]"]
