@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.installation import own_installation
 from imagesync.engine.run import Mount
 from imagesync.errors import ClusterError, UsageError
 

@@ -151,6 +151,8 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
 
     Raises
     ------
+    UsageError
+        *image* isn't a reference.
     ImagesyncError
         It can't be built or pulled.
     """
@@ -160,8 +162,10 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         session = session or open_session()
         # Here, where the containers run; an image that is only in a registry would not do.
         return session.build(push=False).reference
+    from imagesync.core.image_reference import check_reference
     from imagesync.engine.engine import Engine
 
+    check_reference(image, given_as="image")
     with Engine(endpoint) as engine:
         if engine.inspect(image) is None:
             engine.pull(image, progress=make_progress(quiet=False))

@@ -8,10 +8,10 @@ from dataclasses import replace
 from packaging.utils import NormalizedName
 
 from imagesync.errors import ArtifactGone, FetchError
+from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
 from imagesync.lock.resolve_installed import (
     TOO_MANY,
-    WITHOUT_INDEX,
     InstalledContent,
     allowance,
     resolve_nearest,

@@ -303,6 +303,7 @@ def _starts_at(response: requests.Response, offset: int) -> bool:
 
 def _raise_for_status(response: requests.Response, download: Download, access: Access) -> None:
     status = response.status_code
+    place = access.wording.place
     if status in _TRANSIENT:
         after = response.headers.get("Retry-After", "")
         raise _Retry(f"the server answers {status}", wait=float(after) if after.isdigit() else None)
@@ -316,13 +317,13 @@ def _raise_for_status(response: requests.Response, download: Download, access: A
     if status in _MISSING:
         raise ArtifactGone(
             f"{download.filename}: {download.url} answers {status}",
-            hint=f"The {wording.place} doesn't have the file any more, or moved it: "
+            hint=f"The {place} doesn't have the file any more, or moved it: "
             "lock again with `imagesync lock`.",
         )
     if status >= 400:
         raise FetchError(
             f"{download.filename}: {download.url} answers {status}",
-            hint=f"Ask whoever runs the {wording.place} or the proxy, or lock again with `imagesync lock`.",
+            hint=f"Ask whoever runs the {place} or the proxy, or lock again with `imagesync lock`.",
         )
 
 

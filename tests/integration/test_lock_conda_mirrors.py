@@ -143,7 +143,7 @@ def test_a_channel_that_refuses_is_explained_by_condas_configuration(
         moved(environment, channel.as_uri(), server.url)
         at = bench(environment)
         lock = at.lock()
-        with pytest.raises(FetchError, match="answers 403") as caught:
+        with pytest.raises(FetchError, match="HTTP 403") as caught:
             at.fetch(lock)
         assert "pip" not in str(caught.value.hint)
         assert "`pixi auth login`" in str(caught.value.hint)

@@ -175,7 +175,7 @@ def test_a_wrong_password_is_said_without_it(name: str, index: LocalIndex, tmp_p
         lock_with(open_resolver(name, environ), PLAN)
     assert f"{index.url} refuses the user name and password that it gets (HTTP 401)" in caught.value.message
     assert "was not found" not in caught.value.message
-    assert "in netrc and in keyring" in str(caught.value.hint)
+    assert "netrc and keyring" in str(caught.value.hint)
     assert_secret_nowhere(str(caught.value), repr(caught.value))
 
 
@@ -189,12 +189,12 @@ def test_an_index_that_wants_a_password_is_not_taken_for_an_empty_one(
         make_lock(
             PLAN,
             target=TARGET,
-            contents={},
+            source_digests={},
             resolver=resolver,
             progress=SilentProgress(),
             installed_content=lambda _: "sha256:" + "0" * 64,
         )
-    assert "not in keyring, which isn't installed" in str(caught.value.hint)
+    assert "Keyring wasn't asked" in str(caught.value.hint)
     assert "~/.netrc: machine 127.0.0.1 login NAME" in str(caught.value.hint)
 
 
