@@ -1,4 +1,4 @@
-"""What depends on where the engine runs: how its ports are reached, and as whom containers run."""
+"""Settings that depend on where the engine runs: addresses of ports, and the user of containers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 
 
 def reachable_host(endpoint: Endpoint, published: str) -> str:
-    """Return the host by which this machine reaches a port that is published at *published*.
+    """Return the host at which this machine reaches a port published at *published*.
 
     Raises
     ------
     ClusterError
-        The engine runs elsewhere, and publishes on its own loopback.
+        The engine runs on another machine and publishes on its own loopback.
 
     >>> from imagesync.engine.endpoint import Endpoint
     >>> reachable_host(Endpoint("unix:///var/run/docker.sock", "here"), "127.0.0.1")
@@ -46,14 +46,15 @@ def reachable_host(endpoint: Endpoint, published: str) -> str:
 
 
 def run_as(endpoint: Endpoint, mounts: Sequence[Mount], environment: Mapping[str, str]) -> dict[str, object]:
-    """Return user and variables of a container: with folders of this machine in it, it runs as this user.
+    """Return the user and the variables of a container.
 
-    What it can read and write there is then what the user can, and what it writes is the user's.
+    A container with folders of this machine runs as the current user: it gets the user's permissions, and the
+    user owns the files that it writes.
     """
     local = endpoint.socket_path is not None and sys.platform == "linux"
     if not local or not any(mount.kind == "bind" for mount in mounts):
         return {"environment": dict(environment)}
-    # The image's home belongs to its own user.
+    # The home folder in the image belongs to the image's user.
     return {
         "user": f"{os.getuid()}:{os.getgid()}",
         "environment": {"HOME": "/tmp", **environment},  # noqa: S108

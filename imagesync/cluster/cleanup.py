@@ -1,4 +1,4 @@
-"""What clusters have in the engine: listing it, reading its logs, removing it, by labels alone."""
+"""Listing clusters, reading their logs and removing them, by labels alone."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundCluster:
-    """A cluster as the engine knows it.
+    """A cluster found in an engine.
 
     Parameters
     ----------
     image
-        As its scheduler's container names it.
+        Reference of the image that the scheduler's container runs.
     owner
-        The process that it ends with; ``None`` for one that outlives whoever started it.
+        The process that the cluster ends with; ``None`` for a detached cluster.
     scheduler
-        ``host:port`` on the engine's machine; empty where no scheduler runs.
+        ``host:port`` on the engine's machine; empty if no scheduler runs.
     dashboard
-        Likewise.
+        ``host:port`` on the engine's machine; empty if it isn't published.
     workers
-        Running containers.
+        Number of running workers.
     """
 
     name: str
@@ -43,11 +43,11 @@ class FoundCluster:
 
     @property
     def is_leftover(self) -> bool:
-        """Return whether nobody can use it any more: its owner has gone, or its scheduler has."""
+        """Whether the cluster is unusable: its owner has ended, or a detached one has no scheduler."""
         return self.owner.has_ended if self.owner is not None else not self.scheduler
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON (``docs/json.md``)."""
+        """Return the cluster as documented JSON (``docs/json.md``)."""
         return {
             "name": self.name,
             "image": self.image,
@@ -60,19 +60,19 @@ class FoundCluster:
 
 
 def find_clusters(endpoint: Endpoint) -> tuple[FoundCluster, ...]:
-    """Return all clusters of an engine, by name."""
+    """Return all clusters of an engine, sorted by name."""
     engine = ClusterEngine(endpoint, ClusterPlan("", "", None))
     try:
         found = find_resources(engine.api)
     finally:
         engine.close()
-    return tuple(_found(name, found.of(name)) for name in found.names)
+    return tuple(_describe(name, found.of(name)) for name in found.names)
 
 
-def _found(name: str, own: ClusterResources) -> FoundCluster:
-    first = (*own.services, *own.containers, *own.networks, *own.secrets)[0]
-    running = [entry for entry in own.containers if entry.get("State") == "running"]
-    parts = {part_of(labels_of(entry)): entry for entry in (*running, *own.services)}
+def _describe(name: str, resources: ClusterResources) -> FoundCluster:
+    first = (*resources.services, *resources.containers, *resources.networks, *resources.secrets)[0]
+    running = [entry for entry in resources.containers if entry.get("State") == "running"]
+    parts = {part_of(labels_of(entry)): entry for entry in (*running, *resources.services)}
     scheduler = parts.get(SCHEDULER, {})
     return FoundCluster(
         name=name,
@@ -100,12 +100,12 @@ def _published(entry: Entry, port: int) -> str:
 
 
 def remove_cluster(name: str, endpoint: Endpoint) -> int:
-    """Remove all that a cluster has in the engine, and return how much it was.
+    """Remove all resources of a cluster from the engine, and return their number.
 
     Raises
     ------
     EngineError
-        The engine refuses, or doesn't answer.
+        The engine refuses or doesn't answer.
     """
     engine = ClusterEngine(endpoint, ClusterPlan(name, "", None))
     try:
@@ -115,26 +115,28 @@ def remove_cluster(name: str, endpoint: Endpoint) -> int:
 
 
 def sweep(endpoint: Endpoint) -> tuple[str, ...]:
-    """Remove the clusters whose owner has gone, and return their names."""
+    """Remove clusters whose owner has ended, and return their names."""
     found = find_clusters(endpoint)
-    gone = tuple(cluster.name for cluster in found if cluster.owner is not None and cluster.is_leftover)
-    for name in gone:
+    orphaned = tuple(cluster.name for cluster in found if cluster.owner is not None and cluster.is_leftover)
+    for name in orphaned:
         remove_cluster(name, endpoint)
-    return gone
+    return orphaned
 
 
 def read_logs(engine: ClusterEngine, *, tail: int | None = None) -> dict[str, str]:
-    """Return what each container of a cluster has written: by ``scheduler`` and ``worker-<name>``.
+    """Return the log of each container of a cluster, by ``scheduler`` and ``worker-<name>``.
 
     Parameters
     ----------
+    engine
+        Engine with the plan of the cluster.
     tail
-        How many lines of each; all if not given.
+        Number of lines of each log; all by default.
 
     Raises
     ------
     ClusterError
-        No container of the cluster is there.
+        The cluster has no container.
     """
     parts = engine.parts()
     if not parts:
@@ -146,12 +148,14 @@ def read_logs(engine: ClusterEngine, *, tail: int | None = None) -> dict[str, st
 
 
 def claim_network(engine: ClusterEngine) -> str:
-    """Make a cluster's network, and return its ID; where a dead cluster has the name, that one goes first.
+    """Create a cluster's network, and return its ID.
+
+    An orphaned cluster of the same name is removed first.
 
     Raises
     ------
     ClusterError
-        There is a living cluster of that name.
+        A cluster of that name is in use.
     """
     try:
         return engine.create_network()

@@ -1,6 +1,6 @@
-"""The files by which clusters that outlive a script are found again: address, certificates, kind of worker.
+"""Connection files of detached clusters: address, certificates and worker options.
 
-Each is a configuration file of Dask's, so that any client connects by it, without imagesync too:
+Each file is a Dask configuration, so that a client can connect without imagesync:
 ``DASK_CONFIG=FILE python script.py``, with ``Client()`` in the script. Only its owner can read it.
 """
 
@@ -22,18 +22,18 @@ _SECTION = "imagesync-cluster"
 
 @dataclass(frozen=True)
 class Connection:
-    """What it takes to use a cluster, and to add workers.
+    """The parameters for connecting to a cluster and for adding workers.
 
     Parameters
     ----------
     address
-        Of the scheduler, for clients on the engine's machine.
+        Address of the scheduler for clients on the engine's machine.
     dashboard
-        The dashboard's URL.
+        URL of the dashboard.
     security
-        The arguments of ``distributed.Security``, certificates included.
+        Arguments of ``distributed.Security``, including certificates.
     config
-        Dask's configuration in the containers.
+        Dask configuration in the containers.
     """
 
     name: str
@@ -46,18 +46,18 @@ class Connection:
 
     @property
     def path(self) -> Path:
-        """Return the file."""
+        """The connection file."""
         return _folder() / f"{self.name}.yaml"
 
     def save(self) -> None:
-        """Write the file, readable by this user alone.
+        """Write the file with permissions for this user only.
 
         Raises
         ------
         ClusterError
             The state folder can't be written to.
         """
-        # JSON is YAML: Dask reads it, and needs no writer of ours.
+        # JSON is a subset of YAML, which Dask reads.
         content = json.dumps(self._content(), indent=2) + "\n"
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,29 +88,29 @@ class Connection:
 
 
 def load_connection(name: str) -> Connection:
-    """Return what :meth:`Connection.save` has written.
+    """Return the connection that :meth:`Connection.save` wrote.
 
     Raises
     ------
     ClusterError
-        There is no such file, or it isn't one of ours.
+        The file doesn't exist or isn't a connection file.
     """
     path = _folder() / f"{name}.yaml"
     try:
         content = json.loads(path.read_text("utf-8"))
-        ours, comm = content[_SECTION], content["distributed"]["comm"]
+        section, comm = content[_SECTION], content["distributed"]["comm"]
         security = {"require_encryption": comm["require-encryption"], "tls_ca_file": comm["tls"]["ca-file"]}
         for role in ("client", "scheduler", "worker"):
             for part in ("cert", "key"):
                 security[f"tls_{role}_{part}"] = comm["tls"][role][part]
         return Connection(
-            name=ours["name"],
-            image=ours["image"],
+            name=section["name"],
+            image=section["image"],
             address=content["scheduler-address"],
-            dashboard=ours["dashboard"],
-            worker=worker_options_from_dict(ours["worker"]),
+            dashboard=section["dashboard"],
+            worker=worker_options_from_dict(section["worker"]),
             security={key: value for key, value in security.items() if value is not None},
-            config=ours["config"],
+            config=section["config"],
         )
     except FileNotFoundError as error:
         raise ClusterError(
@@ -125,7 +125,7 @@ def load_connection(name: str) -> Connection:
 
 
 def connection_at(address: str) -> Connection | None:
-    """Return the cluster that has its scheduler at *address*, if it was started here and can be read."""
+    """Return the saved connection to the scheduler at *address*, if there is a readable one."""
     for path in sorted(_folder().glob("*.yaml")):
         with suppress(ClusterError):
             connection = load_connection(path.stem)
@@ -135,7 +135,7 @@ def connection_at(address: str) -> Connection | None:
 
 
 def delete_connection(name: str) -> None:
-    """Remove the file, if there is one."""
+    """Delete the connection file of a cluster, if there is one."""
     (_folder() / f"{name}.yaml").unlink(missing_ok=True)
 
 

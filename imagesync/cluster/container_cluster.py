@@ -1,4 +1,4 @@
-"""A Dask cluster whose scheduler and workers an engine runs; what it is made of is the engine's affair."""
+"""The part of a Dask cluster in containers that Docker and Swarm share."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FAREWELL_TIMEOUT = 1.0  # seconds that the scheduler gets to tell clients and workers that it closes
-SETTLE_TIMEOUT = 5.0  # seconds for what is under way when the cluster is closed
-EVENT_TIMEOUT = 2.0  # seconds in which the engine may say why the scheduler has gone
+FAREWELL_TIMEOUT = 1.0  # seconds for the scheduler to tell clients and workers that it closes
+SETTLE_TIMEOUT = 5.0  # seconds for pending work when the cluster is closed
+EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
 
 
 class ContainerCluster(RestartTolerantCluster):
-    """What :class:`DockerCluster` and :class:`SwarmCluster` have in common.
+    """Base class of :class:`DockerCluster` and :class:`SwarmCluster`.
 
     Parameters
     ----------
     engine
-        Makes and removes containers; its plan has the cluster's name and owner.
+        Creates and removes containers; its plan has the cluster's name and owner.
     image, session, security, check, strict
-        As users give them.
+        As for :class:`DockerCluster`.
+    scheduler, worker
+        Options of the scheduler and of each worker.
     workers
-        How many to begin with.
-    options
-        Further ones of ``SpecCluster``.
+        Initial number of workers.
+    asynchronous, options
+        Further arguments of ``SpecCluster``.
     """
 
     def __init__(
@@ -82,10 +84,10 @@ class ContainerCluster(RestartTolerantCluster):
         self._closing: asyncio.Future[None] | None = None
         self._checking: asyncio.Future[None] | None = None
         self.image = ""
-        """The reference of the image that all containers run."""
+        """Reference of the image that all containers run."""
         self.lost = ""
-        """Why the cluster ended by itself, if it did."""
-        new = {
+        """Why the cluster ended unexpectedly; empty if it didn't."""
+        worker_spec = {
             "cls": WorkerContainer,
             "options": {
                 "engine": engine,
@@ -96,12 +98,12 @@ class ContainerCluster(RestartTolerantCluster):
             },
         }
         if not asynchronous:
-            # Here and not in the event loop's thread, so that an interrupt reaches the build.
+            # In the main thread, so that an interrupt reaches the build.
             self.image = engine.prepare(cluster_image(image, session, engine.endpoint))
         try:
             super().__init__(
-                workers=dict.fromkeys(range(workers), new),
-                worker=new,
+                workers=dict.fromkeys(range(workers), worker_spec),
+                worker=worker_spec,
                 asynchronous=asynchronous,
                 name=engine.plan.name,
                 **options,
@@ -112,7 +114,7 @@ class ContainerCluster(RestartTolerantCluster):
 
     @property
     def dashboard_link(self) -> str:
-        """The dashboard's URL, by the template of Dask's configuration; empty where it isn't published."""
+        """URL of the dashboard, by the template in Dask's configuration; empty if it isn't published."""
         running = getattr(self.scheduler, "running", None)
         if running is None or not running.dashboard:
             return ""
@@ -120,14 +122,14 @@ class ContainerCluster(RestartTolerantCluster):
         return str(format_dashboard_link(host, port))
 
     def logs(self, *, tail: int | None = None) -> Any:  # noqa: ANN401  awaitable, if asynchronous
-        """Return what ``scheduler`` and each ``worker-<name>`` have written, from the engine.
+        """Return the logs of ``scheduler`` and each ``worker-<name>``, read from the engine.
 
-        Unlike :meth:`get_logs` it needs no answer of theirs, and has the end of a worker that crashed.
+        Unlike :meth:`get_logs` it works without an answer from them and includes the end of a crashed worker.
 
         Parameters
         ----------
         tail
-            How many lines of each; all if not given.
+            Number of lines of each log; all by default.
         """
         return self.sync(self._in_thread, read_logs, self._engine, tail=tail)
 
@@ -137,7 +139,7 @@ class ContainerCluster(RestartTolerantCluster):
         Raises
         ------
         MismatchError
-            *strict*, and something differs.
+            *strict* is true and a package differs.
         """
         return self.sync(check_agreement, self, strict=strict, session=self._session)
 
@@ -148,12 +150,14 @@ class ContainerCluster(RestartTolerantCluster):
         restart: bool | None = None,
         **options: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """Send what has changed here since the image was built (:func:`imagesync.sync`).
+        """Send local changes since the image was built (:func:`imagesync.sync`).
 
-        Given a function, do what Dask's own method of that name does: run it on the event loop.
+        With a function, run it on the event loop, as Dask's method of this name does.
 
         Parameters
         ----------
+        func, args, options
+            The function and its arguments.
         restart
             As for :func:`imagesync.sync`.
         """
@@ -175,13 +179,13 @@ class ContainerCluster(RestartTolerantCluster):
             await self._begin_check()
         except BaseException as error:
             await self._close()
-            # Dask wraps what happened: ours says more.
+            # Dask wraps the error that has the message for the user.
             if isinstance(error.__cause__, ImagesyncError):
                 raise error.__cause__ from error.__cause__.__cause__
             raise
 
     async def _launch(self) -> None:
-        """Start scheduler and workers, all at once: a worker looks for its scheduler until it listens."""
+        """Start scheduler and workers concurrently: a worker waits until its scheduler listens."""
         engine, in_thread = self._engine, self._in_thread
         if not self.image:
             found = await in_thread(cluster_image, self._wanted_image, self._session, engine.endpoint)
@@ -204,22 +208,22 @@ class ContainerCluster(RestartTolerantCluster):
         starting = [
             asyncio.ensure_future(_started(node)) for node in (self.scheduler, *self.workers.values())
         ]
-        # All of them have started or failed before anything is removed.
+        # Wait for all, since removal must not overlap with starting.
         await asyncio.wait(starting)
-        with suppress(ImagesyncError):  # what others have left is no concern of this cluster
+        with suppress(ImagesyncError):  # orphans of other clusters don't concern this one
             await sweeping
         await asyncio.gather(*starting)
 
     async def _correct_state_internal(self) -> None:
-        going = set(self.workers) - set(self.worker_spec)
-        if going and self.scheduler_comm is not None and self._closing is None:
-            # SpecCluster does it by addresses, but has names, and so retires nobody: results would be lost.
-            await self.scheduler_comm.retire_workers(names=list(going))
+        retiring = set(self.workers) - set(self.worker_spec)
+        if retiring and self.scheduler_comm is not None and self._closing is None:
+            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
+            await self.scheduler_comm.retire_workers(names=list(retiring))
         await super()._correct_state_internal()
 
     async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
         await super()._watch_worker_status(comm)
-        # The scheduler has closed the connection, or it broke; where the engine knows why, it says so soon.
+        # The connection has ended. Give the engine time to report the cause.
         asyncio.get_running_loop().call_later(EVENT_TIMEOUT, self._on_scheduler_silence)
 
     def _on_scheduler_silence(self) -> None:
@@ -227,8 +231,8 @@ class ContainerCluster(RestartTolerantCluster):
             self._mark_lost("The connection to the scheduler has ended.")
 
     def _on_event(self, event: Event) -> None:
-        """Pass on what the engine reports, from the thread that listens to it."""
-        with suppress(RuntimeError):  # the loop is closed: so is the cluster
+        """Pass an event of the engine from the listener's thread to the event loop."""
+        with suppress(RuntimeError):  # the loop is closed, and so is the cluster
             self._loop_runner.loop.add_callback(self._handle_event, event)
 
     def _handle_event(self, event: Event) -> None:
@@ -245,7 +249,7 @@ class ContainerCluster(RestartTolerantCluster):
             self._replace(event)
 
     def _replace(self, event: Event) -> None:
-        """Start a worker's container again where it has ended without being asked to."""
+        """Replace the container of a worker that ended unexpectedly."""
         for name, worker in list(self.workers.items()):
             if worker.container != event.container or worker.status != Status.running:
                 continue
@@ -255,7 +259,7 @@ class ContainerCluster(RestartTolerantCluster):
                 self.worker_spec.pop(name, None)
                 continue
             logger.warning("The container of worker %s has ended, and is started again.", name)
-            self._correct_state().add_done_callback(_report)
+            self._correct_state().add_done_callback(_log_error)
 
     def _mark_lost(self, reason: str) -> None:
         self.lost = reason
@@ -290,7 +294,7 @@ class ContainerCluster(RestartTolerantCluster):
         if self._checking is not None:
             self._checking.cancel()
         if self.scheduler_comm is not None and not self.lost:
-            # Clients learn that it was meant; whether it answers or not, the containers go.
+            # Tell clients that the cluster closes on purpose; remove the containers in any case.
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
         await self._tear_down()
@@ -298,22 +302,22 @@ class ContainerCluster(RestartTolerantCluster):
         await super()._close()
 
     async def _settle(self) -> None:
-        """Start nothing more, and wait for what is being started: it can't be called back, only removed."""
+        """Stop starting containers, and wait for pending starts, which can't be cancelled."""
         if self._launching is not None and not self._launching.done():
             await asyncio.wait([self._launching])
         self.worker_spec, self.workers = {}, {}
         if self.scheduler is not None:
-            # What still runs of SpecCluster's would ask it to retire workers, which may take a long time-out.
+            # Otherwise pending tasks of SpecCluster would ask it to retire workers, with a long time-out.
             self.scheduler.status = Status.closing
         lock = getattr(self, "_lock", None)
         if lock is not None:
-            # Whoever holds it may wait for a scheduler that doesn't answer any more.
+            # The holder may be waiting for a scheduler that no longer answers.
             with suppress(asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(lock.acquire(), SETTLE_TIMEOUT)
                 lock.release()
 
     async def _tear_down(self) -> None:
-        """Remove all that the engine has of the cluster."""
+        """Remove all resources of the cluster and close the connections."""
         if self._listener is not None:
             self._listener.close()
         complete = not self._claimed or await self._remove()
@@ -326,19 +330,19 @@ class ContainerCluster(RestartTolerantCluster):
         self._threads.shutdown(wait=False)
 
     async def _remove(self) -> bool:
-        """Remove containers and network, and return whether it was possible; if not, the reaper goes on."""
+        """Remove containers and network, and return whether it worked; if not, the reaper continues."""
         try:
             await self._in_thread(self._engine.remove_everything)
         except EngineError as error:
-            # The reason is the engine's, and no frame of ours says more.
+            # The message has the engine's reason; a traceback adds nothing.
             logger.error("Not all of the cluster %s is removed yet: %s", self.name, error)  # noqa: TRY400
             return False
-        except RuntimeError:  # the interpreter shuts down, and takes no more work for threads
+        except RuntimeError:  # no new threads while the interpreter shuts down
             return False
         return True
 
     def _abort(self) -> None:
-        """End what the constructor has begun."""
+        """Close the cluster after an error in the constructor."""
         if getattr(self, "status", Status.closed) != Status.closed:
             with suppress(Exception):
                 self.sync(self._close)
@@ -346,9 +350,9 @@ class ContainerCluster(RestartTolerantCluster):
         self._threads.shutdown(wait=False)
 
 
-def _report(starting: asyncio.Future[None]) -> None:
-    """Say why a container couldn't be started that nobody waits for."""
-    if not starting.cancelled() and (error := starting.exception()) is not None:
+def _log_error(replacement: asyncio.Future[None]) -> None:
+    """Log the error of a replacement that nothing awaits."""
+    if not replacement.cancelled() and (error := replacement.exception()) is not None:
         logger.error("A worker can't be started again: %s", error)
 
 

@@ -1,4 +1,4 @@
-"""Clusters that outlive whoever starts them: up, connect, scale, logs, down."""
+"""Detached clusters, which outlive the process that starts them: up, connect, scale, logs, down."""
 
 from __future__ import annotations
 
@@ -35,19 +35,25 @@ def start_cluster(
     progress: Progress,
     encrypted: bool = True,
 ) -> Connection:
-    """Start a cluster that goes on until :func:`stop_cluster`, and return how to connect to it.
+    """Start a cluster that runs until :func:`stop_cluster`, and return the connection to it.
 
     Parameters
     ----------
     plan
-        Without an owner.
+        Plan without an owner.
     workers
-        How many; all of them have come when this returns.
+        Number of workers; all have joined on return.
+    worker, scheduler
+        Options of each worker and of the scheduler.
+    progress
+        Receives the steps.
+    encrypted
+        Whether connections use TLS.
 
     Raises
     ------
     ClusterError
-        The scheduler doesn't start, or not all workers come; nothing is left then.
+        The scheduler doesn't start, or a worker doesn't join. All containers are removed then.
     """
     security = security_to_dict(make_security(encrypted))
     engine = ClusterEngine(find_endpoint(os.environ), replace(plan, security=security))
@@ -55,9 +61,9 @@ def start_cluster(
     try:
         with progress.task(f"Starting {plan.name}", total=workers + 1, unit="steps") as task:
             with ThreadPoolExecutor(THREADS) as pool:
-                listening = pool.submit(engine.start_scheduler, scheduler, workers=workers)
+                scheduler_start = pool.submit(engine.start_scheduler, scheduler, workers=workers)
                 list(pool.map(lambda name: engine.start_worker(name, worker), range(workers)))
-                running = listening.result()
+                running = scheduler_start.result()
             task.advance(1)
             connection = Connection(
                 name=plan.name,
@@ -89,26 +95,28 @@ def _wait_for_workers(connection: Connection, engine: ClusterEngine, workers: in
         try:
             client.wait_for_workers(workers, timeout=START_TIMEOUT)
         except (DaskTimeoutError, TimeoutError) as error:
-            there = len(client.scheduler_info()["workers"])
-            said = [engine.logs(part, tail=20) for name, part in engine.parts().items() if name != SCHEDULER]
+            joined = len(client.scheduler_info()["workers"])
+            logs = [engine.logs(part, tail=20) for name, part in engine.parts().items() if name != SCHEDULER]
             raise ClusterError(
-                f"{there} of {workers} workers have come in {START_TIMEOUT:.0f} s."
-                + "".join(f"\n{text}" for text in said[:1])
+                f"{joined} of {workers} workers have come in {START_TIMEOUT:.0f} s."
+                + "".join(f"\n{text}" for text in logs[:1])
             ) from error
 
 
 def connect(name: str, **options: Any) -> Client:  # noqa: ANN401
-    """Return a client of Dask's for a cluster that ``imagesync cluster up`` has started.
+    """Return a Dask client of a cluster that ``imagesync cluster up`` started.
 
     Parameters
     ----------
+    name
+        Name of the cluster.
     options
-        Further ones of :class:`distributed.Client`.
+        Further arguments of :class:`distributed.Client`.
 
     Raises
     ------
     ClusterError
-        There is no such cluster, or it doesn't answer.
+        The cluster doesn't exist or doesn't answer.
     """
     connection = load_connection(name)
     try:
@@ -121,14 +129,14 @@ def connect(name: str, **options: Any) -> Client:  # noqa: ANN401
 
 
 def scale_cluster(name: str, workers: int) -> tuple[int, int]:
-    """Start or retire workers until there are *workers*, and return how many there were and are.
+    """Start or retire workers until there are *workers*, and return the old and the new number.
 
-    Workers that go hand their results to others first.
+    Retired workers hand their results to others first.
 
     Raises
     ------
     ClusterError
-        There is no such cluster, or it doesn't answer.
+        The cluster doesn't exist or doesn't answer.
     """
     connection = load_connection(name)
     plan = ClusterPlan(name, connection.image, None, connection.security, connection.config)
@@ -152,25 +160,25 @@ def scale_cluster(name: str, workers: int) -> tuple[int, int]:
         engine.close()
 
 
-def _retire(connection: Connection, engine: ClusterEngine, going: Mapping[int, str]) -> None:
+def _retire(connection: Connection, engine: ClusterEngine, retiring: Mapping[int, str]) -> None:
     with connect(connection.name, set_as_default=False) as client:
         addresses = [
             address
             for address, worker in client.scheduler_info(n_workers=-1)["workers"].items()
-            if worker["name"] in going
+            if worker["name"] in retiring
         ]
         client.retire_workers(addresses)
     with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(engine.remove, going.values()))
+        list(pool.map(engine.remove, retiring.values()))
 
 
 def cluster_logs(name: str, *, tail: int | None = None) -> dict[str, str]:
-    """Return what each container of a cluster has written: by ``scheduler`` and ``worker-<name>``.
+    """Return the log of each container of a cluster, by ``scheduler`` and ``worker-<name>``.
 
     Raises
     ------
     ClusterError
-        No container of such a cluster is there.
+        The cluster has no container.
     """
     engine = ClusterEngine(find_endpoint(os.environ), ClusterPlan(name, "", None))
     try:
@@ -180,7 +188,7 @@ def cluster_logs(name: str, *, tail: int | None = None) -> dict[str, str]:
 
 
 def stop_cluster(name: str) -> int:
-    """Remove a cluster, whoever started it, and return how many containers and networks it had."""
+    """Remove a cluster of any owner, and return the number of its containers and networks."""
     removed = remove_cluster(name, find_endpoint(os.environ))
     delete_connection(name)
     return removed
@@ -190,7 +198,7 @@ def _client(connection: Connection, **options: Any) -> Client:  # noqa: ANN401
     from distributed import Client
 
     with warnings.catch_warnings():
-        # This process may be imagesync's own environment; who computes compares versions when connecting.
+        # Version warnings are of no use: this process may run in imagesync's own environment.
         warnings.simplefilter("ignore")
         return Client(
             connection.address,

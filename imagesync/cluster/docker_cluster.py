@@ -1,4 +1,4 @@
-"""A Dask cluster in containers of this machine's engine."""
+"""A Dask cluster in containers of one engine."""
 
 from __future__ import annotations
 
@@ -27,59 +27,61 @@ if TYPE_CHECKING:
 class DockerCluster(ContainerCluster):
     """A Dask cluster in containers of one machine, in the image of an environment.
 
-    It ends with the process that made it, however that process ends. Connections are encrypted, with
-    certificates made for this cluster alone, and ports are published on loopback.
+    The cluster ends with the process that started it, even if that process is killed. Connections are encrypted
+    with certificates made for this cluster, and ports are published on loopback.
 
     Parameters
     ----------
     image
-        A reference, pulled if the engine doesn't have it. By default that of the environment that this
-        process runs in: found by its hash, or built first, with progress on stderr.
+        Reference of an image, pulled if the engine lacks it. By default the image of the current process's
+        environment: found by its hash, or built first, with progress on stderr.
     n_workers, nthreads
-        How many workers, and how many tasks each runs at once; by default what
-        :class:`distributed.LocalCluster` takes for the CPUs of the engine's machine.
+        Number of workers, and of tasks that each runs at once; by default the choice of
+        :class:`distributed.LocalCluster` for the CPUs of the engine's machine.
     memory_limit
-        Of each worker, for Dask and for the engine: bytes, or as ``4GiB``; ``auto`` is its share of the
-        machine's memory, 0 or ``None`` no limit.
+        Memory of each worker, for Dask and for the engine: bytes, or as ``4GiB``; ``auto`` for an equal share
+        of the machine's memory, 0 or ``None`` for no limit.
     cpus
-        How many CPUs the engine gives each worker; by default *nthreads*, 0 for no limit.
+        CPUs that the engine grants each worker; by default *nthreads*, 0 for no limit.
     environment
-        Variables of scheduler and workers; ``docker inspect`` shows them, so no place for secrets.
+        Variables of scheduler and workers; not for secrets, since ``docker inspect`` shows them.
     mounts
         ``SOURCE:TARGET[:ro]``, or :class:`~imagesync.engine.engine.Mount`, for scheduler and workers.
     gpus
-        ``all``, how many, or which (``0,1``), for each worker.
+        GPUs of each worker: ``all``, a number, or IDs (``0,1``).
     resources
         Dask's abstract resources of each worker.
     nanny
-        Run Dask's nanny in each worker's container too; only plugins for nannies need it.
+        Run Dask's nanny in each worker's container; only nanny plugins need it.
     host
-        Where ports are published on the engine's machine: loopback only, unless asked.
+        Address of the engine's machine at which ports are published; loopback by default.
     scheduler_port, dashboard_port
-        0 for any that is free.
+        Ports; 0 for any free one.
     idle_timeout
         Seconds without work after which the cluster ends.
     security
-        ``False`` for plain TCP, or a :class:`distributed.Security` of your own.
+        ``False`` for plain TCP, or your own :class:`distributed.Security`.
     config
-        Dask's configuration in the containers, over what the image has.
+        Dask configuration in the containers, which overrides that of the image.
     check, strict
-        Whether each package of the cluster is compared with this environment once the workers are there
-        (:func:`imagesync.check`). What differs is a warning; if *strict*, the constructor waits for the
-        workers, and raises.
+        Whether to compare the packages of the cluster with this environment once the workers have joined
+        (:func:`imagesync.check`). Differences are warnings; with *strict*, the constructor waits for the
+        workers and raises.
     session
-        Settings for building and comparing; by default those that hold in this folder.
+        Session for building and comparing; by default one with the settings of the working folder.
     name
-        What containers and network are named after; random if not given.
+        Name of the cluster, used in those of containers and network; random by default.
+    asynchronous, loop, silence_logs, shutdown_on_close
+        As for :class:`distributed.SpecCluster`.
 
     Raises
     ------
     ClusterError
-        The scheduler doesn't start, or there is a cluster of that name.
+        The scheduler doesn't start, or a cluster of that name exists.
     EngineNotFound, EngineError
-        No engine answers, or it refuses: no such image, more CPUs than it has, no GPUs.
+        No engine answers, or it refuses: unknown image, more CPUs than it has, no GPUs.
     MismatchError
-        *strict*, and something differs.
+        *strict* is true and a package differs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A cluster's containers and network in the engine, through the Docker SDK."""
+"""Containers and network of a cluster in an engine, by the Docker SDK."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from imagesync.engine.run import Mount
 
 _TAIL = 200  # lines
-# Reads its program and configuration: what is on the command line is seen by everybody on the machine.
+# Program and configuration come by standard input: every user of the machine can see command lines.
 _BOOTSTRAP = (
     "import json,sys;c=json.loads(sys.stdin.buffer.readline());"
     "exec(compile(c.pop('program'),'node.py','exec'));main(c)"
@@ -53,12 +53,14 @@ _BOOTSTRAP = (
 
 
 class ClusterEngine:
-    """Makes and removes what belongs to one cluster; several threads may do so at once.
+    """Creates and removes the containers and the network of one cluster; safe to use in several threads.
 
     Parameters
     ----------
     endpoint
-        Where the engine answers.
+        Address of the engine.
+    plan
+        Name, owner, image and security of the cluster.
     """
 
     def __init__(self, endpoint: Endpoint, plan: ClusterPlan) -> None:
@@ -69,7 +71,7 @@ class ClusterEngine:
 
     @property
     def api(self) -> docker.APIClient:
-        """Return this thread's client: that of the SDK isn't made for several threads."""
+        """The SDK client of the current thread, since it isn't thread-safe."""
         if not hasattr(self._local, "api"):
             self._local.api = connect(self.endpoint)
             self._clients.append(self._local.api)
@@ -77,12 +79,12 @@ class ClusterEngine:
         return api
 
     def close(self) -> None:
-        """Close the connections; the cluster stays."""
+        """Close the connections to the engine and leave the cluster running."""
         for api in self._clients:
             api.close()
 
     def create_network(self) -> str:
-        """Make the cluster's network, and return its ID.
+        """Create the cluster's network, and return its ID.
 
         Raises
         ------
@@ -105,12 +107,14 @@ class ClusterEngine:
         return str(made["Id"])
 
     def start_scheduler(self, options: SchedulerOptions, *, workers: int) -> RunningScheduler:
-        """Start the scheduler's container, and return once it listens.
+        """Start the scheduler's container, and wait until it listens.
 
         Parameters
         ----------
+        options
+            Options of the scheduler.
         workers
-            How many are expected: the dashboard waits for them.
+            Number of expected workers, which the dashboard waits for.
 
         Raises
         ------
@@ -149,7 +153,7 @@ class ClusterEngine:
         )
 
     def start_worker(self, name: str | int, options: WorkerOptions) -> str:
-        """Start a worker's container, and return its ID; the worker joins when its imports are done."""
+        """Start a worker's container without waiting for it to join, and return the container's ID."""
         plan = self.plan
         container = self._create(
             f"worker-{name}",
@@ -158,7 +162,7 @@ class ClusterEngine:
             labels_={labels.WORKER: str(name)},
             host_config={
                 "mem_limit": options.memory_limit or None,
-                # Without swap: what is swapped out is slower than what Dask spills.
+                # No swap: spilling by Dask is faster.
                 "memswap_limit": options.memory_limit or None,
                 "nano_cpus": int(options.cpus * 1e9) or None,
                 "device_requests": device_requests(options.gpus),
@@ -169,19 +173,19 @@ class ClusterEngine:
         return container
 
     def prepare(self, image: str) -> str:
-        """Return how containers are to name an image that the engine has."""
+        """Return the name of an image of the engine for use by containers."""
         return image
 
     def listen(self, network: str, notify: Callable[[Event], None]) -> EventListener | None:
-        """Listen to what happens to containers and network, until it is closed."""
+        """Return a running listener to events of the cluster's containers and network."""
         return EventListener(self.endpoint, cluster=self.plan.name, network=network, notify=notify)
 
     def remove(self, container: str) -> None:
-        """Remove a container, and return once it has gone; one that has gone already is fine."""
+        """Remove a container if it exists, and wait until it is gone."""
         remove_container(self.api, container)
 
     def remove_everything(self) -> int:
-        """Remove all that the cluster has, and return how much it was."""
+        """Remove all resources of the cluster, and return their number."""
         found = find_resources(self.api, self.plan.name)
         remove_resources(lambda: self.api, found)
         return len(found)
@@ -194,7 +198,7 @@ class ClusterEngine:
         }
 
     def logs(self, container: str, *, tail: int | None = None) -> str:
-        """Return what a container has written, both streams together; nothing of one that has gone."""
+        """Return the combined output of a container; empty if the container no longer exists."""
         try:
             with engine_errors(f"read the log of {container[:12]}"):
                 written: bytes = self.api.logs(container, tail="all" if tail is None else tail)
@@ -217,7 +221,7 @@ class ClusterEngine:
     ) -> str:
         api, plan = self.api, self.plan
         role = SCHEDULER if name == SCHEDULER else "worker"
-        # A name of its own: that of a container which is being removed is still taken.
+        # Unique, since the name of a container that is being removed is still taken.
         full_name = f"{plan.network}-{name}" + ("" if role == SCHEDULER else f"-{uuid4().hex[:6]}")
         with engine_errors(f"make the container {full_name}"):
             made = api.create_container(
@@ -246,7 +250,7 @@ class ClusterEngine:
         return str(made["Id"])
 
     def _start(self, container: str, config: Mapping[str, Any]) -> Attachment:
-        """Start a container, hand it its configuration, and return the connection to its standard input."""
+        """Start a container with its configuration, and return the connection to its standard input."""
         content = {**config, **common_config(self.plan)}
         attached = None
         try:
@@ -257,7 +261,7 @@ class ClusterEngine:
         except BaseException as error:
             if attached is not None:
                 attached.close()
-            # What was never started isn't removed by the engine itself.
+            # auto_remove applies to started containers only.
             self.remove(container)
             if isinstance(error, EngineError) and '"python"' in error.message:
                 error.hint = f"There is no `python` on the PATH of {self.plan.image}, so no Dask either."
@@ -277,14 +281,14 @@ class ClusterEngine:
         return attached
 
     def _await_ready(self, container: str, lines: Iterator[str]) -> None:
-        said: list[str] = []
+        output: list[str] = []
         for line in lines:
             if line == node.READY:
                 return
-            said.append(line)
+            output.append(line)
         self.remove(container)
         raise ClusterError(
-            "The scheduler ended before it listened:\n" + "\n".join(said[-_TAIL:]),
+            "The scheduler ended before it listened:\n" + "\n".join(output[-_TAIL:]),
             hint="See that `distributed` is in the image:"
             f" docker run --rm {self.plan.image} python -c 'import distributed'",
         )

@@ -1,4 +1,4 @@
-"""What happens to a cluster's containers and its network, as the engine reports it."""
+"""Events of a cluster's containers and network, as the engine reports them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imagesync.engine.endpoint import Endpoint
 
 @dataclass(frozen=True)
 class Event:
-    """Something that has happened.
+    """One event.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ class Event:
         ``die`` of a container, ``disconnect`` of a running container from the network, ``destroy`` of the
         network.
     container
-        Its ID; empty where none is concerned.
+        ID of the container; empty if there is none.
     exit_code
-        Of a container that died.
+        Exit code of a container that died.
     """
 
     action: str
@@ -36,14 +36,18 @@ class Event:
 
 
 class EventListener:
-    """Listens to the engine in a thread until it is closed.
+    """Listens to the engine's events in a thread until it is closed.
 
     Parameters
     ----------
+    endpoint
+        Address of the engine.
+    cluster
+        Name of the cluster.
     network
-        The ID of the cluster's network.
+        ID of the cluster's network.
     notify
-        Called in that thread.
+        Called with each event, in the listener's thread.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class EventListener:
         self._api.close()
 
     def _listen(self) -> None:
-        # Closing ends the stream by whatever error the transport has for it.
+        # Closing the stream raises an error that depends on the transport.
         with suppress(Exception):
             for content in self._events:
                 event = self._event(content)
@@ -82,7 +86,7 @@ class EventListener:
         if kind != "network" or actor.get("ID") != self._network:
             return None
         container = attributes.get("container", "")
-        # One that ends is disconnected, too: by new engines before they say that it died, by old ones after.
+        # A container that ends is disconnected too: before `die` in new engines, after it in old ones.
         if action == "destroy" or (action == "disconnect" and self._is_running(container)):
             return Event(action, container)
         return None

@@ -23,11 +23,11 @@ class Owner:
     Parameters
     ----------
     host
-        The name of its machine.
+        Name of its machine.
     pid
-        Its number there.
+        Process ID.
     started
-        When it was started, in seconds since the epoch: numbers of processes are used again.
+        Start time in seconds since the epoch, since process IDs are reused.
     """
 
     host: str
@@ -35,7 +35,7 @@ class Owner:
     started: float
 
     def __str__(self) -> str:
-        """Return the label's value.
+        """Return the owner as the value of a label.
 
         >>> str(Owner("desk", 4711, 1700000000.25))
         'desk/4711/1700000000.25'
@@ -44,15 +44,15 @@ class Owner:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether the process is known to have ended; of other machines nothing is known."""
+        """Whether the process is known to have ended; false for processes of other machines."""
         if self.host != socket.gethostname():
             return False
         try:
             import psutil
-        except ImportError:  # it comes with Dask, and looking at clusters needs no Dask
+        except ImportError:  # a dependency of Dask, which listing clusters doesn't need
             return False
         try:
-            # The kernel counts in ticks, so that two readings may differ by some.
+            # Start times are measured in kernel ticks, so that two readings may differ slightly.
             return bool(abs(psutil.Process(self.pid).create_time() - self.started) > 1)
         except psutil.NoSuchProcess:
             return True
@@ -68,7 +68,7 @@ def this_process() -> Owner:
 
 
 def parse_owner(label: str) -> Owner | None:
-    """Return the owner that a label names, or ``None`` for a cluster that outlives whoever started it.
+    """Return the owner that a label names, or ``None`` for a detached cluster.
 
     >>> parse_owner("desk/4711/1700000000.25").pid
     4711

@@ -20,24 +20,26 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """One worker.
+    """Options of a worker.
 
     Parameters
     ----------
     nthreads
-        How many tasks it runs at once.
+        Number of tasks that it runs at once.
     memory_limit
-        In bytes, for Dask and for the engine; 0 for none.
+        Bytes, for Dask and for the engine; 0 for no limit.
     cpus
-        How many CPUs the engine gives it; 0 for all.
+        Number of CPUs that the engine grants; 0 for no limit.
     environment
-        Variables; they are seen in ``docker inspect``, so no place for secrets.
+        Environment variables; not for secrets, since ``docker inspect`` shows them.
+    mounts
+        Folders and volumes.
     gpus
-        ``all``, how many, or which; empty for none.
+        ``all``, a number, or IDs separated by commas; empty for none.
     resources
         Dask's abstract resources by name.
     nanny
-        Whether a nanny of Dask's own watches the worker, which plugins for nannies need.
+        Whether Dask's nanny supervises the worker, which nanny plugins need.
     """
 
     nthreads: int = 1
@@ -50,29 +52,29 @@ class WorkerOptions:
     nanny: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what :func:`worker_options_from_dict` reads."""
+        """Return the options as JSON for :func:`worker_options_from_dict`."""
         return {**asdict(self), "mounts": [asdict(mount) for mount in self.mounts]}
 
 
 def worker_options_from_dict(content: Mapping[str, Any]) -> WorkerOptions:
-    """Return the options that :meth:`WorkerOptions.to_dict` has written."""
+    """Return the options from the JSON of :meth:`WorkerOptions.to_dict`."""
     return WorkerOptions(**{**content, "mounts": tuple(Mount(**mount) for mount in content["mounts"])})
 
 
 @dataclass(frozen=True)
 class SchedulerOptions:
-    """The scheduler.
+    """Options of the scheduler.
 
     Parameters
     ----------
     host
-        The address of the engine's machine that its ports are published at.
+        Address of the engine's machine at which ports are published.
     port, dashboard_port
-        0 for any that is free.
+        Ports; 0 for any free one.
     idle_timeout
         Seconds without work after which the cluster ends; ``None`` for never.
-    environment
-        Variables, as for workers.
+    environment, mounts
+        As for workers.
     """
 
     host: str = "127.0.0.1"
@@ -84,12 +86,12 @@ class SchedulerOptions:
 
 
 def check_name(name: str) -> str:
-    """Return a cluster's name if the engine takes it in the names of containers and networks.
+    """Return *name* if it is valid in the names of containers and networks.
 
     Raises
     ------
     UsageError
-        It doesn't.
+        It isn't.
 
     >>> check_name("nightly-2")
     'nightly-2'
@@ -105,7 +107,7 @@ def check_name(name: str) -> str:
 def parse_mounts(mounts: Iterable[str | Mount]) -> tuple[Mount, ...]:
     """Return mounts, from values or from ``SOURCE:TARGET[:ro|rw]`` as ``docker run --volume`` takes them.
 
-    A source that is no absolute path is a volume's name.
+    A source that isn't an absolute path names a volume.
 
     >>> parse_mounts(["/data:/data:ro", "scratch:/scratch"])[1].kind
     'volume'
@@ -113,13 +115,13 @@ def parse_mounts(mounts: Iterable[str | Mount]) -> tuple[Mount, ...]:
     Raises
     ------
     UsageError
-        One has another form.
+        A mount has another form.
     """
     return tuple(_parse_mount(mount) if isinstance(mount, str) else mount for mount in mounts)
 
 
 def _parse_mount(text: str) -> Mount:
-    # C:\data:/data has a colon that separates nothing.
+    # The first colon of C:\data:/data belongs to the drive.
     match = re.fullmatch(r"((?:[A-Za-z]:[\\/])?[^:]+):(/[^:]*)(?::(ro|rw))?", text)
     if match is None:
         raise UsageError(
@@ -131,7 +133,7 @@ def _parse_mount(text: str) -> Mount:
 
 
 def device_requests(gpus: str) -> list[docker.types.DeviceRequest] | None:
-    """Return what the engine is asked for, as by ``docker run --gpus``."""
+    """Return the device requests of ``docker run --gpus``."""
     import docker.types
 
     if not gpus:

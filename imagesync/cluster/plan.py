@@ -24,18 +24,18 @@ RECONNECT_TIMEOUT = 15.0  # seconds for a worker that was started again to find 
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """What all containers of a cluster have in common.
+    """The properties that all containers of a cluster share.
 
     Parameters
     ----------
     image
-        A reference or an ID that the engine has.
+        Reference or ID of an image of the engine.
     owner
-        The process that the cluster ends with; ``None`` for one that outlives whoever starts it.
+        The process that the cluster ends with; ``None`` for a detached cluster.
     security
-        The arguments of ``distributed.Security``, certificates included; empty for plain TCP.
+        Arguments of ``distributed.Security``, including certificates; empty for plain TCP.
     config
-        Dask's configuration in the containers.
+        Dask configuration in the containers.
     """
 
     name: str
@@ -46,32 +46,32 @@ class ClusterPlan:
 
     @property
     def network(self) -> str:
-        """Return the network's name."""
+        """Name of the network."""
         return f"imagesync-{self.name}"
 
     @property
     def protocol(self) -> str:
-        """Return the scheme of addresses."""
+        """Scheme of addresses."""
         return "tls" if self.security.get("require_encryption") else "tcp"
 
     @property
     def labels(self) -> dict[str, str]:
-        """Return what containers and network are found by."""
+        """Labels of all containers and of the network."""
         return {labels.CLUSTER: self.name, labels.OWNER: "" if self.owner is None else str(self.owner)}
 
 
 @dataclass(frozen=True)
 class RunningScheduler:
-    """A scheduler that listens.
+    """A scheduler that is listening.
 
     Parameters
     ----------
     address
-        As clients on this machine reach it: ``tls://127.0.0.1:49153``.
+        Address for clients on this machine: ``tls://127.0.0.1:49153``.
     dashboard
         ``host:port`` of its dashboard.
     lifeline
-        The connection whose end ends the scheduler; ``None`` for one that outlives its client.
+        Connection that ends the scheduler when it closes; ``None`` in a detached cluster.
     """
 
     container: str
@@ -81,12 +81,12 @@ class RunningScheduler:
 
 
 def part_of(found: Mapping[str, str]) -> str:
-    """Return ``scheduler`` or ``worker-<name>``, by the labels that it has."""
+    """Return ``scheduler`` or ``worker-<name>``, from the labels of a container or a service."""
     return SCHEDULER if found.get(labels.ROLE) == SCHEDULER else f"worker-{found.get(labels.WORKER)}"
 
 
 def common_config(plan: ClusterPlan) -> dict[str, Any]:
-    """Return what all processes of the cluster read: program, certificates, Dask's configuration."""
+    """Return the configuration that all processes share: program, certificates, Dask configuration."""
     return {
         "program": program_text("cluster.node"),
         "protocol": plan.protocol,
@@ -98,14 +98,18 @@ def common_config(plan: ClusterPlan) -> dict[str, Any]:
 def scheduler_config(
     plan: ClusterPlan, options: SchedulerOptions, *, workers: int, lifeline: str
 ) -> dict[str, Any]:
-    """Return what the scheduler reads beside; nothing in it is secret.
+    """Return the configuration of the scheduler, without secrets.
 
     Parameters
     ----------
+    plan
+        Plan of the cluster.
+    options
+        Options of the scheduler.
     workers
-        How many are expected.
+        Number of expected workers.
     lifeline
-        What tells that its client has gone: ``stdin`` or ``heartbeat``.
+        How the scheduler notices the end of its client: ``stdin`` or ``heartbeat``.
     """
     return {
         "role": SCHEDULER,
@@ -116,7 +120,7 @@ def scheduler_config(
 
 
 def worker_config(plan: ClusterPlan, name: str | int, options: WorkerOptions) -> dict[str, Any]:
-    """Return what a worker reads beside; nothing in it is secret."""
+    """Return the configuration of a worker, without secrets."""
     return {
         "role": "worker",
         "scheduler": f"{plan.protocol}://{SCHEDULER}:{node.PORT}",
@@ -132,7 +136,7 @@ def worker_config(plan: ClusterPlan, name: str | int, options: WorkerOptions) ->
 
 
 def spawn_environment() -> dict[str, str]:
-    """Return the variables that Dask's nanny would give a worker, such as one thread for each BLAS call."""
+    """Return the variables that Dask's nanny sets for a worker, such as one thread for BLAS."""
     import dask
 
     configured = dask.config.get("distributed.nanny.pre-spawn-environ", {})
@@ -140,27 +144,29 @@ def spawn_environment() -> dict[str, str]:
 
 
 def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint) -> str:
-    """Return the reference of an image that the engine has.
+    """Return the reference of the cluster's image, built or pulled if the engine lacks it.
 
     Parameters
     ----------
     image
-        What the user named, pulled if it is missing; ``None`` for that of an environment.
+        Reference of an image; ``None`` for the image of an environment.
     session
-        Which environment; by default the one that this process runs in.
+        Session of that environment; by default that of the current process.
+    endpoint
+        Address of the engine.
 
     Raises
     ------
     UsageError
         *image* isn't a reference.
     ImagesyncError
-        It can't be built or pulled.
+        The image can't be built or pulled.
     """
     if image is None:
         from imagesync.session import open_session
 
         session = session or open_session()
-        # Here, where the containers run; an image that is only in a registry would not do.
+        # The engine needs the image: one that is only in a registry isn't enough.
         return session.build(push=False).reference
     from imagesync.core.image_reference import check_reference
     from imagesync.engine.engine import Engine

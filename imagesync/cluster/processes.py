@@ -18,16 +18,22 @@ from imagesync.cluster.options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.plan import RunningScheduler
 
 InThread = Callable[..., Awaitable[Any]]
-"""Runs a function with arguments in a thread, since the engine's answers are waited for."""
+"""Runs a function with arguments in a thread, since calls to the engine block."""
 
 
 class SchedulerContainer(ProcessInterface):
-    """The scheduler, in a container.
+    """The scheduler in a container.
 
     Parameters
     ----------
+    engine
+        Creates and removes the container.
+    in_thread
+        Runs calls to the engine.
+    options
+        Options of the scheduler.
     workers
-        How many are expected.
+        Number of expected workers.
     """
 
     def __init__(
@@ -41,7 +47,7 @@ class SchedulerContainer(ProcessInterface):
         self.running: RunningScheduler | None = None
 
     async def start(self) -> None:
-        """Start it, and return once it listens."""
+        """Start the scheduler, and wait until it listens."""
         self.running = await self._in_thread(
             self._engine.start_scheduler, self._options, workers=self._workers
         )
@@ -50,25 +56,29 @@ class SchedulerContainer(ProcessInterface):
 
     @property
     def container(self) -> str:
-        """Return its container's ID; empty where it hasn't started."""
+        """ID of the container; empty before it is started."""
         return "" if self.running is None else self.running.container
 
     def mark_closed(self) -> None:
-        """Count as closed: its container has been removed, or is left to itself."""
+        """Mark the process as closed, without a request to the engine."""
         if self.running is not None and self.running.lifeline is not None:
             self.running.lifeline.close()
         self.status = Status.closed
 
 
 class WorkerContainer(ProcessInterface):
-    """A worker, in a container.
+    """A worker in a container.
 
     Parameters
     ----------
     scheduler
-        Its address for clients; workers find it by its name in their network.
+        Address of the scheduler for clients; workers use its name in their network.
+    engine, in_thread, options
+        As for :class:`SchedulerContainer`.
+    name
+        Name of the worker.
     nthreads, memory_limit
-        As in *options*, where Dask's own code looks for them when it scales by cores or memory.
+        As in *options*. Dask reads them in the specification to scale by cores or memory.
     """
 
     def __init__(
@@ -90,19 +100,19 @@ class WorkerContainer(ProcessInterface):
         self.container = ""
 
     async def start(self) -> None:
-        """Start it; it joins the scheduler when it has imported all it needs."""
+        """Start the worker without waiting for it to join the scheduler."""
         self.container = await self._in_thread(self._engine.start_worker, self.name, self._options)
         await super().start()
 
     async def close(self) -> None:
-        """Remove it."""
+        """Remove the worker's container."""
         self.status = Status.closing
         if self.container:
             await self._in_thread(self._engine.remove, self.container)
         await super().close()
 
     def mark_closed(self) -> None:
-        """Count as closed: its container has been removed, or is left to itself."""
+        """Mark the process as closed, without a request to the engine."""
         self.status = Status.closed
 
 

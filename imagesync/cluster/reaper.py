@@ -1,7 +1,7 @@
-"""A small process beside the client that removes the cluster when the client has died without doing so.
+"""A process beside the client that removes the cluster if the client dies without doing so.
 
-It waits for the end of its standard input, which the system closes for a client that was killed, too. A
-network can't remove itself, and neither can a container that hangs: somebody has to outlive the client.
+It waits for the end of its standard input, which the system closes even if the client is killed. Networks and
+hanging containers can't remove themselves, so that a process has to outlive the client.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ _START = (
     "import json,sys; c=json.loads(sys.stdin.readline()); sys.path[:]=c['path'];"
     "from imagesync.cluster.reaper import wait_and_remove; wait_and_remove(c)"
 )
-_SETTLE_TIME = 2.0  # seconds for what the client had asked for when it died to appear in the engine
-_RETRY_TIME = 60.0  # seconds to go on where the engine refuses
+_SETTLE_TIME = 2.0  # seconds for pending requests of a dead client to appear in the engine
+_RETRY_TIME = 60.0  # seconds to retry if the engine refuses
 
 
 class Reaper:
-    """The process's handle, in the client.
+    """The client's handle of the process.
 
     Parameters
     ----------
     cluster
-        The cluster's name.
+        Name of the cluster.
     endpoint
-        Where its engine answers.
+        Address of its engine.
     """
 
     def __init__(self, cluster: str, endpoint: Endpoint) -> None:
-        # -I: neither the working folder nor variables decide what is imported.
+        # -I: ignore the working folder and environment variables for imports.
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             text=True,
-            # A signal that a terminal sends to all its processes, or its end, isn't meant for this one.
+            # Survive signals of the client's terminal.
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
@@ -58,20 +58,20 @@ class Reaper:
                 }
             )
         )
-        close_in_children(self._forget)
+        close_in_children(self._close_input)
 
     def dismiss(self) -> None:
-        """End it: everything has been removed."""
+        """End the process, since the cluster has been removed."""
         self._write(DONE)
-        self._forget()
+        self._close_input()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
 
     def release(self) -> None:
-        """Let it remove what is left, and go on without waiting for it."""
-        self._forget()
+        """Let the process remove the rest of the cluster, without waiting for it."""
+        self._close_input()
 
-    def _forget(self) -> None:
+    def _close_input(self) -> None:
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
@@ -104,12 +104,12 @@ def _endpoint_of(content: Mapping[str, Any]) -> Endpoint:
 
 
 def wait_and_remove(content: Mapping[str, Any]) -> None:
-    """Wait for the client's end, and remove what it leaves; this is what the process runs.
+    """Wait until the client ends, then remove its cluster: the entry point of the process.
 
     Parameters
     ----------
     content
-        What the client has written.
+        The cluster's name and endpoint, as the client wrote them.
     """
     if sys.stdin.readline().strip() == DONE:
         return
@@ -125,10 +125,10 @@ def wait_and_remove(content: Mapping[str, Any]) -> None:
 
 
 def _remove_all(cluster: str, endpoint: Endpoint) -> bool:
-    """Remove everything, and return whether nothing has come after it."""
+    """Remove all resources until none appear any more, and return ``True``."""
     from imagesync.cluster.cleanup import remove_cluster
 
     while remove_cluster(cluster, endpoint):
-        # A request that was on its way when the client died may still be answered.
+        # The engine may still be processing a request of the dead client.
         time.sleep(_SETTLE_TIME)
     return True

@@ -1,4 +1,4 @@
-"""What an engine has of clusters, found by labels alone, and its removal."""
+"""Resources of clusters in an engine, found by labels, and their removal."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from imagesync.cluster import labels
 from imagesync.engine.client import engine_errors
 
 THREADS = 8  # requests to the engine at once
-REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove what has ended
-LOCAL_TIMEOUT = 5.0  # seconds for a network of this engine alone
+REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove ended containers
+LOCAL_TIMEOUT = 5.0  # seconds to remove a network of one engine
 NOT_FOUND = 404
-CONFLICT = 409  # the engine's answer where it is at the same thing already
+CONFLICT = 409  # the engine is already removing it
 _TASK = "com.docker.swarm.task.id"
-_POLL = 0.1  # seconds; a swarm reports no end of a network's use
+_POLL = 0.1  # seconds; a swarm has no event for a network that is no longer used
 
 Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ClusterResources:
-    """Entries as the engine lists them; containers of services are the services' affair, and not here."""
+    """Entries as the engine lists them, without the containers of services."""
 
     services: tuple[Entry, ...] = ()
     containers: tuple[Entry, ...] = ()
@@ -36,11 +36,11 @@ class ClusterResources:
     secrets: tuple[Entry, ...] = ()
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of entries."""
         return len(self.services) + len(self.containers) + len(self.networks) + len(self.secrets)
 
     def of(self, name: str) -> ClusterResources:
-        """Return those of one cluster."""
+        """Return the resources of one cluster."""
 
         def select(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
             return tuple(entry for entry in entries if labels_of(entry).get(labels.CLUSTER) == name)
@@ -51,7 +51,7 @@ class ClusterResources:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the clusters' names, sorted."""
+        """Names of the clusters, sorted."""
         entries = (*self.services, *self.containers, *self.networks, *self.secrets)
         return tuple(sorted({labels_of(entry)[labels.CLUSTER] for entry in entries}))
 
@@ -63,12 +63,12 @@ def labels_of(entry: Entry) -> Mapping[str, str]:
 
 
 def find_resources(api: docker.APIClient, name: str = "") -> ClusterResources:
-    """Return what an engine has of one cluster, or of all of them.
+    """Return the resources of one cluster, or of all clusters.
 
     Raises
     ------
     EngineError
-        The engine refuses, or doesn't answer.
+        The engine refuses or doesn't answer.
     """
     wanted = {"label": f"{labels.CLUSTER}={name}" if name else labels.CLUSTER}
     with engine_errors("list what belongs to clusters"):
@@ -85,24 +85,26 @@ def _of_swarm(list_entries: Callable[..., list[Entry]], wanted: Mapping[str, str
     try:
         return tuple(list_entries(filters=wanted))
     except docker.errors.APIError as error:
-        # 503 from an engine of no swarm, or one that doesn't manage its swarm; Podman has no such request.
+        # 503: the engine manages no swarm. Podman has no such request.
         if error.status_code in {503, 404, 501}:
             return ()
         raise
 
 
 def remove_resources(connect: Callable[[], docker.APIClient], found: ClusterResources) -> None:
-    """Remove all of it, and return once it has gone; what has gone already is fine.
+    """Remove all resources that still exist, and wait until they are gone.
 
     Parameters
     ----------
     connect
-        Returns a thread's own client.
+        Returns the client of the calling thread.
+    found
+        The resources.
 
     Raises
     ------
     EngineError
-        The engine refuses, or doesn't answer.
+        The engine refuses or doesn't answer.
     """
     api = connect()
     with engine_errors("remove the services of a cluster"):
@@ -123,7 +125,7 @@ def remove_resources(connect: Callable[[], docker.APIClient], found: ClusterReso
 
 
 def _await_tasks(api: docker.APIClient, found: ClusterResources) -> None:
-    """Wait until the engine has no container of the services any more; of other nodes it doesn't know."""
+    """Wait until no container of the services is left on this node; others can't be seen."""
     names = set(found.names)
     end = time.monotonic() + REMOVAL_TIMEOUT
     while time.monotonic() < end:
@@ -132,19 +134,19 @@ def _await_tasks(api: docker.APIClient, found: ClusterResources) -> None:
         if not remaining:
             return
         for entry in remaining:
-            # A swarm keeps them for some seconds after their end.
+            # A swarm keeps ended containers for some seconds.
             if entry["State"] == "exited":
                 remove_container(api, entry["Id"])
         time.sleep(_POLL)
 
 
 def remove_container(api: docker.APIClient, container: str) -> None:
-    """Remove a container, and return once it has gone; one that has gone already is fine.
+    """Remove a container if it exists, and wait until it is gone.
 
     Raises
     ------
     EngineError
-        The engine refuses, or doesn't answer.
+        The engine refuses or doesn't answer.
     """
     with engine_errors(f"remove the container {container[:12]}"), suppress(docker.errors.NotFound):
         try:
@@ -152,7 +154,7 @@ def remove_container(api: docker.APIClient, container: str) -> None:
         except docker.errors.APIError as error:
             if error.status_code != CONFLICT:
                 raise
-            # It ended meanwhile, and the engine is removing it by itself.
+            # The container has just ended, and auto_remove is at work.
             api.wait(container, condition="removed", timeout=REMOVAL_TIMEOUT)
 
 
@@ -169,9 +171,9 @@ def _try_to_remove(api: docker.APIClient, network: Entry, *, last: bool) -> bool
     except docker.errors.APIError as error:
         if error.status_code == NOT_FOUND:
             return True
-        # It is in use until the engine has taken the last container off it.
+        # In use until the engine has disconnected the last container.
         if last:
             raise
         return False
-    # A swarm removes it from its nodes a moment later.
+    # A swarm removes a network from its nodes with a delay.
     return network.get("Scope") != "swarm" or last

@@ -1,7 +1,7 @@
-"""Certificates of a cluster: made for it alone, kept in memory, handed to its containers on standard input.
+"""Certificates of a cluster, kept in memory and passed to its containers by standard input.
 
-Not by a variable, a command line, a label or a mount: all of these are shown by ``docker inspect``, or lie on
-a disk. What a container reads from its standard input is seen by its process only.
+Variables, command lines, labels and mounts would be visible in ``docker inspect`` or on a disk. Only the
+container's process sees its standard input.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _FIELDS = (
 
 
 def make_security(security: Security | bool | None) -> Security:
-    """Return what a cluster's connections are secured with.
+    """Return the security of a cluster's connections.
 
     Parameters
     ----------
     security
-        ``None`` or true for certificates of its own, false for none at all.
+        ``None`` or ``True`` for new certificates, ``False`` for plain TCP.
 
     Raises
     ------
     UsageError
-        Certificates are named that can't be read.
+        A certificate file can't be read.
     """
     from distributed import Security
 
@@ -47,7 +47,7 @@ def make_security(security: Security | bool | None) -> Security:
 
 
 def security_to_dict(security: Security) -> dict[str, str | bool]:
-    """Return the arguments that make the same ``Security`` elsewhere, with the certificates themselves."""
+    """Return the arguments of an equal ``Security``, with the contents of certificate files."""
     contents: dict[str, str | bool] = {"require_encryption": bool(security.require_encryption)}
     for field in _FIELDS:
         value = getattr(security, field)
@@ -57,7 +57,7 @@ def security_to_dict(security: Security) -> dict[str, str | bool]:
 
 
 def security_from_dict(contents: Mapping[str, str | bool]) -> Security:
-    """Return what :func:`security_to_dict` has written."""
+    """Return the ``Security`` from the arguments of :func:`security_to_dict`."""
     from distributed import Security
 
     return Security(**contents)
@@ -67,7 +67,7 @@ def _content(value: str) -> str:
     if "\n" in value:
         return value
     try:
-        with open(value, encoding="ascii") as file:  # noqa: PTH123  as distributed itself reads it
+        with open(value, encoding="ascii") as file:  # noqa: PTH123  as distributed reads it
             return file.read()
     except (OSError, ValueError) as error:
         raise UsageError(f"The certificate {value} can't be read: {error}") from error

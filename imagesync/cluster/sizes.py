@@ -1,4 +1,4 @@
-"""How many workers, and how large: from what the user says and what the machines have."""
+"""Number and size of workers, from the user's options and the machine's CPUs and memory."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is for all workers together.
+    """CPUs and memory that all workers share.
 
     Parameters
     ----------
+    cpus
+        Number of CPUs.
     memory
-        In bytes.
+        Bytes.
     """
 
     cpus: int
@@ -28,12 +30,12 @@ class Machine:
 
 
 def machine_of(engine: ClusterEngine) -> Machine:
-    """Return what the machine has that an engine runs on.
+    """Return CPUs and memory of the engine's machine.
 
     Raises
     ------
     EngineError
-        It doesn't say.
+        The engine doesn't report them.
     """
     with engine_errors("say what its machine has"):
         info = engine.api.info()
@@ -48,19 +50,23 @@ def size_workers(
     memory_limit: str | float | None,
     cpus: float | None,
 ) -> tuple[int, WorkerOptions]:
-    """Return the number of workers and each one's threads, memory and CPUs.
+    """Return the number of workers, and the threads, memory and CPUs of each.
 
     Parameters
     ----------
+    machine
+        CPUs and memory to share.
+    n_workers, nthreads
+        Number of workers, and of threads of each; ``None`` for a choice by CPUs.
     memory_limit
-        ``auto``, bytes, ``4GiB``, or 0 or ``None`` for no limit.
+        ``auto``, bytes, a text such as ``4GiB``, or 0 or ``None`` for no limit.
     cpus
-        ``None`` for as many as there are threads, 0 for no limit.
+        CPUs of each worker; ``None`` for one per thread, 0 for no limit.
 
     Raises
     ------
     UsageError
-        A number is negative, or a size has no form that Dask knows.
+        A number is negative, or Dask can't parse a size.
 
     >>> count, worker = size_workers(
     ...     Machine(8, 16 * 2**30), n_workers=4, nthreads=None, memory_limit="auto", cpus=None

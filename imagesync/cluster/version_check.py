@@ -1,4 +1,4 @@
-"""Whether client and cluster agree: Dask's own versions before the first task, all packages soon after."""
+"""Checks that client and cluster run the same versions: Dask's protocol first, then all packages."""
 
 from __future__ import annotations
 
@@ -17,41 +17,43 @@ if TYPE_CHECKING:
     from imagesync.inventory.comparison import Comparison
     from imagesync.session import Session
 
-_MEND = "Build the image of this environment: imagesync build; or leave image= away."
+_HINT = "Build the image of this environment: imagesync build; or leave image= away."
 
 
 async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN401  an rpc has no types
-    """Compare the versions that Dask's own protocol depends on, which takes milliseconds.
+    """Compare the versions that Dask's protocol depends on, which takes milliseconds.
 
     Parameters
     ----------
     scheduler
-        The connection to it.
+        RPC connection to the scheduler.
+    strict
+        Raise instead of warning.
 
     Raises
     ------
     MismatchError
-        *strict*, and something differs.
+        *strict* is true and a package differs.
     """
     from distributed.versions import get_versions, required_packages
 
-    theirs = (await scheduler.versions())["packages"]
-    ours = get_versions()["packages"]
+    remote = (await scheduler.versions())["packages"]
+    local = get_versions()["packages"]
     differing = [
-        f"{name} is {ours.get(name)} here and {theirs.get(name)} on the scheduler"
+        f"{name} is {local.get(name)} here and {remote.get(name)} on the scheduler"
         for name in ("python", *required_packages)
-        if _short(name, ours.get(name)) != _short(name, theirs.get(name))
+        if _short(name, local.get(name)) != _short(name, remote.get(name))
     ]
     if not differing:
         return
     message = f"The cluster doesn't run what the client runs: {'; '.join(differing)}."
     if strict:
-        raise MismatchError(message, hint=_MEND)
-    warnings.warn(f"{message}\n{_MEND}", MismatchWarning, stacklevel=2)
+        raise MismatchError(message, hint=_HINT)
+    warnings.warn(f"{message}\n{_HINT}", MismatchWarning, stacklevel=2)
 
 
 def _short(name: str, version: str | None) -> str | None:
-    """Return what matters of a version: of Python's, all but the patch level.
+    """Return the part of a version to compare: of Python's, all but the patch level.
 
     >>> _short("python", "3.11.2.final.0"), _short("dask", "2026.8.0")
     ('3.11', '2026.8.0')
@@ -65,7 +67,7 @@ async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Sessio
     Raises
     ------
     MismatchError
-        *strict*, and something differs.
+        *strict* is true and a package differs.
     """
     from imagesync.cluster.agreement.check import check_async
 
@@ -74,7 +76,7 @@ async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Sessio
 
 
 async def sync_code(cluster: SpecCluster, *, session: Session | None, restart: bool | None) -> Synced:
-    """Send what has changed here since the image was built (:func:`imagesync.sync`)."""
+    """Send local changes since the image was built (:func:`imagesync.sync`)."""
     from imagesync.cluster.agreement.sync import sync_async
 
     async with _client_of(cluster) as client:
@@ -86,7 +88,7 @@ async def _client_of(cluster: SpecCluster) -> AsyncIterator[Client]:
     from distributed import Client
 
     with warnings.catch_warnings():
-        # Dask's own remarks on versions: what comes says more.
+        # Dask's version warnings: the comparison says more.
         warnings.simplefilter("ignore")
         client = await Client(
             cluster.scheduler_address, security=cluster.security, asynchronous=True, set_as_default=False

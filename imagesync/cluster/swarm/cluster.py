@@ -28,44 +28,44 @@ if TYPE_CHECKING:
 class SwarmCluster(ContainerCluster):
     """A Dask cluster in services of a Docker Swarm, on all of its machines, in the image of an environment.
 
-    It ends with the process that made it. Connections are encrypted; the certificates, made for this cluster
-    alone, are a secret of the swarm. The engine that answers here has to manage the swarm.
+    The cluster ends with the process that started it. Connections are encrypted; the certificates are made for
+    this cluster and stored as a secret of the swarm. The engine has to manage the swarm.
 
     Parameters
     ----------
     image
-        A reference in a registry that the nodes can pull from; by default that of the environment that this
-        process runs in, whose ``repository`` names such a registry. Nodes get it by digest. Where no
-        other node runs anything any image of the engine will do.
+        Reference in a registry that the nodes can pull from, by digest; by default the image of the current
+        process's environment, whose ``repository`` names such a registry. In a swarm of a single node, any
+        image of the engine.
     n_workers, nthreads
-        How many workers, and how many tasks each runs at once; by default what
-        :class:`distributed.LocalCluster` takes for all CPUs of the swarm's nodes.
+        Number of workers, and of tasks that each runs at once; by default the choice of
+        :class:`distributed.LocalCluster` for all CPUs of the swarm's nodes.
     memory_limit
-        Of each worker, for Dask and for the engine: bytes, or as ``4GiB``; ``auto`` is its share of what
-        all nodes have, 0 or ``None`` no limit.
+        Memory of each worker, for Dask and for the engine: bytes, or as ``4GiB``; ``auto`` for an equal share
+        of the memory of all nodes, 0 or ``None`` for no limit.
     cpus
-        How many CPUs each worker gets at most; by default *nthreads*, 0 for no limit.
+        Maximum CPUs of each worker; by default *nthreads*, 0 for no limit.
     reserve_cpus, reserve_memory
-        What a node must have free for each worker, so that the swarm places it there.
+        CPUs and memory that a node must have free for each worker.
     constraints
-        Where workers may run, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
+        Constraints on the workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
     environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, session, name
         As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`; mounts are folders of the nodes.
     gpus
-        How many of the generic resource ``gpu`` each worker reserves.
+        Amount of the generic resource ``gpu`` that each worker reserves.
     scheduler_port, dashboard_port
-        Published on the scheduler's node, on all of its addresses: a swarm knows no loopback. By default the
-        scheduler's is any that is free; the dashboard, which isn't encrypted, isn't published.
+        Ports published on all addresses of the scheduler's node, since a swarm can't publish on loopback. By
+        default the scheduler gets any free port; the dashboard, which isn't encrypted, isn't published.
 
     Raises
     ------
     ClusterError
-        The engine manages no swarm, the scheduler doesn't start, the nodes couldn't pull the image, or there
-        is a cluster of that name.
+        The engine manages no swarm, the scheduler doesn't start, the nodes can't pull the image, or a cluster
+        of that name exists.
     EngineNotFound, EngineError
         No engine answers, or it refuses.
     MismatchError
-        *strict*, and something differs.
+        *strict* is true and a package differs.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class SwarmCluster(ContainerCluster):
 
 
 def _machine(engine: SwarmEngine) -> Machine:
-    """Return what all nodes have together."""
+    """Return CPUs and memory of all nodes together."""
     resources = [entry["Description"]["Resources"] for entry in engine.nodes()]
     return Machine(
         cpus=sum(int(each["NanoCPUs"]) for each in resources) // 10**9,

@@ -1,4 +1,4 @@
-"""A cluster's services, secret and network in a Docker Swarm, through the Docker SDK."""
+"""Services, secret and network of a cluster in a Docker Swarm, by the Docker SDK."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ from imagesync.engine.endpoint import Endpoint
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 
-_SECRET = "imagesync.json"  # noqa: S105  a file's name
+_SECRET = "imagesync.json"  # noqa: S105  a file name
 _BOOTSTRAP = (
     f"import json,sys;c={{**json.load(open('/run/secrets/{_SECRET}')),**json.loads(sys.argv[1])}};"
     "exec(compile(c.pop('program'),'node.py','exec'));main(c)"
 )
-_POLL = 0.2  # seconds: a swarm doesn't report what becomes of its tasks
+_POLL = 0.2  # seconds; a swarm has no events for tasks
 _STOP_GRACE = 5_000_000_000  # nanoseconds
 _ENDED = ("failed", "rejected", "orphaned", "complete")
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a swarm may run the workers.
+    """Constraints and reservations by which a swarm places workers.
 
     Parameters
     ----------
     constraints
         As ``docker service create --constraint``: ``node.labels.disk==ssd``.
     cpus, memory
-        What is reserved for each worker: CPUs, and bytes.
+        CPUs and bytes reserved for each worker.
     """
 
     constraints: tuple[str, ...] = ()
@@ -65,15 +65,19 @@ class Placement:
 
 
 class SwarmEngine(ClusterEngine):
-    """Makes and removes what belongs to one cluster in a swarm.
+    """Creates and removes the services, the secret and the network of one cluster.
 
-    Each worker is a service of one replica: of a service's replicas nobody can say which one goes when there
-    are to be fewer, and the one that goes has to hand over its results first.
+    Each worker is a service of one replica: a swarm scales a service down by replicas of its own choice, but a
+    worker has to hand over its results before it is removed.
 
     Parameters
     ----------
     endpoint
-        An engine that manages the swarm.
+        Address of an engine that manages the swarm.
+    plan
+        Name, owner, image and security of the cluster.
+    placement
+        Constraints and reservations of workers.
     """
 
     def __init__(self, endpoint: Endpoint, plan: ClusterPlan, placement: Placement) -> None:
@@ -108,12 +112,12 @@ class SwarmEngine(ClusterEngine):
         ]
 
     def prepare(self, image: str) -> str:
-        """Return the image by its digest in a registry; where no other node runs anything its name will do.
+        """Return the image by its digest in a registry; a single node can use a local name.
 
         Raises
         ------
         ClusterError
-            Other nodes couldn't pull it.
+            Other nodes can't pull the image.
         """
         with engine_errors(f"look at the image {image}"):
             digests = self.api.inspect_image(image).get("RepoDigests") or []
@@ -122,8 +126,8 @@ class SwarmEngine(ClusterEngine):
         if digests:
             return str(digests[0])
         with engine_errors("say which node it is"):
-            here = self.api.info()["Swarm"]["NodeID"]
-        if any(entry["ID"] != here for entry in self.nodes()):
+            this_node = self.api.info()["Swarm"]["NodeID"]
+        if any(entry["ID"] != this_node for entry in self.nodes()):
             raise ClusterError(
                 f"{image} is in no registry that the nodes of the swarm could pull it from.",
                 hint="imagesync build --push, with a `repository` that names a registry.",
@@ -131,16 +135,16 @@ class SwarmEngine(ClusterEngine):
         return image
 
     def create_network(self) -> str:
-        """Make the cluster's overlay network, and return its ID."""
+        """Create the cluster's overlay network, and return its ID."""
         self._network = self._make_network("overlay")
         return self._network
 
     def listen(self, network: str, notify: Callable[[Event], None]) -> EventListener | None:
-        """Listen to nothing: the swarm itself starts again what fails."""
+        """Return ``None``: the swarm restarts failed tasks itself."""
         return None
 
     def start_scheduler(self, options: SchedulerOptions, *, workers: int) -> RunningScheduler:
-        """Start the scheduler's service, and return once it listens.
+        """Start the scheduler's service, and wait until it listens.
 
         Raises
         ------
@@ -154,7 +158,7 @@ class SwarmEngine(ClusterEngine):
             SCHEDULER,
             scheduler_config(self.plan, options, workers=workers, lifeline="heartbeat"),
             container={"env": dict(options.environment), "mounts": _mounts(options)},
-            # Its state is gone with it: another one would know nothing of the workers.
+            # A restarted scheduler would have lost its state.
             restart=docker.types.RestartPolicy(condition="none"),
             ports=ports,
         )
@@ -171,7 +175,7 @@ class SwarmEngine(ClusterEngine):
         )
 
     def start_worker(self, name: str | int, options: WorkerOptions) -> str:
-        """Start a worker's service, and return its ID; the worker joins when its imports are done."""
+        """Start a worker's service without waiting for it to join, and return the service's ID."""
         placement = self.placement
         return self._create_service(
             f"worker-{name}",
@@ -193,7 +197,7 @@ class SwarmEngine(ClusterEngine):
         )
 
     def remove(self, container: str) -> None:
-        """Remove a service; one that has gone already is fine."""
+        """Remove a service if it exists."""
         with engine_errors(f"remove the service {container}"), suppress(docker.errors.NotFound):
             self.api.remove_service(container)
 
@@ -203,7 +207,7 @@ class SwarmEngine(ClusterEngine):
         return {part_of(labels_of(entry)): entry["ID"] for entry in found}
 
     def logs(self, container: str, *, tail: int | None = None) -> str:
-        """Return what a service's tasks have written, both streams together."""
+        """Return the combined output of a service's tasks."""
         with engine_errors("read the log of a service"), suppress(docker.errors.NotFound):
             written = self.api.service_logs(
                 container, stdout=True, stderr=True, tail="all" if tail is None else tail, is_tty=False
@@ -212,7 +216,7 @@ class SwarmEngine(ClusterEngine):
         return ""
 
     def _shared_secret(self) -> docker.types.SecretReference:
-        """Return program and certificates as a secret of the swarm, made once."""
+        """Return the swarm secret with program and certificates, created on first use."""
         plan = self.plan
         name = f"{plan.network}-{_SECRET}"
         with self._secret_lock:
@@ -236,13 +240,13 @@ class SwarmEngine(ClusterEngine):
     ) -> str:
         plan = self.plan
         role = SCHEDULER if name == SCHEDULER else "worker"
-        own = {**plan.labels, labels.ROLE: role, **(labels_ or {})}
+        service_labels = {**plan.labels, labels.ROLE: role, **(labels_ or {})}
         with engine_errors(f"make the service {plan.network}-{name}"):
             task = docker.types.TaskTemplate(
                 docker.types.ContainerSpec(
                     plan.image,
                     args=["python", "-c", _BOOTSTRAP, json.dumps(config)],
-                    labels=own,
+                    labels=service_labels,
                     secrets=[self._shared_secret()],
                     stop_grace_period=_STOP_GRACE,
                     **container,
@@ -255,10 +259,9 @@ class SwarmEngine(ClusterEngine):
             made = self.api.create_service(
                 task,
                 name=f"{plan.network}-{name}",
-                labels=own,
+                labels=service_labels,
                 mode=docker.types.ServiceMode("replicated", replicas=1),
-                # By the names of tasks and their own ports: a virtual address drops connections that are
-                # silent for a while, and needs a kernel with IPVS.
+                # DNS round-robin: a virtual IP drops idle connections and needs a kernel with IPVS.
                 endpoint_spec=docker.types.EndpointSpec(mode="dnsrr", ports=ports),
             )
         return str(made["ID"])
@@ -267,7 +270,7 @@ class SwarmEngine(ClusterEngine):
         """Return the address of the node that a task runs on."""
         with engine_errors("say where the scheduler is"):
             if task["NodeID"] == self.api.info()["Swarm"]["NodeID"]:
-                return reachable_host(self.endpoint, "0.0.0.0")  # noqa: S104  where a swarm publishes
+                return reachable_host(self.endpoint, "0.0.0.0")  # noqa: S104  a swarm publishes on all addresses
             return str(self.api.inspect_node(task["NodeID"])["Status"]["Addr"])
 
     def _await_scheduler(self, service: str) -> Mapping[str, Any]:
@@ -301,10 +304,10 @@ def _mounts(options: SchedulerOptions | WorkerOptions) -> list[docker.types.Moun
 
 
 def _published(ports: Sequence[Mapping[str, Any]]) -> dict[int, int]:
-    """Return where a task's ports are published.
+    """Return the published port of each of a task's ports.
 
-    A port is there twice, for IPv4 first and then for IPv6. Engines before 23 choose the two apart from each
-    other: where a port of one of them was taken, the numbers differ from then on.
+    Each port is listed for IPv4 first and then for IPv6. Engines before 23 choose the two independently, so
+    that they may differ.
 
     >>> _published([{"TargetPort": 8786, "PublishedPort": port} for port in (32769, 32768)])
     {8786: 32769}

@@ -53,14 +53,14 @@ def images(value: object) -> list[str]:
     return own + [image for entry in value.values() for image in images(entry)]
 
 
-def test_every_template_is_of_a_target() -> None:
+def test_every_cluster_template_belongs_to_a_target() -> None:
     there = {path.name for path in (shipped_templates() / "cluster").iterdir()}
     assert there == {Path(target.template).name for target in TARGETS.values()}
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("secret", [None, "regcred"])
-def test_image_is_named_by_its_digest(target: str, secret: str | None) -> None:
+def test_configuration_names_the_image_by_its_digest(target: str, secret: str | None) -> None:
     text = render(target, pull_secret=secret)
     named = [image for document in yaml.safe_load_all(text) for image in images(document)]
     assert set(named) == {IMAGE}
@@ -98,7 +98,9 @@ def dask_cluster_schema() -> Any:
 
 
 @pytest.mark.parametrize("secret", [None, "regcred"])
-def test_dask_operator_takes_it(dask_cluster_schema: Any, secret: str | None) -> None:
+def test_dask_operator_configuration_satisfies_its_schema(
+    dask_cluster_schema: Any, secret: str | None
+) -> None:
     resource = yaml.safe_load(render("dask-operator", pull_secret=secret))
     jsonschema.validate(resource, dask_cluster_schema)
     assert (resource["apiVersion"], resource["kind"]) == ("kubernetes.dask.org/v1", "DaskCluster")
@@ -107,7 +109,7 @@ def test_dask_operator_takes_it(dask_cluster_schema: Any, secret: str | None) ->
         jsonschema.validate(resource, dask_cluster_schema)
 
 
-def test_dask_operator_gets_what_dask_kubernetes_makes() -> None:
+def test_dask_operator_configuration_equals_that_of_dask_kubernetes() -> None:
     from dask_kubernetes.operator import make_cluster_spec
 
     ours = yaml.safe_load(render("dask-operator"))["spec"]
@@ -128,7 +130,7 @@ def test_dask_operator_gets_what_dask_kubernetes_makes() -> None:
 
 @pytest.mark.parametrize("secret", [None, "regcred"])
 @pytest.mark.parametrize("version", ["1.25", "1.33"])
-def test_kubernetes_takes_it(version: str, secret: str | None) -> None:
+def test_kubernetes_configuration_satisfies_the_api_schema(version: str, secret: str | None) -> None:
     resources = list(yaml.safe_load_all(render("kubernetes", pull_secret=secret)))
     assert [resource["kind"] for resource in resources] == ["Service", "Deployment", "Deployment"]
     for resource in resources:
@@ -146,7 +148,7 @@ def test_kubernetes_takes_it(version: str, secret: str | None) -> None:
 
 
 @pytest.mark.parametrize("image", [IMAGE, ECR])
-def test_ecs_takes_it(image: str) -> None:
+def test_ecs_task_definitions_satisfy_the_api_model(image: str) -> None:
     model = botocore.session.get_session().get_service_model("ecs")
     shape = model.operation_model("RegisterTaskDefinition").input_shape
     definitions = json.loads(render("ecs", image=image))
@@ -160,12 +162,12 @@ def test_ecs_takes_it(image: str) -> None:
     assert ParamValidator().validate(definitions[1], shape).has_errors()
 
 
-def test_too_large_for_fargate() -> None:
+def test_worker_too_large_for_fargate_is_refused() -> None:
     with pytest.raises(RenderError, match="Fargate has no task with 32 CPUs"):
         render("ecs", shape=Shape("dask", workers=1, threads=32, memory=4096))
 
 
-def test_ones_own_template(tmp_path: Path) -> None:
+def test_user_template_replaces_the_shipped_one(tmp_path: Path) -> None:
     before = build_files_digest(tmp_path)
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "coiled.yaml.j2").write_text(
@@ -185,19 +187,19 @@ def test_ones_own_template(tmp_path: Path) -> None:
     ("memory", "expected"),
     [("4GiB", 4096), ("4g", 3814), ("4000MB", 3814), ("536870912", 512), ("1.5 TiB", 1572864)],
 )
-def test_memory(memory: str, expected: int) -> None:
+def test_memory_sizes_are_converted_to_mebibytes(memory: str, expected: int) -> None:
     assert make_shape(name="dask", workers=1, threads=1, memory=memory).memory == expected
 
 
 @pytest.mark.parametrize(
     "wrong", [{"memory": "much"}, {"memory": "0"}, {"name": "My cluster"}, {"name": "-x"}, {"name": "a" * 41}]
 )
-def test_what_a_cluster_can_not_be(wrong: dict[str, str]) -> None:
+def test_invalid_name_or_memory_of_a_cluster_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         make_shape(**{"name": "dask", "workers": 1, "threads": 1, "memory": "4GiB", **wrong})
 
 
-def test_command_writes_a_file(cli: CommandLine) -> None:
+def test_config_command_writes_a_file(cli: CommandLine) -> None:
     printed = cli("cluster", "config", "coiled", "--image", IMAGE)
     assert yaml.safe_load(printed.stdout) == {"coiled": {"container": IMAGE}}
     written = cli("cluster", "config", "coiled", "--image", IMAGE, "-o", "coiled.yaml")
@@ -205,7 +207,7 @@ def test_command_writes_a_file(cli: CommandLine) -> None:
     assert (cli.cwd / "coiled.yaml").read_text() == printed.stdout
 
 
-def test_command_updates_a_file(cli: CommandLine) -> None:
+def test_config_command_updates_a_file(cli: CommandLine) -> None:
     path = cli.cwd / "dask.yaml"
     text = f'a:  1 # one\nimage: "registry.example.com:5000/team/env:old"   # ours\nb:\n    - {HEX}\n'
     path.write_bytes(text.replace("\n", "\r\n").encode())
@@ -231,7 +233,9 @@ def test_command_updates_a_file(cli: CommandLine) -> None:
         (("--memory-limit", "much"), "memory can't be 'much'"),
     ],
 )
-def test_command_refuses(cli: CommandLine, arguments: tuple[str, ...], said: str) -> None:
+def test_config_command_refuses_invalid_arguments(
+    cli: CommandLine, arguments: tuple[str, ...], said: str
+) -> None:
     (cli.cwd / "latin.yaml").write_bytes("image: ö\n".encode("latin-1"))
     (cli.cwd / "other.yaml").write_text("image: daskdev/dask:1\n")
     (cli.cwd / "broken.yaml").write_text("a: [1\nb: }\n")

@@ -1,4 +1,4 @@
-"""What is chosen for a sync, and what a process does with it: each process here is one of its own."""
+"""The selection of packages for a sync, and overlays in interpreters of their own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from imagesync.cluster.agreement.overlay import Overlay, select_packages
-from imagesync.cluster.agreement.remote import Remote, RemoteObject
+from imagesync.cluster.agreement.remote import Remote
 from imagesync.core.names import Level
 from imagesync.inventory.comparison import Side, compare
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
@@ -49,7 +49,9 @@ def side(*entries: Entry) -> Side:
         (None, Entry("numpy", "2.1", level=Level.EXACT), "can't be taken away"),
     ],
 )
-def test_what_cannot_be_synced_is_said(here: Entry | None, there: Entry | None, word: str) -> None:
+def test_package_that_cant_be_synced_has_a_reason_and_a_hint(
+    here: Entry | None, there: Entry | None, word: str
+) -> None:
     selection = select_packages(compare(side(*filter(None, [here])), side(*filter(None, [there]))))
     assert selection.names == frozenset()
     (unsynced,) = selection.unsynced
@@ -57,7 +59,7 @@ def test_what_cannot_be_synced_is_said(here: Entry | None, there: Entry | None, 
     assert "imagesync build" in unsynced.hint
 
 
-def test_what_differs_or_is_missing_is_chosen() -> None:
+def test_packages_that_differ_or_are_missing_are_selected() -> None:
     here = (
         Entry("elder", "1.0", content=ONE, local=True, level=Level.COMPATIBLE),
         Entry("alder", "2.0.0", level=Level.COMPATIBLE, specifier="~=2.0.0"),
@@ -149,7 +151,7 @@ def overlay(**files: str) -> Overlay:
     return Overlay((archive(**files),), contents={"elder": ONE}, modules={"elder": ("elder",)})
 
 
-def test_overlay_comes_first_and_goes_again(process: Process) -> None:
+def test_overlay_precedes_the_image_and_can_be_removed(process: Process) -> None:
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
     assert process.run("import elder; result = elder.pick()") == "new"
     assert process.run("import sys; result = sys.path[0]").endswith(overlay(**{"elder.py": NEW}).digest)
@@ -159,7 +161,7 @@ def test_overlay_comes_first_and_goes_again(process: Process) -> None:
     assert process.run("import os; result = os.environ['PYTHONPATH']").endswith("/image")
 
 
-def test_one_overlay_takes_the_place_of_another(process: Process) -> None:
+def test_new_overlay_replaces_the_previous_one(process: Process) -> None:
     for word in ("one", "other"):
         process.call(INSTALL, overlay(**{"elder.py": NEW.replace("new", word)}).content)
         process.call(REFRESH, ["elder"], [])
@@ -167,7 +169,7 @@ def test_one_overlay_takes_the_place_of_another(process: Process) -> None:
     assert process.run("import sys; result = sum('synced' in path for path in sys.path)") == 1
 
 
-def test_modules_that_nothing_holds_are_imported_anew(process: Process) -> None:
+def test_unreferenced_modules_are_imported_anew(process: Process) -> None:
     assert process.call(REFRESH, ["elder"], []) == {"state": "not imported", "held": []}
     process.run("import elder, importlib; elder = None")
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
@@ -176,7 +178,7 @@ def test_modules_that_nothing_holds_are_imported_anew(process: Process) -> None:
     assert process.run("import elder; result = elder.pick()") == "new"
 
 
-def test_modules_that_another_one_uses_are_kept(process: Process) -> None:
+def test_module_that_another_module_uses_is_kept_unless_forced(process: Process) -> None:
     process.run("import rowan")
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
     assert process.call(REFRESH, ["elder"], []) == {"state": "held", "held": ["rowan uses it"]}
@@ -185,16 +187,14 @@ def test_modules_that_another_one_uses_are_kept(process: Process) -> None:
     assert forced == {"state": "forgotten", "held": ["rowan uses it"]}
 
 
-def test_local_code_that_uses_local_code_is_forgotten_with_it(process: Process) -> None:
+def test_local_modules_that_use_each_other_are_forgotten_together(process: Process) -> None:
     process.run("import rowan; rowan = None")
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
     assert process.call(REFRESH, ["elder"], ["elder", "rowan"])["state"] == "forgotten"
     assert process.run("import rowan; result = rowan.pick()") == "new"
 
 
-def test_objects_in_memory_are_found_and_those_of_the_module_itself_dont_count(
-    process: Process, tmp_path: Path
-) -> None:
+def test_module_is_kept_while_other_code_holds_its_objects(process: Process, tmp_path: Path) -> None:
     (tmp_path / "image" / "elder.py").write_text(
         "import enum\nclass Colour(enum.Enum):\n    RED = 1\n" + OLD + "OWN = [Basket()]\n"
     )
@@ -207,16 +207,9 @@ def test_objects_in_memory_are_found_and_those_of_the_module_itself_dont_count(
     assert process.call(REFRESH, ["elder"], [])["state"] == "forgotten"
 
 
-def test_loose_code_comes_after_packages(process: Process) -> None:
+def test_loose_code_in_an_overlay_comes_after_packages(process: Process) -> None:
     content = Overlay(
         code=archive(**{"elder.py": NEW, "hedge.py": "kind = 'box'\n"}), contents={}, modules={}
     )
     process.call(INSTALL, content.content)
     assert process.run("import elder, hedge; result = [elder.pick(), hedge.kind]") == ["old", "box"]
-
-
-def test_object_is_made_where_it_is_unpickled() -> None:
-    made = pickle.loads(
-        pickle.dumps(RemoteObject(Remote("overlay", "installed_path"), "a-1.0.data/purelib/a.py"))
-    )
-    assert made == "a.py"

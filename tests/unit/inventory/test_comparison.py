@@ -44,12 +44,14 @@ def only_row(left: Side, right: Side) -> Row:
         (COMPATIBLE, replace(COMPATIBLE, level=None, specifier=""), Group.SAME, False),
     ],
 )
-def test_versions(here: Entry, there: Entry, group: Group, counts: bool) -> None:
+def test_version_is_compared_by_the_level_of_its_package(
+    here: Entry, there: Entry, group: Group, counts: bool
+) -> None:
     row = only_row(side(here), side(there))
     assert (row.group, row.counts) == (group, counts)
 
 
-def test_what_is_wanted_is_on_the_left() -> None:
+def test_left_specifier_decides_what_is_within_its_level() -> None:
     later = replace(COMPATIBLE, version="1.4.9", specifier="~=1.4.9")
     assert only_row(side(COMPATIBLE), side(later)).group is Group.WITHIN
     assert only_row(side(later), side(COMPATIBLE)).group is Group.DIFFERS
@@ -74,13 +76,13 @@ def test_local_code_is_compared_by_content_and_not_by_version(
     assert (row.group, row.notes, row.counts) == (group, note, group is not Group.SAME)
 
 
-def test_loose_code_counts() -> None:
+def test_loose_code_that_differs_or_is_missing_counts() -> None:
     here = Entry(LOOSE_CODE, "", kind="code", content=ONE, local=True)
     assert only_row(side(here), side(replace(here, content=OTHER))).counts
     assert only_row(side(here), side()).counts
 
 
-def test_package_on_one_side_only() -> None:
+def test_package_on_one_side_counts_if_its_level_is_exact() -> None:
     assert only_row(side(EXACT), side()).counts
     assert only_row(side(), side(EXACT)).counts
     row = only_row(side(COMPATIBLE), side())
@@ -90,14 +92,14 @@ def test_package_on_one_side_only() -> None:
 
 
 @pytest.mark.parametrize("entry", [Entry("pip", "26.0", level=Level.IGNORE), replace(EXACT, left_out=True)])
-def test_what_was_left_out_on_purpose_is_no_difference(entry: Entry) -> None:
+def test_package_left_out_of_the_image_is_no_difference(entry: Entry) -> None:
     comparison = compare(side(entry), side())
     assert comparison.rows[0].intended
     assert comparison.matches
     assert not comparison.differences
 
 
-def test_what_is_left_out_may_differ() -> None:
+def test_version_of_a_package_left_out_may_differ() -> None:
     here = Entry("imagesync", "1.0", level=Level.IGNORE, local=True, left_out=True)
     assert only_row(side(here), side(here)).group is Group.SAME
     comparison = compare(side(here), side(replace(here, version="2.0")))
@@ -106,7 +108,7 @@ def test_what_is_left_out_may_differ() -> None:
     assert not comparison.differences
 
 
-def test_what_the_settings_add_belongs_on_the_cluster_alone() -> None:
+def test_added_package_is_expected_on_the_cluster_only() -> None:
     added = replace(EXACT, version="", specifier=">=2")
     assert only_row(side(added), side(EXACT)).intended
     row = only_row(side(added), side())
@@ -114,7 +116,7 @@ def test_what_the_settings_add_belongs_on_the_cluster_alone() -> None:
     assert compare(side(added), side(added)).rows == ()
 
 
-def test_conda_and_pip_of_one_version() -> None:
+def test_same_version_from_conda_and_pip_is_within_its_level() -> None:
     conda = replace(EXACT, manager="conda", build="py311h1_0")
     row = only_row(side(conda), side(EXACT))
     assert (row.group, row.notes) == (Group.WITHIN, ("from conda on one side, from pip on the other",))
@@ -123,13 +125,13 @@ def test_conda_and_pip_of_one_version() -> None:
     assert only_row(side(conda), side(other, platform="macosx-14.0-arm64")).group is Group.SAME
 
 
-def test_conda_package_that_is_no_distribution_is_a_thing_of_its_own() -> None:
+def test_conda_package_without_distribution_matches_no_distribution() -> None:
     openssl = Entry("openssl", "3.5.0", kind="conda", manager="conda", level=Level.COMPATIBLE)
     rows = compare(side(openssl), side(replace(openssl, kind="distribution", manager="pip"))).rows
     assert [row.group for row in rows] == [Group.ONE_SIDED, Group.ONE_SIDED]
 
 
-def test_each_member_of_a_cluster_is_looked_at() -> None:
+def test_every_member_of_a_cluster_is_compared() -> None:
     changed = replace(EXACT, version="2.0.0")
     there = cluster(scheduler=(EXACT,), a=(EXACT,), b=(changed,), c=())
     row = only_row(side(EXACT), there)
@@ -138,7 +140,7 @@ def test_each_member_of_a_cluster_is_looked_at() -> None:
     assert states(row.right) == "2.1.0 (scheduler, a), 2.0.0 (b), - (c)"
 
 
-def test_report_names_members_that_dont_agree_and_what_mends_it() -> None:
+def test_summary_and_remedy_name_the_members_that_differ() -> None:
     there = cluster(scheduler=(EXACT,), a=(replace(EXACT, version="2.0.0"),))
     comparison = compare(side(EXACT), there)
     assert summary(comparison) == (
@@ -152,7 +154,7 @@ def test_report_names_members_that_dont_agree_and_what_mends_it() -> None:
     assert "imagesync build" in remedy(stale, "tcp://x:8786")
 
 
-def test_what_counts_is_shown_first() -> None:
+def test_table_shows_differences_that_count_first() -> None:
     changed = [replace(COMPATIBLE, version="9"), replace(EXACT, version="9")]
     comparison = compare(side(COMPATIBLE, EXACT), side(*changed, name="there"))
     section, summary_ = comparison_sections(comparison)
@@ -161,7 +163,7 @@ def test_what_counts_is_shown_first() -> None:
     assert summary_.notes[0] == "2 packages: 2 differs"
 
 
-def test_json_has_every_package_and_the_four_groups() -> None:
+def test_comparison_as_json_has_every_package_and_group() -> None:
     comparison = compare(side(COMPATIBLE, EXACT), side(EXACT))
     content = comparison.to_dict()
     assert content["groups"] == {"same": 1, "within its level": 0, "only on one side": 1, "differs": 0}
@@ -171,7 +173,7 @@ def test_json_has_every_package_and_the_four_groups() -> None:
     ]
 
 
-def test_shipped_levels_hold_for_what_nobody_planned() -> None:
+def test_entries_without_a_plan_get_the_shipped_levels() -> None:
     found = with_levels(
         [
             Entry("dask", "2026.8.0"),
@@ -193,7 +195,7 @@ def test_shipped_levels_hold_for_what_nobody_planned() -> None:
     assert found[-1].specifier == "~=1.4.3"
 
 
-def test_comparison_says_who_was_silent() -> None:
+def test_comparison_lists_members_that_gave_no_answer() -> None:
     comparison = compare(
         side(EXACT), Side("cluster", {"scheduler": Inventory("", (EXACT,))}, {"tcp://a": "gone"})
     )
@@ -202,7 +204,7 @@ def test_comparison_says_who_was_silent() -> None:
     assert [row.cells for row in comparison_sections(comparison)[1].rows] == [("tcp://a", "gone")]
 
 
-def test_a_comparison_prints_what_differs() -> None:
+def test_comparison_as_text_lists_the_differences() -> None:
     comparison = compare(side(EXACT, OWN), side(replace(EXACT, version="2.1.1"), OWN, name="there"))
     assert str(comparison).splitlines() == [
         "here and there: 1 same, 1 differs",

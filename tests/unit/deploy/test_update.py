@@ -37,13 +37,13 @@ def changed_lines(before: str, after: str) -> list[str]:
     return [line for line in diff if line.startswith("+ ")]
 
 
-def test_the_difference_is_one_line() -> None:
+def test_update_changes_only_the_line_of_the_image() -> None:
     after = update_image(COMPOSE, NEW)
     assert changed_lines(COMPOSE, after) == [f"+         image:    '{NEW}'    # from CI\n"]
     assert after == COMPOSE.replace(OLD, NEW)
 
 
-def test_nothing_to_change() -> None:
+def test_update_of_a_current_file_changes_nothing() -> None:
     after = update_image(COMPOSE, NEW)
     assert update_image(after, NEW) == after
 
@@ -67,13 +67,13 @@ def test_nothing_to_change() -> None:
         "\ufeffimage: {}\n",
     ],
 )
-def test_wherever_it_stands(text: str) -> None:
+def test_update_finds_the_image_in_any_yaml_notation(text: str) -> None:
     places = text.count("{}")
     before = text.format(*[OLD] * places)
     assert update_image(before, NEW) == text.format(*[NEW] * places)
 
 
-def test_parts_of_a_chart() -> None:
+def test_update_changes_repository_and_tag_of_a_chart() -> None:
     text = f"worker:\n  image:\n    repository: {NAME}  # ours\n    tag: 4f0c21d9\n    pullPolicy: Always\n"
     after = update_image(text, f"{NAME}@sha256:{'1' * 63}a")
     assert after == text.replace(f"{NAME} ", f"{NAME}@sha256 ").replace("4f0c21d9", "1" * 63 + "a")
@@ -83,12 +83,12 @@ def test_parts_of_a_chart() -> None:
     assert yaml.safe_load(update_image(after, NEW))["worker"]["image"]["tag"] == "12" * 32
 
 
-def test_json_with_escapes() -> None:
+def test_update_reads_escaped_json() -> None:
     text = json.dumps([{"image": OLD}]).replace("/", "\\/")
     assert json.loads(update_image(text, NEW)) == [{"image": NEW}]
 
 
-def test_another_repository_is_replaced_on_demand() -> None:
+def test_other_repository_is_updated_only_with_replacing() -> None:
     with pytest.raises(UsageError, match=f"has no image {NAME}; it has postgres:17, ghcr.io/dask/dask:1"):
         update_image("a: {image: 'postgres:17'}\nb: {image: 'ghcr.io/dask/dask:1'}\n", NEW)
     text = "a: {image: 'ghcr.io/dask/dask:1'}\nb: {image: 'ghcr.io/dask/dask:2'}\n"
@@ -101,13 +101,13 @@ def test_another_repository_is_replaced_on_demand() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a: 1\n", f"# image: {OLD}\n", f"other: {NAME}\n", f"a: see {OLD}\n"])
-def test_no_image_at_all(text: str) -> None:
+def test_update_of_a_file_without_the_image_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=f"has no image {NAME}"):
         update_image(text, NEW)
 
 
 @pytest.mark.parametrize("text", ["a: [1\n", "a: 1\n b: 2\n", "\t- {"])
-def test_neither_yaml_nor_json(text: str) -> None:
+def test_update_of_a_malformed_file_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"the file, line \d+: it is neither YAML nor JSON"):
         update_image(text, NEW)
 
@@ -118,6 +118,8 @@ def test_neither_yaml_nor_json(text: str) -> None:
     quote=st.sampled_from(["", "'", '"']),
     after=st.sampled_from(["", "  # x", "   "]),
 )
-def test_any_layout(before: list[str], spaces: str, quote: str, after: str) -> None:
+def test_update_keeps_spaces_quotes_and_comments(
+    before: list[str], spaces: str, quote: str, after: str
+) -> None:
     text = f"{''.join(before)}image:{spaces}{quote}{OLD}{quote}{after}\n"
     assert update_image(text, NEW) == text.replace(OLD, NEW)
