@@ -81,7 +81,6 @@ class ContainerCluster(RestartTolerantCluster):
         self._reaper: Reaper | None = None
         self._listener: EventListener | None = None
         self._launching: asyncio.Future[None] | None = None
-        self._closing: asyncio.Future[None] | None = None
         self._checking: asyncio.Future[None] | None = None
         self.image = ""
         """Reference of the image that all containers run."""
@@ -205,21 +204,12 @@ class ContainerCluster(RestartTolerantCluster):
             self.workers[name] = worker = spec["cls"]("", name=name, **spec["options"])
             worker._cluster = weakref.ref(self)
             self._created.add(worker)
-        starting = [
-            asyncio.ensure_future(_started(node)) for node in (self.scheduler, *self.workers.values())
-        ]
+        starting = [asyncio.ensure_future(node) for node in (self.scheduler, *self.workers.values())]
         # Wait for all, since removal must not overlap with starting.
         await asyncio.wait(starting)
         with suppress(ImagesyncError):  # orphans of other clusters don't concern this one
             await sweeping
         await asyncio.gather(*starting)
-
-    async def _correct_state_internal(self) -> None:
-        retiring = set(self.workers) - set(self.worker_spec)
-        if retiring and self.scheduler_comm is not None and self._closing is None:
-            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
-            await self.scheduler_comm.retire_workers(names=list(retiring))
-        await super()._correct_state_internal()
 
     async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
         await super()._watch_worker_status(comm)
@@ -354,7 +344,3 @@ def _log_error(replacement: asyncio.Future[None]) -> None:
     """Log the error of a replacement that nothing awaits."""
     if not replacement.cancelled() and (error := replacement.exception()) is not None:
         logger.error("A worker can't be started again: %s", error)
-
-
-async def _started(node: SchedulerContainer | WorkerContainer) -> None:
-    await node

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class DockerCluster(ContainerCluster):
     """A Dask cluster in containers of one machine, in the image of an environment.
 
-    The cluster ends with the process that started it, even if that process is killed. Connections are encrypted
-    with certificates made for this cluster, and ports are published on loopback.
+    The cluster ends with the process that started it, even if that process is killed. Connections are
+    encrypted with certificates made for this cluster, and ports are published on loopback.
 
     Parameters
     ----------

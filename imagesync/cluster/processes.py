@@ -117,15 +117,24 @@ class WorkerContainer(ProcessInterface):
 
 
 class RestartTolerantCluster(SpecCluster):
-    """A ``SpecCluster`` that closes a lost worker only if no worker of the same name has joined since.
+    """A ``SpecCluster`` that keeps restarted workers, and the results of retired ones.
 
-    Dask checks only whether the worker is connected when ``distributed.deploy.lost-worker-timeout`` ends, and
-    would close a worker that has rejoined and is restarting once more.
+    It closes a lost worker only if no worker of the same name has joined since. Dask checks only whether the
+    worker is connected when ``distributed.deploy.lost-worker-timeout`` ends, and would close a worker that
+    has rejoined and is restarting once more.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  SpecCluster has no types
         self._arrivals: Counter[object] = Counter()
+        self._closing: asyncio.Future[None] | None = None
         super().__init__(*args, **options)
+
+    async def _correct_state_internal(self) -> None:
+        retiring = set(self.workers) - set(self.worker_spec)
+        if retiring and self.scheduler_comm is not None and self._closing is None:
+            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
+            await self.scheduler_comm.retire_workers(names=list(retiring))
+        await super()._correct_state_internal()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
         if op == "add":

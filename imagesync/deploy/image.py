@@ -1,4 +1,4 @@
-"""Which image a configuration names: by its digest, so that it means the same to everybody, for ever."""
+"""The image that a configuration names, by its digest."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ if TYPE_CHECKING:
 
 
 def environment_image(session: Session, *, push: bool | None, local: bool) -> str:
-    """Return the environment's image as ``<repository>@sha256:<hex>``; it is built if there is none.
+    """Return the environment's image as ``<repository>@sha256:<hex>``, built if necessary.
 
     Parameters
     ----------
+    session
+        Session of the environment.
     push
-        Have it in the registry; as the settings say if not given.
+        Whether to push the image; by default as in the settings.
     local
-        Whether a reference with a tag will do, where the image is in no registry.
+        Whether to accept a reference with a tag for an image that is in no registry.
 
     Raises
     ------
     UsageError
-        The image is in no registry, and has to be.
+        The image must be in a registry but isn't.
     ImagesyncError
-        It can't be built or pushed.
+        The image can't be built or pushed.
     """
     repository = session.context.settings.repository
     if not local and not parse_reference(repository).names_registry:
-        # Before a build that would be of no use.
+        # Fail before a useless build.
         raise UsageError(
             f"The image's name '{repository}' says no registry that others could pull it from.",
             hint="Name one, and push: --push --repository registry.example.com/team/NAME",
@@ -51,14 +53,14 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
 
 
 def pinned(reference: str, *, progress: Progress) -> str:
-    """Return a reference that a user named, as ``<repository>@sha256:<hex>``; its registry is asked.
+    """Return a user's reference as ``<repository>@sha256:<hex>``, resolved in its registry.
 
     Raises
     ------
     UsageError
-        It isn't a reference.
+        *reference* isn't valid.
     RegistryError
-        It isn't there, or the registry doesn't say.
+        The registry doesn't answer or lacks the image.
     """
     check_reference(reference, given_as="--image")
     parsed = parse_reference(reference)

@@ -1,4 +1,4 @@
-"""How large a cluster is to be, in the units of those who start it."""
+"""The name and size of a cluster, in the units of deployment targets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _UNITS = {
     **{unit: 1000**power for power, unit in enumerate("kmgt", start=1)},
     **{f"{unit}i": 1024**power for power, unit in enumerate("kmgt", start=1)},
 }
-# RFC 1123, section 2.1: what Kubernetes, Swarm and Compose all take for a name; theirs may be suffixed.
+# RFC 1123, section 2.1, valid in Kubernetes, Swarm and Compose, with room for their suffixes.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _GIB = 1024
 # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html#fargate-tasks-size:
-# CPU units, and memory in MiB from, to, in steps of.
+# CPU units; minimum, maximum and step of the memory in MiB.
 _FARGATE = (
     (1024, 2 * _GIB, 8 * _GIB, _GIB),
     (2048, 4 * _GIB, 16 * _GIB, _GIB),
@@ -34,13 +34,13 @@ class Shape:
     Parameters
     ----------
     name
-        In lower case, with letters, digits and dashes.
+        Lower-case letters, digits and dashes.
     workers
-        How many.
+        Number of workers.
     threads
-        Tasks that a worker runs at once, and the CPUs that it gets.
+        Threads and CPUs of each worker.
     memory
-        Of each worker, in MiB.
+        Memory of each worker in MiB.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Shape:
     memory: int
 
     def fargate(self, *, scheduler: bool = False) -> tuple[int, int]:
-        """Return CPU units and MiB of the smallest task of Fargate that a worker, or the scheduler, fits in.
+        """Return CPU units and MiB of the smallest Fargate task for a worker or the scheduler.
 
         Raises
         ------
         UsageError
-            None is large enough.
+            No task size is large enough.
 
         >>> Shape("dask", workers=2, threads=2, memory=5000).fargate()
         (2048, 5120)
@@ -72,17 +72,19 @@ class Shape:
 
 
 def make_shape(*, name: str, workers: int, threads: int, memory: str) -> Shape:
-    """Return a shape from what a user writes.
+    """Return the shape from a user's options.
 
     Parameters
     ----------
+    name, workers, threads
+        As for :class:`Shape`.
     memory
-        Such as ``4GiB`` or ``500MB``.
+        Memory of each worker, such as ``4GiB`` or ``500MB``.
 
     Raises
     ------
     UsageError
-        The name, or the size, has another form.
+        The name or the size is invalid.
 
     >>> make_shape(name="dask", workers=2, threads=1, memory="4GiB").memory
     4096

@@ -1,7 +1,7 @@
-"""Another image in a file that somebody has written, and nothing else: not a space of it changes.
+"""Replacement of the image in an existing YAML or JSON file, with every other character unchanged.
 
-The file is parsed to find where the image stands, and its text is changed there. Written anew from what was
-parsed, even with ruamel.yaml's round trip, a file would get other line breaks and indentation here and there.
+The file is parsed only to find the positions of the image. Even ruamel.yaml's round trip would change some
+line breaks and indentation.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from imagesync.core.image_reference import Reference, is_reference, parse_reference, split_reference
 from imagesync.errors import UsageError
 
-# A chart's image: two values, put together with a colon between them.
+# The keys of a Helm chart's image, which is split into name and tag.
 _NAME_KEYS = ("repository", "name")
-# Digits alone, or with one e among them, are a number to YAML.
+# YAML parses digits, with or without an exponent, as a number.
 _NUMBER = re.compile(r"[0-9]+(e[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an image stands.
+    """The position of an image in the file.
 
     Parameters
     ----------
     reference
-        The image that stands there.
+        Reference of the image.
     scalars
-        One scalar, or a chart's two.
+        One scalar, or the two of a chart.
     """
 
     reference: str
@@ -41,21 +41,23 @@ class _Place:
 
 
 def update_image(text: str, image: str, *, replacing: str | None = None, where: str = "the file") -> str:
-    """Return *text*, YAML or JSON, with *image* wherever an image of the same repository stands.
+    """Return *text*, YAML or JSON, with *image* in place of images of the same repository.
 
     Parameters
     ----------
+    text
+        Content of the file.
     image
-        A reference by digest or by tag.
+        Reference by digest or by tag.
     replacing
-        Which image, or which repository, stands there now; by default the repository of *image*.
+        Image or repository to replace; by default the repository of *image*.
     where
-        What messages call the text.
+        Name of the file in messages.
 
     Raises
     ------
     UsageError
-        It can't be parsed, or no such image stands in it.
+        The text can't be parsed or doesn't contain the image.
     """
     places = list(_places(_parse(text, where)))
     wanted = parse_reference(replacing or image)
@@ -96,18 +98,18 @@ def _parse(text: str, where: str) -> list[Node]:
 
 def _places(nodes: Iterable[Node]) -> Iterator[_Place]:
     seen: set[int] = set()
-    waiting = [("", node) for node in nodes]
-    while waiting:
-        key, node = waiting.pop(0)
-        # An alias is the node that it stands for.
+    pending = [("", node) for node in nodes]
+    while pending:
+        key, node = pending.pop(0)
+        # An alias is parsed as the node it refers to.
         if id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(node, MappingNode):
             yield from _split_references(node)
-            waiting += [(str(name.value), value) for name, value in node.value]
+            pending += [(str(name.value), value) for name, value in node.value]
         elif isinstance(node, SequenceNode):
-            waiting += [(key, value) for value in node.value]
+            pending += [(key, value) for value in node.value]
         elif isinstance(node, ScalarNode) and _is_image(key, node.value):
             yield _Place(node.value, (node,))
 
@@ -115,7 +117,7 @@ def _places(nodes: Iterable[Node]) -> Iterator[_Place]:
 def _is_image(key: str, value: str) -> bool:
     if not is_reference(value):
         return False
-    # Elsewhere, as in a list of variables, it has to look like one.
+    # Under any other key, require a registry and a tag or digest.
     parsed = parse_reference(value)
     complete = parsed.names_registry and (parsed.tag or parsed.digest) is not None
     return complete or key.lower().endswith(("image", "container"))
@@ -130,15 +132,15 @@ def _split_references(node: MappingNode) -> Iterator[_Place]:
 
 
 def _edits(text: str, place: _Place, image: str) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and new text of what changes; quotes and comments are outside of that."""
+    """Yield start, end and new text of each change, without quotes and comments."""
     parts = (image,) if len(place.scalars) == 1 else split_reference(image)
     for scalar, new in zip(place.scalars, parts, strict=True):
         start, end = scalar.start_mark.index, scalar.end_mark.index
         written = text[start:end]
-        # Found inside of what is written, because that has the quotes, and an anchor may stand before them.
+        # The source of the scalar includes quotes and possibly an anchor.
         at = written.rfind(scalar.value)
         if at == -1:
-            # With escapes, as some write JSON: "registry.example.com\/team".
+            # With escapes, as in some JSON: "registry.example.com\/team".
             yield start + written.index('"'), end, json.dumps(new)
         else:
             quoted = f'"{new}"' if scalar.style is None and _NUMBER.fullmatch(new) else new

@@ -1,4 +1,4 @@
-"""Inventories from files: a lock, or an inventory that an image holds."""
+"""Inventories from files: a lock, or the ``environment.json`` of an image."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _JSON = "`imagesync lock --format json` writes one that can be read here."
 
 
 def read_inventory(path: Path) -> Inventory:
-    """Return what a file says that an environment holds.
+    """Return the inventory that a file describes.
 
     Parameters
     ----------
     path
-        What ``imagesync lock`` wrote or printed as JSON, or an image's ``environment.json``.
+        Output of ``imagesync lock``, or an image's ``environment.json``.
 
     Raises
     ------
     UsageError
-        It can't be read, or is neither.
+        The file can't be read or is neither.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def read_inventory(path: Path) -> Inventory:
 
 
 def _reader(path: Path) -> Callable[[str], Inventory]:
-    """Return what reads a file of that name."""
+    """Return the parser for a file of that name."""
     if path.suffix in (".yml", ".yaml"):
         return lambda _: _from_lock(_lock_file(path))
     return _from_json
@@ -74,7 +74,7 @@ def _entries(lock: Lock) -> Iterator[Entry]:
     for package in lock.packages:
         yield Entry(package.name, package.version, reason=reasons.get(package.name, ""))
     for vendored in lock.vendored:
-        # Sources are compared, and not the wheels that were made of them.
+        # Compare sources, not the wheels built from them.
         is_local = not vendored.repacked
         content = vendored.content if is_local else ""
         reason = reasons.get(vendored.name, "")

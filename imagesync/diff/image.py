@@ -1,4 +1,4 @@
-"""The inventory of an image, read off its labels: nothing is pulled."""
+"""The inventory of an image, from its labels: nothing is pulled."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from imagesync.inventory.inventory import Inventory, from_text
 
 
 def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
-    """Return what an image holds, by the label that its build wrote.
+    """Return the inventory of an image, from the label that its build wrote.
 
-    The engine is asked first, where one answers, and then the registry that the reference names.
+    The image is looked up in the engine, if one answers, and then in the registry that the reference names.
 
     Parameters
     ----------
+    reference
+        Reference of the image.
     environ
-        Environment variables, which say where the engine is.
+        Environment variables, by which the engine is found.
 
     Raises
     ------
     ImagesyncError
-        There is no such image, or it says nothing about what it holds.
+        The image doesn't exist or has no readable inventory.
     RegistryError
-        The registry doesn't answer, or refuses.
+        The registry refuses or doesn't answer.
     """
     labels = _labels(reference, environ=environ)
     inventory = from_text(labels.get(Label.INVENTORY, ""))
     if inventory is not None:
         return inventory
-    ours = Label.ENVIRONMENT_HASH in labels
-    why = "another version of imagesync built it" if ours else "it wasn't built by imagesync"
+    built_here = Label.ENVIRONMENT_HASH in labels
+    why = "another version of imagesync built it" if built_here else "it wasn't built by imagesync"
     raise ImagesyncError(
         f"{reference} doesn't say what it holds: {why}.",
         hint="Build it anew: imagesync build. A running cluster of it can be compared as it is:"
@@ -54,7 +56,7 @@ def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
                 return image.labels
             insecure = engine.takes_without_tls(parsed.domain)
     except EngineNotFound:
-        # Labels in a registry can be read on a machine without an engine.
+        # A registry can be read without an engine.
         if not parsed.names_registry:
             raise
     if parsed.names_registry:

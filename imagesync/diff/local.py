@@ -1,4 +1,4 @@
-"""The inventory of an environment of this machine: scanned, planned, and its sources digested."""
+"""The inventory of a local environment: scanned, planned, with digests of its sources."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalSide:
-    """The side of this machine, for members of a cluster that run in the very same folder.
+    """The inventory and the folder of a local environment.
+
+    Members of a cluster that run in the same folder share the environment.
 
     Parameters
     ----------
+    inventory
+        Inventory of the environment.
     prefix
-        The environment's folder.
+        Folder of the environment.
     """
 
     inventory: Inventory
@@ -27,12 +31,12 @@ class LocalSide:
 
 
 def local_side(session: Session) -> LocalSide:
-    """Return what the environment of *session* holds, and where it is.
+    """Return the inventory and the folder of the environment of *session*.
 
     Raises
     ------
     ScanError, PlanError, WheelError
-        It can't be read, or no image could be made of it.
+        The environment can't be read, or no image can be made of it.
     """
     inputs = session.inputs()
     inventory = local_inventory(inputs.plan, inputs.source_digests)

@@ -1,4 +1,4 @@
-"""What a user names on the command line, as one side of a comparison."""
+"""Sides of a comparison by their names on the command line."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ def find_side(text: str, *, session: Session) -> Side:
     Parameters
     ----------
     text
-        ``local`` for the environment of *session*; a file with a lock; a folder with an environment; else an
-        image.
+        ``local`` for the environment of *session*, a lock file, an environment's folder, or an image.
+    session
+        Session of the local environment.
 
     Raises
     ------
     ImagesyncError
-        It isn't there, or doesn't say what it holds.
+        The side doesn't exist or has no readable inventory.
     """
     if text == LOCAL:
-        return Side(LOCAL, {LOCAL: _here(session).inventory})
+        return Side(LOCAL, {LOCAL: _read_local(session).inventory})
     path = Path(text)
     if path.is_dir():
-        return Side(text, {text: _here(_of_folder(session, path)).inventory})
+        return Side(text, {text: _read_local(_folder_session(session, path)).inventory})
     if path.is_file():
         from imagesync.diff.files import read_inventory
 
@@ -53,14 +54,14 @@ def find_side(text: str, *, session: Session) -> Side:
     return Side(text, {text: read_image(text, environ=session.context.environ)})
 
 
-def _here(session: Session) -> LocalSide:
+def _read_local(session: Session) -> LocalSide:
     from imagesync.diff.local import local_side
 
     return local_side(session)
 
 
-def _of_folder(session: Session, folder: Path) -> Session:
-    """Return a session of the environment in *folder*; its interpreter is asked where it runs here."""
+def _folder_session(session: Session, folder: Path) -> Session:
+    """Return a session of the environment in *folder*, with its interpreter if there is one."""
     names = ("bin/python", "Scripts/python.exe", "python.exe")
     python = next((folder / name for name in names if (folder / name).is_file()), None)
     return replace(session, python=python, prefix=folder if python is None else None, discovers=False)

@@ -1,4 +1,4 @@
-"""Where two sides differ: every package, in one of four groups."""
+"""Comparison of two sides, with every package in one of four groups."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from imagesync.core.names import Level
 from imagesync.inventory.inventory import Entry, Inventory, Kind
 
 SCHEDULER = "scheduler"
-"""What a cluster's scheduler is called among its members; workers go by their addresses."""
+"""Member name of a cluster's scheduler; workers are named by their addresses."""
 _LEVELS = list(Level)
 _LEFT_OUT = (Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED, Level.PLATFORM_ONLY)
 
 
 class Group(str, Enum):
-    """How a package compares; a later one weighs more."""
+    """Result of comparing a package, in the order of precedence."""
 
     SAME = "same"
     WITHIN = "within its level"
@@ -29,21 +29,21 @@ class Group(str, Enum):
     DIFFERS = "differs"
 
 
-_WEIGHTS = list(Group)
+_PRECEDENCE = list(Group)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two that are compared.
+    """One side of a comparison.
 
     Parameters
     ----------
     name
-        What the user calls it, or what says best what it is.
+        Name for messages, as the user wrote it if possible.
     members
-        By name; one for all but a running cluster, which has a scheduler and workers.
+        Inventories by member: scheduler and workers of a running cluster, otherwise one.
     silent
-        Members that gave no answer, with the reason.
+        Reasons of the members that didn't answer.
     """
 
     name: str
@@ -53,12 +53,14 @@ class Side:
 
 @dataclass(frozen=True)
 class State:
-    """What some members of a side have of one package; empty version and no content for nothing at all.
+    """The state of a package that some members of a side share.
 
     Parameters
     ----------
     members
-        Names of members; empty where all of the side have it like this.
+        Names of the members; empty for all members of the side.
+    present
+        Whether the package is installed.
     """
 
     version: str
@@ -86,12 +88,16 @@ class Row:
     ----------
     level
         How closely the sides must match; ``None`` for loose code.
+    left, right
+        States of the package on each side.
     counts
-        Whether it differs, or is missing, and is critical, exact or local code.
+        Whether it is critical, exact or local code and differs or is missing.
     intended
-        Whether it may differ, or be on one side only, on purpose.
+        Whether the difference is intended.
+    local
+        Whether it is local code.
     notes
-        What there is to say about it, in words.
+        Explanations for the user.
     """
 
     name: str
@@ -123,16 +129,16 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """How two sides compare.
+    """The comparison of two sides.
 
     Parameters
     ----------
     left, right
-        What the sides are called.
+        Names of the sides.
     rows
-        Every package, sorted by name.
+        All packages, sorted by name.
     silent
-        Members of a cluster that gave no answer, with the reason.
+        Reasons of the cluster members that didn't answer.
     """
 
     left: str
@@ -146,14 +152,14 @@ class Comparison:
 
     @property
     def differences(self) -> tuple[Row, ...]:
-        """Return what a user should know of: what differs, and what the right side lacks."""
+        """Rows to report: packages that differ or that the right side lacks."""
         return tuple(row for row in self.rows if row.counts or _is_notable(row))
 
     def __repr__(self) -> str:
         return f"<Comparison of {str(self).splitlines()[0]}>"
 
     def __str__(self) -> str:
-        """How many packages are in each group, and what differs, one a line."""
+        """Return the number of packages in each group, and the differences, one per line."""
         from imagesync.inventory.wording import line
 
         groups = [f"{len(self.of(group))} {group.value}" for group in Group if self.of(group)]
@@ -163,7 +169,7 @@ class Comparison:
 
     @property
     def matches(self) -> bool:
-        """Return whether nothing that is critical, exact or local code differs or is missing."""
+        """Whether no critical, exact or local code differs or is missing."""
         return not any(row.counts for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,10 +185,10 @@ class Comparison:
 
 
 def compare(left: Side, right: Side) -> Comparison:
-    """Return how every package of two sides compares.
+    """Return the comparison of every package of two sides.
 
-    Each member of the one side is held against each of the other, and what weighs most is the answer. The
-    left side's level decides what is within it, where it has one: what is wanted belongs there.
+    Each member of one side is compared with each of the other, and the group of highest precedence is the
+    result. The level of the left side decides if it has one, so that the reference belongs on the left.
     """
     keys = {key for side in (left, right) for one in side.members.values() for key in one.by_key}
     found = {
@@ -209,7 +215,7 @@ def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform:
     pairs = set(product(lefts.values(), rights.values()))
     known = [entry for entry in (*lefts.values(), *rights.values()) if entry is not None]
     verdicts = [_judge(one, other, one_platform=one_platform) for one, other in pairs]
-    group = max((verdict.group for verdict in verdicts), key=_WEIGHTS.index)
+    group = max((verdict.group for verdict in verdicts), key=_PRECEDENCE.index)
     if group is Group.SAME and all(_is_absent(entry) for entry in known):
         return None
     kind = known[0].kind
@@ -218,7 +224,7 @@ def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform:
     intended = level in _LEFT_OUT or (
         group is Group.ONE_SIDED and all(verdict.intended for verdict in verdicts if verdict.group is group)
     )
-    apart = group in (Group.DIFFERS, Group.ONE_SIDED) and not intended
+    differs = group in (Group.DIFFERS, Group.ONE_SIDED) and not intended
     notes = [verdict.note for verdict in verdicts if verdict.note and verdict.group is group]
     reasons = [entry.reason for entry in known if group is not Group.SAME and entry.reason]
     return Row(
@@ -228,7 +234,7 @@ def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform:
         level=level,
         left=_states(lefts),
         right=_states(rights),
-        counts=apart and (level in (Level.CRITICAL, Level.EXACT) or local),
+        counts=differs and (level in (Level.CRITICAL, Level.EXACT) or local),
         intended=intended,
         local=local,
         notes=tuple(dict.fromkeys((*sorted(notes), *reasons))),
@@ -243,7 +249,7 @@ class _Verdict:
 
 
 def _judge(left: Entry | None, right: Entry | None, *, one_platform: bool) -> _Verdict:
-    """Return how one package of two inventories compares."""
+    """Return the verdict on one package of two inventories."""
     if left is None or right is None or _is_absent(left) or _is_absent(right):
         return _one_sided(left, right)
     if (left.local or right.local) and not (left.left_out or right.left_out):
@@ -259,14 +265,14 @@ def _judge(left: Entry | None, right: Entry | None, *, one_platform: bool) -> _V
 
 
 def _one_sided(left: Entry | None, right: Entry | None) -> _Verdict:
-    here = [entry for entry in (left, right) if entry is not None and not _is_absent(entry)]
-    if not here:
+    present = [entry for entry in (left, right) if entry is not None and not _is_absent(entry)]
+    if not present:
         if (left is None) is (right is None):
             return _Verdict(Group.SAME)
         return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster, and it isn't there")
     if left is not None and right is not None:
         return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster", intended=True)
-    (entry,) = here
+    (entry,) = present
     if entry.left_out or entry.level in _LEFT_OUT:
         return _Verdict(Group.ONE_SIDED, "left out on purpose", intended=True)
     return _Verdict(Group.ONE_SIDED)
@@ -283,10 +289,10 @@ def _local(left: Entry, right: Entry) -> _Verdict:
 
 
 def _is_notable(row: Row) -> bool:
-    """Return whether a user should know of a row, though it doesn't count."""
+    """Return ``True`` for a row to report although it doesn't count."""
     if row.intended or row.group is Group.SAME or row.group is Group.WITHIN:
         return False
-    # A package that the right side has beside what is needed harms nobody.
+    # Additional packages on the right side are harmless.
     return row.group is Group.DIFFERS or not all(state.present for state in row.right)
 
 
@@ -300,7 +306,7 @@ def _level(entries: Iterable[Entry | None]) -> Level | None:
 
 
 def _states(entries: Entries) -> tuple[State, ...]:
-    """Return what the members of a side have, the most usual first."""
+    """Return the states of a package on one side, the most frequent first."""
     members: dict[State, list[str]] = {}
     for member, entry in entries.items():
         if entry is None or _is_absent(entry):

@@ -1,4 +1,4 @@
-"""Levels for what nobody planned: a lock from elsewhere, a worker whose image says nothing."""
+"""Default levels for entries without a plan: other tools' locks, workers without an inventory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_versio
 
 
 def with_levels(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Return *entries*, those that have no level with the one that the shipped rules give them."""
+    """Return *entries* with the shipped levels for those that have none."""
     entries = tuple(entries)
     names = {entry.name for entry in entries}
     rules = load_levels()
@@ -40,7 +40,7 @@ def _with_level(entry: Entry, level: Level) -> Entry:
 
 
 def specifier_for(entry: Entry, level: Level) -> str:
-    """Return the versions that *level* allows for what *entry* is."""
+    """Return the specifier of the versions that *level* allows for *entry*."""
     version = parse_version(entry.version)
     if version is None:
         return arbitrary(entry.version) or ""

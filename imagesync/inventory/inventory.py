@@ -1,6 +1,6 @@
-"""An inventory: what a Python environment holds, as far as comparing goes.
+"""Inventories: the packages of an environment, with what a comparison needs.
 
-It has no URLs and no paths, so it can go into an image, where a running process finds it.
+An inventory has no URLs and no paths, so that it can be written to an image for running processes to read.
 """
 
 from __future__ import annotations
@@ -18,38 +18,37 @@ from imagesync.core.names import Level
 Kind = Literal["python", "distribution", "conda", "code"]
 FORMAT: Final = 1
 LOOSE_CODE: Final = "(loose code)"
-"""What stands for the modules of no package; no distribution can be called that."""
+"""Entry name of modules that belong to no package; invalid as a distribution's name."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that an environment holds.
+    """One package of an environment, or its Python or loose code.
 
     Parameters
     ----------
     name
-        Canonical (PEP 503); of a conda package that is no Python distribution, conda's name.
+        Canonical name (PEP 503); for a conda package without a Python distribution, its conda name.
     version
-        As its metadata writes it; empty for what the settings add on the cluster, and for loose code.
+        Version as in its metadata; empty for loose code and for packages added by the settings.
     kind
-        ``conda`` is what only conda knows, such as openssl.
+        ``conda`` for packages without a Python distribution, such as openssl.
     manager
-        ``pip`` or ``conda``; empty where nothing says.
+        ``pip`` or ``conda``; empty if unknown.
     level
-        How closely the other side must match; ``None`` where nobody planned it.
+        How closely the other side must match; ``None`` without a plan.
     specifier
-        The versions that the level allows (PEP 440).
+        Specifier of the versions that the level allows (PEP 440).
     content
-        Of local code: ``sha256:<hex>`` of what it is made from. Empty for what comes from an index, and where
-        nothing says.
+        Digest of the sources of local code, ``sha256:<hex>``; empty for packages of an index, and if unknown.
     local
         Whether it is local code.
     conda, build
-        Of what conda installed: the name of its record, and the build string.
+        Name and build string of its conda record.
     left_out
-        Whether it stays out of the image on purpose.
+        Whether it is left out of the image.
     reason
-        Why its version isn't the one that was asked for, in words.
+        Why its version deviates from the planned one.
     """
 
     name: str
@@ -67,25 +66,25 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Return what makes it the same thing on another side."""
+        """Name and kind, which identify the entry on both sides."""
         return self.name, self.kind
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry as documented JSON: name and version, and what isn't as usual."""
-        usual = {field.name: field.default for field in fields(self)}
-        known = {key: value for key, value in asdict(self).items() if value != usual[key]}
+        """Return the entry as documented JSON: name, version, and values that aren't the defaults."""
+        defaults = {field.name: field.default for field in fields(self)}
+        values = {key: value for key, value in asdict(self).items() if value != defaults[key]}
         if self.level is not None:
-            known["level"] = self.level.value
-        return {"name": self.name, "version": self.version, **known}
+            values["level"] = self.level.value
+        return {"name": self.name, "version": self.version, **values}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Entry:
-        """Return the entry that :meth:`to_dict` made; keys of later versions are passed over.
+        """Return the entry from the JSON of :meth:`to_dict`; unknown keys are ignored.
 
         Raises
         ------
         ValueError, LookupError, TypeError
-            It isn't one.
+            The JSON has another form.
         """
         known = {field.name for field in fields(cls)}
         values = {key: value for key, value in content.items() if key in known}
@@ -97,16 +96,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What an environment holds.
+    """The packages of an environment.
 
     Parameters
     ----------
     platform
-        As ``sysconfig.get_platform()`` says: ``linux-x86_64``, ``macosx-14.0-arm64``.
+        Platform as in ``sysconfig.get_platform()``: ``linux-x86_64``, ``macosx-14.0-arm64``.
     entries
-        Sorted by name; Python itself is the entry ``python``.
+        Sorted by name; Python is the entry ``python``.
     environment_hash
-        Of an image: ``sha256:<hex>``. Empty otherwise.
+        ``sha256:<hex>`` of an image; empty otherwise.
     """
 
     platform: str
@@ -118,7 +117,7 @@ class Inventory:
 
     @property
     def by_key(self) -> dict[tuple[str, str], Entry]:
-        """Return the entries by what makes them the same thing on another side."""
+        """Entries by name and kind."""
         return {entry.key: entry for entry in self.entries}
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,12 +131,12 @@ class Inventory:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Inventory:
-        """Return the inventory that :meth:`to_dict` made.
+        """Return the inventory from the JSON of :meth:`to_dict`.
 
         Raises
         ------
         ValueError, LookupError, TypeError
-            It isn't one, or one of a later format.
+            The JSON has another form or a later format.
         """
         if content["inventory"] != FORMAT:
             raise ValueError(f"an inventory of format {content['inventory']!r}")
@@ -146,18 +145,18 @@ class Inventory:
 
 
 def to_json(inventory: Inventory) -> str:
-    """Return the text of the file that an image holds; the same inventory, the same text."""
+    """Return the canonical text of an image's ``environment.json``."""
     return json.dumps(inventory.to_dict(), indent=1, sort_keys=True) + "\n"
 
 
 def to_text(inventory: Inventory) -> str:
-    """Return an inventory as one line of ASCII, compressed, for a label."""
+    """Return an inventory as a label's value: compressed, one line of ASCII."""
     canonical = json.dumps(inventory.to_dict(), sort_keys=True, separators=(",", ":"))
     return base64.b64encode(zlib.compress(canonical.encode(), 9)).decode()
 
 
 def from_text(text: str) -> Inventory | None:
-    """Return what :func:`to_text` made into text; ``None`` where it isn't that."""
+    """Return the inventory from a label's value, or ``None`` if it is invalid."""
     try:
         return Inventory.from_dict(json.loads(zlib.decompress(base64.b64decode(text, validate=True))))
     except (binascii.Error, zlib.error, ValueError, LookupError, TypeError, AttributeError):

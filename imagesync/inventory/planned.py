@@ -1,4 +1,4 @@
-"""The inventory of an environment that was planned, and of the image that was made for it."""
+"""Inventories of a planned environment and of the image made for it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ if TYPE_CHECKING:
 
 
 def local_inventory(plan: Plan, contents: Mapping[NormalizedName, str]) -> Inventory:
-    """Return what the environment holds that *plan* was made for, what stays out of the image included.
+    """Return the inventory of the environment of *plan*, including packages left out of the image.
 
     Parameters
     ----------
+    plan
+        Plan of the environment.
     contents
-        For each vendored package the digest of what its wheel is made from.
+        Digest of the sources of each vendored package.
     """
     return Inventory(plan.python.platform, (*_local(plan, contents),))
 
 
 def image_inventory(plan: Plan, lock: Lock, *, environment_hash: str) -> Inventory:
-    """Return what the image of *lock* holds.
+    """Return the inventory of the image of *lock*.
 
     Parameters
     ----------
     plan
-        What the lock was made for: levels and loose code are the plan's.
+        Plan of the lock, with levels and loose code.
+    lock
+        Lock with the versions in the image.
+    environment_hash
+        ``sha256:<hex>`` of the image.
     """
     reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
     entries = tuple(
@@ -62,7 +68,7 @@ def _locked(plan: Plan, lock: Lock) -> Iterator[Entry]:
     versions: dict[str, str] = {"python": lock.target.python_version}
     versions |= {package.name: package.version for package in lock.packages}
     versions |= {package.name: package.version for package in lock.vendored}
-    # What stands in for an index package is no local code: the same version is the same package.
+    # A repacked package counts as an index package: equal versions are equal packages.
     contents: dict[str, str] = {
         package.name: package.content for package in lock.vendored if not package.repacked
     }
@@ -98,15 +104,15 @@ def _planned(plan: Plan, package: PlannedPackage, *, version: str, content: str)
 def _conda(
     plan: Plan, package: PlannedConda | LockedConda, level: Level, distributions: Iterable[str]
 ) -> Iterator[Entry]:
-    """Yield what a conda package is: its distributions, or itself where it has none."""
+    """Yield the distributions of a conda package, or the package itself if it has none."""
     name, version, build = package.name, package.version, package.build
     if name == "python":
-        return  # which is an entry of its own already
+        return  # Python has its own entry
     provided: dict[str, Package] = {package.name: package for package in plan.provided}
     local = next((conda.version for conda in plan.conda if conda.name == name), "")
     entries = [Entry(name, version, "conda", "conda", conda=name, build=build, level=level)]
     if distributions:
-        # A distribution's version may be another one than its conda package's.
+        # A distribution's version may differ from its conda package's.
         entries = [
             Entry(
                 distribution,

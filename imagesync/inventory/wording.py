@@ -1,4 +1,4 @@
-"""A comparison in words: what differs, and what mends it."""
+"""A comparison as text: the differences, and how to resolve them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 8
 
 
 def summary(comparison: Comparison) -> str:
-    """Return the differences, those that count first, one a line."""
+    """Return the differences as text, one per line, those that count first."""
     rows = sorted(comparison.differences, key=lambda row: (not row.counts, row.name))
     lines = [f"  {line}" for line in map(line, rows[:_SHOWN])]
     if len(rows) > _SHOWN:
@@ -24,35 +24,37 @@ def summary(comparison: Comparison) -> str:
 
 
 def remedy(comparison: Comparison, address: str) -> str:
-    """Return what to do about the differences: a command for each kind of them.
+    """Return the commands that resolve the differences.
 
     Parameters
     ----------
+    comparison
+        Comparison of client and cluster.
     address
-        Of the scheduler; empty where `imagesync diff` couldn't reach it.
+        Address of the scheduler; empty if `imagesync diff` can't connect to it.
     """
     rows = comparison.differences
     lines = []
-    if uneven := [row for row in rows if len(row.right) > 1]:
-        names = ", ".join(row.name for row in uneven[:3])
-        odd = sorted({member for row in uneven for member in _odd(row)})
-        if SCHEDULER in odd:
-            mend = "the scheduler can only be replaced with the whole cluster"
+    if inconsistent := [row for row in rows if len(row.right) > 1]:
+        names = ", ".join(row.name for row in inconsistent[:3])
+        deviating = sorted({member for row in inconsistent for member in _deviating(row)})
+        if SCHEDULER in deviating:
+            action = "the scheduler can only be replaced with the whole cluster"
         else:
-            mend = f"start {_members(odd, 3)} again, for example by client.restart_workers([...])"
-        lines.append(f"The cluster's own members don't agree on {names}: {mend}.")
-    even = [row for row in rows if len(row.right) == 1]
-    if any(row.local for row in even):
+            action = f"start {_members(deviating, 3)} again, for example by client.restart_workers([...])"
+        lines.append(f"The cluster's own members don't agree on {names}: {action}.")
+    consistent = [row for row in rows if len(row.right) == 1]
+    if any(row.local for row in consistent):
         lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
-    if even:
+    if consistent:
         lines.append("To start a cluster from an image that has what you have: imagesync build")
     if address:
         lines.append(f"To see every package: imagesync diff local {address}")
     return "\n".join(lines)
 
 
-def _odd(row: Row) -> Iterator[str]:
-    """Yield the members of a cluster that don't have what the client has."""
+def _deviating(row: Row) -> Iterator[str]:
+    """Yield the members of a cluster that differ from the client."""
     wanted = {(state.version, state.content) for state in row.left}
     for state in row.right:
         if (state.version, state.content) not in wanted:
@@ -60,7 +62,7 @@ def _odd(row: Row) -> Iterator[str]:
 
 
 def line(row: Row) -> str:
-    """Return what one package is on both sides."""
+    """Return the text of one package on both sides."""
     level = "local code" if row.local else (row.level or Level.COMPATIBLE).value
     notes = f": {'; '.join(row.notes)}" if row.notes else ""
     if row.name == LOOSE_CODE:
@@ -69,7 +71,7 @@ def line(row: Row) -> str:
 
 
 def states(found: Sequence[State], *, shown: int = 2) -> str:
-    """Return what the members of a side have in a few words.
+    """Return the text of a package's states on one side.
 
     >>> states([State("1.0", members=("scheduler", "tcp://a")), State("2.0", members=("tcp://b",))])
     '1.0 (scheduler, tcp://a), 2.0 (tcp://b)'

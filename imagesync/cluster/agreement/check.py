@@ -1,4 +1,4 @@
-"""Does a cluster run what the client runs? Asked of the scheduler and of every worker, package by package."""
+"""Comparison of the client's packages with those of the scheduler and every worker."""
 
 from __future__ import annotations
 
@@ -18,52 +18,54 @@ if TYPE_CHECKING:
 
 
 def check(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
-    """Compare this process's environment with what the scheduler and each worker have now.
+    """Compare the environment of this process with those of the scheduler and each worker.
 
-    Every package is compared, local code by the digest of its sources. Where something differs, or is missing
-    there, a :class:`~imagesync.errors.MismatchWarning` says what, and the command that mends it.
+    Every package is compared, local code by the digest of its sources. A
+    :class:`~imagesync.errors.MismatchWarning` lists the packages that differ or are missing there, and the
+    command that fixes it.
 
     Parameters
     ----------
     client
-        A connected client of Dask's.
+        A connected Dask client.
     strict
         Raise instead of warning.
     session
-        The settings that the cluster's image was built with; by default those that hold in this folder.
+        Session with the settings that the cluster's image was built with; by default those of the working
+        folder.
 
     Raises
     ------
     MismatchError
-        *strict*, and something differs.
+        *strict* is true and a package differs.
     UsageError
-        The client is asynchronous; await :func:`check_async`.
+        The client is asynchronous: await :func:`check_async`.
     """
     if client.asynchronous:
         raise UsageError(
             "This client is asynchronous.",
             hint="Use `await imagesync.cluster.agreement.check.check_async(client)`.",
         )
-    here = _here(session)
+    local = _local_side(session)
     answers = client.sync(query_members, client)
-    return report(compare_with_cluster(here, answers), reachable_address(client), strict=strict)
+    return report(compare_with_cluster(local, answers), reachable_address(client), strict=strict)
 
 
 async def check_async(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
-    """Do what :func:`check` does, for an asynchronous client; the event loop goes on meanwhile."""
+    """Compare as :func:`check` does, for an asynchronous client, without blocking the event loop."""
     import asyncio
 
-    here, answers = await asyncio.gather(asyncio.to_thread(_here, session), query_members(client))
-    return report(compare_with_cluster(here, answers), reachable_address(client), strict=strict)
+    local, answers = await asyncio.gather(asyncio.to_thread(_local_side, session), query_members(client))
+    return report(compare_with_cluster(local, answers), reachable_address(client), strict=strict)
 
 
-def compare_with_cluster(here: LocalSide, answers: Answers) -> Comparison:
-    """Return how this environment and a cluster compare."""
-    return compare(Side("client", {"client": here.inventory}), cluster_side(answers, here=here))
+def compare_with_cluster(local: LocalSide, answers: Answers) -> Comparison:
+    """Return the comparison of this environment with a cluster."""
+    return compare(Side("client", {"client": local.inventory}), cluster_side(answers, local=local))
 
 
-def _here(session: Session | None) -> LocalSide:
-    """Return what this process runs, whatever environment may be active beside it."""
+def _local_side(session: Session | None) -> LocalSide:
+    """Return the environment of this process, which needn't be the active one."""
     from imagesync.diff.local import local_side
     from imagesync.session import open_session
 
@@ -71,22 +73,22 @@ def _here(session: Session | None) -> LocalSide:
 
 
 def reachable_address(client: Client) -> str:
-    """Return the address by which other processes of this machine reach a client's scheduler, if they can."""
+    """Return the scheduler's address if other processes of this machine can connect to it, else ``""``."""
     from imagesync.cluster.connection import connection_at
 
     address = str(client.scheduler.address) if client.scheduler is not None else ""
     if address.startswith("tls://") and connection_at(address) is None:
-        return ""  # only this process has its certificates
+        return ""  # only this process has the certificates
     return "" if address.startswith("inproc://") else address
 
 
 def report(comparison: Comparison, address: str, *, strict: bool) -> Comparison:
-    """Return *comparison*, after a warning of what differs.
+    """Warn of the differences, and return *comparison*.
 
     Raises
     ------
     MismatchError
-        *strict*, and something differs.
+        *strict* is true and a package differs.
     """
     if not comparison.differences:
         return comparison

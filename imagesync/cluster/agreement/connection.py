@@ -1,4 +1,4 @@
-"""A connection to a running scheduler, by its address."""
+"""Connections to a running scheduler by its address."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = 10
 
 @dataclass(frozen=True)
 class Certificates:
-    """The PEM files of a TLS connection to a scheduler; ``None`` for what Dask's own configuration says."""
+    """PEM files of a TLS connection to a scheduler; ``None`` for those of Dask's configuration."""
 
     ca_file: Path | None = None
     cert: Path | None = None
@@ -32,19 +32,21 @@ class Certificates:
 
 @contextlib.contextmanager
 def connected(address: str, certificates: Certificates) -> Iterator[Client]:
-    """Give a client of the scheduler at *address*, closed afterwards.
+    """Yield a client of the scheduler at *address*, and close it afterwards.
 
     Parameters
     ----------
+    address
+        Address of the scheduler.
     certificates
-        Needed for ``tls://``, unless Dask's own configuration names them, or the cluster was started here.
+        Required for ``tls://``, unless Dask's configuration or a connection file has them.
 
     Raises
     ------
     UsageError
-        Dask isn't installed beside imagesync, or there are no certificates.
+        Dask isn't installed, or certificates are missing.
     ImagesyncError
-        Nobody answers.
+        No scheduler answers.
     """
     try:
         from distributed import Client
@@ -63,7 +65,7 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
         )
     try:
         with warnings.catch_warnings():
-            # Dask's own remarks on versions: what comes says more.
+            # Dask's version warnings: the comparison says more.
             warnings.simplefilter("ignore")
             client = Client(address, security=security, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError, RuntimeError) as error:
@@ -78,16 +80,16 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
 def _security(address: str, certificates: Certificates) -> Security:
     from distributed.security import Security
 
-    given = {
+    files = {
         "tls_ca_file": certificates.ca_file,
         "tls_client_cert": certificates.cert,
         "tls_client_key": certificates.key,
     }
-    named = {key: str(path) for key, path in given.items() if path is not None}
-    if not named:
+    arguments = {key: str(path) for key, path in files.items() if path is not None}
+    if not arguments:
         from imagesync.cluster.connection import connection_at
         from imagesync.cluster.security import security_from_dict
 
-        known = connection_at(address)
-        return Security() if known is None else security_from_dict(known.security)
-    return Security(require_encryption=True, **named)
+        connection = connection_at(address)
+        return Security() if connection is None else security_from_dict(connection.security)
+    return Security(require_encryption=True, **arguments)

@@ -1,4 +1,4 @@
-"""What a running cluster gets to have what the client has: wheels, and code of no package."""
+"""Overlays: the wheels and the loose code that synchronise a running cluster with the client."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ if TYPE_CHECKING:
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.plan.plan import PlannedPackage
 
-_FORMAT = 1  # raised when the same wheels begin to give another overlay
-_BUILD = "build an image that has it, and start a cluster from that: imagesync build"
+_FORMAT = 1  # raised when the same wheels give another overlay
+_HINT = "build an image that has it, and start a cluster from that: imagesync build"
 
 
 @dataclass(frozen=True)
 class Unsynced:
-    """A package that a running cluster can't be given, why, and what to do instead."""
+    """A package that can't be sent to a running cluster, with the reason and what to do instead."""
 
     name: str
     reason: str
-    hint: str = _BUILD
+    hint: str = _HINT
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a comparison can be sent.
+    """The packages of a comparison that can be sent, and those that can't.
 
     Parameters
     ----------
     names
-        Of distributions, and of the loose code.
+        Names of distributions, and :data:`~imagesync.inventory.inventory.LOOSE_CODE`.
+    unsynced
+        Packages that differ but can't be sent.
     """
 
     names: frozenset[str]
@@ -52,18 +54,18 @@ class Selection:
 
 @dataclass(frozen=True)
 class Overlay:
-    """What is laid over the environment of each process of a cluster.
+    """Wheels and code that take precedence over the environment in each process of a cluster.
 
     Parameters
     ----------
     wheels
-        Their bytes.
+        Contents of the wheels.
     code
-        A ZIP archive of code that no package owns; empty where there is none.
+        ZIP archive of the loose code; empty if there is none.
     contents
-        By name the digest of what local code is made from; empty for what is from an index.
+        Digest of the sources of local code by name; empty for packages of an index.
     modules
-        By name what can be imported from it: packages and modules that no namespace is between.
+        Importable modules by name: top-level ones, and those directly below namespace packages.
     """
 
     wheels: tuple[bytes, ...] = ()
@@ -73,7 +75,7 @@ class Overlay:
 
     @property
     def digest(self) -> str:
-        """Return a digest over all of it, in hex."""
+        """Hexadecimal digest of the overlay."""
         parts = [
             str(_FORMAT).encode(),
             *self.wheels,
@@ -84,21 +86,21 @@ class Overlay:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Return it as ``inside/overlay.py`` takes it: plain values."""
-        says = {
+        """The overlay as plain values, for ``standalone/cluster/overlay.py``."""
+        description = {
             "packages": dict(self.contents or {}),
             "modules": {name: list(modules) for name, modules in (self.modules or {}).items()},
         }
-        return {"digest": self.digest, "wheels": list(self.wheels), "code": self.code, "says": says}
+        return {"digest": self.digest, "wheels": list(self.wheels), "code": self.code, "says": description}
 
 
 def select_packages(comparison: Comparison) -> Selection:
-    """Return which packages of *comparison* a cluster must get, and which it can't be given.
+    """Return the packages of *comparison* to send to a cluster.
 
     Parameters
     ----------
     comparison
-        Of the client with what the cluster's image had.
+        Comparison of the client with the cluster's image.
     """
     names = set()
     unsynced = []
@@ -113,7 +115,7 @@ def select_packages(comparison: Comparison) -> Selection:
 
 
 def _obstacle(row: Row) -> str | None:
-    """Return why a package can't be sent, if it can't."""
+    """Return the reason why a package can't be sent, or ``None``."""
     if not row.left[0].present:
         return "it isn't installed here, and what an image has can't be taken away"
     if row.kind == "python":
@@ -128,19 +130,21 @@ def _obstacle(row: Row) -> str | None:
 def make_overlay(
     names: Iterable[str], *, inputs: EnvironmentInputs, target: Target
 ) -> tuple[Overlay, tuple[Unsynced, ...]]:
-    """Return the overlay of some packages of an environment, their wheels fetched or built.
+    """Return the overlay of some packages of an environment, with fetched and built wheels.
 
     Parameters
     ----------
     names
         Canonical names of distributions, and :data:`~imagesync.inventory.inventory.LOOSE_CODE`.
+    inputs
+        Inputs of the environment, with its plan.
     target
-        What the cluster runs.
+        Platform and Python of the cluster.
 
     Returns
     -------
     tuple
-        The overlay, and the packages that no index has for the target as they are here.
+        The overlay, and the packages whose installed version no index has for the target.
 
     Raises
     ------
@@ -198,15 +202,15 @@ def _fetch_index_wheels(
         artifacts = fetch_artifacts(lock, sources)
     except (LockError, FetchError, WheelError) as error:
         return [], tuple(Unsynced(package.name, error.message) for package in planned)
-    # The nearest version is no answer to what was edited here.
-    other = {deviation.name: deviation.reason for deviation in artifacts.lock.deviations}
+    # Another version of a package doesn't match the client either: report it.
+    deviations = {deviation.name: deviation.reason for deviation in artifacts.lock.deviations}
     names = [package.name for package in artifacts.lock.packages]
     names += [package.name for package in artifacts.lock.vendored]
     wheels = (*artifacts.packages.wheels, *artifacts.vendored.wheels)
     paths: list[tuple[str, Path]] = []
-    paths += [(name, wheel.path) for name, wheel in zip(names, wheels, strict=True) if name not in other]
+    paths += [(name, wheel.path) for name, wheel in zip(names, wheels, strict=True) if name not in deviations]
     return paths, tuple(
-        Unsynced(package.name, other[package.name]) for package in planned if package.name in other
+        Unsynced(package.name, deviations[package.name]) for package in planned if package.name in deviations
     )
 
 
@@ -224,7 +228,7 @@ def _loose_code(inputs: EnvironmentInputs, sources: ArtifactSources, target: Tar
 
 
 def importable(members: Iterable[str]) -> tuple[str, ...]:
-    """Return the packages and modules that a wheel brings; of a namespace what lies in it.
+    """Return the importable packages and modules of a wheel: of a namespace package, its members.
 
     >>> importable(["elder/__init__.py", "elder/bark.py", "rowan.py", "google/cloud/leaf/__init__.py"])
     ('elder', 'google.cloud.leaf', 'rowan')

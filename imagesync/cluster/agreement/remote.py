@@ -1,4 +1,4 @@
-"""A function for another process, as text: it runs on any Python, with imagesync or without."""
+"""Functions that other processes unpickle as source text, with any Python and without imagesync."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from imagesync.standalone.programs import program_text
 
 
 class Remote:
-    """A function of a module in ``standalone.cluster``, for ``Client.run`` and its like.
+    """A function of a module in ``standalone.cluster``, for ``Client.run`` and similar methods.
 
-    Pickling it gives the module's text, and unpickling that gives the function: no bytecode travels, which
-    only the same Python could read, and no name of a module that isn't there.
+    It is pickled as the module's source text: bytecode would require the same Python, and a module name an
+    installed imagesync.
 
     Parameters
     ----------
     module
-        The module's name in that package.
+        Name of the module in that package.
     function
-        The function's name in it.
+        Name of the function in it.
 
     >>> import pickle
     >>> sorted(pickle.loads(pickle.dumps(Remote("facts", "facts")))())[:3]
@@ -31,25 +31,25 @@ class Remote:
         self._text = program_text(f"cluster.{module}")
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401  it is any function
-        """Call the function here."""
+        """Call the function in this process."""
         maker, text = self.__reduce__()
         return maker(*text)(*arguments, **options)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, dict[str, Any]]]:
-        # eval and exec are in every Python, and need no import there.
+        # eval and exec need no import.
         made = f"(lambda names: (exec({self._text!r}, names), names[{self.__name__!r}])[1])"
         return eval, (f"{made}({{'__name__': 'imagesync_inside'}})", {})
 
 
 class RemoteObject:
-    """What a remote function returns, made where it is unpickled.
+    """The result of a remote function, created where it is unpickled.
 
     Parameters
     ----------
     maker
         The function.
     arguments
-        What it is called with.
+        Its arguments.
     """
 
     def __init__(self, maker: Remote, *arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""The inventories of a running Dask cluster: its scheduler and each of its workers say what they have."""
+"""Inventories of a running Dask cluster, as its scheduler and workers report them."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ Answers = tuple[Facts, Mapping[str, "Facts | Exception"]]
 
 
 async def query_members(client: Client) -> Answers:
-    """Return what the scheduler says of itself, and what each worker says, by address.
+    """Return the facts of the scheduler, and those of each worker by address.
 
-    A worker that ends meanwhile has its exception instead; what to make of the answers says
-    :func:`cluster_side`.
+    The answer of a worker that fails is its exception. :func:`cluster_side` interprets the answers.
 
     Parameters
     ----------
     client
-        A connected client, on whose event loop this runs.
+        A connected client, whose event loop runs the coroutine.
 
     Raises
     ------
     ImagesyncError
-        The scheduler gives no answer.
+        The scheduler doesn't answer.
     """
     import asyncio
 
@@ -62,7 +61,7 @@ def cluster_side(
     answers: Answers,
     *,
     name: str | None = None,
-    here: LocalSide | None = None,
+    local: LocalSide | None = None,
     without_syncs: bool = False,
 ) -> Side:
     """Return a cluster as one side of a comparison.
@@ -70,20 +69,22 @@ def cluster_side(
     Parameters
     ----------
     answers
-        From :func:`query_members`.
+        Answers of :func:`query_members`.
     name
-        What to call it; by default how many workers there are.
+        Name of the side; by default the number of workers.
+    local
+        This machine's environment, for members that run in it.
     without_syncs
         As in :func:`inventory_of`.
     """
     scheduler, workers = answers
-    members = {SCHEDULER: inventory_of(scheduler, here=here, without_syncs=without_syncs)}
+    members = {SCHEDULER: inventory_of(scheduler, local=local, without_syncs=without_syncs)}
     silent = {}
     for address, answer in sorted(workers.items()):
         if isinstance(answer, Exception):
             silent[address] = f"{type(answer).__name__}: {answer}"
         else:
-            members[address] = inventory_of(answer, here=here, without_syncs=without_syncs)
+            members[address] = inventory_of(answer, local=local, without_syncs=without_syncs)
     return Side(name or f"scheduler and {counted(len(workers), 'worker')}", members, silent)
 
 
@@ -93,50 +94,56 @@ def read_scheduler(address: str, *, session: Session, certificates: Certificates
     Parameters
     ----------
     address
-        It begins with one of :data:`SCHEMES`.
+        Begins with one of :data:`SCHEMES`.
     session
-        Of the environment here, which stands for members that run in its very folder.
+        Session of the local environment, for members that run in it.
+    certificates
+        Required for ``tls://``, as in :func:`~imagesync.cluster.agreement.connection.connected`.
 
     Raises
     ------
     ImagesyncError
-        Nobody answers there, or there are no certificates.
+        No scheduler answers, or certificates are missing.
     """
     from imagesync.cluster.agreement.connection import connected
     from imagesync.diff.local import local_side
 
     with connected(address, certificates) as client:
         answers = client.sync(query_members, client)
-    return cluster_side(answers, name=address, here=local_side(session))
+    return cluster_side(answers, name=address, local=local_side(session))
 
 
 def members(answers: Answers) -> tuple[Facts, ...]:
-    """Return what those said that answered."""
+    """Return the facts of the members that answered."""
     scheduler, workers = answers
     return (scheduler, *(facts for facts in workers.values() if not isinstance(facts, Exception)))
 
 
-def shares_environment(facts: Facts, here: LocalSide) -> bool:
-    """Return whether a process runs in the very folder that this machine's environment is in."""
-    return bool(facts["place"] == place(here.prefix))
+def shares_environment(facts: Facts, local: LocalSide) -> bool:
+    """Return ``True`` for a process that runs in the folder of the local environment."""
+    return bool(facts["place"] == place(local.prefix))
 
 
-def inventory_of(facts: Facts, *, here: LocalSide | None = None, without_syncs: bool = False) -> Inventory:
-    """Return what a process says that it has.
+def inventory_of(facts: Facts, *, local: LocalSide | None = None, without_syncs: bool = False) -> Inventory:
+    """Return the inventory of a process.
 
-    Versions are what is installed there now. What local code is made from, and which level a package has,
-    its image says, as far as the packages are still those of the image.
+    Versions are those installed now. Levels and the digests of local code are those of its image, for
+    packages that haven't been replaced since.
 
     Parameters
     ----------
+    facts
+        Answer of the process.
+    local
+        This machine's environment, used if the process runs in it.
     without_syncs
-        Whether what came by :func:`imagesync.sync` is passed over.
+        Whether to ignore packages sent by :func:`imagesync.sync`.
     """
     if without_syncs:
         facts = {**facts, "distributions": _without_overlays(facts), "synced": {}}
     built = _image_inventory(facts["environment"])
-    if here is not None and shares_environment(facts, here):
-        known: Inventory | None = here.inventory
+    if local is not None and shares_environment(facts, local):
+        known: Inventory | None = local.inventory
     else:
         known = built
     environment_hash = "" if built is None else built.environment_hash
@@ -147,7 +154,7 @@ def _image_inventory(content: object) -> Inventory | None:
     try:
         return Inventory.from_dict(content) if isinstance(content, dict) else None
     except (ValueError, LookupError, TypeError, AttributeError):
-        return None  # of a later version of imagesync
+        return None  # written by a later version of imagesync
 
 
 def _without_overlays(facts: Facts) -> list[Facts]:
@@ -167,7 +174,7 @@ def _entries(facts: Facts, known: Inventory | None) -> Iterator[Entry]:
     for record in facts["conda"]:
         name = record["name"]
         entry = Entry(name, record["version"], "conda", "conda", conda=name)
-        # A metapackage may be called like the distribution that it stands for.
+        # A metapackage may share the name of the distribution that it depends on.
         if entry.key in planned or not (record["provides"] or (known is not None and name in provided)):
             entries.append(_planned(entry, planned))
     for entry in entries:
@@ -177,7 +184,7 @@ def _entries(facts: Facts, known: Inventory | None) -> Iterator[Entry]:
 
 
 def _planned(entry: Entry, planned: Mapping[tuple[str, str], Entry]) -> Entry:
-    """Return *entry* with what was planned for it."""
+    """Return *entry* with the level and specifier of its plan."""
     plan = planned.get(entry.key)
     if plan is None:
         return entry
@@ -192,7 +199,7 @@ def _planned(entry: Entry, planned: Mapping[tuple[str, str], Entry]) -> Entry:
 
 
 def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
-    """Return a distribution, with what its code is made from as far as something says it."""
+    """Return the entry of a distribution, with the digest of its sources if it is known."""
     name, version = found["name"], found["version"]
     record = next((r for r in facts["conda"] if name in (r["name"], *r["provides"])), None)
     as_planned = planned is not None and planned.version == version
@@ -206,21 +213,21 @@ def _distribution(found: Facts, facts: Facts, planned: Entry | None) -> Entry:
         version,
         manager="conda" if is_conda else "pip",
         conda=record["name"] if is_conda and record is not None else "",
-        # conda packages may have kept where their build machine had them.
+        # A direct_url.json in a conda package may name a folder of the build machine.
         local=found["local"] and not is_conda,
     )
     sync = facts["synced"].get(found["location"])
     if sync is not None and name in sync["stale"]:
-        # It runs what it imported before.
+        # The process still runs the modules that it imported before.
         return planned if planned is not None else replace(entry, content="", local=True)
     if sync is not None:
         content = sync["packages"].get(name, "")
         return replace(entry, content=content, local=bool(content))
     if planned is None or not planned.local:
         return replace(entry, local=entry.local and not as_planned)
-    # An installation by hand may have replaced what the image has.
-    update_versions = as_planned and found["location"] == facts["purelib"]
-    return replace(entry, content=planned.content if update_versions else "", local=True)
+    # The image's package may have been replaced by hand.
+    as_built = as_planned and found["location"] == facts["purelib"]
+    return replace(entry, content=planned.content if as_built else "", local=True)
 
 
 def _loose_code(facts: Facts, planned: Entry | None) -> Entry | None:

@@ -1,4 +1,4 @@
-"""Bring a running cluster to what the client has, as far as that goes without another image."""
+"""Synchronisation of a running cluster with the client's environment, without a new image."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 NAME = "imagesync-sync"
 RESTART_TIMEOUT = 60.0
-"""Seconds that workers may take to start again."""
+"""Seconds for workers to restart."""
 
 
 class _WorkerOverlay(RemoteObject, WorkerPlugin):
@@ -60,7 +60,7 @@ class _SchedulerOverlay(RemoteObject, SchedulerPlugin):
     name = NAME
 
 
-# In this order: the scheduler unpickles what goes to the workers.
+# The order matters: the scheduler unpickles the plugins of workers.
 _PLUGINS = (
     (_SchedulerOverlay, "scheduler_plugin"),
     (_NannyOverlay, "nanny_plugin"),
@@ -70,23 +70,22 @@ _PLUGINS = (
 
 @dataclass(frozen=True)
 class Synced:
-    """What a sync did.
+    """The result of a synchronisation.
 
     Parameters
     ----------
     sent
-        Names of what the cluster has now as it is here, though its image doesn't.
+        Names of the packages that were sent.
     unsynced
-        What it can't be given.
+        Packages that can't be sent.
     restarted
-        Addresses of workers that were started again: they had imported what has changed, and something in
-        them held on to it.
+        Addresses of restarted workers, which still held references to changed modules.
     remarks
-        What to know besides, in words.
+        Further messages for the user.
     comparison
-        Of client and cluster afterwards.
+        Comparison of client and cluster afterwards.
     building, sending
-        Seconds that it took to make the wheels, and all else.
+        Seconds for making the wheels, and for everything else.
     """
 
     sent: tuple[str, ...]
@@ -106,33 +105,32 @@ class Synced:
 
 
 def sync(client: Client, *, session: Session | None = None, restart: bool | None = None) -> Synced:
-    """Bring scheduler and workers, and workers that come later, to what the client has now.
+    """Synchronise scheduler and workers, including later workers, with the client's environment.
 
-    What has changed since the image was built goes there as wheels: edited local code, packages that were
-    added, other versions. Modules that were imported there before are imported anew at their next use;
-    where something holds on to them, the worker is started again.
+    Changes since the image was built are sent as wheels: edited local code, added packages, other versions.
+    Changed modules are imported anew at their next use; a worker with references to them is restarted.
 
     Parameters
     ----------
     client
-        A connected client of Dask's.
+        A connected Dask client.
     session
         As for :func:`imagesync.check`.
     restart
-        Whether workers may be started again, and lose what they hold in memory: ``None`` where everything can
-        be computed again, ``True`` always, ``False`` never.
+        Whether workers may be restarted and lose their data: ``None`` if all of it can be recomputed,
+        ``True`` always, ``False`` never.
 
     Raises
     ------
     ImagesyncError
-        A wheel can't be made, or the cluster takes none.
+        A wheel can't be made, or the cluster refuses the overlay.
     UsageError
-        The client is asynchronous; await :func:`sync_async`.
+        The client is asynchronous: await :func:`sync_async`.
 
     Warns
     -----
     MismatchWarning
-        Something still differs.
+        A package still differs.
     """
     if client.asynchronous:
         raise UsageError(
@@ -147,7 +145,7 @@ def sync(client: Client, *, session: Session | None = None, restart: bool | None
 async def sync_async(
     client: Client, *, session: Session | None = None, restart: bool | None = None
 ) -> Synced:
-    """Do what :func:`sync` does, for an asynchronous client."""
+    """Synchronise as :func:`sync` does, for an asynchronous client."""
     synced = await _sync(client, session, restart)
     report(synced.comparison, reachable_address(client), strict=False)
     return synced
@@ -157,39 +155,41 @@ async def _sync(client: Client, session: Session | None, restart: bool | None) -
     start = time.perf_counter()
     session = session or open_session()
     inputs, answers = await asyncio.gather(asyncio.to_thread(session.inputs), query_members(client))
-    here = LocalSide(local_inventory(inputs.plan, inputs.source_digests), inputs.environment.python.prefix)
-    choice = select_packages(_compare(here, answers, without_syncs=True))
-    began = time.perf_counter()
-    overlay, unsynced = await asyncio.to_thread(_make_overlay, choice, inputs, answers)
-    building = time.perf_counter() - began
-    remarks = _shared_environment_remarks(here, answers)
+    local = LocalSide(local_inventory(inputs.plan, inputs.source_digests), inputs.environment.python.prefix)
+    selection = select_packages(_compare(local, answers, without_syncs=True))
+    build_start = time.perf_counter()
+    overlay, unsynced = await asyncio.to_thread(_make_overlay, selection, inputs, answers)
+    building = time.perf_counter() - build_start
+    remarks = _shared_environment_remarks(local, answers)
     restarted: tuple[str, ...] = ()
     if overlay.wheels or overlay.code or any(facts["synced"] for facts in members(answers)):
         await _register_overlay(client, overlay)
-        own = sorted(_local_modules(inputs, overlay))
-        restarted, more = await _refresh(client, _changed(overlay, answers), own, restart)
-        remarks += more
+        local_modules = sorted(_local_modules(inputs, overlay))
+        restarted, refresh_remarks = await _refresh(
+            client, _changed(overlay, answers), local_modules, restart
+        )
+        remarks += refresh_remarks
         answers = await query_members(client)
     return Synced(
         sent=tuple(sorted(overlay.contents or ())),
-        unsynced=(*choice.unsynced, *unsynced),
+        unsynced=(*selection.unsynced, *unsynced),
         restarted=restarted,
         remarks=remarks,
-        comparison=_compare(here, answers),
+        comparison=_compare(local, answers),
         building=building,
         sending=time.perf_counter() - start - building,
     )
 
 
-def _compare(here: LocalSide, answers: Answers, *, without_syncs: bool = False) -> Comparison:
-    there = cluster_side(answers, here=here, without_syncs=without_syncs)
-    return compare(Side("client", {"client": here.inventory}), there)
+def _compare(local: LocalSide, answers: Answers, *, without_syncs: bool = False) -> Comparison:
+    remote = cluster_side(answers, local=local, without_syncs=without_syncs)
+    return compare(Side("client", {"client": local.inventory}), remote)
 
 
 def _make_overlay(
-    choice: Selection, inputs: EnvironmentInputs, answers: Answers
+    selection: Selection, inputs: EnvironmentInputs, answers: Answers
 ) -> tuple[Overlay, tuple[Unsynced, ...]]:
-    if not choice.names:
+    if not selection.names:
         return Overlay(), ()
     targets = {_target(facts) for facts in members(answers)}
     if len(targets) > 1:
@@ -199,18 +199,18 @@ def _make_overlay(
             hint="Start all of them from one image.",
         )
     (target,) = targets
-    return make_overlay(choice.names, inputs=inputs, target=target)
+    return make_overlay(selection.names, inputs=inputs, target=target)
 
 
 def _target(facts: Facts) -> Target:
-    """Return what a process runs."""
+    """Return the platform and the Python of a process."""
     major, _, minor = facts["libc"].removeprefix("glibc ").partition(".")
     glibc = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
     return Target(engine_platform(facts["platform"]), facts["python"], glibc)
 
 
-def _shared_environment_remarks(here: LocalSide, answers: Answers) -> tuple[str, ...]:
-    if not any(shares_environment(facts, here) for facts in members(answers)):
+def _shared_environment_remarks(local: LocalSide, answers: Answers) -> tuple[str, ...]:
+    if not any(shares_environment(facts, local) for facts in members(answers)):
         return ()
     return (
         "Workers run in the client's own environment, whose files they read:"
@@ -219,26 +219,28 @@ def _shared_environment_remarks(here: LocalSide, answers: Answers) -> tuple[str,
 
 
 def _local_modules(inputs: EnvironmentInputs, overlay: Overlay) -> set[str]:
-    """Return what can be imported of local code, of which one package may import another."""
+    """Return the importable modules of all local code, which may import each other."""
     from imagesync.plan.checks.modules import modules
 
-    own = {module for found in (overlay.modules or {}).values() for module in found}
+    found = {module for names in (overlay.modules or {}).values() for module in names}
     for package in inputs.plan.packages:
         if package.vendored and package.installed is not None:
-            own |= {*importable(modules(package.installed))}
-    return own | {*inputs.plan.code.modules}
+            found |= {*importable(modules(package.installed))}
+    return found | {*inputs.plan.code.modules}
 
 
 def _changed(overlay: Overlay, answers: Answers) -> list[str]:
-    """Return the modules that this overlay brings, or that an earlier one brought."""
-    said = [*(overlay.modules or {}).values()]
+    """Return the modules of this overlay and of earlier ones."""
+    groups = [*(overlay.modules or {}).values()]
     for facts in members(answers):
-        said += [tuple(modules) for sync in facts["synced"].values() for modules in sync["modules"].values()]
-    return sorted({module for modules in said for module in modules})
+        groups += [
+            tuple(modules) for sync in facts["synced"].values() for modules in sync["modules"].values()
+        ]
+    return sorted({module for modules in groups for module in modules})
 
 
 async def _register_overlay(client: Client, overlay: Overlay) -> None:
-    """Lay *overlay* into the scheduler and into all workers, those that come later included."""
+    """Install *overlay* in the scheduler and in all workers, including later ones."""
     try:
         for kind, maker in _PLUGINS:
             await client.register_plugin(kind(Remote("overlay", maker), overlay.content), name=NAME)
@@ -250,68 +252,72 @@ async def _register_overlay(client: Client, overlay: Overlay) -> None:
 
 
 async def _refresh(
-    client: Client, modules: list[str], own: list[str], restart: bool | None
+    client: Client, modules: list[str], local_modules: list[str], restart: bool | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Have changed modules imported anew, by starting workers again if need be.
+    """Have changed modules imported anew, and restart workers if necessary.
 
     Returns
     -------
     tuple
-        The addresses of the workers that were, and what to know.
+        The addresses of the restarted workers, and remarks for the user.
     """
     question = Remote("imports", "refresh")
     scheduler: Mapping[str, Any]
     held: dict[str, list[str]]
     scheduler, held = await asyncio.gather(
-        client.run_on_scheduler(question, modules, own, forced=True), _refresh_workers(client, modules, own)
+        client.run_on_scheduler(question, modules, local_modules, forced=True),
+        _refresh_workers(client, modules, local_modules),
     )
     remarks = []
     if scheduler["held"]:
         reasons = "; ".join(scheduler["held"])
         remarks.append(f"The scheduler can't be restarted, and holds on to what it had: {reasons}.")
-    able: list[str] = []
+    restartable: list[str] = []
     if held and restart is not False:
         ways = await client.run(Remote("workers", "way_back"), workers=list(held), on_error="ignore")
-        able = sorted(address for address, way in ways.items() if way)
-    if able and not restart:
-        lost = await client.run_on_scheduler(Remote("workers", "irreplaceable"), able)
+        restartable = sorted(address for address, way in ways.items() if way)
+    if restartable and not restart:
+        lost = await client.run_on_scheduler(Remote("workers", "irreplaceable"), restartable)
         if lost:
             remarks.append(
                 f"Workers weren't started again: {counted(lost, 'piece')} of data that can't be computed anew"
                 " would be lost (scattered data, actors). sync(client, restart=True) does it anyway."
             )
-            able = []
-    if able:
-        await _restart(client, able)
-        left = {address: held[address] for address in set(held) - set(able)}
-        held = left | await _refresh_workers(client, modules, own)
+            restartable = []
+    if restartable:
+        await _restart(client, restartable)
+        remaining = {address: held[address] for address in set(held) - set(restartable)}
+        held = remaining | await _refresh_workers(client, modules, local_modules)
     if held:
         why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
         remarks.append(f"Still with what they had imported ({why}): {', '.join(sorted(held))}.")
-    return tuple(able), tuple(remarks)
+    return tuple(restartable), tuple(remarks)
 
 
-async def _refresh_workers(client: Client, modules: list[str], own: list[str]) -> dict[str, list[str]]:
-    """Have workers forget changed modules; return those that can't, with what holds on to them."""
+async def _refresh_workers(
+    client: Client, modules: list[str], local_modules: list[str]
+) -> dict[str, list[str]]:
+    """Have workers forget changed modules; return the reasons of those that can't, by address."""
     states: Mapping[str, Any] = await client.run(
-        Remote("imports", "refresh"), modules, own, on_error="ignore"
+        Remote("imports", "refresh"), modules, local_modules, on_error="ignore"
     )
     return {address: state["held"] for address, state in states.items() if state["state"] == "held"}
 
 
 async def _restart(client: Client, workers: list[str]) -> None:
-    """Start *workers* again, and wait until as many are there."""
-    scheduler: Any = client.scheduler  # whose methods aren't typed; asked this way, its log doesn't fill
+    """Restart *workers*, and wait until the cluster has as many workers as before."""
+    scheduler: Any = client.scheduler  # untyped RPC methods; unlike a client's calls they write no log
     number = len((await scheduler.identity())["workers"])
     await client.run(Remote("workers", "leave"), workers=workers, on_error="ignore")
     end = time.monotonic() + RESTART_TIMEOUT
     while True:
-        there = (await scheduler.identity())["workers"]
-        if len(there) >= number and not set(there) & set(workers):
+        present = (await scheduler.identity())["workers"]
+        if len(present) >= number and not set(present) & set(workers):
             return
         if time.monotonic() > end:
             raise ClusterError(
-                f"{number - len(there)} of {number} workers haven't come back after {RESTART_TIMEOUT:.0f} s.",
+                f"{number - len(present)} of {number} workers haven't come back after"
+                f" {RESTART_TIMEOUT:.0f} s.",
                 hint="See the workers' logs.",
             )
         await asyncio.sleep(0.05)

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class SwarmCluster(ContainerCluster):
     """A Dask cluster in services of a Docker Swarm, on all of its machines, in the image of an environment.
 
-    The cluster ends with the process that started it. Connections are encrypted; the certificates are made for
-    this cluster and stored as a secret of the swarm. The engine has to manage the swarm.
+    The cluster ends with the process that started it. Connections are encrypted; the certificates are made
+    for this cluster and stored as a secret of the swarm. The engine has to manage the swarm.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class SwarmCluster(ContainerCluster):
     reserve_cpus, reserve_memory
         CPUs and memory that a node must have free for each worker.
     constraints
-        Constraints on the workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
+        Constraints on workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
     environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, session, name
         As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`; mounts are folders of the nodes.
     gpus

@@ -67,8 +67,8 @@ class Placement:
 class SwarmEngine(ClusterEngine):
     """Creates and removes the services, the secret and the network of one cluster.
 
-    Each worker is a service of one replica: a swarm scales a service down by replicas of its own choice, but a
-    worker has to hand over its results before it is removed.
+    Each worker is a service of one replica: a swarm itself chooses the replicas to stop, but a worker has to
+    hand over its results first.
 
     Parameters
     ----------
