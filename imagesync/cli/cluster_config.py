@@ -85,7 +85,7 @@ def config(  # noqa: PLR0917  click passes what the options say
 
 
 def _image(session: Session, target: Target, image: str | None) -> str:
-    from imagesync.deploy.image import environment_image, pinned
+    from imagesync.deploy.configuration import environment_image, pinned
 
     if image is not None:
         return pinned(image, progress=session.context.progress)

@@ -22,6 +22,8 @@ class FoundCluster:
 
     Parameters
     ----------
+    name
+        Name of the cluster.
     image
         Reference of the image that the scheduler's container runs.
     owner

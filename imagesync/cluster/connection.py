@@ -26,10 +26,16 @@ class Connection:
 
     Parameters
     ----------
+    name
+        Name of the cluster.
+    image
+        Reference of its image.
     address
         Address of the scheduler for clients on the engine's machine.
     dashboard
         URL of the dashboard.
+    worker
+        Options of each worker.
     security
         Arguments of ``distributed.Security``, including certificates.
     config

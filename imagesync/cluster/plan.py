@@ -28,6 +28,8 @@ class ClusterPlan:
 
     Parameters
     ----------
+    name
+        Name of the cluster.
     image
         Reference or ID of an image of the engine.
     owner
@@ -66,6 +68,8 @@ class RunningScheduler:
 
     Parameters
     ----------
+    container
+        ID of its container or service.
     address
         Address for clients on this machine: ``tls://127.0.0.1:49153``.
     dashboard

@@ -1,19 +1,24 @@
-"""From an image and a shape to the text of a configuration."""
+"""The text of a configuration, and the image that it names by its digest."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.image_reference import check_reference, parse_reference, repository_of, split_reference
 from imagesync.deploy.shape import Shape
 from imagesync.deploy.targets import Target
-from imagesync.errors import RenderError
+from imagesync.errors import RegistryError, RenderError, UsageError
 from imagesync.image.templates import render_template
+from imagesync.registry.registry import read_digest
 
-# Amazon's registries, which say whose they are and where.
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.session import Session
+
+# Amazon's registries have account and region in their names.
 _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 
 
@@ -24,17 +29,21 @@ def render_configuration(
 
     Parameters
     ----------
+    target
+        System that starts the cluster.
     image
-        ``<repository>@sha256:<hex>``; where the target may be local, a reference with a tag will do.
+        ``<repository>@sha256:<hex>``, or a reference with a tag for a local target.
+    shape
+        Name and size of the cluster.
     pull_secret
-        The name of a Kubernetes secret with the registry's credentials.
+        Name of a Kubernetes secret with the registry's credentials.
     templates
-        The user's own templates, which win over the shipped ones.
+        Folder of the user's templates, which take precedence over the shipped ones.
 
     Raises
     ------
     RenderError
-        A template fails, or one for JSON doesn't give JSON.
+        A template fails, or a JSON template doesn't render JSON.
     """
     text = render_template(target.template, _values(target, image, shape, pull_secret), folder=templates)
     if target.template.endswith(".json.j2"):
@@ -52,10 +61,69 @@ def _values(target: Target, image: str, shape: Shape, pull_secret: str | None) -
     return {
         "target": target,
         "image": image,
-        # Charts put a repository, a colon and a tag together; so "name@sha256" and the digits are a digest.
+        # Charts join repository and tag with a colon, so that "name@sha256" and the digits make a digest.
         "image_repository": repository,
         "image_tag": tag,
         "pull_secret": pull_secret,
         "shape": shape,
         "aws": None if ecr is None else {"account": ecr["account"], "region": ecr["region"]},
     }
+
+
+def environment_image(session: Session, *, push: bool | None, local: bool) -> str:
+    """Return the environment's image as ``<repository>@sha256:<hex>``, built if necessary.
+
+    Parameters
+    ----------
+    session
+        Session of the environment.
+    push
+        Whether to push the image; by default as in the settings.
+    local
+        Whether to accept a reference with a tag for an image that is in no registry.
+
+    Raises
+    ------
+    UsageError
+        The image must be in a registry but isn't.
+    ImagesyncError
+        The image can't be built or pushed.
+    """
+    repository = session.context.settings.repository
+    if not local and not parse_reference(repository).names_registry:
+        # Fail before a useless build.
+        raise UsageError(
+            f"The image's name '{repository}' says no registry that others could pull it from.",
+            hint="Name one, and push: --push --repository registry.example.com/team/NAME",
+        )
+    image = session.published(session.build(push=push))
+    if image.digest is not None:
+        return image.digest
+    if not local:
+        raise UsageError(
+            f"{image.reference} isn't in its registry, for others to pull it from.", hint="Push it: --push"
+        )
+    session.context.progress.line(
+        f"warning: {image.reference} is in no registry: the configuration works with this engine alone."
+    )
+    return image.reference
+
+
+def pinned(reference: str, *, progress: Progress) -> str:
+    """Return a user's reference as ``<repository>@sha256:<hex>``, resolved in its registry.
+
+    Raises
+    ------
+    UsageError
+        *reference* isn't valid.
+    RegistryError
+        The registry doesn't answer or lacks the image.
+    """
+    check_reference(reference, given_as="--image")
+    parsed = parse_reference(reference)
+    digest = parsed.digest or read_digest(reference, progress=progress)
+    if digest is None:
+        raise RegistryError(
+            f"{parsed.domain} has no image {reference}.", hint="Check the image's name and its tag."
+        )
+    return f"{repository_of(reference)}@{digest}"

@@ -1,4 +1,4 @@
-"""What a configuration can be made for."""
+"""The targets of configurations."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Target:
     Parameters
     ----------
     name
-        As on the command line.
+        Name on the command line.
     what
-        What is made for it, in a few words.
+        Short description of the configuration.
     template
-        Below the folder of templates.
+        Path below the folder of templates.
     use
-        The command that takes the configuration; ``FILE`` stands for where it lies.
+        Command that applies the configuration in ``FILE``.
     local
-        Whether it may start an image that is in this machine's engine and in no registry.
+        Whether it can start an image that is only in the local engine.
     """
 
     name: str

@@ -57,6 +57,10 @@ class State:
 
     Parameters
     ----------
+    version, build
+        Version and conda build; empty if it has none or isn't installed.
+    content
+        Digest of the sources of local code.
     members
         Names of the members; empty for all members of the side.
     present
@@ -86,6 +90,10 @@ class Row:
 
     Parameters
     ----------
+    name, kind
+        As in the entries of the inventories.
+    group
+        Result of the comparison.
     level
         How closely the sides must match; ``None`` for loose code.
     left, right

@@ -49,7 +49,8 @@ class SwarmCluster(ContainerCluster):
         CPUs and memory that a node must have free for each worker.
     constraints
         Constraints on workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
-    environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, session, name
+    environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, session, name,
+    asynchronous, loop, silence_logs, shutdown_on_close
         As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`; mounts are folders of the nodes.
     gpus
         Amount of the generic resource ``gpu`` that each worker reserves.
