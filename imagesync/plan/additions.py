@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 from imagesync.core.credentials import redact
 from imagesync.core.names import Level, canonical_name
 from imagesync.errors import UsageError
+from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import applies
-from imagesync.scan.environment import Finding, Package, Severity
+from imagesync.scan.environment import Environment, Finding, Package, Severity
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
 
-def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[NormalizedName, Requirement]:
+def parse_additions(
+    lines: Iterable[str], markers: Mapping[str, str], environment: Environment
+) -> dict[NormalizedName, Requirement]:
     """Return the added requirements whose markers hold for the image, by canonical name.
 
     Several requirements for one name are combined.
@@ -44,8 +47,8 @@ def parse_additions(lines: Iterable[str], markers: Mapping[str, str]) -> dict[No
             raise UsageError(
                 f"The setting 'add.pip' gives a URL for {requirement.name}, and only packages of an index "
                 "can be added.",
-                hint=f"Install it in your environment (python -m pip install '{redact(line)}'): then the "
-                "image gets it from there.",
+                hint="Install it in your environment, and the image gets it from there: "
+                + install_command(environment, [redact(line)]),
             )
         if not applies(requirement, markers):
             continue

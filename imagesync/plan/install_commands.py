@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
-from imagesync.scan.environment import Environment, Interpreter
+from imagesync.scan.environment import Environment
+from imagesync.scan.installer import Installer
 
 if TYPE_CHECKING:
-    from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+    from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
     from imagesync.plan.profiles import CriticalPackage
+    from imagesync.scan.environment import Package
 
 # Settings for at most this many packages are spelt out.
 _SHOWN = 3
@@ -20,14 +21,7 @@ _SHOWN = 3
 
 def install_command(installed: Environment | Plan, requirements: Iterable[str], *options: str) -> str:
     """Return the command that installs *requirements* into an environment, with uv where it has no pip."""
-    return install_command_for(installed.python, requirements, *options, has_pip=_has_pip(installed))
-
-
-def install_command_for(
-    python: Interpreter, requirements: Iterable[str], *options: str, has_pip: bool
-) -> str:
-    """Return the command that installs *requirements* for *python*, with uv where it has no pip."""
-    return _command(python, "install", *options, *requirements, has_pip=has_pip)
+    return _installer(installed).install(requirements, *options)
 
 
 def install_critical(environment: Environment, wanted: Mapping[CriticalPackage, str | None]) -> str:
@@ -72,42 +66,14 @@ def _levels(names: Sequence[str], level: Level) -> str:
 
 def uninstall_command(environment: Environment, names: Iterable[str]) -> str:
     """Return the command that uninstalls the packages *names* from *environment*."""
-    return _command(environment.python, "uninstall", *names, has_pip=_has_pip(environment))
+    return _installer(environment).uninstall(names)
 
 
-def _has_pip(installed: Environment | Plan) -> bool:
+def _installer(installed: Environment | Plan) -> Installer:
+    parts: Iterable[Iterable[Package | PlannedPackage | LeftOut]]
     if isinstance(installed, Environment):
-        return any(package.name == "pip" for package in installed.packages)
-    parts = (installed.packages, installed.left_out, installed.provided)
-    return any(package.name == "pip" for part in parts for package in part)
-
-
-def _command(python: Interpreter, command: str, *arguments: str, has_pip: bool) -> str:
-    executable = python.executable or "python"
-    if _is_externally_managed(python):
-        return _beside_managed(executable, command, arguments, has_pip=has_pip)
-    if has_pip:
-        return shlex.join([executable, "-m", "pip", command, *arguments])
-    return shlex.join(["uv", "pip", command, "--python", executable, *arguments])
-
-
-def _is_externally_managed(python: Interpreter) -> bool:
-    """Return True if installers refuse to change the packages of *python* (PEP 668)."""
-    if not python.prefix or python.prefix != python.base_prefix:
-        return False
-    folders = (Path(python.base_prefix, "lib", f"python{python.minor}"), Path(python.base_prefix, "Lib"))
-    return any((folder / "EXTERNALLY-MANAGED").is_file() for folder in folders)
-
-
-def _beside_managed(executable: str, command: str, arguments: Sequence[str], *, has_pip: bool) -> str:
-    """Return the command that replaces *command*, which an externally managed interpreter refuses."""
-    if command == "uninstall":
-        return f"the system's package manager removes {' and '.join(arguments)}, if it installed it"
-    options = "--system-site-packages .venv"
-    if has_pip:
-        make = f"{shlex.quote(executable)} -m venv {options}"
-        install = [".venv/bin/python", "-m", "pip", "install"]
+        parts = (installed.packages,)
     else:
-        make = f"uv venv --python {shlex.quote(executable)} {options}"
-        install = ["uv", "pip", "install", "--python", ".venv"]
-    return f"{make} && {shlex.join([*install, *arguments])}"
+        parts = (installed.packages, installed.left_out, installed.provided)
+    has_pip = any(package.name == "pip" for part in parts for package in part)
+    return Installer(installed.python, has_pip)

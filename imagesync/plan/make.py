@@ -359,7 +359,7 @@ def _add(
 
     installed = {package.name: package for package in environment.packages}
     findings = []
-    for name, requirement in parse_additions(lines, markers).items():
+    for name, requirement in parse_additions(lines, markers, environment).items():
         if name in installed and installed[name].conda in conda:
             refuse_over_conda(installed[name], requirement)
             continue

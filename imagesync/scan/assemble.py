@@ -15,6 +15,7 @@ from imagesync.scan.distributions.duplicates import choose
 from imagesync.scan.distributions.editables import mark_editables
 from imagesync.scan.distributions.installed import read_folders
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
+from imagesync.scan.installer import Installer
 from imagesync.scan.interpreter import ProbeAnswer
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def assemble(
     for folder in folders:
         findings += folder.findings
     packages = [package for folder in folders for package in folder.packages]
-    packages = choose(mark_editables(packages, folders, findings), findings)
+    installer = Installer(answer.interpreter, has_pip=any(package.name == "pip" for package in packages))
+    packages = choose(mark_editables(packages, folders, findings, installer), findings, installer)
     root = conda_prefix([folder.path for folder in folders], prefix, base)
     conda: tuple[CondaRecord, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
@@ -57,7 +59,7 @@ def assemble(
 
         facts = _conda_facts(root, environ, cache, ahead)
         findings += facts.findings
-        owned = settle(packages, facts.records, root, findings)
+        owned = settle(packages, facts.records, root, findings, installer)
         packages, conda, replaced = owned.packages, owned.conda, owned.replaced
         if root:
             channels = channels_of((*conda, *replaced), facts.configuration)

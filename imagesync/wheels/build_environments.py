@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
-from imagesync.plan.install_commands import install_command_for
+from imagesync.scan.installer import Installer
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
@@ -256,7 +256,7 @@ class ScannedEnvironment:
         if not unmet:
             return
         request = self._request
-        command = install_command_for(request.python, unmet, has_pip="pip" in self._installed.distributions)
+        command = Installer(request.python, has_pip="pip" in self._installed.distributions).install(unmet)
         raise WheelError(
             f"{request.name} {request.version} is built without isolation, and what its build requires isn't "
             f"installed in {request.python.prefix}: {', '.join(map(redact, unmet))}",

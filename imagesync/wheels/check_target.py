@@ -71,7 +71,7 @@ def check_identity(filename: str, *, name: str) -> Version:
     if built != name:
         raise WheelError(
             f"{name}: its sources give a wheel of another name, {filename}.",
-            hint=f"If it was renamed, install it again: python -m pip install {built}",
+            hint=f"If it was renamed, uninstall {name}, and install it again as {built}.",
         )
     return version
 

@@ -219,6 +219,8 @@ def test_editable_whose_source_is_gone(local: MakeEnvironment, tmp_path: Path) -
     found = finding(result, "editable-source-missing")
     assert found.package == "demo"
     assert str(project) in found.message
+    # The environment has no pip.
+    assert f"uninstall it: uv pip uninstall --python {result.python.executable} demo" in str(found.hint)
 
 
 def develop(made: LocalEnvironment, project: Path) -> None:
@@ -298,7 +300,10 @@ def test_several_metadata_the_one_that_fits_the_files_wins(local: MakeEnvironmen
     os.utime(made.site_packages / "alpha-2.0.dist-info")
     result = scanned(made)
     assert package(result, "alpha").version == "1.0"
-    assert "alpha-1.0.dist-info agrees best" in finding(result, "several-metadata").message
+    found = finding(result, "several-metadata")
+    assert "alpha-1.0.dist-info agrees best" in found.message
+    command = f"uv pip install --python {result.python.executable} --force-reinstall --no-deps alpha==1.0"
+    assert found.hint == f"Mend it: {command}"
 
 
 def test_several_metadata_the_files_of_the_newer(local: MakeEnvironment) -> None:

@@ -14,6 +14,7 @@ from imagesync.core.names import canonical_name
 from imagesync.scan.conda.history import requested_specs
 from imagesync.scan.conda.records import RecordFile, distribution_name, distribution_version, sha256_of_file
 from imagesync.scan.environment import CondaRecord, Finding, Package, Severity, Source
+from imagesync.scan.installer import Installer
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -39,7 +40,11 @@ class Ownership:
 
 
 def settle(
-    packages: Sequence[Package], records: Sequence[RecordFile], prefix: str, findings: list[Finding]
+    packages: Sequence[Package],
+    records: Sequence[RecordFile],
+    prefix: str,
+    findings: list[Finding],
+    installer: Installer,
 ) -> Ownership:
     """Return who owns what in the conda environment in *prefix*.
 
@@ -56,8 +61,10 @@ def settle(
         Empty where there is no conda environment, though some of *packages* say that conda installed them.
     findings
         Gets what is odd, and what a user should know.
+    installer
+        Gives the commands in hints.
     """
-    return _Settling(packages, records, prefix, findings).ownership()
+    return _Settling(packages, records, prefix, findings, installer).ownership()
 
 
 def record_paths(prefix: str) -> list[str]:
@@ -78,10 +85,12 @@ class _Settling:
         records: Sequence[RecordFile],
         prefix: str,
         findings: list[Finding],
+        installer: Installer,
     ) -> None:
         self._packages = {package.name: package for package in packages}
         self._prefix = prefix
         self._findings = findings
+        self._installer = installer
         self._records = list(_one_each(records, prefix, findings))
         asked = {
             record_file.record.name: record_file.record.requested_spec
@@ -124,14 +133,14 @@ class _Settling:
         owners = [claim for claim in matching if self._is_from(package, *claim)]
         if not owners:
             self._replaced.update(claim[0].record.name for claim in claims)
-            self._findings.append(_pip_over_conda(package, [claim[0] for claim in claims]))
+            self._findings.append(_pip_over_conda(package, [claim[0] for claim in claims], self._installer))
             return replace(package, manager="pip", source=_source_of(package))
         if len({claim[0].record.name for claim in owners}) > 1:
             owners.sort(key=lambda claim: (claim[0].record.name != package.name, claim[0].record.name))
             self._findings.append(_several_owners(package, [claim[0].record.name for claim in owners]))
         owner, metadata = owners[0]
         if self._was_reinstalled(package, owner, metadata):
-            self._findings.append(_reinstalled(package, owner))
+            self._findings.append(_reinstalled(package, owner, self._installer))
         return replace(
             package,
             manager="conda",
@@ -190,7 +199,7 @@ class _Settling:
         """Hand to pip what is left of a package of several distributions of which pip has replaced some."""
         for name, package in self._packages.items():
             if package.conda in self._replaced and package.conda:
-                self._findings.append(_left_over(package))
+                self._findings.append(_left_over(package, self._installer))
                 self._packages[name] = replace(package, manager="pip", conda="")
 
     def _is_gone(self, record_file: RecordFile) -> bool:
@@ -262,7 +271,7 @@ def _source_of(package: Package) -> Source:
     return package.source
 
 
-def _pip_over_conda(package: Package, records: list[RecordFile]) -> Finding:
+def _pip_over_conda(package: Package, records: list[RecordFile], installer: Installer) -> Finding:
     record = records[0].record
     before = ", ".join(f"{found.record.name} {found.record.version}" for found in records)
     return Finding(
@@ -272,11 +281,12 @@ def _pip_over_conda(package: Package, records: list[RecordFile]) -> Finding:
         f"{before}; the image gets what is installed now, without conda's package",
         path=package.metadata_path,
         package=package.name,
-        hint=f"Let one of them own it: pip uninstall {package.name}, or conda remove --force {record.name}",
+        hint=f"Let one of them own it: {installer.uninstall([package.name])}, "
+        f"or conda remove --force {record.name}",
     )
 
 
-def _reinstalled(package: Package, record_file: RecordFile) -> Finding:
+def _reinstalled(package: Package, record_file: RecordFile, installer: Installer) -> Finding:
     return Finding(
         Severity.INFO,
         "conda-and-pip",
@@ -285,11 +295,12 @@ def _reinstalled(package: Package, record_file: RecordFile) -> Finding:
         path=package.metadata_path,
         package=package.name,
         hint="If you mean pip's, take conda's away first: "
-        f"conda remove --force {record_file.record.name}, then pip install {package.name}",
+        f"conda remove --force {record_file.record.name}, then {installer.install([package.name])}",
     )
 
 
-def _left_over(package: Package) -> Finding:
+def _left_over(package: Package, installer: Installer) -> Finding:
+    pin = f"{package.name}=={package.version}"
     return Finding(
         Severity.WARNING,
         "pip-over-conda",
@@ -297,7 +308,7 @@ def _left_over(package: Package) -> Finding:
         f"replaced; since conda's is left out, {package.name} counts as one from a package index",
         path=package.metadata_path,
         package=package.name,
-        hint=f"Make it pip's: pip install --force-reinstall --no-deps {package.name}=={package.version}",
+        hint=f"Make it pip's: {installer.install([pin], '--force-reinstall', '--no-deps')}",
     )
 
 

@@ -11,9 +11,10 @@ from imagesync.core.files import read_bytes
 from imagesync.scan.distributions.editables import source_folder
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Finding, Package, Severity
+from imagesync.scan.installer import Installer
 
 
-def choose(packages: Sequence[Package], findings: list[Finding]) -> list[Package]:
+def choose(packages: Sequence[Package], findings: list[Finding], installer: Installer) -> list[Package]:
     """Return one package for each name; *packages* are in the order of ``sys.path``.
 
     In one folder the metadata wins whose RECORD agrees with the files. Of several folders the first
@@ -22,13 +23,15 @@ def choose(packages: Sequence[Package], findings: list[Finding]) -> list[Package
     groups: dict[str, list[Package]] = {}
     for package in packages:
         groups.setdefault(package.name, []).append(package)
-    return [group[0] if len(group) == 1 else _choose_one(group, findings) for group in groups.values()]
+    return [
+        group[0] if len(group) == 1 else _choose_one(group, findings, installer) for group in groups.values()
+    ]
 
 
-def _choose_one(group: list[Package], findings: list[Finding]) -> Package:
+def _choose_one(group: list[Package], findings: list[Finding], installer: Installer) -> Package:
     group = _without_build_leftovers(group)
     rivals = [package for package in group if package.location == group[0].location]
-    winner = rivals[0] if len(rivals) == 1 else _choose_rival(rivals, findings)
+    winner = rivals[0] if len(rivals) == 1 else _choose_rival(rivals, findings, installer)
     findings.extend(_shadowed(package, winner) for package in group if package.location != winner.location)
     return winner
 
@@ -48,9 +51,10 @@ def _without_build_leftovers(group: list[Package]) -> list[Package]:
     ]
 
 
-def _choose_rival(rivals: list[Package], findings: list[Finding]) -> Package:
+def _choose_rival(rivals: list[Package], findings: list[Finding], installer: Installer) -> Package:
     winner = max(rivals, key=_rank)
     same = all(package.version == winner.version for package in rivals)
+    pin = f"{winner.name}=={winner.version}"
     others = ", ".join(os.path.basename(p.metadata_path) for p in rivals if p is not winner)
     findings.append(
         Finding(
@@ -60,7 +64,7 @@ def _choose_rival(rivals: list[Package], findings: list[Finding]) -> Package:
             f"{os.path.basename(winner.metadata_path)} agrees best with the installed files, not {others}",
             path=winner.metadata_path,
             package=winner.name,
-            hint=f"Mend it: pip install --force-reinstall --no-deps {winner.name}=={winner.version}",
+            hint=f"Mend it: {installer.install([pin], '--force-reinstall', '--no-deps')}",
         )
     )
     return winner

@@ -20,6 +20,7 @@ from imagesync.scan.distributions.folder import Folder
 from imagesync.scan.distributions.installed import read_folder
 from imagesync.scan.distributions.record import read_record
 from imagesync.scan.environment import Finding, Package, Severity, Source
+from imagesync.scan.installer import Installer
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _LEVELS_UP = 3
@@ -59,13 +60,16 @@ def source_folder(source: Source) -> str | None:
 
 
 def mark_editables(
-    packages: Sequence[Package], folders: Sequence[Folder], findings: list[Finding]
+    packages: Sequence[Package],
+    folders: Sequence[Folder],
+    findings: list[Finding],
+    installer: Installer,
 ) -> list[Package]:
     """Return *packages* (of all *folders*) with the source of each editable one filled in.
 
     What is odd, such as a source tree that is gone, is added to *findings*.
     """
-    marking = _Marking(list(packages), findings)
+    marking = _Marking(list(packages), findings, installer)
     for folder in folders:
         for name in folder.egg_links:
             marking.egg_link(folder.path, name)
@@ -85,9 +89,10 @@ def mark_editables(
 class _Marking:
     """The packages, while what makes them editable is being found."""
 
-    def __init__(self, packages: list[Package], findings: list[Finding]) -> None:
+    def __init__(self, packages: list[Package], findings: list[Finding], installer: Installer) -> None:
         self.packages = packages
         self._findings = findings
+        self._installer = installer
 
     def egg_link(self, folder: str, name: str) -> None:
         """Take in an ``.egg-link`` of setuptools: a folder, then the way from there to its project."""
@@ -99,7 +104,7 @@ class _Marking:
             lines = []
         target = os.path.normpath(os.path.join(folder, lines[0].strip())) if lines else ""
         if not os.path.isdir(target):
-            self._findings.append(_source_missing(package_name, target or "nothing", file))
+            self._findings.append(_source_missing(package_name, target or "nothing", file, self._installer))
             return
         root = os.path.normpath(os.path.join(target, lines[1].strip() if len(lines) > 1 else "."))
         index = self._at(package_name, target)
@@ -130,7 +135,9 @@ class _Marking:
             return
         if not os.path.exists(target):
             package = self.packages[index]
-            self._findings.append(_source_missing(package.name, target, os.path.join(folder, name)))
+            self._findings.append(
+                _source_missing(package.name, target, os.path.join(folder, name), self._installer)
+            )
         if _has_project(target) or not os.path.exists(target):  # uv can link single files to its cache
             self._mark(index, project_root(target))
 
@@ -148,7 +155,7 @@ class _Marking:
             self._findings.append(_pth_missing(line))
             return
         if held is None or not held.packages:
-            self._findings.append(_pth_unowned(line))
+            self._findings.append(_pth_unowned(line, self._installer))
             return
         # An easy-install.pth whose .egg-link is gone still makes the source tree importable.
         for package in held.packages:
@@ -163,7 +170,9 @@ class _Marking:
         for package in self.packages:
             folder = source_folder(package.source)
             if folder is not None and package.name not in known and not os.path.isdir(folder):
-                self._findings.append(_source_missing(package.name, folder, package.metadata_path))
+                self._findings.append(
+                    _source_missing(package.name, folder, package.metadata_path, self._installer)
+                )
 
     def _mark(self, index: int, root: str) -> None:
         package = self.packages[index]
@@ -261,14 +270,14 @@ def _mapped_folders(file: str) -> tuple[str, ...]:
     return ()
 
 
-def _source_missing(name: str, target: str, path: str) -> Finding:
+def _source_missing(name: str, target: str, path: str, installer: Installer) -> Finding:
     return Finding(
         Severity.ERROR,
         "editable-source-missing",
         f"{name} is installed editable from {target}, which doesn't exist",
         path=path,
         package=name,
-        hint=f"Bring the source tree back, or uninstall it: pip uninstall {name}",
+        hint=f"Bring the source tree back, or uninstall it: {installer.uninstall([name])}",
     )
 
 
@@ -282,13 +291,13 @@ def _pth_missing(line: PathLine) -> Finding:
     )
 
 
-def _pth_unowned(line: PathLine) -> Finding:
+def _pth_unowned(line: PathLine, installer: Installer) -> Finding:
     return Finding(
         Severity.WARNING,
         "pth-folder-unowned",
         f"{line.file} makes the modules in {line.folder} importable, but they belong to no package, "
         "so they won't be in the image",
         path=line.file,
-        hint=f"Give them a pyproject.toml and install them (pip install -e {line.folder}), or take them into "
-        f"the image as they are: --code {line.folder}",
+        hint=f"Take them into the image as they are (--code {line.folder}), or give them a pyproject.toml "
+        f"and install them: {installer.install([line.folder], '--editable')}",
     )

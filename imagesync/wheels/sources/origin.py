@@ -43,7 +43,7 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
             f"{package.name} {package.version} was installed from {source.url}; "
             + ("the installed files don't hold for the image" if recorded else "no RECORD lists its files")
             + ", and its sources can't be fetched from there.",
-            hint="Install it from a folder: clone or download it, then: python -m pip install <folder>",
+            hint="Install it from a folder: clone or download it, and install that folder.",
         )
     folder = checkout / source.subdirectory if source.subdirectory else checkout
     if not folder.resolve().is_relative_to(checkout.resolve()) or not folder.is_dir():

@@ -8,9 +8,10 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
-from imagesync.plan.install_commands import install_command_for, levels_that_help
+from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Interpreter
+from imagesync.scan.installer import Installer
 
 
 def planned(name: str, level: Level) -> PlannedPackage:
@@ -50,16 +51,16 @@ def managed(tmp_path: Path) -> Path:
 
 def test_externally_managed_python_is_not_installed_into(managed: Path) -> None:
     python = interpreter(managed)
-    assert install_command_for(python, ["dask==2026.8.0"], has_pip=True) == (
+    assert Installer(python, has_pip=True).install(["dask==2026.8.0"]) == (
         f"{managed}/bin/python3 -m venv --system-site-packages .venv"
         " && .venv/bin/python -m pip install dask==2026.8.0"
     )
-    assert install_command_for(python, ["dask"], has_pip=False) == (
+    assert Installer(python, has_pip=False).install(["dask"]) == (
         f"uv venv --python {managed}/bin/python3 --system-site-packages .venv"
         " && uv pip install --python .venv dask"
     )
 
 
 def test_virtual_environment_of_such_a_python_is(managed: Path, tmp_path: Path) -> None:
-    command = install_command_for(interpreter(tmp_path / "env", managed), ["dask"], has_pip=True)
+    command = Installer(interpreter(tmp_path / "env", managed), has_pip=True).install(["dask"])
     assert command == f"{tmp_path}/env/bin/python3 -m pip install dask"

@@ -197,6 +197,22 @@ def test_users_level_wins_over_the_shipped_one() -> None:
     assert left_out(plan, "toolz").level is Level.IGNORE
 
 
+@pytest.mark.parametrize(
+    ("packages", "command"),
+    [
+        (("pip==26.0",), "/env/bin/python -m pip install"),
+        ((), "uv pip install --python /env/bin/python"),
+    ],
+)
+def test_added_url_is_answered_by_the_command_that_installs_it(
+    packages: tuple[str, ...], command: str
+) -> None:
+    line = "mine @ https://example.com/mine.zip"
+    with pytest.raises(UsageError, match="only packages of an index") as caught:
+        make_plan(environment("xarray==2026.9.0", *packages), settings=Settings(add_pip=(line,)))
+    assert f"{command} '{line}'" in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("key", ["ignore", "only", "levels"])
 def test_entry_that_matches_nothing_names_the_nearest(key: str) -> None:
     value = {"xaray": "exact"} if key == "levels" else ("xaray",)
