@@ -83,12 +83,13 @@ def archive(**files: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as zipped:
         for name, text in files.items():
-            zipped.writestr(name, text)
+            # Without the time of writing, so that equal files make equal archives.
+            zipped.writestr(zipfile.ZipInfo(name), text)
     return content.getvalue()
 
 
 class Process:
-    """An interpreter with a home of its own, which runs what it is given, line by line."""
+    """A Python process with its own home folder that runs code line by line."""
 
     def __init__(self, home: Path) -> None:
         code = """

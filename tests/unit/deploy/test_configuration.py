@@ -112,14 +112,14 @@ def test_dask_operator_configuration_satisfies_its_schema(
 def test_dask_operator_configuration_equals_that_of_dask_kubernetes() -> None:
     from dask_kubernetes.operator import make_cluster_spec
 
-    ours = yaml.safe_load(render("dask-operator"))["spec"]
-    theirs = make_cluster_spec("berries", image=IMAGE, n_workers=3)["spec"]
-    assert ours["scheduler"]["service"] == theirs["scheduler"]["service"]
-    assert ours["worker"]["replicas"] == theirs["worker"]["replicas"]
+    rendered = yaml.safe_load(render("dask-operator"))["spec"]
+    reference = make_cluster_spec("berries", image=IMAGE, n_workers=3)["spec"]
+    assert rendered["scheduler"]["service"] == reference["scheduler"]["service"]
+    assert rendered["worker"]["replicas"] == reference["worker"]["replicas"]
     for role in ("scheduler", "worker"):
-        ((mine,), (other,)) = (spec[role]["spec"]["containers"] for spec in (ours, theirs))
+        ((mine,), (other,)) = (spec[role]["spec"]["containers"] for spec in (rendered, reference))
         for container in (mine, other):
-            # dask-worker is what `dask worker` was called once; sizes are ours alone.
+            # dask-worker is what `dask worker` was called once; only our configuration has sizes.
             container["args"] = " ".join(container["args"]).replace("dask-", "dask ")
             container.pop("resources", None)
             container.pop("env", None)
@@ -218,7 +218,7 @@ def test_config_command_updates_a_file(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--update", "missing.yaml"), "can't read missing.yaml"),
         (("--update", "latin.yaml"), "latin.yaml isn't UTF-8"),
@@ -234,7 +234,7 @@ def test_config_command_updates_a_file(cli: CommandLine) -> None:
     ],
 )
 def test_config_command_refuses_invalid_arguments(
-    cli: CommandLine, arguments: tuple[str, ...], said: str
+    cli: CommandLine, arguments: tuple[str, ...], message: str
 ) -> None:
     (cli.cwd / "latin.yaml").write_bytes("image: ö\n".encode("latin-1"))
     (cli.cwd / "other.yaml").write_text("image: daskdev/dask:1\n")
@@ -243,6 +243,6 @@ def test_config_command_refuses_invalid_arguments(
         arguments = ("--image", IMAGE, *arguments)
     refused = cli.run("cluster", "config", "kubernetes", *arguments)
     assert refused.returncode == 2
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert (cli.cwd / "other.yaml").read_text() == "image: daskdev/dask:1\n"
