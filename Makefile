@@ -23,11 +23,11 @@ demo: venv engine
 
 test: venv engine
 	@scripts/test-packages.sh
-	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python -m pytest -n 2 --dist loadgroup --doctest-modules imagesync tests $(ARGS)
+	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base scripts/test.sh $(ARGS)
 
 unit: venv
 	@scripts/test-packages.sh unit
-	@.venv/bin/python -m pytest -n 2 --doctest-modules imagesync tests/unit $(ARGS)
+	@.venv/bin/python -m pytest --doctest-modules imagesync tests/unit $(ARGS)
 
 lint: venv
 	@scripts/lint.sh

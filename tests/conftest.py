@@ -49,15 +49,10 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Have one process of pytest-xdist run all tests of the container engine, one after another.
-
-    Cancelled builds that share steps can crash BuildKit in Docker 20.10 (moby#42414), and there is one swarm.
-    """
-    for item in items:
-        if _uses_engine(item):
-            item.add_marker(pytest.mark.xdist_group("engine"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that use the container engine: `make test` runs the others beside them."""
+    if _uses_engine(item):
+        item.add_marker(pytest.mark.engine)
 
 
 def _uses_engine(item: pytest.Item) -> bool:
