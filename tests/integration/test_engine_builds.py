@@ -6,7 +6,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -162,10 +161,9 @@ def test_interrupted_build(endpoint: Endpoint) -> None:
     process.stdin.close()
     try:
         wait_until(lambda: running(seconds) or process.poll() is not None, 60)
-        started = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == -signal.SIGINT
-        assert time.monotonic() - started < 1
+        # Sooner than the step ends.
+        assert process.wait(timeout=6) == -signal.SIGINT
     finally:
         process.kill()
         process.wait()

@@ -79,8 +79,6 @@ def test_edit_reaches_processes_that_have_imported_it(
         assert imagesync.check(client, session=session, strict=True).matches
         assert set(client.scheduler_info()["workers"]) == before
         assert kept.result() == 4, "what is in memory stays"
-    # The figure is 2 s with 4 workers; it takes a tenth of that on a quiet machine.
-    assert synced.sending < 2
 
 
 def test_edit_back_to_what_the_image_has(
