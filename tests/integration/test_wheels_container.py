@@ -208,7 +208,7 @@ def test_a_build_without_an_engine_names_the_package_that_needs_one(
     with pytest.raises(
         WheelError, match=r"amber 1\.0 has no wheel for linux/amd64.* in a container"
     ) as caught:
-        building.gather(building.add("amber"))
+        building.fetch(building.add("amber"))
     assert "No container engine answers" in caught.value.message
 
 
