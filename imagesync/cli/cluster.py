@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+import secrets
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import TextIO
 
 import click
 
 from imagesync.cli.cluster_config import config
 from imagesync.cli.options import format_option, settings_options
+from imagesync.cli.output import Row, Section, print_sections
+from imagesync.cli.session import session_of
+from imagesync.cluster.cleanup import FoundCluster, find_clusters
+from imagesync.cluster.connection import Connection
+from imagesync.cluster.detached import cluster_logs, scale_cluster, start_cluster, stop_cluster
+from imagesync.cluster.engine import ClusterEngine
+from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts, require_dask
+from imagesync.cluster.plan import ClusterPlan, cluster_image
+from imagesync.cluster.sizes import machine_of, size_workers
+from imagesync.core.text import counted
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.interactive import parse_variables
+from imagesync.errors import ClusterError
 
-if TYPE_CHECKING:
-    from imagesync.cluster.connection import Connection
+_HEADERS = ("cluster", "workers", "scheduler", "ends with", "image")
 
 
 @click.group()
@@ -63,22 +79,7 @@ def up(  # noqa: PLR0917  click passes what the options say
 
     The image is built if it is missing. The cluster goes on until `imagesync cluster down`.
     """
-    from imagesync.cluster.options import require_dask
-
     require_dask()
-    import secrets
-    from contextlib import closing
-    from dataclasses import replace
-
-    from imagesync.cli.session import session_of
-    from imagesync.cluster.detached import start_cluster
-    from imagesync.cluster.engine import ClusterEngine
-    from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
-    from imagesync.cluster.plan import ClusterPlan, cluster_image
-    from imagesync.cluster.sizes import machine_of, size_workers
-    from imagesync.engine.endpoint import find_endpoint
-    from imagesync.engine.interactive import parse_variables
-
     session = session_of(context, options)
     endpoint = find_endpoint(os.environ)
     plan = ClusterPlan(check_name(name or secrets.token_hex(4)), "", None)
@@ -114,8 +115,6 @@ def _print_connection(connection: Connection, workers: int, output: str) -> None
     if output == "json":
         click.echo(json.dumps(facts, indent=2))
         return
-    from imagesync.cli.section import Row, Section, print_sections
-
     notes = (
         "",
         f"From Python:            client = imagesync.connect({connection.name!r})",
@@ -130,16 +129,39 @@ def _print_connection(connection: Connection, workers: int, output: str) -> None
 @format_option
 def ls(output: str) -> None:
     """Show all clusters of the engine, and what is left of others."""
-    from imagesync.cluster.cleanup import find_clusters
-    from imagesync.engine.endpoint import find_endpoint
-
     found = find_clusters(find_endpoint(os.environ))
     if output == "json":
         click.echo(json.dumps([entry.to_dict() for entry in found], indent=2))
         return
-    from imagesync.cli.cluster_tables import print_clusters
-
     print_clusters(found)
+
+
+def print_clusters(clusters: Sequence[FoundCluster], stream: TextIO | None = None) -> None:
+    """Print a table of clusters, leftovers marked, to stdout if no *stream* is given."""
+    rows = tuple(
+        Row(
+            (
+                cluster.name,
+                str(cluster.workers),
+                cluster.scheduler or "-",
+                _end(cluster),
+                cluster.image or "-",
+            ),
+            "warning" if cluster.is_leftover else "plain",
+        )
+        for cluster in clusters
+    )
+    notes = () if rows else ("no clusters",)
+    if any(cluster.is_leftover for cluster in clusters):
+        notes = ("Nobody can use what is left: imagesync cluster down --leftovers",)
+    print_sections([Section("", _HEADERS, rows, frozenset({1}), notes)], stream)
+
+
+def _end(cluster: FoundCluster) -> str:
+    if cluster.is_leftover:
+        return "leftover"
+    owner = cluster.owner
+    return "imagesync cluster down" if owner is None else f"process {owner.pid} on {owner.host}"
 
 
 @cluster.command("logs")
@@ -148,8 +170,6 @@ def ls(output: str) -> None:
 @click.argument("parts", metavar="[scheduler|worker-N]...", nargs=-1)
 def logs(name: str, parts: tuple[str, ...], tail: int | None) -> None:
     """Print what scheduler and workers have written, or some of them."""
-    from imagesync.cluster.detached import cluster_logs
-
     texts = cluster_logs(name, tail=tail)
     unknown = [part for part in parts if part not in texts]
     if unknown:
@@ -164,12 +184,7 @@ def logs(name: str, parts: tuple[str, ...], tail: int | None) -> None:
 @click.argument("workers", type=click.IntRange(min=0))
 def scale(name: str, workers: int) -> None:
     """Start or retire workers until cluster NAME has WORKERS of them."""
-    from imagesync.cluster.options import require_dask
-
     require_dask()
-    from imagesync.cluster.detached import scale_cluster
-    from imagesync.core.text import counted
-
     before, after = scale_cluster(name, workers)
     click.echo(f"{name}: {counted(after, 'worker')}, {before} before")
 
@@ -179,11 +194,6 @@ def scale(name: str, workers: int) -> None:
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def down(names: tuple[str, ...], *, leftovers: bool) -> None:
     """End clusters, whoever started them, and remove all they have in the engine."""
-    from imagesync.cluster.cleanup import find_clusters
-    from imagesync.cluster.detached import stop_cluster
-    from imagesync.engine.endpoint import find_endpoint
-    from imagesync.errors import ClusterError
-
     if not names and not leftovers:
         raise click.UsageError("Name the clusters to end (`imagesync cluster ls`), or give --leftovers.")
     if leftovers:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.cli.options import settings_options
-from imagesync.deploy.targets import TARGETS
+from imagesync.cli.options import PATH, settings_options
+from imagesync.cli.session import session_of
+from imagesync.core.files import write_text
+from imagesync.deploy.configuration import environment_image, pinned, render_configuration
+from imagesync.deploy.shape import make_shape
+from imagesync.deploy.targets import TARGETS, Target
+from imagesync.deploy.update import update_image
+from imagesync.errors import UsageError
+from imagesync.session import Session
 
-if TYPE_CHECKING:
-    from imagesync.deploy.targets import Target
-    from imagesync.session import Session
-
-_path = click.Path(path_type=Path)
 _WIDTH = max(map(len, TARGETS))
 # A backspace keeps click from filling the lines.
 _TARGETS = "\b\nTargets:\n" + "\n".join(f"  {name:{_WIDTH}}  {each.what}" for name, each in TARGETS.items())
@@ -29,8 +30,8 @@ _TARGETS = "\b\nTargets:\n" + "\n".join(f"  {name:{_WIDTH}}  {each.what}" for na
 @click.option("--nthreads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each worker.")
 @click.option("--memory-limit", metavar="SIZE", default="4GiB", show_default=True, help="Of each worker.")
 @click.option("--pull-secret", metavar="NAME", help="Kubernetes' secret with the registry's credentials.")
-@click.option("-o", "--output-file", type=_path, metavar="FILE", help="Write it there.")
-@click.option("--update", type=_path, metavar="FILE", help="Change the image in this file, and nothing else.")
+@click.option("-o", "--output-file", type=PATH, metavar="FILE", help="Write it there.")
+@click.option("--update", type=PATH, metavar="FILE", help="Change the image in this file, and nothing else.")
 @click.option("--replacing", metavar="IMAGE", help="With --update: what stands there now, if not this one.")
 @click.argument("target", type=click.Choice(list(TARGETS)), metavar="TARGET")
 @click.pass_context
@@ -53,10 +54,6 @@ def config(  # noqa: PLR0917  click passes what the options say
 
     The image is built if it is missing.
     """
-    from imagesync.cli.session import session_of
-    from imagesync.deploy.configuration import render_configuration
-    from imagesync.deploy.shape import make_shape
-
     if replacing is not None and update is None:
         raise click.UsageError("--replacing says what --update replaces: give that, too.")
     if update is not None and output_file is not None:
@@ -78,23 +75,18 @@ def config(  # noqa: PLR0917  click passes what the options say
     if output_file is None:
         click.echo(text, nl=False)
         return
-    from imagesync.core.files import write_text
 
     write_text(output_file, text)
     click.echo(output_file)
 
 
 def _image(session: Session, target: Target, image: str | None) -> str:
-    from imagesync.deploy.configuration import environment_image, pinned
-
     if image is not None:
         return pinned(image, progress=session.context.progress)
     return environment_image(session, push=session.context.settings.push, local=target.local)
 
 
 def _read(path: Path) -> str:
-    from imagesync.errors import UsageError
-
     try:
         # As bytes, because reading as text would change the ends of lines.
         return path.read_bytes().decode("utf-8")
@@ -105,9 +97,6 @@ def _read(path: Path) -> str:
 
 
 def _update(path: Path, before: str, image: str, replacing: str | None) -> None:
-    from imagesync.core.files import write_text
-    from imagesync.deploy.update import update_image
-
     after = update_image(before, image, replacing=replacing, where=str(path))
     if after != before:
         write_text(path, after)

@@ -1,76 +1,54 @@
-"""``imagesync doctor``: what is there, what is missing, and the command that mends it."""
+"""``imagesync doctor``: what a build needs, what is missing, and the command that mends it."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TextIO
 
-from imagesync.core.credentials import strip_credentials
-from imagesync.core.image_reference import parse_reference
-from imagesync.core.installation import own_installation
-from imagesync.core.platforms import IMAGE_PLATFORM
-from imagesync.core.progress import Progress, SilentProgress
-from imagesync.errors import ImagesyncError
-from imagesync.indexes.pypi.index_problems import (
-    PYPI,
-    REFUSALS,
-    certificate_hint,
-    innermost,
-    refusal,
-    refusal_hint,
-    untrusted,
+import click
+
+from imagesync.cli.doctor_checks import (
+    Check,
+    cache_checks,
+    engine_checks,
+    environment_checks,
+    tool_checks,
 )
+from imagesync.cli.options import format_option, settings_options
+from imagesync.cli.output import Row, Section, Tone, print_json, print_sections
+from imagesync.cli.session import session_of
+from imagesync.core.progress import Progress, SilentProgress
+from imagesync.core.text import counted
+from imagesync.scan.environment import Environment
 from imagesync.settings.model import Settings
 
-if TYPE_CHECKING:
-    from imagesync.engine.endpoint import Endpoint
-    from imagesync.indexes.pypi.access import Access, Wording
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
-    from imagesync.scan.environment import Environment
-
-Status = Literal["ok", "warning", "failed"]
-
-# An environment of 150 packages needs about 1 GB in the store: wheels, and bytecode.
-_ENOUGH_SPACE = 2_000_000_000
-_INDEX_SECONDS = 10.0
-_REGISTRY_SECONDS = 20
-# BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
-_BUILDKIT_API = (1, 39)
+_TONES: dict[str, Tone] = {"ok": "good", "warning": "warning", "failed": "bad"}
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Parameters
-    ----------
-    name
-        What was looked at: ``engine``, ``registry``, ``index``, ``cache``, ``interpreter`` ...
-    message
-        What was found, free of credentials.
-    hint
-        What to do about it; a command where there is one.
-    """
-
-    name: str
-    status: Status
-    message: str
-    hint: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the check as documented JSON (``docs/json.md``)."""
-        return asdict(self)
+@click.command()
+@settings_options
+@format_option
+@click.pass_context
+def doctor(context: click.Context, /, output: str, **options: object) -> None:
+    """Say what is there and what is missing, and how to mend it."""
+    session = session_of(context, options)
+    checks = diagnose(
+        session.context.settings,
+        environ=session.context.environ,
+        scan=session.scan,
+        progress=session.context.progress,
+    )
+    if output == "json":
+        print_json([check.to_dict() for check in checks])
+    else:
+        print_checks(checks)
+    context.exit(0 if healthy(checks) else 1)
 
 
 def healthy(checks: Iterable[Check]) -> bool:
-    """Return whether nothing failed; warnings are no failures."""
+    """Return ``True`` unless a check failed; warnings are allowed."""
     return all(check.status != "failed" for check in checks)
 
 
@@ -81,24 +59,30 @@ def diagnose(
     scan: Callable[[], Environment],
     progress: Progress | None = None,
 ) -> tuple[Check, ...]:
-    """Look at everything that a build needs, all at once, and return what was found.
+    """Return the checks of everything that a build needs; they run concurrently.
 
-    Nothing is changed, built or pulled. Whatever doesn't answer is given up after at most 20 seconds.
+    Nothing is changed, built or pulled. A check gives up after at most 20 seconds without an answer.
 
     Parameters
     ----------
+    settings
+        They name the base image, the repository, the cache folder and the resolver.
+    environ
+        Environment variables, for the engine's endpoint, proxies and ``PATH``.
     scan
-        Returns what is installed in the environment.
+        Returns the environment, or raises why it can't be scanned.
+    progress
+        Where to report; nowhere by default.
     """
     groups: tuple[Callable[[], Iterable[Check]], ...] = (
-        lambda: _environment_checks(settings, environ, scan),
-        lambda: _engine_checks(settings, environ),
-        lambda: _cache_checks(settings, environ),
-        lambda: _tool_checks(settings, environ),
+        lambda: environment_checks(settings, environ, scan),
+        lambda: engine_checks(settings, environ),
+        lambda: cache_checks(settings, environ),
+        lambda: tool_checks(settings, environ),
     )
     progress = progress or SilentProgress()
     with warnings.catch_warnings(), progress.task("Looking around", total=len(groups), unit="steps") as task:
-        # Of a host that the user calls trusted, urllib3 warns at every request.
+        # urllib3 warns at every request to a host that the user has declared trusted.
         warnings.simplefilter("ignore")
 
         def look(group: Callable[[], Iterable[Check]]) -> tuple[Check, ...]:
@@ -110,250 +94,13 @@ def diagnose(
             return tuple(check for checks in pool.map(look, groups) for check in checks)
 
 
-def _failed(name: str, error: ImagesyncError) -> Check:
-    return Check(name, "failed", error.message, error.hint)
-
-
-def _environment_checks(
-    settings: Settings, environ: Mapping[str, str], scan: Callable[[], Environment]
-) -> Iterator[Check]:
-    """Look at the interpreter, and at the indexes that its configuration names."""
-    from imagesync.indexes.pypi.configuration import read_index_configuration
-    from imagesync.settings.bases import base_hint
-
-    try:
-        environment = scan()
-        indexes = read_index_configuration(Path(environment.python.prefix), environ)
-    except ImagesyncError as error:
-        yield _failed("interpreter", error)
-        return
-    found = environment.python
-    message = (
-        f"{found.implementation} {found.version} in {found.prefix}, {len(environment.packages)} packages"
-    )
-    expected = _python_of(settings.base)
-    if found.implementation != "cpython":
-        hint = "Use an environment of CPython: `python3 -m venv .venv`."
-        yield Check("interpreter", "failed", f"{message}: images have CPython", hint)
-    elif expected is not None and expected != found.minor and not environment.conda:
-        hint = f"{base_hint(found.minor)}\nOr make an environment with Python {expected}."
-        yield Check("interpreter", "failed", f"{message}; the base {settings.base} has {expected}", hint)
-    else:
-        yield Check("interpreter", "ok", message)
-    yield from _index_checks(indexes, environ)
-
-
-def _python_of(base: str) -> str | None:
-    """Return the feature version of the Python that a well-known image has, else ``None``.
-
-    >>> _python_of("ubuntu:24.04"), _python_of("python:3.13-slim"), _python_of("example.com/mine:1")
-    ('3.12', '3.13', None)
-    """
-    from imagesync.settings.bases import well_known
-
-    found = well_known(base)
-    return None if found is None else ".".join(found.python.split(".")[:2])
-
-
-def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Iterator[Check]:
-    from imagesync.indexes.pypi.uv_environment import make_access
-
-    access = make_access(indexes, environ)
-    access = replace(access, timeout=min(access.timeout, _INDEX_SECONDS))
-    if indexes.no_index and not indexes.find_links:
-        hint = f"Remove `no-index` from {indexes.source}, or name folders by find-links."
-        yield Check(
-            "index", "failed", f"{indexes.tool} is told to use no index, and no find-links either", hint
-        )
-    urls = () if indexes.no_index else (indexes.index_url or PYPI, *indexes.extra_index_urls)
-    asked = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
-    for binding in reversed(indexes.bound):
-        name = "pip" if "*" in binding.package else binding.package
-        asked |= {url: name for url in binding.urls if url not in urls}
-    with ThreadPoolExecutor(max(1, len(asked))) as pool:
-        yield from pool.map(lambda place: _index_check(place, access, project=asked[place]), asked)
-
-
-def _index_check(place: str, access: Access, *, project: str) -> Check:
-    """Look at an index or a find-links place.
-
-    Parameters
-    ----------
-    project
-        Whose page to ask for, empty for a place without: that of all projects is tens of megabytes large.
-    """
-    import requests
-
-    from imagesync.indexes.pypi.access import get, open_session
-    from imagesync.store.source import local_path
-
-    folder = local_path(place) if "://" in place else Path(place)
-    if folder is not None:
-        if folder.exists():
-            return Check("index", "ok", f"{folder} is there")
-        hint = f"Correct it in {access.wording.settings}."
-        return Check("index", "warning", f"{folder} isn't there, and is left out silently", hint)
-    shown = strip_credentials(place)
-    url = f"{place.rstrip('/')}/{project}/" if project else place
-    try:
-        with open_session(access) as session, get(session, url, access=access) as response:
-            if response.status_code in REFUSALS:
-                return Check("index", "failed", f"{shown} {refusal(response)}", refusal_hint(shown, access))
-            return _judge_answer(shown, response.status_code, project, access.wording)
-    except requests.exceptions.SSLError as error:
-        return Check("index", "failed", f"{shown} {untrusted(error)}", certificate_hint(access))
-    except (requests.RequestException, OSError, ValueError) as error:
-        hint = f"Check the URL in {access.wording.settings}, and the proxy in HTTPS_PROXY."
-        return Check("index", "failed", f"{shown} doesn't answer ({innermost(error)})", hint)
-
-
-def _judge_answer(shown: str, status: int, project: str, wording: Wording) -> Check:
-    if status >= 500:
-        return Check("index", "failed", f"{shown} is out of order (HTTP {status})", "Try again later.")
-    if status == 404:
-        hint = f"All is well if it has other projects; else check its URL in {wording.settings}."
-        return Check("index", "warning", f"{shown} answers, but has no project {project} (HTTP 404)", hint)
-    return Check("index", "ok", f"{shown} answers")
-
-
-def _engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    from imagesync.engine.endpoint import find_endpoint
-    from imagesync.engine.engine import Engine
-    from imagesync.engine.lookup import look_up
-
-    try:
-        endpoint = find_endpoint(environ)
-        # First, because it gives up soon where an engine takes connections and never answers.
-        lookup = look_up(endpoint, base=settings.base, repository=settings.repository)
-        with Engine(endpoint) as engine:
-            info = engine.info()
-    except ImagesyncError as error:
-        yield _failed("engine", error)
-        yield Check("registry", "warning", "not asked: images are pulled by the engine")
-        return
-    message = f"{info.name} {info.version} at {endpoint.url} ({endpoint.origin})"
-    api = tuple(int(part) for part in info.api_version.split(".") if part.isdigit())
-    if info.name != "Podman" and api < _BUILDKIT_API:
-        hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
-        yield Check("engine", "failed", f"{message} has no BuildKit", hint)
-    elif info.platform != IMAGE_PLATFORM:
-        hint = (
-            "Builds work where the engine emulates amd64: `docker run --privileged --rm tonistiigi/binfmt`."
-        )
-        yield Check(
-            "engine", "warning", f"{message} runs on {info.platform}, images are {IMAGE_PLATFORM}", hint
-        )
-    else:
-        yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
-    if lookup.base_digest is not None:
-        yield Check("registry", "ok", f"not needed: the engine has {settings.base}")
-    else:
-        yield _registry_check(settings.base, endpoint)
-    if parse_reference(settings.repository).names_registry:
-        yield _push_check(settings, endpoint)
-
-
-def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
-    """Begin an upload to the registry that the repository names, and cancel it."""
-    from imagesync.engine.engine import Engine
-    from imagesync.pipeline.registry_images import RegistryImages
-
-    try:
-        with Engine(endpoint) as engine:
-            RegistryImages(settings.repository, engine, SilentProgress()).check_push()
-    except ImagesyncError as error:
-        # Without push, builds do without the registry.
-        return Check("push", "failed" if settings.push else "warning", error.message, error.hint)
-    return Check("push", "ok", f"you may push to {settings.repository}")
-
-
-def _registry_check(base: str, endpoint: Endpoint) -> Check:
-    """Let the engine ask the registry for the root image, with the user's credentials, and pull nothing."""
-    import docker.errors
-    import requests
-
-    from imagesync.engine.client import connect, explanation
-
-    client = connect(endpoint)
-    client.timeout = _REGISTRY_SECONDS
-    try:
-        client.inspect_distribution(base)
-    except docker.errors.APIError as error:
-        return Check("registry", "failed", f"{base} can't be pulled: {explanation(error)}", _base_hint(base))
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        return Check("registry", "failed", f"{base} can't be pulled: {innermost(error)}", _base_hint(base))
-    finally:
-        client.close()
-    return Check("registry", "ok", f"{base} can be pulled")
-
-
-def _base_hint(base: str) -> str:
-    return (
-        f"Check the name and the network with `docker pull {base}`, log in with `docker login`, "
-        "or name an image that the engine has: `--base REF`."
-    )
-
-
-def _cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    from imagesync.core.text import format_size
-    from imagesync.store.layout import default_cache_dir
-    from imagesync.store.store import Store
-
-    root = settings.cache_dir or default_cache_dir(environ)
-    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            free = shutil.disk_usage(there).free
-        size = Store(root).usage().size if root.is_dir() else 0
-    except ImagesyncError as error:
-        yield _failed("cache", error)
-        return
-    except OSError as error:
-        yield Check("cache", "failed", f"{root} can't be written to: {error.strerror}", hint)
-        return
-    message = f"{root} holds {format_size(size)}, {format_size(free)} are free"
-    if free < _ENOUGH_SPACE:
-        mending = "Make room: `imagesync cache prune`, or choose another folder by IMAGESYNC_CACHE_DIR."
-        yield Check("cache", "warning", message, mending)
-    else:
-        yield Check("cache", "ok", message)
-
-
-def _tool_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    git = shutil.which("git", path=environ.get("PATH"))
-    if git is None:
-        hint = "Install it: `apt-get install git`, `brew install git` or https://git-scm.com/downloads."
-        yield Check("git", "warning", "not found; packages from git repositories need it", hint)
-    else:
-        yield _version_check("git", [git, "--version"])
-    from uv import find_uv_bin
-
-    try:
-        yield _version_check("uv", [find_uv_bin(), "--version"])
-    except FileNotFoundError:
-        hint = f"Reinstall it beside imagesync: {own_installation().reinstall('uv')}"
-        yield Check("uv", "failed", "its executable isn't where its package should have put it", hint)
-    yield _pip_tools_check(needed=settings.resolver == "pip-tools")
-
-
-def _pip_tools_check(*, needed: bool) -> Check:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return Check("pip-tools", "ok", f"pip-tools {version('pip-tools')}")
-    except PackageNotFoundError:
-        if not needed:
-            return Check("pip-tools", "ok", "not installed, and not needed: the resolver is uv")
-        hint = f"Install it beside imagesync: {own_installation().add_extra('pip-tools')}"
-        return Check("pip-tools", "failed", "not installed, and settings choose it as the resolver", hint)
-
-
-def _version_check(name: str, command: list[str]) -> Check:
-    try:
-        answer = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return Check(name, "failed", f"{command[0]} doesn't run: {innermost(error)}", f"Reinstall {name}.")
-    return Check(name, "ok", answer.stdout.strip())
+def print_checks(checks: Sequence[Check], stream: TextIO | None = None) -> None:
+    """Print the results and what to do, to stdout by default."""
+    rows = []
+    for check in checks:
+        rows.append(Row((check.status, check.name, check.message), _TONES[check.status]))
+        if check.hint is not None:
+            rows.append(Row(("", "", f"-> {check.hint}")))
+    failed = sum(check.status == "failed" for check in checks)
+    verdict = f"{counted(failed, 'problem')} to mend" if failed else "ready to build"
+    print_sections([Section(title="", rows=tuple(rows), notes=(verdict,))], stream)

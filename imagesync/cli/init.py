@@ -5,12 +5,20 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+import click
+
 from imagesync.core.files import write_text
 from imagesync.core.toml import parse_toml
 from imagesync.errors import UsageError
 
 _TABLE = "[tool.imagesync]"
 _EDIT = "Change them there; or take them out first, to have all of them with comments."
+
+
+@click.command()
+def init() -> None:
+    """Write commented settings into this folder's pyproject.toml, or into imagesync.toml."""
+    click.echo(write_settings(Path.cwd()))
 
 
 def write_settings(folder: Path) -> Path:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TextIO
 
 import click
 
-from imagesync.cli.options import LOCK_FILE, format_option, settings_options
-
-if TYPE_CHECKING:
-    from imagesync.lock.lockfile.save import Form
-    from imagesync.session import Session
-
-_path = click.Path(path_type=Path)
+from imagesync.cli.options import LOCK_FILE, PATH, format_option, settings_options
+from imagesync.cli.output import Row, Section, print_json, print_sections
+from imagesync.cli.session import session_of
+from imagesync.cli.tables import source_text
+from imagesync.core.text import counted, format_size
+from imagesync.errors import LockError, UsageError
+from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
+from imagesync.lock.lockfile.check import Difference
+from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
+from imagesync.session import Session
 
 
 @click.command()
 @settings_options
 @format_option
 @click.option(
-    "-o", "--output-file", type=_path, metavar="FILE", help="Write the lock there, as its name says."
+    "-o", "--output-file", type=PATH, metavar="FILE", help="Write the lock there, as its name says."
 )
 @click.option(
     "--export",
@@ -32,7 +35,7 @@ _path = click.Path(path_type=Path)
 @click.option(
     "--check",
     "checked",
-    type=_path,
+    type=PATH,
     is_flag=False,
     flag_value=LOCK_FILE,
     metavar="[FILE]",
@@ -53,8 +56,6 @@ def lock(
     With -o FILE it becomes a lock file: conda-lock.yml, pylock.toml (PEP 751), or requirements.txt with
     hashes, by the file's name or --export. Wheels that were made here lie beside it then, in wheels/.
     """
-    from imagesync.cli.session import session_of
-
     if checked is not None and (output_file is not None or form is not None):
         raise click.UsageError("--check reads a lock file, and -o and --export write one: take one of them.")
     session = session_of(context, options)
@@ -63,20 +64,14 @@ def lock(
     elif output_file is None and form is None:
         lock = session.lock()
         if output == "json":
-            click.echo(json.dumps(lock.to_dict(), indent=2, ensure_ascii=False))
+            print_json(lock.to_dict())
             return
-        from imagesync.cli.tables import print_lock
-
         print_lock(lock)
     else:
         _write(session, output_file, form, output)
 
 
 def _write(session: Session, path: Path | None, form: Form | None, output: str) -> None:
-    from imagesync.core.text import counted
-    from imagesync.errors import UsageError
-    from imagesync.lock.lockfile.save import form_of, left_out, named_files, render, require, save
-
     form = form_of(path) if form is None and path is not None else form
     assert form is not None  # noqa: S101  one of them is given
     # Before minutes of work: what is missing to write it.
@@ -88,12 +83,10 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     if path is not None:
         save(frozen, path, form)
         if output == "json":
-            click.echo(json.dumps(frozen.lock.to_dict(), indent=2, ensure_ascii=False))
+            print_json(frozen.lock.to_dict())
             return
         beside = f", and {counted(len(files), 'file')} beside it" if files else ""
         session.context.progress.line(f"Wrote {path}{beside}")
-        from imagesync.cli.tables import print_lock
-
         print_lock(frozen.lock)
         return
     if files:
@@ -105,15 +98,10 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
 
 
 def _check(session: Session, path: Path, output: str) -> None:
-    from imagesync.core.text import counted
-    from imagesync.errors import LockError
-
     moved = session.check_lock(path)
     if output == "json":
-        click.echo(json.dumps([each.to_dict() for each in moved], indent=2, ensure_ascii=False))
+        print_json([each.to_dict() for each in moved])
     elif moved:
-        from imagesync.cli.lock_check_tables import print_moved
-
         print_moved(moved)
     else:
         click.echo(f"{path} fits the environment")
@@ -122,3 +110,71 @@ def _check(session: Session, path: Path, output: str) -> None:
             f"{path} no longer fits the environment: {counted(len(moved), 'package')} moved.",
             hint=f"Lock again: imagesync lock -o {path}",
         )
+
+
+def print_moved(moved: Sequence[Difference], stream: TextIO | None = None) -> None:
+    """Print which packages have moved since a lock was made, to stdout if no *stream* is given."""
+    rows = tuple(
+        Row((each.name, each.manager, each.locked or "-", each.here or "-", each.reason), "warning")
+        for each in moved
+    )
+    headers = ("package", "manager", "locked", "here", "what")
+    print_sections([Section(f"{counted(len(rows), 'package')} moved", headers, rows, tone="warning")], stream)
+
+
+def print_lock(lock: Lock, stream: TextIO | None = None) -> None:
+    """Print what the image holds exactly, to stdout if no *stream* is given."""
+    print_sections(lock_sections(lock), stream)
+
+
+def lock_sections(lock: Lock) -> tuple[Section, ...]:
+    """Return what the image holds exactly: what differs from here first, then every artifact."""
+    sections = [*deviation_sections(lock.deviations)]
+    if lock.repacked:
+        rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
+        title = f"{counted(len(rows), 'package')} repacked from the installed files"
+        sections.append(Section(title, ("package", "version", "reason"), tuple(rows), tone="warning"))
+    own = [package for package in lock.vendored if not package.repacked]
+    if own:
+        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in own]
+        sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
+    headers = ("package", "version", "size", "artifact")
+    fetched: dict[str, Sequence[LockedConda | LockedPackage]] = {
+        "from conda channels": lock.conda,
+        "from the indexes": lock.packages,
+    }
+    for title, packages in fetched.items():
+        if packages:
+            rows = [Row((p.name, p.version, _size(p.artifact), p.artifact.filename)) for p in packages]
+            sections.append(Section(f"artifacts {title}", headers, tuple(rows), frozenset({2})))
+    target = lock.target
+    sizes = [package.artifact.size for packages in fetched.values() for package in packages]
+    known = sum(size for size in sizes if size is not None)
+    at_least = "at least " if None in sizes else ""
+    conda = f"{counted(len(lock.conda), 'conda package')}, " if lock.conda else ""
+    of_pip = len(lock.packages) + len(lock.vendored)
+    where = "to fetch" if lock.conda else "from indexes"
+    notes = (
+        f"{target.platform}, {target.implementation} {target.python_version}, "
+        f"glibc {'.'.join(str(part) for part in target.glibc)}, resolver {lock.resolver}",
+        f"{conda}{f'{of_pip} from pip' if lock.conda else counted(of_pip, 'package')}, "
+        f"{at_least}{format_size(known)} {where}, {counted(len(lock.deviations), 'deviation')}",
+        f"lock {lock.digest}",
+    )
+    return (*sections, Section(title="", notes=notes))
+
+
+def _size(artifact: Artifact) -> str:
+    return "" if artifact.size is None else format_size(artifact.size)
+
+
+def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
+    """Return what differs between here and the image, or nothing where nothing does."""
+    if not deviations:
+        return ()
+    rows = [
+        Row((d.name, d.local, d.locked or "left out", d.level.value, d.reason), "warning") for d in deviations
+    ]
+    title = f"{counted(len(rows), 'deviation')} from the local environment"
+    headers = ("package", "here", "in the image", "level", "reason")
+    return (Section(title, headers, tuple(rows), tone="warning"),)

@@ -1,4 +1,4 @@
-"""Options that several commands share; each one that stands for a setting is unset unless it is given."""
+"""Options that several commands share; one that stands for a setting is ``None`` or empty by default."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+PATH = click.Path(path_type=Path)
 LOCK_FILE = "conda-lock.yml"
 """The lock file's name where none is given."""
-_PATH = click.Path(path_type=Path)
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -25,8 +25,8 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 environment_options = _all(
-    click.option("--python", type=_PATH, metavar="PATH", help="Whose environment: this interpreter's."),
-    click.option("--prefix", type=_PATH, metavar="DIR", help="Whose environment: this folder's, files only."),
+    click.option("--python", type=PATH, metavar="PATH", help="Whose environment: this interpreter's."),
+    click.option("--prefix", type=PATH, metavar="DIR", help="Whose environment: this folder's, files only."),
 )
 
 format_option = click.option(
@@ -38,7 +38,7 @@ format_option = click.option(
     help="How to print the answer.",
 )
 
-cache_option = click.option("--cache-dir", type=_PATH, metavar="DIR", help="Where artifacts are kept.")
+cache_option = click.option("--cache-dir", type=PATH, metavar="DIR", help="Where artifacts are kept.")
 
 settings_options = _all(
     environment_options,
@@ -52,7 +52,7 @@ settings_options = _all(
     click.option(
         "--channel", "channels", multiple=True, metavar="CHANNEL", help="Where conda packages are from."
     ),
-    click.option("--code", type=_PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
+    click.option("--code", type=PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
     click.option("--code-max-size", metavar="SIZE", help="How large --code may be, such as 50MB."),
     click.option("--no-isolation", multiple=True, metavar="NAME", help="Build it with what is installed."),
     click.option(
@@ -73,9 +73,9 @@ settings_options = _all(
         default=None,
         help="Who installs conda packages.",
     ),
-    click.option("--micromamba", type=_PATH, metavar="PATH", help="The micromamba that does."),
+    click.option("--micromamba", type=PATH, metavar="PATH", help="The micromamba that does."),
     click.option("--repository", metavar="NAME", help="The image's name, before the colon."),
-    click.option("--templates", type=_PATH, metavar="DIR", help="Your templates, before the shipped ones."),
+    click.option("--templates", type=PATH, metavar="DIR", help="Your templates, before the shipped ones."),
     click.option("--allow-inconsistent", is_flag=True, default=None, help="Build despite contradictions."),
     cache_option,
 )

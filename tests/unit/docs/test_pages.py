@@ -11,7 +11,7 @@ from imagesync.cli.main import cli
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 _CONTEXT = click.Context(cli)
-COMMANDS = {name: cli.get_command(_CONTEXT, name) for name in cli.list_commands(_CONTEXT)}
+COMMANDS = {name: cli.resolve_command(_CONTEXT, [name])[1] for name in cli.list_commands(_CONTEXT)}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 

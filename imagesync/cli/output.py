@@ -1,11 +1,14 @@
-"""Sections: a title, a table and notes, rich tables on a terminal, aligned text elsewhere."""
+"""Output of commands: JSON, or tables, which are aligned text where there is no terminal."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TextIO
+
+import click
 
 from imagesync.core.terminal import is_interactive
 from imagesync.core.text import clean, encodable
@@ -20,9 +23,14 @@ _GAP = 2
 _PROSE = 24
 
 
+def print_json(value: object) -> None:
+    """Print *value* as indented JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
 @dataclass(frozen=True)
 class Row:
-    """The cells of one row, and how they are meant."""
+    """The cells of one row, and their tone."""
 
     cells: tuple[str, ...]
     tone: Tone = "plain"
@@ -30,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of what a command answers.
+    """A part of a command's output: a title, a table and notes.
 
     Parameters
     ----------

@@ -1,0 +1,68 @@
+"""``imagesync build``: the image of an environment, once or again on every change."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from imagesync.cli.errors import print_error
+from imagesync.cli.options import LOCK_FILE, PATH, settings_options
+from imagesync.cli.session import session_of
+from imagesync.cli.watch import rebuild_on_change
+from imagesync.core.files import write_text
+from imagesync.image.image import Image
+
+
+@click.command()
+@settings_options
+@click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="One more name for the image.")
+@click.option("--push", is_flag=True, default=None, help="Have it in the registry that --repository names.")
+@click.option("--no-cache", is_flag=True, help="Build anew, even if the image exists.")
+@click.option(
+    "--locked",
+    type=PATH,
+    is_flag=False,
+    flag_value=LOCK_FILE,
+    metavar="[FILE]",
+    help=f"Build what a lock file says ({LOCK_FILE}): nothing is scanned, nothing solved.",
+)
+@click.option("--metadata-file", type=PATH, metavar="FILE", help="Write what was built there, as JSON.")
+@click.option("--watch", is_flag=True, help="Build again on every change, until Ctrl-C.")
+@click.pass_context
+def build(
+    context: click.Context,
+    /,
+    tags: tuple[str, ...],
+    metadata_file: Path | None,
+    locked: Path | None,
+    *,
+    no_cache: bool,
+    watch: bool,
+    **options: object,
+) -> None:
+    """Build the environment's image, or find it, and print its reference."""
+    if not watch:
+        image = session_of(context, options).build(tags=tags, no_cache=no_cache, locked=locked)
+        _print_image(image, metadata_file)
+        return
+    if no_cache or locked is not None:
+        other = "--no-cache" if no_cache else "--locked"
+        raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
+    images = rebuild_on_change(
+        lambda: session_of(context, options),
+        build=lambda session: session.build(tags=tags),
+        failed=print_error,
+    )
+    # Ctrl-C is how this ends, so it is no failure.
+    with suppress(KeyboardInterrupt):
+        for image in images:
+            _print_image(image, metadata_file)
+
+
+def _print_image(image: Image, metadata_file: Path | None) -> None:
+    if metadata_file is not None:
+        write_text(metadata_file, json.dumps(image.to_dict(), indent=2) + "\n")
+    click.echo(image.reference)

@@ -1,0 +1,72 @@
+"""``imagesync cache``: the size of the cache folder, and room in it."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+import click
+
+from imagesync.cli.options import cache_option, format_option
+from imagesync.cli.output import Row, Section, print_json, print_sections
+from imagesync.cli.session import session_of
+from imagesync.core.text import counted, format_size
+from imagesync.store.prune import Total, Usage
+
+
+@click.group()
+def cache() -> None:
+    """Look at the cache folder, or make room in it."""
+
+
+@cache.command("info")
+@format_option
+@cache_option
+@click.pass_context
+def info(context: click.Context, /, output: str, **options: object) -> None:
+    """Show where the cache folder is and how large."""
+    usage = session_of(context, options).context.store.usage()
+    if output == "json":
+        print_json(usage.to_dict())
+    else:
+        print_usage(usage)
+
+
+@cache.command("prune")
+@click.option("--older-than", type=click.IntRange(min=0), metavar="DAYS", help="Spare what was used since.")
+@format_option
+@cache_option
+@click.pass_context
+def prune(context: click.Context, /, output: str, older_than: int | None, **options: object) -> None:
+    """Remove artifacts, cached answers and logs; what is needed again is fetched again."""
+    seconds = None if older_than is None else older_than * 86_400
+    removed = session_of(context, options).context.store.prune(older_than=seconds)
+    if output == "json":
+        print_json(removed.to_dict())
+    else:
+        print_removed(removed)
+
+
+def print_usage(usage: Usage, stream: TextIO | None = None) -> None:
+    """Print what the cache folder takes, to stdout if no *stream* is given."""
+    rows = (
+        Row(("folder", str(usage.root))),
+        Row(("artifacts", _text(usage.artifacts))),
+        Row(("cache entries", _text(usage.caches))),
+        Row(("logs", _text(usage.logs))),
+    )
+    print_sections([Section(title="cache", rows=rows)], stream)
+
+
+def print_removed(removed: Usage, stream: TextIO | None = None) -> None:
+    """Print what was removed from the cache folder, to stdout if no *stream* is given."""
+    totals = (("artifact", removed.artifacts), ("cache entry", removed.caches), ("log", removed.logs))
+    notes = tuple(
+        f"{counted(total.files, noun)} removed, {format_size(total.size)}"
+        for noun, total in totals
+        if total.files or noun == "artifact"
+    )
+    print_sections([Section(title="", notes=notes)], stream)
+
+
+def _text(total: Total) -> str:
+    return f"{total.files}, {format_size(total.size)}"

@@ -1,0 +1,312 @@
+"""The checks of ``imagesync doctor``: environment, indexes, engine, registry, cache, tools."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from imagesync.core.credentials import strip_credentials
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.installation import own_installation
+from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.progress import SilentProgress
+from imagesync.core.text import format_size
+from imagesync.engine.client import connect, explanation
+from imagesync.engine.endpoint import Endpoint, find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.engine.lookup import look_up
+from imagesync.errors import ImagesyncError
+from imagesync.indexes.pypi.access import Access, Wording, get, open_session
+from imagesync.indexes.pypi.configuration import read_index_configuration
+from imagesync.indexes.pypi.index_problems import (
+    PYPI,
+    REFUSALS,
+    certificate_hint,
+    innermost,
+    refusal,
+    refusal_hint,
+    untrusted,
+)
+from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.uv_environment import make_access
+from imagesync.pipeline.registry_images import RegistryImages
+from imagesync.scan.environment import Environment
+from imagesync.settings.bases import base_hint, well_known
+from imagesync.settings.model import Settings
+from imagesync.store.layout import default_cache_dir
+from imagesync.store.source import local_path
+from imagesync.store.store import Store
+
+Status = Literal["ok", "warning", "failed"]
+
+# An environment of 150 packages needs about 1 GB in the store: wheels, and bytecode.
+_ENOUGH_SPACE = 2_000_000_000
+_INDEX_SECONDS = 10.0
+_REGISTRY_SECONDS = 20
+# BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
+_BUILDKIT_API = (1, 39)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of one check.
+
+    Parameters
+    ----------
+    name
+        The subject: ``engine``, ``registry``, ``index``, ``cache``, ``interpreter`` ...
+    status
+        ``failed`` if a build would fail, too.
+    message
+        What was found, without credentials.
+    hint
+        What to do about it, a command if possible.
+    """
+
+    name: str
+    status: Status
+    message: str
+    hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the check as documented JSON (``docs/json.md``)."""
+        return asdict(self)
+
+
+def _failed(name: str, error: ImagesyncError) -> Check:
+    return Check(name, "failed", error.message, error.hint)
+
+
+def environment_checks(
+    settings: Settings, environ: Mapping[str, str], scan: Callable[[], Environment]
+) -> Iterator[Check]:
+    """Check the interpreter, and the indexes that its configuration names."""
+    try:
+        environment = scan()
+        indexes = read_index_configuration(Path(environment.python.prefix), environ)
+    except ImagesyncError as error:
+        yield _failed("interpreter", error)
+        return
+    found = environment.python
+    message = (
+        f"{found.implementation} {found.version} in {found.prefix}, {len(environment.packages)} packages"
+    )
+    expected = _python_of(settings.base)
+    if found.implementation != "cpython":
+        hint = "Use an environment of CPython: `python3 -m venv .venv`."
+        yield Check("interpreter", "failed", f"{message}: images have CPython", hint)
+    elif expected is not None and expected != found.minor and not environment.conda:
+        hint = f"{base_hint(found.minor)}\nOr make an environment with Python {expected}."
+        yield Check("interpreter", "failed", f"{message}; the base {settings.base} has {expected}", hint)
+    else:
+        yield Check("interpreter", "ok", message)
+    yield from _index_checks(indexes, environ)
+
+
+def _python_of(base: str) -> str | None:
+    """Return the feature version of Python in a well-known image, ``None`` for any other.
+
+    >>> _python_of("ubuntu:24.04"), _python_of("python:3.13-slim"), _python_of("example.com/mine:1")
+    ('3.12', '3.13', None)
+    """
+    found = well_known(base)
+    return None if found is None else ".".join(found.python.split(".")[:2])
+
+
+def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Iterator[Check]:
+    access = make_access(indexes, environ)
+    access = replace(access, timeout=min(access.timeout, _INDEX_SECONDS))
+    if indexes.no_index and not indexes.find_links:
+        hint = f"Remove `no-index` from {indexes.source}, or name folders by find-links."
+        yield Check(
+            "index", "failed", f"{indexes.tool} is told to use no index, and no find-links either", hint
+        )
+    urls = () if indexes.no_index else (indexes.index_url or PYPI, *indexes.extra_index_urls)
+    asked = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
+    for binding in reversed(indexes.bound):
+        name = "pip" if "*" in binding.package else binding.package
+        asked |= {url: name for url in binding.urls if url not in urls}
+    with ThreadPoolExecutor(max(1, len(asked))) as pool:
+        yield from pool.map(lambda place: _index_check(place, access, project=asked[place]), asked)
+
+
+def _index_check(place: str, access: Access, *, project: str) -> Check:
+    """Check an index or a find-links location.
+
+    Parameters
+    ----------
+    place
+        A URL, or the path of a folder.
+    access
+        Proxy, certificates and credentials.
+    project
+        The project whose page is requested (the page of all projects has tens of megabytes); empty for a
+        find-links location.
+    """
+    import requests
+
+    folder = local_path(place) if "://" in place else Path(place)
+    if folder is not None:
+        if folder.exists():
+            return Check("index", "ok", f"{folder} is there")
+        hint = f"Correct it in {access.wording.settings}."
+        return Check("index", "warning", f"{folder} isn't there, and is left out silently", hint)
+    shown = strip_credentials(place)
+    url = f"{place.rstrip('/')}/{project}/" if project else place
+    try:
+        with open_session(access) as session, get(session, url, access=access) as response:
+            if response.status_code in REFUSALS:
+                return Check("index", "failed", f"{shown} {refusal(response)}", refusal_hint(shown, access))
+            return _judge_answer(shown, response.status_code, project, access.wording)
+    except requests.exceptions.SSLError as error:
+        return Check("index", "failed", f"{shown} {untrusted(error)}", certificate_hint(access))
+    except (requests.RequestException, OSError, ValueError) as error:
+        hint = f"Check the URL in {access.wording.settings}, and the proxy in HTTPS_PROXY."
+        return Check("index", "failed", f"{shown} doesn't answer ({innermost(error)})", hint)
+
+
+def _judge_answer(shown: str, status: int, project: str, wording: Wording) -> Check:
+    if status >= 500:
+        return Check("index", "failed", f"{shown} is out of order (HTTP {status})", "Try again later.")
+    if status == 404:
+        hint = f"All is well if it has other projects; else check its URL in {wording.settings}."
+        return Check("index", "warning", f"{shown} answers, but has no project {project} (HTTP 404)", hint)
+    return Check("index", "ok", f"{shown} answers")
+
+
+def engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Check the engine, and the registries of the base image and of the repository."""
+    try:
+        endpoint = find_endpoint(environ)
+        # First, because it gives up soon on an engine that accepts connections and never answers.
+        lookup = look_up(endpoint, base=settings.base, repository=settings.repository)
+        with Engine(endpoint) as engine:
+            info = engine.info()
+    except ImagesyncError as error:
+        yield _failed("engine", error)
+        yield Check("registry", "warning", "not asked: images are pulled by the engine")
+        return
+    message = f"{info.name} {info.version} at {endpoint.url} ({endpoint.origin})"
+    api = tuple(int(part) for part in info.api_version.split(".") if part.isdigit())
+    if info.name != "Podman" and api < _BUILDKIT_API:
+        hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
+        yield Check("engine", "failed", f"{message} has no BuildKit", hint)
+    elif info.platform != IMAGE_PLATFORM:
+        hint = (
+            "Builds work where the engine emulates amd64: `docker run --privileged --rm tonistiigi/binfmt`."
+        )
+        yield Check(
+            "engine", "warning", f"{message} runs on {info.platform}, images are {IMAGE_PLATFORM}", hint
+        )
+    else:
+        yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
+    if lookup.base_digest is not None:
+        yield Check("registry", "ok", f"not needed: the engine has {settings.base}")
+    else:
+        yield _registry_check(settings.base, endpoint)
+    if parse_reference(settings.repository).names_registry:
+        yield _push_check(settings, endpoint)
+
+
+def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
+    """Start an upload to the registry that the repository names, and cancel it."""
+    try:
+        with Engine(endpoint) as engine:
+            RegistryImages(settings.repository, engine, SilentProgress()).check_push()
+    except ImagesyncError as error:
+        # A build that doesn't push works without the registry.
+        return Check("push", "failed" if settings.push else "warning", error.message, error.hint)
+    return Check("push", "ok", f"you may push to {settings.repository}")
+
+
+def _registry_check(base: str, endpoint: Endpoint) -> Check:
+    """Ask the registry for the base image, through the engine; nothing is pulled."""
+    import docker.errors
+    import requests
+
+    client = connect(endpoint)
+    client.timeout = _REGISTRY_SECONDS
+    try:
+        client.inspect_distribution(base)
+    except docker.errors.APIError as error:
+        return Check("registry", "failed", f"{base} can't be pulled: {explanation(error)}", _base_hint(base))
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        return Check("registry", "failed", f"{base} can't be pulled: {innermost(error)}", _base_hint(base))
+    finally:
+        client.close()
+    return Check("registry", "ok", f"{base} can be pulled")
+
+
+def _base_hint(base: str) -> str:
+    return (
+        f"Check the name and the network with `docker pull {base}`, log in with `docker login`, "
+        "or name an image that the engine has: `--base REF`."
+    )
+
+
+def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Check that the cache folder can be written to and has room."""
+    root = settings.cache_dir or default_cache_dir(environ)
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            free = shutil.disk_usage(there).free
+        size = Store(root).usage().size if root.is_dir() else 0
+    except ImagesyncError as error:
+        yield _failed("cache", error)
+        return
+    except OSError as error:
+        yield Check("cache", "failed", f"{root} can't be written to: {error.strerror}", hint)
+        return
+    message = f"{root} holds {format_size(size)}, {format_size(free)} are free"
+    if free < _ENOUGH_SPACE:
+        mending = "Make room: `imagesync cache prune`, or choose another folder by IMAGESYNC_CACHE_DIR."
+        yield Check("cache", "warning", message, mending)
+    else:
+        yield Check("cache", "ok", message)
+
+
+def tool_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Check git, uv and pip-tools."""
+    git = shutil.which("git", path=environ.get("PATH"))
+    if git is None:
+        hint = "Install it: `apt-get install git`, `brew install git` or https://git-scm.com/downloads."
+        yield Check("git", "warning", "not found; packages from git repositories need it", hint)
+    else:
+        yield _version_check("git", [git, "--version"])
+    from uv import find_uv_bin
+
+    try:
+        yield _version_check("uv", [find_uv_bin(), "--version"])
+    except FileNotFoundError:
+        hint = f"Reinstall it beside imagesync: {own_installation().reinstall('uv')}"
+        yield Check("uv", "failed", "its executable isn't where its package should have put it", hint)
+    yield _pip_tools_check(needed=settings.resolver == "pip-tools")
+
+
+def _pip_tools_check(*, needed: bool) -> Check:
+    try:
+        return Check("pip-tools", "ok", f"pip-tools {version('pip-tools')}")
+    except PackageNotFoundError:
+        if not needed:
+            return Check("pip-tools", "ok", "not installed, and not needed: the resolver is uv")
+        hint = f"Install it beside imagesync: {own_installation().add_extra('pip-tools')}"
+        return Check("pip-tools", "failed", "not installed, and settings choose it as the resolver", hint)
+
+
+def _version_check(name: str, command: list[str]) -> Check:
+    try:
+        answer = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check(name, "failed", f"{command[0]} doesn't run: {innermost(error)}", f"Reinstall {name}.")
+    return Check(name, "ok", answer.stdout.strip())

@@ -1,0 +1,20 @@
+"""``imagesync render``: the build context of an image, as a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from imagesync.cli.options import PATH, settings_options
+from imagesync.cli.session import session_of
+
+
+@click.command()
+@settings_options
+@click.option("-o", "--output-dir", type=PATH, required=True, metavar="DIR", help="Where it goes.")
+@click.pass_context
+def render(context: click.Context, /, output_dir: Path, **options: object) -> None:
+    """Write the whole build context, which plain `docker build` accepts too."""
+    session_of(context, options).render(output_dir)
+    click.echo(output_dir)

@@ -1,0 +1,30 @@
+"""``imagesync run``: a command in the environment's image."""
+
+from __future__ import annotations
+
+import click
+
+from imagesync.cli.options import settings_options
+from imagesync.cli.session import session_of
+
+
+@click.command()
+@settings_options
+@click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set a variable.")
+@click.option("-p", "--publish", "ports", multiple=True, metavar="PORT[:PORT]", help="Publish on loopback.")
+@click.argument("command", nargs=-1)
+@click.pass_context
+def run(
+    context: click.Context,
+    /,
+    command: tuple[str, ...],
+    variables: tuple[str, ...],
+    ports: tuple[str, ...],
+    **options: object,
+) -> None:
+    """Run COMMAND in the environment's image, with this folder mounted.
+
+    The image is built if it is missing. Put -- before a command that has options of its own. The
+    exit code is the command's. A port is published as [OUTSIDE:]INSIDE.
+    """
+    context.exit(session_of(context, options).run(command, variables=variables, ports=ports))

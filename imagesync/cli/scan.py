@@ -1,0 +1,116 @@
+"""``imagesync scan``: what is installed in an environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from imagesync.cli.options import environment_options, format_option
+from imagesync.cli.output import Row, Section, print_json, print_sections
+from imagesync.cli.tables import finding_sections, source_text
+from imagesync.core.terminal import make_progress
+from imagesync.core.text import counted
+from imagesync.errors import UsageError
+from imagesync.scan.discovery import discover
+from imagesync.scan.environment import CondaRecord, Environment
+from imagesync.scan.scan import scan_environment
+from imagesync.settings.load import load_settings
+from imagesync.store.layout import CONDA_RECORDS, default_cache_dir
+
+
+@click.command()
+@environment_options
+@format_option
+@click.pass_context
+def scan(context: click.Context, /, python: Path | None, prefix: Path | None, output: str) -> None:
+    """Show what is installed here, and where each package came from."""
+    progress = make_progress(quiet=context.obj)
+    found = discover(python=python, prefix=prefix, environ=os.environ, cwd=Path.cwd())
+    for warning in found.warnings:
+        progress.line(f"warning: {warning}")
+    environment = scan_environment(found, environ=os.environ, cache=_record_cache)
+    progress.line(found.describe(environment.python))
+    if output == "json":
+        print_json(environment.to_dict())
+    else:
+        print_environment(environment)
+
+
+def _record_cache() -> Path:
+    try:
+        cache_dir = load_settings(cwd=Path.cwd(), environ=os.environ, flags={}).cache_dir
+    except UsageError:  # a scan depends on no setting
+        cache_dir = None
+    return (cache_dir or default_cache_dir()) / CONDA_RECORDS
+
+
+def print_environment(environment: Environment, stream: TextIO | None = None) -> None:
+    """Print what a scan found, to stdout if no *stream* is given."""
+    print_sections(environment_sections(environment), stream)
+
+
+def environment_sections(environment: Environment) -> tuple[Section, ...]:
+    """Return what a scan found: the interpreter, the packages, the findings."""
+    python = environment.python
+    title = f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}"
+    rows = tuple(
+        Row((p.name, p.version, p.manager, _yes_no(p.requested), source_text(p.source)))
+        for p in environment.packages
+        if not p.conda
+    )
+    notes = [_summary(environment)]
+    if environment.channels:
+        notes.insert(0, f"channels: {' '.join(environment.channels)}")
+    headers = ("package", "version", "manager", "requested", "source")
+    packages = Section("from pip" if environment.conda else title, headers, rows, notes=tuple(notes))
+    findings = finding_sections(environment.findings)
+    if not environment.conda:
+        return (packages, *findings)
+    conda = _conda_section(environment, title)
+    if not rows:
+        return (replace(conda, notes=packages.notes), *findings)
+    return (conda, packages, *findings)
+
+
+def _conda_section(environment: Environment, title: str) -> Section:
+    shown = _short_names({record.channel for record in environment.conda})
+    rows = tuple(
+        Row((r.name, r.version, r.build, r.requested_spec or "-", shown[r.channel], _others(r)))
+        for r in environment.conda
+    )
+    headers = ("conda package", "version", "build", "requested", "channel", "distributions")
+    return Section(title, headers, rows)
+
+
+def _short_names(channels: Iterable[str]) -> dict[str, str]:
+    """Return for each channel the last part of its URL, or the whole where others end alike."""
+    last = {channel: channel.rpartition("/")[2] or "-" for channel in channels}
+    names = list(last.values())
+    return {channel: name if names.count(name) == 1 else channel for channel, name in last.items()}
+
+
+def _others(record: CondaRecord) -> str:
+    """Return the distributions of *record*, where it isn't one of the same name."""
+    return "" if record.distributions == (record.name,) else " ".join(record.distributions)
+
+
+def _summary(environment: Environment) -> str:
+    kinds = [p.source.kind for p in environment.packages if not p.conda]
+    local = {
+        "from directories": kinds.count("directory"),
+        "from repositories": kinds.count("vcs"),
+        "from archives": kinds.count("archive"),
+    }
+    conda = [counted(len(environment.conda), "conda package")] if environment.conda else []
+    of_pip = f"{len(kinds)} from pip" if conda else counted(len(kinds), "package")
+    parts = [*conda, of_pip] + [f"{number} {words}" for words, number in local.items() if number]
+    return ", ".join(parts)
+
+
+def _yes_no(value: bool | None) -> str:
+    return "-" if value is None else ("yes" if value else "no")
