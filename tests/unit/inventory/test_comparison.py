@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from imagesync.cli.comparison_tables import comparison_sections
 from imagesync.core.names import Level
 from imagesync.inventory.comparison import Comparison, Group, Row, Side, compare
 from imagesync.inventory.default_levels import with_levels
@@ -154,15 +153,6 @@ def test_summary_and_remedy_name_the_members_that_differ() -> None:
     assert "imagesync build" in remedy(stale, "tcp://x:8786")
 
 
-def test_table_shows_differences_that_count_first() -> None:
-    changed = [replace(COMPATIBLE, version="9"), replace(EXACT, version="9")]
-    comparison = compare(side(COMPATIBLE, EXACT), side(*changed, name="there"))
-    section, summary_ = comparison_sections(comparison)
-    assert [row.cells[0] for row in section.rows] == ["numpy", "alder"]
-    assert section.title == "differs (2, of which 1 critical, exact or local code)"
-    assert summary_.notes[0] == "2 packages: 2 differs"
-
-
 def test_comparison_as_json_has_every_package_and_group() -> None:
     comparison = compare(side(COMPATIBLE, EXACT), side(EXACT))
     content = comparison.to_dict()
@@ -201,7 +191,6 @@ def test_comparison_lists_members_that_gave_no_answer() -> None:
     )
     assert isinstance(comparison, Comparison)
     assert comparison.to_dict()["silent"] == {"tcp://a": "gone"}
-    assert [row.cells for row in comparison_sections(comparison)[1].rows] == [("tcp://a", "gone")]
 
 
 def test_comparison_as_text_lists_the_differences() -> None:

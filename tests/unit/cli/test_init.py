@@ -11,7 +11,7 @@ from imagesync.errors import UsageError
 from imagesync.settings.load import load_settings
 
 
-def test_new_file_where_there_is_no_project(tmp_path: Path) -> None:
+def test_settings_become_a_new_file_without_a_pyproject(tmp_path: Path) -> None:
     assert write_settings(tmp_path) == tmp_path / "imagesync.toml"
     text = (tmp_path / "imagesync.toml").read_text("utf-8")
     parse_toml(text)
@@ -28,7 +28,7 @@ def test_new_file_where_there_is_no_project(tmp_path: Path) -> None:
         b"",
     ],
 )
-def test_project_file_is_appended_to_and_otherwise_kept(tmp_path: Path, before: bytes) -> None:
+def test_settings_are_appended_to_pyproject_and_the_rest_is_kept(tmp_path: Path, before: bytes) -> None:
     project = tmp_path / "pyproject.toml"
     project.write_bytes(before)
     project.chmod(0o640)
@@ -42,7 +42,7 @@ def test_project_file_is_appended_to_and_otherwise_kept(tmp_path: Path, before: 
         assert after.count(b"\n") == after.count(b"\r\n")
 
 
-def test_link_to_a_project_file_stays_a_link(tmp_path: Path) -> None:
+def test_symlinked_pyproject_stays_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     real = tmp_path / "real" / "pyproject.toml"
     real.write_text("[project]\n")
@@ -62,7 +62,7 @@ def test_link_to_a_project_file_stays_a_link(tmp_path: Path) -> None:
         "\udcff",
     ],
 )
-def test_project_file_that_cannot_take_settings_is_left_alone(tmp_path: Path, before: str) -> None:
+def test_pyproject_that_cannot_take_settings_is_left_unchanged(tmp_path: Path, before: str) -> None:
     project = tmp_path / "pyproject.toml"
     project.write_bytes(before.encode("utf-8", "surrogateescape"))
     with pytest.raises(UsageError, match=r"pyproject\.toml"):
@@ -71,7 +71,7 @@ def test_project_file_that_cannot_take_settings_is_left_alone(tmp_path: Path, be
     assert [path.name for path in tmp_path.iterdir()] == ["pyproject.toml"]
 
 
-def test_settings_that_are_there_are_left_alone(tmp_path: Path) -> None:
+def test_existing_settings_are_left_unchanged(tmp_path: Path) -> None:
     write_settings(tmp_path)
     (tmp_path / "imagesync.toml").write_text("strict = true\n")
     with pytest.raises(UsageError, match="already"):
@@ -79,13 +79,13 @@ def test_settings_that_are_there_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "imagesync.toml").read_text() == "strict = true\n"
 
 
-def test_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         write_settings(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("project", [False, True])
-def test_every_setting_holds_once_its_comment_sign_is_taken_away(tmp_path: Path, project: bool) -> None:
+def test_every_commented_setting_is_valid_once_uncommented(tmp_path: Path, project: bool) -> None:
     if project:
         (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "imagesync-templates").mkdir()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.cli.doctor import Check, diagnose, healthy
-from imagesync.cli.tables import print_checks
+from imagesync.cli.doctor import diagnose, healthy, print_checks
+from imagesync.cli.doctor_checks import Check
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.indexes import LocalIndex
@@ -24,7 +24,7 @@ HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """Return an environment of its own: no configuration of this machine's, no engine, an empty store."""
+    """Return variables without configuration of this machine: no engine, an empty store."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -55,16 +55,16 @@ def index() -> Iterator[LocalIndex]:
         yield running
 
 
-def test_everything_that_a_build_needs_is_looked_at(environ: dict[str, str]) -> None:
+def test_diagnosis_checks_everything_that_a_build_needs(environ: dict[str, str]) -> None:
     checks = checks_of(environ)
     names = ["interpreter", "index", "engine", "registry", "cache", "git", "uv", "pip-tools"]
     assert list(checks) == names
-    # How much is free is this machine's affair: the cache has a test of its own.
+    # Free space depends on the machine; the cache has its own test.
     ok = {name for name, check in checks.items() if check.status == "ok"} - {"cache"}
     assert ok == {*names} - {"engine", "registry", "cache"}
 
 
-def test_no_engine_is_a_failure_with_a_command(environ: dict[str, str]) -> None:
+def test_missing_engine_fails_with_a_hint(environ: dict[str, str]) -> None:
     checks = checks_of(environ)
     assert checks["engine"].status == "failed"
     assert "no-engine.sock" in checks["engine"].message
@@ -72,11 +72,11 @@ def test_no_engine_is_a_failure_with_a_command(environ: dict[str, str]) -> None:
     assert not healthy(checks.values())
 
 
-def test_warnings_are_no_failures() -> None:
+def test_environment_with_warnings_alone_is_healthy() -> None:
     assert healthy([Check("git", "warning", "not found"), Check("uv", "ok", "uv 1")])
 
 
-def test_interpreter_that_the_base_does_not_have(environ: dict[str, str]) -> None:
+def test_interpreter_other_than_that_of_the_base_fails(environ: dict[str, str]) -> None:
     other = "python:3.9-slim"
     check = checks_of(environ, settings=Settings(base=other))["interpreter"]
     assert check.status == "failed"
@@ -85,11 +85,11 @@ def test_interpreter_that_the_base_does_not_have(environ: dict[str, str]) -> Non
     assert f"--base {HERE}" in check.hint
 
 
-def test_base_that_nobody_knows_is_left_to_the_build(environ: dict[str, str]) -> None:
+def test_interpreter_passes_with_a_base_of_unknown_python(environ: dict[str, str]) -> None:
     assert checks_of(environ, settings=Settings(base="example.com/mine:1"))["interpreter"].status == "ok"
 
 
-def test_interpreter_that_is_not_there(environ: dict[str, str], tmp_path: Path) -> None:
+def test_missing_interpreter_fails(environ: dict[str, str], tmp_path: Path) -> None:
     missing = tmp_path / "python"
     checks = diagnose(Settings(), environ=environ, scan=lambda: scan(python=missing, environ=environ))
     assert checks[0].name == "interpreter"
@@ -97,14 +97,16 @@ def test_interpreter_that_is_not_there(environ: dict[str, str], tmp_path: Path) 
     assert str(tmp_path / "python") in checks[0].message
 
 
-def test_index_with_password(environ: dict[str, str], index: LocalIndex) -> None:
+def test_index_with_a_password_passes_and_hides_it(environ: dict[str, str], index: LocalIndex) -> None:
     check = checks_of(with_index(environ, index.url_with_credentials))["index"]
     assert check.status == "ok"
     assert index.origin in check.message
     assert "hidden-word" not in check.message
 
 
-def test_index_that_refuses(environ: dict[str, str], index: LocalIndex) -> None:
+def test_index_that_refuses_credentials_fails_with_a_hint_to_netrc(
+    environ: dict[str, str], index: LocalIndex
+) -> None:
     wrong = index.url_with_credentials.replace("hidden-word", "wrong-word")
     check = checks_of(with_index(environ, wrong))["index"]
     assert check.status == "failed"
@@ -114,14 +116,14 @@ def test_index_that_refuses(environ: dict[str, str], index: LocalIndex) -> None:
     assert "netrc" in check.hint
 
 
-def test_index_without_that_project(environ: dict[str, str]) -> None:
+def test_index_without_the_requested_project_is_a_warning(environ: dict[str, str]) -> None:
     with LocalIndex() as empty:
         check = checks_of(with_index(environ, empty.url))["index"]
     assert check.status == "warning"
     assert "404" in check.message
 
 
-def test_index_whose_certificate_nobody_knows(environ: dict[str, str]) -> None:
+def test_index_with_an_untrusted_certificate_fails_until_pip_has_it(environ: dict[str, str]) -> None:
     with LocalIndex(tls=True) as private:
         check = checks_of(with_index(environ, private.url))["index"]
         assert check.status == "failed"
@@ -132,7 +134,7 @@ def test_index_whose_certificate_nobody_knows(environ: dict[str, str]) -> None:
         assert "404" in checks_of(trusting)["index"].message
 
 
-def test_index_that_is_down(environ: dict[str, str]) -> None:
+def test_unreachable_index_fails_and_hides_the_password(environ: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     check = checks_of(with_index(environ, f"http://me:hidden-word@127.0.0.1:{port}/simple"))["index"]
@@ -158,7 +160,7 @@ def silent_server() -> Iterator[int]:
             connection.close()
 
 
-def test_index_that_never_answers_is_given_up(environ: dict[str, str]) -> None:
+def test_silent_index_fails_after_the_timeout_of_pip(environ: dict[str, str]) -> None:
     with silent_server() as port:
         impatient = {**with_index(environ, f"http://127.0.0.1:{port}/simple"), "PIP_DEFAULT_TIMEOUT": "0.5"}
         check = checks_of(impatient)["index"]
@@ -166,26 +168,26 @@ def test_index_that_never_answers_is_given_up(environ: dict[str, str]) -> None:
     assert "timed out" in check.message
 
 
-def test_index_folder_that_is_not_there(environ: dict[str, str], tmp_path: Path) -> None:
+def test_missing_find_links_folder_is_a_warning(environ: dict[str, str], tmp_path: Path) -> None:
     check = checks_of({**environ, "PIP_FIND_LINKS": str(tmp_path / "gone")})["index"]
     assert check.status == "warning"
     assert f"{tmp_path / 'gone'} isn't there" in check.message
 
 
-def test_no_index_and_no_folder_either(environ: dict[str, str]) -> None:
+def test_neither_index_nor_find_links_fails(environ: dict[str, str]) -> None:
     del environ["PIP_FIND_LINKS"]
     assert checks_of(environ)["index"].status == "failed"
 
 
-def test_cache_says_where_it_is_and_what_is_free(environ: dict[str, str], tmp_path: Path) -> None:
+def test_cache_check_names_the_folder_and_creates_nothing(environ: dict[str, str], tmp_path: Path) -> None:
     check = checks_of(environ)["cache"]
     assert check.message.startswith(f"{tmp_path / 'store'} holds 0 kB, ")
     enough = shutil.disk_usage(tmp_path).free >= 2_000_000_000
     assert check.status == ("ok" if enough else "warning")
-    assert not (tmp_path / "store").exists(), "looking makes nothing"
+    assert not (tmp_path / "store").exists(), "the check creates nothing"
 
 
-def test_cache_that_is_a_file(environ: dict[str, str], tmp_path: Path) -> None:
+def test_cache_folder_that_is_a_file_fails(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     check = checks_of(environ)["cache"]
     assert check.status == "failed"
@@ -199,7 +201,7 @@ def test_missing_git_is_a_warning(environ: dict[str, str], tmp_path: Path) -> No
     assert check.hint is not None
 
 
-def test_report_puts_hints_below_and_the_verdict_last() -> None:
+def test_table_has_hints_below_their_checks_and_the_verdict_last() -> None:
     stream = io.StringIO()
     print_checks(
         [Check("uv", "ok", "uv 0.13.9"), Check("engine", "failed", "no engine [red]", "Start it.")], stream
@@ -212,7 +214,7 @@ def test_report_puts_hints_below_and_the_verdict_last() -> None:
     )
 
 
-def test_json_has_the_documented_keys() -> None:
+def test_check_as_json_has_the_documented_keys() -> None:
     check = Check("uv", "ok", "uv 0.13.9")
     assert json.loads(json.dumps(check.to_dict())) == {
         "name": "uv",

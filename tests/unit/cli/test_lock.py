@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import io
+
+from packaging.utils import canonicalize_name
+
+from imagesync.cli.lock import print_lock
+from imagesync.core.names import Level
+from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.environment import Source
+
+NUMPY = canonicalize_name("numpy")
+MINE = canonicalize_name("mine")
+DEVIATION = Deviation(NUMPY, "1.26.5", "1.26.4", Level.COMPATIBLE, "1.26.5 has no file for the target")
+
+
+def planned(name: str, level: Level, *, source: Source | None = None) -> PlannedPackage:
+    return PlannedPackage(canonicalize_name(name), "1.2.3", level, "==1.2.3", "as it is", source or Source())
+
+
+def test_lock_lists_deviations_above_artifacts() -> None:
+    local = planned("mine", Level.EXACT, source=Source("directory", url="file:///m"))
+    lock = Lock(
+        Target("linux/amd64", "3.11.2", (2, 36)),
+        packages=(
+            LockedPackage(
+                NUMPY, "1.26.4", Artifact("numpy-1.26.4.whl", "https://e/n", "sha256:00", 18_300_000)
+            ),
+            LockedPackage(
+                canonicalize_name("six"), "1.17", Artifact("six.whl", "https://e/s", "sha256:01", None)
+            ),
+        ),
+        vendored=(VendoredPackage(MINE, "1.2.3", "sha256:02", local),),
+        deviations=(DEVIATION,),
+    )
+    stream = io.StringIO()
+    print_lock(lock, stream)
+    text = stream.getvalue()
+    assert text.startswith("1 deviation from the local environment\n")
+    assert "  numpy    1.26.5  1.26.4        compatible  1.26.5 has no file for the target\n" in text
+    assert "  numpy    1.26.4   18.3 MB  numpy-1.26.4.whl\n" in text
+    assert "  mine     1.2.3    directory file:///m\n" in text
+    assert "3 packages, at least 18.3 MB from indexes, 1 deviation\n" in text
+    assert text.endswith(f"lock {lock.digest}\n")

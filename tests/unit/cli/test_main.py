@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from importlib.resources import files
+
+import click
+import pytest
+
+from imagesync.cli.main import SUMMARIES, cli
+
+LISTING = """
+import json, sys
+from imagesync.cli.main import cli
+cli(["--help"], standalone_mode=False)
+print(json.dumps([name for name in sys.modules if name.startswith("imagesync.")]), file=sys.stderr)
+"""
+
+
+def command(name: str) -> click.Command:
+    found = getattr(import_module(f"imagesync.cli.{name}"), name)
+    assert isinstance(found, click.Command)
+    return found
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_summary_in_the_list_of_commands_is_that_of_the_command(name: str) -> None:
+    for limit in (20, 45, 60, 200):
+        assert cli.commands[name].get_short_help_str(limit) == command(name).get_short_help_str(limit)
+
+
+def test_every_command_in_a_module_of_its_name_is_listed() -> None:
+    names = (path.name.removesuffix(".py") for path in files("imagesync.cli").iterdir())
+    modules = {name: import_module(f"imagesync.cli.{name}") for name in names if name.isidentifier()}
+    assert {n for n, m in modules.items() if isinstance(getattr(m, n, None), click.Command)} == set(SUMMARIES)
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_name_of_a_command_is_resolved_to_the_command_itself(name: str) -> None:
+    assert cli.resolve_command(click.Context(cli), [name, "--help"]) == (name, command(name), ["--help"])
+
+
+def test_help_lists_every_command_without_importing_any() -> None:
+    done = subprocess.run([sys.executable, "-c", LISTING], check=True, capture_output=True, text=True)
+    listed = {line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line}
+    assert listed == set(SUMMARIES)
+    imported = set(json.loads(done.stderr))
+    assert imported.isdisjoint({"imagesync.session", *(f"imagesync.cli.{name}" for name in SUMMARIES)})
+
+
+def test_misspelt_command_is_refused_with_the_nearest_names() -> None:
+    with pytest.raises(click.UsageError, match="No such command 'biuld'") as caught:
+        cli(["biuld"], standalone_mode=False)
+    assert "build" in caught.value.format_message()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import io
+
+from packaging.utils import canonicalize_name
+
+from imagesync.cli.plan import print_plan
+from imagesync.core.names import Level
+from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
+from imagesync.scan.environment import Finding, Interpreter, Severity, Source
+
+PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+LEFTOVER = Finding(
+    Severity.WARNING,
+    "interrupted-uninstall",
+    "an uninstall left this behind",
+    "/env/~ame",
+    hint="rm -r '/env/~ame'",
+)
+CONFLICT = Finding(
+    Severity.ERROR, "conflict", "dask needs pandas>=2, which is not installed", hint="pip install pandas"
+)
+
+
+def planned(name: str, level: Level, *, source: Source | None = None) -> PlannedPackage:
+    return PlannedPackage(canonicalize_name(name), "1.2.3", level, "==1.2.3", "as it is", source or Source())
+
+
+def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> None:
+    plan = Plan(
+        PYTHON,
+        packages=(
+            planned("numpy", Level.COMPATIBLE),
+            planned("dask", Level.CRITICAL),
+            planned("lz4", Level.EXACT),
+            planned("mine", Level.EXACT, source=Source("directory", url="file:///m", editable=True)),
+        ),
+        left_out=(LeftOut(canonicalize_name("pywin32"), "306", Level.PLATFORM_ONLY, "only for Windows"),),
+        findings=(LEFTOVER, CONFLICT),
+        apt=("git", "libgomp1"),
+        profile="dask",
+    )
+    stream = io.StringIO()
+    print_plan(plan, stream)
+    text = stream.getvalue()
+    marks = [
+        "critical (1)",
+        "exact (2)",
+        "compatible (1)",
+        "left out",
+        "conflict",
+        "interrupted-uninstall",
+        "profile",
+    ]
+    places = [text.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert "pywin32  306      platform-only  only for Windows" in text
+    assert "mine     1.2.3  ==1.2.3       editable  as it is" in text
+    assert "system packages: git libgomp1" in text
+    assert text.endswith(
+        "target linux/amd64, Python 3.11: profile dask, 4 packages, 1 left out, 2 findings\n"
+    )
