@@ -54,9 +54,9 @@ def build(
     images = rebuild_on_change(
         lambda: session_of(context, options),
         build=lambda session: session.build(tags=tags),
-        failed=print_error,
+        on_error=print_error,
     )
-    # Ctrl-C is how this ends, so it is no failure.
+    # Ctrl-C is the regular end of this loop, and no failure.
     with suppress(KeyboardInterrupt):
         for image in images:
             _print_image(image, metadata_file)

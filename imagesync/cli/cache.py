@@ -1,4 +1,4 @@
-"""``imagesync cache``: the size of the cache folder, and room in it."""
+"""``imagesync cache``: the size of the cache folder, and its pruning."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def prune(context: click.Context, /, output: str, older_than: int | None, **opti
 
 
 def print_usage(usage: Usage, stream: TextIO | None = None) -> None:
-    """Print what the cache folder takes, to stdout if no *stream* is given."""
+    """Print the size of the cache folder, to stdout by default."""
     rows = (
         Row(("folder", str(usage.root))),
         Row(("artifacts", _text(usage.artifacts))),
@@ -58,7 +58,7 @@ def print_usage(usage: Usage, stream: TextIO | None = None) -> None:
 
 
 def print_removed(removed: Usage, stream: TextIO | None = None) -> None:
-    """Print what was removed from the cache folder, to stdout if no *stream* is given."""
+    """Print the number and size of removed files, to stdout by default."""
     totals = (("artifact", removed.artifacts), ("cache entry", removed.caches), ("log", removed.logs))
     notes = tuple(
         f"{counted(total.files, noun)} removed, {format_size(total.size)}"

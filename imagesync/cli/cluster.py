@@ -1,4 +1,4 @@
-"""``imagesync cluster``: Dask clusters that outlive a script, and what clusters have left behind."""
+"""``imagesync cluster``: Dask clusters that outlive a script, and cleanup after others."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def ls(output: str) -> None:
 
 
 def print_clusters(clusters: Sequence[FoundCluster], stream: TextIO | None = None) -> None:
-    """Print a table of clusters, leftovers marked, to stdout if no *stream* is given."""
+    """Print a table of clusters with leftovers marked, to stdout by default."""
     rows = tuple(
         Row(
             (

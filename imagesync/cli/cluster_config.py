@@ -1,4 +1,4 @@
-"""``imagesync cluster config``: what starts Dask elsewhere, in the environment's image."""
+"""``imagesync cluster config``: configuration that starts Dask elsewhere, in the environment's image."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _image(session: Session, target: Target, image: str | None) -> str:
 
 def _read(path: Path) -> str:
     try:
-        # As bytes, because reading as text would change the ends of lines.
+        # As bytes, because reading text would translate line endings.
         return path.read_bytes().decode("utf-8")
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}") from error

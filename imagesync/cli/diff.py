@@ -72,12 +72,12 @@ def diff(
 
 
 def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
-    """Print how two sides compare, to stdout if no *stream* is given."""
+    """Print a comparison, to stdout by default."""
     print_sections(comparison_sections(comparison), stream)
 
 
 def comparison_sections(comparison: Comparison) -> tuple[Section, ...]:
-    """Return how two sides compare: what differs first, and in it what counts."""
+    """Return the tables of a comparison: differences first, and among them the critical ones."""
     sections = [_group_section(comparison, group) for group in _TITLES]
     if comparison.silent:
         rows = tuple(TableRow((member, why), "warning") for member, why in comparison.silent.items())

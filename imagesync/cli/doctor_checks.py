@@ -129,12 +129,12 @@ def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> It
             "index", "failed", f"{indexes.tool} is told to use no index, and no find-links either", hint
         )
     urls = () if indexes.no_index else (indexes.index_url or PYPI, *indexes.extra_index_urls)
-    asked = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
+    projects = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
     for binding in reversed(indexes.bound):
         name = "pip" if "*" in binding.package else binding.package
-        asked |= {url: name for url in binding.urls if url not in urls}
-    with ThreadPoolExecutor(max(1, len(asked))) as pool:
-        yield from pool.map(lambda place: _index_check(place, access, project=asked[place]), asked)
+        projects |= {url: name for url in binding.urls if url not in urls}
+    with ThreadPoolExecutor(max(1, len(projects))) as pool:
+        yield from pool.map(lambda place: _index_check(place, access, project=projects[place]), projects)
 
 
 def _index_check(place: str, access: Access, *, project: str) -> Check:
@@ -254,11 +254,11 @@ def _base_hint(base: str) -> str:
 def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Check that the cache folder can be written to and has room."""
     root = settings.cache_dir or default_cache_dir(environ)
-    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
     try:
-        with tempfile.TemporaryFile(dir=there):
-            free = shutil.disk_usage(there).free
+        with tempfile.TemporaryFile(dir=existing):
+            free = shutil.disk_usage(existing).free
         size = Store(root).usage().size if root.is_dir() else 0
     except ImagesyncError as error:
         yield _failed("cache", error)
@@ -268,8 +268,8 @@ def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Che
         return
     message = f"{root} holds {format_size(size)}, {format_size(free)} are free"
     if free < _ENOUGH_SPACE:
-        mending = "Make room: `imagesync cache prune`, or choose another folder by IMAGESYNC_CACHE_DIR."
-        yield Check("cache", "warning", message, mending)
+        hint = "Make room: `imagesync cache prune`, or choose another folder by IMAGESYNC_CACHE_DIR."
+        yield Check("cache", "warning", message, hint)
     else:
         yield Check("cache", "ok", message)
 

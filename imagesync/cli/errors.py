@@ -15,7 +15,7 @@ _COLOURS = {"error": "red", "hint": "cyan"}
 
 
 def print_error(error: ImagesyncError, stream: TextIO | None = None) -> None:
-    """Print what happened, and on a line of its own what to do next."""
+    """Print the message, and the hint on a line of its own, to stderr by default."""
     _print("error", error.message, stream)
     if error.hint:
         _print("hint", error.hint, stream)

@@ -1,4 +1,4 @@
-"""What users of Docker, uv and conda try first, and what it is called here."""
+"""Hints for commands and options of Docker, uv and conda that imagesync doesn't have."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ _COMMAND: Final = re.compile(r"No such command '(?P<name>[^']+)'")
 _ARGUMENT: Final = re.compile(r"unexpected extra argument")
 
 
-def right_word(error: click.ClickException) -> str | None:
-    """Return what to write instead of what *error* refuses, or ``None`` where nothing is known."""
+def hint_for(error: click.ClickException) -> str | None:
+    """Return the equivalent of the command or option that *error* rejects, ``None`` if there is none."""
     context = getattr(error, "ctx", None)
     command = "" if context is None or context.command.name is None else context.command.name
     if context is not None and context.parent is None:

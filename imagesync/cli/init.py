@@ -1,4 +1,4 @@
-"""``imagesync init``: commented settings, where the project keeps its own."""
+"""``imagesync init``: commented settings in the configuration file of the project."""
 
 from __future__ import annotations
 
@@ -22,37 +22,36 @@ def init() -> None:
 
 
 def write_settings(folder: Path) -> Path:
-    """Write commented settings into *folder* and return the file that has them.
+    """Write commented settings into a configuration file of *folder*, and return its path.
 
-    A ``pyproject.toml`` that is there gets them at its end, and is otherwise left as it is; else they become
-    ``imagesync.toml``.
+    They are appended to an existing ``pyproject.toml``, or else become a new ``imagesync.toml``.
 
     Raises
     ------
     UsageError
-        There are settings already, ``pyproject.toml`` can't be read, or the folder can't be written to.
+        Settings exist already, ``pyproject.toml`` can't be read, or the folder can't be written to.
     """
-    own = folder / "imagesync.toml"
-    if own.exists():
-        raise UsageError(f"There are settings already, in {own}.", hint=_EDIT)
+    settings = folder / "imagesync.toml"
+    if settings.exists():
+        raise UsageError(f"There are settings already, in {settings}.", hint=_EDIT)
     project = folder / "pyproject.toml"
     template = files("imagesync").joinpath("settings_template.toml").read_text("utf-8")
     if not project.exists():
-        write_text(own, _without_prefix(template))
-        return own
-    # A link is followed, so that it isn't replaced by a file.
+        write_text(settings, _without_prefix(template))
+        return settings
+    # Resolved, so that a symlink isn't replaced by a file.
     write_text(project.resolve(), _appended(project, template))
     return project
 
 
 def _without_prefix(template: str) -> str:
-    """Return the template for a file of our own, whose tables need no ``tool.imagesync``."""
+    """Return the template for ``imagesync.toml``, whose tables have no prefix ``tool.imagesync``."""
     return template.replace(f"{_TABLE}\n", "", 1).replace("[tool.imagesync.", "[")
 
 
 def _appended(project: Path, template: str) -> str:
     try:
-        # Bytes, because reading text would turn the line endings of Windows into others.
+        # As bytes, because reading text would translate line endings.
         text = project.read_bytes().decode("utf-8")
         document = parse_toml(text)
     except OSError as error:

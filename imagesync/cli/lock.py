@@ -1,4 +1,4 @@
-"""``imagesync lock``: the exact artifacts of an image, in a file that others' tools read."""
+"""``imagesync lock``: the exact artifacts of an image, as a lock file in a common format."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def lock(
 def _write(session: Session, path: Path | None, form: Form | None, output: str) -> None:
     form = form_of(path) if form is None and path is not None else form
     assert form is not None  # noqa: S101  one of them is given
-    # Before minutes of work: what is missing to write it.
+    # First, because locking takes minutes and a missing tool is known at once.
     require(form, path)
     frozen = session.freeze()
     files = named_files(frozen, form)
@@ -113,7 +113,7 @@ def _check(session: Session, path: Path, output: str) -> None:
 
 
 def print_moved(moved: Sequence[Difference], stream: TextIO | None = None) -> None:
-    """Print which packages have moved since a lock was made, to stdout if no *stream* is given."""
+    """Print the packages that differ from a lock file, to stdout by default."""
     rows = tuple(
         Row((each.name, each.manager, each.locked or "-", each.here or "-", each.reason), "warning")
         for each in moved
@@ -123,12 +123,12 @@ def print_moved(moved: Sequence[Difference], stream: TextIO | None = None) -> No
 
 
 def print_lock(lock: Lock, stream: TextIO | None = None) -> None:
-    """Print what the image holds exactly, to stdout if no *stream* is given."""
+    """Print the exact contents of the image, to stdout by default."""
     print_sections(lock_sections(lock), stream)
 
 
 def lock_sections(lock: Lock) -> tuple[Section, ...]:
-    """Return what the image holds exactly: what differs from here first, then every artifact."""
+    """Return the tables of a lock: deviations from the environment first, then every artifact."""
     sections = [*deviation_sections(lock.deviations)]
     if lock.repacked:
         rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
@@ -169,7 +169,7 @@ def _size(artifact: Artifact) -> str:
 
 
 def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
-    """Return what differs between here and the image, or nothing where nothing does."""
+    """Return the table of deviations from the environment, or nothing if there are none."""
     if not deviations:
         return ()
     rows = [

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import click
 
 from imagesync.cli.errors import print_error
-from imagesync.cli.guesses import right_word
+from imagesync.cli.guesses import hint_for
 from imagesync.errors import ImagesyncError
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
@@ -45,8 +45,8 @@ def main() -> NoReturn:
         code = error.exit_code
     except click.ClickException as error:
         error.show()
-        if word := right_word(error):
-            click.echo(f"hint: {word}", err=True)
+        if hint := hint_for(error):
+            click.echo(f"hint: {hint}", err=True)
         code = 2
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)

@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 LOCK_FILE = "conda-lock.yml"
-"""The lock file's name where none is given."""
+"""Default name of a lock file."""
 
 
 def _all(*options: Callable[[F], F]) -> Callable[[F], F]:

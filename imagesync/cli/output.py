@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Tone = Literal["plain", "good", "warning", "bad", "quiet"]
 _STYLES: dict[Tone, str] = {"plain": "", "good": "green", "warning": "yellow", "bad": "red", "quiet": "dim"}
 _GAP = 2
-# The last column is prose and may wrap; narrower than this it is set below its row instead.
+# The last column is prose and may wrap. If it would be narrower than this, rows become paragraphs.
 _PROSE = 24
 
 
@@ -42,14 +42,18 @@ class Section:
 
     Parameters
     ----------
+    title
+        A line above the table; empty for none.
     headers
-        Empty where the rows need none.
+        Empty for a table without headers.
+    rows
+        Empty for a section without a table.
     right
-        Indices of the columns that hold numbers.
+        Indices of right-aligned columns.
     notes
         Lines below the table.
     tone
-        Of the title.
+        The tone of the title.
     """
 
     title: str
@@ -61,13 +65,7 @@ class Section:
 
 
 def print_sections(sections: Iterable[Section], stream: TextIO | None = None) -> None:
-    """Print *sections*: tables on a terminal; elsewhere aligned text, uncoloured and never cut.
-
-    Parameters
-    ----------
-    stream
-        stdout if not given.
-    """
+    """Print sections, to stdout by default: tables on a terminal, else aligned text that is never cut."""
     stream = sys.stdout if stream is None else stream
     cleaned = [_cleaned(section) for section in sections]
     if is_interactive(stream):
@@ -78,7 +76,7 @@ def print_sections(sections: Iterable[Section], stream: TextIO | None = None) ->
 
 
 def _cleaned(section: Section) -> Section:
-    """Return the section with every string safe to show: names and messages come from outside."""
+    """Return the section with control characters escaped, as names and messages are untrusted."""
     return Section(
         title=clean(section.title),
         headers=section.headers,

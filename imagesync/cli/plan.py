@@ -49,12 +49,12 @@ def plan(context: click.Context, /, output: str, fail_on: str | None, **options:
 
 
 def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
-    """Print what the image will hold and why, to stdout if no *stream* is given."""
+    """Print what the image will contain and why, to stdout by default."""
     print_sections(plan_sections(plan), stream)
 
 
 def plan_sections(plan: Plan) -> tuple[Section, ...]:
-    """Return what the image will hold and why: by level, the closest first, then what stays out."""
+    """Return the tables of a plan: packages by level, the closest first, then what is left out."""
     levels = [_level_section(plan, level) for level in Level]
     missed = [package for package in plan.left_out if package.missed]
     rest = [package for package in plan.left_out if not package.missed]
@@ -74,7 +74,7 @@ def _left_out_section(title: str, left_out: Sequence[LeftOut], tone: Tone = "pla
 
 
 def code_sections(code: Code) -> tuple[Section, ...]:
-    """Return what goes in of the code that no package owns, or nothing where none was named."""
+    """Return the table of loose code, or nothing if the plan has none."""
     if not code.paths:
         return ()
     rows = [

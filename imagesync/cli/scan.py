@@ -50,12 +50,12 @@ def _record_cache() -> Path:
 
 
 def print_environment(environment: Environment, stream: TextIO | None = None) -> None:
-    """Print what a scan found, to stdout if no *stream* is given."""
+    """Print interpreter, packages and findings of *environment*, to stdout by default."""
     print_sections(environment_sections(environment), stream)
 
 
 def environment_sections(environment: Environment) -> tuple[Section, ...]:
-    """Return what a scan found: the interpreter, the packages, the findings."""
+    """Return the tables of an environment: conda packages, packages from pip, findings."""
     python = environment.python
     title = f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}"
     rows = tuple(
@@ -88,14 +88,14 @@ def _conda_section(environment: Environment, title: str) -> Section:
 
 
 def _short_names(channels: Iterable[str]) -> dict[str, str]:
-    """Return for each channel the last part of its URL, or the whole where others end alike."""
+    """Return for each channel the last part of its URL, or the whole URL if that is ambiguous."""
     last = {channel: channel.rpartition("/")[2] or "-" for channel in channels}
     names = list(last.values())
     return {channel: name if names.count(name) == 1 else channel for channel, name in last.items()}
 
 
 def _others(record: CondaRecord) -> str:
-    """Return the distributions of *record*, where it isn't one of the same name."""
+    """Return the distributions of *record*, or nothing if it is a single one of the same name."""
     return "" if record.distributions == (record.name,) else " ".join(record.distributions)
 
 

@@ -1,4 +1,4 @@
-"""The session that a command's options describe."""
+"""The session of a command, from its options."""
 
 from __future__ import annotations
 

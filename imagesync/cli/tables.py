@@ -13,7 +13,7 @@ _SEVERITIES = [Severity.ERROR, Severity.WARNING, Severity.INFO]
 
 
 def source_text(source: Source) -> str:
-    """Return a source in a few words, the commit shortened as git does."""
+    """Return a short description of *source*, with an abbreviated commit."""
     if source.kind == "index":
         return "index"
     if source.kind == "directory":
@@ -28,7 +28,7 @@ def source_text(source: Source) -> str:
 
 
 def finding_sections(findings: Iterable[Finding]) -> tuple[Section, ...]:
-    """Return findings with the gravest first, or nothing where there are none."""
+    """Return the table of findings, errors first, or nothing if there are none."""
     ordered = sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))
     if not ordered:
         return ()

@@ -1,4 +1,4 @@
-"""Building again on every change: of local sources, of what is installed, of settings and templates."""
+"""``imagesync build --watch``: a new image on every change of sources, packages, settings or templates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import ImagesyncError, UsageError
+from imagesync.image.image import Image
 from imagesync.plan.checks.sources import has_only_installed_files
+from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.environment import Package
+from imagesync.session import Session
 from imagesync.store.layout import TREES
 from imagesync.wheels.installed import has_record, installed_files
 from imagesync.wheels.source_digests import source_folder
@@ -23,37 +27,33 @@ from imagesync.wheels.sources.untracked_inputs import untracked_inputs
 if TYPE_CHECKING:
     from watchfiles import Change
 
-    from imagesync.image.image import Image
-    from imagesync.plan.plan import PlannedPackage
-    from imagesync.scan.environment import Package
-    from imagesync.session import Session
 
 SETTINGS_FILES = frozenset({"imagesync.toml", "pyproject.toml"})
-# Milliseconds without a further change until a build begins, and the longest wait for that.
+# Debouncing, in milliseconds: a build starts after so long without a change, or at the latest after so long.
 _QUIET = 100
 _LONGEST = 2000
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What a change of calls for a build.
+    """The files and folders whose changes trigger a build.
 
     Parameters
     ----------
     trees
-        Folders with all that is below them, caches and build outputs excepted.
+        Folders and everything below them, except caches and build outputs.
     files
-        Files by their paths; their folders are watched, since editors put a new file in an old one's place.
+        Single files. Their folders are watched, since editors replace a file by a new one.
     listings
-        Folders of which the entries count, and not what is in them: an installation adds or replaces some.
+        Folders of which only direct entries are watched: an installation adds or replaces some.
     """
 
     trees: frozenset[Path] = frozenset()
     files: frozenset[Path] = frozenset()
     listings: frozenset[Path] = frozenset()
 
-    def counts(self, path: str) -> bool:
-        """Return whether a change of *path* calls for a build."""
+    def triggers(self, path: str) -> bool:
+        """Return ``True`` if a change of *path* triggers a build."""
         changed = Path(path)
         if changed in self.files:
             return True
@@ -67,66 +67,66 @@ def rebuild_on_change(
     open_session: Callable[[], Session],
     *,
     build: Callable[[Session], Image],
-    failed: Callable[[ImagesyncError], None],
+    on_error: Callable[[ImagesyncError], None],
 ) -> Iterator[Image]:
-    """Build, then build again after each change, and yield each image that isn't the one before; endless.
+    """Build now and after each change, for ever, and yield each image that differs from the previous one.
 
-    Changes during a build are seen, too. An error doesn't end it: the next change may mend what is wrong.
+    Changes during a build trigger another one. An error doesn't end the loop: the next change may fix it.
 
     Parameters
     ----------
     open_session
-        Reads the settings anew.
+        Returns a session with the current settings.
     build
-        Makes the image of a session.
-    failed
-        Gets each error.
+        Returns the image of a session.
+    on_error
+        Called with each error.
     """
     image_id = None
     repacked: frozenset[str] = frozenset()
-    watched = _watch_list(open_session, before=_settings_alone())
+    watched = _watch_list(open_session, previous=_settings_only())
     while True:
         with _changes(watched) as changes:
             while True:
-                _take_all(changes)
+                _drain(changes)
                 image = None
                 try:
                     image = build(open_session())
                 except ImagesyncError as error:
-                    failed(error)
+                    on_error(error)
                 if image is not None:
                     repacked = frozenset(str(entry["name"]) for entry in image.repacked)
-                # Not the reference alone: what is repacked has no part in it, as nobody knows before what is.
+                # Not the reference, which doesn't cover repacked packages: known only after a build.
                 if image is not None and image.image_id != image_id:
                     image_id = image.image_id
                     yield image
-                now = _watch_list(open_session, before=watched, repacked=repacked)
+                now = _watch_list(open_session, previous=watched, repacked=repacked)
                 if now != watched:
-                    # Once more, because nobody has looked at what is new here until now.
+                    # Build again: changes of newly watched files may have been missed.
                     watched = now
                     break
                 _wait(changes)
 
 
 def _watch_list(
-    open_session: Callable[[], Session], *, before: Watched, repacked: Collection[str] = ()
+    open_session: Callable[[], Session], *, previous: Watched, repacked: Collection[str] = ()
 ) -> Watched:
-    """Return what is to be watched now; what was before, where nothing can be said of it."""
+    """Return what to watch now, or *previous* if the environment can't be planned."""
     with suppress(ImagesyncError):
-        # Silent, because the build says the same.
+        # Silent, because the build reports the same.
         session = open_session()
         silent = replace(session, context=replace(session.context, progress=SilentProgress()))
         return watch_list(silent, repacked=repacked)
-    return before
+    return previous
 
 
 def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
-    """Return what the image of *session* depends on, as far as it lies in files that change.
+    """Return the files and folders that the image of *session* depends on.
 
     Parameters
     ----------
     repacked
-        The packages of indexes that the image has from their installed files.
+        Names of the packages that are in the image as repacked installed files.
     """
     packages = session.plan().packages
     settings = session.context.settings
@@ -140,10 +140,10 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
         trees=frozenset(tree for tree in trees if tree.is_dir()),
         files=frozenset(
             {
-                *_settings_alone().files,
+                *_settings_only().files,
                 *(path for path in code if not path.is_dir()),
-                *_taken(trees, session.context.store.root / TREES),
-                *_installed(package.installed for package in packages if _is_repacked(package, repacked)),
+                *_untracked_files(trees, session.context.store.root / TREES),
+                *_files_of(package.installed for package in packages if _is_repacked(package, repacked)),
             }
         ),
         listings=frozenset(
@@ -154,8 +154,8 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
     )
 
 
-def _taken(trees: Iterable[Path], cache: Path) -> Iterator[Path]:
-    """Yield the files beside source trees that wheels have taken."""
+def _untracked_files(trees: Iterable[Path], cache: Path) -> Iterator[Path]:
+    """Yield the untracked files that wheels of these source trees contain."""
     for tree in trees:
         for path in untracked_inputs(tree, cache=cache):
             yield Path(os.path.normpath(tree / path))
@@ -166,8 +166,8 @@ def _is_repacked(package: PlannedPackage, repacked: Collection[str]) -> bool:
     return made_here or package.name in repacked
 
 
-def _installed(packages: Iterable[Package | None]) -> Iterator[Path]:
-    """Yield the installed files that an image has as they are."""
+def _files_of(packages: Iterable[Package | None]) -> Iterator[Path]:
+    """Yield the installed files of *packages*, which an image gets unchanged."""
     for package in packages:
         if package is not None and has_record(package):
             folder = Path(package.location).resolve()
@@ -175,7 +175,7 @@ def _installed(packages: Iterable[Package | None]) -> Iterator[Path]:
                 yield Path(os.path.normpath(folder / file.path))
 
 
-def _settings_alone() -> Watched:
+def _settings_only() -> Watched:
     folders = (Path.cwd(), *Path.cwd().parents)
     repository = next((index for index, folder in enumerate(folders) if (folder / ".git").exists()), 0)
     files = (folder / name for folder in folders[: repository + 1] for name in SETTINGS_FILES)
@@ -192,29 +192,29 @@ Bursts = queue.SimpleQueue[Exception | None]
 
 @contextmanager
 def _changes(watched: Watched) -> Iterator[Bursts]:
-    """Yield a queue that gets an entry for each burst of changes from now on, or what ended the watching."""
+    """Yield a queue with ``None`` for each burst of changes, or the exception that ended the watching."""
     bursts: Bursts = queue.SimpleQueue()
     stop = threading.Event()
     flat = {path.parent for path in watched.files} | watched.listings
-    followers = [
-        _Follower(paths, watched, bursts, stop, recursive=recursive)
+    watchers = [
+        _Watcher(paths, watched, bursts, stop, recursive=recursive)
         for paths, recursive in ((watched.trees, True), (flat, False))
         if paths
     ]
-    for follower in followers:
-        follower.start()
+    for watcher in watchers:
+        watcher.start()
     try:
-        for follower in followers:
-            follower.ready.wait()
+        for watcher in watchers:
+            watcher.ready.wait()
         yield bursts
     finally:
         stop.set()
-        for follower in followers:
-            follower.join()
+        for watcher in watchers:
+            watcher.join()
 
 
-class _Follower(threading.Thread):
-    """Follows folders; ready when no change can escape it."""
+class _Watcher(threading.Thread):
+    """A thread that watches folders; ``ready`` is set once no change can be missed."""
 
     def __init__(
         self,
@@ -239,12 +239,12 @@ class _Follower(threading.Thread):
         try:
             for changes in watch(
                 *self._folders,
-                watch_filter=self._counts,
+                watch_filter=self._triggers,
                 debounce=_LONGEST,
                 step=_QUIET,
                 stop_event=self._stopping,
                 recursive=self._recursive,
-                # The first that is yielded says that the folders are being followed.
+                # The first time-out shows that the folders are being watched.
                 rust_timeout=_QUIET,
                 yield_on_timeout=True,
             ):
@@ -257,18 +257,18 @@ class _Follower(threading.Thread):
         finally:
             self.ready.set()
 
-    def _counts(self, _: Change, path: str) -> bool:
-        return self._watched.counts(path)
+    def _triggers(self, _: Change, path: str) -> bool:
+        return self._watched.triggers(path)
 
 
-def _take_all(bursts: Bursts) -> None:
+def _drain(bursts: Bursts) -> None:
     while not bursts.empty():
         _raise(bursts.get_nowait())
 
 
 def _wait(bursts: Bursts) -> None:
     while True:
-        # Not for ever, because Windows hears of Ctrl-C only in between.
+        # With a time-out, because on Windows Ctrl-C arrives only between waits.
         with suppress(queue.Empty):
             return _raise(bursts.get(timeout=1))
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import click
 import pytest
 
-from imagesync.cli.guesses import right_word
+from imagesync.cli.guesses import hint_for
 from imagesync.cli.main import cli as command_line
 from tests.commands import CommandLine
 
 
 @pytest.mark.parametrize(
-    ("command", "word"),
+    ("command", "hint"),
     [
         ("build .", "--code DIR"),
         ("build -f Dockerfile", "--templates DIR"),
@@ -27,17 +27,17 @@ from tests.commands import CommandLine
         ("-v", "--version"),
     ],
 )
-def test_guess_of_docker_and_uv_users_gets_a_hint(command: str, word: str) -> None:
+def test_guess_of_docker_and_uv_users_gets_a_hint(command: str, hint: str) -> None:
     with pytest.raises(click.UsageError) as caught:
         command_line(command.split(), standalone_mode=False)
-    assert word in str(right_word(caught.value))
+    assert hint in str(hint_for(caught.value))
 
 
 @pytest.mark.parametrize("command", ["build --no-such-option", "frobnicate", "cluster push", "scan ."])
 def test_other_mistakes_get_no_hint(command: str) -> None:
     with pytest.raises(click.UsageError) as caught:
         command_line(command.split(), standalone_mode=False)
-    assert right_word(caught.value) is None
+    assert hint_for(caught.value) is None
 
 
 def test_hint_is_the_last_line_on_stderr(cli: CommandLine) -> None:
