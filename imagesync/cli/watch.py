@@ -27,7 +27,6 @@ from imagesync.wheels.sources.untracked_inputs import untracked_inputs
 if TYPE_CHECKING:
     from watchfiles import Change
 
-
 SETTINGS_FILES = frozenset({"imagesync.toml", "pyproject.toml"})
 # Debouncing, in milliseconds: a build starts after so long without a change, or at the latest after so long.
 _QUIET = 100
