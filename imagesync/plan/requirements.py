@@ -67,7 +67,8 @@ def parse_requirement(line: str) -> Requirement | None:
 
     try:
         return Requirement(line)
-    except InvalidRequirement:
+    # packaging evaluates strings in markers as Python's, and descends into each parenthesis.
+    except (InvalidRequirement, SyntaxError, ValueError, RecursionError):
         return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imagesync.plan.plan import PlannedPackage
+from imagesync.plan.requirements import parse_requirement
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([^'"]+)['"]""")
 
@@ -31,32 +32,35 @@ def write_metadata_wheels(vendored: Sequence[PlannedPackage], folder: Path) -> t
     return tuple(requirements)
 
 
-def _without_url(line: str) -> str:
-    """Return a requirement by name: a resolver would fetch what a URL names, and build it.
+def _without_url(line: str) -> str | None:
+    """Return a requirement by name, or ``None`` if it isn't valid under PEP 508.
 
-    What is installed from there is a vendored package, and has a stand-in of its own.
+    A resolver would fetch what a URL names, and build it. What is installed from there is a vendored package,
+    and has a stand-in of its own. An invalid line is left out, because resolvers parse more than the
+    specification allows: what isn't understood here might be a URL to them.
 
     >>> _without_url("other[fast] @ https://example.com/other.tar.gz ; python_version > '3.8'")
     'other[fast]; python_version > "3.8"'
     >>> _without_url("other>=1")
     'other>=1'
+    >>> _without_url("other @ https://example.com/other.tar.gz # comment") is None
+    True
     """
-    if "@" not in line:
-        return line
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        requirement = Requirement(line)
-    except InvalidRequirement:
-        return line
+    requirement = parse_requirement(" ".join(line.split()))
+    if requirement is None or "$" in line:  # uv expands variables
+        return None
     requirement.url = None
-    return str(requirement)
+    text = str(requirement)
+    # Strings in markers have escapes: a line break or a variable may come out of them.
+    readable = text.isprintable() and "$" not in text and str(parse_requirement(text)) == text
+    return text if readable else None
 
 
 def _metadata(package: PlannedPackage) -> str:
-    requires = package.installed.requires if package.installed is not None else ()
+    given = package.installed.requires if package.installed is not None else ()
+    requires = [requirement for line in given if (requirement := _without_url(line)) is not None]
     extras = sorted({extra for line in requires for extra in _EXTRA.findall(line)})
     lines = ["Metadata-Version: 2.1", f"Name: {package.name}", f"Version: {package.version}"]
     lines += [f"Provides-Extra: {extra}" for extra in extras]
-    lines += [f"Requires-Dist: {_without_url(line)}" for line in requires]
+    lines += [f"Requires-Dist: {line}" for line in requires]
     return "\n".join(lines) + "\n\n"
