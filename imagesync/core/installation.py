@@ -17,6 +17,11 @@ from urllib.request import url2pathname
 
 from imagesync.core.credentials import strip_credentials
 
+# `python -m` would import from the current folder; `-P` is Python 3.11's, `-I` leaves user packages out.
+_RUN_MODULE = (
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 _TOOL_EXTRAS = ("all",)
 # What the extra "all" has.
 _IN_ALL = frozenset({"conda-lock", "keyring", "pip-tools"})
@@ -81,6 +86,19 @@ class Installation:
             "pip": [self.python, "-m", "pip", "install"],
             "uv": ["uv", "pip", "install", "--python", self.python],
         }[self.installer]
+
+
+def module_command(name: str, *options: str) -> tuple[str, ...]:
+    """Return the command that runs a module of imagesync's own environment, whatever the current folder has.
+
+    Parameters
+    ----------
+    name
+        The module, such as ``pip``; the arguments for it follow the command.
+    options
+        Of the interpreter, such as ``-W``.
+    """
+    return (sys.executable, *options, "-c", _RUN_MODULE, name)
 
 
 def own_installation() -> Installation:

@@ -14,7 +14,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion
 
 from imagesync.errors import WheelError
-from imagesync.standalone.programs import program_text
+from imagesync.standalone.programs import program_path
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
@@ -83,9 +83,9 @@ def installed_requirements(python: Interpreter) -> InstalledRequirements:
             hint="Name the interpreter (--python PATH) instead of the folder, or remove the setting.",
         )
     try:
-        # Neither PYTHONPATH nor the current folder is part of the environment.
+        # Neither PYTHONPATH nor the current folder, which `-c` imports from, is part of the environment.
         done = subprocess.run(
-            [python.executable, "-E", "-c", program_text("host.installed_requirements")],
+            [python.executable, "-E", "-B", str(program_path("host.installed_requirements"))],
             cwd=python.prefix,
             stdin=subprocess.DEVNULL,
             capture_output=True,

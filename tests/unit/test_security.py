@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from uv import find_uv_bin
 
+from imagesync.core.installation import module_command
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
-from imagesync.errors import LockError, ScanError, UsageError, WheelError
+from imagesync.errors import LockError, ScanError, UnsolvableError, UsageError, WheelError
 from imagesync.image.base import check_apt
 from imagesync.indexes.pypi.access import Access, Credential
 from imagesync.indexes.pypi.configuration import read_index_configuration
@@ -31,6 +34,7 @@ from imagesync.settings.model import Settings
 from imagesync.wheels.build import build_wheel
 from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_indexes import BuildIndexes
+from imagesync.wheels.build_requirements import installed_requirements
 from tests.commands import clean_environ
 
 
@@ -86,6 +90,50 @@ def test_resolvers_take_no_requirement_for_an_option(
     )
     with pytest.raises(LockError):
         asked.resolve(request)
+
+
+def shadow(folder: Path, *modules: str) -> Path:
+    ran = folder / "RAN"
+    for module in modules:
+        (folder / f"{module}.py").write_text(f"open({str(ran)!r}, 'a').write({module!r})\n")
+    return ran
+
+
+def test_pip_tools_imports_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = shadow(tmp_path, "pip", "piptools", "runpy", "json", "os", "click", "platform")
+    monkeypatch.chdir(tmp_path)
+    configured = IndexConfiguration(no_index=True)
+    resolver = PipToolsResolver(configured, environ=clean_environ(), access=make_access(configured, {}))
+    minor = ".".join(map(str, sys.version_info[:2]))
+    for dependencies in (True, False):
+        request = ResolutionRequest(
+            Target("linux/amd64", f"{minor}.0", (2, 36)), ("missing==1.0",), dependencies
+        )
+        with pytest.raises(UnsolvableError, match="missing"):
+            resolver.resolve(request)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("-W", "ignore")])
+def test_modules_of_the_own_environment_run_without_the_current_folder(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    ran = shadow(tmp_path, "pip", "runpy", "os", "warnings")
+    command = [*module_command("pip", *options), "--version"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environ(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("pip ")
+    assert not ran.exists()
+
+
+def test_installed_requirements_import_nothing_from_the_prefix(tmp_path: Path) -> None:
+    ran = shadow(tmp_path, "json", "importlib", "email", "zipfile")
+    python = replace(scan(environ=clean_environ()).python, prefix=str(tmp_path), executable=sys.executable)
+    assert "pytest" in installed_requirements(python).distributions
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("line", ["--index-url=https://evil.example.com", "-e .", "flit_core\n--pre", "-r x"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.installation import module_command
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.executable import CondaExecutable, find_conda
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
@@ -160,7 +160,8 @@ class CondaLockSolver:
         virtual.write_text(json.dumps({"subdirs": {_PLATFORM: {"packages": packages}}}), encoding="utf-8")
         (folder / "lookup.json").write_text("{}", encoding="utf-8")
         command = [
-            *(sys.executable, "-W", "ignore", "-m", "conda_lock", "lock", "--kind", "lock"),
+            *module_command("conda_lock", "-W", "ignore"),
+            *("lock", "--kind", "lock"),
             *("--conda", str(executable.path), "--platform", _PLATFORM),
             *("--file", str(source), "--lockfile", str(locked), "--virtual-package-spec", str(virtual)),
             # An empty table of names: pip's packages aren't locked here.

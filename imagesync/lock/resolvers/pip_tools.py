@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
-from imagesync.core.installation import own_installation
+from imagesync.core.installation import module_command, own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
@@ -41,7 +41,7 @@ from imagesync.lock.tags import target_platforms
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
-_PIP_DRY_RUN = ("-m", "pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
+_PIP_DRY_RUN = ("pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
 # Output of pip beside the reason of a failure.
 _NOISE = (
     "WARNING: Location",
@@ -144,7 +144,7 @@ class PipToolsResolver:
         pins = (f"{name}=={version}\n" for name, version in request.preferred.items())
         output.write_text("".join(pins), "utf-8")
         finished = self._run(
-            *("-m", "piptools", "compile", "--quiet", "--no-config", "--no-header", "--no-annotate"),
+            *("piptools", "compile", "--quiet", "--no-config", "--no-header", "--no-annotate"),
             *("--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options"),
             *("--allow-unsafe", "--strip-extras", "--resolver", "backtracking"),
             *("--output-file", str(output), "--", str(source)),
@@ -196,10 +196,12 @@ class PipToolsResolver:
             )
         return UnsolvableError(_readable(output))
 
-    def _run(self, *arguments: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, module: str, *arguments: str, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(
-                [sys.executable, *arguments],
+                [*module_command(module), *arguments],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -18,7 +18,9 @@ URL = "http://127.0.0.1:9/evil-1.0.tar.gz"
 def metadata(requires: tuple[str, ...], folder: Path) -> list[str]:
     name = canonical_name("mine")
     installed = Package(name, "1.0", requires=requires)
-    write_metadata_wheels([PlannedPackage(name, "1.0", Level.EXACT, "==1.0", "", installed=installed)], folder)
+    write_metadata_wheels(
+        [PlannedPackage(name, "1.0", Level.EXACT, "==1.0", "", installed=installed)], folder
+    )
     with zipfile.ZipFile(folder / "mine-1.0-py3-none-any.whl") as archive:
         return archive.read("mine-1.0.dist-info/METADATA").decode().split("\n")
 
