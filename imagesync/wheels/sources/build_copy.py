@@ -46,7 +46,7 @@ def copy_for_build(folder: Path, into: Path) -> BuildCopy:
     Raises
     ------
     WheelError
-        *folder* is gone, or a file in it can't be read.
+        *folder* is gone, or a file in it can't be read, or its path leads out of the copy.
     """
     root = repository_root(folder)
     copy = into if root is None or root == folder else into / folder.relative_to(root)
@@ -63,6 +63,12 @@ def copy_for_build(folder: Path, into: Path) -> BuildCopy:
 
 
 def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
+    # Where the copy's file system ignores case, a link and a folder of the tree may be one there.
+    if not destination.parent.resolve().is_relative_to(within.resolve()):
+        raise WheelError(
+            f"The source file {source} isn't copied, because its path leads out of the copy.",
+            hint="Remove it, or the link on its path.",
+        )
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         mode = source.lstat().st_mode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import time
 from pathlib import Path, PurePosixPath
@@ -40,6 +41,8 @@ _SKIPPED_SUFFIXES = (*_OUTPUT_SUFFIXES, *_CACHE_FILES)
 # The bits of a mode for the type of a file: `stat.S_IFMT` would cost a call for each file.
 _FORMAT_BITS = 0o170000
 _FILES = frozenset({stat.S_IFREG, stat.S_IFLNK})
+# git adds no such path, but an index that was made by hand may have it, and git prints it.
+_OUTSIDE = re.compile(r"/|(.*/)?(\.\.|\.git)(/|$)", re.IGNORECASE | re.DOTALL)
 _GLOB = str.maketrans({character: "\\" + character for character in "\\*?["})
 
 
@@ -101,7 +104,7 @@ def source_stats(folder: Path, *, cache: Path | None = None) -> dict[str, Stat]:
     top = repository_root(folder)
     stats = _tracked_or_not_ignored(folder, top, cache) if top is not None else None
     # A folder that its repository ignores as a whole is a project of its own.
-    return _walk(folder) if stats is None else _with_nested(folder, stats)
+    return _walk(folder) if stats is None else _with_nested(folder, _without_linked(folder, stats))
 
 
 def repository_root(folder: Path) -> Path | None:
@@ -183,7 +186,19 @@ def _git_output(command: list[str], folder: Path) -> bytes:
 
 
 def _names(listed: str) -> list[str]:
-    return list(dict.fromkeys(listed.split("\0")[:-1]))
+    """Return the paths in the output of git, without those that lead out of the tree or into ``.git``."""
+    return [path for path in dict.fromkeys(listed.split("\0")[:-1]) if not _OUTSIDE.match(path)]
+
+
+def _without_linked(folder: Path, stats: dict[str, Stat]) -> dict[str, Stat]:
+    """Return *stats* without files beyond a link, which git lists if a link has replaced their folder."""
+    folders: set[str] = set()
+    for path in stats:
+        while (path := path.rpartition("/")[0]) and path not in folders:
+            folders.add(path)
+    base = os.fspath(folder) + "/"
+    links = tuple(inside + "/" for inside in folders if os.path.islink(base + inside))  # noqa: PTH114
+    return {path: found for path, found in stats.items() if not path.startswith(links)} if links else stats
 
 
 def _with_nested(folder: Path, stats: dict[str, Stat]) -> dict[str, Stat]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable
@@ -330,6 +331,48 @@ class TestStaging:
         assert staged.untracked.changed() == []
         (staged.folder / "data/3").write_text("the build wrote over it")
         assert staged.untracked.changed() == [str(tree / "data/3")]
+
+
+def rename_in_index(tree: Path, name: str) -> None:
+    """Give a file in the index of *tree* the path *name*, which git itself refuses to add."""
+    placeholder = "x" * len(name)
+    write(tree, **{placeholder: "placeholder"})
+    git(tree, "add", ".")
+    (tree / placeholder).unlink()
+    index = (tree / ".git/index").read_bytes()[:-20].replace(placeholder.encode(), name.encode())
+    (tree / ".git/index").write_bytes(index + hashlib.sha1(index).digest())
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "pkg/../../outside", "pkg/..", "{absolute}", ".git/hooks/own", "pkg/.GIT/config"]
+)
+def test_hostile_index_adds_nothing_to_a_copy(tree: Path, tmp_path: Path, name: str) -> None:
+    git(tree, "init", "-q")
+    name = name.format(absolute=tmp_path / "absolute")
+    rename_in_index(tree, name)
+    (tree / name).parent.mkdir(parents=True, exist_ok=True)
+    if not (tree / name).exists():
+        (tree / name).write_text("hostile")
+    into = tmp_path / "deep/er/copy"
+    assert name in git(tree, "ls-files", "-z").split("\0")
+    assert sorted(copy_for_build(tree, into).files) == ["pkg/data.txt", "pkg/init.py", "pyproject.toml"]
+    assert [path.name for path in (tmp_path / "deep").rglob("*") if path.name in ("outside", "own")] == []
+
+
+@pytest.mark.parametrize("is_ignored", [False, True])
+def test_copy_writes_nothing_through_a_link_that_replaced_a_folder(
+    tree: Path, tmp_path: Path, is_ignored: bool
+) -> None:
+    git(tree, "init", "-q")
+    git(tree, "add", ".")
+    (tree / "pkg").rename(tmp_path / "moved")
+    (tree / "pkg").symlink_to(tmp_path / "moved")
+    (tree / ".gitignore").write_text("/pkg\n" if is_ignored else "")
+    before = state_of(tmp_path / "moved")
+    copy = copy_for_build(tree, tmp_path / "copy")
+    assert set(copy.files) == {".gitignore", "pyproject.toml"} | (set() if is_ignored else {"pkg"})
+    assert (copy.folder / "pkg").readlink() == tmp_path / "moved"
+    assert state_of(tmp_path / "moved") == before
 
 
 def state_of(folder: Path) -> dict[str, bytes]:
