@@ -13,6 +13,7 @@ from imagesync.cli.options import LOCK_FILE, PATH, settings_options
 from imagesync.cli.session import session_of
 from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
+from imagesync.errors import ImagesyncError
 from imagesync.image.image import Image
 
 
@@ -54,12 +55,17 @@ def build(
     images = rebuild_on_change(
         lambda: session_of(context, options),
         build=lambda session: session.build(tags=tags),
-        on_error=print_error,
+        on_error=_print_and_wait,
     )
     # Ctrl-C is the regular end of this loop, and no failure.
     with suppress(KeyboardInterrupt):
         for image in images:
             _print_image(image, metadata_file)
+
+
+def _print_and_wait(error: ImagesyncError) -> None:
+    print_error(error)
+    click.echo("Waiting for a change; Ctrl-C ends it.", err=True)
 
 
 def _print_image(image: Image, metadata_file: Path | None) -> None:

@@ -80,7 +80,13 @@ def rebuild_on_change(
         Returns the image of a session.
     on_error
         Called with each error.
+
+    Raises
+    ------
+    ScanError
+        There is no environment to begin with.
     """
+    _silent(open_session()).scan()
     image_id = None
     repacked: frozenset[str] = frozenset()
     watched = _watch_list(open_session, previous=_settings_only())
@@ -112,11 +118,13 @@ def _watch_list(
 ) -> Watched:
     """Return what to watch now, or *previous* if the environment can't be planned."""
     with suppress(ImagesyncError):
-        # Silent, because the build reports the same.
-        session = open_session()
-        silent = replace(session, context=replace(session.context, progress=SilentProgress()))
-        return watch_list(silent, repacked=repacked)
+        return watch_list(_silent(open_session()), repacked=repacked)
     return previous
+
+
+def _silent(session: Session) -> Session:
+    """Return *session* without progress, because a build of it reports the same."""
+    return replace(session, context=replace(session.context, progress=SilentProgress()))
 
 
 def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:

@@ -99,8 +99,12 @@ class EnvironmentInputs:
             Installed packages contradict each other.
         """
         from imagesync.plan.checks.consistency import inconsistencies
+        from imagesync.plan.checks.sources import unmet_requirements
 
-        warnings = () if for_lock else image_findings(self.plan, self.environment, self.context)
+        if for_lock:
+            warnings: Iterable[Finding] = unmet_requirements(self.plan, self.environment)
+        else:
+            warnings = image_findings(self.plan, self.environment, self.context)
         for finding in (*self.plan.findings, *warnings):
             self.context.progress.line(f"{finding.severity.value}: {finding.message}")
         conflicts = inconsistencies(self.environment)

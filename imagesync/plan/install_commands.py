@@ -35,16 +35,19 @@ def install_critical(environment: Environment, wanted: Mapping[CriticalPackage, 
     return install_command(environment, [f"{p.name}=={v}" if v else p.name for p, v in wanted.items()])
 
 
-def levels_that_help(packages: Iterable[PlannedPackage | PlannedConda]) -> str:
+def levels_that_help(
+    packages: Iterable[PlannedPackage | PlannedConda], *, loosen_critical: bool = False
+) -> str:
     """Return the settings that help if no version of *packages* fits, in words; empty if none does.
 
     A level can only be loosened: a package with ``exact``, which allows any version, can only be left out.
+    Critical packages are passed over unless *loosen_critical*, for a remedy that is known to work.
     """
     limited, unlimited = [], []
     for package in packages:
         if package.level is Level.EXACT:
             unlimited.append(package.name)
-        elif package.level is not Level.CRITICAL:
+        elif loosen_critical or package.level is not Level.CRITICAL:
             limited.append(package.name)
     lines = []
     if limited:

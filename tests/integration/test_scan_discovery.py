@@ -58,7 +58,8 @@ def test_a_tool_of_uv_looks_at_the_project_and_never_at_itself(
     tool: Path, cli: CommandLine, project: Path
 ) -> None:
     command = by_tool(tool, cli, project)
-    for arguments in (("scan",), ("plan",), ("lock",), ("build",), ("doctor",), ("run", "true")):
+    commands = ("scan", "plan", "lock", "build", "build --watch", "doctor", "run true")
+    for arguments in map(str.split, commands):
         refused = command.run(*arguments)
         assert refused.returncode == 1
         assert "VIRTUAL_ENV: not set" in refused.stdout + refused.stderr

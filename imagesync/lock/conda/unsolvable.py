@@ -94,7 +94,8 @@ def _hint(found: Explanation[Preference | str]) -> str:
     if not found.remedies:
         return 'Let go of one of them: levels = { NAME = "exact" } takes another version, "ignore" none.'
     text = way_out([[_name(each) for each in remedy] for remedy in found.remedies])
-    levels = levels_that_help(each.planned for each in found.remedies[0] if isinstance(each, Preference))
+    preferences = (each.planned for each in found.remedies[0] if isinstance(each, Preference))
+    levels = levels_that_help(preferences, loosen_critical=True)
     return "\n".join(filter(None, (text, levels)))
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.progress import SilentProgress
 from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs, image_findings
 from imagesync.pipeline.lock_file_inputs import LockFileInputs, lock_file_inputs
-from imagesync.scan.environment import Environment, Interpreter, Package
+from imagesync.scan.environment import Environment, Interpreter, Package, Source
 from imagesync.settings.model import Settings
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
@@ -87,3 +88,28 @@ def test_lock_file_that_is_missing_is_named_with_the_command_that_writes_it(tmp_
     with pytest.raises(UsageError, match=r"missing\.yml can't be read") as caught:
         inputs.environment_hash(BASE)
     assert "imagesync lock -o" in str(caught.value.hint)
+
+
+class Lines(SilentProgress):
+    """Progress that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_a_lock_names_requirements_that_a_project_got_after_its_installation(
+    context: Context, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    declared = '[project]\nname = "mine"\nversion = "1.0"\ndependencies = ["attrs>=20"]\n'
+    (project / "pyproject.toml").write_text(declared)
+    source = Source("directory", project.as_uri(), editable=True)
+    mine = replace(TOOLZ, name=canonicalize_name("mine"), source=source)
+    progress = Lines()
+    inputs = environment_inputs(Environment(PYTHON, (mine,)), replace(context, progress=progress))
+    inputs.checked(for_lock=True)
+    assert any("attrs" in text for text in progress.texts)

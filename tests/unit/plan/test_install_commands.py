@@ -37,8 +37,10 @@ def test_a_level_that_limits_is_loosened() -> None:
     assert 'levels = { two = "ignore" }' in hint
 
 
-def test_no_level_helps_what_is_critical() -> None:
-    assert levels_that_help([planned("dask", Level.CRITICAL)]) == ""
+def test_a_critical_package_is_loosened_only_by_a_remedy_that_works() -> None:
+    dask = planned("dask", Level.CRITICAL)
+    assert levels_that_help([dask]) == ""
+    assert 'levels = { dask = "exact" }' in levels_that_help([dask], loosen_critical=True)
 
 
 @pytest.fixture
