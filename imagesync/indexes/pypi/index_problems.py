@@ -128,7 +128,9 @@ def refusal_hint(url: str, access: Access) -> str:
     if access.wording.place != "index":
         return f"{looked} Put them there, or correct them."
     if access.keyring is None:
-        looked += " Keyring wasn't asked: it isn't installed, or is disabled."
+        looked += (
+            " Keyring wasn't asked: it isn't installed, or not enabled (uv: keyring-provider = 'subprocess')."
+        )
     host = urlsplit(url).hostname
     return f"{looked} Put them there, such as into ~/.netrc: machine {host} login NAME password PASSWORD"
 
