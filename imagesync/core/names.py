@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 _VALID_NAME = re.compile(r"[A-Z0-9](?:[A-Z0-9._-]*[A-Z0-9])?", re.IGNORECASE | re.ASCII)
+_CONDA_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*")
 _SEPARATORS = re.compile(r"[-_.]+")
 # Matches most versions; packaging parses the rest.
 _PLAIN_VERSION = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:(?:a|b|rc)[0-9]+)?(?:\.post[0-9]+)?(?:\.dev[0-9]+)?")
@@ -34,6 +35,11 @@ class Level(str, Enum):
 def is_valid_name(name: str) -> bool:
     """Return True if *name* may name a distribution (core metadata specification, ``Name``)."""
     return _VALID_NAME.fullmatch(name) is not None
+
+
+def is_valid_conda_part(text: str) -> bool:
+    """Return True if *text* may be the name, the version or the build of a conda package."""
+    return _CONDA_PART.fullmatch(text) is not None
 
 
 def canonical_name(name: str) -> NormalizedName:

@@ -295,7 +295,7 @@ def _upgrade(environment: Environment, package: Package) -> str:
 
 def _legacy_finding(package: Package, specifier: str | None) -> Finding:
     if specifier is None:
-        message = f"{package.name} has the version '{package.version}', which no requirement can express."
+        message = f"{package.name} has the version {package.version!r}, which no requirement can express."
     else:
         message = (
             f"{package.name} has the version '{package.version}', which PEP 440 doesn't know; "

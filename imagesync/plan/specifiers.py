@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from packaging.version import InvalidVersion, Version
 
 _SERIES = re.compile(r"(?:\d+!)?\d+\.\d+\.\d+[a-z0-9]*(?:\.[a-z0-9]+)*", re.IGNORECASE)
-# Beside what a specifier can't hold: no separators of paths, since versions become part of file names.
-_ARBITRARY = re.compile(r"[A-Za-z0-9_][^\s;),/\\]*")
+# Versions become parts of requirements, of file names and of messages.
+_ARBITRARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+!*~-]*")
 
 
 def parse_version(text: str) -> Version | None:
@@ -59,10 +59,12 @@ def compatible(version: Version) -> str:
 
 
 def arbitrary(version: str) -> str | None:
-    """Return the specifier that compares *version* as a string, or ``None`` if no specifier can express it.
+    r"""Return the specifier that compares *version* as a string, or ``None`` if no specifier can express it.
 
     >>> arbitrary("2004d-final")
     '===2004d-final'
+    >>> arbitrary("1.0\x1b[31mRED") is None, arbitrary("1.0$HOME") is None, arbitrary("1'") is None
+    (True, True, True)
     >>> arbitrary("1.0 (beta)") is None, arbitrary("--pre") is None, arbitrary("1/../../x") is None
     (True, True, True)
     """

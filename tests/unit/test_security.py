@@ -67,7 +67,10 @@ def test_the_version_of_a_prefix_is_a_version(version: str, tmp_path: Path) -> N
     assert (python.version, python.minor, python.executable) == ("3.11", "3.11", "")
 
 
-@pytest.mark.parametrize("version", ["--find-links=x", "1/../../x", "-e", "1,2", r"1\x"])
+@pytest.mark.parametrize(
+    "version",
+    ["--find-links=x", "1/../../x", "-e", "1,2", r"1\x", "1$A", "1@x", "1'x", '1"x', "1\x1b[31mRED"],
+)
 def test_versions_that_could_be_anything_else_are_left_out(version: str, tmp_path: Path) -> None:
     install(tmp_path, version)
     plan = make_plan(scan(prefix=tmp_path, environ=clean_environ()), settings=Settings(profile="none"))

@@ -20,7 +20,7 @@ from imagesync.core.installation import own_installation
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
-from imagesync.lock.lock import Artifact, LockedConda
+from imagesync.lock.lock import Artifact, LockedConda, filename_of
 
 _WORKER = Path(__file__).with_name("rattler_worker.py")
 _URL = re.compile(r"https?://[^\s()]+|file://[^\s()]+")
@@ -183,7 +183,7 @@ def locked(record: Mapping[str, Any]) -> LockedConda:
         channel=strip_credentials(record["channel"] or "").rstrip("/"),
         subdir=record["subdir"],
         artifact=Artifact(
-            filename=record["fn"],
+            filename=filename_of(record["url"], record["fn"]),
             url=strip_credentials(record["url"]),
             digest=f"sha256:{digest}" if digest else "",
             size=record.get("size"),

@@ -7,18 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.names import Level
+from imagesync.core.names import Level, is_valid_conda_part, is_valid_name
 from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError
-from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import (
+    Artifact,
+    Lock,
+    LockedConda,
+    LockedPackage,
+    Target,
+    VendoredPackage,
+    filename_of,
+)
 from imagesync.lock.lockfile.custom_metadata import CustomMetadata
 from imagesync.lock.lockfile.models import parse_file
 from imagesync.plan.plan import PlannedPackage
+from imagesync.plan.specifiers import arbitrary
 from imagesync.scan.environment import Source
 
 if TYPE_CHECKING:
@@ -28,7 +37,13 @@ if TYPE_CHECKING:
 # conda-lock installs only these by default.
 _CATEGORIES = frozenset({"main", "dev"})
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+# Credentials in a URL are before the host, and a token of conda in the path.
+_CREDENTIALS = re.compile(
+    r"(?P<scheme>[a-z]+://)(?P<user>[^/?#\\@\s]+@)?"
+    r"(?P<host>(?:(?!/t/)[^?#\\@\s$])+)(?P<token>/t/[^/?#\\@\s]+(?=/))?"
+)
 _PYTHON = re.compile(r"[0-9]+(\.[0-9A-Za-z+]+)*")
+_GLIBC = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}")
 _REASON = "The lock file says so."
 _ALIAS = "https://conda.anaconda.org"
 
@@ -96,18 +111,25 @@ def _read(reader: _Reader, lockfile: Lockfile, platform: str, subdir: str) -> Re
     custom_metadata = reader.custom_metadata
     entries = [entry for entry in lockfile.package if entry.platform == subdir]
     kept = [entry for entry in entries if _CATEGORIES & entry.categories or not entry.categories]
+    _refuse_odd_names(reader.path, kept)
     conda = tuple(sorted(map(reader.conda, _of(kept, "conda")), key=lambda package: package.name))
     pip = list(_of(kept, "pip"))
     python = next((package.version for package in conda if package.name == "python"), "")
     python = python or custom_metadata.head.get("python", "")
-    if python and not _PYTHON.fullmatch(python):
+    if python != "" and not (isinstance(python, str) and _PYTHON.fullmatch(python)):
         raise LockError(
             f"{reader.path} says that it is for Python {python!r}, which is no version.",
             hint="Make the lock file anew: imagesync lock -o FILE",
         )
-    glibc = tuple(map(int, custom_metadata.head.get("glibc", "0.0").split(".")))
+    glibc = custom_metadata.head.get("glibc", "0.0")
+    if not (isinstance(glibc, str) and _GLIBC.fullmatch(glibc)):
+        raise LockError(
+            f"{reader.path} says that it is for glibc {glibc!r}, which is no version.",
+            hint="Make the lock file anew: imagesync lock -o FILE",
+        )
+    major, minor = map(int, glibc.split("."))
     lock = Lock(
-        target=Target(platform, python, (glibc[0], glibc[1])),
+        target=Target(platform, python, (major, minor)),
         packages=tuple(sorted(filter(None, map(reader.package, pip)), key=lambda package: package.name)),
         vendored=tuple(sorted(filter(None, map(reader.local, pip)), key=lambda package: package.name)),
         deviations=custom_metadata.deviations(),
@@ -129,6 +151,19 @@ def _of(entries: Iterable[LockedDependency], manager: str) -> Iterator[LockedDep
     for entry in entries:
         if entry.manager == manager and not (manager == "conda" and entry.name.startswith("__")):
             yield entry
+
+
+def _refuse_odd_names(path: Path, entries: Iterable[LockedDependency]) -> None:
+    # They become parts of paths, of file names and of commands.
+    for entry in entries:
+        is_conda = entry.manager == "conda"
+        is_name = is_valid_conda_part(entry.name) if is_conda else is_valid_name(entry.name)
+        is_version = is_valid_conda_part(entry.version) if is_conda else arbitrary(entry.version) is not None
+        if not (is_name and is_version):
+            raise LockError(
+                f"{path} has an entry {entry.name!r} of version {entry.version!r}, which can't be a package.",
+                hint="Make the lock file anew, or correct the entry.",
+            )
 
 
 def _refuse_other_platform(path: Path, lockfile: Lockfile, subdir: str) -> None:
@@ -214,12 +249,12 @@ class _Reader:
                 hint="Lock again with the newest conda-lock.",
             )
         url = self._resolved(entry.url)
-        filename = unquote(urlsplit(url).path.rpartition("/")[2])
-        if "/" in filename or "\\" in filename or filename.startswith("-"):
+        try:
+            filename = filename_of(url)
+        except LockError as error:
             raise LockError(
-                f"{self.path}: {entry.name} {entry.version} has the file name {filename!r}, which is none.",
-                hint="Make the lock file anew, or correct the URL.",
-            )
+                f"{self.path}: {entry.name} {entry.version}: {error.message}", hint=error.hint
+            ) from error
         digest = f"sha256:{entry.hash.sha256}" if entry.hash.sha256 else ""
         return Artifact(filename=filename, url=url, digest=digest)
 
@@ -241,7 +276,18 @@ class _Reader:
                 )
             return self.environ[match[1]]
 
-        return _VARIABLE.sub(value, url)
+        match = _CREDENTIALS.match(url)
+        scheme, user, host, token = match.groups("") if match else ("",) * 4
+        rest = url[match.end() :] if match else url
+        variable = _VARIABLE.search(rest)
+        if variable is not None:
+            raise LockError(
+                f"{self.path}: {strip_credentials(url)} has the variable {variable[1]} outside of its "
+                "credentials.",
+                hint="Variables are for a user name, a password (https://${NAME}:${WORD}@host/) "
+                "and a token (https://host/t/${TOKEN}/channel); write other values out.",
+            )
+        return scheme + _VARIABLE.sub(value, user) + host + _VARIABLE.sub(value, token) + rest
 
 
 def _is_relative(url: str) -> bool:

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -32,7 +31,7 @@ from imagesync.indexes.pypi.uv_environment import (
     without_indexes,
     without_variables,
 )
-from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.lock import Artifact, LockedPackage, Target, filename_of
 from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
 from imagesync.lock.resolvers.missing_digests import with_digest
 from imagesync.lock.resolvers.resolver import ResolutionRequest
@@ -218,7 +217,7 @@ class PipToolsResolver:
         archive = entry["download_info"].get("archive_info", {})
         digest = archive.get("hashes", {}).get("sha256")
         artifact = Artifact(
-            filename=unquote(urlsplit(url).path.rpartition("/")[2]),
+            filename=filename_of(url),
             url=url,
             digest=f"sha256:{digest}" if digest else "",
         )

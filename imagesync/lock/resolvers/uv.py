@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.names import canonical_name
@@ -20,7 +19,7 @@ from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems, unusable
 from imagesync.indexes.pypi.uv_environment import uv_configured, without_indexes, without_variables
 from imagesync.indexes.pypi.uv_files import PROJECT, BoundRequirement, split_requirements, write_project
-from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.lock import Artifact, LockedPackage, Target, filename_of
 from imagesync.lock.resolvers.bound import resolve_bound
 from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
 from imagesync.lock.resolvers.missing_digests import with_digest
@@ -226,7 +225,7 @@ def _artifacts(entry: Mapping[str, Any]) -> Iterator[Artifact]:
         url = strip_credentials(file["url"]) if "url" in file else Path(file["path"]).resolve().as_uri()
         digest = file.get("hashes", {}).get("sha256")
         yield Artifact(
-            filename=file.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]),
+            filename=filename_of(url, file.get("name", "")),
             url=url,
             digest=f"sha256:{digest}" if digest else "",
             size=file.get("size"),

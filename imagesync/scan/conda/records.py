@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from imagesync.core.files import read_bytes
-from imagesync.core.names import canonical_name
+from imagesync.core.names import canonical_name, is_valid_conda_part
 from imagesync.scan.environment import CondaRecord
 
 _FIRST_KEY = re.compile(rb"\{\n( +)\"")
@@ -23,7 +23,6 @@ _FIRST_KEY = re.compile(rb"\{\n( +)\"")
 _METADATA = re.compile(r"(?:^|/)(?:site|dist)-packages/(?P<name>[^/]+)\.(?:dist|egg)-info$")
 _ENDINGS = (b'.dist-info/METADATA"', b'.egg-info"', b'.egg-info/PKG-INFO"')
 _SUBDIR = re.compile(r"/(?:noarch|[a-z]+-[a-z0-9_]+)/?$")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*")
 _TOKEN = re.compile(r"^/?t/[^/]+/")
 _WITNESSES = 4
 
@@ -188,7 +187,7 @@ def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: byt
 
     name, version, build = text("name"), text("version"), text("build") or text("build_string")
     # They become parts of paths and URLs.
-    if not all(_NAME.fullmatch(part) for part in (name, version, build)):
+    if not all(map(is_valid_conda_part, (name, version, build))):
         raise ValueError("it gives no valid name, version and build")
     number, size = document.get("build_number"), document.get("size")
     sha256, md5 = text("sha256").lower(), text("md5").lower()

@@ -28,6 +28,7 @@ from imagesync.lock.lock import (
     LockedPackage,
     Target,
     VendoredPackage,
+    filename_of,
 )
 from imagesync.lock.lockfile.bundle import Bundle
 from imagesync.lock.lockfile.check import differences
@@ -151,6 +152,16 @@ def foreign(path: Path) -> dict[str, Any]:
     content = edited(path)
     del content["metadata"]["custom_metadata"]
     return content
+
+
+def changed(bundle: Bundle, path: Path, of: str = "click", **entry: str) -> Path:
+    """Write a lock file of another tool with a changed entry, and return its path."""
+    save(bundle, path, "conda-lock")
+    content = foreign(path)
+    (found,) = [each for each in content["package"] if each["name"] == of]
+    found.update(entry)
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 def base(version: str = "3.11.2", glibc: tuple[int, int] = (2, 36)) -> BaseImage:
@@ -544,3 +555,94 @@ def test_label_of_the_shared_layer_has_no_path_of_this_machine() -> None:
     label = to_label(shared_layer(replace(LOCK, vendored=(repacked,))))
     assert b"/home/me" not in zlib.decompress(base64.b64decode(label))
     assert from_label(label, PLAN) == replace(LOCK, vendored=(repacked,))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example.com/${SECRET}/x-1.0-py3-none-any.whl",
+        "https://evil.example.com/$SECRET/x-1.0-py3-none-any.whl",
+        "https://${SECRET}.example.com/x-1.0-py3-none-any.whl",
+        "https://me@${SECRET}@example.com/x-1.0-py3-none-any.whl",
+        "https://evil.example.com/x-1.0-py3-none-any.whl?${SECRET}",
+        "https://evil.example.com/x-1.0-py3-none-any.whl#${SECRET}",
+        "https://evil.example.com/a://${SECRET}@b/x-1.0-py3-none-any.whl",
+        "https://evil.example.com/t/x/${SECRET}/x-1.0-py3-none-any.whl",
+        "https://evil.example.com?/t/${SECRET}/x-1.0-py3-none-any.whl",
+        r"https://evil.example.com\${SECRET}@b/x-1.0-py3-none-any.whl",
+        "/${SECRET}/x-1.0-py3-none-any.whl",
+        "file:///${SECRET}/x-1.0-py3-none-any.whl",
+        "${SECRET}://evil.example.com/x-1.0-py3-none-any.whl",
+    ],
+)
+def test_variables_outside_of_credentials_are_refused(url: str, bundle: Bundle, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    with pytest.raises(LockError, match="has the variable SECRET outside of its credentials"):
+        read(changed(bundle, path, url=url), SECRET="hunter2")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://${A}:${B}@h.example.com/x-1.0.zip", "https://$A:$B@h.example.com/x-1.0.zip"]
+)
+def test_variables_in_user_and_password_are_expanded(url: str, bundle: Bundle, folder: Path) -> None:
+    found = read(changed(bundle, folder / "conda-lock.yml", url=url), A="me", B="pw")
+    assert found.private == ("https://me:pw@h.example.com/x-1.0.zip",)
+
+
+@pytest.mark.parametrize(
+    "name", ["..%2f..%2fevil-1.0-py3-none-any.whl", "%2e%2e", "..", "-evil.whl", "a%5cb.whl", "a%0ab.whl", ""]
+)
+def test_file_names_of_urls_are_names(name: str, bundle: Bundle, folder: Path) -> None:
+    url = f"https://files.example.com/packages/{name}"
+    with pytest.raises(LockError, match="which is none"):
+        filename_of(url)
+    with pytest.raises(LockError, match=r"click 8\.1\.0: .* which is none"):
+        read(changed(bundle, folder / "conda-lock.yml", url=url))
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil-1.0.whl", "-evil.whl", "/etc/x", "a\x1b[31m.whl", "..", ".", "a\\b"]
+)
+def test_file_names_of_indexes_are_names(name: str) -> None:
+    with pytest.raises(LockError, match="which is none"):
+        filename_of("https://files.example.com/evil-1.0-py3-none-any.whl", name)
+
+
+@pytest.mark.parametrize("manager", ["pip", "conda"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "-evil"},
+        {"name": "../../evil"},
+        {"name": "a b"},
+        {"name": "x\x1b[31m"},
+        {"version": "--pre"},
+        {"version": "1/../../x"},
+        {"version": "1.0\x1b[31mRED"},
+        {"version": "1.0 @ https://evil.example.com/x"},
+        {"version": "$HOME"},
+    ],
+)
+def test_entries_of_lock_files_are_packages(
+    entry: dict[str, str], manager: str, bundle: Bundle, folder: Path
+) -> None:
+    name = "click" if manager == "pip" else "numpy"
+    with pytest.raises(LockError, match="can't be a package"):
+        read(changed(bundle, folder / "conda-lock.yml", name, **entry))
+
+
+@pytest.mark.parametrize(
+    "head", [{"python": 3}, {"python": ["3"]}, {"glibc": 2}, {"glibc": "2"}, {"glibc": "a.b"}]
+)
+def test_versions_in_the_head_of_a_lock_file_are_versions(
+    head: dict[str, Any], bundle: Bundle, folder: Path
+) -> None:
+    path = folder / "conda-lock.yml"
+    save(bundle, path, "conda-lock")
+    content = edited(path)
+    content["package"] = [entry for entry in content["package"] if entry["name"] != "python"]
+    metadata = content["metadata"]["custom_metadata"]
+    metadata["imagesync"] = json.dumps({**json.loads(metadata["imagesync"]), **head})
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(LockError, match="which is no version"):
+        read(path)
