@@ -39,11 +39,14 @@ class InstalledFile(NamedTuple):
 
     @property
     def sha256(self) -> str | None:
-        """Return the recorded sha256 in hexadecimal; ``None`` if RECORD has none."""
+        """Return the recorded sha256 in hexadecimal; ``None`` if RECORD has none that is valid."""
         algorithm, _, value = self.hash.partition("=")
         if algorithm != "sha256":
             return None
-        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+        try:
+            return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+        except ValueError:
+            return None
 
 
 def has_record(package: Package) -> bool:
@@ -58,6 +61,8 @@ def installed_files(package: Package) -> tuple[InstalledFile, ...]:
     files = []
     for name, recorded, _ in read_record(package.metadata_path):
         path = name.removeprefix(location)
+        if ".." in path:
+            path = os.path.normpath(path)  # what leads out of the folder must begin with ../
         if not _is_by_installer(PurePosixPath(path), dist_info):
             files.append(InstalledFile(path, recorded))
     return tuple(sorted(files, key=lambda file: file.path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import configparser
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -29,6 +30,9 @@ from imagesync.wheels.installed import (
     installed_files,
 )
 
+# Of a path that is missing, leads through a file or a circle of links, or is too long to exist.
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
 
 @dataclass(frozen=True)
 class Repacked:
@@ -42,11 +46,15 @@ class Repacked:
         Files that were edited since their installation; the wheel has them as they are now.
     missing
         Installed files that are missing now.
+    refused
+        Entries of RECORD that the wheel doesn't have, because they are no files of the package: they lead out
+        of the environment, or to a folder or a device.
     """
 
     path: Path
     edited: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 def is_portable(package: Package, *, python: Interpreter, target: Target) -> bool:
@@ -91,6 +99,9 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     The same files give the same bytes on any machine: times, owners, the interpreter's path in scripts,
     bytecode and the installer's metadata are omitted.
 
+    RECORD and links may lead out of the environment. A file there belongs to the package only if RECORD has
+    its sha256, as with links into the cache of uv or conda; otherwise it may be any file of the user.
+
     Raises
     ------
     WheelError
@@ -99,8 +110,13 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     stem = _stem(package)
     data = f"{stem}.data"
     generated = entry_point_scripts(package)
+    folders = tuple(f"{os.path.realpath(each).rstrip('/')}/" for each in (python.prefix, package.location))
+    refused: list[str] = []
     files: dict[str, InstalledFile] = {}
     for file in installed_files(package):
+        if not _is_utf8(file.path):
+            refused.append(file.path)
+            continue
         member_name = _member_name(file.path, package, python, data)
         if member_name is not None and not (
             member_name.startswith(f"{data}/scripts/") and _script_name(member_name) in generated
@@ -115,19 +131,24 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
         for member_name in sorted(files, key=lambda name: (name.startswith(f"{stem}.dist-info/"), name)):
             file = files[member_name]
             if (content := _read(package, file)) is None:
-                missing.append(file.path)
+                exists = os.path.lexists(f"{package.location}/{file.path}")
+                (refused if exists else missing).append(file.path)
                 continue
             bytes_now, executable = content
             digest = hashlib.sha256(bytes_now).digest()
-            if file.sha256 is not None and digest.hex() != file.sha256:
-                edited.append(file.path)
+            if digest.hex() != file.sha256:
+                if not os.path.realpath(f"{package.location}/{file.path}").startswith(folders):
+                    refused.append(file.path)
+                    continue
+                if file.sha256 is not None:
+                    edited.append(file.path)
             if member_name.startswith(f"{data}/scripts/"):
                 bytes_now, executable = _portable_script(bytes_now, python), True
                 digest = hashlib.sha256(bytes_now).digest()
             yield member_name, bytes_now, executable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     _write(wheel, members(), record=f"{stem}.dist-info/RECORD")
-    return Repacked(wheel, tuple(edited), tuple(missing))
+    return Repacked(wheel, tuple(edited), tuple(missing), tuple(refused))
 
 
 def _stem(package: Package) -> str:
@@ -143,13 +164,14 @@ def _compressed_tags(package: Package) -> str:
 def _member_name(path: str, package: Package, python: Interpreter, data: str) -> str | None:
     """Return the path of an installed file in a wheel; ``None`` if it is outside the environment."""
     if not path.startswith("../") and not PurePosixPath(path).is_absolute():
-        stem_info = f"{_stem(package)}.dist-info"
-        return path if path.startswith(stem_info + "/") else _normal(path)
+        return os.path.normpath(path)
     where = PurePosixPath(os.path.normpath(Path(package.location, path)))
     prefix = PurePosixPath(os.path.normpath(python.prefix))
     if not where.is_relative_to(prefix):
         return None
     inside = where.relative_to(prefix)
+    if len(inside.parts) < 2:
+        return f"{data}/data/{inside}" if inside.parts else None
     if inside.parts[0] in ("bin", "Scripts"):
         return f"{data}/scripts/{PurePosixPath(*inside.parts[1:])}"
     if inside.parts[0] in ("include", "Include"):
@@ -158,10 +180,6 @@ def _member_name(path: str, package: Package, python: Interpreter, data: str) ->
         rest = [part for part in inside.parts if part not in known]
         return f"{data}/headers/{'/'.join(rest)}"
     return f"{data}/data/{inside}"
-
-
-def _normal(path: str) -> str:
-    return str(PurePosixPath(os.path.normpath(path)))
 
 
 def entry_point_scripts(package: Package) -> frozenset[str]:
@@ -175,6 +193,11 @@ def entry_point_scripts(package: Package) -> frozenset[str]:
         return frozenset()
     sections = [section for section in ("console_scripts", "gui_scripts") if points.has_section(section)]
     return frozenset(name for section in sections for name in points.options(section))
+
+
+def _is_utf8(path: str) -> bool:
+    """Return True if *path* can be the name of a member; other bytes of RECORD are surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 def _script_name(member_name: str) -> str:
@@ -199,14 +222,17 @@ def _portable_script(content: bytes, python: Interpreter) -> bytes:
 
 
 def _read(package: Package, file: InstalledFile) -> tuple[bytes, bool] | None:
+    """Return the content of an installed file, and whether it can be run; ``None`` if it is no file."""
     where = f"{package.location}/{file.path}"
     try:
-        with open(where, "rb") as stream:  # noqa: PTH123 - thousands of small files
-            mode = os.fstat(stream.fileno()).st_mode
+        mode = os.stat(where).st_mode  # noqa: PTH116 - thousands of small files
+        if not stat.S_ISREG(mode):
+            return None  # reading a pipe or a device may never end
+        with open(where, "rb") as stream:  # noqa: PTH123
             return stream.read(), bool(mode & stat.S_IXUSR)
-    except FileNotFoundError:
-        return None
     except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
         raise WheelError(
             f"{package.name} {package.version}: the installed file {where} can't be read: {error.strerror}.",
             hint="Make it readable for yourself, or install the package again.",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
     from imagesync.wheels.build_indexes import BuildIndexes
 
-_FORMAT = 1  # raised when the same content would give another wheel
+_FORMAT = 2  # raised when the same content would give another wheel
 _AT_ONCE = 2
 
 
@@ -183,6 +183,11 @@ class _Maker:
                 self.progress.line(
                     f"{package.name} {package.version}: {path} {what} since it was installed; "
                     "the image gets it as it is here."
+                )
+            for path in repacked.refused:
+                self.progress.line(
+                    f"warning: {package.name} {package.version}: RECORD lists {path!r}, which leads out of "
+                    "the environment or isn't a file; the image doesn't get it."
                 )
             return repacked.path
         from imagesync.wheels.sources.origin import fetch_source

@@ -15,7 +15,7 @@ def read_record(metadata_path: str) -> Iterator[tuple[str, str, int | None]]:
     """Yield path, digest (``sha256=<base64>``, or empty) and size in bytes of each file listed.
 
     Paths are as they are written: relative to the folder that holds *metadata_path*, with ``/``.
-    A RECORD that can't be read lists nothing.
+    A RECORD that can't be read lists nothing, and a path that can't exist isn't listed.
     """
     try:
         text = read_bytes(os.path.join(metadata_path, "RECORD")).decode("utf-8", "surrogateescape")
@@ -23,7 +23,7 @@ def read_record(metadata_path: str) -> Iterator[tuple[str, str, int | None]]:
     except (OSError, csv.Error):
         return
     for row in rows:
-        if row and row[0]:
+        if row and row[0] and "\0" not in row[0]:
             digest = row[1] if len(row) > 1 else ""
             size = int(row[2]) if len(row) > 2 and row[2].isdecimal() else None
             yield row[0].replace("\\", "/"), digest, size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import marshal
 import os
@@ -49,6 +50,8 @@ def stats_of(folder: Path, paths: Iterable[str]) -> dict[str, Stat]:
         except (FileNotFoundError, NotADirectoryError):  # noqa: PERF203 - a call a file would cost more
             continue  # tracked or recorded, and deleted since
         except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                continue  # recorded, and can't exist
             raise _unreadable(folder, path, error) from error
     return stats
 

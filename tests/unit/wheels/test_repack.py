@@ -19,7 +19,7 @@ from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter, Package
 from imagesync.wheels.check_target import check_wheel
 from imagesync.wheels.installed import edited_files, record_digest
-from imagesync.wheels.repack import is_portable, repack
+from imagesync.wheels.repack import installed_content, is_portable, repack
 from tests.indexes.wheels import make_wheel
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
@@ -225,3 +225,83 @@ def test_repacked_wheel_has_compressed_tag_sets(tmp_path: Path) -> None:
         repack(package, python=interpreter(tmp_path), into=tmp_path).path.name
         == "demo-1.0-py2.py3-none-any.whl"
     )
+
+
+def add_to_record(package: Package, *rows: tuple[str, str]) -> None:
+    with (Path(package.metadata_path) / "RECORD").open(
+        "a", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as record:
+        csv.writer(record, lineterminator="\n").writerows((*row, "") for row in rows)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "home/.ssh/id_rsa"
+    path.parent.mkdir(parents=True)
+    path.write_text("secret")
+    return path
+
+
+def test_file_outside_of_the_environment_is_not_repacked(tmp_path: Path, secret: Path) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path / "env")
+    site = Path(package.location)
+    (site / "demo/key").symlink_to(secret)
+    (site / "demo/__init__.py").unlink()
+    (site / "demo/__init__.py").symlink_to(secret)
+    (site / "demo/folder").symlink_to(secret.parent)
+    (site / "demo/device").symlink_to("/dev/zero")
+    (site / "demo/circle").symlink_to("circle")
+    os.mkfifo(site / "demo/pipe")
+    (tmp_path / "env/share/keys").symlink_to(secret.parent)
+    linked = ("demo/__init__.py", "demo/key", "demo/folder/id_rsa", "demo/device", "demo/circle", "demo/pipe")
+    refused = (*linked, "demo/data", "../../../share/keys/id_rsa")
+    up = "../" * len(site.parts)
+    outside = (
+        str(secret),
+        f"demo/{up}..{secret}",
+        f"demo-1.0.dist-info/{up}../{secret}",
+        f"../{up}{secret}",
+        f"demo/{up}x",
+    )
+    name = b"demo/\xff".decode(errors="surrogateescape")
+    (site / name).write_text("")
+    nowhere = (name, ".", "demo/..", "../../..", "nul\0", "demo/" + "long/" * 2000)
+    add_to_record(package, *((path, "") for path in (*refused[1:], *outside, *nowhere)))
+    repacked = repack(package, python=interpreter(tmp_path / "env"), into=tmp_path)
+    contents = members(repacked.path)
+    assert b"secret" not in contents.values()
+    assert set(refused) <= set(repacked.refused)
+    assert set(contents) == set(members(content)) - {"demo/__init__.py"}
+    check_wheel(repacked.path, filename=repacked.path.name, target=TARGET)
+    assert installed_content(package, python=interpreter(tmp_path / "env"), target=TARGET)
+
+
+@pytest.mark.parametrize("digest", ["sha256=a", "sha256=é", "sha256=", "sha256", "=", "md5=x"])
+def test_digest_that_is_none_gives_no_file_outside(tmp_path: Path, secret: Path, digest: str) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path / "env")
+    (Path(package.location) / "demo/key").symlink_to(secret)
+    add_to_record(package, ("demo/key", digest))
+    edited_files(package)
+    assert repack(package, python=interpreter(tmp_path / "env"), into=tmp_path).refused == ("demo/key",)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_files_linked_into_the_cache_of_an_installer_are_repacked(tmp_path: Path, is_linked: bool) -> None:
+    # As uv does with --link-mode symlink, and conda with always_softlink; the prefix may be a link itself.
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    real = tmp_path / "real"
+    real.mkdir()
+    prefix = tmp_path / "env"
+    prefix.symlink_to(real) if is_linked else real.rename(prefix)
+    package = install(filename, content, prefix)
+    cache = tmp_path / "cache/archive-v0/b7f9"
+    cache.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in prefix.rglob("*") if path.is_file())):
+        path.rename(cache / str(number))
+        path.symlink_to(cache / str(number))
+    (prefix / "lib64").symlink_to("lib")
+    repacked = repack(package, python=interpreter(prefix), into=tmp_path)
+    assert without_record(members(repacked.path)) == without_record(members(content))
+    assert (repacked.missing, repacked.refused) == ((), ())
