@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from imagesync.errors import EngineNotFound, UsageError
 
 _NAMED_PIPE = "npipe:////./pipe/docker_engine"
 _SCHEMES = ("unix", "tcp", "http", "https", "ssh", "npipe")
+_SSH = re.compile(r"(\w[^\s@:/]*@)?(\w[\w.-]*|\[[0-9A-Fa-f:.]+(%\w+)?\])(:[0-9]{1,5})?(/[\w.][\w.-]*)*/?")
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,11 @@ def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
             f"{origin} is {url!r}, which is no engine's URL.",
             hint="Set it to unix:///path/to/docker.sock, tcp://host:port or ssh://user@host, or unset it.",
         )
-    if scheme == "ssh" and any(part.startswith("-") for part in rest.split("@")):
+    # ssh takes a host, account or port that begins with a dash for an option.
+    if scheme == "ssh" and not _SSH.fullmatch(rest):
         raise UsageError(
-            f"{origin} is {url!r}: ssh would take a host or account that begins with a dash for an option.",
-            hint="Set it to ssh://user@host.",
+            f"{origin} is {url!r}: ssh takes account, host and port, none of which begins with a dash.",
+            hint="Set it to ssh://user@host or ssh://user@host:port.",
         )
     if scheme in {"http", "https"}:
         scheme = "tcp"

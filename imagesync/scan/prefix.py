@@ -19,7 +19,9 @@ from imagesync.scan.interpreter import ProbeAnswer
 
 _VERSIONED = re.compile(r"(?P<implementation>python|pypy)(?P<version>[23]\.[0-9]+)t?")
 # It becomes the name of an interpreter to look for, so nothing else will do.
-_PYTHON_VERSION = re.compile(r"[23]\.[0-9]+(\.[0-9A-Za-z+]+)*$")
+_PYTHON_VERSION = re.compile(
+    r"(?P<version>[23]\.[0-9]{1,3}(\.[0-9]{1,3}((a|b|rc)[0-9]{1,3})?)?)\+?(\.(alpha|beta|candidate|final)\.[0-9]+)?"
+)
 _PATCHLEVEL = re.compile(rb'^#define\s+PY_VERSION\s+"([^"+]+)', re.MULTILINE)
 _CONDA_RECORD = re.compile(r"python-(?P<version>[0-9][^-]*)-[^-]+\.json")
 _SYSTEMS = {
@@ -160,14 +162,17 @@ def _version(root: str, base: str, site: str, configuration: dict[str, str]) -> 
     match = _VERSIONED.fullmatch(os.path.basename(os.path.dirname(site)))
     minor = match["version"] if match else ""
     implementation = "pypy" if match and match["implementation"] == "pypy" else "cpython"
-    implementation = configuration.get("implementation", implementation).lower()
+    named = configuration.get("implementation", "").lower()
+    if re.fullmatch(r"[a-z]+", named):
+        implementation = named
     found = configuration.get("version_info") or configuration.get("version") or ""
-    if _PYTHON_VERSION.match(found):  # uv and virtualenv write 3.11.7.final.0 into version_info
-        return implementation, ".".join(found.split(".")[:3])
+    # uv and virtualenv write 3.11.7.final.0 into version_info.
+    if match := _PYTHON_VERSION.fullmatch(found):
+        return implementation, match["version"]
     for folder in (root, base):
-        exact = _conda_version(folder) or _patchlevel(folder, minor)
-        if exact and exact.startswith(minor):
-            return implementation, exact
+        match = _PYTHON_VERSION.fullmatch(_conda_version(folder) or _patchlevel(folder, minor))
+        if match and match["version"].startswith(minor):
+            return implementation, match["version"]
     return implementation, minor
 
 

@@ -7,11 +7,15 @@ in the tree could be an option to git, or a transport that runs a command (``ext
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 SCHEMES = ("https", "http", "ssh", "git", "file")
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")  # SHA-1 or SHA-256
-_SCP = re.compile(r"(?P<user>[A-Za-z0-9_][^\s@:/]*)@(?P<host>[A-Za-z0-9_\[][^\s@/]*?):(?P<path>[^-:].*)")
+_HOST = r"(?:\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])"
+_USER = r"[A-Za-z0-9_][^\s@:/]*"
+# git also takes [host:port] here.
+_SCP = re.compile(rf"{_USER}@(?:{_HOST}|\[\w[\w.-]*:[0-9]+\]):[^-:].*")
+_NETWORK = re.compile(rf"(?:[^-@\s][^\s]*@)?{_HOST}(?::[0-9]*)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -65,7 +69,6 @@ def _is_url(url: str) -> bool:
         return False
     if scheme == "file":
         return rest.startswith("/")
-    # ssh takes a host, or an account, that begins with a dash for an option.
-    network = urlsplit(url).netloc
-    host = network.rpartition("@")[2]
-    return bool(host) and not network.startswith("-") and not host.startswith("-")
+    # ssh takes a host, or an account, that begins with a dash for an option; git decodes both before.
+    network = unquote(re.split(r"[/?#]", rest, maxsplit=1)[0])
+    return _NETWORK.fullmatch(network) is not None and "@-" not in network

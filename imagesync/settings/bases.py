@@ -41,6 +41,7 @@ RELEASES: Final = (
 _STABLE = "trixie"
 _ON_STABLE = frozenset({"3.10", "3.11", "3.12", "3.13", "3.14", "3.15"})
 _HUB = re.compile(r"^((index\.)?docker\.io/)?(library/)?")
+_MINOR = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
 _PYTHON_TAG = re.compile(r"(?P<version>3\.\d+(\.\d+)?)(-slim)?(-(?P<codename>[a-z]+))?")
 
 
@@ -109,12 +110,12 @@ def _words(release: Release) -> str:
 
 
 def bases_with(minor: str) -> tuple[str, ...]:
-    """Return images that have Python *minor*, distributions first; none for a Python that is too old.
+    """Return images that have Python *minor*, distributions first; none for a Python too old or unknown.
 
     >>> bases_with("3.11"), bases_with("3.8")
     (('debian:bookworm-slim', 'python:3.11-slim'), ())
     """
-    if tuple(int(part) for part in minor.split(".")) < OLDEST_PYTHON:
+    if not _MINOR.fullmatch(minor) or tuple(int(part) for part in minor.split(".")) < OLDEST_PYTHON:
         return ()
     own = (release.base for release in RELEASES if release.python.startswith(f"{minor}."))
     return (*own, f"python:{minor}-slim")

@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
+from imagesync.lock.lock import Target
 from imagesync.scan.environment import Environment
 from imagesync.scan.executable import platform_of_executable
 from imagesync.scan.scan import scan
+from imagesync.settings.bases import bases_with
+from imagesync.wheels.repack import installed_content
 from tests.commands import clean_environ
+
+TARGET = Target("linux/amd64", "3.11.2", (2, 36))
 
 
 def install(site: Path, name: str, *, tag: str = "py3-none-any") -> None:
@@ -131,3 +136,71 @@ def _pe(machine: int) -> bytes:
 )
 def test_platforms_of_executables(head: bytes, platform: str) -> None:
     assert platform_of_executable(head) == platform
+
+
+HOSTILE_VERSIONS = [
+    "3.11/evil",
+    "3.11.7/../x",
+    "../3.11",
+    "3.11.7 x",
+    "3.11.$x",
+    "3.11.7.",
+    "-3.11",
+    "3.11.7\x1b[31m",
+]
+
+
+@pytest.mark.parametrize("version", HOSTILE_VERSIONS)
+@pytest.mark.parametrize("by", ["patchlevel.h", "pyvenv.cfg", "conda-meta"])
+def test_hostile_python_version_is_not_used(tmp_path: Path, version: str, by: str) -> None:
+    install(tmp_path / "lib/python3.11/site-packages", "a")
+    if by == "patchlevel.h":
+        (tmp_path / "include/python3.11").mkdir(parents=True)
+        (tmp_path / "include/python3.11/patchlevel.h").write_text(f'#define PY_VERSION "{version}"\n')
+    elif by == "pyvenv.cfg":
+        (tmp_path / "pyvenv.cfg").write_text(f"version_info = {version}\nimplementation = ../x\n")
+    else:
+        (tmp_path / "conda-meta").mkdir()
+        (tmp_path / f"conda-meta/python-{version.replace('/', '_')}-0.json").write_text("{}")
+    python = scanned(tmp_path).python
+    assert (python.implementation, python.version, python.abi) == ("cpython", "3.11", "cp311")
+
+
+@pytest.mark.parametrize(
+    ("written", "version"),
+    [
+        ("3.13.0rc1", "3.13.0rc1"),
+        ("3.13.0.candidate.1", "3.13.0"),
+        ("3.14.0a1+", "3.14.0a1"),
+        ("3.11", "3.11"),
+    ],
+)
+def test_python_version_of_a_prerelease_is_read(tmp_path: Path, written: str, version: str) -> None:
+    install(tmp_path / "lib/python3.11/site-packages", "a")
+    (tmp_path / "pyvenv.cfg").write_text(f"version_info = {written}\n")
+    assert scanned(tmp_path).python.version == version
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "py3/../../x-none-any",
+        "py3-none-any/..",
+        "py3",
+        "py3-none",
+        "a-b-c-d",
+        "--",
+        "pÿ3-none-any",
+        "-".join([".".join("a" * 400)] * 3),
+    ],
+)
+def test_hostile_wheel_tag_is_a_finding(tmp_path: Path, tag: str) -> None:
+    site = tmp_path / "lib/python3.11/site-packages"
+    install(site, "a", tag=tag)
+    install(site, "b")
+    result = scanned(tmp_path)
+    assert {package.name: package.tags for package in result.packages} == {"a": (), "b": ("py3-none-any",)}
+    (finding,) = [finding for finding in result.findings if finding.code == "invalid-wheel-tag"]
+    assert finding.path == str(site / "a-1.0.dist-info/WHEEL")
+    assert installed_content(result.packages[0], python=result.python, target=TARGET) == ""
+    assert bases_with("3.11/evil") == ()

@@ -8,6 +8,7 @@ The same code reads an interpreter's ``sys.path`` and the folders of a prefix th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 from imagesync.core.files import read_bytes
@@ -26,6 +27,9 @@ from imagesync.scan.distributions.folder import (
 from imagesync.scan.distributions.metadata import read_headers
 from imagesync.scan.environment import Finding, Package, Severity, Source
 
+# Tags become part of a file's name (PEP 425), and a compressed set grows with the cube of its length.
+_TAG = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+")
+_TAG_LENGTH = 200
 _WHEEL_HEADERS = ("root-is-purelib", "tag")
 # uv writes REQUESTED for every package, so of its packages nothing is known.
 _WRITES_REQUESTED = frozenset({"pip"})
@@ -146,7 +150,18 @@ def _wheel_facts(path: str, folder: Folder) -> tuple[bool | None, tuple[str, ...
         folder.findings.append(unreadable(file, error))
         return None, ()
     purelib = {"true": True, "false": False}.get(headers.first("root-is-purelib").lower())
-    return purelib, headers.all("tag")
+    tags = headers.all("tag")
+    if invalid := [tag for tag in tags if len(tag) > _TAG_LENGTH or not _TAG.fullmatch(tag)]:
+        folder.findings.append(
+            Finding(
+                Severity.WARNING,
+                "invalid-wheel-tag",
+                f"{file} has the tag {invalid[0][:_TAG_LENGTH]!r}, which no wheel has; it counts as none",
+                path=file,
+                hint="Install the package again.",
+            )
+        )
+    return purelib, tuple(tag for tag in tags if tag not in invalid)
 
 
 def _leftover(path: str, name: str) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import os
 import shutil
 import stat
 import tarfile
@@ -30,6 +31,7 @@ def unpack_sdist(archive: Path, into: Path, *, name: str) -> Path:
             _unpack_zip(archive, into)
         else:
             _unpack_tar(archive, into)
+            _check_links(into)
     except (*_DAMAGE, OSError, ValueError) as error:
         raise WheelError(
             f"{name}: the source archive {archive.name} can't be unpacked: {error}",
@@ -60,6 +62,15 @@ def _unpack_tar(archive: Path, into: Path) -> None:
                     where.chmod(0o755 if member.mode & stat.S_IXUSR else 0o644)
             else:
                 raise ValueError(f"{member.name!r} is neither a file, a folder nor a link")
+
+
+def _check_links(into: Path) -> None:
+    """Raise an error if a link leads out of *into*; a link may lead elsewhere once a later one exists."""
+    top = into.resolve()
+    for folder, folders, files in os.walk(into):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(top):
+                raise ValueError(f"the link {path.relative_to(into).as_posix()!r} leads out of the archive")
 
 
 def _unpack_zip(archive: Path, into: Path) -> None:

@@ -58,6 +58,8 @@ def test_docker_host_precedes_a_context(home: dict[str, str]) -> None:
         ("tcp://[::1]:2375", "tcp://[::1]:2375"),
         ("unix://var/run/docker.sock", "unix:///var/run/docker.sock"),
         ("ssh://me@build.example.com", "ssh://me@build.example.com"),
+        ("ssh://me@build-1.example.com:2222/", "ssh://me@build-1.example.com:2222/"),
+        ("ssh://core@[::1]:22/run/podman.sock", "ssh://core@[::1]:22/run/podman.sock"),
     ],
 )
 def test_docker_host_is_normalised(home: dict[str, str], host: str, url: str) -> None:
@@ -67,6 +69,33 @@ def test_docker_host_is_normalised(home: dict[str, str], host: str, url: str) ->
 def test_docker_host_with_an_unknown_scheme_is_refused(home: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="DOCKER_HOST is 'ftp://x'"):
         find_endpoint({**home, "DOCKER_HOST": "ftp://x"})
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *(
+            "h:-oX",
+            "h:22:-oX",
+            "h:22x",
+            "h:",
+            "a:-b@h",
+            "me@h:-p",
+            "-l@h",
+            "u@-oX",
+            "u@v@-oX",
+            "/-oX",
+            "h/-oX",
+        ),
+        *("%2doProxyCommand=x", " -oX", "h -oX", "h\n-oX", "[-oX]", "me@[-oX]:22", "h:22\n"),
+    ],
+)
+@pytest.mark.parametrize("by", ["DOCKER_HOST", "DOCKER_CONTEXT"])
+def test_ssh_url_with_an_option_is_refused(home: dict[str, str], tmp_path: Path, rest: str, by: str) -> None:
+    write_context(tmp_path, "hostile", f"ssh://{rest}")
+    value = f"ssh://{rest}" if by == "DOCKER_HOST" else "hostile"
+    with pytest.raises(UsageError, match="none of which begins with a dash"):
+        find_endpoint({**home, by: value})
 
 
 def test_docker_cert_path_gives_tls_files(home: dict[str, str], tmp_path: Path) -> None:
