@@ -106,7 +106,7 @@ class ArtifactSources:
 
 
 def open_artifact_sources(
-    plan: Plan, context: Context, *, private_channels: Sequence[str] = ()
+    plan: Plan, context: Context, *, private_channels: Sequence[str] = (), no_build: bool = False
 ) -> ArtifactSources:
     """Return the sources of the artifacts of *plan*, by the user's configuration of indexes and channels.
 
@@ -114,13 +114,16 @@ def open_artifact_sources(
     ----------
     private_channels
         URLs of channels with their credentials, besides those of the settings.
+    no_build
+        Whether the resolver builds no sdist, whatever the settings say.
     """
     python, environ = plan.python, context.environ
     markers = target_markers(python)
     configuration = read_index_configuration(Path(python.prefix), environ, markers=markers)
     access = make_access(configuration, environ)
     resolver_type = UvResolver if context.settings.resolver == "uv" else PipToolsResolver
-    no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if context.settings.no_build else {}
+    no_build = no_build or context.settings.no_build
+    no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if no_build else {}
     resolver = resolver_type(configuration, environ={**environ, **no_builds}, access=access)
     return ArtifactSources(
         context,

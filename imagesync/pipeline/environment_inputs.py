@@ -132,11 +132,11 @@ class EnvironmentInputs:
         )
         return self if plan is self.plan else replace(self, plan=plan, hashed_plan=self.plan)
 
-    def artifact_sources(self) -> ArtifactSources:
-        """Return the sources of the artifacts."""
+    def artifact_sources(self, *, no_build: bool = False) -> ArtifactSources:
+        """Return the sources of the artifacts; with *no_build* the resolver builds no sdist."""
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
-        return open_artifact_sources(self.plan, self.context)
+        return open_artifact_sources(self.plan, self.context, no_build=no_build)
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
         """Return the exact artifact of each package; see :func:`~imagesync.lock.make.make_lock`."""

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.errors import LockError, WheelError
+from imagesync.errors import LockError, UnsolvableError, WheelError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lockfile.bundle import Bundle
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
 from imagesync.pipeline.freeze import freeze
+from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.session import Session
 from imagesync.settings.model import Settings
 from tests.commands import CommandLine
@@ -233,3 +234,26 @@ def test_commands_refuse_what_only_a_build_would_make(
         assert refused.returncode == 1
         assert "mine 1.0: there is no wheel, and with --no-build no build back-end is run" in refused.stderr
     assert foreign.ran <= {"pth", "sitecustomize"}
+
+
+@pytest.mark.parametrize("resolver", ["uv", "pip-tools"])
+@pytest.mark.parametrize("static", [True, False], ids=["known platform", "unknown platform"])
+def test_lock_of_a_prefix_builds_nothing(
+    foreign: Foreign, cli_here: CommandLine, monkeypatch: pytest.MonkeyPatch, resolver: str, static: bool
+) -> None:
+    hide_interpreter(foreign)
+    if not static:
+        (foreign.environment.prefix / "bin/python3").unlink()
+    minor = foreign.environment.site_packages.parent.name.removeprefix("python")
+    monkeypatch.setattr(ImageFinder, "base_to_lock_for", lambda _self, _plan: base_image(f"{minor}.0"))
+    settings = Settings(
+        profile="none", allow_inconsistent=True, cache_dir=foreign.folder / "cache", resolver=resolver
+    )
+    context = Context(settings, environ=cli_here.environ)
+    try:
+        lock = Session(context, prefix=foreign.environment.prefix).lock()
+    except UnsolvableError as error:
+        assert "--python PATH" in (error.hint or "") and "--ignore NAME" in (error.hint or "")
+    else:
+        assert {package.name for package in lock.vendored} == {"mine", "sdisted"}
+    assert foreign.ran == set()
