@@ -8,9 +8,8 @@ from pathlib import Path
 
 import click
 
-from imagesync.cli.errors import print_error
-from imagesync.cli.options import LOCK_FILE, PATH, settings_options
-from imagesync.cli.session import session_of
+from imagesync.cli.options import LOCK_FILE, PATH, session_of, settings_options
+from imagesync.cli.output import print_error
 from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
 from imagesync.errors import ImagesyncError

@@ -6,9 +6,8 @@ from typing import TextIO
 
 import click
 
-from imagesync.cli.options import cache_option, format_option
+from imagesync.cli.options import cache_option, format_option, session_of
 from imagesync.cli.output import Row, Section, print_json, print_sections
-from imagesync.cli.session import session_of
 from imagesync.core.text import counted, format_size
 from imagesync.store.prune import Total, Usage
 

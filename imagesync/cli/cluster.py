@@ -13,9 +13,8 @@ from typing import TextIO
 import click
 
 from imagesync.cli.cluster_config import config
-from imagesync.cli.options import format_option, settings_options
+from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import Row, Section, print_sections
-from imagesync.cli.session import session_of
 from imagesync.cluster.cleanup import FoundCluster, find_clusters
 from imagesync.cluster.connection import Connection
 from imagesync.cluster.detached import cluster_logs, scale_cluster, start_cluster, stop_cluster

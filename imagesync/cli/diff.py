@@ -8,16 +8,15 @@ from typing import TextIO
 
 import click
 
-from imagesync.cli.options import format_option, settings_options
+from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import Row as TableRow
 from imagesync.cli.output import Section, Tone, print_json, print_sections
-from imagesync.cli.session import session_of
 from imagesync.cluster.agreement.connection import Certificates
 from imagesync.cluster.agreement.running import SCHEMES, read_scheduler
 from imagesync.core.text import counted
-from imagesync.diff.sources import find_side
-from imagesync.inventory.comparison import Comparison, Group, Row, compare
-from imagesync.inventory.wording import states
+from imagesync.diff.sides import find_side
+from imagesync.inventory.compare import compare
+from imagesync.inventory.comparison import Comparison, Group, Row, states
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _TITLES = {

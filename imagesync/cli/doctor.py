@@ -16,9 +16,8 @@ from imagesync.cli.doctor_checks import (
     environment_checks,
     tool_checks,
 )
-from imagesync.cli.options import format_option, settings_options
+from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import Row, Section, Tone, print_json, print_sections
-from imagesync.cli.session import session_of
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.core.text import counted
 from imagesync.scan.environment import Environment

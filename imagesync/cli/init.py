@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from imagesync.core.files import write_text
-from imagesync.core.toml import parse_toml
+from imagesync.core.files import parse_toml, write_text
 from imagesync.errors import UsageError
 
 _TABLE = "[tool.imagesync]"

@@ -8,10 +8,8 @@ from typing import TextIO
 
 import click
 
-from imagesync.cli.options import LOCK_FILE, PATH, format_option, settings_options
-from imagesync.cli.output import Row, Section, print_json, print_sections
-from imagesync.cli.session import session_of
-from imagesync.cli.tables import source_text
+from imagesync.cli.options import LOCK_FILE, PATH, format_option, session_of, settings_options
+from imagesync.cli.output import Row, Section, print_json, print_sections, source_text
 from imagesync.core.text import counted, format_size
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage

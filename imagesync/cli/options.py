@@ -1,12 +1,18 @@
-"""Options that several commands share; one that stands for a setting is ``None`` or empty by default."""
+"""Options that several commands share, and the session that they describe.
+
+An option that sets a setting is ``None`` or empty by default.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from imagesync.session import Session, open_session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,3 +85,23 @@ settings_options = _all(
     click.option("--allow-inconsistent", is_flag=True, default=None, help="Build despite contradictions."),
     cache_option,
 )
+
+
+def session_of(context: click.Context, /, options: Mapping[str, object]) -> Session:
+    """Return the session that *options* describe, by default of the active environment or the project's.
+
+    Parameters
+    ----------
+    context
+        The context of the command; its object says whether to be quiet.
+    options
+        The command's options for settings and the environment, by parameter name.
+    """
+    settings = {key: value for key, value in options.items() if value not in (None, ())}
+    python, prefix = (_optional_path(settings.pop(key, None)) for key in ("python", "prefix"))
+    session = open_session(python=python, prefix=prefix, quiet=context.obj, **settings)
+    return replace(session, discovers=True)
+
+
+def _optional_path(value: object) -> Path | None:
+    return value if isinstance(value, Path) else None

@@ -1,4 +1,4 @@
-"""Output of commands: JSON, or tables, which are aligned text where there is no terminal."""
+"""Output of commands: JSON, tables (aligned text where there is no terminal), and errors on stderr."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
-from imagesync.core.terminal import is_interactive
-from imagesync.core.text import clean, encodable
+from imagesync.core.terminal import has_colour, is_interactive
+from imagesync.core.text import clean, clean_lines, counted, encodable
+from imagesync.errors import ImagesyncError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from imagesync.scan.environment import Finding, Source
+
 Tone = Literal["plain", "good", "warning", "bad", "quiet"]
 _STYLES: dict[Tone, str] = {"plain": "", "good": "green", "warning": "yellow", "bad": "red", "quiet": "dim"}
+# Tones of findings by severity, the worst first.
+_TONES: dict[str, Tone] = {"error": "bad", "warning": "warning", "info": "quiet"}
+_COLOURS = {"error": "red", "hint": "cyan"}
 _GAP = 2
 # The last column is prose and may wrap. If it would be narrower than this, rows become paragraphs.
 _PROSE = 24
@@ -171,3 +177,56 @@ def _print_stacked(section: Section, console: Console) -> None:
             text = f"{section.headers[i]}: {cell}" if section.headers else cell
             if cell:
                 console.print(Padding(Text(text, overflow="fold"), (0, 0, 0, _GAP)))
+
+
+def print_error(error: ImagesyncError, stream: TextIO | None = None) -> None:
+    """Print the message, and the hint on a line of its own, to stderr by default."""
+    _print("error", error.message, stream)
+    if error.hint:
+        _print("hint", error.hint, stream)
+
+
+def _print(word: str, text: str, stream: TextIO | None) -> None:
+    stream = sys.stderr if stream is None else stream
+    first, *rest = clean_lines(text)
+    lead = f"{word}:"
+    if has_colour(stream):
+        lead = click.style(lead, fg=_COLOURS[word], bold=word == "error")
+    click.echo(
+        encodable("\n".join([f"{lead} {first}", *rest]), stream), file=stream, color=has_colour(stream)
+    )
+
+
+def source_text(source: Source) -> str:
+    """Return a short description of *source*, with an abbreviated commit."""
+    if source.kind == "index":
+        return "index"
+    if source.kind == "directory":
+        return f"{'editable ' if source.editable else ''}directory {source.url or '(unknown)'}"
+    if source.refused:
+        return f"{source.vcs or 'vcs'}, refused"
+    if source.kind == "vcs":
+        commit = f" at {source.commit[:12]}" if source.commit else ""
+        revision = f" ({source.requested_revision})" if source.requested_revision else ""
+        return f"{source.vcs or 'vcs'} {source.url or '(unknown)'}{commit}{revision}"
+    return f"archive {source.url or '(unknown)'}"
+
+
+def finding_sections(findings: Iterable[Finding]) -> tuple[Section, ...]:
+    """Return the table of findings, errors first, or nothing if there are none."""
+    severities = list(_TONES)
+    ordered = sorted(findings, key=lambda finding: severities.index(finding.severity.value))
+    if not ordered:
+        return ()
+    rows = [
+        Row((finding.severity.value, finding.code, _finding_text(finding)), _TONES[finding.severity.value])
+        for finding in ordered
+    ]
+    return (Section(title=counted(len(ordered), "finding"), rows=tuple(rows)),)
+
+
+def _finding_text(finding: Finding) -> str:
+    text = finding.message
+    if finding.path and finding.path not in text:
+        text = f"{text} ({finding.path})"
+    return f"{text} -> {finding.hint}" if finding.hint else text

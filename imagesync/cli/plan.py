@@ -7,10 +7,8 @@ from typing import TextIO
 
 import click
 
-from imagesync.cli.options import format_option, settings_options
-from imagesync.cli.output import Row, Section, Tone, print_json, print_sections
-from imagesync.cli.session import session_of
-from imagesync.cli.tables import finding_sections
+from imagesync.cli.options import format_option, session_of, settings_options
+from imagesync.cli.output import Row, Section, Tone, finding_sections, print_json, print_sections
 from imagesync.core.names import Level
 from imagesync.core.text import counted, format_size
 from imagesync.errors import ImagesyncError

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from imagesync.cli.options import PATH, settings_options
-from imagesync.cli.session import session_of
+from imagesync.cli.options import PATH, session_of, settings_options
 
 
 @click.command()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from imagesync.cli.options import settings_options
-from imagesync.cli.session import session_of
+from imagesync.cli.options import session_of, settings_options
 
 
 @click.command()

@@ -11,8 +11,7 @@ from typing import TextIO
 import click
 
 from imagesync.cli.options import environment_options, format_option
-from imagesync.cli.output import Row, Section, print_json, print_sections
-from imagesync.cli.tables import finding_sections, source_text
+from imagesync.cli.output import Row, Section, finding_sections, print_json, print_sections, source_text
 from imagesync.core.terminal import make_progress
 from imagesync.core.text import counted
 from imagesync.errors import UsageError

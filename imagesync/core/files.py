@@ -1,14 +1,16 @@
-"""Reading and writing files; a reader sees the old content or the new, never a part."""
+"""Read and write files, atomically; parse TOML."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from imagesync.errors import UsageError
 
@@ -86,3 +88,11 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the document in *text*; a ``ValueError`` names line and column of an error."""
+    # The same parser under two names (PEP 680).
+    parser = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    document: dict[str, Any] = parser.loads(text)
+    return document

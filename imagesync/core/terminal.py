@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
-from imagesync.core.progress import Progress, SilentProgress
+from imagesync.core.progress import PlainProgress, Progress, SilentProgress
 
 
 def is_interactive(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
@@ -44,6 +44,4 @@ def make_progress(
         from imagesync.core.rich_progress import RichProgress
 
         return RichProgress(stream)
-    from imagesync.core.plain_progress import PlainProgress
-
     return PlainProgress(stream)

@@ -17,7 +17,7 @@ def read_document(path: Path) -> dict[str, Any]:
     ScanError
         It isn't TOML, or can't be read.
     """
-    from imagesync.core.toml import parse_toml
+    from imagesync.core.files import parse_toml
 
     try:
         return parse_toml(path.read_bytes().decode("utf-8"))

@@ -1,23 +1,19 @@
-"""Comparison of two sides, with every package in one of four groups."""
+"""The comparison of two sides, with every package in one of four groups, and its text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import product
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
-
 from imagesync.core.names import Level
-from imagesync.inventory.inventory import Entry, Inventory, Kind
+from imagesync.core.text import counted
+from imagesync.inventory.inventory import LOOSE_CODE, Inventory, Kind
 
 SCHEDULER = "scheduler"
 """Member name of a cluster's scheduler; workers are named by their addresses."""
-_LEVELS = list(Level)
-_LEFT_OUT = (Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED, Level.PLATFORM_ONLY)
+_SHOWN = 8
 
 
 class Group(str, Enum):
@@ -27,9 +23,6 @@ class Group(str, Enum):
     WITHIN = "within its level"
     ONE_SIDED = "only on one side"
     DIFFERS = "differs"
-
-
-_PRECEDENCE = list(Group)
 
 
 @dataclass(frozen=True)
@@ -168,8 +161,6 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the number of packages in each group, and the differences, one per line."""
-        from imagesync.inventory.wording import line
-
         groups = [f"{len(self.of(group))} {group.value}" for group in Group if self.of(group)]
         rows = sorted(self.differences, key=lambda row: (not row.counts, row.name))
         head = f"{self.left} and {self.right}: {', '.join(groups)}"
@@ -192,110 +183,6 @@ class Comparison:
         }
 
 
-def compare(left: Side, right: Side) -> Comparison:
-    """Return the comparison of every package of two sides.
-
-    Each member of one side is compared with each of the other, and the group of highest precedence is the
-    result. The level of the left side decides if it has one, so that the reference belongs on the left.
-    """
-    keys = {key for side in (left, right) for one in side.members.values() for key in one.by_key}
-    found = {
-        name: {member: inventory.by_key for member, inventory in side.members.items()}
-        for name, side in (("left", left), ("right", right))
-    }
-    platforms = {inventory.platform for side in (left, right) for inventory in side.members.values()}
-    rows = []
-    for key in sorted(keys):
-        lefts, rights = (
-            {member: entries.get(key) for member, entries in found[name].items()}
-            for name in ("left", "right")
-        )
-        row = _row(key, lefts, rights, one_platform=len(platforms - {""}) < 2)
-        if row is not None:
-            rows.append(row)
-    return Comparison(left.name, right.name, tuple(rows), {**left.silent, **right.silent})
-
-
-Entries = Mapping[str, "Entry | None"]
-
-
-def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform: bool) -> Row | None:
-    pairs = set(product(lefts.values(), rights.values()))
-    known = [entry for entry in (*lefts.values(), *rights.values()) if entry is not None]
-    verdicts = [_judge(one, other, one_platform=one_platform) for one, other in pairs]
-    group = max((verdict.group for verdict in verdicts), key=_PRECEDENCE.index)
-    if group is Group.SAME and all(_is_absent(entry) for entry in known):
-        return None
-    kind = known[0].kind
-    local = any(entry.local for entry in known)
-    level = _level(lefts.values()) or _level(rights.values())
-    intended = level in _LEFT_OUT or (
-        group is Group.ONE_SIDED and all(verdict.intended for verdict in verdicts if verdict.group is group)
-    )
-    differs = group in (Group.DIFFERS, Group.ONE_SIDED) and not intended
-    notes = [verdict.note for verdict in verdicts if verdict.note and verdict.group is group]
-    reasons = [entry.reason for entry in known if group is not Group.SAME and entry.reason]
-    return Row(
-        name=key[0],
-        kind=kind,
-        group=group,
-        level=level,
-        left=_states(lefts),
-        right=_states(rights),
-        counts=differs and (level in (Level.CRITICAL, Level.EXACT) or local),
-        intended=intended,
-        local=local,
-        notes=tuple(dict.fromkeys((*sorted(notes), *reasons))),
-    )
-
-
-@dataclass(frozen=True)
-class _Verdict:
-    group: Group
-    note: str = ""
-    intended: bool = False
-
-
-def _judge(left: Entry | None, right: Entry | None, *, one_platform: bool) -> _Verdict:
-    """Return the verdict on one package of two inventories."""
-    if left is None or right is None or _is_absent(left) or _is_absent(right):
-        return _one_sided(left, right)
-    if (left.local or right.local) and not (left.left_out or right.left_out):
-        return _local(left, right)
-    if not _same_version(left.version, right.version):
-        wanted, other = (left, right) if left.specifier else (right, left)
-        return _Verdict(Group.WITHIN if _admits(wanted.specifier, other.version) else Group.DIFFERS)
-    if left.manager and right.manager and left.manager != right.manager:
-        return _Verdict(Group.WITHIN, f"from {left.manager} on one side, from {right.manager} on the other")
-    if one_platform and left.build and right.build and left.build != right.build:
-        return _Verdict(Group.WITHIN, "the same version, another build")
-    return _Verdict(Group.SAME)
-
-
-def _one_sided(left: Entry | None, right: Entry | None) -> _Verdict:
-    present = [entry for entry in (left, right) if entry is not None and not _is_absent(entry)]
-    if not present:
-        if (left is None) is (right is None):
-            return _Verdict(Group.SAME)
-        return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster, and it isn't there")
-    if left is not None and right is not None:
-        return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster", intended=True)
-    (entry,) = present
-    if entry.left_out or entry.level in _LEFT_OUT:
-        return _Verdict(Group.ONE_SIDED, "left out on purpose", intended=True)
-    return _Verdict(Group.ONE_SIDED)
-
-
-def _local(left: Entry, right: Entry) -> _Verdict:
-    if left.content and right.content:
-        if left.content == right.content:
-            return _Verdict(Group.SAME)
-        return _Verdict(Group.DIFFERS, "the code differs")
-    if not (left.content or right.content):
-        return _Verdict(Group.DIFFERS, "neither side says what its code is")
-    return _Verdict(Group.DIFFERS, "one side says only its version, and not what its code is")
-
-
 def _is_notable(row: Row) -> bool:
     """Return ``True`` for a row to report although it doesn't count."""
     if row.intended or row.group is Group.SAME or row.group is Group.WITHIN:
@@ -304,46 +191,86 @@ def _is_notable(row: Row) -> bool:
     return row.group is Group.DIFFERS or not all(state.present for state in row.right)
 
 
-def _is_absent(entry: Entry) -> bool:
-    return not entry.version and not entry.content
+def summary(comparison: Comparison) -> str:
+    """Return the differences as text, one per line, those that count first."""
+    rows = sorted(comparison.differences, key=lambda row: (not row.counts, row.name))
+    lines = [f"  {line}" for line in map(line, rows[:_SHOWN])]
+    if len(rows) > _SHOWN:
+        lines.append(f"  ... and {len(rows) - _SHOWN} more")
+    head = f"{counted(len(rows), 'package')} of the {comparison.right} "
+    head += "isn't what the client has:" if len(rows) == 1 else "aren't what the client has:"
+    return "\n".join((head, *lines))
 
 
-def _level(entries: Iterable[Entry | None]) -> Level | None:
-    levels = [entry.level for entry in entries if entry is not None and entry.level is not None]
-    return min(levels, key=_LEVELS.index, default=None)
+def remedy(comparison: Comparison, address: str) -> str:
+    """Return the commands that resolve the differences.
 
-
-def _states(entries: Entries) -> tuple[State, ...]:
-    """Return the states of a package on one side, the most frequent first."""
-    members: dict[State, list[str]] = {}
-    for member, entry in entries.items():
-        if entry is None or _is_absent(entry):
-            state = State("", present=False)
+    Parameters
+    ----------
+    comparison
+        Comparison of client and cluster.
+    address
+        Address of the scheduler; empty if `imagesync diff` can't connect to it.
+    """
+    rows = comparison.differences
+    lines = []
+    if inconsistent := [row for row in rows if len(row.right) > 1]:
+        names = ", ".join(row.name for row in inconsistent[:3])
+        deviating = sorted({member for row in inconsistent for member in _deviating(row)})
+        if SCHEDULER in deviating:
+            action = "the scheduler can only be replaced with the whole cluster"
         else:
-            state = State(entry.version, entry.build, entry.content)
-        members.setdefault(state, []).append(member)
-    if len(members) == 1:
-        return tuple(members)
-    return tuple(_with_members(members))
+            action = f"start {_members(deviating, 3)} again, for example by client.restart_workers([...])"
+        lines.append(f"The cluster's own members don't agree on {names}: {action}.")
+    consistent = [row for row in rows if len(row.right) == 1]
+    if any(row.local for row in consistent):
+        lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
+    if consistent:
+        lines.append("To start a cluster from an image that has what you have: imagesync build")
+    if address:
+        lines.append(f"To see every package: imagesync diff local {address}")
+    return "\n".join(lines)
 
 
-def _with_members(members: Mapping[State, list[str]]) -> Iterator[State]:
-    for state, names in sorted(members.items(), key=lambda item: -len(item[1])):
-        yield State(state.version, state.build, state.content, tuple(names), state.present)
+def _deviating(row: Row) -> Iterator[str]:
+    """Yield the members of a cluster that differ from the client."""
+    wanted = {(state.version, state.content) for state in row.left}
+    for state in row.right:
+        if (state.version, state.content) not in wanted:
+            yield from state.members
 
 
-def _same_version(one: str, other: str) -> bool:
-    try:
-        return Version(one) == Version(other)
-    except InvalidVersion:
-        return one == other
+def line(row: Row) -> str:
+    """Return the text of one package on both sides."""
+    level = "local code" if row.local else (row.level or Level.COMPATIBLE).value
+    notes = f": {'; '.join(row.notes)}" if row.notes else ""
+    if row.name == LOOSE_CODE:
+        return f"the code that no package owns{notes}"
+    return f"{row.name} ({level}): {states(row.left)} here, {states(row.right)} there{notes}"
 
 
-def _admits(specifier: str, version: str) -> bool:
-    if not specifier:
-        return False
-    try:
-        allowed = SpecifierSet(specifier)
-        return allowed.contains(version, prereleases=bool(allowed.prereleases))
-    except (InvalidSpecifier, InvalidVersion):
-        return False
+def states(found: Sequence[State], *, shown: int = 2) -> str:
+    """Return the text of a package's states on one side.
+
+    >>> states([State("1.0", members=("scheduler", "tcp://a")), State("2.0", members=("tcp://b",))])
+    '1.0 (scheduler, tcp://a), 2.0 (tcp://b)'
+    """
+    return ", ".join(_state(state, shown) for state in found)
+
+
+def _state(state: State, shown: int) -> str:
+    text = _text(state)
+    return f"{text} ({_members(state.members, shown)})" if state.members else text
+
+
+def _text(state: State) -> str:
+    if not state.present:
+        return "-"
+    parts = [state.version, state.build, state.content.removeprefix("sha256:")[:12]]
+    return " ".join(part for part in parts if part)
+
+
+def _members(members: Sequence[str], shown: int) -> str:
+    named: Iterable[str] = members[:shown]
+    more = len(members) - shown
+    return ", ".join((*named, f"{more} more")) if more > 0 else ", ".join(named)

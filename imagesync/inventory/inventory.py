@@ -9,11 +9,14 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
-from imagesync.core.names import Level
+from imagesync.core.names import Level, canonical_name
+from imagesync.plan.levels import load_levels
+from imagesync.plan.profiles import load_profiles
+from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 
 Kind = Literal["python", "distribution", "conda", "code"]
 FORMAT: Final = 1
@@ -161,3 +164,40 @@ def from_text(text: str) -> Inventory | None:
         return Inventory.from_dict(json.loads(zlib.decompress(base64.b64decode(text, validate=True))))
     except (binascii.Error, zlib.error, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def with_levels(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return *entries* with the shipped levels for those that have none."""
+    entries = tuple(entries)
+    names = {entry.name for entry in entries}
+    rules = load_levels()
+    critical = {
+        package.name
+        for profile in load_profiles().values()
+        if not names.isdisjoint(profile.chosen_by)
+        for package in profile.critical
+    }
+
+    def level(entry: Entry) -> Level:
+        if entry.kind == "python" or entry.name in critical:
+            return Level.CRITICAL
+        rule = rules.find(canonical_name(entry.name))
+        return Level.COMPATIBLE if rule is None else rule.level
+
+    return tuple(_with_level(entry, level(entry)) if entry.level is None else entry for entry in entries)
+
+
+def _with_level(entry: Entry, level: Level) -> Entry:
+    if entry.kind == "code":
+        return entry
+    return replace(entry, level=level, specifier=specifier_for(entry, level))
+
+
+def specifier_for(entry: Entry, level: Level) -> str:
+    """Return the specifier of the versions that *level* allows for *entry*."""
+    version = parse_version(entry.version)
+    if version is None:
+        return arbitrary(entry.version) or ""
+    if entry.kind == "python":
+        return f"=={version.major}.{version.minor}.*"
+    return exact(version) if level in (Level.CRITICAL, Level.EXACT) else compatible(version)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
 from imagesync.core.platforms import sysconfig_platform
-from imagesync.inventory.default_levels import specifier_for
-from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, Kind
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, Kind, specifier_for
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName

@@ -14,10 +14,9 @@ from imagesync.core.image_reference import Reference, parse_reference, repositor
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
-from imagesync.registry.http import Connection
+from imagesync.registry.http import Connection, explanation, refused
 from imagesync.registry.login import registry_credentials
 from imagesync.registry.manifest import ACCEPTED, INDEXES, choose_platform, parse_manifest, sha256
-from imagesync.registry.responses import explanation, refused
 
 if TYPE_CHECKING:
     from imagesync.registry.manifest import Descriptor

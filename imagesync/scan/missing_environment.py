@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from imagesync.core.toml import parse_toml
+from imagesync.core.files import parse_toml
 from imagesync.errors import ScanError
 from imagesync.scan.discovery import is_isolated, tool_of
 

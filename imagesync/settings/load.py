@@ -1,20 +1,99 @@
-"""Load settings by priority: flags, ``IMAGESYNC_*``, ``imagesync.toml``, ``pyproject.toml``, the defaults."""
+"""Find the configuration files, and load settings by priority.
+
+Flags come first, then ``IMAGESYNC_*``, ``imagesync.toml``, ``pyproject.toml`` and the defaults.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from imagesync.core.files import parse_toml
 from imagesync.errors import UsageError
-from imagesync.settings.files import SettingsFile, find_files
 from imagesync.settings.keys import KEYS, Key
 from imagesync.settings.model import Settings
 from imagesync.settings.values import Place, parse_text, read_value, unknown
 
 _PREFIX = "IMAGESYNC_"
 _Setting = tuple[Key, object, str]
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """The settings of one file, unchecked.
+
+    Parameters
+    ----------
+    prefix
+        What precedes the keys in this file: ``tool.imagesync.``, or nothing.
+    """
+
+    path: Path
+    table: Mapping[str, Any] = field(repr=False)
+    prefix: str = ""
+
+
+def find_files(cwd: Path, *, home: Path | None) -> tuple[SettingsFile, ...]:
+    """Return the files with the settings of folder *cwd*, by increasing priority.
+
+    They are in *cwd* or its nearest parent with settings; the search ends at the root of a repository or at
+    *home*. A ``pyproject.toml`` without ``[tool.imagesync]`` doesn't count.
+
+    Raises
+    ------
+    UsageError
+        A file isn't TOML, or can't be read.
+    """
+    for folder in (cwd, *cwd.parents):
+        if found := tuple(_files_in(folder)):
+            return found
+        if folder == home or (folder / ".git").exists():
+            break
+    return ()
+
+
+def _files_in(folder: Path) -> Iterator[SettingsFile]:
+    pyproject = folder / "pyproject.toml"
+    # Most of these files don't mention imagesync, and parsing them takes time.
+    if (content := _read(pyproject)) is not None and b"imagesync" in content:
+        tool = _parse(pyproject, content).get("tool", {})
+        if isinstance(tool, dict) and "imagesync" in tool:
+            yield SettingsFile(pyproject, _table(pyproject, tool["imagesync"]), "tool.imagesync.")
+    path = folder / "imagesync.toml"
+    if (content := _read(path)) is not None:
+        yield SettingsFile(path, _parse(path, content))
+
+
+def _table(path: Path, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"'tool.imagesync' in {path} isn't a table.",
+            hint="Write the settings below a line [tool.imagesync].",
+        )
+    return value
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(
+            f"The settings in {path} can't be read: {error.strerror}.",
+            hint=f"See what {path} is: ls -l '{path}'",
+        ) from error
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    try:
+        return parse_toml(content.decode("utf-8"))
+    except ValueError as error:
+        raise UsageError(
+            f"{path} isn't valid TOML: {error}", hint="Correct that line and try again."
+        ) from error
 
 
 def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
@@ -93,10 +172,10 @@ def _from_environ(environ: Mapping[str, str], cwd: Path) -> Iterator[_Setting]:
 
 def _from_flags(flags: Mapping[str, object], cwd: Path) -> Iterator[_Setting]:
     known = {key.field: key for key in KEYS}
-    for field, value in flags.items():
+    for name, value in flags.items():
         if value is None:
             continue
-        key = known.get(field)
+        key = known.get(name)
         if key is None:
-            raise unknown(f"The flag '{field}'", field, [each.name for each in fields(Settings)][:-1])
+            raise unknown(f"The flag '{name}'", name, [each.name for each in fields(Settings)][:-1])
         yield key, read_value(key, value, Place(key.flag, cwd)), key.flag

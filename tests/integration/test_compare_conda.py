@@ -9,8 +9,9 @@ from pathlib import Path
 
 from imagesync.cluster.agreement.remote import Remote
 from imagesync.cluster.agreement.running import Facts, inventory_of
-from imagesync.diff.local import local_side
-from imagesync.inventory.comparison import Group, Side, compare
+from imagesync.diff.sides import local_side
+from imagesync.inventory.compare import compare
+from imagesync.inventory.comparison import Group, Side
 from imagesync.session import open_session
 from tests.channels.environments import CondaEnvironment
 from tests.commands import CommandLine

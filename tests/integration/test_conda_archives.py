@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.plain_progress import PlainProgress
-from imagesync.core.progress import SilentProgress, Task, Unit
+from imagesync.core.progress import PlainProgress, SilentProgress, Task, Unit
 from imagesync.engine.build_context import ContextFile, stream_files
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine

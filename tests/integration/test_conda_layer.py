@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.plain_progress import PlainProgress
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import PlainProgress, SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.run import RunRequest

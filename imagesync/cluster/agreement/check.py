@@ -6,10 +6,10 @@ import warnings
 from typing import TYPE_CHECKING
 
 from imagesync.cluster.agreement.running import Answers, cluster_side, query_members
-from imagesync.diff.local import LocalSide
+from imagesync.diff.sides import LocalSide
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
-from imagesync.inventory.comparison import Comparison, Side, compare
-from imagesync.inventory.wording import remedy, summary
+from imagesync.inventory.compare import compare
+from imagesync.inventory.comparison import Comparison, Side, remedy, summary
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -66,7 +66,7 @@ def compare_with_cluster(local: LocalSide, answers: Answers) -> Comparison:
 
 def _local_side(session: Session | None) -> LocalSide:
     """Return the environment of this process, which needn't be the active one."""
-    from imagesync.diff.local import local_side
+    from imagesync.diff.sides import local_side
     from imagesync.session import open_session
 
     return local_side(session or open_session(quiet=True))

@@ -10,15 +10,14 @@ from imagesync.cluster.agreement.remote import Remote
 from imagesync.core.text import counted
 from imagesync.errors import ImagesyncError
 from imagesync.inventory.comparison import SCHEDULER, Side
-from imagesync.inventory.default_levels import with_levels
-from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, with_levels
 from imagesync.standalone.cluster.facts import place
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from imagesync.cluster.agreement.connection import Certificates
-    from imagesync.diff.local import LocalSide
+    from imagesync.diff.sides import LocalSide
     from imagesync.session import Session
 
 Facts = Mapping[str, Any]
@@ -106,7 +105,7 @@ def read_scheduler(address: str, *, session: Session, certificates: Certificates
         No scheduler answers, or certificates are missing.
     """
     from imagesync.cluster.agreement.connection import connected
-    from imagesync.diff.local import local_side
+    from imagesync.diff.sides import local_side
 
     with connected(address, certificates) as client:
         answers = client.sync(query_members, client)

@@ -30,9 +30,10 @@ from imagesync.cluster.agreement.running import (
 )
 from imagesync.core.platforms import engine_platform
 from imagesync.core.text import counted
-from imagesync.diff.local import LocalSide
+from imagesync.diff.sides import LocalSide
 from imagesync.errors import ClusterError, UsageError
-from imagesync.inventory.comparison import Comparison, Side, compare
+from imagesync.inventory.compare import compare
+from imagesync.inventory.comparison import Comparison, Side
 from imagesync.inventory.planned import local_inventory
 from imagesync.lock.lock import Target
 from imagesync.session import open_session

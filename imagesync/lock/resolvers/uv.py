@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
-from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems, unusable

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
-from imagesync.core.toml import parse_toml
 from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import applies, local_markers, parse_requirement

@@ -19,8 +19,8 @@ from packaging.requirements import Requirement
 
 from imagesync.core.archives import tar_member, without_owner
 from imagesync.core.credentials import redact
+from imagesync.core.files import parse_toml
 from imagesync.core.progress import Progress
-from imagesync.core.toml import parse_toml
 from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import LockedPackage, Target

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 
-from imagesync.cli.errors import print_error
+from imagesync.cli.output import print_error
 from imagesync.errors import UsageError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.cli.init import write_settings
-from imagesync.core.toml import parse_toml
+from imagesync.core.files import parse_toml
 from imagesync.errors import UsageError
 from imagesync.settings.load import load_settings
 

@@ -17,7 +17,8 @@ import pytest
 from imagesync.cluster.agreement.overlay import Overlay, select_packages
 from imagesync.cluster.agreement.remote import Remote
 from imagesync.core.names import Level
-from imagesync.inventory.comparison import Side, compare
+from imagesync.inventory.compare import compare
+from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64

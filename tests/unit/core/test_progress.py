@@ -6,8 +6,7 @@ import threading
 
 import pytest
 
-from imagesync.core.plain_progress import PAUSE, QUARTER_PAUSE, PlainProgress
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, SilentProgress
 from imagesync.core.terminal import make_progress
 from tests.terminals import on_terminal
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.diff.files import read_inventory
+from imagesync.diff.sides import read_inventory
 from imagesync.errors import UsageError
 
 

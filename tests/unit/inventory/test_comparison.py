@@ -5,10 +5,9 @@ from dataclasses import replace
 import pytest
 
 from imagesync.core.names import Level
-from imagesync.inventory.comparison import Comparison, Group, Row, Side, compare
-from imagesync.inventory.default_levels import with_levels
-from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
-from imagesync.inventory.wording import remedy, states, summary
+from imagesync.inventory.compare import compare
+from imagesync.inventory.comparison import Comparison, Group, Row, Side, remedy, states, summary
+from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, with_levels
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 EXACT = Entry("numpy", "2.1.0", level=Level.EXACT, specifier="==2.1.0")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesync.core.names import Level, canonical_name
-from imagesync.diff.files import read_inventory
+from imagesync.diff.sides import read_inventory
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, from_text, to_json, to_text
 from imagesync.inventory.planned import image_inventory, local_inventory
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage

@@ -15,8 +15,8 @@ from conda_lock.lockfile import parse_conda_lock_file
 from packaging.pylock import Pylock
 from packaging.utils import canonicalize_name
 
+from imagesync.core.files import parse_toml
 from imagesync.core.names import Level
-from imagesync.core.toml import parse_toml
 from imagesync.errors import LockError, UsageError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import imagesync
-from imagesync.core.toml import parse_toml
+from imagesync.core.files import parse_toml
 from imagesync.errors import UsageError
 from imagesync.settings.keys import KEYS
 from imagesync.settings.load import load_settings

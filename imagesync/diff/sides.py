@@ -1,0 +1,239 @@
+"""Sides of a comparison by their names on the command line: this environment, a lock file, an image."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from imagesync.core.image_reference import check_reference, parse_reference
+from imagesync.core.platforms import IMAGE_PLATFORM, sysconfig_platform
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
+from imagesync.image_layout import Label
+from imagesync.inventory.comparison import Side
+from imagesync.inventory.inventory import Entry, Inventory, from_text, with_levels
+from imagesync.inventory.planned import local_inventory
+from imagesync.lock.lock import Lock, LockedConda
+from imagesync.lock.lockfile.read import read_lock
+from imagesync.registry.registry import read_config
+
+if TYPE_CHECKING:
+    from imagesync.session import Session
+
+
+LOCAL: Final = "local"
+_FILES = (".json", ".yml", ".yaml", ".lock", ".txt", ".toml")
+_JSON = "`imagesync lock --format json` writes one that can be read here."
+
+
+@dataclass(frozen=True)
+class LocalSide:
+    """The inventory and the folder of a local environment.
+
+    Members of a cluster that run in the same folder share the environment.
+
+    Parameters
+    ----------
+    inventory
+        Inventory of the environment.
+    prefix
+        Folder of the environment.
+    """
+
+    inventory: Inventory
+    prefix: str
+
+
+def find_side(text: str, *, session: Session) -> Side:
+    """Return the side that *text* names.
+
+    Parameters
+    ----------
+    text
+        ``local`` for the environment of *session*, a lock file, an environment's folder, or an image.
+    session
+        Session of the local environment.
+
+    Raises
+    ------
+    ImagesyncError
+        The side doesn't exist or has no readable inventory.
+    """
+    if text == LOCAL:
+        return Side(LOCAL, {LOCAL: local_side(session).inventory})
+    path = Path(text)
+    if path.is_dir():
+        return Side(text, {text: local_side(_folder_session(session, path)).inventory})
+    if path.is_file():
+        return Side(text, {text: read_inventory(path)})
+    if path.suffix in _FILES or text.startswith((".", "/", "~")):
+        raise UsageError(
+            f"{text} isn't there.", hint="Give a lock file, an environment's folder, or an image."
+        )
+    if "://" in text:
+        raise UsageError(
+            f"{text} is no address of a scheduler.", hint="Its address begins with tcp:// or tls://."
+        )
+
+    return Side(text, {text: read_image(text, environ=session.context.environ)})
+
+
+def local_side(session: Session) -> LocalSide:
+    """Return the inventory and the folder of the environment of *session*.
+
+    Raises
+    ------
+    ScanError, PlanError, WheelError
+        The environment can't be read, or no image can be made of it.
+    """
+    inputs = session.inputs()
+    inventory = local_inventory(inputs.plan, inputs.source_digests)
+    return LocalSide(inventory, inputs.environment.python.prefix)
+
+
+def _folder_session(session: Session, folder: Path) -> Session:
+    """Return a session of the environment in *folder*, with its interpreter if there is one."""
+    names = ("bin/python", "Scripts/python.exe", "python.exe")
+    python = next((folder / name for name in names if (folder / name).is_file()), None)
+    return replace(session, python=python, prefix=folder if python is None else None, discovers=False)
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Return the inventory that a file describes.
+
+    Parameters
+    ----------
+    path
+        Output of ``imagesync lock``, or an image's ``environment.json``.
+
+    Raises
+    ------
+    UsageError
+        The file can't be read or is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
+        raise UsageError(f"{path} can't be read: {reason}") from error
+    try:
+        return _reader(path)(text)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} isn't a lock that is known here.", hint=_JSON) from error
+
+
+def _reader(path: Path) -> Callable[[str], Inventory]:
+    """Return the parser for a file of that name."""
+    if path.suffix in (".yml", ".yaml"):
+        return lambda _: _from_lock(_lock_file(path))
+    return _from_json
+
+
+def _lock_file(path: Path) -> Lock:
+    return read_lock(path, platform=IMAGE_PLATFORM, environ=os.environ).lock
+
+
+def _from_json(text: str) -> Inventory:
+    document = json.loads(text)
+    if "inventory" in document:
+        return Inventory.from_dict(document)
+    return _from_lock(Lock.from_dict(document))
+
+
+def _from_lock(lock: Lock) -> Inventory:
+    return Inventory(sysconfig_platform(lock.target.platform), with_levels(_entries(lock)))
+
+
+def _entries(lock: Lock) -> Iterator[Entry]:
+    reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
+    python = lock.target.python_version
+    yield Entry("python", python, kind="python", reason=reasons.get("python", ""))
+    for conda in lock.conda:
+        yield from _conda_entries(conda, reasons.get(conda.name, ""))
+    for package in lock.packages:
+        yield Entry(package.name, package.version, reason=reasons.get(package.name, ""))
+    for vendored in lock.vendored:
+        # Compare sources, not the wheels built from them.
+        is_local = not vendored.repacked
+        content = vendored.content if is_local else ""
+        reason = reasons.get(vendored.name, "")
+        yield Entry(vendored.name, vendored.version, content=content, local=is_local, reason=reason)
+
+
+def _conda_entries(package: LockedConda, reason: str) -> Iterator[Entry]:
+    name, version, build = package.name, package.version, package.build
+    if name == "python":
+        return
+    for distribution in package.distributions:
+        yield Entry(distribution, version, manager="conda", conda=name, build=build, reason=reason)
+    if not package.distributions:
+        yield Entry(name, version, "conda", "conda", conda=name, build=build, reason=reason)
+
+
+def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
+    """Return the inventory of an image, from the label that its build wrote.
+
+    The image is looked up in the engine, if one answers, and then in the registry that the reference names.
+
+    Parameters
+    ----------
+    reference
+        Reference of the image.
+    environ
+        Environment variables, by which the engine is found.
+
+    Raises
+    ------
+    ImagesyncError
+        The image doesn't exist or has no readable inventory.
+    RegistryError
+        The registry refuses or doesn't answer.
+    """
+    labels = _labels(reference, environ=environ)
+    inventory = from_text(labels.get(Label.INVENTORY, ""))
+    if inventory is not None:
+        return inventory
+    built_here = Label.ENVIRONMENT_HASH in labels
+    why = "another version of imagesync built it" if built_here else "it wasn't built by imagesync"
+    raise ImagesyncError(
+        f"{reference} doesn't say what it holds: {why}.",
+        hint="Build it anew: imagesync build. A running cluster of it can be compared as it is:"
+        " imagesync diff local tcp://HOST:8786",
+    )
+
+
+def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
+    check_reference(reference, given_as="image")
+    parsed = parse_reference(reference)
+    insecure = False
+    try:
+        with Engine(find_endpoint(environ)) as engine:
+            image = engine.inspect(reference)
+            if image is not None:
+                return image.labels
+            insecure = engine.takes_without_tls(parsed.domain)
+    except EngineNotFound:
+        # A registry can be read without an engine.
+        if not parsed.names_registry:
+            raise
+    if parsed.names_registry:
+        return _in_registry(reference, insecure=insecure)
+    raise ImagesyncError(
+        f"The engine has no image {reference}.",
+        hint="See `docker images`. An image of a registry is named with it: registry.example.com/name:tag",
+    )
+
+
+def _in_registry(reference: str, *, insecure: bool) -> Mapping[str, str]:
+    remote = read_config(reference, insecure=insecure)
+    if remote is None:
+        raise ImagesyncError(
+            f"Neither the engine nor the registry has an image {reference}.",
+            hint="See `docker images`, and whether it was pushed: imagesync build --push",
+        )
+    return remote.labels
