@@ -124,7 +124,7 @@ class Session:
 
     def freeze(self) -> Bundle:
         """Return the lock with the files that others need beside it; wheels of local packages are built."""
-        from imagesync.pipeline.freeze import freeze
+        from imagesync.pipeline.artifacts import freeze
 
         finder = ImageFinder(self.context)
         finder.query_in_background()

@@ -28,9 +28,8 @@ from imagesync.lock.layers import from_label, join_layers, local_layer, local_pa
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import refuse_deviations
 from imagesync.loose_code.archive import make_layer as make_code_layer
-from imagesync.pipeline.artifact_sources import ArtifactSources
-from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
-from imagesync.pipeline.installers import conda_installer
+from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_conflicts
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ import pytest
 from imagesync.errors import LockError, UnsolvableError, WheelError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lockfile.bundle import Bundle
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, freeze
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
-from imagesync.pipeline.freeze import freeze
 from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.session import Session
 from imagesync.settings.model import Settings

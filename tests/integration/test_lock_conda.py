@@ -22,8 +22,8 @@ from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.fetch import Artifacts, fetch_artifacts
 from imagesync.plan.plan import Plan
 from imagesync.session import Session
 from imagesync.settings.model import Settings

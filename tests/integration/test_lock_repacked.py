@@ -15,8 +15,8 @@ from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make import make_lock
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
+from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.fetch import fetch_artifacts
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan

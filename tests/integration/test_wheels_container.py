@@ -19,8 +19,8 @@ from imagesync.image.wheel_container import EngineContainer
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
+from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.fetch import fetch_artifacts
 from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan

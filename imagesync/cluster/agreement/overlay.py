@@ -177,7 +177,7 @@ def _make_local_wheels(
     planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[Lock, list[Path]]:
     from imagesync.lock.layers import local_packages
-    from imagesync.pipeline.fetch import make_wheels
+    from imagesync.pipeline.artifacts import make_wheels
 
     plan = replace(inputs.plan, packages=tuple(planned))
     lock, wheels = make_wheels(Lock(target, (), local_packages(plan, inputs.source_digests)), sources)
@@ -188,7 +188,7 @@ def _fetch_index_wheels(
     planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[list[tuple[str, Path]], tuple[Unsynced, ...]]:
     from imagesync.lock.make import make_lock
-    from imagesync.pipeline.fetch import fetch_artifacts
+    from imagesync.pipeline.artifacts import fetch_artifacts
 
     try:
         lock = make_lock(

@@ -1,7 +1,8 @@
-"""Fetch the artifacts of a lock, or make them on this machine, and compile their bytecode."""
+"""The artifacts of a lock, fetched or made on this machine: for an image, or to lie beside a lock file."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from imagesync.errors import ArtifactGone
 from imagesync.image.dockerfile import Wheels
 from imagesync.image_layout import site_packages
 from imagesync.lock.conda.fetch import fetch_archives
-from imagesync.lock.lock import Lock, VendoredPackage
+from imagesync.lock.conda.replace_missing import replace_missing_archives
+from imagesync.lock.lock import Lock, LockedConda, VendoredPackage
+from imagesync.lock.lockfile.bundle import ARCHIVES, WHEELS, Bundle, is_local
 from imagesync.lock.replace_missing import replace_missing
 from imagesync.lock.update_versions import update_versions
-from imagesync.pipeline.artifact_sources import ArtifactSources, download_of
-from imagesync.pipeline.installers import uv_installer
+from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, fetch_packages, uv_installer
+from imagesync.plan.plan import Plan
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch, fetch_available
 from imagesync.store.layout import LOGS
@@ -28,9 +31,7 @@ from imagesync.wheels.sdists.sdist_fallback import use_installed_files
 from imagesync.wheels.vendor import vendor
 
 if TYPE_CHECKING:
-    from imagesync.image.dockerfile import Wheels
     from imagesync.lock.lock import Target
-    from imagesync.wheels.sdists.container import ContainerBuilder
 
 
 @dataclass(frozen=True)
@@ -209,3 +210,49 @@ def _compile(wheels: tuple[StoredFile, ...], lock: Lock, sources: ArtifactSource
         store=sources.context.store,
         progress=sources.context.progress,
     )
+
+
+def freeze(plan: Plan, lock: Lock, sources: ArtifactSources) -> Bundle:
+    """Return *lock* with the files that a lock file must bring along.
+
+    These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
+
+    Raises
+    ------
+    FetchError, WheelError
+        A file can't be had, or a wheel can't be made.
+    """
+    # First, because wheels may have to stand in for archives that are gone.
+    lock, archives = _archives(lock, sources)
+    lock, made = make_wheels(lock, sources)
+    local = [package for package in lock.packages if is_local(package.artifact)]
+    fetched = fetch_packages(local, sources) if local else ()
+    files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
+    md5 = {package.name: package.md5 for package in lock.conda if package.md5}
+    for package, archive in archives:
+        md5.setdefault(package.name, _md5(archive.path))
+        if is_local(package.artifact):
+            files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
+    wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
+    return Bundle(plan, lock, files, wheels, md5)
+
+
+def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
+    """Return the archives that are needed, and the lock with something else for those that are gone."""
+    while True:
+        wanted = [package for package in lock.conda if not package.md5 or is_local(package.artifact)]
+        found = sources.channels.archives(wanted).obtain(wanted) if wanted else ()
+        pairs = list(zip(wanted, found, strict=True))
+        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+        if not gone:
+            return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
+        content = sources.record_distributions(lock.target)
+        lock = replace_missing_archives(lock, gone, solver=sources.channels, record_content=content)
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        found = hashlib.md5(usedforsecurity=False)
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    return found.hexdigest()
