@@ -43,7 +43,8 @@ elif ! answers; then
     config=/etc/docker/daemon.json
     if [ ! -e "$config" ]; then
         config=$PWD/.work/dockerd.json
-        echo '{"builder": {"gc": {"enabled": true, "defaultKeepStorage": "12GB"}}}' >"$config"
+        # What was used in the last ten minutes stays: collecting it took layers from images of that moment (moby/buildkit#5469).
+        echo '{"builder": {"gc": {"enabled": true, "policy": [{"keepStorage": "12GB", "filter": ["unused-for=10m"]}]}}}' >"$config"
     fi
     # In a session of its own, and with no descriptor of ours, not even that of a lock (flock), it outlives make and
     # whoever waits for make's output.
