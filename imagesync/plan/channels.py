@@ -35,10 +35,9 @@ def with_channels(
     if environment.channels and not channels:
         return environment
     # Lazy, because an environment without conda packages never reads conda's configuration.
-    from imagesync.indexes.conda.channels import urls_of
-    from imagesync.indexes.conda.configuration import read_conda_configuration
+    from imagesync.indexes.conda.conda_configuration import read_conda_configuration
 
     configuration = read_conda_configuration(Path(environment.python.prefix), environ)
-    urls = [strip_credentials(url) for url in urls_of(configuration, channels)] if channels else None
+    urls = [strip_credentials(url) for url in configuration.urls(channels)] if channels else None
     found = configuration.public_urls if urls is None else tuple(dict.fromkeys(urls))
     return replace(environment, channels=found or (DEFAULT,))

@@ -101,7 +101,6 @@ def read_ahead(
     folder = os.path.dirname(os.path.abspath(executable))
     for prefix in (os.path.dirname(folder), folder):  # on Windows python.exe is in the prefix itself
         if os.path.isdir(os.path.join(prefix, "conda-meta")):
-            import imagesync.indexes.conda.channels  # noqa: F401  it will be needed
             from imagesync.scan.conda.facts import read_conda_facts
 
             return read_conda_facts(prefix, environ, cache)

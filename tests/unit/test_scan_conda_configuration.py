@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.conda.channels import with_credentials, with_netrc
-from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
+from imagesync.indexes.conda.channel_access import with_credentials
+from imagesync.indexes.conda.conda_configuration import CondaConfiguration, read_conda_configuration
+from imagesync.indexes.conda.logins import with_netrc
 from imagesync.scan.conda.channels import channels_of
 from imagesync.scan.environment import CondaRecord
 

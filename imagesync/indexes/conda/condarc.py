@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH112, PTH113, PTH118, PTH208
+# ruff: noqa: PTH110, PTH112, PTH113, PTH118, PTH120, PTH208
 """The files of conda's configuration: where they are, and what one says."""
 
 from __future__ import annotations
@@ -60,6 +60,35 @@ def _in_folder(folder: str) -> Iterator[str]:
             if name.endswith((".yml", ".yaml")):
                 yield os.path.join(parts, name)
     yield os.path.join(folder, ".mambarc")
+
+
+def root_prefix(prefix: str, environ: Mapping[str, str]) -> str:
+    """Return the installation of conda or mamba that *prefix* belongs to, or nothing."""
+    for variable in ("CONDA_ROOT", "CONDA_ROOT_PREFIX", "MAMBA_ROOT_PREFIX"):
+        if environ.get(variable):
+            return environ[variable]
+    executable = environ.get("CONDA_EXE", "")
+    if executable and os.path.isfile(executable):
+        return os.path.dirname(os.path.dirname(executable))
+    folder, place = os.path.split(os.path.dirname(prefix))
+    if place == "envs" and os.path.isdir(os.path.join(folder, "conda-meta")):
+        return folder
+    return prefix if os.path.exists(os.path.join(prefix, "condabin")) else ""
+
+
+def package_caches(
+    configured: tuple[str, ...], root: str, home: str, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the folders that conda, mamba, micromamba and rattler keep packages in, as far as they exist."""
+    expanded = [os.path.join(home, path[2:]) if path.startswith("~/") else path for path in configured]
+    if not expanded:
+        expanded = [os.path.join(root, "pkgs")] if root else []
+        expanded += [os.path.join(home, *place) for place in ((".conda", "pkgs"), (".mamba", "pkgs"))]
+    rattler = environ.get("RATTLER_CACHE_DIR") or os.path.join(
+        environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rattler", "cache"
+    )
+    candidates = (*expanded, os.path.join(rattler, "pkgs"))
+    return tuple(dict.fromkeys(path for path in candidates if os.path.isdir(path)))
 
 
 def read_condarc(path: str) -> dict[str, Any]:

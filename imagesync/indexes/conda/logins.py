@@ -1,4 +1,4 @@
-"""What ``pixi auth login`` and ``mamba auth login`` have stored for hosts of conda channels.
+"""Stored credentials of conda channels: ``pixi auth``, ``mamba auth``, ``anaconda login``, netrc.
 
 The sources are rattler's ``rattler_networking/src/authentication_storage`` and mamba's ``core/context.cpp``.
 """
@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
 from imagesync.errors import ScanError
-from imagesync.indexes.folders import home_folder
+from imagesync.indexes.configuration_files import home_folder
 
 _KEYRING_SECONDS = 30
 # Everybody may read these, so a keyring, which takes a process, is asked for them by pixi alone.
@@ -225,3 +225,58 @@ def _ask_keyring(executable: str, host: str) -> Login | None:
         return _rattler_login(json.loads(found.stdout)) if found.returncode == 0 else None
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return None
+
+
+def with_netrc(url: str, environ: Mapping[str, str]) -> str:
+    """Return *url* with the entry of its host in netrc, if there is one.
+
+    Parameters
+    ----------
+    url
+        The URL of a channel, without credentials.
+    environ
+        ``NETRC`` and ``HOME`` count.
+    """
+    import netrc
+
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return url
+    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
+    named = [Path(environ["NETRC"])] if environ.get("NETRC") else []
+    for path in (*named, home / ".netrc", home / "_netrc"):
+        try:
+            found = netrc.netrc(path).authenticators(parts.hostname)
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if found is not None:
+            username, _, password = found
+            return Login("basic", password or "", username).opened(url)
+    return url
+
+
+def anaconda_tokens(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return the tokens that ``anaconda login`` has stored: the server's URL to its token.
+
+    Source: conda's ``gateways/anaconda_client.py``.
+    """
+    data = Path(environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    folders = [
+        data / "anaconda-client",
+        data / "binstar",
+        home / ".continuum" / "anaconda-client",
+        home / "Library" / "Application Support" / "binstar",
+    ]
+    if environ.get("BINSTAR_CONFIG_DIR"):
+        folders.insert(0, Path(environ["BINSTAR_CONFIG_DIR"]))
+    tokens: dict[str, str] = {}
+    for folder in folders:
+        for path in sorted((folder / "tokens").glob("*.token")):
+            try:
+                token = path.read_bytes().decode("utf-8", "replace").strip()
+            except OSError:
+                continue
+            server = unquote_plus(path.name.removesuffix(".token")).rstrip("/")
+            if token and "://" in server:
+                tokens.setdefault(server, token)
+    return tokens

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.errors import ScanError
-from imagesync.indexes.folders import home_folder, system_config_folders, xdg_config_folder
+from imagesync.indexes.configuration_files import home_folder, system_config_folders, xdg_config_folder
 from imagesync.indexes.pypi.pip_configuration import (
     IndexConfiguration,
     has_option_as_user,
@@ -83,11 +83,11 @@ def _of_project(
     platform: str,
 ) -> IndexConfiguration:
     if project.tool == "uv":
-        from imagesync.indexes.pypi.uv import read_uv
+        from imagesync.indexes.pypi.uv_configuration import read_uv
 
         return read_uv(project, environ, markers=markers, platform=platform)
     if project.tool == "pixi":
-        from imagesync.indexes.pypi.pixi import read_pixi
+        from imagesync.indexes.pixi import read_pixi
 
         return read_pixi(project, environ, prefix=prefix, platform=platform)
     if project.tool == "poetry":
@@ -110,7 +110,7 @@ def _of_pip(prefix: Path, environ: Mapping[str, str], platform: str) -> IndexCon
     configured = read_pip_configuration(prefix=prefix, environ=environ, platform=platform)
     if configured.index_url or configured.extra_index_urls or not _uv_is_configured(environ, platform):
         return configured
-    from imagesync.indexes.pypi.uv import read_uv
+    from imagesync.indexes.pypi.uv_configuration import read_uv
 
     # Their user has an index, and expects it to be used.
     by_uv = read_uv(None, environ, platform=platform)

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.names import canonical_name
-from imagesync.indexes.documents import read_document, table, tables, texts
-from imagesync.indexes.folders import native_config_folder, system_config_folders
+from imagesync.indexes.configuration_files import (
+    native_config_folder,
+    read_document,
+    system_config_folders,
+    table,
+    tables,
+    texts,
+)
 from imagesync.indexes.pypi.binding import Binding, IndexOptions
-from imagesync.indexes.pypi.locations import expand_login, expand_variables, location, with_login
+from imagesync.indexes.pypi.index_urls import expand_login, expand_variables, location, with_login
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.indexes.pypi.project import Project
 

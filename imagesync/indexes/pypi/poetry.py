@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.names import canonical_name
-from imagesync.indexes.documents import read_document, table, tables
-from imagesync.indexes.folders import native_config_folder
+from imagesync.indexes.configuration_files import native_config_folder, read_document, table, tables
 from imagesync.indexes.pypi.binding import Binding, IndexOptions
-from imagesync.indexes.pypi.locations import with_login
+from imagesync.indexes.pypi.index_urls import with_login
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.indexes.pypi.project import Project
 

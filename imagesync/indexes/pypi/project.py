@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from imagesync.indexes.documents import read_document, table
+from imagesync.indexes.configuration_files import read_document, table
 
 Tool = Literal["uv", "pixi", "poetry", "pdm"]
 

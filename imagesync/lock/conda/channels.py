@@ -16,11 +16,10 @@ from imagesync.store.layout import REPODATA
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.indexes.conda.access import ChannelUrls
-    from imagesync.indexes.conda.configuration import ChannelPriority, CondaConfiguration
+    from imagesync.indexes.conda.channel_access import ChannelUrls, Mirrors
+    from imagesync.indexes.conda.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.indexes.conda.logins import Login, StoredLogins
-    from imagesync.indexes.conda.mirrors import Mirrors
-    from imagesync.indexes.conda.pixi import PixiSettings
+    from imagesync.indexes.pixi import PixiSettings
     from imagesync.lock.conda.archives import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.dependencies import ExternalPackage
@@ -82,19 +81,19 @@ class Channels:
     @cached_property
     def configuration(self) -> CondaConfiguration:
         """Return conda's configuration of channels."""
-        from imagesync.indexes.conda.configuration import read_conda_configuration
+        from imagesync.indexes.conda.conda_configuration import read_conda_configuration
 
         return read_conda_configuration(self._prefix, self._environ)
 
     @cached_property
     def _pixi(self) -> PixiSettings:
-        from imagesync.indexes.conda.pixi import pixi_settings, workspace_of
+        from imagesync.indexes.pixi import pixi_settings, workspace_of
 
         return pixi_settings(workspace_of(self._prefix), self._environ, sys.platform)
 
     @cached_property
     def _mirrors(self) -> Mirrors:
-        from imagesync.indexes.conda.mirrors import Mirrors
+        from imagesync.indexes.conda.channel_access import Mirrors
 
         return Mirrors(self.configuration, self._pixi.mirrors)
 
@@ -103,7 +102,7 @@ class Channels:
         import shutil
 
         from imagesync.indexes.conda.logins import read_logins
-        from imagesync.indexes.conda.pixi import workspace_of
+        from imagesync.indexes.pixi import workspace_of
 
         return read_logins(
             self._environ,
@@ -116,9 +115,10 @@ class Channels:
     def private_url(self, url: str) -> str:
         """Return the *url* of a channel, or of a file in one, with the credentials that a URL can hold."""
         from imagesync.core.credentials import strip_credentials
-        from imagesync.indexes.conda.channels import urls_of, with_credentials, with_netrc
+        from imagesync.indexes.conda.channel_access import with_credentials
+        from imagesync.indexes.conda.logins import with_netrc
 
-        for private in (*urls_of(self.configuration, self._configured), *self._mirrors.private_urls):
+        for private in (*self.configuration.urls(self._configured), *self._mirrors.private_urls):
             if (public := strip_credentials(private)) != private and f"{url}/".startswith(f"{public}/"):
                 return private + url.removeprefix(public)
         if (configured := with_credentials(self.configuration, url)) != url:
@@ -132,7 +132,7 @@ class Channels:
         return self._logins.of(url) if url.startswith(("http://", "https://")) else None
 
     def _urls(self, channels: Iterable[str]) -> ChannelUrls:
-        from imagesync.indexes.conda.access import ChannelUrls
+        from imagesync.indexes.conda.channel_access import ChannelUrls
 
         places = {url: self._mirrors.places(url) for url in dict.fromkeys(channels) if "://" in url}
         every = dict.fromkeys(place for tried in places.values() for place in tried)
@@ -144,7 +144,7 @@ class Channels:
 
     def archives(self, packages: Iterable[LockedConda] = ()) -> Archives:
         """Return the archives of the channels, and of further channels that *packages* come from."""
-        from imagesync.indexes.conda.access import channel_access
+        from imagesync.indexes.conda.channel_access import channel_access
         from imagesync.lock.conda.archives import Archives
 
         of_packages = (package.artifact.url.rsplit("/", 2)[0] for package in packages)
@@ -161,7 +161,7 @@ class Channels:
     @cached_property
     def repodata(self) -> Repodata:
         """Return the repodata of the channels."""
-        from imagesync.indexes.conda.access import channel_settings, worker_environment
+        from imagesync.indexes.conda.channel_access import channel_settings, worker_environment
         from imagesync.lock.conda.repodata import Repodata
 
         urls = self._urls(self.channels)

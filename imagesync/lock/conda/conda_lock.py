@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from conda_lock.lockfile.v2prelim.models import LockedDependency
 
     from imagesync.core.progress import Progress
-    from imagesync.indexes.conda.configuration import ChannelPriority
+    from imagesync.indexes.conda.conda_configuration import ChannelPriority
     from imagesync.lock.conda.channels import Channels
     from imagesync.scan.environment import CondaRecord
 

@@ -16,7 +16,7 @@ from imagesync.plan.plan import PlannedConda
 from imagesync.plan.specifiers import nearest_releases
 
 if TYPE_CHECKING:
-    from imagesync.indexes.conda.configuration import ChannelPriority
+    from imagesync.indexes.conda.conda_configuration import ChannelPriority
 
 _SHOWN = 8
 

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import own_installation
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.indexes.conda.access import ChannelSettings
+from imagesync.indexes.conda.channel_access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import Artifact, LockedConda, filename_of
 

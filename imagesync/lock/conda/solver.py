@@ -10,7 +10,7 @@ from imagesync.lock.lock import Deviation, LockedConda, Target
 from imagesync.lock.tags import machine
 
 if TYPE_CHECKING:
-    from imagesync.indexes.conda.configuration import ChannelPriority
+    from imagesync.indexes.conda.conda_configuration import ChannelPriority
     from imagesync.plan.plan import PlannedConda
     from imagesync.scan.environment import CondaRecord
 

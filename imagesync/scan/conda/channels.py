@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.indexes.conda.channels import urls_of
 from imagesync.scan.environment import CondaRecord
 
 if TYPE_CHECKING:
-    from imagesync.indexes.conda.configuration import CondaConfiguration
+    from imagesync.indexes.conda.conda_configuration import CondaConfiguration
 
 
 def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguration) -> tuple[str, ...]:
@@ -22,7 +21,7 @@ def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguratio
     """
     counted: Counter[str] = Counter()
     for channel, number in Counter(record.channel for record in records if record.channel).items():
-        for url in urls_of(configuration, [channel]):
+        for url in configuration.urls([channel]):
             counted[strip_credentials(url)] += number
     used = [url for url, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
     configured = configuration.public_urls

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.errors import ScanError
-from imagesync.indexes.conda.configuration import CondaConfiguration, read_conda_configuration
+from imagesync.indexes.conda.conda_configuration import CondaConfiguration, read_conda_configuration
 from imagesync.scan.conda.history import pinned_specs
 from imagesync.scan.conda.packages import record_paths
 from imagesync.scan.conda.record_cache import read_record_files

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.conda.configuration import read_conda_configuration
+from imagesync.indexes.conda.channel_access import Mirrors
+from imagesync.indexes.conda.conda_configuration import read_conda_configuration
 from imagesync.indexes.conda.logins import Login, StoredLogins, read_logins
-from imagesync.indexes.conda.mirrors import Mirrors
-from imagesync.indexes.conda.pixi import pixi_settings
+from imagesync.indexes.pixi import pixi_settings
 
 FORGE = "https://conda.anaconda.org/conda-forge"
 MAIN = "https://repo.anaconda.com/pkgs/main"

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.errors import LockError
-from imagesync.indexes.conda.configuration import ChannelPriority
+from imagesync.indexes.conda.conda_configuration import ChannelPriority
 from imagesync.lock.conda.preferences import (
     Preference,
     allowed_versions,

@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH110, PTH111, PTH112, PTH113, PTH118, PTH120
+# ruff: noqa: PTH100, PTH111, PTH118
 """conda's configuration, read as conda reads it: ``.condarc`` files, then ``CONDA_*``; conda isn't started.
 
 The source is conda's ``base/context.py`` and ``common/configuration.py``; its documentation, *Using the
@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from imagesync.indexes.conda.condarc import condarc_files, read_condarc
+from imagesync.indexes.conda.condarc import condarc_files, package_caches, read_condarc, root_prefix
+from imagesync.indexes.conda.logins import anaconda_tokens
 
 # Whether a name's first channel is its only one, its first choice, or one of equals.
 ChannelPriority = Literal["strict", "flexible", "disabled"]
@@ -42,6 +43,74 @@ _PRIORITIES: dict[str, ChannelPriority] = {
     # Before it had three values it had two.
     **dict.fromkeys(_FALSE, "disabled"),
 }
+
+
+_SUBDIR = re.compile(r"/(?:noarch|(?:linux|osx|win|emscripten|wasi|freebsd|zos)-[a-z0-9_]+)/?$")
+# What conda itself knows by name besides what is configured.
+_BUILT_IN = {
+    "pkgs/main": "https://repo.anaconda.com",
+    "pkgs/r": "https://repo.anaconda.com",
+    "pkgs/msys2": "https://repo.anaconda.com",
+    "pkgs/free": "https://repo.anaconda.com",
+    "pkgs/pro": "https://repo.anaconda.com",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Names:
+    """What channel names mean; URLs are with their credentials.
+
+    Parameters
+    ----------
+    alias
+        The URL below which a plain name is a channel.
+    default
+        What ``defaults`` stands for.
+    custom
+        Name to the URL below which the channel of that name is.
+    multiple
+        Name to the channels that it stands for.
+    home
+        What ``~`` stands for.
+    """
+
+    alias: str
+    default: tuple[str, ...]
+    custom: Mapping[str, str]
+    multiple: Mapping[str, tuple[str, ...]]
+    home: str
+
+    def urls(self, channels: Iterable[str]) -> tuple[str, ...]:
+        """Return the URLs, without subdir, that *channels* (names, URLs, folders) stand for, each once."""
+        return tuple(dict.fromkeys(url for channel in channels for url in self._of(channel, set())))
+
+    def _of(self, channel: str, seen: set[str]) -> Iterator[str]:
+        several = self.default if channel == "defaults" else self.multiple.get(channel)
+        if several is not None and channel not in seen:
+            for other in several:
+                yield from self._of(other, seen | {channel})
+            return
+        url = self._url(channel)
+        if url:
+            yield url
+
+    def _url(self, channel: str) -> str:
+        if "://" in channel:
+            return _SUBDIR.sub("", channel).rstrip("/")
+        if channel.startswith(("/", "./", "../", "~/")) or channel in (".", ".."):
+            path = os.path.join(self.home, channel[2:]) if channel.startswith("~/") else channel
+            return Path(os.path.abspath(path)).as_uri()
+        name = _SUBDIR.sub("", f"/{channel.strip('/')}").strip("/")
+        if name in ("", "nodefaults"):
+            return ""
+        # The first parts of a name may be what is configured: with {team: URL}, team/dev is URL/team/dev.
+        known = {**_BUILT_IN, **self.custom}
+        first = name
+        while first:
+            if first in known:
+                return f"{known[first].rstrip('/')}/{name}"
+            first = first.rpartition("/")[0]
+        return f"{self.alias.rstrip('/')}/{name}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,6 +169,17 @@ class CondaConfiguration:
 
         return tuple(dict.fromkeys(strip_credentials(url) for url in self.channels))
 
+    def urls(self, channels: Iterable[str]) -> tuple[str, ...]:
+        """Return the URLs of *channels* (names, URLs, folders), with the configured credentials."""
+        names = Names(
+            alias=self.channel_alias,
+            default=self.default_channels,
+            custom=self.custom_channels,
+            multiple=self.custom_multichannels,
+            home=os.path.expanduser("~"),
+        )
+        return names.urls(channels)
+
     def __repr__(self) -> str:
         """Return the configuration without credentials."""
         from imagesync.core.credentials import redact
@@ -137,21 +217,7 @@ def read_conda_configuration(
     for path in condarc_files(str(prefix), root, home, environ, platform):
         values.add(read_condarc(path))
     values.add(_variables(environ))
-    return values.configuration(_package_caches(values.merged_list("pkgs_dirs"), root, home, environ))
-
-
-def root_prefix(prefix: str, environ: Mapping[str, str]) -> str:
-    """Return the installation of conda or mamba that *prefix* belongs to, or nothing."""
-    for variable in ("CONDA_ROOT", "CONDA_ROOT_PREFIX", "MAMBA_ROOT_PREFIX"):
-        if environ.get(variable):
-            return environ[variable]
-    executable = environ.get("CONDA_EXE", "")
-    if executable and os.path.isfile(executable):
-        return os.path.dirname(os.path.dirname(executable))
-    folder, place = os.path.split(os.path.dirname(prefix))
-    if place == "envs" and os.path.isdir(os.path.join(folder, "conda-meta")):
-        return folder
-    return prefix if os.path.exists(os.path.join(prefix, "condabin")) else ""
+    return values.configuration(package_caches(values.merged_list("pkgs_dirs"), root, home, environ))
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -189,8 +255,6 @@ class _Values:
 
     def configuration(self, package_caches: tuple[str, ...]) -> CondaConfiguration:
         """Return the whole, channels as URLs."""
-        from imagesync.indexes.conda.channels import Names, anaconda_tokens
-
         alias = self._word("channel_alias") or DEFAULT_ALIAS
         names = Names(
             alias=alias if "://" in alias else f"https://{alias}",
@@ -199,7 +263,9 @@ class _Values:
             multiple={key: self._texts(value) for key, value in self._map("custom_multichannels").items()},
             home=self._home,
         )
-        tokens = anaconda_tokens(self._environ, self._home) if self._flag("add_anaconda_token", True) else {}
+        tokens = (
+            anaconda_tokens(self._environ, Path(self._home)) if self._flag("add_anaconda_token", True) else {}
+        )
         return CondaConfiguration(
             channels=names.urls(self.merged_list("channels")),
             default_channels=names.urls(("defaults",)),
@@ -263,18 +329,3 @@ class _Values:
             return text
         find: Callable[[re.Match[str]], str] = lambda match: self._environ.get(match[1] or match[2], match[0])  # noqa: E731
         return _VARIABLE.sub(find, text)
-
-
-def _package_caches(
-    configured: tuple[str, ...], root: str, home: str, environ: Mapping[str, str]
-) -> tuple[str, ...]:
-    """Return the folders that conda, mamba, micromamba and rattler keep packages in, as far as they exist."""
-    expanded = [os.path.join(home, path[2:]) if path.startswith("~/") else path for path in configured]
-    if not expanded:
-        expanded = [os.path.join(root, "pkgs")] if root else []
-        expanded += [os.path.join(home, *place) for place in ((".conda", "pkgs"), (".mamba", "pkgs"))]
-    rattler = environ.get("RATTLER_CACHE_DIR") or os.path.join(
-        environ.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "rattler", "cache"
-    )
-    candidates = (*expanded, os.path.join(rattler, "pkgs"))
-    return tuple(dict.fromkeys(path for path in candidates if os.path.isdir(path)))

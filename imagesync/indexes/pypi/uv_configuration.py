@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from imagesync.core.names import canonical_name
-from imagesync.indexes.documents import read_document, table, tables, texts
-from imagesync.indexes.folders import system_config_folders, xdg_config_folder
+from imagesync.indexes.configuration_files import (
+    read_document,
+    system_config_folders,
+    table,
+    tables,
+    texts,
+    xdg_config_folder,
+)
 from imagesync.indexes.pypi.binding import Binding, IndexOptions, Strategy
-from imagesync.indexes.pypi.locations import location, with_login
+from imagesync.indexes.pypi.index_urls import StoredLogins, location, read_stored_logins, with_login
 from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 from imagesync.indexes.pypi.project import Project
-from imagesync.indexes.pypi.uv_credentials import StoredLogins, read_stored_logins
 
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 # Settings of uv that say which files of an index may be taken; they go on to uv as they are.
