@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imagesync.cluster.agreement.sync import sync
     from imagesync.cluster.detached import connect
     from imagesync.cluster.docker_cluster import DockerCluster
-    from imagesync.cluster.swarm.cluster import SwarmCluster
+    from imagesync.cluster.swarm_cluster import SwarmCluster
     from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.image.image import Image
     from imagesync.lock.lock import Lock
@@ -124,7 +124,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "MismatchWarning": "imagesync.errors",
         "Session": "imagesync.session",
         "Settings": "imagesync.settings.model",
-        "SwarmCluster": "imagesync.cluster.swarm.cluster",
+        "SwarmCluster": "imagesync.cluster.swarm_cluster",
         "check": "imagesync.cluster.agreement.check",
         "connect": "imagesync.cluster.detached",
         "open_session": "imagesync.session",
@@ -133,7 +133,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if homes[name].startswith("imagesync.cluster."):
-        from imagesync.cluster.options import require_dask
+        from imagesync.cluster.container_options import require_dask
 
         require_dask()
     return getattr(import_module(homes[name]), name)

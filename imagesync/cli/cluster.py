@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -16,12 +15,17 @@ from imagesync.cli.cluster_config import config
 from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import Row, Section, print_sections
 from imagesync.cluster.cleanup import FoundCluster, find_clusters
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import cluster_image, make_plan
 from imagesync.cluster.connection import Connection
+from imagesync.cluster.container_options import (
+    SchedulerOptions,
+    WorkerOptions,
+    parse_mounts,
+    require_dask,
+    size_workers,
+)
 from imagesync.cluster.detached import cluster_logs, scale_cluster, start_cluster, stop_cluster
-from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts, require_dask
-from imagesync.cluster.plan import ClusterPlan, cluster_image
-from imagesync.cluster.sizes import machine_of, size_workers
 from imagesync.core.text import counted
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.interactive import parse_variables
@@ -81,12 +85,13 @@ def up(  # noqa: PLR0917  click passes what the options say
     require_dask()
     session = session_of(context, options)
     endpoint = find_endpoint(os.environ)
-    plan = ClusterPlan(check_name(name or secrets.token_hex(4)), "", None)
+    plan = make_plan(name, owner=None)
     environment, mounted = parse_variables(variables, os.environ), parse_mounts(mounts)
     with closing(ClusterEngine(endpoint, plan)) as engine:
-        machine = machine_of(engine)
+        machine = engine.machine()
     count, worker = size_workers(
         machine,
+        WorkerOptions(environment=environment, mounts=mounted, gpus=gpus),
         n_workers=workers,
         nthreads=nthreads,
         memory_limit=memory_limit,
@@ -95,7 +100,7 @@ def up(  # noqa: PLR0917  click passes what the options say
     connection = start_cluster(
         replace(plan, image=cluster_image(image, session, endpoint)),
         workers=count,
-        worker=replace(worker, environment=environment, mounts=mounted, gpus=gpus),
+        worker=worker,
         scheduler=SchedulerOptions(host, port, dashboard_port, idle_timeout, environment, mounted),
         progress=session.context.progress,
     )

@@ -11,8 +11,7 @@ import click
 from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import Row as TableRow
 from imagesync.cli.output import Section, Tone, print_json, print_sections
-from imagesync.cluster.agreement.connection import Certificates
-from imagesync.cluster.agreement.running import SCHEMES, read_scheduler
+from imagesync.cluster.agreement.members import SCHEMES, Certificates, read_scheduler
 from imagesync.core.text import counted
 from imagesync.diff.sides import find_side
 from imagesync.inventory.compare import compare

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
-from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.plan import SCHEDULER, ClusterPlan, part_of
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import SCHEDULER, ClusterPlan, part_of
 from imagesync.cluster.resources import ClusterResources, Entry, find_resources, labels_of
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node

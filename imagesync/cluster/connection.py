@@ -1,7 +1,10 @@
-"""Connection files of detached clusters: address, certificates and worker options.
+"""Certificates of clusters, and connection files of detached ones: address, certificates, worker options.
 
 Each file is a Dask configuration, so that a client can connect without imagesync:
 ``DASK_CONFIG=FILE python script.py``, with ``Client()`` in the script. Only its owner can read it.
+
+Containers get certificates by standard input, which only their own process sees: variables, command lines,
+labels and mounts would be visible in ``docker inspect`` or on a disk.
 """
 
 from __future__ import annotations
@@ -11,13 +14,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imagesync.cluster.options import WorkerOptions, worker_options_from_dict
+from imagesync.cluster.container_options import WorkerOptions, worker_options_from_dict
 from imagesync.core.files import replacing
-from imagesync.errors import ClusterError
+from imagesync.errors import ClusterError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Security
+
 
 _SECTION = "imagesync-cluster"
+_FIELDS = (
+    "tls_ca_file",
+    "tls_client_cert",
+    "tls_client_key",
+    "tls_scheduler_cert",
+    "tls_scheduler_key",
+    "tls_worker_cert",
+    "tls_worker_key",
+)
 
 
 @dataclass(frozen=True)
@@ -149,3 +165,51 @@ def _folder() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("imagesync", appauthor=False) / "clusters"
+
+
+def make_security(security: Security | bool | None) -> Security:
+    """Return the security of a cluster's connections.
+
+    Parameters
+    ----------
+    security
+        ``None`` or ``True`` for new certificates, ``False`` for plain TCP.
+
+    Raises
+    ------
+    UsageError
+        A certificate file can't be read.
+    """
+    from distributed import Security
+
+    if security is None or security is True:
+        temporary: Security = Security.temporary()
+        return temporary
+    return Security(require_encryption=False) if security is False else security
+
+
+def security_to_dict(security: Security) -> dict[str, str | bool]:
+    """Return the arguments of an equal ``Security``, with the contents of certificate files."""
+    contents: dict[str, str | bool] = {"require_encryption": bool(security.require_encryption)}
+    for name in _FIELDS:
+        value = getattr(security, name)
+        if value:
+            contents[name] = _content(value)
+    return contents
+
+
+def security_from_dict(contents: Mapping[str, str | bool]) -> Security:
+    """Return the ``Security`` from the arguments of :func:`security_to_dict`."""
+    from distributed import Security
+
+    return Security(**contents)
+
+
+def _content(value: str) -> str:
+    if "\n" in value:
+        return value
+    try:
+        with open(value, encoding="ascii") as file:  # noqa: PTH123  as distributed reads it
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The certificate {value} can't be read: {error}") from error

@@ -16,14 +16,14 @@ from distributed import Status
 from distributed.utils import format_dashboard_link
 
 from imagesync.cluster.cleanup import claim_network, read_logs, sweep
-from imagesync.cluster.engine import ClusterEngine
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import cluster_image
+from imagesync.cluster.connection import make_security, security_to_dict
+from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.events import Event, EventListener
-from imagesync.cluster.options import SchedulerOptions, WorkerOptions
-from imagesync.cluster.plan import cluster_image
 from imagesync.cluster.processes import RestartTolerantCluster, SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
 from imagesync.cluster.resources import THREADS
-from imagesync.cluster.security import make_security, security_to_dict
 from imagesync.cluster.version_check import check_agreement, check_scheduler, sync_code
 from imagesync.errors import EngineError, ImagesyncError
 

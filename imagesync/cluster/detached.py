@@ -9,11 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.cleanup import claim_network, read_logs, remove_cluster
-from imagesync.cluster.connection import Connection, delete_connection, load_connection
-from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.plan import SCHEDULER, START_TIMEOUT, ClusterPlan
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import SCHEDULER, START_TIMEOUT, ClusterPlan
+from imagesync.cluster.connection import (
+    Connection,
+    delete_connection,
+    load_connection,
+    make_security,
+    security_from_dict,
+    security_to_dict,
+)
 from imagesync.cluster.resources import THREADS
-from imagesync.cluster.security import make_security, security_from_dict, security_to_dict
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import ClusterError
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+    from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
     from imagesync.core.progress import Progress
 
 

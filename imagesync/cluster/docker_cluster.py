@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import make_plan
 from imagesync.cluster.container_cluster import ContainerCluster
-from imagesync.cluster.engine import ClusterEngine
+from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, parse_mounts, size_workers
 from imagesync.cluster.labels import this_process
-from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
-from imagesync.cluster.plan import ClusterPlan
-from imagesync.cluster.sizes import machine_of, size_workers
 from imagesync.engine.endpoint import find_endpoint
 
 if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
 
-    from imagesync.engine.run import Mount
+    from imagesync.engine.container import Mount
     from imagesync.session import Session
 
 
@@ -112,14 +109,23 @@ class DockerCluster(ContainerCluster):
         silence_logs: int | bool = False,
         shutdown_on_close: bool = True,
     ) -> None:
-        plan = ClusterPlan(
-            check_name(name or secrets.token_hex(4)), "", this_process(), config=dict(config or {})
-        )
+        plan = make_plan(name, owner=this_process(), config=config)
         engine = ClusterEngine(find_endpoint(os.environ), plan)
-        count, options = size_workers(
-            machine_of(engine), n_workers=n_workers, nthreads=nthreads, memory_limit=memory_limit, cpus=cpus
-        )
         variables, mounted = dict(environment or {}), parse_mounts(mounts)
+        count, worker = size_workers(
+            engine.machine(),
+            WorkerOptions(
+                environment=variables,
+                mounts=mounted,
+                gpus=str(gpus or ""),
+                resources=dict(resources or {}),
+                nanny=nanny,
+            ),
+            n_workers=n_workers,
+            nthreads=nthreads,
+            memory_limit=memory_limit,
+            cpus=cpus,
+        )
         super().__init__(
             engine,
             image=image,
@@ -130,14 +136,7 @@ class DockerCluster(ContainerCluster):
             scheduler=SchedulerOptions(
                 host, scheduler_port, dashboard_port, idle_timeout, variables, mounted
             ),
-            worker=replace(
-                options,
-                environment=variables,
-                mounts=mounted,
-                gpus=str(gpus or ""),
-                resources=dict(resources or {}),
-                nanny=nanny,
-            ),
+            worker=worker,
             workers=count,
             asynchronous=asynchronous,
             loop=loop,

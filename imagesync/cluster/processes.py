@@ -13,9 +13,9 @@ from distributed import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
-from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.options import SchedulerOptions, WorkerOptions
-from imagesync.cluster.plan import RunningScheduler
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import RunningScheduler
+from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
 
 InThread = Callable[..., Awaitable[Any]]
 """Runs a function with arguments in a thread, since calls to the engine block."""

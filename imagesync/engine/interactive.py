@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagesync.engine.attach import Attachment
 from imagesync.engine.client import connect
+from imagesync.engine.container import Attachment
 from imagesync.errors import EngineError, UsageError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.store.layout import DERIVED, DERIVED_FORMAT, LOCKS, PARTIAL, blob_path, store_errors
-from imagesync.store.leases import Lease
+from imagesync.store.prune import Lease
 from imagesync.store.writer import BlobWriter
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from distributed import Client, LocalCluster, Security
 
 import imagesync
 from imagesync.cluster.agreement.check import check_async
-from imagesync.cluster.agreement.remote import Remote
-from imagesync.cluster.agreement.running import inventory_of
+from imagesync.cluster.agreement.members import inventory_of
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.comparison import Comparison, Group
 from imagesync.session import Session, open_session
+from imagesync.standalone.programs import Remote
 from tests.commands import CommandLine
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address
 

@@ -23,8 +23,8 @@ from distributed import Client, Security
 from distributed.utils import Log
 
 import imagesync
+from imagesync.cluster.connection import security_to_dict
 from imagesync.cluster.labels import CLUSTER
-from imagesync.cluster.security import security_to_dict
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until

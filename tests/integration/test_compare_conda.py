@@ -7,12 +7,12 @@ import pickle
 import subprocess
 from pathlib import Path
 
-from imagesync.cluster.agreement.remote import Remote
-from imagesync.cluster.agreement.running import Facts, inventory_of
+from imagesync.cluster.agreement.members import Facts, inventory_of
 from imagesync.diff.sides import local_side
 from imagesync.inventory.compare import compare
 from imagesync.inventory.comparison import Group, Side
 from imagesync.session import open_session
+from imagesync.standalone.programs import Remote
 from tests.channels.environments import CondaEnvironment
 from tests.commands import CommandLine
 from tests.conftest import MakeCondaEnvironment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from imagesync.cluster.agreement.running import Answers, cluster_side, query_members
+from imagesync.cluster.agreement.members import Answers, cluster_side, query_members
 from imagesync.diff.sides import LocalSide
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.compare import compare

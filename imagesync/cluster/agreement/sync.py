@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 from imagesync.cluster.agreement.check import reachable_address, report
+from imagesync.cluster.agreement.members import (
+    Answers,
+    Facts,
+    cluster_side,
+    members,
+    query_members,
+    shares_environment,
+)
 from imagesync.cluster.agreement.overlay import (
     Overlay,
     Selection,
@@ -18,15 +26,6 @@ from imagesync.cluster.agreement.overlay import (
     importable,
     make_overlay,
     select_packages,
-)
-from imagesync.cluster.agreement.remote import Remote, RemoteObject
-from imagesync.cluster.agreement.running import (
-    Answers,
-    Facts,
-    cluster_side,
-    members,
-    query_members,
-    shares_environment,
 )
 from imagesync.core.platforms import engine_platform
 from imagesync.core.text import counted
@@ -37,6 +36,7 @@ from imagesync.inventory.comparison import Comparison, Side
 from imagesync.inventory.planned import local_inventory
 from imagesync.lock.lock import Target
 from imagesync.session import open_session
+from imagesync.standalone.programs import Remote, RemoteObject
 
 if TYPE_CHECKING:
     from distributed import Client

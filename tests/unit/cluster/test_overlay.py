@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from imagesync.cluster.agreement.overlay import Overlay, select_packages
-from imagesync.cluster.agreement.remote import Remote
 from imagesync.core.names import Level
 from imagesync.inventory.compare import compare
 from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
+from imagesync.standalone.programs import Remote
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 

@@ -4,7 +4,7 @@ import pickle
 import subprocess
 import sys
 
-from imagesync.cluster.agreement.remote import Remote, RemoteObject
+from imagesync.standalone.programs import Remote, RemoteObject
 
 
 def test_remote_function_runs_without_imagesync() -> None:

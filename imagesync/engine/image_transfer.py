@@ -1,19 +1,21 @@
-"""Pull and push images with the user's own credentials, as `docker pull` and `docker push` do."""
+"""Pull, push and import images, as `docker pull`, `docker push` and `docker import` do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import parse_reference, repository_of, split_reference
 from imagesync.core.progress import Progress, Task
-from imagesync.engine.client import failure, messages, refusal
-from imagesync.errors import RegistryError
+from imagesync.engine.build_context import dockerfile_quote
+from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
+from imagesync.errors import EngineError, RegistryError
 from imagesync.registry.login import registry_credentials
 
 if TYPE_CHECKING:
     import docker
+
 
 _CONNECT_TIMEOUT = 60
 # The statuses of a layer whose bytes are being transferred, and of one whose bytes are complete.
@@ -34,30 +36,23 @@ def pull_image(api: docker.APIClient, reference: str, *, platform: str, progress
         The registry doesn't answer, refuses, or has no such image for the platform.
     """
     import docker.auth
-    import docker.errors
-    import requests
 
     parsed = parse_reference(reference)
-    wanted = parsed.digest or parsed.tag or "latest"
     credentials = registry_credentials(parsed.domain, progress=progress)
-    try:
-        # Not by the SDK's own method, which leaves the connection open when a pull fails or is interrupted.
-        response = api.post(
-            f"{api.base_url}/v{api.api_version}/images/create",
-            params={"fromImage": repository_of(reference), "tag": wanted, "platform": platform},
-            # Without the header Podman uses the credentials of `podman login`, and Docker none.
-            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)} if credentials else {},
-            stream=True,
-            timeout=(_CONNECT_TIMEOUT, None),
-        )
-        with response, progress.task(f"Pulling {reference}", total=None, unit="bytes") as task:
-            if not response.ok:
-                raise _registry_error(reference, "pulled", refusal(response))
-            layers = _LayerProgress(task, reference, "pulled")
-            for message in messages(response):
-                layers.feed(message)
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise _registry_error(reference, "pulled", redact(str(error))) from error
+    _transfer(
+        api,
+        "create",
+        reference,
+        action="pulled",
+        params={
+            "fromImage": repository_of(reference),
+            "tag": parsed.digest or parsed.tag or "latest",
+            "platform": platform,
+        },
+        # Without the header Podman uses the credentials of `podman login`, and Docker none.
+        headers={"X-Registry-Auth": docker.auth.encode_header(credentials)} if credentials else {},
+        progress=progress,
+    )
 
 
 def push_image(api: docker.APIClient, reference: str, *, progress: Progress) -> str | None:
@@ -72,31 +67,55 @@ def push_image(api: docker.APIClient, reference: str, *, progress: Progress) -> 
         The registry doesn't answer, or refuses.
     """
     import docker.auth
-    import docker.errors
-    import requests
 
     repository, tag = split_reference(reference)
     credentials = registry_credentials(parse_reference(reference).domain, progress=progress)
+    return _transfer(
+        api,
+        f"{repository}/push",
+        reference,
+        action="pushed",
+        params={"tag": tag},
+        # Docker requires the header even without credentials.
+        headers={"X-Registry-Auth": docker.auth.encode_header(credentials)},
+        progress=progress,
+    )
+
+
+def _transfer(
+    api: docker.APIClient,
+    path: str,
+    reference: str,
+    *,
+    action: Action,
+    params: Mapping[str, str],
+    headers: Mapping[str, str],
+    progress: Progress,
+) -> str | None:
+    """Have the engine pull or push an image, and return the digest that it reports, if it reports one."""
+    import docker.errors
+    import requests
+
     digest = None
     try:
-        # Not by the SDK's own method, which leaves the connection open when a push fails or is interrupted.
+        # Not by the SDK's own methods, which leave the connection open when they fail or are interrupted.
         response = api.post(
-            f"{api.base_url}/v{api.api_version}/images/{repository}/push",
-            params={"tag": tag},
-            # Docker requires the header even without credentials.
-            headers={"X-Registry-Auth": docker.auth.encode_header(credentials)},
+            f"{api.base_url}/v{api.api_version}/images/{path}",
+            params=params,
+            headers=headers,
             stream=True,
             timeout=(_CONNECT_TIMEOUT, None),
         )
-        with response, progress.task(f"Pushing {reference}", total=None, unit="bytes") as task:
+        label = f"{'Pulling' if action == 'pulled' else 'Pushing'} {reference}"
+        with response, progress.task(label, total=None, unit="bytes") as task:
             if not response.ok:
-                raise _registry_error(reference, "pushed", refusal(response))
-            layers = _LayerProgress(task, reference, "pushed")
+                raise _registry_error(reference, action, refusal(response))
+            layers = _LayerProgress(task, reference, action)
             for message in messages(response):
                 layers.feed(message)
                 digest = (message.get("aux") or {}).get("Digest") or digest
     except (docker.errors.DockerException, requests.RequestException) as error:
-        raise _registry_error(reference, "pushed", redact(str(error))) from error
+        raise _registry_error(reference, action, redact(str(error))) from error
     return digest
 
 
@@ -164,3 +183,62 @@ def _registry_error(reference: str, action: Action, reason: str) -> RegistryErro
     else:
         hint = f"Check that the engine reaches {domain}; a proxy belongs in the engine's own settings."
     return RegistryError(f"{reference} can't be {action}: {reason}.", hint=hint)
+
+
+def import_archive(
+    api: docker.APIClient,
+    content: Iterable[bytes],
+    reference: str,
+    *,
+    labels: Mapping[str, str],
+    platform: str,
+) -> None:
+    """Send a tar archive, which becomes the only layer of an image.
+
+    Parameters
+    ----------
+    api
+        The engine's client.
+    content
+        The archive in pieces, sent as they are produced.
+    reference
+        The name of the image.
+    labels, platform
+        What the image declares.
+
+    Raises
+    ------
+    EngineError
+        The engine refuses it.
+
+    Notes
+    -----
+    ``POST /images/create`` with ``fromSrc``: https://docs.docker.com/reference/api/engine/
+    """
+    repository, tag = split_reference(reference)
+    action = f"take in {reference}"
+    with engine_errors(action):
+        response = api.post(
+            f"{api.base_url}/v{api.api_version}/images/create",
+            params={
+                "fromSrc": "-",
+                "repo": repository,
+                "tag": tag,
+                "platform": platform,
+                "changes": [f"LABEL {name}={dockerfile_quote(value)}" for name, value in labels.items()],
+            },
+            data=iter(content),
+            headers={"Content-Type": "application/x-tar"},
+            stream=True,
+            timeout=(SEND_TIMEOUT, None),
+        )
+        with response:
+            if not response.ok:
+                raise _error(action, refusal(response) or f"HTTP {response.status_code}")
+            for message in messages(response):
+                if (reason := failure(message)) is not None:
+                    raise _error(action, reason)
+
+
+def _error(action: str, reason: str) -> EngineError:
+    return EngineError(f"The container engine failed to {action}: {redact(reason)}")

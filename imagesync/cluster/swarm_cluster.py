@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from imagesync.cluster.cluster_plan import make_plan
 from imagesync.cluster.container_cluster import ContainerCluster
+from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, parse_mounts, size_workers
 from imagesync.cluster.labels import this_process
-from imagesync.cluster.options import SchedulerOptions, check_name, parse_mounts
-from imagesync.cluster.plan import ClusterPlan
-from imagesync.cluster.sizes import Machine, size_workers
-from imagesync.cluster.swarm.engine import Placement, SwarmEngine
+from imagesync.cluster.swarm_engine import Placement, SwarmEngine
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import UsageError
 
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
 
-    from imagesync.engine.run import Mount
+    from imagesync.engine.container import Mount
     from imagesync.session import Session
 
 
@@ -103,15 +100,24 @@ class SwarmCluster(ContainerCluster):
 
         if not isinstance(gpus, int):
             raise UsageError(f"A swarm counts GPUs: gpus={gpus!r} is no number.")
-        plan = ClusterPlan(
-            check_name(name or secrets.token_hex(4)), "", this_process(), config=dict(config or {})
-        )
+        plan = make_plan(name, owner=this_process(), config=config)
         placement = Placement(tuple(constraints), reserve_cpus, int(parse_bytes(reserve_memory)))
         engine = SwarmEngine(find_endpoint(os.environ), plan, placement)
-        count, options = size_workers(
-            _machine(engine), n_workers=n_workers, nthreads=nthreads, memory_limit=memory_limit, cpus=cpus
-        )
         variables, mounted = dict(environment or {}), parse_mounts(mounts)
+        count, worker = size_workers(
+            engine.machine(),
+            WorkerOptions(
+                environment=variables,
+                mounts=mounted,
+                gpus=str(gpus or ""),
+                resources=dict(resources or {}),
+                nanny=nanny,
+            ),
+            n_workers=n_workers,
+            nthreads=nthreads,
+            memory_limit=memory_limit,
+            cpus=cpus,
+        )
         super().__init__(
             engine,
             image=image,
@@ -127,26 +133,10 @@ class SwarmCluster(ContainerCluster):
                 variables,
                 mounted,
             ),
-            worker=replace(
-                options,
-                environment=variables,
-                mounts=mounted,
-                gpus=str(gpus or ""),
-                resources=dict(resources or {}),
-                nanny=nanny,
-            ),
+            worker=worker,
             workers=count,
             asynchronous=asynchronous,
             loop=loop,
             silence_logs=silence_logs,
             shutdown_on_close=shutdown_on_close,
         )
-
-
-def _machine(engine: SwarmEngine) -> Machine:
-    """Return CPUs and memory of all nodes together."""
-    resources = [entry["Description"]["Resources"] for entry in engine.nodes()]
-    return Machine(
-        cpus=sum(int(each["NanoCPUs"]) for each in resources) // 10**9,
-        memory=sum(int(each["MemoryBytes"]) for each in resources),
-    )

@@ -15,21 +15,21 @@ import docker.errors
 import docker.types
 
 from imagesync.cluster import labels
-from imagesync.cluster.addresses import reachable_host
-from imagesync.cluster.engine import ClusterEngine
-from imagesync.cluster.events import Event, EventListener
-from imagesync.cluster.options import SchedulerOptions, WorkerOptions
-from imagesync.cluster.plan import (
+from imagesync.cluster.cluster_engine import ClusterEngine
+from imagesync.cluster.cluster_plan import (
     SCHEDULER,
     START_TIMEOUT,
     ClusterPlan,
     RunningScheduler,
     common_config,
     part_of,
+    reachable_host,
     scheduler_config,
     spawn_environment,
     worker_config,
 )
+from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions
+from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.resources import find_resources, labels_of
 from imagesync.core.image_reference import repository_of
 from imagesync.engine.client import engine_errors
@@ -110,6 +110,20 @@ class SwarmEngine(ClusterEngine):
             for entry in found
             if entry["Status"]["State"] == "ready" and entry["Spec"]["Availability"] == "active"
         ]
+
+    def machine(self) -> Machine:
+        """Return the CPUs and the memory of all nodes together.
+
+        Raises
+        ------
+        ClusterError
+            The engine manages no swarm.
+        """
+        resources = [entry["Description"]["Resources"] for entry in self.nodes()]
+        return Machine(
+            cpus=sum(int(each["NanoCPUs"]) for each in resources) // 10**9,
+            memory=sum(int(each["MemoryBytes"]) for each in resources),
+        )
 
     def prepare(self, image: str) -> str:
         """Return the image by its digest in a registry; a single node can use a local name.

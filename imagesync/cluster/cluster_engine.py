@@ -14,19 +14,20 @@ import docker.errors
 import docker.types
 
 from imagesync.cluster import labels
-from imagesync.cluster.addresses import reachable_host, run_as
-from imagesync.cluster.events import Event, EventListener
-from imagesync.cluster.options import SchedulerOptions, WorkerOptions, device_requests
-from imagesync.cluster.plan import (
+from imagesync.cluster.cluster_plan import (
     SCHEDULER,
     ClusterPlan,
     RunningScheduler,
     common_config,
     part_of,
+    reachable_host,
+    run_as,
     scheduler_config,
     spawn_environment,
     worker_config,
 )
+from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions, device_requests
+from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.resources import (
     CONFLICT,
     NOT_FOUND,
@@ -35,14 +36,14 @@ from imagesync.cluster.resources import (
     remove_container,
     remove_resources,
 )
-from imagesync.engine.attach import Attachment, Stream
 from imagesync.engine.client import connect, engine_errors
+from imagesync.engine.container import Attachment, Stream
 from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
+    from imagesync.engine.container import Mount
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.engine.run import Mount
 
 _TAIL = 200  # lines
 # Program and configuration come by standard input: every user of the machine can see command lines.
@@ -82,6 +83,18 @@ class ClusterEngine:
         """Close the connections to the engine and leave the cluster running."""
         for api in self._clients:
             api.close()
+
+    def machine(self) -> Machine:
+        """Return the CPUs and the memory that workers can use.
+
+        Raises
+        ------
+        EngineError
+            The engine doesn't report them.
+        """
+        with engine_errors("say what its machine has"):
+            info = self.api.info()
+        return Machine(int(info["NCPU"]), int(info["MemTotal"]))
 
     def create_network(self) -> str:
         """Create the cluster's network, and return its ID.

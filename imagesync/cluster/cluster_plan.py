@@ -1,21 +1,27 @@
-"""The plan of a cluster: its image, names and labels, and the configuration of each of its processes."""
+"""The plan of a cluster: its image, names, labels and addresses, and the configuration of its processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from imagesync.cluster import labels
-from imagesync.cluster.options import SchedulerOptions, WorkerOptions
+from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, check_name
 from imagesync.core.terminal import make_progress
+from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
-    from imagesync.engine.attach import Attachment
+    from imagesync.engine.container import Attachment, Mount
     from imagesync.engine.endpoint import Endpoint
     from imagesync.session import Session
+
 
 SCHEDULER = "scheduler"
 START_TIMEOUT = 120.0  # seconds for a scheduler to listen, and for a worker to find it
@@ -60,6 +66,26 @@ class ClusterPlan:
     def labels(self) -> dict[str, str]:
         """Labels of all containers and of the network."""
         return {labels.CLUSTER: self.name, labels.OWNER: "" if self.owner is None else str(self.owner)}
+
+
+def make_plan(
+    name: str | None, *, owner: labels.Owner | None, config: Mapping[str, Any] | None = None
+) -> ClusterPlan:
+    """Return the plan of a new cluster, whose image isn't known yet.
+
+    Parameters
+    ----------
+    name
+        Name of the cluster; random by default.
+    owner, config
+        As for :class:`ClusterPlan`.
+
+    Raises
+    ------
+    UsageError
+        The name isn't valid.
+    """
+    return ClusterPlan(check_name(name or secrets.token_hex(4)), "", owner, config=dict(config or {}))
 
 
 @dataclass(frozen=True)
@@ -180,3 +206,50 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         if engine.inspect(image) is None:
             engine.pull(image, progress=make_progress(quiet=False))
     return image
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
+
+
+def reachable_host(endpoint: Endpoint, published: str) -> str:
+    """Return the host at which this machine reaches a port published at *published*.
+
+    Raises
+    ------
+    ClusterError
+        The engine runs on another machine and publishes on its own loopback.
+
+    >>> from imagesync.engine.endpoint import Endpoint
+    >>> reachable_host(Endpoint("unix:///var/run/docker.sock", "here"), "127.0.0.1")
+    '127.0.0.1'
+    >>> reachable_host(Endpoint("ssh://me@big.example:22", "DOCKER_HOST"), "0.0.0.0")
+    'big.example'
+    """
+    engine = urlsplit(endpoint.url).hostname if endpoint.scheme in {"tcp", "ssh"} else None
+    if engine is None or engine in _LOOPBACK:
+        return "127.0.0.1" if published in _ANY_ADDRESS else published
+    if published in _LOOPBACK:
+        raise ClusterError(
+            f"The engine runs on {engine}, and would publish the cluster's ports on its own loopback, which"
+            " this machine can't reach.",
+            hint="Publish them for other machines: host='0.0.0.0', or --host 0.0.0.0. Certificates protect"
+            " the cluster there, too.",
+        )
+    return engine if published in _ANY_ADDRESS else published
+
+
+def run_as(endpoint: Endpoint, mounts: Sequence[Mount], environment: Mapping[str, str]) -> dict[str, object]:
+    """Return the user and the variables of a container.
+
+    A container with folders of this machine runs as the current user: it gets the user's permissions, and the
+    user owns the files that it writes.
+    """
+    local = endpoint.socket_path is not None and sys.platform == "linux"
+    if not local or not any(mount.kind == "bind" for mount in mounts):
+        return {"environment": dict(environment)}
+    # The home folder in the image belongs to the image's user.
+    return {
+        "user": f"{os.getuid()}:{os.getgid()}",
+        "environment": {"HOME": "/tmp", **environment},  # noqa: S108
+    }
