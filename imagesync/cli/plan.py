@@ -12,9 +12,8 @@ from imagesync.cli.output import Row, Section, Tone, finding_sections, print_jso
 from imagesync.core.names import Level
 from imagesync.core.text import counted, format_size
 from imagesync.errors import ImagesyncError
-from imagesync.plan.checks.drift import possible_drift
 from imagesync.plan.loose_code import Code
-from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage, possible_drift
 
 _LEVELS = {
     Level.CRITICAL: "the cluster doesn't work with another version",

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
 from imagesync.core.names import Level, canonical_name
-from imagesync.plan.levels import load_levels
-from imagesync.plan.profiles import load_profiles
+from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 
 Kind = Literal["python", "distribution", "conda", "code"]

@@ -10,8 +10,8 @@ from imagesync.core.platforms import IMAGE_PLATFORM, runs_on
 from imagesync.errors import PlanError
 from imagesync.loose_code.owners import ModuleOwner, Owners
 from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, collect_files, read_tree
+from imagesync.plan.checks.modules import standard_library
 from imagesync.plan.checks.sources import local_path
-from imagesync.plan.checks.standard_library import standard_library
 from imagesync.plan.loose_code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
 from imagesync.scan.distributions.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity

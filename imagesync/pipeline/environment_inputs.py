@@ -182,7 +182,7 @@ def plan_environment(environment: Environment, context: Context) -> Plan:
     """Return the plan of an image of *environment*, with the loose code that the settings name."""
     settings = context.settings
     if settings.channels or settings.add_conda or settings.python_source == "conda":
-        from imagesync.plan.channels import with_channels
+        from imagesync.plan.conda import with_channels
 
         environment = with_channels(environment, settings.channels, environ=context.environ)
     plan = make_plan(environment, settings=settings)

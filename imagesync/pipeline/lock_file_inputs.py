@@ -18,9 +18,9 @@ from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of
+from imagesync.plan.levels import load_profiles
 from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.plan.profiles import load_profiles
 from imagesync.scan.environment import Environment, Interpreter
 
 if TYPE_CHECKING:

@@ -7,10 +7,8 @@ from typing import NamedTuple
 
 from imagesync.core.names import Level, canonical_pattern, matches, nearest
 from imagesync.errors import UsageError
-from imagesync.plan.candidate import Candidate, Key, candidates
-from imagesync.plan.dependencies import closure_of, requirers_of_left_out
-from imagesync.plan.levels import Levels, Rule, load_levels, make_levels
-from imagesync.plan.profiles import CriticalPackage, Profile
+from imagesync.plan.dependencies import Candidate, Key, candidates, closure_of, requirers_of_left_out
+from imagesync.plan.levels import CriticalPackage, Levels, Profile, Rule, load_levels, make_levels
 from imagesync.scan.environment import Environment
 from imagesync.settings.model import Settings
 

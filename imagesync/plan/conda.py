@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.credentials import redact
+from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.names import Level
 from imagesync.errors import UsageError
 from imagesync.plan.choice import PYTHON_REASON, Choice
@@ -17,12 +18,13 @@ from imagesync.scan.environment import CondaRecord, Environment, Finding, Severi
 if TYPE_CHECKING:
     from rattler import MatchSpec
 
-    from imagesync.plan.candidate import Key
+    from imagesync.plan.dependencies import Key
     from imagesync.settings.model import Settings
 
 _SERIES = "Later fixes of the same release series will do."
 _SHORT_VERSION = "Its version doesn't name a series of fixes, so it is pinned."
 _ADDED = "Your setting 'add.conda' adds it for the cluster."
+DEFAULT_CHANNEL = "https://conda.anaconda.org/conda-forge"
 
 
 def plan_conda(
@@ -154,3 +156,34 @@ def _parse(line: str) -> MatchSpec:
 def _specifier(spec: MatchSpec) -> str:
     version = spec.version or ("*" if spec.build else "")
     return f"{version} {spec.build or ''}".strip()
+
+
+def with_channels(
+    environment: Environment, channels: Sequence[str], *, environ: Mapping[str, str]
+) -> Environment:
+    """Return *environment* with the channels that provide the conda packages of its image.
+
+    Parameters
+    ----------
+    environment
+        Its own channels are used if *channels* is empty.
+    channels
+        Names or URLs from the settings. Without any and without channels of *environment*: those of conda's
+        configuration, or else conda-forge.
+    environ
+        Environment variables, which conda's configuration depends on.
+
+    Raises
+    ------
+    ScanError
+        conda's configuration can't be read.
+    """
+    if environment.channels and not channels:
+        return environment
+    # Lazy, because an environment without conda packages never reads conda's configuration.
+    from imagesync.indexes.conda.conda_configuration import read_conda_configuration
+
+    configuration = read_conda_configuration(Path(environment.python.prefix), environ)
+    urls = [strip_credentials(url) for url in configuration.urls(channels)] if channels else None
+    found = configuration.public_urls if urls is None else tuple(dict.fromkeys(urls))
+    return replace(environment, channels=found or (DEFAULT_CHANNEL,))

@@ -1,5 +1,6 @@
-"""Dependencies between installed packages, across pip and conda.
+"""Candidates: the installed packages that levels are chosen for, with dependencies across pip and conda.
 
+A conda package is one candidate for all distributions that it provides, and answers to each of their names.
 The dependencies of a conda package are those of its record (``depends``). The Python metadata of its
 distributions doesn't count: where the two differ, the packager decided so.
 """
@@ -9,20 +10,80 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.names import Level, canonical_name
-from imagesync.plan.candidate import Key
 from imagesync.plan.requirements import closure, requirers
+from imagesync.scan.environment import CondaRecord, Environment, Manager, Package, SourceKind
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.plan.plan import Plan
-    from imagesync.scan.environment import CondaRecord, Environment
 
 # A match spec begins with the name, or with a channel.
 _SPEC_NAME = re.compile(r"(?:[^\s\[]*::)?\s*([A-Za-z0-9_][A-Za-z0-9_.-]*)")
+# The package manager and the name: one name may be two projects.
+Key = tuple[Manager, str]
+
+
+class Candidate(NamedTuple):
+    """An installed package whose level is to be chosen.
+
+    Parameters
+    ----------
+    key
+        The package manager and the name.
+    names
+        The names that rules may use for it, in canonical form; the conda name comes first.
+    requested
+        Whether the user requested it; ``None`` if nothing records it.
+    for_linux
+        Whether the installed build is one for Linux.
+    source
+        The kind of source that it was installed from.
+    """
+
+    key: Key
+    names: tuple[str, ...]
+    requested: bool | None
+    for_linux: bool
+    source: SourceKind = "index"
+
+
+def candidates(environment: Environment) -> Iterator[Candidate]:
+    """Yield the packages of *environment*, each once."""
+    on_linux = environment.python.platform.startswith("linux")
+    for package in environment.packages:
+        if not package.conda:
+            yield _pip_candidate(package)
+    for record in environment.conda:
+        yield _conda_candidate(record, on_linux=on_linux)
+
+
+def conda_names(record: CondaRecord) -> tuple[str, ...]:
+    """Return the names of *record* in canonical form: the conda name, then the names of its distributions."""
+    return tuple(dict.fromkeys((canonical_name(record.name), *record.distributions)))
+
+
+def _pip_candidate(package: Package) -> Candidate:
+    return Candidate(
+        key=("pip", package.name),
+        names=(package.name,),
+        requested=package.requested,
+        for_linux=any("linux" in tag.rpartition("-")[2] for tag in package.tags),
+        source=package.source.kind,
+    )
+
+
+def _conda_candidate(record: CondaRecord, *, on_linux: bool) -> Candidate:
+    return Candidate(
+        key=("conda", record.name),
+        names=conda_names(record),
+        requested=bool(record.requested_spec),
+        # A noarch package may still be of use on another platform only, as appnope is.
+        for_linux=record.subdir.startswith("linux") or (on_linux and record.subdir == "noarch"),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from imagesync.scan.environment import Environment
 from imagesync.scan.installer import Installer
 
 if TYPE_CHECKING:
+    from imagesync.plan.levels import CriticalPackage
     from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
-    from imagesync.plan.profiles import CriticalPackage
     from imagesync.scan.environment import Package
 
 # Settings for at most this many packages are spelt out.

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.core.names import Level, canonical_name, nearest
-from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.plan.candidate import Key, candidates
+from imagesync.core.names import Level, canonical_name
+from imagesync.errors import CriticalPackageMissing, PlanError
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
+from imagesync.plan.dependencies import Key
 from imagesync.plan.install_commands import install_command, install_critical
+from imagesync.plan.levels import CriticalPackage, Profile, find_profile
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
-from imagesync.plan.profiles import CriticalPackage, Profile, load_profiles
 from imagesync.plan.requirements import target_markers
+from imagesync.plan.settings_findings import left_out_findings, unmatched, unmatched_settings
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
-from imagesync.plan.unmatched_settings import unmatched
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
 from imagesync.settings.model import Settings
 
@@ -48,13 +48,13 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     """
     _refuse_unsupported(environment, settings)
     markers = target_markers(environment.python)
-    profile = _find_profile(settings.profile, environment)
+    profile = find_profile(settings.profile, environment)
     chooser = make_chooser(environment, settings=settings, profile=profile, markers=markers)
     choices, required = choose_levels(environment, chooser=chooser, markers=markers)
     _refuse_missing(environment, _all_critical(settings, profile, chooser), profile)
 
-    findings = _unmatched_settings(environment, settings)
-    findings += _left_out_findings(environment, choices, required, chooser)
+    findings = unmatched_settings(environment, settings)
+    findings += left_out_findings(environment, choices, required, chooser)
     planned: dict[NormalizedName, PlannedPackage] = {}
     left_out: list[LeftOut] = []
     for package in environment.packages:
@@ -149,22 +149,6 @@ def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
         )
 
 
-def _find_profile(name: str, environment: Environment) -> Profile:
-    profiles = load_profiles()
-    if name == "auto":
-        installed = {package.name for package in environment.packages}
-        chosen = (profile for profile in profiles.values() if not installed.isdisjoint(profile.chosen_by))
-        return next(chosen, profiles["none"])
-    if name not in profiles:
-        known = ["auto", *profiles]
-        close = nearest(name, known)
-        raise UsageError(
-            f"The profile '{name}' doesn't exist.",
-            hint=f"Did you mean '{close}'?" if close else f"The profiles are {', '.join(known)}.",
-        )
-    return profiles[name]
-
-
 def _all_critical(settings: Settings, profile: Profile, chooser: Chooser) -> Iterable[CriticalPackage]:
     for critical in profile.critical:
         rule = chooser.levels.find(critical.name)
@@ -193,50 +177,6 @@ def _refuse_missing(environment: Environment, critical: Iterable[CriticalPackage
         f"{'is' if len(missing) == 1 else 'are'} not. {reasons}",
         hint=f"{install_critical(environment, wanted)}{way_out}",
     )
-
-
-def _unmatched_settings(environment: Environment, settings: Settings) -> list[Finding]:
-    installed: set[str] = {package.name for package in environment.packages}
-    installed |= {canonical_name(record.name) for record in environment.conda}
-    return [
-        *unmatched("ignore", settings.ignore, installed),
-        *unmatched("only", settings.only, installed),
-        *unmatched("levels", settings.levels, installed),
-    ]
-
-
-def _left_out_findings(
-    environment: Environment,
-    choices: Mapping[Key, Choice],
-    required: Mapping[Key, list[str]],
-    chooser: Chooser,
-) -> list[Finding]:
-    findings = [
-        Finding(
-            severity=Severity.WARNING,
-            code="required-but-left-out",
-            message=f"{name} is left out of the image, and {', '.join(sorted(by))} won't find it there.",
-            package=name,
-            hint=f"Leave out {', '.join(sorted(by))} too, or keep {name}.",
-        )
-        for (_, name), by in sorted(required.items(), key=lambda item: item[0][1])
-    ]
-    for candidate in candidates(environment):
-        names = [name for name in candidate.names if name in chooser.critical]
-        choice = choices[candidate.key]
-        if names and choice.level is not Level.CRITICAL:
-            effect = "leave it out." if not choice.kept else f"make it '{choice.level.value}'."
-            findings.append(
-                Finding(
-                    severity=Severity.WARNING,
-                    code="critical-overruled",
-                    message=f"{names[0]} is critical for a cluster, and your settings {effect}",
-                    package=names[0],
-                    hint=f"{chooser.critical[names[0]].reason} "
-                    "Keep it, unless no cluster is started from the image.",
-                )
-            )
-    return findings
 
 
 def _by_weight(package: LeftOut) -> tuple[bool, bool, str]:

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from imagesync.core.files import read_bytes
-from imagesync.plan.checks.modules import modules
+from imagesync.plan.checks.modules import ModuleOwners, modules, named, standard_library_conflicts
 from imagesync.plan.checks.sources import missing_sources, unmet_requirements
-from imagesync.plan.checks.standard_library import ModuleOwners, named, standard_library_conflicts
 from imagesync.plan.install_commands import uninstall_command
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.record import read_record

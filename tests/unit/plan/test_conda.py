@@ -15,12 +15,11 @@ from rattler import MatchSpec
 from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
-from imagesync.plan.channels import with_channels
 from imagesync.plan.checks.consistency import inconsistencies
-from imagesync.plan.checks.drift import possible_drift
 from imagesync.plan.checks.file_conflicts import check_files
+from imagesync.plan.conda import with_channels
 from imagesync.plan.make import make_plan
-from imagesync.plan.plan import LeftOut, Plan, PlannedConda
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, possible_drift
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
 from imagesync.settings.model import Settings
 from tests.plans import PYTHON, codes, distribution

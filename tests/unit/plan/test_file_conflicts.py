@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.plan.checks.file_conflicts import check_files
-from imagesync.plan.checks.standard_library import standard_library
+from imagesync.plan.checks.modules import standard_library
 from imagesync.plan.make import make_plan
 from imagesync.scan.environment import Finding, Severity
 from imagesync.scan.scan import scan

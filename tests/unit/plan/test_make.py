@@ -10,10 +10,9 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.plan.levels import load_levels
+from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.plan.profiles import load_profiles
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity, Source
 from imagesync.settings.model import Settings
 from tests.plans import PYTHON, codes, distribution, left_out
