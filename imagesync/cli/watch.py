@@ -16,10 +16,11 @@ from imagesync.errors import ImagesyncError, UsageError
 from imagesync.image.image import Image
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.distributions.record import installed_files
 from imagesync.scan.environment import Package
 from imagesync.session import Session
 from imagesync.store.layout import TREES
-from imagesync.wheels.installed import has_record, installed_files
+from imagesync.wheels.installed import has_record
 from imagesync.wheels.source_digests import source_folder
 from imagesync.wheels.sources.source_tree import is_cache_or_output
 from imagesync.wheels.sources.untracked_inputs import untracked_inputs

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagesync.core.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
 from imagesync.errors import UsageError, WheelError
 from imagesync.plan.loose_code import CodeFile, CodePath
 from imagesync.store.layout import CODE
 from imagesync.wheels.secret_files import looks_secret
 from imagesync.wheels.sources.source_tree import is_skipped, source_stats
-from imagesync.wheels.sources.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
 
 SECRET = "it looks like a secret"  # noqa: S105
 OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"

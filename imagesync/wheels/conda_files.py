@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.plan.plan import PlannedConda, PlannedPackage
+from imagesync.scan.distributions.record import entry_point_scripts, installed_files
 from imagesync.scan.environment import CondaRecord, Package
-from imagesync.wheels.installed import installed_files
-from imagesync.wheels.repack import entry_point_scripts
 
 
 def record_content(
@@ -60,7 +59,7 @@ def _has_only(record: CondaRecord, packages: Sequence[Package], prefix: Path) ->
         for package in packages
         for file in installed_files(package)
     }
-    commands = frozenset[str]().union(*map(entry_point_scripts, packages))
+    commands = frozenset[str]().union(*(entry_point_scripts(package.metadata_path) for package in packages))
     metadata = {Path(package.metadata_path).name for package in packages}
     return all(
         _is_command(PurePosixPath(file), commands)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import configparser
 import csv
 import errno
 import hashlib
@@ -21,14 +20,15 @@ from imagesync.core.archives import zip_member
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import target_tags
+from imagesync.scan.distributions.record import (
+    InstalledFile,
+    entry_point_scripts,
+    installed_files,
+    script_name,
+)
 from imagesync.scan.environment import Interpreter, Package
 from imagesync.wheels.check_target import host_is_target, is_library, needed_glibc
-from imagesync.wheels.installed import (
-    InstalledFile,
-    has_record,
-    installed_digest,
-    installed_files,
-)
+from imagesync.wheels.installed import has_record, installed_digest
 
 # Of a path that is missing, leads through a file or a circle of links, or is too long to exist.
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -109,7 +109,7 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     """
     stem = _stem(package)
     data = f"{stem}.data"
-    generated = entry_point_scripts(package)
+    generated = entry_point_scripts(package.metadata_path)
     folders = tuple(f"{os.path.realpath(each).rstrip('/')}/" for each in (python.prefix, package.location))
     refused: list[str] = []
     files: dict[str, InstalledFile] = {}
@@ -119,7 +119,7 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
             continue
         member_name = _member_name(file.path, package, python, data)
         if member_name is not None and not (
-            member_name.startswith(f"{data}/scripts/") and _script_name(member_name) in generated
+            member_name.startswith(f"{data}/scripts/") and script_name(member_name) in generated
         ):
             files[member_name] = file
     wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
@@ -182,27 +182,9 @@ def _member_name(path: str, package: Package, python: Interpreter, data: str) ->
     return f"{data}/data/{inside}"
 
 
-def entry_point_scripts(package: Package) -> frozenset[str]:
-    """Return the names of the scripts that installers create from ``entry_points.txt``."""
-    points = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
-    points.optionxform = str  # type: ignore[assignment,method-assign]
-    try:
-        text = (Path(package.metadata_path) / "entry_points.txt").read_text(encoding="utf-8")
-        points.read_string(text)
-    except (OSError, UnicodeDecodeError, configparser.Error):
-        return frozenset()
-    sections = [section for section in ("console_scripts", "gui_scripts") if points.has_section(section)]
-    return frozenset(name for section in sections for name in points.options(section))
-
-
 def _is_utf8(path: str) -> bool:
     """Return True if *path* can be the name of a member; other bytes of RECORD are surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in path)
-
-
-def _script_name(member_name: str) -> str:
-    name = PurePosixPath(member_name).name
-    return name.removesuffix(".exe").removesuffix("-script.py").removesuffix("-script.pyw")
 
 
 def _portable_script(content: bytes, python: Interpreter) -> bytes:

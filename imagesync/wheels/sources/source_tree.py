@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from imagesync.core.background import BackgroundCall
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
 from imagesync.errors import WheelError
-from imagesync.wheels.sources.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
 
 # Of the cached listing.
 _FORMAT = 1

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.wheels.sources.stat_cache import file_digests
+from imagesync.core.stat_cache import file_digests
 
 _FORMAT = 2
 

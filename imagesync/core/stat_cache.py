@@ -18,7 +18,7 @@ from imagesync.errors import WheelError
 _FORMAT = 3
 # A file that changes again within one tick of its file system's clock keeps its times. FAT's tick
 # is two seconds, the longest there is; git calls such files "racily clean".
-_TICK = 2_000_000_000
+TICK = 2_000_000_000
 
 Stat = tuple[int, int, int, int, int]
 """Mode, size, modification and change time in nanoseconds, inode: a tuple, because there are thousands."""
@@ -80,7 +80,7 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
     WheelError
         A file can't be read.
     """
-    key = [_FORMAT, _fingerprint(stats)]
+    key = [_FORMAT, fingerprint(stats)]
     # A file of its own, so that an unchanged tree needs one line read.
     total = _cache_path(folder, cache, "digest")
     if total is not None and (known := read_cache(total, key=key)) is not None:
@@ -93,7 +93,7 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
         kind, _, package_digest = files[path]
         content.update(os.fsencode(f"{kind}\0{path}\0{package_digest}\0"))
     digest = "sha256:" + content.hexdigest()
-    complete = _write(cached, files, settled_before=began - _TICK)
+    complete = _write(cached, files, settled_before=began - TICK)
     if total is not None and complete:
         write_cache(total, digest, key=key)
     return digest
@@ -126,14 +126,14 @@ def file_digests(
     previous = _read(cached)
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
     if files != previous:
-        _write(cached, files, settled_before=began - _TICK)
+        _write(cached, files, settled_before=began - TICK)
     return {path: content for path, (_, _, content) in files.items()}
 
 
 Entry = tuple[str, Stat, str]
 
 
-def _fingerprint(stats: Mapping[str, Stat]) -> str:
+def fingerprint(stats: Mapping[str, Stat]) -> str:
     """Return a digest of *stats* that changes with any file, and with their order."""
     content = hashlib.sha256(os.fsencode("\0".join(stats)))
     # marshal is three times as fast as repr; its version 2 has no references between equal numbers.

@@ -1,0 +1,398 @@
+# Paths stay strings: there are tens of thousands of them.
+# ruff: noqa: PTH112, PTH113, PTH116, PTH118, PTH120
+"""Compare the installed files of an environment with what their installers recorded.
+
+A status of each file tells whether anything has changed since the last comparison; only then the records are
+read, and the digests of files whose status is new.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.stat_cache import MODE, TICK, Stat, fingerprint, stat_of
+from imagesync.scan.assemble import conda_prefix
+from imagesync.scan.environment import Environment
+from imagesync.scan.modifications.modification import Modification, Modifications, Unowned
+from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
+from imagesync.scan.modifications.unrecorded import is_expected, is_module, startup_file
+
+_FORMAT = 1  # raised when the same files would give another result
+# What an environment holds besides site-packages. The rest of conda's prefix holds caches and environments.
+_VIRTUAL = ("bin", "Scripts", "share", "etc", "include", "Include")
+_CONDA = (*_VIRTUAL, "lib", "libexec", "sbin", "ssl", "Lib", "Library", "DLLs", "conda-meta")
+_STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
+_CHUNK = 1 << 20
+_AT_ONCE = 200
+_SCRIPT_START = 4096
+
+
+def find_modifications(environment: Environment, *, cache: Path | None = None) -> Modifications:
+    """Return what of the installed files differs from what their installers recorded.
+
+    Bytecode, the files that installers write for themselves, and packages without a RECORD aren't compared.
+
+    Parameters
+    ----------
+    cache
+        The folder that keeps the result and the digests of unchanged files; ``None`` for none.
+    """
+    began = time.time_ns()
+    places = _Places.of(environment)
+    stats = dict(_walk(places.roots))
+    key = [_FORMAT, places.identity, fingerprint(stats)]
+    result = None if cache is None else cache_path(cache, "modifications", places.prefix)
+    if result is not None and (known := read_cache(result, key=key)) is not None:
+        return Modifications.from_dict(known)
+    digests = _Digests(None if cache is None else cache_path(cache, "installed files", places.prefix))
+    modifications = _Comparison(environment, places, stats, digests).result()
+    settled = digests.save(settled_before=began - TICK)
+    if result is not None and settled and _is_settled(stats, began - TICK):
+        write_cache(result, modifications.to_dict(), key=key)
+    return modifications
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The folders to look at, without links.
+
+    Parameters
+    ----------
+    prefix
+        The environment's folder.
+    conda
+        The prefix of its conda packages; empty if it has none.
+    sites
+        The folders on ``sys.path`` that hold packages with a RECORD.
+    unlisted
+        Those of *sites* in which a package has no list of its files, as those of Linux distributions have.
+    roots
+        The folders to walk.
+    has_own_prefix
+        Whether nothing but the environment is in *prefix*: it is a virtual environment, or conda's.
+    identity
+        What the comparison depends on besides the files, as a JSON value.
+    """
+
+    prefix: str
+    conda: str
+    sites: tuple[str, ...]
+    unlisted: frozenset[str]
+    roots: tuple[str, ...]
+    has_own_prefix: bool
+    identity: object
+
+    @classmethod
+    def of(cls, environment: Environment) -> _Places:
+        python = environment.python
+        prefix = os.path.realpath(python.prefix)
+        conda = ""
+        if environment.conda:
+            conda = os.path.realpath(conda_prefix(environment.path, python.prefix, python.base_prefix))
+        locations = {package.location for package in environment.packages if package.has_record}
+        sites = tuple(sorted({os.path.realpath(folder) for folder in locations if os.path.isdir(folder)}))
+        roots = [os.path.join(conda, name) for name in _CONDA] if conda else []
+        is_virtual = os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
+        if prefix != conda:
+            roots += [os.path.join(prefix, name) for name in (_VIRTUAL if is_virtual else _VIRTUAL[:2])]
+        # On file systems that ignore case, two names may be one folder.
+        roots = list(dict.fromkeys(folder for folder in roots if os.path.isdir(folder)))
+        roots += [site for site in sites if not any(_is_inside(site, root) for root in roots)]
+        return cls(
+            prefix,
+            conda,
+            sites,
+            frozenset(
+                os.path.realpath(p.location)
+                for p in environment.packages
+                if not p.has_record and not p.source.editable
+            ),
+            tuple(roots),
+            is_virtual or prefix == conda,
+            [
+                [[p.name, p.version, p.location, p.conda, p.has_record] for p in environment.packages],
+                [[record.name, record.version, record.build] for record in environment.conda],
+                [record.name for record in environment.replaced],
+            ],
+        )
+
+
+def _walk(roots: tuple[str, ...]) -> Iterator[tuple[str, Stat]]:
+    """Yield path and status of each file below *roots*; a link to a file has the status of the file."""
+    waiting = list(roots)
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        if name != "__pycache__":
+                            waiting.append(entry.path)
+                    elif not name.endswith(".pyc"):
+                        status = _status(entry)
+                        if status is not None:
+                            yield entry.path, status
+        except OSError:  # noqa: PERF203 - what can't be read can't be imported
+            continue
+
+
+def _status(entry: os.DirEntry[str]) -> Stat | None:
+    try:
+        status = stat_of(entry.stat(follow_symlinks=False))
+        # uv can link files to its cache.
+        return stat_of(entry.stat()) if stat.S_ISLNK(status[MODE]) else status
+    except OSError:
+        return None
+
+
+def _is_settled(stats: Mapping[str, Stat], before: int) -> bool:
+    return all(value[2] < before and value[3] < before for value in stats.values())
+
+
+class _Digests:
+    """The sha256 of files, of which those with an unchanged status aren't read."""
+
+    def __init__(self, cached: Path | None) -> None:
+        self._cached = cached
+        known = None if cached is None else read_cache(cached, key=_FORMAT)
+        self._known: dict[str, tuple[Stat, str]] = {
+            path: (tuple(value), digest) for path, (value, digest) in (known or {}).items()
+        }
+        self._current: dict[str, tuple[Stat, str]] = {}
+
+    def of(self, paths: Mapping[str, Stat]) -> Mapping[str, str]:
+        """Return the digest of each of *paths*, in hexadecimal; empty if it can't be read."""
+        for path, value in paths.items():
+            if (known := self._known.get(path)) is not None and known[0] == value:
+                self._current[path] = known
+        fresh = [path for path in paths if path not in self._current]
+        if fresh:
+            from concurrent.futures import ThreadPoolExecutor
+
+            parts = [fresh[start : start + _AT_ONCE] for start in range(0, len(fresh), _AT_ONCE)]
+            with ThreadPoolExecutor() as pool:  # reading and hashing need no lock of the interpreter
+                for part, found in zip(parts, pool.map(_sha256_of_each, parts), strict=True):
+                    for path, digest in zip(part, found, strict=True):
+                        self._current[path] = (paths[path], digest)
+        return {path: self._current[path][1] for path in paths}
+
+    def save(self, *, settled_before: int) -> bool:
+        """Remember the digests of files that can't change unnoticed; return True if these are all."""
+        settled = {
+            path: (value, digest)
+            for path, (value, digest) in self._current.items()
+            if value[2] < settled_before and value[3] < settled_before
+        }
+        if self._cached is not None and settled != self._known:
+            write_cache(self._cached, settled, key=_FORMAT)
+        return len(settled) == len(self._current)
+
+
+def _sha256_of_each(paths: list[str]) -> list[str]:
+    return [_sha256(path) for path in paths]
+
+
+def _sha256(path: str) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - thousands of small files
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+@dataclass
+class _Changes:
+    edited: dict[str, str] = field(default_factory=dict)
+    added: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    generated: list[str] = field(default_factory=list)
+
+
+class _Comparison:
+    def __init__(
+        self, environment: Environment, places: _Places, stats: Mapping[str, Stat], digests: _Digests
+    ) -> None:
+        self._environment = environment
+        self._places = places
+        self._stats = stats
+        self._digests = digests
+        self._claims = read_claims(environment, places.conda)
+        self._changes: defaultdict[Owner, _Changes] = defaultdict(_Changes)
+        self._unowned: list[Unowned] = []
+
+    def result(self) -> Modifications:
+        self._compare_recorded()
+        self._sort_unrecorded()
+        # The image gets an editable package from its sources.
+        editable = {("pip", p.name) for p in self._environment.packages if p.source.editable}
+        found = {
+            owner: Modification(
+                owner[1],
+                "conda" if owner[0] == "conda" else "pip",
+                dict(sorted(changes.edited.items())),
+                dict(sorted(changes.added.items())),
+                tuple(sorted(changes.missing)),
+                tuple(sorted(changes.generated)),
+            )
+            for owner, changes in sorted(self._changes.items())
+            if owner not in editable
+        }
+        return Modifications(
+            tuple(each for owner, each in found.items() if owner[0] != "provided"),
+            {name: each for (kind, name), each in found.items() if kind == "provided"},
+            tuple(sorted(self._unowned, key=lambda each: each.path)),
+        )
+
+    def _compare_recorded(self) -> None:
+        present = {path: value for path in self._claims if (value := self._stat(path)) is not None}
+        hashed = {
+            path: value
+            for path, value in present.items()
+            if stat.S_ISREG(value[MODE]) and any(claim.sha256 for claim in self._claims[path])
+        }
+        digests = self._digests.of(hashed)
+        for path, claims in self._claims.items():
+            if path not in present:
+                self._add_missing(path, claims)
+            elif path in digests:
+                self._compare(path, claims, digests[path])
+
+    def _stat(self, path: str) -> Stat | None:
+        known = self._stats.get(path)
+        if known is not None:
+            return known
+        if any(_is_inside(path, root) for root in self._places.roots) and not path.endswith(".pyc"):
+            return None
+        try:
+            return stat_of(os.stat(path))
+        except (OSError, ValueError):
+            return None
+
+    def _add_missing(self, path: str, claims: list[Claim]) -> None:
+        exists = os.path.lexists(path)
+        for claim in claims:
+            # conda packages may have links that lead nowhere.
+            if not claim.is_optional and not (exists and not claim.sha256):
+                changes = self._changes[claim.owner]
+                changes.missing.append(claim.path)
+                changes.generated += [claim.path] if claim.is_generated else []
+
+    def _compare(self, path: str, claims: list[Claim], digest: str) -> None:
+        # Of a file that several packages have, one version is installed, and it is right for all of them.
+        if any(claim.sha256 == digest for claim in claims if claim.owner[0] != "provided"):
+            claims = [claim for claim in claims if claim.owner[0] == "provided"]
+        for claim in claims:
+            if not claim.sha256 or claim.sha256 == digest or self._is_relocated(path, claim):
+                continue
+            changes = self._changes[claim.owner]
+            changes.edited[claim.path] = digest
+            changes.generated += [claim.path] if claim.is_generated else []
+
+    def _is_relocated(self, path: str, claim: Claim) -> bool:
+        """Return True if a file only has another prefix than the recorded one: the environment was moved."""
+        if claim.original is not None:
+            sha256, placeholder = claim.original
+            return self._has_placeholder(path, placeholder, sha256)
+        if not claim.path.startswith("..") and not claim.is_generated:
+            return False
+        return not self._belongs_to_prefix(path)
+
+    def _has_placeholder(self, path: str, placeholder: str, sha256: str) -> bool:
+        import hashlib
+
+        try:
+            content = Path(path).read_bytes()
+        except OSError:
+            return False
+        prefixes = {self._places.conda, self._environment.python.prefix}
+        return any(
+            hashlib.sha256(content.replace(os.fsencode(prefix), os.fsencode(placeholder))).hexdigest()
+            == sha256
+            for prefix in prefixes
+        )
+
+    def _belongs_to_prefix(self, path: str) -> bool:
+        """Return False if a script is for the interpreter of another environment."""
+        try:
+            with open(path, "rb") as file:  # noqa: PTH123
+                start = file.read(_SCRIPT_START)
+        except OSError:
+            return True
+        if not start.startswith(b"#!"):
+            return True
+        lines = b"\n".join(start.split(b"\n")[:3])
+        prefixes = (self._environment.python.prefix, self._places.prefix)
+        return b"python" not in lines or any(os.fsencode(prefix) in lines for prefix in prefixes)
+
+    def _sort_unrecorded(self) -> None:
+        owners: defaultdict[str, set[Owner]] = defaultdict(set)
+        for path, claims in self._claims.items():
+            owners[os.path.dirname(path)].update(claim.owner for claim in claims)
+        added: dict[str, set[Owner]] = {}
+        loose: list[str] = []
+        for path in self._stats:
+            if path in self._claims:
+                continue
+            site = next((site for site in self._places.sites if _is_inside(path, site)), "")
+            top = site or self._places.conda or self._places.prefix
+            relative = path[len(top) + 1 :].replace(os.sep, "/")
+            if is_expected(relative, in_site=bool(site)):
+                continue
+            holders: set[Owner] = set()
+            if site or _STANDARD_LIBRARY.match(relative):
+                holders = _owners_of_folder(path, site, owners)
+            if sum(owner[0] != "provided" for owner in holders) == 1:
+                added[path] = holders
+            elif site and "/" not in relative and (kind := startup_file(path)) is not None:
+                self._unowned.append(Unowned(path, kind))
+            elif site not in self._places.unlisted and (site or self._places.has_own_prefix):
+                loose.append(path)
+        self._unowned += map(Unowned, self._without_modules(loose))
+        self._add(added)
+
+    def _without_modules(self, paths: Sequence[str]) -> Iterator[str]:
+        """Yield *paths* without modules on ``sys.path``, which :mod:`imagesync.loose_code` finds."""
+        found = {path: site for path in paths for site in self._places.sites if _is_inside(path, site)}
+        parents = {os.path.dirname(path) for path in paths if is_module(path)}
+        for path in paths:
+            site = found.get(path, "")
+            first = path[len(site) + 1 :].partition(os.sep)[0] if site else ""
+            folder = f"{site}{os.sep}{first}"
+            if not site or not (folder in parents or (folder == path and is_module(path))):
+                yield path
+
+    def _add(self, added: Mapping[str, set[Owner]]) -> None:
+        regular = {path: self._stats[path] for path in added if stat.S_ISREG(self._stats[path][MODE])}
+        locations: dict[str, str] = {package.name: package.location for package in self._environment.packages}
+        for path, digest in self._digests.of(regular).items():
+            for kind, name in added[path]:
+                base = self._places.conda if kind == "conda" else os.path.realpath(locations.get(name, ""))
+                relative = os.path.relpath(path, base).replace(os.sep, "/")
+                self._changes[kind, name].added[relative] = digest
+
+
+def _owners_of_folder(path: str, site: str, owners: Mapping[str, set[Owner]]) -> set[Owner]:
+    """Return the packages with files in the nearest folder above *path* that has some, below *site*."""
+    folder = os.path.dirname(path)
+    while len(folder) > len(site) and folder != site:
+        if folder in owners:
+            return owners[folder]
+        folder = os.path.dirname(folder)
+    return set()
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)

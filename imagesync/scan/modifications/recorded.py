@@ -1,0 +1,136 @@
+# Paths stay strings: there are tens of thousands of them.
+# ruff: noqa: PTH113, PTH118, PTH119
+"""The files that installers recorded: RECORD (PEP 376) of distributions, ``paths_data`` of conda packages."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from imagesync.core.files import read_bytes
+from imagesync.scan.distributions.record import (
+    InstalledFile,
+    entry_point_scripts,
+    is_by_installer,
+    read_record,
+    script_name,
+)
+from imagesync.scan.environment import CondaRecord, Environment, Package
+
+OwnerKind = Literal["pip", "conda", "provided"]
+Owner = tuple[OwnerKind, str]
+"""The manager and the name of a package; ``provided`` for a distribution of a conda package."""
+
+
+class Claim(NamedTuple):
+    """A file as one package has recorded it.
+
+    Parameters
+    ----------
+    path
+        As in :class:`~imagesync.scan.modifications.modification.Modification`.
+    sha256
+        In hexadecimal; empty if the package recorded none.
+    original
+        Of a text in which conda replaced a placeholder by the prefix: its sha256 before, and the placeholder.
+    is_generated
+        Whether an installer generates the file, so that no wheel holds it.
+    is_optional
+        Whether it may be missing: bytecode, and what installers write for themselves.
+    """
+
+    owner: Owner
+    path: str
+    sha256: str = ""
+    original: tuple[str, str] | None = None
+    is_generated: bool = False
+    is_optional: bool = False
+
+
+Claims = Mapping[str, list[Claim]]
+"""Claims by absolute path."""
+
+
+def read_claims(environment: Environment, conda_root: str) -> Claims:
+    """Return the recorded files of all packages of *environment*.
+
+    Parameters
+    ----------
+    conda_root
+        The prefix of its conda packages, without links; empty if it has none.
+    """
+    claims: defaultdict[str, list[Claim]] = defaultdict(list)
+    folders: dict[str, str] = {}
+    for package in environment.packages:
+        if package.has_record:
+            location = folders.setdefault(package.location, os.path.realpath(package.location))
+            for path, claim in _claims_of_distribution(package, location):
+                claims[path].append(claim)
+    for record in environment.conda:
+        for path, claim in _claims_of_record(record, conda_root):
+            claims[path].append(claim)
+    for record in environment.replaced:  # what pip left of a package is nobody's, and still isn't the user's
+        for path, claim in _claims_of_record(record, conda_root):
+            claims[path].append(claim._replace(sha256="", owner=("provided", record.name), is_optional=True))
+    return claims
+
+
+def _claims_of_distribution(package: Package, location: str) -> Iterator[tuple[str, Claim]]:
+    owner: Owner = ("provided" if package.conda else "pip", package.name)
+    folder = f"{location}{os.sep}"
+    dist_info = os.path.basename(package.metadata_path)
+    generated = entry_point_scripts(package.metadata_path)
+    given = package.location.replace("\\", "/").rstrip("/") + "/"
+    for listed, digest, _ in read_record(package.metadata_path):
+        path = listed.removeprefix(given)
+        if ".." in path:
+            path = os.path.normpath(path)
+        where = os.path.normpath(folder + path) if path.startswith("..") else folder + path
+        if is_by_installer(path, dist_info):
+            yield where, Claim(owner, path, is_optional=True)
+        else:
+            script = path.startswith("..") and script_name(path) in generated
+            yield where, Claim(owner, path, InstalledFile(path, digest).sha256 or "", is_generated=script)
+    listing = os.path.join(package.metadata_path, "installed-files.txt")  # pip with setup.py install
+    if os.path.isfile(listing):
+        for line in read_bytes(listing).decode("utf-8", "surrogateescape").splitlines():
+            where = os.path.normpath(os.path.join(location, dist_info, line))
+            yield where, Claim(owner, os.path.relpath(where, location))
+
+
+def _claims_of_record(record: CondaRecord, root: str) -> Iterator[tuple[str, Claim]]:
+    owner: Owner = ("conda", record.name)
+    for path, entry in _paths_of(record, root).items():
+        where = os.path.join(root, *path.split("/"))
+        parent, name = os.path.split(path)
+        if is_by_installer(f"{os.path.basename(parent)}/{name}", os.path.basename(parent)):
+            yield where, Claim(owner, path, is_optional=True)
+            continue
+        sha256 = str(entry.get("sha256_in_prefix") or entry.get("sha256") or "").lower()
+        placeholder = entry.get("prefix_placeholder")
+        original = None
+        if placeholder:
+            if entry.get("file_mode") != "binary" and entry.get("sha256"):
+                original = (str(entry["sha256"]).lower(), str(placeholder))
+            elif not entry.get("sha256_in_prefix"):
+                sha256 = ""  # of the archive's file, which has another prefix
+        generated = "entry_point" in str(entry.get("path_type", ""))
+        if str(entry.get("path_type", "")) in ("softlink", "directory", "pyc_file"):
+            sha256 = ""
+        yield where, Claim(owner, path, sha256, original, generated)
+
+
+def _paths_of(record: CondaRecord, root: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the entries of the files of a conda package by path; without facts where conda recorded none."""
+    file = os.path.join(root, "conda-meta", f"{record.name}-{record.version}-{record.build}.json")
+    try:
+        document = json.loads(read_bytes(file))
+        entries: dict[str, Mapping[str, Any]] = {path: {} for path in document.get("files", ())}
+        for entry in document.get("paths_data", {}).get("paths", ()):
+            entries[str(entry["_path"])] = entry
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return {}  # the scan reports it
+    return entries

@@ -1,0 +1,138 @@
+# Paths stay strings: there are tens of thousands of them.
+# ruff: noqa: PTH118, PTH119, PTH120, PTH206
+"""Files that no installer recorded: those that tools leave behind, and the user's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from imagesync.core.files import read_bytes
+from imagesync.scan.environment import Environment, Finding, Severity
+from imagesync.scan.modifications.modification import Unowned, UnownedKind, shown
+
+_MODULES = (".py", ".so", ".pyd", ".pyi")
+# What file managers, editors, Jupyter and Python itself write beside any file.
+_ANYWHERE = re.compile(
+    r"(.*/)?(\.DS_Store|Thumbs\.db|\.ipynb_checkpoints/.*|\.nfs[0-9a-f]+|\.gitignore|CACHEDIR\.TAG|[^/]*~"
+    r"|lib2to3/Grammar[0-9.a-z]*\.pickle)"
+)
+# Written by venv, virtualenv, uv, setuptools and distutils, and in no RECORD; `~` marks what pip has renamed.
+_SITE = re.compile(
+    r"_virtualenv\.py|easy-install\.pth|setuptools\.pth|[^/]*-nspkg\.pth|[^/]*\.egg-link|README(\.txt)?"
+    r"|__editable__[^/]*|[^/]*\.egg(/.*)?|[^/]*\.(egg|dist)-info(/.*)?|~.*|\.lock|_manylinux\.py"
+)
+_COMMANDS = re.compile(
+    r"(bin|Scripts)/(python|pip|wheel|easy_install|pydoc|idle|2to3|[Aa]ctivate|deactivate|conda)[^/]*"
+    r"|(bin|Scripts)/\..*|include/(site/)?python[^/]*/.*|etc/xml/catalog"
+)
+# Made by scripts of conda packages from the files of all packages.
+_CONDA = re.compile(
+    r"conda-meta/.*|share/glib-2\.0/schemas/gschemas\.compiled|share/icons/[^/]*/icon-theme\.cache"
+    r"|share/mime/.*|share/info/dir|lib/gdk-pixbuf-2\.0/.*\.cache|lib/gtk-[^/]*/.*\.cache|share/applications/.*\.cache"
+    r"|(etc/)?ssl/certs/.*|lib/python[^/]*/config-[^/]*/.*\.pyc|(share/)?fonts/.*\.uuid"
+)
+# The content of .pth files that tools write.
+_PTH = {
+    "_virtualenv.pth": b"import _virtualenv",
+    "distutils-precedence.pth": b"import os; var = 'SETUPTOOLS_USE_DISTUTILS'",
+}
+
+
+def is_expected(path: str, *, in_site: bool) -> bool:
+    """Return True if the unrecorded file *path* is one that tools write in any environment.
+
+    Parameters
+    ----------
+    path
+        Relative to the folder on ``sys.path``, or to the environment's folder, with ``/``.
+    in_site
+        Whether it is relative to a folder on ``sys.path``.
+    """
+    if _ANYWHERE.fullmatch(path):
+        return True
+    if in_site:
+        return _SITE.fullmatch(path) is not None
+    return _COMMANDS.fullmatch(path) is not None or _CONDA.fullmatch(path) is not None
+
+
+def startup_file(path: str) -> UnownedKind | None:
+    """Return the kind of a file in a folder of packages that Python runs when it starts; ``None`` for others.
+
+    A ``.pth`` file that only names folders outside isn't one: the scan looks at the modules there.
+    """
+    name = os.path.basename(path)
+    if name.partition(".")[0] in ("sitecustomize", "usercustomize") and name.endswith(_MODULES):
+        return "startup"
+    if not name.endswith(".pth"):
+        return None
+    try:
+        content = read_bytes(path)
+    except OSError:
+        return None
+    is_known = name in _PTH and content.startswith(_PTH[name])
+    folder = os.fsencode(os.path.dirname(path))
+    has_effect = any(_takes_effect(line, folder) for line in content.splitlines())
+    return "pth" if has_effect and not is_known else None
+
+
+def _takes_effect(line: bytes, folder: bytes) -> bool:
+    """Return True if a line of a ``.pth`` file in *folder* is code, or names a folder in there."""
+    if line.startswith((b"import ", b"import\t")):
+        return True
+    named = os.path.normpath(os.path.join(folder, line.rstrip()))
+    return bool(line.strip()) and not line.startswith(b"#") and named.startswith(folder + b"/")
+
+
+def is_module(name: str) -> bool:
+    """Return True if the file *name* can be imported."""
+    return name.endswith(_MODULES)
+
+
+def unowned_findings(unowned: Iterable[Unowned], environment: Environment) -> tuple[Finding, ...]:
+    """Return the findings about files that belong to no package: each path, and what to do."""
+    found = list(unowned)
+    startup = [_startup_finding(each) for each in found if each.kind != "file"]
+    groups: dict[str, list[str]] = {}
+    for each in found:
+        if each.kind == "file":
+            groups.setdefault(_group(each.path, environment), []).append(each.path)
+    return (*startup, *(_file_finding(folder, paths) for folder, paths in sorted(groups.items())))
+
+
+def _startup_finding(unowned: Unowned) -> Finding:
+    what = "has lines that take effect" if unowned.kind == "pth" else "runs"
+    return Finding(
+        Severity.WARNING,
+        "startup-code",
+        f"{unowned.path} {what} whenever Python starts, and belongs to no package, so the image won't "
+        "have it.",
+        path=unowned.path,
+        hint="Move what it does to a module that your program imports, or to a package that installs the "
+        "file; or remove it.",
+    )
+
+
+def _file_finding(folder: str, paths: list[str]) -> Finding:
+    belong = "belongs" if len(paths) == 1 else "belong"
+    return Finding(
+        Severity.WARNING,
+        "files-unowned",
+        f"{shown(paths)} {belong} to no package, so the image won't have "
+        f"{'it' if len(paths) == 1 else 'them'}.",
+        path=paths[0] if len(paths) == 1 else folder,
+        hint="Put files that your program reads into a package, or mount them where it runs; modules can go "
+        f"in as they are (--code {folder}).",
+    )
+
+
+def _group(path: str, environment: Environment) -> str:
+    """Return the folder that a finding names: two levels below the environment's, as in ``share/mine``."""
+    folder = os.path.dirname(path)
+    for root in (*environment.path, environment.python.prefix):
+        for real in (os.path.realpath(root), root):
+            if folder.startswith(real + os.sep):
+                rest = folder[len(real) + 1 :].split(os.sep)
+                return os.path.join(real, *rest[:2])
+    return folder
