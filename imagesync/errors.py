@@ -16,6 +16,7 @@
     |   +-- HashMismatch             an artifact isn't what the lock says
     |   +-- ArtifactGone             an index lists it, and doesn't have it any more
     +-- WheelError                   a wheel can't be built, repacked, or used on the target
+    |   +-- ModuleMissing            a build imports a module that its environment lacks
     +-- RenderError                  a template fails
     +-- MismatchError                a cluster doesn't run what the client runs
     +-- ClusterError                 a cluster can't be started or found, or has been lost
@@ -104,6 +105,20 @@ class ArtifactGone(FetchError):
 
 class WheelError(ImagesyncError):
     """A wheel can't be built or repacked, or can't be used on the target."""
+
+
+class ModuleMissing(WheelError):
+    """A build imports a module that its isolated environment doesn't have.
+
+    Parameters
+    ----------
+    module
+        The name of the top-level module.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, module: str) -> None:
+        super().__init__(message, hint=hint)
+        self.module = module
 
 
 class RenderError(ImagesyncError):

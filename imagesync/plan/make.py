@@ -93,7 +93,8 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
 
     vendored = {package.name for package in planned.values() if package.vendored}
     kind = "package whose wheel is made on this machine"
-    findings += unmatched("no-isolation", settings.no_isolation, vendored, kind=kind)
+    named = [entry for entry in settings.no_isolation if entry != "auto"]
+    findings += unmatched("no-isolation", named, vendored, kind=kind)
 
     from_conda = "python" in conda
     python = _plan_python(environment.python, exactly=settings.strict or from_conda)

@@ -42,6 +42,8 @@ class Key(NamedTuple):
         Checks a text value, or each entry of a list or table (``name=level``).
     expected
         A description of the valid values.
+    word
+        A text that a list may be instead, or may hold.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Key(NamedTuple):
     kind: Kind
     accepts: Callable[[str], bool] = bool
     expected: str = "text that isn't empty"
+    word: str = ""
 
     @property
     def variable(self) -> str:
@@ -119,7 +122,7 @@ KEYS = (
         lambda text: parse_size(text) is not None,
         "a size, such as '50 MB' or '1 GB'",
     ),
-    Key("no-isolation", "no_isolation", "list", _is_name, _NAME_EXPECTED),
+    Key("no-isolation", "no_isolation", "list", _is_name, _NAME_EXPECTED, word="auto"),
     Key("no-build", "no_build", "switch"),
     Key(
         "apt",

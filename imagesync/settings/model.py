@@ -33,7 +33,8 @@ class Settings:
     code_max_size
         The largest size of all loose code, in bytes.
     no_isolation
-        Names or patterns of packages that are built without build isolation, in the scanned environment.
+        Names or patterns of packages that are built without build isolation, in the scanned environment;
+        ``auto`` stands for source trees whose isolated build lacks a module that is installed.
     no_build
         Whether no build back-end may run, so that nothing is built from sources.
     apt

@@ -51,6 +51,8 @@ def read_value(key: Key, value: object, place: Place) -> object:
     if key.kind == "table":
         return _read_table(key, value, place)
     if key.kind in ("list", "requirements"):
+        if key.word and value == key.word:
+            value = (value,)
         if not isinstance(value, list | tuple):
             raise _wrong(place, value, "a list of texts")
         return tuple(_accepted(key, entry, place) for entry in value)

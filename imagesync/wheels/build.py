@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
+import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
-from imagesync.errors import WheelError
+from imagesync.core.toml import parse_toml
+from imagesync.errors import ModuleMissing, WheelError
 from imagesync.wheels.build_environments import (
     PYTHON_VARIABLES,
     BuildRequest,
@@ -21,17 +25,22 @@ from imagesync.wheels.build_environments import (
 )
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.lock import LockedPackage, VendoredPackage
 
 # The earliest time that zip supports.
 SOURCE_DATE_EPOCH = "315532800"
 
 
-def build_wheel(request: BuildRequest, *, output: Path) -> Path:
+def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> Path:
     """Return the wheel that the project's backend builds, in the folder *output*.
+
+    Warnings of the backend go to the log, and one line on *progress* names the package.
 
     Raises
     ------
+    ModuleMissing
+        The backend imports a module that isn't installed where it runs.
     WheelError
         The project can't be built, and the message has the end of the log; or a build requirement of a build
         without isolation isn't installed.
@@ -39,13 +48,13 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
     from build import BuildException, ProjectBuilder
 
     request.log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        request.log.open("w", encoding="utf-8") as log,
-        tempfile.TemporaryDirectory(prefix="imagesync-") as place,
-    ):
+    place = output.parent / "environment"
+    place.mkdir(parents=True)
+    with request.log.open("w", encoding="utf-8") as log:
         run = Runner(log)
+        warnings: list[str] = []
         environment = (
-            IsolatedEnvironment(Path(place), request, run)
+            IsolatedEnvironment(place, request, run)
             if request.installed is None
             else ScannedEnvironment(request, request.installed)
         )
@@ -59,13 +68,15 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
                 cwd=cwd,
                 environ={**backend_environ, **environment.make_extra_environ(), **(extra_environ or {})},
             )
+            warnings.extend(_take_warnings(Path(cmd[-1], "output.json")))
 
         try:
             environment.create()
             builder = ProjectBuilder(request.source, environment.python_executable, call_hook)
             environment.install(builder.build_system_requires)
             environment.install(builder.get_requires_for_build("wheel"))
-            return Path(builder.build("wheel", output))
+            settings = _backend_settings(request.source, output.parent / "backend")
+            wheel = Path(builder.build("wheel", output, settings))
         except (BuildException, subprocess.CalledProcessError, OSError) as error:
             raise _failure(request, error, run) from error
         except Exception as error:
@@ -73,6 +84,53 @@ def build_wheel(request: BuildRequest, *, output: Path) -> Path:
             if type(error).__module__.partition(".")[0] not in ("build", "pyproject_hooks"):
                 raise
             raise _failure(request, error, run) from error
+        _report(dict.fromkeys(warnings), request, run, progress)
+        return wheel
+
+
+def _backend_settings(source: Path, folder: Path) -> dict[str, str]:
+    """Return the config settings of the backend: a build folder for those that would make a random one."""
+    try:
+        document = parse_toml((source / "pyproject.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    system = document.get("build-system")
+    backend = str(system.get("build-backend", "")) if isinstance(system, dict) else ""
+    if backend.partition(".")[0] == "mesonpy":
+        return {"build-dir": os.fspath(folder)}
+    tool = document.get("tool")
+    own = tool.get("scikit-build") if isinstance(tool, dict) else None
+    if backend.startswith("scikit_build_core") and not (isinstance(own, dict) and "build-dir" in own):
+        return {"build-dir": os.fspath(folder)}
+    return {}
+
+
+def _take_warnings(output: Path) -> list[str]:
+    """Return the warnings in the answer of a hook, and remove them from it.
+
+    pyproject_hooks would issue them again in this process, without the name of the package.
+    """
+    try:
+        answer = json.loads(output.read_text(encoding="utf-8"))
+        found = [str(warning["message"]) for warning in answer.pop("warnings", ())]
+        output.write_text(json.dumps(answer), encoding="utf-8")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []  # an answer of another form; pyproject_hooks reads it
+    return found
+
+
+def _report(warnings: Collection[str], request: BuildRequest, run: Runner, progress: Progress) -> None:
+    if not warnings:
+        return
+    for warning in warnings:
+        run.note(f"warning: {warning.strip()}\n")
+    lines = (line.strip(" *!") for line in next(iter(warnings)).splitlines())
+    first = redact(next(filter(None, lines), ""))
+    more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+    progress.line(
+        f"warning: {request.name} {request.version}: its build back-end warns: {first}{more}; "
+        f"the log is {request.log}"
+    )
 
 
 def _backend_environ(request: BuildRequest) -> dict[str, str]:
@@ -99,7 +157,10 @@ def _failure(request: BuildRequest, error: Exception, run: Runner) -> WheelError
     for line in getattr(getattr(error, "exception", error), "traceback", "").splitlines():
         run.note(f"{line}\n")
     reason = "" if isinstance(error, subprocess.CalledProcessError) else redact(str(error))
-    return failure(request.name, request.version, run.end, request.log, reason=reason)
+    failed = failure(request.name, request.version, run.end, request.log, reason=reason)
+    if not run.missing_module:
+        return failed
+    return ModuleMissing(failed.message, hint=failed.hint, module=run.missing_module)
 
 
 def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: str = "") -> WheelError:
@@ -130,7 +191,40 @@ def refuse_builds(packages: Sequence[VendoredPackage | LockedPackage]) -> WheelE
 
 
 @contextlib.contextmanager
-def build_folder() -> Iterator[Path]:
-    """Provide a temporary folder for a build, which is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="imagesync-build-") as folder:
-        yield Path(folder).resolve()
+def build_folder(name: str) -> Iterator[Path]:
+    """Provide an empty folder for a build of the package *name*, and remove it afterwards.
+
+    It has the same path each time, because compilers and back-ends keep paths in a wheel: in debugging
+    information, in ``__FILE__``, in generated modules. Another build of the package waits for this one.
+    """
+    from filelock import FileLock
+
+    if (parent := _private_folder()) is None:
+        with tempfile.TemporaryDirectory(prefix="imagesync-build-") as temporary:
+            yield Path(temporary).resolve()
+        return
+    with FileLock(parent / f"{name}.lock", thread_local=False):
+        folder = parent / name
+        if folder.exists():
+            shutil.rmtree(folder)  # of a build that was killed
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private_folder() -> Path | None:
+    """Return a folder for builds that only this user can write to; ``None`` if there is none.
+
+    Anybody may create a folder of its name in the temporary folder.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()).resolve() / f"imagesync-{user}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+    except OSError:
+        return None
+    is_private = os.name == "nt" or (state.st_uid == user and not state.st_mode & 0o077)
+    return folder if stat.S_ISDIR(state.st_mode) and is_private else None

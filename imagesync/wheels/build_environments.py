@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from imagesync.wheels.build_requirements import InstalledRequirements
 
 _LOG_END = 25
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^'.]+)")
 # Variables of the environment that imagesync runs in, or that the user has activated.
 PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
 
@@ -67,6 +69,7 @@ class Runner:
     def __init__(self, log: IO[str]) -> None:
         self._log = log
         self.end: deque[str] = deque(maxlen=_LOG_END)
+        self.missing_module = ""
 
     def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
         """Run *command*; raise ``CalledProcessError`` if it fails."""
@@ -94,6 +97,8 @@ class Runner:
         clean = redact(line)
         self._log.write(clean)
         self.end.append(clean.rstrip())
+        if (match := _MISSING_MODULE.search(clean)) is not None:
+            self.missing_module = match[1]
 
 
 class IsolatedEnvironment:

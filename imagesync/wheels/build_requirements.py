@@ -103,6 +103,25 @@ def installed_requirements(python: Interpreter) -> InstalledRequirements:
     )
 
 
+def can_find_module(python: Interpreter, module: str) -> bool:
+    """Return True if the interpreter *python* finds the top-level module *module*, which isn't imported."""
+    if not python.executable or not module.isidentifier():
+        return False
+    # As in an isolated build, the current folder, which `-c` imports from, doesn't count.
+    code = "import sys; del sys.path[0]; import importlib.util as u; sys.exit(not u.find_spec(sys.argv[1]))"
+    try:
+        done = subprocess.run(
+            [python.executable, "-E", "-B", "-c", code, module],
+            cwd=python.prefix,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 def _allows(requirement: Requirement, version: str) -> bool:
     try:
         return requirement.specifier.contains(version, prereleases=True)

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
 from imagesync.core.names import canonical_pattern, matches
+from imagesync.errors import ModuleMissing, WheelError
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
@@ -21,7 +23,11 @@ from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build import build_folder, build_wheel, refuse_builds
 from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_pins import BuildPins
-from imagesync.wheels.build_requirements import InstalledRequirements, installed_requirements
+from imagesync.wheels.build_requirements import (
+    InstalledRequirements,
+    can_find_module,
+    installed_requirements,
+)
 from imagesync.wheels.check_target import check_identity, check_wheel, is_pure, warn_of_secrets
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.source_digests import source_folder
@@ -35,6 +41,8 @@ if TYPE_CHECKING:
 
 _FORMAT = 2  # raised when the same content would give another wheel
 _AT_ONCE = 2
+AUTO: Final = "auto"
+"""The entry of the setting ``no-isolation`` for source trees that turn out to need it."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ def vendor(
 ) -> tuple[VendoredWheel, ...]:
     """Return the wheel of each of *vendored*, in their order, from the store, or built or repacked.
 
-    Packages that match *no_isolation*, names and patterns, are built with the distributions of *python*.
+    Packages that match *no_isolation*, names and patterns, are built with the distributions of *python*. With
+    ``auto`` among them so is a source tree whose isolated build lacks a module that is installed.
     With *no_build* no build back-end runs: only wheels in the store and installed files are used.
 
     Raises
@@ -76,9 +85,12 @@ def vendor(
     """
     patterns = [canonical_pattern(entry) for entry in no_isolation]
     not_isolated = frozenset(package.name for package in vendored if matches(patterns, package.name))
-    installed = installed_requirements(python) if not_isolated and not no_build else None
     # uv is found before threads start: it uses sysconfig, which two threads can't load at once.
-    maker = _Maker(python, target, store, indexes, progress, find_uv_bin(), not_isolated, installed)
+    maker = _Maker(
+        *(python, target, store, indexes, progress, find_uv_bin()),
+        not_isolated=frozenset() if no_build else not_isolated,
+        retries=AUTO in no_isolation and not no_build,
+    )
     known = [maker.recall(package) for package in vendored]
     missing = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
     if not missing:
@@ -112,9 +124,14 @@ class _Maker:
     progress: Progress
     uv: str
     not_isolated: frozenset[str]  # packages that are built with the installed distributions
-    installed: InstalledRequirements | None
+    retries: bool  # builds that lack an installed module, too
 
-    def key(self, package: VendoredPackage, content: str = "") -> str:
+    @cached_property
+    def installed(self) -> InstalledRequirements:
+        """Return the distributions of the scanned interpreter."""
+        return installed_requirements(self.python)
+
+    def key(self, package: VendoredPackage, content: str = "", *, isolated: bool) -> str:
         """Return the key of a wheel in the store, over everything that it depends on."""
         parts = (
             package.name,
@@ -124,13 +141,17 @@ class _Maker:
             self.target.platform,
         )
         identity = "\0".join((str(_FORMAT), *parts, self.python.platform))
-        if (installed := self._installed(package)) is not None:
-            identity += f"\0no-isolation\0{installed.digest}"
+        if not isolated:
+            identity += f"\0no-isolation\0{self.installed.digest}"
         return "wheel-" + hashlib.sha256(identity.encode()).hexdigest()
 
-    def _installed(self, package: VendoredPackage) -> InstalledRequirements | None:
-        """Return the distributions that *package* is built with; ``None`` for an isolated build."""
-        return self.installed if package.name in self.not_isolated else None
+    def _is_isolated(self, package: VendoredPackage) -> bool:
+        return package.name not in self.not_isolated
+
+    def _may_retry(self, package: VendoredPackage) -> bool:
+        """Return True if *package* is built again without isolation if an installed module is missing."""
+        is_own = package.planned.source.kind == "directory"
+        return self.retries and is_own and self._is_isolated(package) and bool(self.python.executable)
 
     def recall(self, package: VendoredPackage) -> VendoredWheel | None:
         """Return the wheel of *package* from the store; ``None`` if there is none.
@@ -140,7 +161,10 @@ class _Maker:
         WheelError
             The wheel requires a newer glibc than the image has.
         """
-        stored = self.store.recall(self.key(package), progress=self.progress)
+        isolated = self._is_isolated(package)
+        stored = self.store.recall(self.key(package, isolated=isolated), progress=self.progress)
+        if stored is None and self._may_retry(package):
+            stored = self.store.recall(self.key(package, isolated=False), progress=self.progress)
         if stored is not None and not is_pure(stored.filename):
             check_wheel(stored.path, filename=stored.filename, target=self.target)
         return None if stored is None else VendoredWheel(stored, package.content)
@@ -154,27 +178,28 @@ class _Maker:
 
     def make(self, package: VendoredPackage, task: Task) -> VendoredWheel:
         """Return the wheel of *package*, in the store."""
-        key = self.key(package)
+        key = self.key(package, isolated=self._is_isolated(package))
         # The lock makes two processes share one build.
         with self.store.lock(key, progress=self.progress):
             made = self.recall(package)
             if made is None:
                 task.describe(f"{package.name} {package.version}")
-                with build_folder() as folder:
-                    wheel, content = self._make_in(package, folder)
+                with build_folder(package.name) as folder:
+                    wheel, content, isolated = self._make_in(package, folder)
                     self._check(package, wheel)
                     made = VendoredWheel(self.store.add_file(wheel), content)
-                self.store.remember(self.key(package, content), made.wheel)
+                self.store.remember(self.key(package, content, isolated=isolated), made.wheel)
         task.advance(1)
         return made
 
-    def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
-        """Return the wheel, and the digest of its sources."""
+    def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, bool]:
+        """Return the wheel, the digest of its sources, and whether its build was isolated."""
         if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
             return self._build_tree(package, folder)
-        return self._make_from_installed(package, folder), package.content
+        wheel, isolated = self._make_from_installed(package, folder)
+        return wheel, package.content, isolated
 
-    def _make_from_installed(self, package: VendoredPackage, folder: Path) -> Path:
+    def _make_from_installed(self, package: VendoredPackage, folder: Path) -> tuple[Path, bool]:
         installed = package.planned.installed
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             repacked = repack(installed, python=self.python, into=folder)
@@ -189,18 +214,18 @@ class _Maker:
                     f"warning: {package.name} {package.version}: RECORD lists {path!r}, which leads out of "
                     "the environment or isn't a file; the image doesn't get it."
                 )
-            return repacked.path
+            return repacked.path, self._is_isolated(package)
         from imagesync.wheels.sources.origin import fetch_source
 
         return self._build(package, fetch_source(package.planned, folder / "source"), folder)
 
-    def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str]:
+    def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, bool]:
         tree, cache = source_folder(package.planned), self.store.root / TREES
         # Before the copy: an edit after this point changes the digest, and so leads to another wheel.
         digest = tree_digest(tree, cache=cache)
         copy = copy_for_build(tree, folder / "source")
         try:
-            wheel = self._build(package, copy.folder, folder)
+            wheel, isolated = self._build(package, copy.folder, folder)
         finally:
             for path in copy.untracked.changed():
                 self.progress.line(
@@ -210,13 +235,30 @@ class _Maker:
         content = record_untracked_inputs(
             tree, wheel, copy.untracked.sizes, digest=digest, listed=copy.files, cache=cache
         )
-        return wheel, content
+        return wheel, content, isolated
 
-    def _build(self, package: VendoredPackage, source: Path, folder: Path) -> Path:
+    def _build(self, package: VendoredPackage, source: Path, folder: Path) -> tuple[Path, bool]:
+        """Return the wheel, and whether its build was isolated."""
+        isolated = self._is_isolated(package)
+        try:
+            return self._run_build(package, source, folder / "build", isolated=isolated), isolated
+        except ModuleMissing as error:
+            if not isolated or not can_find_module(self.python, error.module):
+                raise
+            if not self._may_retry(package):
+                raise _with_isolation_hint(package, error) from error
+            self.progress.line(
+                f"{package.name} {package.version}: its isolated build lacks the module {error.module}, "
+                "which is installed here; building without isolation (no-isolation = auto)"
+            )
+        return self._run_build(package, source, folder / "retry", isolated=False), False
+
+    def _run_build(self, package: VendoredPackage, source: Path, folder: Path, *, isolated: bool) -> Path:
         # With all configured indexes, so that the cache also works while one doesn't answer.
         configured, environ = self.indexes.facts()
-        folder = self.store.root / BUILD_PINS
-        pins = BuildPins(folder, python=self.python, indexes=configured, environ=environ)
+        pins = BuildPins(
+            self.store.root / BUILD_PINS, python=self.python, indexes=configured, environ=environ
+        )
         request = BuildRequest(
             name=package.name,
             version=package.version,
@@ -224,11 +266,11 @@ class _Maker:
             python=self.python,
             indexes=self.indexes,
             uv=self.uv,
-            installed=self._installed(package),
+            installed=None if isolated else self.installed,
             pins=pins,
             log=self.store.root / LOGS / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
         )
-        return build_wheel(request, output=folder / "wheel")
+        return build_wheel(request, output=folder / "wheel", progress=self.progress)
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
         """Raise an error if *wheel* isn't of *package* or doesn't fit; report secrets and another version."""
@@ -247,3 +289,13 @@ def _same_version(installed: str, built: Version) -> bool:
         return Version(installed) == built
     except InvalidVersion:
         return installed == str(built)
+
+
+def _with_isolation_hint(package: VendoredPackage, error: ModuleMissing) -> WheelError:
+    return WheelError(
+        error.message,
+        hint=f"{error.module} is installed here, and the build doesn't declare it: build {package.name} with "
+        f'what is installed here (--no-isolation {package.name}; no-isolation = ["{package.name}"] or '
+        f'no-isolation = "auto" in the settings), or add {error.module} to `build-system.requires` in its '
+        f"pyproject.toml.\n{error.hint}",
+    )

@@ -20,7 +20,7 @@ from imagesync.plan.make import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
-from imagesync.store.layout import TREES
+from imagesync.store.layout import LOGS, TREES
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
@@ -676,3 +676,109 @@ def test_without_isolation_there_must_be_an_interpreter(environment: LocalEnviro
     with pytest.raises(WheelError, match="only the files") as raised:
         installed_requirements(plan.python)
     assert "--python" in str(raised.value.hint)
+
+
+NEEDS_INSTALLED = """
+from setuptools import setup
+import tiny_backend
+
+setup(name="undeclared", version=f"1.{tiny_backend.VERSION}" if hasattr(tiny_backend, "VERSION") else "1.0",
+      py_modules=["undeclared"])
+"""
+
+
+@pytest.fixture
+def undeclared(vendoring: Vendoring, backends: LocalIndex, tmp_path: Path) -> Path:
+    """Install a project whose setup.py imports an installed module that it doesn't declare."""
+    folder = write(tmp_path / "undeclared", {"setup.py": NEEDS_INSTALLED, "undeclared.py": "A = 1\n"})
+    vendoring.environment.install("tiny-backend==1.0", environ={"UV_DEFAULT_INDEX": backends.url})
+    vendoring.environment.install("setuptools<81", "wheel")
+    vendoring.environment.install("--no-build-isolation", str(folder))
+    return folder
+
+
+def test_build_that_lacks_an_installed_module_names_no_isolation(
+    vendoring: Vendoring, undeclared: Path
+) -> None:
+    with pytest.raises(WheelError, match="No module named 'tiny_backend'") as raised:
+        vendoring.wheels()
+    assert str(raised.value.hint).startswith(
+        "tiny_backend is installed here, and the build doesn't declare it: build undeclared with what is "
+        "installed here (--no-isolation undeclared;"
+    )
+    (undeclared / "setup.py").write_text(NEEDS_INSTALLED.replace("import tiny_backend", "import nowhere"))
+    with pytest.raises(WheelError, match="No module named 'nowhere'") as raised:
+        vendoring.wheels()
+    assert "no-isolation" not in str(raised.value.hint)
+
+
+def test_no_isolation_auto_builds_with_the_installed_module(vendoring: Vendoring, undeclared: Path) -> None:
+    wheel = vendoring.wheels(no_isolation=("auto",))["undeclared"]
+    assert members(wheel) == {"undeclared.py"}
+    assert [line for line in vendoring.progress.lines if "no-isolation" in line] == [
+        "undeclared 1.0: its isolated build lacks the module tiny_backend, which is installed here; "
+        "building without isolation (no-isolation = auto)"
+    ]
+    vendoring.progress.lines.clear()
+    # The wheel is kept under the versions that it was built with.
+    assert vendoring.wheels(no_isolation=("auto",))["undeclared"].digest == wheel.digest
+    assert vendoring.progress.lines == []
+    with pytest.raises(WheelError):
+        vendoring.wheels()
+
+
+WARNING_BACKEND = """
+import warnings
+
+from setuptools.build_meta import *
+from setuptools.build_meta import build_wheel as build
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    warnings.warn("the table is old\\n\\nmore about it")
+    warnings.warn("another thing")
+    return build(folder, config_settings, metadata_directory)
+"""
+
+
+def test_warnings_of_a_backend_are_in_the_log_and_one_line_names_the_package(
+    vendoring: Vendoring, tmp_path: Path
+) -> None:
+    system = SETUPTOOLS.replace("setuptools.build_meta", "own") + 'backend-path = ["."]\n'
+    pyproject = f'{system}[project]\nname = "noisy"\nversion = "1.0"\n[tool.setuptools]\npy-modules = []\n'
+    folder = write(tmp_path / "noisy", {"pyproject.toml": pyproject, "own.py": WARNING_BACKEND})
+    vendoring.environment.install(str(folder))
+    vendoring.wheels()  # a warning of this process would fail the test
+    (line,) = vendoring.progress.lines
+    (log,) = (vendoring.store.root / LOGS).iterdir()
+    assert line == (
+        f"warning: noisy 1.0: its build back-end warns: the table is old (and 1 more); the log is {log}"
+    )
+    assert "warning: the table is old\n\nmore about it\n" in log.read_text()
+    assert "warning: another thing\n" in log.read_text()
+
+
+MESON = """
+project('mesonic', 'c', version: '1.0', default_options: ['debug=true'])
+py = import('python').find_installation(pure: false)
+py.extension_module('mesonic', 'mesonic.c', install: true)
+"""
+MESON_SOURCE = """
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "mesonic", __FILE__, -1, NULL};
+PyMODINIT_FUNC PyInit_mesonic(void) { return PyModule_Create(&module); }
+"""
+
+
+def test_meson_python_makes_the_same_wheel_again(vendoring: Vendoring, tmp_path: Path) -> None:
+    pyproject = (
+        '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'
+        '[project]\nname = "mesonic"\nversion = "1.0"\n'
+        '[tool.meson-python.args]\nsetup = ["-Dbuildtype=debug"]\n'
+    )
+    files = {"pyproject.toml": pyproject, "meson.build": MESON, "mesonic.c": MESON_SOURCE}
+    vendoring.environment.install(write(tmp_path / "mesonic", files))
+    digests = set()
+    for attempt in ("one", "two"):
+        vendoring.store = Store(tmp_path / attempt)
+        digests.add(vendoring.wheels()["mesonic"].digest)
+    assert len(digests) == 1

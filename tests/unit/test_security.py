@@ -161,7 +161,7 @@ def test_build_requirements_are_requirements(line: str, tmp_path: Path) -> None:
         uv=find_uv_bin(),
     )
     with pytest.raises(WheelError, match=r"mine 1\.0: its build requires .* which is no requirement"):
-        build_wheel(request, output=tmp_path / "output")
+        build_wheel(request, output=tmp_path / "output", progress=SilentProgress())
 
 
 @pytest.mark.parametrize("word", ["--file=/etc/passwd", "-c evil"])

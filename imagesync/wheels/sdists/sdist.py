@@ -165,7 +165,7 @@ class _Builder:
         with self.store.lock(f"sdist-{sdist.digest.removeprefix('sha256:')}", progress=self.progress):
             if (stored := self.recall(sdist)) is not None:
                 return stored
-            with build_folder() as folder:
+            with build_folder(package.name) as folder:
                 wheel, in_container = self._build(package, sdist, folder, within)
                 if not (in_container or is_pure(wheel.name) or host_is_target(self.python, self.target)):
                     raise _foreign(package, self.python, self.target)
@@ -192,7 +192,7 @@ class _Builder:
                 uv=self.uv,
                 log=log,
             )
-            wheel = build_wheel(request, output=folder / "wheel")
+            wheel = build_wheel(request, output=folder / "wheel", progress=self.progress)
             # A library may require the glibc of this machine, which the base image may not have.
             if self.containers is None or self._fits(wheel, wheel.name):
                 return wheel, False

@@ -120,6 +120,15 @@ def test_a_pyproject_that_says_nothing_is_passed_over(tmp_path: Path) -> None:
     assert load(below).strict
 
 
+def test_no_isolation_is_a_list_or_auto(tmp_path: Path) -> None:
+    (tmp_path / "imagesync.toml").write_text('no-isolation = "auto"\n')
+    assert load(tmp_path).no_isolation == ("auto",)
+    assert load(tmp_path, {"IMAGESYNC_NO_ISOLATION": "auto mine"}).no_isolation == ("auto", "mine")
+    (tmp_path / "imagesync.toml").write_text('no-isolation = "mine"\n')
+    with pytest.raises(UsageError, match="a list"):
+        load(tmp_path)
+
+
 def test_variables_hold_lists(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
