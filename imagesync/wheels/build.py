@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
-from imagesync.core.toml import parse_toml
+from imagesync.core.files import parse_toml
 from imagesync.errors import ModuleMissing, WheelError
 from imagesync.wheels.build_environments import (
     PYTHON_VARIABLES,
