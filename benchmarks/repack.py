@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from imagesync.core.progress import SilentProgress
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.scan.scan import scan

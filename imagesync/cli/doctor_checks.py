@@ -24,9 +24,8 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
 from imagesync.errors import ImagesyncError
 from imagesync.indexes.pypi.access import Access, Wording, get, open_session
-from imagesync.indexes.pypi.configuration import read_index_configuration
+from imagesync.indexes.pypi.index_configuration import PYPI, IndexConfiguration
 from imagesync.indexes.pypi.index_problems import (
-    PYPI,
     REFUSALS,
     certificate_hint,
     innermost,
@@ -34,7 +33,7 @@ from imagesync.indexes.pypi.index_problems import (
     refusal_hint,
     untrusted,
 )
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.pipeline.registry_images import RegistryImages
 from imagesync.scan.environment import Environment

@@ -1,4 +1,4 @@
-"""The configuration files of other tools: their folders by platform, and their TOML, of any shape."""
+"""Configuration files of other tools: their folders by platform and in a project, and TOML of any shape."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.errors import ScanError
+
+_PROJECT_FILES = ("pyproject.toml", "uv.lock", "uv.toml", "pixi.toml", "setup.py", "setup.cfg", "Pipfile")
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -94,3 +96,22 @@ def system_config_folders(environ: Mapping[str, str], platform: str) -> tuple[Pa
 
 def _roaming(environ: Mapping[str, str], platform: str) -> Path:
     return Path(environ.get("APPDATA") or home_folder(environ, platform) / "AppData" / "Roaming")
+
+
+def project_folders(cwd: Path, home: Path) -> tuple[Path, ...]:
+    """Return *cwd* and its parents up to the project's root.
+
+    That is the root of the repository, else the uppermost folder with a project's file. The user's *home* and
+    the folders above it belong to no project, unless *cwd* is one of them.
+    """
+    folders = [cwd]
+    while folders[-1] != home and folders[-1].parent not in (folders[-1], home):
+        folders.append(folders[-1].parent)
+    root = 0
+    for index, folder in enumerate(folders):
+        if (folder / ".git").exists():
+            root = index
+            break
+        if any((folder / name).exists() for name in _PROJECT_FILES):
+            root = index
+    return tuple(folders[: root + 1])

@@ -21,10 +21,8 @@ from imagesync.indexes.configuration_files import (
     texts,
     xdg_config_folder,
 )
-from imagesync.indexes.pypi.binding import Binding, Strategy
+from imagesync.indexes.pypi.index_configuration import Binding, IndexConfiguration, Project, Strategy
 from imagesync.indexes.pypi.index_urls import location
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
-from imagesync.indexes.pypi.project import Project
 
 _SUBDIR = "linux-64"
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")

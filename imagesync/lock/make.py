@@ -10,7 +10,8 @@ from imagesync.core.names import canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
-from imagesync.indexes.pypi.index_problems import PYPI, IndexProblem, unusable
+from imagesync.indexes.pypi.index_configuration import PYPI
+from imagesync.indexes.pypi.index_problems import IndexProblem, unusable
 from imagesync.lock.conda.make import lock_conda
 from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
@@ -31,7 +32,7 @@ from imagesync.settings.bases import base_hint
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
     from imagesync.lock.conda.replace_missing import RecordContent
 
 _PYTHON = canonical_name("python")

@@ -11,7 +11,7 @@ from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError
 from imagesync.image.conda.installer import choose_installer
-from imagesync.indexes.pypi.configuration import read_index_configuration
+from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver

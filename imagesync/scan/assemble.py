@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import ScanError
-from imagesync.indexes.pypi.configuration import read_index_configuration
+from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.scan.distributions.duplicates import choose
 from imagesync.scan.distributions.editables import mark_editables
 from imagesync.scan.distributions.installed import read_folders

@@ -1,5 +1,5 @@
 # Paths stay strings, as everywhere in a scan.
-# ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH113, PTH118, PTH119, PTH120
+# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120
 """Which environment is looked at, and how it was found."""
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from imagesync.core.files import read_bytes
 from imagesync.errors import ScanError, UsageError
+from imagesync.indexes.configuration_files import home_folder, project_folders
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.interpreter import HINT, PLACES, interpreter_of, named_interpreter
 
 _PIXI = ".pixi/envs/default"
-_PROJECT_FILES = ("pyproject.toml", "uv.lock", "pixi.toml", "setup.py", "setup.cfg", "Pipfile")
 _UV_CACHE = re.compile(r"(archive|builds|environments)-v[0-9]+")
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 
@@ -105,7 +105,8 @@ def discover(
     if python is not None or prefix is not None:
         named = locate(python=python, prefix=prefix, environ=environ)
         return replace(named, origin="--prefix" if python is None else "--python")
-    folders = _project_folders(os.path.abspath(cwd), environ)
+    home = home_folder(environ, sys.platform)
+    folders = tuple(map(str, project_folders(Path(os.path.abspath(cwd)), home)))
     found = next(_candidates(environ, folders), None)
     if found is None:
         from imagesync.scan.missing_environment import no_environment
@@ -187,29 +188,6 @@ class _ProjectEnvironment:
         """Return whether *folder* is this environment, or another one of a pixi project."""
         pixi = os.path.join(self.root, ".pixi", "envs")
         return _is_same(folder, self.folder) or _is_same(os.path.dirname(os.path.abspath(folder)), pixi)
-
-
-def _project_folders(cwd: str, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return *cwd* and its parents up to the project's root.
-
-    That is the root of the repository, else the uppermost folder with a project's file. The user's home and
-    what is above it belong to no project.
-    """
-    folders = tuple(_up_to(environ.get("HOME") or os.path.expanduser("~"), cwd))
-    root = 0
-    for index, folder in enumerate(folders):
-        if any(os.path.exists(os.path.join(folder, name)) for name in (*_PROJECT_FILES, ".git")):
-            root = index
-        if os.path.exists(os.path.join(folder, ".git")):
-            break
-    return folders[: root + 1]
-
-
-def _up_to(home: str, folder: str) -> Iterator[str]:
-    yield folder
-    while folder != home and (parent := os.path.dirname(folder)) not in (folder, home):
-        yield parent
-        folder = parent
 
 
 def _project_environments(

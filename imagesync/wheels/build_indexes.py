@@ -9,9 +9,8 @@ from pathlib import Path
 
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.indexes.pypi.access import Access
-from imagesync.indexes.pypi.binding import Strategy
-from imagesync.indexes.pypi.index_problems import PYPI, find_problems
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import PYPI, IndexConfiguration, Strategy
+from imagesync.indexes.pypi.index_problems import find_problems
 from imagesync.indexes.pypi.uv_environment import (
     build_environment,
     build_variables,

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.indexes.pypi.configuration import read_index_configuration
+from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
 from imagesync.lock.resolvers.resolver import ResolutionRequest

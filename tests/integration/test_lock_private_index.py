@@ -14,7 +14,8 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
 from imagesync.lock.make import make_lock

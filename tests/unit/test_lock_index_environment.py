@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.indexes.pypi.uv_environment import (
     build_environment,
     make_access,

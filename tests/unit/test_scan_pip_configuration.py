@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.scan.scan import scan
 from tests.commands import clean_environ
 

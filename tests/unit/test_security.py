@@ -18,8 +18,9 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import LockError, ScanError, UnsolvableError, UsageError, WheelError
 from imagesync.image.base import check_apt
 from imagesync.indexes.pypi.access import Access, Credential
-from imagesync.indexes.pypi.configuration import read_index_configuration
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration, read_pip_configuration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
+from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
+from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.conda_lock import _refuse_options
 from imagesync.lock.lock import Target

@@ -1,4 +1,4 @@
 """Package indexes: the configuration of pip, uv, pixi, poetry and PDM, and its translation for uv.
 
-``configuration.py`` decides which tool's configuration applies.
+``project_configuration.py`` decides which tool's configuration applies.
 """

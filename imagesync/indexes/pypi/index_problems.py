@@ -11,15 +11,14 @@ from urllib.parse import urlsplit
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.errors import LockError
 from imagesync.indexes.pypi.access import get, open_session
-from imagesync.indexes.pypi.binding import binding_of
+from imagesync.indexes.pypi.index_configuration import PYPI, binding_of
 
 if TYPE_CHECKING:
     import requests
 
     from imagesync.indexes.pypi.access import Access
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
-PYPI: Final = "https://pypi.org/simple"
 REFUSALS: Final = frozenset({401, 403, 407})
 """HTTP statuses of an index or a proxy that wants to know who asks."""
 WITHOUT_INDEX: Final = (

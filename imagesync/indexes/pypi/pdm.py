@@ -20,12 +20,15 @@ from imagesync.indexes.configuration_files import (
     tables,
     texts,
 )
-from imagesync.indexes.pypi.binding import Binding, IndexOptions
+from imagesync.indexes.pypi.index_configuration import (
+    PYPI,
+    Binding,
+    IndexConfiguration,
+    IndexOptions,
+    Project,
+)
 from imagesync.indexes.pypi.index_urls import expand_login, expand_variables, location, with_login
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
-from imagesync.indexes.pypi.project import Project
 
-_PYPI = "https://pypi.org/simple"
 _LOGIN = ("username", "password")
 
 
@@ -98,10 +101,10 @@ def _sources(project: Project, environ: Mapping[str, str], platform: str) -> Ite
     ignored = any(document.get("ignore_stored_index") is True for document in stored)
     if not ignored:
         by_name.update(further)
-    default = {"url": environ.get("PDM_PYPI_URL") or _PYPI}
+    default = {"url": environ.get("PDMPYPI_URL") or PYPI}
     for document in reversed(stored):
         default |= {key: item for key, item in document.items() if not isinstance(item, Mapping)}
-    default |= {key: value for key in _LOGIN if (value := environ.get(f"PDM_PYPI_{key.upper()}"))}
+    default |= {key: value for key in _LOGIN if (value := environ.get(f"PDMPYPI_{key.upper()}"))}
     if "pypi" in by_name:
         by_name["pypi"] = {**default, **by_name["pypi"]}
     elif not ignored:

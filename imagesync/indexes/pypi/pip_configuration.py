@@ -11,98 +11,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 from imagesync.errors import ScanError
-from imagesync.indexes.pypi.binding import Binding, IndexOptions, Strategy
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # A command's section goes before [global], in whichever file it stands; what is downloaded here is
 # then installed, so [install] has the last word.
 _SECTIONS = ("global", "download", "install")
 _TRUE = frozenset({"y", "yes", "t", "true", "on", "1"})
 _FALSE = frozenset({"n", "no", "f", "false", "off", "0"})
-
-
-@dataclass(frozen=True, repr=False)
-class IndexConfiguration:
-    """What the user's configuration says about indexes; URLs are WITH their credentials.
-
-    Parameters
-    ----------
-    index_url
-        ``None`` where nothing is configured, which means PyPI.
-    extra_index_urls, find_links
-        In the configuration's order; a find-links entry may be a path.
-    no_index
-        Whether only *find_links* count.
-    cert, client_cert
-        Paths of PEM files.
-    trusted_hosts
-        ``host`` or ``host:port`` whose certificate isn't checked.
-    proxy
-        The URL of a proxy.
-    timeout
-        In seconds.
-    keyring_provider
-        ``auto``, ``disabled``, ``import`` or ``subprocess``; ``None`` where nothing is configured.
-    build_constraints
-        Files and URLs that limit the versions of build requirements: pip's ``constraint`` and
-        ``build-constraint``.
-    tool
-        Whose configuration it is.
-    source
-        What a hint calls the place of the configuration.
-    bound
-        Packages that come from indexes of their own; no index of the others is asked for them.
-    options
-        What is said of an index beyond its URL, by its URL without credentials.
-    strategy
-        How several indexes are asked for a package, in uv's words.
-    passed_on
-        Settings of uv that say which files of an index may be taken.
-    """
-
-    index_url: str | None = None
-    extra_index_urls: tuple[str, ...] = ()
-    find_links: tuple[str, ...] = ()
-    no_index: bool = False
-    cert: str | None = None
-    client_cert: str | None = None
-    trusted_hosts: tuple[str, ...] = ()
-    proxy: str | None = None
-    timeout: float | None = None
-    keyring_provider: str | None = None
-    build_constraints: tuple[str, ...] = ()
-    tool: Literal["pip", "uv", "pixi", "poetry", "pdm"] = "pip"
-    source: str = "`pip config list`"
-    bound: tuple[Binding, ...] = ()
-    options: Mapping[str, IndexOptions] = field(default_factory=dict)
-    strategy: Strategy = "unsafe-best-match"
-    passed_on: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def public_urls(self) -> tuple[str, ...]:
-        """Return the configured index URLs, the main one first, without credentials."""
-        urls = [url for url in (self.index_url, *self.extra_index_urls) if url]
-        if not urls or self.no_index:
-            return ()
-        from imagesync.core.credentials import strip_credentials
-
-        return tuple(dict.fromkeys(strip_credentials(url) for url in urls))
-
-    @property
-    def bound_urls(self) -> tuple[str, ...]:
-        """Return the URLs of the indexes that packages are bound to, without credentials."""
-        return tuple(dict.fromkeys(url for binding in self.bound for url in binding.public_urls))
-
-    def __repr__(self) -> str:
-        """Return the configuration without credentials."""
-        from imagesync.core.credentials import redact
-
-        shown = ", ".join(f"{item.name}={redact(repr(getattr(self, item.name)))}" for item in fields(self))
-        return f"{type(self).__name__}({shown})"
 
 
 def read_pip_configuration(

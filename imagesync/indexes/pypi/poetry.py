@@ -12,12 +12,14 @@ from typing import Any
 
 from imagesync.core.names import canonical_name
 from imagesync.indexes.configuration_files import native_config_folder, read_document, table, tables
-from imagesync.indexes.pypi.binding import Binding, IndexOptions
+from imagesync.indexes.pypi.index_configuration import (
+    PYPI,
+    Binding,
+    IndexConfiguration,
+    IndexOptions,
+    Project,
+)
 from imagesync.indexes.pypi.index_urls import with_login
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
-from imagesync.indexes.pypi.project import Project
-
-PYPI = "https://pypi.org/simple"
 
 
 def read_poetry(

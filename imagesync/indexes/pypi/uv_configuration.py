@@ -20,10 +20,14 @@ from imagesync.indexes.configuration_files import (
     texts,
     xdg_config_folder,
 )
-from imagesync.indexes.pypi.binding import Binding, IndexOptions, Strategy
+from imagesync.indexes.pypi.index_configuration import (
+    Binding,
+    IndexConfiguration,
+    IndexOptions,
+    Project,
+    Strategy,
+)
 from imagesync.indexes.pypi.index_urls import StoredLogins, location, read_stored_logins, with_login
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
-from imagesync.indexes.pypi.project import Project
 
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 # Settings of uv that say which files of an index may be taken; they go on to uv as they are.

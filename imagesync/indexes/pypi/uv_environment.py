@@ -19,7 +19,7 @@ from imagesync.core.credentials import strip_credentials
 from imagesync.indexes.pypi.access import Access, Credential, Wording
 
 if TYPE_CHECKING:
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # What uv would add to the indexes that it is given.
 UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")

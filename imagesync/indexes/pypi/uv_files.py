@@ -15,10 +15,10 @@ from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
-from imagesync.indexes.pypi.binding import IndexOptions, binding_of
+from imagesync.indexes.pypi.index_configuration import IndexOptions, binding_of
 
 if TYPE_CHECKING:
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # What uv calls the project in its messages.
 PROJECT = "imagesync-question"

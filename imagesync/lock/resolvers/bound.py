@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import canonical_name
 from imagesync.errors import UnsolvableError
-from imagesync.indexes.pypi.binding import binding_of
+from imagesync.indexes.pypi.index_configuration import binding_of
 from imagesync.indexes.pypi.uv_files import requirement_name
 from imagesync.lock.lock import LockedPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 
 if TYPE_CHECKING:
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # Gets a request, which alternatives to take, and the bound packages that come in beside its requirements.
 Resolve = Callable[[ResolutionRequest, int, Collection[str]], tuple[LockedPackage, ...]]

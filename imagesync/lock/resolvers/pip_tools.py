@@ -38,7 +38,7 @@ from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.tags import target_platforms
 
 if TYPE_CHECKING:
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 _PIP_DRY_RUN = ("pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
 # Output of pip beside the reason of a failure.

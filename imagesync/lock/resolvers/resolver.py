@@ -12,8 +12,8 @@ from imagesync.plan.plan import PlannedPackage
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
     from imagesync.indexes.pypi.index_problems import IndexProblem
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
 
 
 @dataclass(frozen=True)

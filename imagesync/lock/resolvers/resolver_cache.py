@@ -18,7 +18,7 @@ from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.store.source import file_stamp
 
 if TYPE_CHECKING:
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 _FORMAT = 3
 # Answers expire, because files are added to versions, such as wheels for a new interpreter.

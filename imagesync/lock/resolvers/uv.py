@@ -30,7 +30,7 @@ from imagesync.settings.bases import base_hint
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # The glibc 2 minor versions that uv supports (``uv pip compile --help``). A target between two of them gets
 # the older one, whose wheels it can run.

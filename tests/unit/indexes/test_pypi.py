@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.pypi.configuration import read_index_configuration
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
+from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from tests.commands import BIN
 

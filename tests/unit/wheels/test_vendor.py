@@ -10,7 +10,7 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
-from imagesync.indexes.pypi.pip_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.plan.make import make_plan
 from imagesync.scan.scan import scan

@@ -9,13 +9,16 @@ from pathlib import Path
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.errors import ScanError
-from imagesync.indexes.configuration_files import home_folder, system_config_folders, xdg_config_folder
-from imagesync.indexes.pypi.pip_configuration import (
-    IndexConfiguration,
-    has_option_as_user,
-    read_pip_configuration,
+from imagesync.indexes.configuration_files import (
+    home_folder,
+    project_folders,
+    read_document,
+    system_config_folders,
+    table,
+    xdg_config_folder,
 )
-from imagesync.indexes.pypi.project import Project, find_project
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration, Project, Tool
+from imagesync.indexes.pypi.pip_configuration import has_option_as_user, read_pip_configuration
 
 _UV_VARIABLES = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"),
@@ -120,3 +123,48 @@ def _of_pip(prefix: Path, environ: Mapping[str, str], platform: str) -> IndexCon
         extra_index_urls=by_uv.extra_index_urls,
         find_links=configured.find_links or by_uv.find_links,
     )
+
+
+_LOCK_FILES: tuple[tuple[str, Tool], ...] = (
+    ("uv.lock", "uv"),
+    ("poetry.lock", "poetry"),
+    ("pdm.lock", "pdm"),
+)
+_MANIFESTS = ("pyproject.toml", "pixi.toml", "uv.toml")
+
+
+def find_project(prefix: Path, *, cwd: Path, home: Path) -> Project | None:
+    """Return the project that the environment at *prefix* belongs to, or ``None`` for an environment of pip.
+
+    It is the one whose folder the environment lies in (``.venv``, ``.pixi/envs/<name>``), else the nearest
+    one from *cwd* up to the project's root. An environment of conda's
+    that lies elsewhere isn't uv's: poetry and PDM install into the active one, uv makes its own.
+
+    Raises
+    ------
+    ScanError
+        A ``pyproject.toml`` isn't TOML, or can't be read.
+    """
+    if prefix.parts[-3:-1] == (".pixi", "envs"):
+        root = prefix.parents[2]
+        return Project("pixi", root, read_document(root / "pyproject.toml"))
+    if _has_manifest(prefix.parent):
+        return _project_in(prefix.parent, prefix)
+    found = (_project_in(folder, prefix) for folder in project_folders(cwd, home) if _has_manifest(folder))
+    return next((project for project in found if project is not None), None)
+
+
+def _has_manifest(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _MANIFESTS)
+
+
+def _project_in(folder: Path, prefix: Path) -> Project | None:
+    document = read_document(folder / "pyproject.toml")
+    tools = table(document, "tool")
+    found: list[Tool] = [tool for name, tool in _LOCK_FILES if (folder / name).is_file()]
+    if (folder / "uv.toml").is_file():
+        found.append("uv")
+    found += [tool for tool in ("uv", "poetry", "pdm") if tool in tools]
+    if (prefix / "conda-meta").is_dir() and prefix.parent != folder:
+        found = [tool for tool in found if tool != "uv"]
+    return Project(found[0], folder, document) if found else None
