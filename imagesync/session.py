@@ -144,10 +144,12 @@ class Session:
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.context import write_context
+        from imagesync.pipeline.artifact_sources import check_conda_installer
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self.inputs().checked()
+        check_conda_installer(inputs.plan, self.context.settings)
         builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
         write_context(builder.single_stage_context(standalone=True), folder)
 
@@ -218,9 +220,11 @@ class Session:
         self, inputs: BuildInputs, finder: ImageFinder, *, tags: tuple[str, ...], no_cache: bool
     ) -> Image:
         from imagesync.image_layout import image_tag
+        from imagesync.pipeline.artifact_sources import check_conda_installer
 
         context = self.context
         inputs = inputs.checked()
+        check_conda_installer(inputs.plan, context.settings)
         builder = self._builder(inputs, finder.base_image(inputs.plan), finder)
         digest = finder.environment_hash(inputs, builder.base.identity)
         # A second build of the same environment waits here, and finds the image of the first one.

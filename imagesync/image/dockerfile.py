@@ -161,7 +161,7 @@ def make_context(
         "requirements_digests": {
             "requirements.txt": _digest(requirements),
             "requirements-vendored.txt": _digest(requirements_vendored),
-            "conda": _digest(conda.explicit() + conda.compiled() + conda.records())
+            "conda": _digest(conda.explicit() + conda.compiled() + conda.owners_json() + conda.records())
             if conda is not None
             else "",
         },
@@ -228,6 +228,7 @@ def _conda_files(conda: CondaLayer, values: Mapping[str, Any], templates: Path |
     return [
         ContextFile.from_text("conda/explicit.txt", conda.explicit()),
         ContextFile.from_text("conda/bytecode.txt", conda.compiled()),
+        ContextFile.from_text("conda/owners.json", conda.owners_json()),
         ContextFile.from_text("conda/records.json", conda.records()),
         *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
         *([] if conda.images else _stored("bytecode/conda", conda.bytecode)),

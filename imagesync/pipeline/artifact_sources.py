@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError
-from imagesync.image.conda.installer import choose_installer
+from imagesync.image.conda.installer import check_micromamba, choose_installer
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.channels import Channels
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.context import Context
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter, Package
+    from imagesync.settings.model import Settings
     from imagesync.store.store import Store, StoredFile
     from imagesync.wheels.sdists.container import Container
 
@@ -196,13 +197,31 @@ def conda_installer(lock: Lock, sources: ArtifactSources) -> CondaInstaller:
         The micromamba that the settings name can't be used.
     """
     settings = sources.context.settings
-    return choose_installer(
+    chosen = choose_installer(
         settings.conda_installer,
         micromamba=settings.micromamba,
         channels=sources.channels,
         store=sources.context.store,
         wheel=lambda requirement: _tool(requirement, lock, sources),
     )
+    if settings.micromamba is not None and chosen.kind != "micromamba":
+        sources.context.progress.line(
+            f"py-rattler installs the conda packages, not {settings.micromamba}: "
+            "that takes --conda-installer micromamba"
+        )
+    return chosen
+
+
+def check_conda_installer(plan: Plan, settings: Settings) -> None:
+    """Check before a build that the micromamba of the settings is one, if *plan* has conda packages.
+
+    Raises
+    ------
+    UsageError
+        It can't be used.
+    """
+    if plan.conda and settings.micromamba is not None:
+        check_micromamba(settings.micromamba)
 
 
 def _tool(requirement: str, lock: Lock, sources: ArtifactSources) -> StoredFile:

@@ -50,7 +50,11 @@ class CondaLayers:
     def layer(self) -> CondaLayer:
         """Return the layer, of which the engine has as images what it has in a build of imagesync's."""
         installer = choose_installer(
-            "auto", micromamba=self.micromamba, channels=None, store=self.store, wheel=_no_wheel
+            "micromamba" if self.micromamba else "auto",
+            micromamba=self.micromamba,
+            channels=None,
+            store=self.store,
+            wheel=_no_wheel,
         )
         version = self.lock.target.python_version
         layer = make_layer(

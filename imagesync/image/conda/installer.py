@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda
     from imagesync.store.store import Store, StoredFile
 
-Kind = Literal["auto", "micromamba", "rattler"]
+Setting = Literal["auto", "micromamba", "rattler"]
 
 _ELF_X86_64 = (b"\x7fELF", b"\x3e\x00")
+_VERSION = re.compile(r"\d+\.\d+\S*\s*\Z")  # "2.8.1", and nothing else
+_SECONDS = 60
+_HINT = "Name a micromamba for linux-64: https://micro.mamba.pm/api/micromamba/linux-64/latest"
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,9 @@ class CondaInstaller:
     Parameters
     ----------
     kind
-        The setting ``conda_installer``; with ``auto`` the base image's micromamba is used, if it has one.
+        The program that installs.
     micromamba
-        An executable for the image's platform; ``None`` if none was named and no channel has one.
+        An executable for the image's platform; ``None`` to use the base image's.
     rattler
         The files of py-rattler for the image's platform, by their names below its package's folder.
     image
@@ -42,14 +47,14 @@ class CondaInstaller:
         has them.
     """
 
-    kind: Kind
+    kind: Literal["micromamba", "rattler"]
     micromamba: Path | None = None
     rattler: tuple[tuple[str, Path], ...] = field(default=(), repr=False)
     image: str | None = None
 
 
 def choose_installer(
-    kind: Kind,
+    setting: Setting,
     *,
     micromamba: Path | None,
     channels: Channels | None,
@@ -60,10 +65,11 @@ def choose_installer(
 
     Parameters
     ----------
-    kind
-        The setting ``conda_installer``.
+    setting
+        The setting ``conda_installer``. ``auto`` is py-rattler, which is faster, and which the engine keeps;
+        micromamba if the index doesn't have py-rattler for the image's platform.
     micromamba
-        The executable that the user named, which is preferred.
+        The executable that the user named.
     channels
         The channels that are searched for the package ``micromamba``; ``None`` for no search.
     store
@@ -76,18 +82,26 @@ def choose_installer(
     UsageError
         The named executable isn't a micromamba for the image's platform.
     """
-    if kind != "rattler":
-        if micromamba is not None:
-            return CondaInstaller("micromamba", _checked(micromamba))
-        executable = _from_channel(channels, store) if channels is not None else None
-        if executable is not None:
-            return CondaInstaller("micromamba", executable.path)
-        if kind == "micromamba":
-            return CondaInstaller(kind)  # the base image may have one
-    return CondaInstaller(kind, rattler=tuple(_rattler(store, wheel)))
+    named = check_micromamba(micromamba) if micromamba is not None else None
+    if setting == "micromamba":
+        return CondaInstaller("micromamba", named or _from_channel(channels, store))
+    try:
+        return CondaInstaller("rattler", rattler=tuple(_rattler(store, wheel)))
+    except (LockError, FetchError):
+        executable = named or _from_channel(channels, store) if setting == "auto" else None
+        if executable is None:
+            raise
+        return CondaInstaller("micromamba", executable)
 
 
-def _checked(path: Path) -> Path:
+def check_micromamba(path: Path) -> Path:
+    """Return the path of an executable that the user named, once it has answered as micromamba.
+
+    Raises
+    ------
+    UsageError
+        It isn't a micromamba for the image's platform.
+    """
     path = path.expanduser()
     try:
         with path.open("rb") as file:
@@ -100,17 +114,40 @@ def _checked(path: Path) -> Path:
     if header[:4] != _ELF_X86_64[0] or header[18:20] != _ELF_X86_64[1]:
         raise UsageError(
             f"{path} is no program for linux/amd64, on which it has to run in the build.",
-            hint="Name a micromamba for linux-64: https://micro.mamba.pm/api/micromamba/linux-64/latest",
+            hint=_HINT,
+        )
+    if this_machine_runs_on(IMAGE_PLATFORM) and not _VERSION.match(_version(path)):
+        raise UsageError(
+            f"{path} isn't micromamba: `{path.name} --version` doesn't answer with one.", hint=_HINT
         )
     return path
 
 
-def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
+def _version(path: Path) -> str:
+    """Return the answer of an executable to ``--version``; empty if it fails."""
+    try:
+        done = subprocess.run(
+            [path.absolute(), "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _from_channel(channels: Channels | None, store: Store) -> Path | None:
     """Return the newest micromamba of the channels at the first call; the store keeps it for later ones."""
+    if channels is None:
+        return None
     key = f"micromamba of {' '.join(channels.channels)}"
     known = store.recall(key)
     if known is not None:
-        return known
+        return known.path
     try:
         found = channels.available(["micromamba"]).get("micromamba", ())
         if not found:
@@ -119,12 +156,12 @@ def _from_channel(channels: Channels, store: Store) -> StoredFile | None:
     except HashMismatch:
         raise  # a channel that sends other content isn't to be trusted
     except (LockError, FetchError):
-        return None  # py-rattler is used instead
+        return None  # the base image may have one
     if isinstance(archive, ArtifactGone):
         return None
     executable = extract_micromamba(found[-1], archive, store=store)
     store.remember(key, executable)
-    return executable
+    return executable.path
 
 
 def extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Store) -> StoredFile:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from imagesync.image.conda.uncompiled_modules import library, modules_to_compile
 from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
 from imagesync.lock.conda.archive_files import read_archive_files
+from imagesync.lock.conda.records import topological_order
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.lock.conda.archive_files import ArchiveFiles
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
@@ -62,7 +66,7 @@ class CondaLayer:
     Parameters
     ----------
     packages, archives
-        The packages, and their archives in the same order.
+        The packages in topological order, and their archives in the same order.
     installer
         Installs the archives.
     bytecode
@@ -74,6 +78,8 @@ class CondaLayer:
     images
         Images of the engine that together have all archives and all bytecode; empty if the build context
         has them.
+    owners
+        The package that each file is installed from that several packages have, by path below the prefix.
     """
 
     packages: tuple[LockedConda, ...]
@@ -83,6 +89,7 @@ class CondaLayer:
     scripts: tuple[str, ...] = ()
     activates: bool = False
     images: tuple[ArchiveImage, ...] = ()
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -107,6 +114,10 @@ class CondaLayer:
         path = next(filter(None, paths), f"{folder}/{file.filename}")
         return f"file://{path}#{file.digest}"
 
+    def owners_json(self) -> str:
+        """Return the owners as JSON."""
+        return json.dumps(dict(self.owners), indent=1, sort_keys=True) + "\n"
+
     def records(self) -> str:
         """Return the fields of the prefix records in the image, without the files."""
         records = [
@@ -124,6 +135,7 @@ def make_layer(
     python: Interpreter,
     store: Store,
     progress: Progress,
+    installed_owners: Mapping[str, str] = MappingProxyType({}),
 ) -> CondaLayer:
     """Return the conda layer of *lock*.
 
@@ -143,6 +155,9 @@ def make_layer(
         Keeps the bytecode.
     progress
         Shows what is compiled, and names packages with a post-link script.
+    installed_owners
+        The packages whose version of a file is installed locally; see
+        :func:`~imagesync.plan.checks.conda_files.installed_owners`.
 
     Raises
     ------
@@ -150,22 +165,27 @@ def make_layer(
         A wheel would change a file of a conda package, or an archive can't be read.
     """
     minor = lock.target.minor
+    packages = topological_order(lock.conda)
+    by_name = dict(zip((package.name for package in lock.conda), archives, strict=True))
+    archives = [by_name[package.name] for package in packages]
     contents = dict(
         zip(
-            (package.name for package in lock.conda),
-            read_archive_files(lock.conda, archives, minor=minor, store=store),
+            (package.name for package in packages),
+            read_archive_files(packages, archives, minor=minor, store=store),
             strict=True,
         )
     )
-    refuse_file_conflicts(contents, wheels, minor=minor)
+    owners = owners_of_shared(contents, installed_owners)
+    refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
         progress.line(f"The conda package {name} has a script that runs in the build, without a network")
-    modules = modules_to_compile(lock.conda, archives, minor=minor, store=store)
+    modules = modules_to_compile(packages, archives, minor=minor, store=store)
     return CondaLayer(
-        packages=lock.conda,
+        packages=tuple(packages),
         archives=tuple(archives),
         installer=installer,
+        owners=owners,
         bytecode=compile_bytecode(
             modules,
             python=python,
@@ -179,6 +199,46 @@ def make_layer(
         scripts=scripts,
         activates=any(each.has_activation for each in contents.values()),
     )
+
+
+def owners_of_shared(
+    contents: Mapping[str, ArchiveFiles], installed_owners: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the package that each file is installed from that several packages have, by its path.
+
+    It is the package whose file is installed locally, else the last one: conda links the packages in this
+    order, and each replaces files of those before it. Bytecode isn't listed if its module is.
+
+    Parameters
+    ----------
+    contents
+        The content of each package by name, in topological order.
+    installed_owners
+        The packages whose version of a file is installed locally.
+    """
+    packages: defaultdict[str, list[str]] = defaultdict(list)
+    for name, content in contents.items():
+        for path in content.files:
+            packages[path].append(name)
+    shared = {path: names for path, names in packages.items() if len(names) > 1}
+    owners = {}
+    for path, names in shared.items():
+        if module_of(path) not in shared:
+            installed = installed_owners.get(path, "")
+            owners[path] = installed if installed in names else names[-1]
+    return owners
+
+
+def module_of(path: str) -> str:
+    """Return the path of the module that bytecode belongs to; empty for other files.
+
+    >>> module_of("lib/python3.12/site-packages/demo/__pycache__/core.cpython-312.pyc")
+    'lib/python3.12/site-packages/demo/core.py'
+    """
+    folder, _, name = path.rpartition("/")
+    if not (folder.endswith("__pycache__") and name.endswith(".pyc")):
+        return ""
+    return f"{folder.removesuffix('__pycache__')}{name.partition('.')[0]}.py"
 
 
 def _record(package: LockedConda, archive: StoredFile) -> dict[str, Any]:

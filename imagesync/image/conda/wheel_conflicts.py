@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imagesync.errors import LockError
@@ -18,7 +19,11 @@ _SHOWN = 10
 
 
 def refuse_file_conflicts(
-    contents: Mapping[str, ArchiveFiles], wheels: Sequence[StoredFile], *, minor: str
+    contents: Mapping[str, ArchiveFiles],
+    wheels: Sequence[StoredFile],
+    *,
+    minor: str,
+    owners: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Check that no wheel has a file of a conda package with other content.
 
@@ -32,13 +37,15 @@ def refuse_file_conflicts(
         The wheels of pip's layers.
     minor
         The feature version of the environment's Python.
+    owners
+        The package that each file is installed from that several packages have.
 
     Raises
     ------
     LockError
         A wheel has such a file; the message names each file with both packages.
     """
-    owners = {path: name for name, package in contents.items() for path in package.files}
+    owners = {path: name for name, package in contents.items() for path in package.files} | dict(owners)
     modules = site_packages(minor).relative_to(PREFIX).as_posix()
     found = [
         f"{path}: the conda package {owners[path]} has it, and so has {wheel.filename}"

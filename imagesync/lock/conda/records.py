@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, LockedConda, Target
 from imagesync.plan.plan import PlannedConda
 
 _GLIBC = re.compile(r"__glibc\s+>=(\d+)\.(\d+)")
+_SPEC_NAME = re.compile(r"[\w.-]+")
 
 
 def lock_records(planned: Iterable[PlannedConda], *, target: Target) -> tuple[LockedConda, ...]:
@@ -61,6 +64,29 @@ def lock_record(planned: PlannedConda) -> LockedConda:
         distributions=record.distributions,
         planned=planned,
     )
+
+
+def topological_order(packages: Iterable[LockedConda]) -> list[LockedConda]:
+    """Return *packages* with the dependencies of each before it, the same whatever their order.
+
+    micromamba and conda link the packages of an explicit file line by line. A post-link script needs what its
+    package depends on, and modules are compiled once Python is there.
+    """
+    by_name = {package.name: package for package in sorted(packages, key=lambda package: package.name)}
+    graph = {
+        name: {match[0] for line in package.depends if (match := _SPEC_NAME.match(line.strip()))}
+        & by_name.keys()
+        for name, package in by_name.items()
+    }
+    while True:
+        sorter = TopologicalSorter({name: sorted(depends) for name, depends in graph.items()})
+        try:
+            return [by_name[name] for name in sorter.static_order()]
+        except CycleError as error:
+            # In a cycle each package depends on the one before it. Python comes before its own dependents.
+            cycle: list[str] = error.args[1]
+            dependency, dependent = min(pairwise(cycle), key=lambda edge: (edge[1] != "python", edge))
+            graph[dependent].discard(dependency)
 
 
 def external_record(name: str, version: str, build: str = "0") -> LockedConda:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from packaging.markers import Marker
@@ -13,14 +12,14 @@ from packaging.version import Version
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.platforms import SUBDIRS
+from imagesync.lock.conda.records import topological_order
 from imagesync.lock.lockfile.bundle import Bundle
-from imagesync.lock.lockfile.write import specs
 from imagesync.lock.resolve_installed import pin
 
 if TYPE_CHECKING:
     from packaging.pylock import Package
 
-    from imagesync.lock.lock import Lock, LockedConda
+    from imagesync.lock.lock import Lock
 
 _EXPLICIT = """\
 # Written by `imagesync lock`. An environment of it:
@@ -39,26 +38,16 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
     lock = bundle.lock
     paths = bundle.paths
     lines = [
-        f"{_url(package.artifact.url, package.artifact.digest, paths)}#{package.artifact.digest}"
-        for package in _in_order(lock.conda)
+        # micromamba refuses file URLs without a leading slash.
+        f"{paths.get(package.artifact.digest) or strip_credentials(package.artifact.url)}"
+        f"#{package.artifact.digest}"
+        for package in topological_order(lock.conda)
     ]
     return (
         _EXPLICIT.format(name=name, platform=SUBDIRS[lock.target.platform])
         + "".join(f"{line}\n" for line in lines)
         + "".join(f"# pip {line}\n" for line in _pip_lines(bundle))
     )
-
-
-def _in_order(packages: Iterable[LockedConda]) -> list[LockedConda]:
-    """Return *packages* in topological order, for tools that install line by line."""
-    by_name = {package.name: package for package in packages}
-    graph = {
-        name: sorted(specs(package.depends).keys() & by_name.keys()) for name, package in by_name.items()
-    }
-    try:
-        return [by_name[name] for name in TopologicalSorter(graph).static_order()]
-    except CycleError:
-        return list(by_name.values())
 
 
 def _pip_lines(bundle: Bundle) -> Iterator[str]:

@@ -49,14 +49,15 @@ def parse_file(path: Path) -> Lockfile:
 
 
 def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Lockfile:
-    """Return a lock file of *entries*, validated by conda-lock."""
+    """Return a lock file of *entries* in their order, validated by conda-lock."""
     _conda_lock()
     from conda_lock.lockfile.v2prelim.models import LockedDependency, Lockfile, LockMeta
 
     lockfile = Lockfile(
         package=[LockedDependency(**entry) for entry in entries], metadata=LockMeta(**metadata)
     )
-    lockfile.alphasort_inplace()
+    for package in lockfile.package:
+        package.dependencies = dict(sorted(package.dependencies.items()))
     return lockfile
 
 

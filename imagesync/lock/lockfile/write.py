@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
+from imagesync.lock.conda.records import topological_order
 from imagesync.lock.lockfile.bundle import Bundle
 from imagesync.lock.lockfile.custom_metadata import to_metadata
 from imagesync.lock.lockfile.models import make_file
@@ -33,7 +34,8 @@ def to_lockfile(bundle: Bundle) -> Lockfile:
             "content_hash": {platform: lock.digest.removeprefix("sha256:")},
             "channels": [strip_credentials(channel) for channel in lock.channels],
             "platforms": [platform],
-            "sources": [],
+            # micromamba refuses a file without any. conda-lock looks for a file of this name.
+            "sources": ["imagesync lock"],
             "custom_metadata": to_metadata(bundle.plan, lock),
         },
     )
@@ -41,14 +43,15 @@ def to_lockfile(bundle: Bundle) -> Lockfile:
 
 def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
     paths = bundle.paths
-    for package in bundle.lock.conda:
+    for package in topological_order(bundle.lock.conda):
         artifact = package.artifact
         yield {
             "name": package.name,
             "version": package.version,
             "manager": "conda",
-            "dependencies": specs(package.depends),
-            "url": _url(artifact.url, artifact.digest, paths),
+            "dependencies": _specs(package.depends),
+            # micromamba refuses file URLs without a leading slash.
+            "url": paths.get(artifact.digest) or strip_credentials(artifact.url),
             "hash": {"md5": bundle.md5[package.name], "sha256": _hex(artifact.digest)},
         }
 
@@ -97,7 +100,7 @@ def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def specs(depends: Iterable[str]) -> dict[str, str]:
+def _specs(depends: Iterable[str]) -> dict[str, str]:
     """Return match specs by name; several for one name are combined."""
     specs: dict[str, str] = {}
     for line in depends:

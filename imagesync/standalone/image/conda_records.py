@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,29 @@ def record_path(prefix: Path, record: Record) -> Path:
     return prefix / "conda-meta" / f"{record['name']}-{record['version']}-{record['build']}.json"
 
 
-def rewrite_record(record: Record, prefix: Path) -> None:
+def rewrite_record(record: Record, prefix: Path, shared: Mapping[str, str]) -> None:
     """Rewrite the prefix record of a package without traces of installer, time and path.
 
-    The folder that the package was extracted to is removed.
+    The folder that the package was extracted to is removed. Of the files that other packages have, too
+    (*shared*), the record has the digest in the archive and that of the installed file.
     """
     path = record_path(prefix, record)
     written = read_json(path)
     info = Path(written["extracted_package_dir"], "info")
     original = {entry["_path"]: entry for entry in read_json(info / "paths.json").get("paths", ())}
-    entries = written["paths_data"]["paths"]
+    # py-rattler moves files of this package out of the way of another's.
+    entries = [
+        {**entry, "_path": entry.get("original_path") or entry["_path"]}
+        for entry in written["paths_data"]["paths"]
+    ]
     if record.get("noarch") == "python":
         original, entries = noarch_paths(prefix, original, entries)
-    paths = [path_entry(prefix, entry, original.get(entry["_path"], {})) for entry in entries]
+    bytecode = {bytecode_path(name) for name in shared if name.endswith(".py")}
+    paths = [
+        path_entry(prefix, entry, original.get(entry["_path"], {}), shared=entry["_path"] in shared)
+        for entry in entries
+        if entry["_path"] not in bytecode or (prefix / entry["_path"]).exists()
+    ]
     paths.sort(key=lambda entry: entry["_path"])
     rewritten = {
         **read_json(info / "index.json"),
@@ -122,28 +133,43 @@ def bytecode_path(module: str) -> str:
     return f"{folder}/__pycache__/{name[:-3]}.cpython-3{version[1] if version else ''}.pyc"
 
 
-def path_entry(prefix: Path, entry: Record, original: Record) -> Record:
-    """Return the entry of a file: the archive's fields, and the digest of the installed file."""
+def path_entry(prefix: Path, entry: Record, original: Record, *, shared: bool) -> Record:
+    """Return the entry of a file: the archive's fields, and the digest of the installed file.
+
+    A *shared* file may be installed from another package.
+    """
     known = {**entry, **{key: value for key, value in original.items() if key != "_path"}}
     kept = ("path_type", "sha256", "size_in_bytes", "file_mode", "prefix_placeholder", "no_link")
     result = {"_path": entry["_path"], **{key: known[key] for key in kept if known.get(key)}}
     path = str(prefix / entry["_path"])
     if known["path_type"] in ("hardlink", "unix_python_entry_point") and os.path.isfile(path):
-        changed = "prefix_placeholder" in result or path.endswith(".pyc") or "sha256" not in result
+        changed = shared or "prefix_placeholder" in result or path.endswith(".pyc") or "sha256" not in result
         if known["path_type"] == "unix_python_entry_point":
             result.update(sha256=file_sha256(path), size_in_bytes=os.stat(path).st_size)  # noqa: PTH116
         result["sha256_in_prefix"] = file_sha256(path) if changed else result["sha256"]
     return result
 
 
-def write_entry_points(prefix: Path, record: Record) -> None:
-    """Write the scripts of a noarch package, whose text differs slightly between installers."""
-    if record.get("noarch") != "python":
-        return
-    info = Path(read_json(record_path(prefix, record))["extracted_package_dir"], "info")
-    for point in read_json(info / "link.json").get("noarch", {}).get("entry_points", ()):
+def entry_points(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield command, module and function of each entry point of a package in a folder."""
+    for point in read_json(folder / "info" / "link.json").get("noarch", {}).get("entry_points", ()):
         command, _, target = (part.strip() for part in point.partition("="))
         module, _, function = (part.strip() for part in target.partition(":"))
+        yield command, module, function
+
+
+def write_entry_points(prefix: Path, record: Record, owners: Mapping[str, str]) -> None:
+    """Write the scripts of a noarch package, whose text differs slightly between installers.
+
+    Those of other *owners* are left alone.
+    """
+    if record.get("noarch") != "python":
+        return
+    for command, module, function in entry_points(
+        Path(read_json(record_path(prefix, record))["extracted_package_dir"])
+    ):
+        if owners.get(f"bin/{command}", record["name"]) != record["name"]:
+            continue
         text = ENTRY_POINT.format(
             python=prefix / "bin" / "python",
             module=module,

@@ -3,9 +3,10 @@
 Usage: python3 install_conda.py PREFIX PACKAGES INSTALLER
 
 The folder PACKAGES holds explicit.txt with the path and sha256 of each archive; records.json with the fields
-of each prefix record but its files, in the same order; and bytecode.txt with the path and sha256 of each
-archive of bytecode, as in compile_modules.py. INSTALLER is micromamba, rattler or auto: the micromamba beside
-this file, else the image's own, else py-rattler beside it or in /mnt/installer. The result is the same.
+of each prefix record but its files, in the same order; owners.json with the package of each file that
+several have; and bytecode.txt with the path and sha256 of each archive of bytecode, as in compile_modules.py.
+INSTALLER is micromamba, the one beside this file or else the image's own, or rattler, beside this file or in
+/mnt/installer. The result is the same.
 """
 
 # There are tens of thousands of files: os.path is several times as fast as pathlib.
@@ -30,12 +31,14 @@ from typing import NamedTuple
 from imagesync.standalone.image.compile_modules import extract_bytecode, remove_orphans
 from imagesync.standalone.image.conda_records import (
     Record,
+    bytecode_path,
     file_sha256,
     library,
     read_json,
     rewrite_record,
     write_entry_points,
 )
+from imagesync.standalone.image.shared_conda_files import Owners, install_shared_files
 
 # Starts to extract bytecode in other processes, and yields the paths of each archive's files.
 Extraction = Callable[[], Iterator[list[str]]]
@@ -47,6 +50,19 @@ RATTLER = (Path("/mnt/installer"), TOOLS)
 # On the prefix's file system, so that files are linked and not copied; removed before the step ends.
 CACHE = Path("/opt/.imagesync-packages")
 EPOCH = "1970-01-01 00:00:00"
+# micromamba runs post-link scripts with the first bash of PATH, and ignores how they end. A script gets the
+# PATH that it would have had without this.
+BASH = """\
+#!/bin/sh
+export PATH={path}
+[ -z "$PREFIX" ] || PATH=$PREFIX/bin:$PATH
+{shell} "$@"
+code=$?
+case "$*" in *-post-link.sh)
+    [ $code = 0 ] || printf '%s\\n' "$PKG_NAME" >>{failed} ;;
+esac
+exit $code
+"""
 
 
 class Archive(NamedTuple):
@@ -94,22 +110,23 @@ def install_packages(
     py-rattler installs into a prefix that has files already, so both happen at once. micromamba has to create
     the prefix itself. Some of the bytecode may have no source.
     """
-    micromamba = find_micromamba()
-    if micromamba is not None and installer != "rattler":
+    if installer == "micromamba":
+        micromamba = find_micromamba()
+        if micromamba is None:
+            sys.exit("the base image has no micromamba, and none was given (--micromamba)")
         install_by_micromamba(micromamba, prefix, packages.explicit)
         return [path for paths in start_extraction() for path in paths]
     found = [folder for folder in RATTLER if (folder / "rattler").is_dir()]
-    if not found:
-        sys.exit("the base image has no micromamba, and none was given (--micromamba)")
     extracted = start_extraction()
     install_by_rattler(found[0], prefix, packages)
     return [path for paths in extracted for path in paths]
 
 
 def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None:
-    """Install the explicit file by micromamba; nothing of micromamba's own is left behind."""
+    """Install the explicit file by micromamba, and write the packages whose script failed to failed.json."""
+    failed = SCRATCH / "failed.txt"
     environ = {
-        "PATH": os.environ["PATH"],
+        "PATH": f"{write_bash(failed)}:{os.environ['PATH']}",
         "HOME": str(SCRATCH),
         "MAMBA_ROOT_PREFIX": str(SCRATCH / "root"),
         "CONDA_PKGS_DIRS": str(CACHE),
@@ -117,8 +134,24 @@ def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None
     command = [executable, "create", "--no-rc", "--yes", "--quiet", "--no-pyc", "--prefix", str(prefix)]
     if is_emulated():
         # Its threads may hang under emulation.
-        command += ["--extract-threads", "1"]
+        environ["MAMBA_EXTRACT_THREADS"] = "1"
     subprocess.run([*command, "--file", str(explicit)], env=environ, check=True)
+    names = failed.read_text(encoding="utf-8").split() if failed.exists() else []
+    for name in names:
+        print(f"WARNING: the post-link script of {name} failed", flush=True)
+    (SCRATCH / "failed.json").write_text(json.dumps(sorted(names)), encoding="utf-8")
+
+
+def write_bash(failed: Path) -> Path:
+    """Write a bash that adds the packages whose post-link script fails to a file, and return its folder."""
+    path = os.environ["PATH"]
+    shell = shutil.which("bash") or "/bin/sh"
+    folder = SCRATCH / "shell"
+    folder.mkdir()
+    text = BASH.format(path=shlex.quote(path), shell=shlex.quote(shell), failed=shlex.quote(str(failed)))
+    (folder / "bash").write_text(text, encoding="utf-8")
+    (folder / "bash").chmod(0o755)
+    return folder
 
 
 def is_emulated() -> bool:
@@ -145,21 +178,36 @@ def install_by_rattler(folder: Path, prefix: Path, packages: Packages) -> None:
     command = [sys.executable, "-IB", str(TOOLS / "rattler_install.py"), str(SCRATCH), str(folder)]
     environ = {**os.environ, "HOME": str(SCRATCH)}
     subprocess.run(command, input=json.dumps(request), encoding="utf-8", env=environ, check=True)
-    for left in ("CACHEDIR.TAG", ".messages.txt"):
-        (prefix / left).unlink(missing_ok=True)
+    (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)
     shutil.rmtree(prefix / "__clobbers__", ignore_errors=True)
 
 
+def show_messages(prefix: Path) -> None:
+    """Print what post-link scripts have to say, and remove the file in which they say it, as conda does."""
+    path = prefix / ".messages.txt"
+    if path.exists():
+        print(path.read_text(encoding="utf-8", errors="replace"), flush=True)
+        path.unlink()
+
+
 def extract_precompiled(
-    library: Path, suffix: str, archives: list[Archive], pool: Executor
+    library: Path, suffix: str, archives: list[Archive], pool: Executor, owners: Owners
 ) -> Iterator[list[str]]:
     """Start to extract precompiled bytecode, and yield the paths of each archive's files.
 
     The environment's Python may not be installed yet: convert_bytecode.py checks later that it can load them.
+    Modules that several packages have are left out, because only one of them is installed.
     """
+    folder = f"lib/{library.name}/"
+    shared = (bytecode_path(path).removeprefix(folder) for path in owners if path.endswith(".py"))
     largest_first = sorted((archive.path for archive in archives), key=os.path.getsize, reverse=True)
     write = partial(
-        extract_bytecode, site_packages=str(library), magic=b"", suffix=suffix, before_sources=True
+        extract_bytecode,
+        site_packages=str(library),
+        excluded=frozenset(shared),
+        magic=b"",
+        suffix=suffix,
+        before_sources=True,
     )
     return pool.map(write, largest_first)
 
@@ -171,10 +219,10 @@ def complete_bytecode(prefix: Path, extracted: list[str], suffix: str) -> None:
     subprocess.run([python, "-IB", str(TOOLS / "convert_bytecode.py"), str(library(prefix))], check=True)
 
 
-def normalize_package(record: Record, prefix: Path) -> None:
-    """Write the entry points and the prefix record of a package, which differ between installers."""
-    write_entry_points(prefix, record)
-    rewrite_record(record, prefix)
+def normalize_packages(prefix: Path, records: list[Record], owners: Owners, pool: Executor) -> None:
+    """Write the entry points and prefix records of all packages, which differ between installers."""
+    list(pool.map(partial(write_entry_points, prefix, owners=owners), records))
+    list(pool.map(partial(rewrite_record, prefix=prefix, shared=owners), records))
 
 
 def python_minor(records: list[Record]) -> str:
@@ -251,16 +299,20 @@ def main(prefix: str, packages: str, installer: str) -> None:
     explicit = folder / "explicit.txt"
     contents = Packages(explicit, read_explicit(explicit), records)
     compiled = read_explicit(folder / "bytecode.txt")
+    owners: Owners = read_json(folder / "owners.json")
     minor = python_minor(records)
     suffix = f".cpython-{minor.replace('.', '')}.pyc"
     SCRATCH.mkdir()
     try:
         with ProcessPoolExecutor() as pool:
             check_digests([*contents.archives, *compiled], pool)
-            start = partial(extract_precompiled, root / "lib" / f"python{minor}", suffix, compiled, pool)
+            modules = root / "lib" / f"python{minor}"
+            start = partial(extract_precompiled, modules, suffix, compiled, pool, owners)
             extracted = install_packages(root, contents, installer, start)
+            show_messages(root)
+            install_shared_files(root, owners, records)
             complete_bytecode(root, extracted, suffix)
-            list(pool.map(partial(normalize_package, prefix=root), records))
+            normalize_packages(root, records, owners, pool)
     except subprocess.CalledProcessError as error:
         sys.exit(f"{Path(error.cmd[0]).name} ended with {error.returncode}")
     finally:

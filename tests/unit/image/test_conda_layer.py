@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.errors import HashMismatch, LockError, UsageError
-from imagesync.image.conda.installer import CondaInstaller, choose_installer
+from imagesync.errors import FetchError, HashMismatch, LockError, UsageError
+from imagesync.image.conda.installer import CondaInstaller, Setting, choose_installer
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.image.conda.uncompiled_modules import modules_to_compile
 from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
@@ -137,41 +139,81 @@ def no_wheel(requirement: str) -> StoredFile:
     raise AssertionError(f"{requirement} is installed here")
 
 
-def test_named_micromamba_is_preferred(store: Store, tmp_path: Path) -> None:
-    given = tmp_path / "micromamba"
-    given.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00")
-    chosen = choose_installer("auto", micromamba=given, channels=None, store=store, wheel=no_wheel)
-    assert (chosen.kind, chosen.micromamba, chosen.rattler) == ("micromamba", given, ())
+def micromamba(folder: Path, said: str = "2.8.1") -> Path:
+    """Return a program that answers to ``--version``; it does nothing else."""
+    source, program = folder / "micromamba.c", folder / "micromamba"
+    source.write_text(f'#include <stdio.h>\nint main(void) {{ puts("{said}"); return 0; }}\n')
+    subprocess.run(["gcc", "-o", program, source], check=True)
+    return program
+
+
+def choose(
+    setting: Setting,
+    store: Store,
+    *,
+    named: Path | None = None,
+    channels: Channels | None = None,
+    wheel: Callable[[str], StoredFile] = no_wheel,
+) -> CondaInstaller:
+    return choose_installer(setting, micromamba=named, channels=channels, store=store, wheel=wheel)
+
+
+def test_rattler_is_preferred_to_a_named_micromamba(store: Store, tmp_path: Path) -> None:
+    chosen = choose("auto", store, named=micromamba(tmp_path))
+    assert (chosen.kind, chosen.micromamba) == ("rattler", None)
+    assert {"__init__.py", "rattler.abi3.so"} <= {name for name, _ in chosen.rattler}
+
+
+def test_setting_chooses_the_named_micromamba(store: Store, tmp_path: Path) -> None:
+    named = micromamba(tmp_path)
+    assert choose("micromamba", store, named=named) == CondaInstaller("micromamba", named)
+    assert choose("micromamba", store) == CondaInstaller("micromamba"), "the base image may have one"
+
+
+def test_micromamba_stands_in_for_an_index_without_rattler(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(requirement: str) -> StoredFile:
+        raise FetchError(f"{requirement} isn't there")
+
+    monkeypatch.setattr("imagesync.image.conda.installer.this_machine_runs_on", lambda _: False)
+    named = micromamba(tmp_path)
+    assert choose("auto", store, named=named, wheel=refuse) == CondaInstaller("micromamba", named)
+    with pytest.raises(FetchError, match="py-rattler"):
+        choose("rattler", store, named=named, wheel=refuse)
+    with pytest.raises(FetchError, match="py-rattler"):
+        choose("auto", store, wheel=refuse)
 
 
 @pytest.mark.parametrize("content", [b"#!/bin/sh\n", b"\xcf\xfa\xed\xfe" + bytes(40), None])
+@pytest.mark.parametrize("setting", ["auto", "micromamba"])
 def test_micromamba_for_another_platform_is_refused(
-    store: Store, tmp_path: Path, content: bytes | None
+    store: Store, tmp_path: Path, content: bytes | None, setting: Setting
 ) -> None:
-    given = tmp_path / "micromamba"
+    named = tmp_path / "micromamba"
     if content is not None:
-        given.write_bytes(content)
-    with pytest.raises(UsageError, match=str(given)) as raised:
-        choose_installer("auto", micromamba=given, channels=None, store=store, wheel=no_wheel)
+        named.write_bytes(content)
+    with pytest.raises(UsageError, match=str(named)) as raised:
+        choose(setting, store, named=named)
     assert raised.value.hint
 
 
-def test_installer_without_micromamba_is_rattler(store: Store) -> None:
-    chosen = choose_installer("auto", micromamba=None, channels=None, store=store, wheel=no_wheel)
-    assert chosen.micromamba is None
-    assert {"__init__.py", "rattler.abi3.so"} <= {name for name, _ in chosen.rattler}
+def test_program_that_is_no_micromamba_is_refused(store: Store, tmp_path: Path) -> None:
+    for program in (Path("/bin/ls"), micromamba(tmp_path, "something 2.8.1")):
+        with pytest.raises(UsageError, match=f"{program} isn't micromamba"):
+            choose("micromamba", store, named=program)
 
 
 def test_micromamba_of_a_channel_is_extracted_once(store: Store, tmp_path: Path) -> None:
     program = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\x3e\x00" + b"a stand-in: nothing here runs it"
-    micromamba = {"bin/micromamba": File(program, True)}
-    packages = [generic("micromamba", v, subdir="linux-64", files=micromamba) for v in ("2.0.5", "2.1.0")]
+    files = {"bin/micromamba": File(program, True)}
+    packages = [generic("micromamba", v, subdir="linux-64", files=files) for v in ("2.0.5", "2.1.0")]
     folder = make_channel(tmp_path / "channel", packages)
     channels = Channels(
         (folder.as_uri(),), prefix=tmp_path, environ=clean_environ(), store=store, progress=SilentProgress()
     )
     for _ in range(2):
-        chosen = choose_installer("auto", micromamba=None, channels=channels, store=store, wheel=no_wheel)
+        chosen = choose("micromamba", store, channels=channels)
         assert chosen.kind == "micromamba"
         assert chosen.micromamba is not None
         assert chosen.micromamba.read_bytes() == program
@@ -187,4 +229,4 @@ def test_damaged_micromamba_of_a_channel_is_refused(store: Store, tmp_path: Path
         (folder.as_uri(),), prefix=tmp_path, environ=clean_environ(), store=store, progress=SilentProgress()
     )
     with pytest.raises(HashMismatch, match="micromamba"):
-        choose_installer("auto", micromamba=None, channels=channels, store=store, wheel=no_wheel)
+        choose("micromamba", store, channels=channels)
