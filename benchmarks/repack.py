@@ -22,7 +22,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.installed import installed_digest
+from imagesync.wheels.sources.source_digests import installed_digest
 from imagesync.wheels.vendor import vendor
 from tests.environments import make_environment
 from tests.indexes import make_wheel

@@ -20,10 +20,8 @@ from imagesync.scan.distributions.record import installed_files
 from imagesync.scan.environment import Package
 from imagesync.session import Session
 from imagesync.store.layout import TREES
-from imagesync.wheels.installed import has_record
-from imagesync.wheels.source_digests import source_folder
+from imagesync.wheels.sources.source_digests import has_record, source_folder, untracked_inputs
 from imagesync.wheels.sources.source_tree import is_cache_or_output
-from imagesync.wheels.sources.untracked_inputs import untracked_inputs
 
 if TYPE_CHECKING:
     from watchfiles import Change

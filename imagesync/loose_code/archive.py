@@ -72,7 +72,7 @@ def _refuse_newer_glibc(code: Code, target: Target) -> None:
     libraries = [file for file in code.files if file.path.endswith(".so") or ".so." in file.path]
     if not libraries:
         return
-    from imagesync.wheels.check_target import needed_glibc
+    from imagesync.wheels.wheel_checks import needed_glibc
 
     for file in libraries:
         needed = needed_glibc(_content(file))

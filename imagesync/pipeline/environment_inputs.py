@@ -73,7 +73,7 @@ class EnvironmentInputs:
                 return False
         if not image.repacked:
             return True
-        from imagesync.wheels.installed import installed_digest
+        from imagesync.wheels.sources.source_digests import installed_digest
 
         installed |= {package.name: package for package in self.plan.provided}
         trees = self.context.cache_folder / TREES
@@ -172,7 +172,7 @@ def environment_inputs(environment: Environment, context: Context) -> Environmen
     plan = plan_environment(environment, context)
     source_digests: Mapping[NormalizedName, str] = {}
     if any(package.vendored for package in plan.packages):
-        from imagesync.wheels.source_digests import digest_sources
+        from imagesync.wheels.sources.source_digests import digest_sources
 
         source_digests = digest_sources(plan, cache=context.cache_folder / TREES)
     return EnvironmentInputs(context, environment, plan, source_digests)

@@ -19,8 +19,7 @@ from imagesync.scan.installer import Installer
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
     from imagesync.wheels.build_indexes import BuildIndexes
-    from imagesync.wheels.build_pins import BuildPins
-    from imagesync.wheels.build_requirements import InstalledRequirements
+    from imagesync.wheels.build_requirements import BuildPins, InstalledRequirements
 
 _LOG_END = 25
 _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^'.]+)")

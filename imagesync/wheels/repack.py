@@ -27,8 +27,8 @@ from imagesync.scan.distributions.record import (
     script_name,
 )
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.wheels.check_target import host_is_target, is_library, needed_glibc
-from imagesync.wheels.installed import has_record, installed_digest
+from imagesync.wheels.sources.source_digests import has_record, installed_digest
+from imagesync.wheels.wheel_checks import host_is_target, is_library, needed_glibc
 
 # Of a path that is missing, leads through a file or a circle of links, or is too long to exist.
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)

@@ -20,20 +20,19 @@ from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import BUILD_PINS, LOGS, TREES
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import build_folder, build_wheel, refuse_builds
 from imagesync.wheels.build_environments import BuildRequest
-from imagesync.wheels.build_pins import BuildPins
 from imagesync.wheels.build_requirements import (
+    BuildPins,
     InstalledRequirements,
     can_find_module,
     installed_requirements,
 )
-from imagesync.wheels.check_target import check_identity, check_wheel, is_pure, warn_of_secrets
+from imagesync.wheels.build_wheel import build_folder, build_wheel, refuse_builds
 from imagesync.wheels.repack import is_portable, repack
-from imagesync.wheels.source_digests import source_folder
 from imagesync.wheels.sources.build_copy import copy_for_build
+from imagesync.wheels.sources.source_digests import record_untracked_inputs, source_folder
 from imagesync.wheels.sources.source_tree import tree_digest
-from imagesync.wheels.sources.untracked_inputs import record_untracked_inputs
+from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, warn_of_secrets
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task

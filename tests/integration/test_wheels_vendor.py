@@ -25,7 +25,7 @@ from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.sdists.sdist import build_sdist
-from imagesync.wheels.source_digests import digest_sources
+from imagesync.wheels.sources.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer

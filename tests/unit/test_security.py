@@ -32,10 +32,10 @@ from imagesync.registry.login import registry_credentials
 from imagesync.scan.scan import scan
 from imagesync.settings.load import load_settings
 from imagesync.settings.model import Settings
-from imagesync.wheels.build import build_wheel
 from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
+from imagesync.wheels.build_wheel import build_wheel
 from tests.commands import clean_environ
 
 

@@ -29,8 +29,8 @@ from imagesync.standalone.programs import program_text
 from imagesync.store.download import Download
 from imagesync.store.fetch import fetch
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import SOURCE_DATE_EPOCH, failure
 from imagesync.wheels.build_indexes import BuildIndexes
+from imagesync.wheels.build_wheel import SOURCE_DATE_EPOCH, failure
 
 # The backend's further requirements may add more of them; more rounds mean a circle.
 _ROUNDS = 3

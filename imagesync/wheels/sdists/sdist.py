@@ -15,17 +15,17 @@ from imagesync.lock.lock import LockedPackage, Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build import build_folder, build_wheel, refuse_builds
 from imagesync.wheels.build_environments import BuildRequest
-from imagesync.wheels.check_target import (
+from imagesync.wheels.build_wheel import build_folder, build_wheel, refuse_builds
+from imagesync.wheels.sdists.sdist_fallback import log_path
+from imagesync.wheels.sources.origin import unpack_sdist
+from imagesync.wheels.wheel_checks import (
     check_identity,
     check_wheel,
     host_is_target,
     is_pure,
     warn_of_secrets,
 )
-from imagesync.wheels.sdists.sdist_fallback import log_path
-from imagesync.wheels.sdists.unpack import unpack_sdist
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task

@@ -12,7 +12,7 @@ from packaging.utils import NormalizedName
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Lock, LockedPackage, VendoredPackage
 from imagesync.store.store import StoredFile
-from imagesync.wheels.build import refuse_builds
+from imagesync.wheels.build_wheel import refuse_builds
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

@@ -17,9 +17,9 @@ from installer.sources import WheelFile
 
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.wheels.check_target import check_wheel
-from imagesync.wheels.installed import edited_files, record_digest
 from imagesync.wheels.repack import installed_content, is_portable, repack
+from imagesync.wheels.sources.source_digests import edited_files, record_digest
+from imagesync.wheels.wheel_checks import check_wheel
 from tests.indexes.wheels import make_wheel
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))

@@ -18,7 +18,7 @@ from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.sdists.sdist import build_sdist
-from imagesync.wheels.source_digests import digest_sources
+from imagesync.wheels.sources.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment
 from tests.indexes import make_wheel

@@ -11,8 +11,8 @@ import pytest
 
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
-from imagesync.wheels.check_target import check_identity, check_wheel, fits
-from imagesync.wheels.sdists.unpack import unpack_sdist
+from imagesync.wheels.sources.origin import unpack_sdist
+from imagesync.wheels.wheel_checks import check_identity, check_wheel, fits
 from tests.indexes.wheels import make_sdist, make_wheel
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))

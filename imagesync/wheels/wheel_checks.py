@@ -19,7 +19,7 @@ from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import target_tags
 from imagesync.scan.environment import Interpreter
-from imagesync.wheels.secret_files import looks_secret
+from imagesync.wheels.sources.source_tree import looks_secret
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

@@ -10,7 +10,7 @@ import pytest
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import BUILD_PINS
 from imagesync.store.store import Store
-from imagesync.wheels.build_pins import FRESH, BuildPins
+from imagesync.wheels.build_requirements import FRESH, BuildPins
 
 PYTHON = Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311", "/usr/bin/python3", "/usr", "/usr")
 PINS = "hatchling==1.27.0\npackaging==25.0\n"
