@@ -49,6 +49,8 @@ class BuildRequest:
         The cache of resolved build requirements; ``None`` for no cache.
     installed
         The distributions of *python*, for a build without isolation; ``None`` for an isolated build.
+    commit
+        The commit of the sources, in hexadecimal; empty if unknown.
     """
 
     name: str
@@ -60,6 +62,7 @@ class BuildRequest:
     uv: str
     pins: BuildPins | None = None
     installed: InstalledRequirements | None = None
+    commit: str = ""
 
 
 class Runner:

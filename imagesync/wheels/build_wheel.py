@@ -148,6 +148,9 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
         environ["UV_DYNAMIC_VERSIONING_BYPASS"] = request.version
         environ["PDM_BUILD_SCM_VERSION"] = request.version
         environ["PBR_VERSION"] = request.version
+    if request.version and request.commit:
+        # With a pretended version setuptools-scm asks git nothing, and writes `__commit_id__ = None`.
+        environ["SETUPTOOLS_SCM_PRETEND_METADATA"] = f'{{node = "g{request.commit[:9]}"}}'
     environ.setdefault("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)
     return environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
 

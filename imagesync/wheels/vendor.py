@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
     from imagesync.wheels.build_indexes import BuildIndexes
 
-_FORMAT = 2  # raised when the same content would give another wheel
+_FORMAT = 3  # raised when the same content would give another wheel
 _AT_ONCE = 2
 AUTO: Final = "auto"
 """The entry of the setting ``no-isolation`` for source trees that turn out to need it."""
@@ -216,7 +216,8 @@ class _Maker:
             return repacked.path, self._is_isolated(package)
         from imagesync.wheels.sources.origin import fetch_source
 
-        return self._build(package, fetch_source(package.planned, folder / "source"), folder)
+        source = fetch_source(package.planned, folder / "source")
+        return self._build(package, source, folder, package.planned.source.commit or "")
 
     def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, bool]:
         tree, cache = source_folder(package.planned), self.store.root / TREES
@@ -224,7 +225,7 @@ class _Maker:
         digest = tree_digest(tree, cache=cache)
         copy = copy_for_build(tree, folder / "source")
         try:
-            wheel, isolated = self._build(package, copy.folder, folder)
+            wheel, isolated = self._build(package, copy.folder, folder, copy.commit)
         finally:
             for path in copy.untracked.changed():
                 self.progress.line(
@@ -236,11 +237,11 @@ class _Maker:
         )
         return wheel, content, isolated
 
-    def _build(self, package: VendoredPackage, source: Path, folder: Path) -> tuple[Path, bool]:
+    def _build(self, package: VendoredPackage, source: Path, folder: Path, commit: str) -> tuple[Path, bool]:
         """Return the wheel, and whether its build was isolated."""
         isolated = self._is_isolated(package)
         try:
-            return self._run_build(package, source, folder / "build", isolated=isolated), isolated
+            return self._run_build(package, source, folder / "build", commit, isolated=isolated), isolated
         except ModuleMissing as error:
             if not isolated or not can_find_module(self.python, error.module):
                 raise
@@ -250,9 +251,11 @@ class _Maker:
                 f"{package.name} {package.version}: its isolated build lacks the module {error.module}, "
                 "which is installed here; building without isolation (no-isolation = auto)"
             )
-        return self._run_build(package, source, folder / "retry", isolated=False), False
+        return self._run_build(package, source, folder / "retry", commit, isolated=False), False
 
-    def _run_build(self, package: VendoredPackage, source: Path, folder: Path, *, isolated: bool) -> Path:
+    def _run_build(
+        self, package: VendoredPackage, source: Path, folder: Path, commit: str, *, isolated: bool
+    ) -> Path:
         # With all configured indexes, so that the cache also works while one doesn't answer.
         configured, environ = self.indexes.facts()
         pins = BuildPins(
@@ -266,6 +269,7 @@ class _Maker:
             indexes=self.indexes,
             uv=self.uv,
             installed=None if isolated else self.installed,
+            commit=commit,
             pins=pins,
             log=self.store.root / LOGS / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
         )

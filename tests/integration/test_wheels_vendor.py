@@ -399,6 +399,26 @@ def test_versions_from_git_are_the_installed_ones(vendoring: Vendoring, tmp_path
         assert archive.read("versioned/__init__.py") == b"edited = 'again'\n"
 
 
+def test_wheel_names_the_commit_that_setuptools_scm_asks_git_for(
+    vendoring: Vendoring, tmp_path: Path
+) -> None:
+    module = '[tool.setuptools_scm]\nversion_file = "versioned/_version.py"\n'
+    files = {
+        "pyproject.toml": BY_GIT["setuptools-scm"].replace("[tool.setuptools_scm]\n", module),
+        "versioned/__init__.py": "",
+        ".gitignore": "_version.py\n*.egg-info\n",
+    }
+    source = write(tmp_path / "p", files)
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"], ["tag", "v1.2.3"]):
+        git(source, *arguments)
+    vendoring.environment.install("-e", source)
+    show = "from versioned import _version; print(_version.__commit_id__)"
+    here = vendoring.environment.run("-c", show).strip()
+    assert here.startswith("g")
+    fresh = installed_anew(vendoring.wheels()["versioned"], tmp_path)
+    assert fresh.run("-c", show).strip() == here
+
+
 def test_another_version_is_said(vendoring: Vendoring, tmp_path: Path) -> None:
     source = project(tmp_path / "p", "flitted", FLIT)
     vendoring.environment.install("-e", source)

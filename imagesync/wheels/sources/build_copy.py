@@ -201,11 +201,14 @@ class BuildCopy:
         The source files, relative to *folder*.
     untracked
         The files that the copy has beside the source files.
+    commit
+        The commit that its repository is at, in hexadecimal; empty without one.
     """
 
     folder: Path
     files: Sequence[str]
     untracked: UntrackedFiles
+    commit: str = ""
 
 
 def copy_for_build(folder: Path, into: Path) -> BuildCopy:
@@ -229,10 +232,11 @@ def copy_for_build(folder: Path, into: Path) -> BuildCopy:
         _copy_file(folder / path, copy / path, within=into)
     untracked = UntrackedFiles()
     untracked.add(ignored_files(folder, copy, listed=files))
+    commit = ""
     if root is not None:
         untracked.add(neighbouring_files(root, folder, into))
-        _copy_history(root, folder, into)
-    return BuildCopy(copy, files, untracked)
+        commit = _copy_history(root, folder, into)
+    return BuildCopy(copy, files, untracked, commit)
 
 
 def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
@@ -263,8 +267,8 @@ def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
         ) from error
 
 
-def _copy_history(root: Path, folder: Path, into: Path) -> None:
-    """Make *into* a repository with the objects, references and index of the one at *root*.
+def _copy_history(root: Path, folder: Path, into: Path) -> str:
+    """Make *into* a repository with the objects, references and index of *root*; return its commit.
 
     Objects are shared, so the time doesn't depend on the size of the history. The user's configuration isn't
     copied, because the URLs of remotes may have credentials.
@@ -272,12 +276,12 @@ def _copy_history(root: Path, folder: Path, into: Path) -> None:
     facts = _git(root, "rev-parse", "--git-common-dir", "--git-path", "index", "HEAD")
     references = _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/tags", "refs/heads")
     if facts is None or references is None or len(facts.split("\n")) != 4:
-        return  # git is missing, or there is no commit yet
+        return ""  # git is missing, or there is no commit yet
     common, index, head, _ = facts.split("\n")
     objects = (root / common / "objects").resolve()
     git = into / ".git"
     if _git(into, "init", "--quiet", "--template=") is None:
-        return
+        return ""
     (git / "objects" / "info").mkdir(parents=True, exist_ok=True)
     (git / "objects" / "info" / "alternates").write_text(f"{objects}\n", encoding="utf-8")
     (git / "packed-refs").write_text(references, encoding="utf-8")
@@ -289,6 +293,7 @@ def _copy_history(root: Path, folder: Path, into: Path) -> None:
         inside = folder.relative_to(root).as_posix()
         outside = _git(into, "ls-files", "-z", "--", ".", f":(exclude,literal){inside}")
         _git(into, "update-index", "-z", "--skip-worktree", "--stdin", text=outside)
+    return head
 
 
 def _git(folder: Path, *arguments: str, text: str | None = None) -> str | None:
