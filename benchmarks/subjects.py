@@ -16,8 +16,8 @@ from typing import Any
 
 from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest
-from imagesync.engine.container import RunRequest
 from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 
 REQUIREMENTS = (
     "dask[complete]",

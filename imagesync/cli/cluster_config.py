@@ -8,8 +8,14 @@ import click
 
 from imagesync.cli.options import PATH, session_of, settings_options
 from imagesync.core.files import write_text
-from imagesync.deploy.configuration import TARGETS, Target, environment_image, pinned, render_configuration
-from imagesync.deploy.shape import make_shape
+from imagesync.deploy.configuration import (
+    TARGETS,
+    Target,
+    environment_image,
+    make_shape,
+    pinned,
+    render_configuration,
+)
 from imagesync.deploy.update import update_image
 from imagesync.errors import UsageError
 from imagesync.session import Session

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
-from imagesync.core.terminal import has_colour, is_interactive
-from imagesync.core.text import clean, clean_lines, counted, encodable
+from imagesync.core.text import clean, clean_lines, counted, encodable, has_colour, is_interactive
 from imagesync.errors import ImagesyncError
 
 if TYPE_CHECKING:

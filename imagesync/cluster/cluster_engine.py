@@ -37,13 +37,13 @@ from imagesync.cluster.resources import (
     remove_resources,
 )
 from imagesync.engine.client import connect, engine_errors
-from imagesync.engine.container import Attachment, Stream
+from imagesync.engine.run_container import Attachment, Stream
 from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
-    from imagesync.engine.container import Mount
     from imagesync.engine.endpoint import Endpoint
+    from imagesync.engine.run_container import Mount
 
 _TAIL = 200  # lines
 # Program and configuration come by standard input: every user of the machine can see command lines.

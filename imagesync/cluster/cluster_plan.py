@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 
 from imagesync.cluster import labels
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, check_name
-from imagesync.core.terminal import make_progress
+from imagesync.core.progress import make_progress
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
-    from imagesync.engine.container import Attachment, Mount
     from imagesync.engine.endpoint import Endpoint
+    from imagesync.engine.run_container import Attachment, Mount
     from imagesync.session import Session
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 from distributed import Status
 from distributed.utils import format_dashboard_link
 
+from imagesync.cluster.agreement.check import check_agreement, check_scheduler
+from imagesync.cluster.agreement.sync import sync_code
 from imagesync.cluster.cleanup import claim_network, read_logs, sweep
 from imagesync.cluster.cluster_engine import ClusterEngine
 from imagesync.cluster.cluster_plan import cluster_image
@@ -24,7 +26,6 @@ from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.processes import RestartTolerantCluster, SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
 from imagesync.cluster.resources import THREADS
-from imagesync.cluster.version_check import check_agreement, check_scheduler, sync_code
 from imagesync.errors import EngineError, ImagesyncError
 
 if TYPE_CHECKING:

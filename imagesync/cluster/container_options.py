@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.installation import own_installation
-from imagesync.engine.container import Mount
+from imagesync.engine.run_container import Mount
 from imagesync.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:

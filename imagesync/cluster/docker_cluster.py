@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
 
-    from imagesync.engine.container import Mount
+    from imagesync.engine.run_container import Mount
     from imagesync.session import Session
 
 

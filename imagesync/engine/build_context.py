@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from imagesync.core.archives import tar_member
+from imagesync.core.archive_members import tar_member
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import RenderError
 

@@ -13,8 +13,8 @@ from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors
-from imagesync.engine.container import Output, RunRequest, RunResult, run_container
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
+from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:

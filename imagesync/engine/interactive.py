@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.engine.client import connect
-from imagesync.engine.container import Attachment
+from imagesync.engine.run_container import Attachment
 from imagesync.errors import EngineError, UsageError
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import Reference, parse_reference
-from imagesync.engine.client import connect, engine_errors
-from imagesync.engine.transport import CERTIFICATES, can_speak_to, open_connection
+from imagesync.engine.client import CERTIFICATES, can_speak_to, connect, engine_errors, open_connection
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
 from imagesync.engine.build_context import BuildRequest
-from imagesync.engine.container import RunRequest
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label

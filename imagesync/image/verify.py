@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine.container import RunRequest
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, VerifyError
 from imagesync.image_layout import PREFIX
 from imagesync.standalone.programs import program_text

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from imagesync.engine.container import RunRequest
 from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint

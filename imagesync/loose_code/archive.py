@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.archives import zip_member
+from imagesync.core.archive_members import zip_member
 from imagesync.errors import WheelError
 from imagesync.image_layout import CODE
 from imagesync.plan.loose_code import Code, CodeFile

@@ -23,8 +23,8 @@ from imagesync.plan.dependencies import externally_provided
 from imagesync.plan.match_specs import pins_of
 from imagesync.plan.requirements import target_markers
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch
 from imagesync.store.layout import ANSWERS, TREES
+from imagesync.store.parallel_fetch import fetch
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.conda_files import record_content
 from imagesync.wheels.repack import installed_content

@@ -20,8 +20,8 @@ from imagesync.lock.update_versions import update_versions
 from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, fetch_packages, uv_installer
 from imagesync.plan.plan import Plan
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch, fetch_available
 from imagesync.store.layout import LOGS
+from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import StoredFile
 from imagesync.wheels.bytecode import compile_bytecode
 from imagesync.wheels.sdists.container import ContainerBuilder

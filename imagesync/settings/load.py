@@ -12,9 +12,8 @@ from typing import Any
 
 from imagesync.core.files import parse_toml
 from imagesync.errors import UsageError
-from imagesync.settings.keys import KEYS, Key
+from imagesync.settings.keys import KEYS, Key, Place, parse_text, read_value, unknown
 from imagesync.settings.model import Settings
-from imagesync.settings.values import Place, parse_text, read_value, unknown
 
 _PREFIX = "IMAGESYNC_"
 _Setting = tuple[Key, object, str]

@@ -27,8 +27,8 @@ def program_path(name: str) -> Path:
 def program_modules(name: str) -> tuple[str, ...]:
     """Return the modules that a program is put together from: those that it imports, then itself.
 
-    >>> program_modules("cluster.overlay")
-    ('distributions', 'cluster.overlay')
+    >>> program_modules("cluster.apply_sync")
+    ('distributions', 'cluster.apply_sync')
     """
     modules: list[str] = []
     for imported in _IMPORT.findall(_read(name)):
@@ -70,7 +70,7 @@ class Remote:
         Name of the function in it.
 
     >>> import pickle
-    >>> sorted(pickle.loads(pickle.dumps(Remote("facts", "facts")))())[:3]
+    >>> sorted(pickle.loads(pickle.dumps(Remote("member_facts", "facts")))())[:3]
     ['conda', 'distributions', 'environment']
     """
 

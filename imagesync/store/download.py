@@ -23,8 +23,7 @@ from imagesync.indexes.pypi.index_problems import (
     untrusted,
 )
 from imagesync.store.source import CHUNK, local_path, read_chunks
-from imagesync.store.store import Store, StoredFile
-from imagesync.store.writer import BlobWriter
+from imagesync.store.store import BlobWriter, Store, StoredFile
 
 if TYPE_CHECKING:
     import requests
@@ -129,7 +128,7 @@ class Downloader:
                 writer.discard()
 
     def obtain(self, download: Download, connection: Connection) -> StoredFile:
-        """Return the file, from the store if it's there; see :func:`~imagesync.store.fetch.fetch`."""
+        """Return the file, from the store if it's there; see :func:`.parallel_fetch.fetch`."""
         counted = download.digest in self._counted
         if (stored := self._from_store(download)) is not None:
             if counted:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.tags import parse_tag
 
-from imagesync.core.archives import zip_member
+from imagesync.core.archive_members import zip_member
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import target_tags

@@ -11,10 +11,10 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import BASE_REPOSITORY
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BaseImageError
 from imagesync.image.base import ensure_base
 from imagesync.image.templates import dockerfile_base

@@ -15,9 +15,9 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 from tests.channels.channel import index_channel, make_channel
 from tests.channels.doubles import pure
 from tests.channels.environments import make_conda_environment

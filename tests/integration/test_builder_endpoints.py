@@ -20,10 +20,10 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, EngineNotFound
 from tests.commands import CommandLine, clean_environ
 from tests.indexes.certificates import make_certificates

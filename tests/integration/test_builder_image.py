@@ -13,9 +13,9 @@ from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import ContextFile
 from imagesync.engine.client import connect
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine, EngineImage
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, VerifyError
 from imagesync.image.builder import build_image
 from imagesync.image.context import BuildContext

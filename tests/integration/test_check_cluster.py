@@ -162,7 +162,7 @@ def test_worker_of_another_python_is_told_apart(find_python: Any, tmp_path: Path
     """The question travels as text: pickled functions would not be readable there."""
     other = find_python("3.8")
     code = "import pickle, sys, json; print(json.dumps(pickle.loads(sys.stdin.buffer.read())()))"
-    pickled = pickle.dumps(Remote("facts", "facts"))
+    pickled = pickle.dumps(Remote("member_facts", "facts"))
     done = subprocess.run([other, "-I", "-c", code], input=pickled, capture_output=True, check=True)
     inventory = inventory_of(json.loads(done.stdout))
     assert inventory.by_key["python", "python"].version.startswith("3.8.")

@@ -26,7 +26,7 @@ def environment_side(made: CondaEnvironment) -> Side:
 def facts_of(python: Path) -> Facts:
     """Return what a process of that interpreter says of itself."""
     code = "import pickle, sys, json; print(json.dumps(pickle.loads(sys.stdin.buffer.read())()))"
-    pickled = pickle.dumps(Remote("facts", "facts"))
+    pickled = pickle.dumps(Remote("member_facts", "facts"))
     done = subprocess.run([python, "-I", "-c", code], input=pickled, capture_output=True, check=True)
     facts: Facts = json.loads(done.stdout)
     return facts

@@ -13,10 +13,10 @@ import pytest
 
 from imagesync.core.progress import PlainProgress, SilentProgress, Task, Unit
 from imagesync.engine.build_context import ContextFile, stream_files
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import images_of
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError
 from imagesync.image.base import ensure_base
 from imagesync.image.conda.layer import CondaLayer

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import PlainProgress, SilentProgress
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, VerifyError
 from imagesync.image.base import ensure_base
 from imagesync.image.verify import verify

@@ -14,10 +14,10 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, RegistryError
 from tests.integration.engines import docker_endpoint, podman_endpoint, wait_until
 from tests.integration.tiny_image import REFERENCE, context

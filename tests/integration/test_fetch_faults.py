@@ -17,7 +17,7 @@ from imagesync.core.progress import SilentProgress, Task, Unit
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, StoreError
 from imagesync.indexes.pypi.access import Access
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch, fetch_available
+from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import Store, StoredFile
 from tests.indexes import CountingProxy, Fault, LocalIndex
 
@@ -303,7 +303,7 @@ import sys
 from pathlib import Path
 from imagesync.indexes.pypi.access import Access
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch, fetch_available
+from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import Store
 from imagesync.core.progress import SilentProgress
 

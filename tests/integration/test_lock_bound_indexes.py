@@ -17,7 +17,7 @@ from imagesync.lock.lock import Lock
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.resolvers.uv import UvResolver
 from imagesync.pipeline.artifact_sources import download_of
-from imagesync.store.fetch import fetch
+from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store
 from tests.indexes import LocalIndex
 from tests.indexes.planning import TARGET, added, installed, plan_of

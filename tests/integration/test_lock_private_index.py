@@ -20,7 +20,7 @@ from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
 from imagesync.lock.make import make_lock
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch
+from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store
 from tests.indexes import Fault, LocalIndex
 from tests.indexes.planning import installed, plan_of

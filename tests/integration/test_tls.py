@@ -12,7 +12,7 @@ from imagesync.errors import FetchError, RegistryError
 from imagesync.indexes.pypi.access import Access
 from imagesync.registry.http import Connection
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch
+from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store
 from tests.indexes import LocalIndex
 from tests.indexes.certificates import make_certificates

@@ -19,9 +19,9 @@ from packaging.utils import parse_wheel_filename
 from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 from imagesync.errors import VerifyError
 from imagesync.image.base import ensure_base
 from imagesync.image.context import BuildContext, write_context

@@ -12,9 +12,9 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.container import RunRequest
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 from imagesync.image_layout import Label
 from tests.commands import CommandLine
 from tests.conftest import MakeCondaEnvironment, MakeEnvironment

@@ -1,20 +1,24 @@
-"""Comparison of the client's packages with those of the scheduler and every worker."""
+"""Comparison of the client's packages with those of the scheduler and every worker, Dask's protocol first."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from imagesync.cluster.agreement.members import Answers, cluster_side, query_members
-from imagesync.diff.sides import LocalSide
+from imagesync.cluster.agreement.members import Answers, client_of, cluster_side, query_members
+from imagesync.cluster.connection import connection_at
+from imagesync.diff.sides import LocalSide, local_side
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.compare import compare
 from imagesync.inventory.comparison import Comparison, Side, remedy, summary
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.deploy.spec import SpecCluster
 
     from imagesync.session import Session
+
+_HINT = "Build the image of this environment: imagesync build; or leave image= away."
 
 
 def check(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
@@ -59,6 +63,18 @@ async def check_async(client: Client, *, strict: bool = False, session: Session 
     return report(compare_with_cluster(local, answers), reachable_address(client), strict=strict)
 
 
+async def check_agreement(cluster: SpecCluster, *, strict: bool, session: Session | None) -> Comparison:
+    """Compare every package of scheduler and workers with this environment.
+
+    Raises
+    ------
+    MismatchError
+        *strict* is true and a package differs.
+    """
+    async with client_of(cluster) as client:
+        return await check_async(client, strict=strict, session=session)
+
+
 def compare_with_cluster(local: LocalSide, answers: Answers) -> Comparison:
     """Return the comparison of this environment with a cluster."""
     return compare(Side("client", {"client": local.inventory}), cluster_side(answers, local=local))
@@ -66,7 +82,6 @@ def compare_with_cluster(local: LocalSide, answers: Answers) -> Comparison:
 
 def _local_side(session: Session | None) -> LocalSide:
     """Return the environment of this process, which needn't be the active one."""
-    from imagesync.diff.sides import local_side
     from imagesync.session import open_session
 
     return local_side(session or open_session(quiet=True))
@@ -74,8 +89,6 @@ def _local_side(session: Session | None) -> LocalSide:
 
 def reachable_address(client: Client) -> str:
     """Return the scheduler's address if other processes of this machine can connect to it, else ``""``."""
-    from imagesync.cluster.connection import connection_at
-
     address = str(client.scheduler.address) if client.scheduler is not None else ""
     if address.startswith("tls://") and connection_at(address) is None:
         return ""  # only this process has the certificates
@@ -97,3 +110,44 @@ def report(comparison: Comparison, address: str, *, strict: bool) -> Comparison:
         raise MismatchError(message, hint=hint)
     warnings.warn(f"{message}\n{hint}", MismatchWarning, stacklevel=3)
     return comparison
+
+
+async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN401  an rpc has no types
+    """Compare the versions that Dask's protocol depends on, which takes milliseconds.
+
+    Parameters
+    ----------
+    scheduler
+        RPC connection to the scheduler.
+    strict
+        Raise instead of warning.
+
+    Raises
+    ------
+    MismatchError
+        *strict* is true and a package differs.
+    """
+    from distributed.versions import get_versions, required_packages
+
+    remote = (await scheduler.versions())["packages"]
+    local = get_versions()["packages"]
+    differing = [
+        f"{name} is {local.get(name)} here and {remote.get(name)} on the scheduler"
+        for name in ("python", *required_packages)
+        if _short(name, local.get(name)) != _short(name, remote.get(name))
+    ]
+    if not differing:
+        return
+    message = f"The cluster doesn't run what the client runs: {'; '.join(differing)}."
+    if strict:
+        raise MismatchError(message, hint=_HINT)
+    warnings.warn(f"{message}\n{_HINT}", MismatchWarning, stacklevel=2)
+
+
+def _short(name: str, version: str | None) -> str | None:
+    """Return the part of a version to compare: of Python's, all but the patch level.
+
+    >>> _short("python", "3.11.2.final.0"), _short("dask", "2026.8.0")
+    ('3.11', '2026.8.0')
+    """
+    return ".".join(version.split(".")[:2]) if name == "python" and version else version

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.cluster.connection import connection_at, security_from_dict
 from imagesync.core.installation import own_installation
 from imagesync.core.text import counted
+from imagesync.diff.sides import LocalSide, local_side
 from imagesync.errors import ImagesyncError, UsageError
 from imagesync.inventory.comparison import SCHEDULER, Side
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, with_levels
-from imagesync.standalone.cluster.facts import place
+from imagesync.standalone.cluster.member_facts import place
 from imagesync.standalone.programs import Remote
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.deploy.spec import SpecCluster
     from distributed.security import Security
 
-    from imagesync.diff.sides import LocalSide
     from imagesync.session import Session
 
 
@@ -85,6 +87,23 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
         yield client
 
 
+@contextlib.asynccontextmanager
+async def client_of(cluster: SpecCluster) -> AsyncIterator[Client]:
+    """Yield an asynchronous client of *cluster*, and close it afterwards."""
+    from distributed import Client
+
+    with warnings.catch_warnings():
+        # Dask's version warnings: the comparison says more.
+        warnings.simplefilter("ignore")
+        client = await Client(
+            cluster.scheduler_address, security=cluster.security, asynchronous=True, set_as_default=False
+        )
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
 def _security(address: str, certificates: Certificates) -> Security:
     from distributed.security import Security
 
@@ -95,8 +114,6 @@ def _security(address: str, certificates: Certificates) -> Security:
     }
     arguments = {key: str(path) for key, path in files.items() if path is not None}
     if not arguments:
-        from imagesync.cluster.connection import connection_at, security_from_dict
-
         connection = connection_at(address)
         return Security() if connection is None else security_from_dict(connection.security)
     return Security(require_encryption=True, **arguments)
@@ -124,7 +141,7 @@ async def query_members(client: Client) -> Answers:
     """
     import asyncio
 
-    question = Remote("facts", "facts")
+    question = Remote("member_facts", "facts")
     try:
         scheduler, workers = await asyncio.gather(
             client.run_on_scheduler(question),
@@ -186,8 +203,6 @@ def read_scheduler(address: str, *, session: Session, certificates: Certificates
     ImagesyncError
         No scheduler answers, or certificates are missing.
     """
-    from imagesync.diff.sides import local_side
-
     with connected(address, certificates) as client:
         answers = client.sync(query_members, client)
     return cluster_side(answers, name=address, local=local_side(session))

@@ -86,7 +86,7 @@ class Overlay:
 
     @property
     def content(self) -> dict[str, Any]:
-        """The overlay as plain values, for ``standalone/cluster/overlay.py``."""
+        """The overlay as plain values, for ``standalone/cluster/apply_sync.py``."""
         description = {
             "packages": dict(self.contents or {}),
             "modules": {name: list(modules) for name, modules in (self.modules or {}).items()},

@@ -14,6 +14,7 @@ from imagesync.cluster.agreement.check import reachable_address, report
 from imagesync.cluster.agreement.members import (
     Answers,
     Facts,
+    client_of,
     cluster_side,
     members,
     query_members,
@@ -40,6 +41,7 @@ from imagesync.standalone.programs import Remote, RemoteObject
 
 if TYPE_CHECKING:
     from distributed import Client
+    from distributed.deploy.spec import SpecCluster
 
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
@@ -152,6 +154,12 @@ async def sync_async(
     return synced
 
 
+async def sync_code(cluster: SpecCluster, *, session: Session | None, restart: bool | None) -> Synced:
+    """Send local changes since the image was built (:func:`imagesync.sync`)."""
+    async with client_of(cluster) as client:
+        return await sync_async(client, session=session, restart=restart)
+
+
 async def _sync(client: Client, session: Session | None, restart: bool | None) -> Synced:
     start = time.perf_counter()
     session = session or open_session()
@@ -244,7 +252,7 @@ async def _register_overlay(client: Client, overlay: Overlay) -> None:
     """Install *overlay* in the scheduler and in all workers, including later ones."""
     try:
         for kind, maker in _PLUGINS:
-            await client.register_plugin(kind(Remote("overlay", maker), overlay.content), name=NAME)
+            await client.register_plugin(kind(Remote("apply_sync", maker), overlay.content), name=NAME)
     except Exception as error:
         raise ClusterError(
             f"The cluster doesn't take what was to be synced: {type(error).__name__}: {error}",
@@ -275,10 +283,10 @@ async def _refresh(
         remarks.append(f"The scheduler can't be restarted, and holds on to what it had: {reasons}.")
     restartable: list[str] = []
     if held and restart is not False:
-        ways = await client.run(Remote("workers", "way_back"), workers=list(held), on_error="ignore")
+        ways = await client.run(Remote("apply_sync", "way_back"), workers=list(held), on_error="ignore")
         restartable = sorted(address for address, way in ways.items() if way)
     if restartable and not restart:
-        lost = await client.run_on_scheduler(Remote("workers", "irreplaceable"), restartable)
+        lost = await client.run_on_scheduler(Remote("apply_sync", "irreplaceable"), restartable)
         if lost:
             remarks.append(
                 f"Workers weren't started again: {counted(lost, 'piece')} of data that can't be computed anew"
@@ -309,7 +317,7 @@ async def _restart(client: Client, workers: list[str]) -> None:
     """Restart *workers*, and wait until the cluster has as many workers as before."""
     scheduler: Any = client.scheduler  # untyped RPC methods; unlike a client's calls they write no log
     number = len((await scheduler.identity())["workers"])
-    await client.run(Remote("workers", "leave"), workers=workers, on_error="ignore")
+    await client.run(Remote("apply_sync", "leave"), workers=workers, on_error="ignore")
     end = time.monotonic() + RESTART_TIMEOUT
     while True:
         present = (await scheduler.identity())["workers"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from imagesync.core.archives import zip_member
+from imagesync.core.archive_members import zip_member
 from imagesync.image_layout import PREFIX
 from imagesync.lock.conda.archive_files import archive_path
 

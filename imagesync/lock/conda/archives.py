@@ -13,7 +13,7 @@ from imagesync.errors import ArtifactGone, FetchError, HashMismatch
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Artifact, LockedConda
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch_available
+from imagesync.store.parallel_fetch import fetch_available
 from imagesync.store.source import local_path, open_source, read_chunks
 from imagesync.store.store import Store, StoredFile
 

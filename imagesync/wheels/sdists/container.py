@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol
 
 from packaging.requirements import Requirement
 
-from imagesync.core.archives import tar_member, without_owner
+from imagesync.core.archive_members import tar_member, without_owner
 from imagesync.core.credentials import redact
 from imagesync.core.files import parse_toml
 from imagesync.core.progress import Progress
@@ -27,7 +27,7 @@ from imagesync.lock.lock import LockedPackage, Target
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.standalone.programs import program_text
 from imagesync.store.download import Download
-from imagesync.store.fetch import fetch
+from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_wheel import SOURCE_DATE_EPOCH, failure

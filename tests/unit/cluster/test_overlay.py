@@ -137,7 +137,7 @@ class Process:
 OLD = "class Basket: pass\ndef pick(): return 'old'\n"
 NEW = OLD.replace("old", "new")
 REFRESH = Remote("imports", "refresh")
-INSTALL = Remote("overlay", "install")
+INSTALL = Remote("apply_sync", "install")
 
 
 @pytest.fixture

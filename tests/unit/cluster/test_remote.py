@@ -9,7 +9,7 @@ from imagesync.standalone.programs import Remote, RemoteObject
 
 def test_remote_function_runs_without_imagesync() -> None:
     code = "import pickle, sys; print(sorted(pickle.loads(sys.stdin.buffer.read())()))"
-    pickled = pickle.dumps(Remote("facts", "facts"), protocol=4)
+    pickled = pickle.dumps(Remote("member_facts", "facts"), protocol=4)
     assert b"imagesync.cluster.agreement" not in pickled
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code], input=pickled, capture_output=True, check=True
@@ -19,6 +19,6 @@ def test_remote_function_runs_without_imagesync() -> None:
 
 def test_remote_object_is_made_where_it_is_unpickled() -> None:
     made = pickle.loads(
-        pickle.dumps(RemoteObject(Remote("overlay", "installed_path"), "a-1.0.data/purelib/a.py"))
+        pickle.dumps(RemoteObject(Remote("apply_sync", "installed_path"), "a-1.0.data/purelib/a.py"))
     )
     assert made == "a.py"

@@ -14,8 +14,7 @@ import pytest
 import yaml
 from botocore.validate import ParamValidator
 
-from imagesync.deploy.configuration import TARGETS, render_configuration
-from imagesync.deploy.shape import Shape, make_shape
+from imagesync.deploy.configuration import TARGETS, Shape, make_shape, render_configuration
 from imagesync.errors import RenderError, UsageError
 from imagesync.image.build_files import build_files_digest
 from imagesync.image.templates import shipped_templates

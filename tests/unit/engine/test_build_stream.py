@@ -10,8 +10,8 @@ import pytest
 
 from imagesync.core.progress import Task, Unit
 from imagesync.engine.build_steps import Steps
-from imagesync.engine.build_stream import BuildStream
 from imagesync.engine.build_trace import decode_trace
+from imagesync.engine.buildkit import BuildStream
 from imagesync.errors import BuildError, EngineError
 
 DATA = Path(__file__).parent / "data"

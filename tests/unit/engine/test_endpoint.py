@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.engine.client import CONNECT_TIMEOUT
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.lookup import look_up
-from imagesync.engine.transport import CONNECT_TIMEOUT
 from imagesync.errors import EngineNotFound, UsageError
 
 
