@@ -51,7 +51,7 @@ def diff(
 
     Each is `local` (the environment here), a lock (the file that `imagesync lock --format json` printed), an
     image (nothing is pulled), the folder of an environment, or the address of a running scheduler, tcp:// or
-    tls://. Exit 1 if anything critical, exact or local differs.
+    tls://. Exit 1 if anything critical, exact, nearest or local differs.
     """
     session = session_of(context, options)
     certificates = Certificates(tls_ca_file, tls_cert, tls_key)
@@ -87,7 +87,7 @@ def _group_section(comparison: Comparison, group: Group) -> Section:
     rows = sorted(comparison.of(group), key=lambda row: (not row.counts, row.intended, row.name))
     counting = sum(row.counts for row in rows)
     title = f"{_TITLES[group]} ({len(rows)}"
-    title += f", of which {counting} critical, exact or local code)" if counting else ")"
+    title += f", of which {counting} critical, exact, nearest or local code)" if counting else ")"
     tone: Tone = "bad" if counting else "plain"
     headers = ("package", comparison.left, comparison.right, "level", "")
     return Section(title, headers, tuple(_table_rows(rows)), tone=tone)
@@ -106,8 +106,8 @@ def _summary(comparison: Comparison) -> Section:
     parts = [f"{number} {group.value}" for group, number in numbers.items() if number]
     total = counted(sum(numbers.values()), "package")
     verdict = (
-        "Nothing that is critical, exact or local code differs."
+        "Nothing that is critical, exact, nearest or local code differs."
         if comparison.matches
-        else "They don't match: something critical, exact or local differs."
+        else "They don't match: something critical, exact, nearest or local differs."
     )
     return Section("", notes=(f"{total}: {', '.join(parts)}" if parts else total, verdict))

@@ -17,7 +17,8 @@ from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage, pos
 
 _LEVELS = {
     Level.CRITICAL: "the cluster doesn't work with another version",
-    Level.EXACT: "this version if the target has it, else the nearest",
+    Level.EXACT: "this version or no image",
+    Level.NEAREST: "this version if the target has it, else the nearest",
     Level.COMPATIBLE: "this version preferred, a compatible one allowed",
 }
 
@@ -27,8 +28,8 @@ _LEVELS = {
 @format_option
 @click.option(
     "--fail-on",
-    type=click.Choice(["exact", "any"]),
-    help="Exit 1 if a critical or exact package (exact), or any at all (any), could differ.",
+    type=click.Choice(["nearest", "any"]),
+    help="Exit 1 if a package from critical to nearest isn't pinned (nearest), or any could differ (any).",
 )
 @click.pass_context
 def plan(context: click.Context, /, output: str, fail_on: str | None, **options: object) -> None:
@@ -96,6 +97,8 @@ def _level_section(plan: Plan, level: Level) -> Section:
     conda = [_conda_cells(package) for package in plan.conda if package.level is level]
     packages = [_planned_cells(p) for p in _of_pip(plan) if p.level is level]
     words = f": {_LEVELS[level]}" if level in _LEVELS else ""
+    if level is Level.CRITICAL and plan.profile == "none":
+        words = ": this version, and the image doesn't work with another"
     return Section(
         title=f"{level.value} ({len(conda) + len(packages)}){words}",
         headers=("package", "here", "in the image", "source", "reason"),

@@ -26,10 +26,16 @@ class Level(str, Enum):
 
     CRITICAL = "critical"
     EXACT = "exact"
+    NEAREST = "nearest"
     COMPATIBLE = "compatible"
     PLATFORM_ONLY = "platform-only"
     IGNORE = "ignore"
     IGNORE_UNLESS_REQUESTED = "ignore-unless-requested"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Return True if the specifier of a package names the local version alone."""
+        return self in (Level.CRITICAL, Level.EXACT, Level.NEAREST)
 
 
 def is_valid_name(name: str) -> bool:

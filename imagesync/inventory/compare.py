@@ -68,7 +68,7 @@ def _row(key: tuple[str, str], lefts: Entries, rights: Entries, *, one_platform:
         level=level,
         left=_states(lefts),
         right=_states(rights),
-        counts=differs and (level in (Level.CRITICAL, Level.EXACT) or local),
+        counts=differs and ((level is not None and level.is_pinned) or local),
         intended=intended,
         local=local,
         notes=tuple(dict.fromkeys((*sorted(notes), *reasons))),

@@ -92,7 +92,7 @@ class Row:
     left, right
         States of the package on each side.
     counts
-        Whether it is critical, exact or local code and differs or is missing.
+        Whether it is critical, exact, nearest or local code and differs or is missing.
     intended
         Whether the difference is intended.
     local
@@ -168,7 +168,7 @@ class Comparison:
 
     @property
     def matches(self) -> bool:
-        """Whether no critical, exact or local code differs or is missing."""
+        """Whether no critical, exact, nearest or local code differs or is missing."""
         return not any(row.counts for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:

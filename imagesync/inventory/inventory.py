@@ -199,4 +199,4 @@ def specifier_for(entry: Entry, level: Level) -> str:
         return arbitrary(entry.version) or ""
     if entry.kind == "python":
         return f"=={version.major}.{version.minor}.*"
-    return exact(version) if level in (Level.CRITICAL, Level.EXACT) else compatible(version)
+    return exact(version) if level.is_pinned else compatible(version)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from imagesync.core.names import canonical_name
+from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
@@ -26,7 +26,7 @@ from imagesync.lock.resolve_installed import (
 )
 from imagesync.lock.resolvers.resolver import Resolver
 from imagesync.plan.install_commands import install_command
-from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from imagesync.lock.conda.replace_missing import RecordContent
 
 _PYTHON = canonical_name("python")
+
+_Planned = TypeVar("_Planned", PlannedPackage, PlannedConda)
 
 
 def make_lock(
@@ -89,6 +91,9 @@ def make_lock(
     LockError
         The resolver doesn't support the target, or no index can be reached.
     """
+    strict_plan = plan if plan.strict else None
+    if plan.strict:
+        plan = _nearest_instead_of_exact(plan)
     conda, conda_repacked = _lock_conda(plan, target, solver, record_content)
     # Checked before resolving, which would fail with a less helpful message.
     refuse_duplicates(conda.packages, (package.name for package in plan.packages if package.name != _PYTHON))
@@ -163,7 +168,32 @@ def make_lock(
     )
     refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     refuse_deviations(plan, lock)
-    return lock
+    return lock if strict_plan is None else _planned_by(strict_plan, lock)
+
+
+def _nearest_instead_of_exact(plan: Plan) -> Plan:
+    """Return *plan* with the level ``nearest`` for each exact package.
+
+    A strict plan is refused in the end, if anything differs: then the message names every difference, and
+    not only the first package that can't be had.
+    """
+
+    def loosened(package: _Planned) -> _Planned:
+        return replace(package, level=Level.NEAREST) if package.level is Level.EXACT else package
+
+    return replace(plan, packages=tuple(map(loosened, plan.packages)), conda=tuple(map(loosened, plan.conda)))
+
+
+def _planned_by(plan: Plan, lock: Lock) -> Lock:
+    """Return *lock* with the packages of *plan* as the planned ones."""
+    packages = {package.name: package for package in plan.packages}
+    conda = {package.name: package for package in plan.conda}
+    return replace(
+        lock,
+        packages=_with_planned(lock.packages, plan.packages),
+        vendored=tuple(replace(p, planned=packages.get(p.name, p.planned)) for p in lock.vendored),
+        conda=tuple(replace(p, planned=conda.get(p.name, p.planned)) for p in lock.conda),
+    )
 
 
 def _lock_conda(

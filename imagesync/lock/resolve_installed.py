@@ -189,10 +189,10 @@ def allowed_specifiers(package: PlannedPackage) -> Iterator[str]:
         version, specifiers = Version(package.version), SpecifierSet(package.specifier)
     except (InvalidVersion, InvalidSpecifier):
         return
-    exact = package.level is Level.EXACT
-    if version.local is not None and (exact or specifiers.contains(version.public, prereleases=True)):
+    nearest = package.level is Level.NEAREST
+    if version.local is not None and (nearest or specifiers.contains(version.public, prereleases=True)):
         yield f"=={version.public}"
-    if exact:
+    if nearest:
         yield from nearest_releases(version)
     elif str(specifiers) != f"=={version}":
         yield package.specifier
@@ -229,7 +229,7 @@ def _others(
     """Return the nearest version of the first *refused* packages, regardless of their levels."""
     found = {
         package.name: resolve_nearest(
-            replace(package, level=Level.EXACT), replace(request, versions_only=True), resolver
+            replace(package, level=Level.NEAREST), replace(request, versions_only=True), resolver
         )
         for package, _ in refused[:_SHOWN]
         if not (resolver.indexes.no_index and not resolver.indexes.find_links)
@@ -271,4 +271,4 @@ def _refusal(
 
 def allowance(package: PlannedPackage) -> str:
     """Return the versions that the level of *package* allows, for a message."""
-    return f"{package.level.value}, any version" if package.level is Level.EXACT else package.specifier
+    return f"{package.level.value}, any version" if package.level is Level.NEAREST else package.specifier

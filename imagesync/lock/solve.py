@@ -204,7 +204,7 @@ def solve_platform(
 def _allowed_requirement(entry: Resolved) -> str:
     planned = entry.planned
     extras = f"[{','.join(planned.extras)}]" if planned.extras else ""
-    if planned.level is Level.EXACT:
+    if planned.level is Level.NEAREST:
         return pin(planned.name, entry.locked.version).replace(planned.name, planned.name + extras, 1)
     return f"{planned.name}{extras}{planned.specifier}"
 

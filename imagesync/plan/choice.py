@@ -15,9 +15,7 @@ from imagesync.settings.model import Settings
 PYTHON: Key = ("conda", "python")
 LEFT_OUT = frozenset({Level.PLATFORM_ONLY, Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED})
 
-PYTHON_REASON = (
-    "Bytecode and pickled functions pass between your machine and the cluster; conda has exactly your Python."
-)
+PYTHON_REASON = "Bytecode and pickled functions belong to one version of Python; conda has exactly yours."
 _VENDORED_REASONS = {
     "directory": "It is installed from a folder on this machine, so its wheel is made here.",
     "vcs": "It is installed from a repository, so its wheel is made from the very commit that is installed.",

@@ -57,7 +57,7 @@ def _plan_record(record: CondaRecord, choice: Choice, *, strict: bool) -> Planne
     level, reason = choice.level, choice.reason
     if strict and level is not Level.CRITICAL:
         level, reason = Level.EXACT, "You asked for exactly what is installed here (strict)."
-    if level in (Level.CRITICAL, Level.EXACT):
+    if level.is_pinned:
         specifier = conda_exact(record.version)
     else:
         specifier = conda_compatible(record.version)

@@ -40,19 +40,19 @@ def levels_that_help(
 ) -> str:
     """Return the settings that help if no version of *packages* fits, in words; empty if none does.
 
-    A level can only be loosened: a package with ``exact``, which allows any version, can only be left out.
+    A level can only be loosened: a package with ``nearest``, which allows any version, can only be left out.
     Critical packages are passed over unless *loosen_critical*, for a remedy that is known to work.
     """
     limited, unlimited = [], []
     for package in packages:
-        if package.level is Level.EXACT:
+        if package.level is Level.NEAREST:
             unlimited.append(package.name)
         elif loosen_critical or package.level is not Level.CRITICAL:
             limited.append(package.name)
     lines = []
     if limited:
         lines.append(
-            f"To take the nearest version instead, set {_levels(limited, Level.EXACT)} in [tool.imagesync];"
+            f"To take the nearest version instead, set {_levels(limited, Level.NEAREST)} in [tool.imagesync];"
             ' or "ignore" to go without it.'
         )
     if unlimited:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Environment
 
 LEVELS: Final[dict[str, dict[str, str]]] = {
-    "exact": {
+    "nearest": {
         # Packages that Dask's version check compares (optional_packages of distributed/versions.py), and
         # packages whose data is sent between client and workers: pickled arrays and frames, Arrow messages,
         # Parquet, compressed frames.

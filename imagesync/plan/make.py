@@ -196,7 +196,6 @@ def _plan_package(
     level, reason = choice.level, choice.reason
     if strict and level is not Level.CRITICAL:
         level, reason = Level.EXACT, "You asked for exactly what is installed here (strict)."
-    exactly = level in (Level.CRITICAL, Level.EXACT)
     vendored = package.source.kind != "index"
     findings = []
     version = parse_version(package.version)
@@ -206,7 +205,7 @@ def _plan_package(
         if specifier is None:
             return None, findings
         reason = f"{reason} PEP 440 doesn't know its version, so exactly this one is asked for.".strip()
-    elif exactly or vendored:
+    elif level.is_pinned or vendored:
         specifier = exact(version)
         if version.local and not vendored:
             reason = f"{reason} {_LABEL_KEPT.format(label=version.local)}"
@@ -282,8 +281,7 @@ def _plan_python(python: Interpreter, *, exactly: bool) -> PlannedPackage:
         version=version,
         level=Level.CRITICAL,
         specifier=f"=={version}" if exactly else f"=={python.minor}.*",
-        reason="Bytecode and pickled functions pass between your machine and the cluster, and both belong to "
-        f"Python {python.minor}.",
+        reason=f"Bytecode and pickled functions belong to Python {python.minor}.",
         requested=True,
     )
 

@@ -233,24 +233,19 @@ def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
     plan
         The plan to look at.
     every
-        Count every package without an exact specifier, every package that is left out, and warnings.
-        Otherwise only critical and exact packages, requested packages that are left out, and errors
-        count. Ignored packages never count.
+        Count every package that its level or specifier lets differ, every package that is left out, and
+        warnings. Otherwise only critical, exact and nearest packages whose specifier lets them differ,
+        requested packages that are left out, and errors count. Ignored packages never count.
     """
     drifting: set[str] = {
         package.name
         for package in plan.packages
-        if package.name != "python"
-        and package.installed is not None
-        and (every or package.level in (Level.CRITICAL, Level.EXACT))
-        and not _is_exact(package.specifier)
+        if package.name != "python" and package.installed is not None and _may_differ(package, every=every)
     }
     drifting.update(
         package.name
         for package in plan.conda
-        if package.record is not None
-        and (every or package.level in (Level.CRITICAL, Level.EXACT))
-        and not _is_exact(package.specifier)
+        if package.record is not None and _may_differ(package, every=every)
     )
     # Ignored packages are left out on purpose: pip is in every virtual environment.
     left_out = (package for package in plan.left_out if package.level is not Level.IGNORE)
@@ -259,6 +254,12 @@ def possible_drift(plan: Plan, *, every: bool) -> tuple[str, ...]:
     findings = (finding for finding in plan.findings if finding.severity in serious)
     drifting.update(finding.package or finding.code for finding in findings)
     return tuple(sorted(drifting))
+
+
+def _may_differ(package: PlannedPackage | PlannedConda, *, every: bool) -> bool:
+    if every and package.level is Level.NEAREST:
+        return True
+    return (every or package.level.is_pinned) and not _is_exact(package.specifier)
 
 
 def _is_exact(specifier: str) -> bool:

@@ -116,7 +116,7 @@ def test_diff_asks_a_running_scheduler(dask_project: DaskProject, cluster: Conta
     with dask_project.edited(2):
         table = cli.run("diff", cluster.address, "local")
     assert table.returncode == 1
-    assert table.stdout.splitlines()[0] == "differs (1, of which 1 critical, exact or local code)"
+    assert table.stdout.splitlines()[0] == "differs (1, of which 1 critical, exact, nearest or local code)"
 
 
 def test_local_cluster_runs_what_the_client_runs() -> None:

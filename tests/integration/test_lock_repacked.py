@@ -315,7 +315,7 @@ def test_where_the_installed_files_will_not_do_the_level_decides(locking: Lockin
     sources = locking.sources(PIP_INDEX_URL=index.url)
     with pytest.raises(FetchError, match=r"bluebell.* answers 404.*no other version will do") as caught:
         fetch_artifacts(lock, sources)
-    assert 'levels = { bluebell = "exact" }' in str(caught.value.hint)
+    assert 'levels = { bluebell = "nearest" }' in str(caught.value.hint)
     index.add_wheel("bluebell", "2.0.1")
     # Which pages there are, uv remembers for some minutes.
     shutil.rmtree(locking.environ["UV_CACHE_DIR"], ignore_errors=True)

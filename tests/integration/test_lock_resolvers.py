@@ -130,7 +130,7 @@ def test_an_exact_version_that_is_gone_gives_the_nearest(
     for version in ("1.4.0", "2.1.0", "2.2.0", "3.0.0"):
         index.add_wheel("demo", version)
     index.add_wheel("other", "1.0.0")
-    plan = plan_of(installed("demo", "2.3.1", level=Level.EXACT), installed("other", "1.0.0"))
+    plan = plan_of(installed("demo", "2.3.1", level=Level.NEAREST), installed("other", "1.0.0"))
     lock = lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
     assert versions(lock) == {"demo": "2.2.0", "other": "1.0.0"}
     assert [deviation.name for deviation in lock.deviations] == ["demo"]
@@ -163,8 +163,8 @@ def test_strict_refuses_and_lists_all(name: str, index: LocalIndex, tmp_path: Pa
     index.add_wheel("one", "1.0.0")
     index.add_wheel("two", "1.0.0")
     plan = plan_of(
-        installed("one", "1.0.1", level=Level.EXACT),
-        installed("two", "1.0.1", level=Level.EXACT),
+        installed("one", "1.0.1", level=Level.NEAREST),
+        installed("two", "1.0.1", level=Level.NEAREST),
         strict=True,
     )
     with pytest.raises(DeviationError, match=r"(?s)2 versions.*one 1\.0\.1.*two 1\.0\.1"):
@@ -185,7 +185,7 @@ def test_nothing_allowed_is_an_error_that_names_all(name: str, index: LocalIndex
     assert "- one (~=1.0.1)" in caught.value.message
     assert "- two (==1.0.1)" in caught.value.message
     assert "three" not in caught.value.message
-    assert 'one = "exact"' in str(caught.value.hint)
+    assert 'one = "nearest"' in str(caught.value.hint)
     # What there is, is said of what has something.
     assert "; the nearest that fits is 2.0.0\n- two " in caught.value.message
     assert caught.value.message.count("nearest that fits") == 1
@@ -210,11 +210,11 @@ def test_another_patch_level_is_said_and_another_minor_version_refused(
 
 
 def test_what_is_exact_and_nowhere_can_only_be_left_out(name: str, index: LocalIndex, tmp_path: Path) -> None:
-    plan = plan_of(installed("perf", "1.0.1", level=Level.EXACT))
+    plan = plan_of(installed("perf", "1.0.1", level=Level.NEAREST))
     with pytest.raises(UnsolvableError) as caught:
         lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
     assert 'levels = { perf = "ignore" }' in str(caught.value.hint)
-    assert '"exact"' not in str(caught.value.hint)
+    assert '"nearest"' not in str(caught.value.hint)
 
 
 def test_additions_come_with_what_they_need_and_move_nothing(

@@ -77,7 +77,7 @@ class Preference:
 
 def allowed_specifier(planned: PlannedConda) -> str:
     """Return the versions that the level of a package allows, as in a match spec; empty for all."""
-    return "" if planned.level is Level.EXACT else planned.specifier
+    return "" if planned.level is Level.NEAREST else planned.specifier
 
 
 def preference_for(
@@ -126,7 +126,7 @@ def nearest_version(planned: PlannedConda, versions: Sequence[str]) -> str | Non
     """Return the best of *versions* for an installed package; ``None`` if its level allows none.
 
     The local version is best. Then, as for packages of an index, the newest one that the specifier allows;
-    for :attr:`Level.EXACT` the newest of the release series, then older ones, then newer ones.
+    for :attr:`Level.NEAREST` the newest of the release series, then older ones, then newer ones.
     """
     if planned.version in versions:
         return planned.version
@@ -143,7 +143,7 @@ def allowed_versions(planned: PlannedConda, versions: Sequence[str]) -> list[str
 
 
 def _specifiers(planned: PlannedConda) -> Iterator[str]:
-    if planned.level is not Level.EXACT:
+    if planned.level is not Level.NEAREST:
         yield planned.specifier
         return
     try:

@@ -89,14 +89,14 @@ def _split_lacking(
     Raises
     ------
     UnsolvableError
-        One of them is critical, or of the local platform and in no channel.
+        One of them is critical or exact, or of the local platform and in no channel.
     """
     if not lacking:
         return [], ()
     elsewhere = solver.available((package.name for package in lacking), subdirs=(local_subdir,))
     left_out, missing, refused = [], [], []
     for package in lacking:
-        if package.level is Level.CRITICAL:
+        if package.level in (Level.CRITICAL, Level.EXACT):
             refused.append((package, "no channel has it for linux-64 or noarch"))
         elif package.name in elsewhere:
             left_out.append(package)
@@ -187,7 +187,7 @@ def _moved(entry: Preference, solution: Iterable[LockedConda]) -> bool:
 
 
 def _priority(entry: Preference) -> tuple[bool, bool, str]:
-    return entry.planned.level is not Level.EXACT, not entry.planned.requested, entry.name
+    return entry.planned.level not in (Level.EXACT, Level.NEAREST), not entry.planned.requested, entry.name
 
 
 def with_plan(package: LockedConda, planned: PlannedConda | None) -> LockedConda:

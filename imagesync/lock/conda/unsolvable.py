@@ -42,7 +42,7 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
 
 
 def _allowance(package: PlannedConda) -> str:
-    allowed = "any version" if package.level is Level.EXACT else package.specifier
+    allowed = "any version" if package.level is Level.NEAREST else package.specifier
     return f"{package.version} here, {package.level.value}, {allowed}"
 
 
@@ -92,7 +92,7 @@ def _described(constraint: Preference | str) -> str:
 
 def _hint(found: Explanation[Preference | str]) -> str:
     if not found.remedies:
-        return 'Let go of one of them: levels = { NAME = "exact" } takes another version, "ignore" none.'
+        return 'Let go of one of them: levels = { NAME = "nearest" } takes another version, "ignore" none.'
     text = way_out([[_name(each) for each in remedy] for remedy in found.remedies])
     preferences = (each.planned for each in found.remedies[0] if isinstance(each, Preference))
     levels = levels_that_help(preferences, loosen_critical=True)

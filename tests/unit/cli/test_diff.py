@@ -23,7 +23,7 @@ def test_table_shows_differences_that_count_first() -> None:
     comparison = compare(side(COMPATIBLE, EXACT), side(*changed, name="there"))
     section, summary_ = comparison_sections(comparison)
     assert [row.cells[0] for row in section.rows] == ["numpy", "alder"]
-    assert section.title == "differs (2, of which 1 critical, exact or local code)"
+    assert section.title == "differs (2, of which 1 critical, exact, nearest or local code)"
     assert summary_.notes[0] == "2 packages: 2 differs"
 
 

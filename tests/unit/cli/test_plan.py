@@ -32,7 +32,7 @@ def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> Non
         packages=(
             planned("numpy", Level.COMPATIBLE),
             planned("dask", Level.CRITICAL),
-            planned("lz4", Level.EXACT),
+            planned("lz4", Level.NEAREST),
             planned("mine", Level.EXACT, source=Source("directory", url="file:///m", editable=True)),
         ),
         left_out=(LeftOut(canonicalize_name("pywin32"), "306", Level.PLATFORM_ONLY, "only for Windows"),),
@@ -45,7 +45,8 @@ def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> Non
     text = stream.getvalue()
     marks = [
         "critical (1)",
-        "exact (2)",
+        "exact (1): this version or no image",
+        "nearest (1)",
         "compatible (1)",
         "left out",
         "conflict",

@@ -176,7 +176,7 @@ def test_entries_without_a_plan_get_the_shipped_levels() -> None:
     assert [entry.level for entry in found] == [
         Level.CRITICAL,
         Level.CRITICAL,
-        Level.EXACT,
+        Level.NEAREST,
         Level.IGNORE,
         Level.CRITICAL,
         Level.COMPATIBLE,

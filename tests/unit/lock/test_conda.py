@@ -55,10 +55,11 @@ def build(
         (planned("1.4.2"), "1.4.5"),
         (planned("3.1.0", specifier="~=3.1.0"), None),
         (planned("1.4.2", Level.CRITICAL, "==1.4.2"), None),
-        (planned("1.4.2", Level.EXACT, "==1.4.2"), "1.4.5"),
-        (planned("1.3.0", Level.EXACT, "==1.3.0"), "1.5.0"),
-        (planned("3.1.0", Level.EXACT, "==3.1.0"), "2.0.0"),
-        (planned("0.1", Level.EXACT, "==0.1"), "2.0.0"),
+        (planned("1.4.2", Level.EXACT, "==1.4.2"), None),
+        (planned("1.4.2", Level.NEAREST, "==1.4.2"), "1.4.5"),
+        (planned("1.3.0", Level.NEAREST, "==1.3.0"), "1.5.0"),
+        (planned("3.1.0", Level.NEAREST, "==3.1.0"), "2.0.0"),
+        (planned("0.1", Level.NEAREST, "==0.1"), "2.0.0"),
     ],
 )
 def test_nearest_version_is_the_first_that_the_level_allows(
@@ -70,7 +71,7 @@ def test_nearest_version_is_the_first_that_the_level_allows(
 def test_versions_not_of_pep_440_are_compared_as_strings() -> None:
     assert nearest_version(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9e"]) == "9e"
     assert nearest_version(planned("9e", Level.CRITICAL, "==9e"), ["9d", "9f"]) is None
-    assert set(allowed_versions(planned("9e", Level.EXACT, "==9e"), ["9d", "9f"])) == {"9d", "9f"}
+    assert set(allowed_versions(planned("9e", Level.NEAREST, "==9e"), ["9d", "9f"])) == {"9d", "9f"}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ def test_requested_package_that_is_left_out_is_the_first_deviation() -> None:
     left_out = Deviation("zoo", "1.0", "", Level.PLATFORM_ONLY, "no Linux", "conda", requested=True)
     others = (
         Deviation("ant", "1.0", "", Level.PLATFORM_ONLY, "no Linux", "conda"),
-        Deviation("bee", "", "2", Level.EXACT, "needed"),
+        Deviation("bee", "", "2", Level.NEAREST, "needed"),
     )
     assert sorted((*others, left_out), key=lambda each: each.weight)[0] is left_out
     assert [each.change for each in (left_out, *others)] == [

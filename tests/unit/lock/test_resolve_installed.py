@@ -16,13 +16,15 @@ from tests.indexes.planning import installed
     ("version", "level", "expected"),
     [
         ("1.4.3", Level.CRITICAL, []),
+        ("1.4.3", Level.EXACT, []),
+        ("2.1.0+cu121", Level.EXACT, []),
         ("1.4.3", Level.COMPATIBLE, ["~=1.4.3"]),
         ("2.2", Level.COMPATIBLE, []),
         ("2.1.0+cu121", Level.COMPATIBLE, ["==2.1.0", "~=2.1.0"]),
         ("2.1.0+cu121", Level.CRITICAL, []),
-        ("1.4.3", Level.EXACT, ["==1.4.*", "==1.*,<1.4.3", "==1.*", "<1.4.3", ""]),
-        ("2!1.4", Level.EXACT, ["==2!1.4.*", "==2!1.*,<2!1.4", "==2!1.*", "<2!1.4", ""]),
-        ("2.1.0+cu121", Level.EXACT, ["==2.1.0", "==2.1.*", "==2.*,<2.1.0", "==2.*", "<2.1.0", ""]),
+        ("1.4.3", Level.NEAREST, ["==1.4.*", "==1.*,<1.4.3", "==1.*", "<1.4.3", ""]),
+        ("2!1.4", Level.NEAREST, ["==2!1.4.*", "==2!1.*,<2!1.4", "==2!1.*", "<2!1.4", ""]),
+        ("2.1.0+cu121", Level.NEAREST, ["==2.1.0", "==2.1.*", "==2.*,<2.1.0", "==2.*", "<2.1.0", ""]),
     ],
 )
 def test_allowed_specifiers_go_from_nearest_to_farthest(

@@ -147,8 +147,8 @@ def test_users_level_applies_to_conda_name_and_distribution_name(name: str) -> N
 def test_shipped_level_applies_to_conda_name_and_distribution_name() -> None:
     torch = record("pytorch=2.4.1=cuda120_0", dists=("torch",))
     plan = make_plan(environment(NUMPY, BLAS, torch), settings=Settings())
-    assert planned(plan, "numpy").level is Level.EXACT
-    assert planned(plan, "pytorch").level is Level.EXACT
+    assert planned(plan, "numpy").level is Level.NEAREST
+    assert planned(plan, "pytorch").level is Level.NEAREST
     assert planned(plan, "libblas").specifier == "~=3.9.0"
 
 
@@ -175,6 +175,13 @@ def test_strict_plan_has_exact_conda_specifiers() -> None:
     plan = make_plan(environment(NUMPY, BLAS), settings=Settings(strict=True))
     assert {entry.specifier[:2] for entry in plan.conda} == {"=="}
     assert possible_drift(plan, every=True) == ()
+
+
+def test_package_of_the_level_nearest_could_differ() -> None:
+    nearest = make_plan(environment(NUMPY), settings=Settings(levels={"numpy": "nearest"}))
+    exact = make_plan(environment(NUMPY), settings=Settings(levels={"numpy": "exact"}))
+    assert possible_drift(nearest, every=True) == ("numpy",)
+    assert possible_drift(nearest, every=False) == possible_drift(exact, every=True) == ()
 
 
 def test_platform_only_package_of_another_platform_is_left_out() -> None:

@@ -25,22 +25,22 @@ def interpreter(prefix: Path, base: Path | None = None) -> Interpreter:
     )
 
 
-def test_whoever_set_exact_is_not_told_to_set_it_again() -> None:
-    hint = levels_that_help([planned("perf", Level.EXACT)])
+def test_whoever_set_nearest_is_not_told_to_set_it_again() -> None:
+    hint = levels_that_help([planned("perf", Level.NEAREST)])
     assert 'levels = { perf = "ignore" }' in hint
-    assert "exact" not in hint
+    assert "nearest" not in hint
 
 
 def test_a_level_that_limits_is_loosened() -> None:
-    hint = levels_that_help([planned("one", Level.COMPATIBLE), planned("two", Level.EXACT)])
-    assert 'levels = { one = "exact" }' in hint
+    hint = levels_that_help([planned("one", Level.COMPATIBLE), planned("two", Level.NEAREST)])
+    assert 'levels = { one = "nearest" }' in hint
     assert 'levels = { two = "ignore" }' in hint
 
 
 def test_a_critical_package_is_loosened_only_by_a_remedy_that_works() -> None:
     dask = planned("dask", Level.CRITICAL)
     assert levels_that_help([dask]) == ""
-    assert 'levels = { dask = "exact" }' in levels_that_help([dask], loosen_critical=True)
+    assert 'levels = { dask = "nearest" }' in levels_that_help([dask], loosen_critical=True)
 
 
 @pytest.fixture
