@@ -16,7 +16,7 @@ from imagesync.errors import ImagesyncError, UsageError
 from imagesync.image.image import Image
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.plan.plan import PlannedPackage
-from imagesync.scan.distributions.record import installed_files
+from imagesync.scan.distributions.metadata import installed_files
 from imagesync.scan.environment import Package
 from imagesync.session import Session
 from imagesync.store.layout import TREES

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
 from imagesync.scan.environment import Environment
-from imagesync.scan.installer import Installer
+from imagesync.scan.pip_commands import Installer
 
 if TYPE_CHECKING:
     from imagesync.plan.levels import CriticalPackage

@@ -1,24 +1,33 @@
-# Paths stay strings, as everywhere in a scan.
-# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120
+# Paths stay strings: a Path costs more than reading the small file that it names.
+# ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH120, PTH208
 """Which environment is looked at, and how it was found."""
 
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from imagesync.core.files import read_bytes
+from imagesync.core.files import parse_toml
 from imagesync.errors import ScanError, UsageError
 from imagesync.indexes.configuration_files import home_folder, project_folders
 from imagesync.scan.environment import Interpreter
-from imagesync.scan.interpreter import HINT, PLACES, interpreter_of, named_interpreter
+from imagesync.scan.environment_files import (
+    extended,
+    has_interpreter,
+    is_conda_base,
+    is_environment,
+    is_isolated,
+    is_same_folder,
+    tool_of,
+)
+from imagesync.scan.interpreter import HINT, interpreter_of, named_interpreter
 
 _PIXI = ".pixi/envs/default"
-_UV_CACHE = re.compile(r"(archive|builds|environments)-v[0-9]+")
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 
 
@@ -109,8 +118,6 @@ def discover(
     folders = tuple(map(str, project_folders(Path(os.path.abspath(cwd)), home)))
     found = next(_candidates(environ, folders), None)
     if found is None:
-        from imagesync.scan.missing_environment import no_environment
-
         raise no_environment(environ, folders)
     return found
 
@@ -130,7 +137,7 @@ def _candidates(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterato
         yield replace(own, origin="python -m imagesync")
     if own is not None and is_isolated(sys.prefix) and not is_conda_base(sys.prefix, environ):
         active = virtual or ("" if base else conda)
-        is_active = bool(active) and _is_same(active, sys.prefix)
+        is_active = bool(active) and is_same_folder(active, sys.prefix)
         if not is_active and _is_first_on_path(sys.prefix, active, base, environ):
             yield replace(own, origin="imagesync is installed in it, and it is on PATH")
     project = next(_project_environments(environ, folders), None)
@@ -166,10 +173,6 @@ def _active(variable: str, folder: str, project: _ProjectEnvironment | None) -> 
     return replace(found, warnings=(warning,))
 
 
-def _is_same(folder: str, other: str) -> bool:
-    return os.path.realpath(folder) == os.path.realpath(other)
-
-
 @dataclass(frozen=True)
 class _ProjectEnvironment:
     """An environment that a project's own tool has made.
@@ -187,7 +190,9 @@ class _ProjectEnvironment:
     def has(self, folder: str) -> bool:
         """Return whether *folder* is this environment, or another one of a pixi project."""
         pixi = os.path.join(self.root, ".pixi", "envs")
-        return _is_same(folder, self.folder) or _is_same(os.path.dirname(os.path.abspath(folder)), pixi)
+        return is_same_folder(folder, self.folder) or is_same_folder(
+            os.path.dirname(os.path.abspath(folder)), pixi
+        )
 
 
 def _project_environments(
@@ -208,75 +213,10 @@ def _project_environments(
             yield _ProjectEnvironment(path, f"the project's {_PIXI}", folder)
 
 
-def is_environment(folder: str) -> bool:
-    """Return whether *folder* is an environment of Python's, even one whose interpreter is gone."""
-    return os.path.isfile(os.path.join(folder, "pyvenv.cfg")) or has_interpreter(folder)
-
-
-def has_interpreter(folder: str) -> bool:
-    """Return whether an interpreter lies in *folder*, even as a link that leads nowhere."""
-    return any(os.path.lexists(os.path.join(folder, *place.split("/"))) for place in PLACES)
-
-
-def is_conda_base(prefix: str, environ: Mapping[str, str]) -> bool:
-    """Return whether *prefix* is the environment that conda itself lives in.
-
-    Every shell of a user of miniconda has activated it, so it says nothing about what is worked in. The
-    variables are those of the activation scripts of conda and micromamba; pixi has no such environment.
-    """
-    if os.path.exists(os.path.join(prefix, "conda-meta", "pixi")):
-        return False
-    executable = environ.get("CONDA_EXE", "")
-    roots = [environ.get("_CONDA_ROOT", ""), environ.get("MAMBA_ROOT_PREFIX", "")]
-    roots.append(os.path.dirname(os.path.dirname(executable)))
-    if any(root and _is_same(prefix, root) for root in roots):
-        return True
-    if environ.get("CONDA_DEFAULT_ENV") in ("base", "root") and environ.get("CONDA_PREFIX") == prefix:
-        return True
-    in_envs = os.path.basename(os.path.dirname(os.path.abspath(prefix))) == "envs"
-    return not in_envs and os.path.isdir(os.path.join(prefix, "condabin"))
-
-
-def tool_of(prefix: str) -> str:
-    """Return which tool has made the environment at *prefix* for an application alone, or nothing.
-
-    Nobody works in such an environment. uv and pipx leave a receipt in it; what uv makes for a single run
-    lies in its cache.
-    """
-    for name, tool in (("uv-receipt.toml", "uv tool"), ("pipx_metadata.json", "pipx")):
-        if os.path.exists(os.path.join(prefix, name)):
-            return tool
-    bucket = os.path.dirname(os.path.realpath(prefix))
-    cached = _UV_CACHE.fullmatch(os.path.basename(bucket)) is not None
-    return "uvx" if cached and os.path.exists(os.path.join(os.path.dirname(bucket), "CACHEDIR.TAG")) else ""
-
-
-def extended(prefix: str) -> str:
-    """Return the environment that *prefix* was laid over by ``uv run --with``, else *prefix* itself."""
-    return read_pyvenv_cfg(prefix).get("extends-environment") or prefix
-
-
-def read_pyvenv_cfg(root: str) -> dict[str, str]:
-    """Return the keys and values of ``pyvenv.cfg`` (PEP 405); none where there is no such file."""
-    try:
-        text = read_bytes(os.path.join(root, "pyvenv.cfg")).decode("utf-8", "replace")
-    except OSError:
-        return {}
-    pairs = (line.partition("=") for line in text.splitlines())
-    return {key.strip().lower(): value.strip() for key, separator, value in pairs if separator}
-
-
 def _is_module_run() -> bool:
     """Return whether this process was started by ``python -m imagesync``."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec is not None and spec.name == "imagesync.__main__"
-
-
-def is_isolated(prefix: str) -> bool:
-    """Return whether *prefix* is an environment, and not an installation that others are made from."""
-    return os.path.isfile(os.path.join(prefix, "pyvenv.cfg")) or os.path.isdir(
-        os.path.join(prefix, "conda-meta")
-    )
 
 
 def _is_first_on_path(own: str, active: str, base: str, environ: Mapping[str, str]) -> bool:
@@ -291,3 +231,84 @@ def _is_first_on_path(own: str, active: str, base: str, environ: Mapping[str, st
     if mine is None or (active and others[0] is None):
         return False
     return all(other is None or mine < other for other in others)
+
+
+# By each tool: the files that say so, the table in pyproject.toml, and what to do.
+_MAKES = "This is a project of {}; make its environment: {}"
+_NAMES = 'This is a project of {}; name its environment: --python "$({})"'
+_TOOLS = (
+    ("uv", ("uv.lock",), "uv", _MAKES.format("uv", "uv sync")),
+    ("pixi", ("pixi.toml", "pixi.lock"), "pixi", _MAKES.format("pixi", "pixi install")),
+    ("poetry", ("poetry.lock",), "poetry", _NAMES.format("poetry", "poetry env info --executable")),
+    ("pdm", ("pdm.lock", ".pdm-python"), "pdm", _NAMES.format("pdm", "pdm info --python")),
+    ("hatch", ("hatch.toml",), "hatch", _NAMES.format("hatch", "hatch env find")),
+    ("pipenv", ("Pipfile",), "", _NAMES.format("pipenv", "pipenv --py")),
+)
+
+
+def no_environment(environ: Mapping[str, str], folders: tuple[str, ...]) -> ScanError:
+    """Return the refusal to look at the environment of the tool that imagesync runs as.
+
+    Parameters
+    ----------
+    folders
+        Where the project's environment was looked for: the working folder, then its parents.
+    """
+    looked = "\n".join(f"  {line}" for line in _looked_for(environ, folders))
+    return ScanError(
+        f"No environment is active, and no project here has one. imagesync itself runs in {sys.prefix}, "
+        f"which {tool_of(sys.prefix)} made for it alone. Looked for:\n{looked}",
+        hint="\n".join((*_project_hints(folders), *_neighbour_hints(folders[0]), _ACTIVATE)),
+    )
+
+
+_ACTIVATE = "Activate an environment, or name its interpreter or folder: --python PATH"
+
+
+def _looked_for(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterator[str]:
+    yield "VIRTUAL_ENV: not set"
+    conda = environ.get("CONDA_PREFIX")
+    yield f"CONDA_PREFIX: {f'{conda}, which has no Python' if conda else 'not set'}"
+    if named := environ.get("UV_PROJECT_ENVIRONMENT"):
+        yield f"UV_PROJECT_ENVIRONMENT: {named}, which is no environment of a project here"
+    where = folders[0] if len(folders) == 1 else f"{folders[0]} and its parents up to {folders[-1]}"
+    yield f".venv and .pixi/envs/default: not in {where}"
+
+
+def _project_hints(folders: tuple[str, ...]) -> Iterator[str]:
+    """Yield what the tools of the nearest project say or do of its environment."""
+    for folder in folders:
+        by_file = [hint for _, files, _, hint in _TOOLS if _has_any(folder, files)]
+        tables = _tool_tables(Path(folder, "pyproject.toml"))
+        hints = by_file or [hint for _, _, table, hint in _TOOLS if table in tables]
+        if hints:
+            yield from hints
+            return
+
+
+def _has_any(folder: str, files: tuple[str, ...]) -> bool:
+    return any(Path(folder, name).exists() for name in files)
+
+
+def _tool_tables(path: Path) -> Mapping[str, Any]:
+    try:
+        tables = parse_toml(path.read_text("utf-8")).get("tool", {})
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(tables, dict):
+        return {}
+    # Many projects of other tools are built by hatchling, and configure it there.
+    hatch = tables.get("hatch")
+    is_managed = isinstance(hatch, dict) and "envs" in hatch
+    return {name: table for name, table in tables.items() if name != "hatch" or is_managed}
+
+
+def _neighbour_hints(folder: str) -> Iterator[str]:
+    """Yield the environments in *folder* that are called otherwise than tools call them."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        if is_isolated(os.path.join(folder, name)):
+            yield f"There is one in {name}: --python {shlex.quote(name)}"

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from imagesync.core.files import read_bytes
 from imagesync.errors import ScanError
-from imagesync.scan.discovery import read_pyvenv_cfg
 from imagesync.scan.distributions.editables import path_lines
 from imagesync.scan.environment import Finding, Interpreter, Severity
-from imagesync.scan.executable import read_platform
+from imagesync.scan.environment_files import read_platform, read_pyvenv_cfg
 from imagesync.scan.interpreter import ProbeAnswer
 
 _VERSIONED = re.compile(r"(?P<implementation>python|pypy)(?P<version>[23]\.[0-9]+)t?")

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
-from imagesync.scan.installer import Installer
+from imagesync.scan.pip_commands import Installer
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from imagesync.lock.conda.provided_distributions import planned_distribution
 from imagesync.plan.plan import PlannedConda, PlannedPackage
-from imagesync.scan.distributions.record import entry_point_scripts, installed_files
+from imagesync.scan.distributions.metadata import entry_point_scripts, installed_files
 from imagesync.scan.environment import CondaRecord, Package
 
 

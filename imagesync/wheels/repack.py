@@ -20,7 +20,7 @@ from imagesync.core.archive_members import zip_member
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.tags import target_tags
-from imagesync.scan.distributions.record import (
+from imagesync.scan.distributions.metadata import (
     InstalledFile,
     entry_point_scripts,
     installed_files,

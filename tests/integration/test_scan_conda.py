@@ -263,7 +263,7 @@ def test_nothing_heavy_is_imported(pure: CondaEnvironment, cache_dir: Path, tmp_
     }
     answer = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
-    assert "imagesync.scan.conda.records" in imported
+    assert "imagesync.scan.conda.prefix_records" in imported
     heavy = {"rattler", "yaml", "requests", "rich", "docker", "imagesync.store.store"}
     assert not heavy & imported
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.scan.discovery import tool_of
+from imagesync.scan.environment_files import tool_of
 from tests.commands import BIN, CommandLine, Finished
 from tests.conftest import MakeCondaEnvironment
 from tests.environments import LocalEnvironment, make_environment, run

@@ -10,7 +10,7 @@ import pytest
 from imagesync.errors import ScanError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Environment
-from imagesync.scan.executable import platform_of_executable
+from imagesync.scan.environment_files import platform_of_executable
 from imagesync.scan.scan import scan
 from imagesync.settings.bases import bases_with
 from imagesync.wheels.repack import installed_content

@@ -16,7 +16,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from imagesync.errors import LockError
 from imagesync.image_layout import PREFIX, site_packages
-from imagesync.scan.conda.records import distribution_name
+from imagesync.scan.conda.prefix_records import distribution_name
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import LockedConda

@@ -22,7 +22,7 @@ from imagesync.plan.checks.modules import ModuleOwners, modules, named, standard
 from imagesync.plan.checks.sources import missing_sources, unmet_requirements
 from imagesync.plan.install_commands import uninstall_command
 from imagesync.plan.plan import Plan
-from imagesync.scan.distributions.record import read_record
+from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 
 _SHOWN = 3

@@ -13,7 +13,7 @@ from imagesync.core.files import read_bytes
 from imagesync.plan.checks.sources import local_path
 from imagesync.plan.install_commands import uninstall_command
 from imagesync.scan.distributions.editables import path_lines
-from imagesync.scan.distributions.record import read_record
+from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 
 _MODULE_SUFFIXES = (".py", ".so", ".pyd")

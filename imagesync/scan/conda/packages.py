@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH116, PTH118, PTH119, PTH120, PTH208
+# ruff: noqa: PTH116, PTH118, PTH119, PTH120
 """What of an environment is conda's and what is pip's: one owner for each distribution."""
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
-from imagesync.scan.conda.history import requested_specs
-from imagesync.scan.conda.records import RecordFile, distribution_name, distribution_version, sha256_of_file
+from imagesync.scan.conda.conda_files import requested_specs
+from imagesync.scan.conda.prefix_records import (
+    RecordFile,
+    distribution_name,
+    distribution_version,
+    sha256_of_file,
+)
 from imagesync.scan.environment import CondaRecord, Finding, Package, Severity, Source
-from imagesync.scan.installer import Installer
+from imagesync.scan.pip_commands import Installer
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -65,15 +70,6 @@ def settle(
         Gives the commands in hints.
     """
     return _Settling(packages, records, prefix, findings, installer).ownership()
-
-
-def record_paths(prefix: str) -> list[str]:
-    """Return the files of conda's records in *prefix*, sorted; none where there are none."""
-    folder = os.path.join(prefix, "conda-meta")
-    try:
-        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
-    except OSError:
-        return []
 
 
 class _Settling:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.scan.conda.records import RecordFile, read_record_file
+from imagesync.scan.conda.prefix_records import RecordFile, read_record_file
 from imagesync.scan.distributions.folder import reason
 from imagesync.scan.environment import CondaRecord, Finding, Severity
 

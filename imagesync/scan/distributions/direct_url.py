@@ -1,9 +1,16 @@
-"""``direct_url.json``: where a distribution was installed from, if not by name (PEP 610)."""
+"""``direct_url.json``: where a distribution was installed from, if not by name (PEP 610).
+
+The file belongs to whoever made the environment. What isn't exactly a URL, a commit and a folder in the tree
+could be an option to git, or a transport that runs a command (``ext::``): :func:`refusal` is the one check
+before git sees anything of it.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+from urllib.parse import unquote
 
 from imagesync.scan.environment import Source
 
@@ -30,8 +37,6 @@ def parse_direct_url(data: bytes) -> Source:
         vcs, commit = _string(information, "vcs"), _string(information, "commit_id")
         if not vcs or not commit:
             raise ValueError("its vcs_info names no vcs or no commit_id")
-        from imagesync.scan.vcs_source import refusal
-
         if (reason := refusal(vcs, url, commit, subdirectory)) is not None:
             return Source(kind="vcs", vcs=vcs, refused=reason)
         return Source(
@@ -42,11 +47,8 @@ def parse_direct_url(data: bytes) -> Source:
             requested_revision=_string(information, "requested_revision"),
             subdirectory=subdirectory,
         )
-    if subdirectory is not None:
-        from imagesync.scan.vcs_source import is_inside_tree
-
-        if not is_inside_tree(subdirectory):
-            raise ValueError(f"its subdirectory {subdirectory!r} isn't in the tree")
+    if subdirectory is not None and not is_inside_tree(subdirectory):
+        raise ValueError(f"its subdirectory {subdirectory!r} isn't in the tree")
     if "archive_info" in document:
         return Source(
             kind="archive",
@@ -80,3 +82,68 @@ def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
 def _string(document: dict[str, Any], key: str) -> str | None:
     value = document.get(key)
     return value if isinstance(value, str) and value else None
+
+
+SCHEMES = ("https", "http", "ssh", "git", "file")
+_COMMIT = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")  # SHA-1 or SHA-256
+_HOST = r"(?:\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])"
+_USER = r"[A-Za-z0-9_][^\s@:/]*"
+# git also takes [host:port] here.
+_SCP = re.compile(rf"{_USER}@(?:{_HOST}|\[\w[\w.-]*:[0-9]+\]):[^-:].*")
+_NETWORK = re.compile(rf"(?:[^-@\s][^\s]*@)?{_HOST}(?::[0-9]*)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def refusal(vcs: str, url: str, commit: str, subdirectory: str | None = None) -> str | None:
+    """Return why these sources are not fetched, as the end of a sentence, or ``None`` where they may be.
+
+    Parameters
+    ----------
+    vcs, url, commit
+        As ``direct_url.json`` names them (PEP 610).
+    subdirectory
+        The project's folder in the tree.
+
+    >>> refusal("git", "https://example.com/code.git", "0" * 40) is None
+    True
+    >>> refusal("git", "--upload-pack=touch x;", "0" * 40)
+    "its URL '--upload-pack=touch x;' isn't one of https, http, ssh, git, file, or user@host:path"
+    >>> refusal("git", "git@example.com:team/code.git", "main")
+    "its commit 'main' isn't 40 or 64 hexadecimal digits"
+    >>> refusal("svn", "https://example.com/code", "12")
+    "its sources are under 'svn', and only git's can be fetched"
+    """
+    if vcs != "git":
+        return f"its sources are under {vcs!r}, and only git's can be fetched"
+    if not _is_url(url):
+        return f"its URL {url!r} isn't one of {', '.join(SCHEMES)}, or user@host:path"
+    if not _COMMIT.fullmatch(commit):
+        return f"its commit {commit!r} isn't 40 or 64 hexadecimal digits"
+    if subdirectory is not None and not is_inside_tree(subdirectory):
+        return f"its subdirectory {subdirectory!r} isn't in the tree"
+    return None
+
+
+def is_inside_tree(subdirectory: str) -> bool:
+    r"""Return whether *subdirectory* is a relative path that stays in its tree; links aren't looked at.
+
+    >>> [is_inside_tree(path) for path in ("python/pkg", "../other", "/etc", "C:\\x", "a/../../b")]
+    [True, False, False, False, False]
+    """
+    parts = subdirectory.replace("\\", "/").split("/")
+    return not (_CONTROL.search(subdirectory) or parts[0] == "" or ":" in parts[0] or ".." in parts)
+
+
+def _is_url(url: str) -> bool:
+    if _CONTROL.search(url):
+        return False
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return _SCP.fullmatch(url) is not None
+    if scheme not in SCHEMES:
+        return False
+    if scheme == "file":
+        return rest.startswith("/")
+    # ssh takes a host, or an account, that begins with a dash for an option; git decodes both before.
+    network = unquote(re.split(r"[/?#]", rest, maxsplit=1)[0])
+    return _NETWORK.fullmatch(network) is not None and "@-" not in network

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 from imagesync.core.files import read_bytes
 from imagesync.scan.distributions.editables import source_folder
-from imagesync.scan.distributions.record import read_record
+from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Finding, Package, Severity
-from imagesync.scan.installer import Installer
+from imagesync.scan.pip_commands import Installer
 
 
 def choose(packages: Sequence[Package], findings: list[Finding], installer: Installer) -> list[Package]:

@@ -18,9 +18,9 @@ from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
 from imagesync.scan.distributions.folder import Folder
 from imagesync.scan.distributions.installed import read_folder
-from imagesync.scan.distributions.record import read_record
+from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Finding, Package, Severity, Source
-from imagesync.scan.installer import Installer
+from imagesync.scan.pip_commands import Installer
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _LEVELS_UP = 3

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from imagesync.core.files import read_bytes
-from imagesync.scan.distributions.record import (
+from imagesync.scan.distributions.metadata import (
     InstalledFile,
     entry_point_scripts,
     is_by_installer,

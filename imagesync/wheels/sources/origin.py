@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.distributions.direct_url import refusal
 from imagesync.scan.environment import Source
-from imagesync.scan.vcs_source import refusal
 from imagesync.wheels.sources.source_digests import has_record, source_folder
 from imagesync.wheels.sources.source_tree import NO_COMMANDS
 

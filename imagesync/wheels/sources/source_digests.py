@@ -19,7 +19,7 @@ from imagesync.core.stat_cache import file_digests
 from imagesync.errors import WheelError
 from imagesync.plan.checks.sources import has_only_installed_files, local_path
 from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.scan.distributions.record import installed_files
+from imagesync.scan.distributions.metadata import installed_files
 from imagesync.scan.environment import Package
 from imagesync.wheels.sources.source_tree import tree_digest
 

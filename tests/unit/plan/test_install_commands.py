@@ -11,7 +11,7 @@ from imagesync.core.names import Level
 from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Interpreter
-from imagesync.scan.installer import Installer
+from imagesync.scan.pip_commands import Installer
 
 
 def planned(name: str, level: Level) -> PlannedPackage:

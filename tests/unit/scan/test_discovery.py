@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ScanError, UsageError
-from imagesync.scan.discovery import FoundEnvironment, discover, is_conda_base, locate, tool_of
+from imagesync.scan.discovery import FoundEnvironment, discover, locate
+from imagesync.scan.environment_files import is_conda_base, tool_of
 from tests.commands import BIN, CommandLine, clean_environ
 from tests.environments import LocalEnvironment
 

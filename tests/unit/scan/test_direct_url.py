@@ -12,9 +12,9 @@ from imagesync.core.names import Level, canonical_name
 from imagesync.errors import WheelError
 from imagesync.plan.make import make_plan
 from imagesync.plan.plan import PlannedPackage
+from imagesync.scan.distributions.direct_url import refusal
 from imagesync.scan.environment import Environment, Severity, Source
 from imagesync.scan.scan import scan
-from imagesync.scan.vcs_source import refusal
 from imagesync.settings.model import Settings
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.origin import fetch_source

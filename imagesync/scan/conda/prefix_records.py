@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH122
+# ruff: noqa: PTH118, PTH122, PTH208
 """conda's own records of what it installed: ``conda-meta/*.json``.
 
 A record names every file of its package, so that those of one environment are tens of megabytes of JSON.
@@ -45,6 +45,15 @@ class RecordFile:
     record: CondaRecord
     metadata: tuple[str, ...] = ()
     witnesses: tuple[str, ...] = ()
+
+
+def record_paths(prefix: str) -> list[str]:
+    """Return the files of conda's records in *prefix*, sorted; none where there are none."""
+    folder = os.path.join(prefix, "conda-meta")
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+    except OSError:
+        return []
 
 
 def read_record_file(path: str) -> RecordFile:

@@ -1,16 +1,19 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH118, PTH123, PTH208
-"""The platform that an environment was made for, told from its files."""
+# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH208
+"""What the files of an environment say: the tool that made it, its interpreter, its platform."""
 
 from __future__ import annotations
 
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from imagesync.core.files import read_bytes
 from imagesync.scan.distributions.metadata import read_headers
+from imagesync.scan.interpreter import PLACES
 
+_UV_CACHE = re.compile(r"(archive|builds|environments)-v[0-9]+")
 _ELF_MACHINES = {
     3: "i686",
     21: "ppc64le",
@@ -31,6 +34,76 @@ _LINUX_TAG = re.compile(
 _MACOS_TAG = re.compile(r"macosx_(?P<major>[0-9]+)_(?P<minor>[0-9]+)_(?P<machine>\w+)")
 
 
+def is_environment(folder: str) -> bool:
+    """Return whether *folder* is an environment of Python's, even one whose interpreter is gone."""
+    return os.path.isfile(os.path.join(folder, "pyvenv.cfg")) or has_interpreter(folder)
+
+
+def has_interpreter(folder: str) -> bool:
+    """Return whether an interpreter lies in *folder*, even as a link that leads nowhere."""
+    return any(os.path.lexists(os.path.join(folder, *place.split("/"))) for place in PLACES)
+
+
+def is_isolated(prefix: str) -> bool:
+    """Return whether *prefix* is an environment, and not an installation that others are made from."""
+    return os.path.isfile(os.path.join(prefix, "pyvenv.cfg")) or os.path.isdir(
+        os.path.join(prefix, "conda-meta")
+    )
+
+
+def is_same_folder(folder: str, other: str) -> bool:
+    """Return True if both paths lead to the same folder, links resolved."""
+    return os.path.realpath(folder) == os.path.realpath(other)
+
+
+def is_conda_base(prefix: str, environ: Mapping[str, str]) -> bool:
+    """Return whether *prefix* is the environment that conda itself lives in.
+
+    Every shell of a user of miniconda has activated it, so it says nothing about what is worked in. The
+    variables are those of the activation scripts of conda and micromamba; pixi has no such environment.
+    """
+    if os.path.exists(os.path.join(prefix, "conda-meta", "pixi")):
+        return False
+    executable = environ.get("CONDA_EXE", "")
+    roots = [environ.get("_CONDA_ROOT", ""), environ.get("MAMBA_ROOT_PREFIX", "")]
+    roots.append(os.path.dirname(os.path.dirname(executable)))
+    if any(root and is_same_folder(prefix, root) for root in roots):
+        return True
+    if environ.get("CONDA_DEFAULT_ENV") in ("base", "root") and environ.get("CONDA_PREFIX") == prefix:
+        return True
+    in_envs = os.path.basename(os.path.dirname(os.path.abspath(prefix))) == "envs"
+    return not in_envs and os.path.isdir(os.path.join(prefix, "condabin"))
+
+
+def tool_of(prefix: str) -> str:
+    """Return which tool has made the environment at *prefix* for an application alone, or nothing.
+
+    Nobody works in such an environment. uv and pipx leave a receipt in it; what uv makes for a single run
+    lies in its cache.
+    """
+    for name, tool in (("uv-receipt.toml", "uv tool"), ("pipx_metadata.json", "pipx")):
+        if os.path.exists(os.path.join(prefix, name)):
+            return tool
+    bucket = os.path.dirname(os.path.realpath(prefix))
+    cached = _UV_CACHE.fullmatch(os.path.basename(bucket)) is not None
+    return "uvx" if cached and os.path.exists(os.path.join(os.path.dirname(bucket), "CACHEDIR.TAG")) else ""
+
+
+def extended(prefix: str) -> str:
+    """Return the environment that *prefix* was laid over by ``uv run --with``, else *prefix* itself."""
+    return read_pyvenv_cfg(prefix).get("extends-environment") or prefix
+
+
+def read_pyvenv_cfg(root: str) -> dict[str, str]:
+    """Return the keys and values of ``pyvenv.cfg`` (PEP 405); none where there is no such file."""
+    try:
+        text = read_bytes(os.path.join(root, "pyvenv.cfg")).decode("utf-8", "replace")
+    except OSError:
+        return {}
+    pairs = (line.partition("=") for line in text.splitlines())
+    return {key.strip().lower(): value.strip() for key, separator, value in pairs if separator}
+
+
 def read_platform(root: str, site: str) -> str:
     """Return the platform of the environment at *root* as ``sysconfig.get_platform()`` would, or nothing.
 
@@ -41,7 +114,7 @@ def read_platform(root: str, site: str) -> str:
     site
         Its ``site-packages``, whose wheels name a platform where no executable does.
     """
-    for name in ("bin/python", "bin/python3", "python.exe", "Scripts/python.exe"):
+    for name in PLACES:
         try:
             with open(os.path.join(root, *name.split("/")), "rb") as file:
                 platform = platform_of_executable(file.read(4096))
