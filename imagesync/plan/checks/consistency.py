@@ -12,6 +12,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 from imagesync.core.names import canonical_name
+from imagesync.plan.checks.stale_metadata import reinstall_command, stale_members
 from imagesync.plan.install_commands import install_command
 from imagesync.plan.match_specs import meets
 from imagesync.plan.requirements import applies, local_markers, parse_requirement
@@ -118,6 +119,9 @@ class _Requirement:
 def _remedy(conflict: _Requirement, requirements: Iterable[_Requirement], environment: Environment) -> str:
     """Return the command that installs a version that all packages accept."""
     name = canonicalize_name(conflict.name)
+    found = next((package for package in environment.packages if package.name == name), None)
+    if stale := stale_members(conflict.package, found, f"{conflict.name}{conflict.specifier}"):
+        return reinstall_command(stale, environment)
     same = [each for each in requirements if canonicalize_name(each.name) == name]
     try:
         together = SpecifierSet(",".join(each.specifier for each in same if each.specifier))
