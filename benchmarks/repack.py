@@ -17,7 +17,7 @@ from pathlib import Path
 from imagesync.core.progress import SilentProgress
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.lock.lock import Target, VendoredPackage
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imagesync.cluster.docker_cluster import DockerCluster
     from imagesync.cluster.swarm_cluster import SwarmCluster
     from imagesync.errors import ImagesyncError, MismatchWarning
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.lock.lock import Lock
     from imagesync.scan.environment import Environment
     from imagesync.session import Session, open_session

@@ -30,11 +30,11 @@ from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
-    from imagesync.lock.lockfile.bundle import Bundle
     from imagesync.lock.lockfile.check import Difference
+    from imagesync.lock.lockfile.write import Bundle
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.plan.plan import Plan
@@ -143,7 +143,7 @@ class Session:
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
-        from imagesync.image.context import write_context
+        from imagesync.image.image_context import write_context
         from imagesync.pipeline.artifact_sources import check_conda_installer
 
         finder = ImageFinder(self.context)

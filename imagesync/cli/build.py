@@ -13,7 +13,7 @@ from imagesync.cli.output import print_error
 from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
 from imagesync.errors import ImagesyncError
-from imagesync.image.image import Image
+from imagesync.image.built_image import Image
 
 
 @click.command()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import ImagesyncError, UsageError
-from imagesync.image.image import Image
+from imagesync.image.built_image import Image
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.distributions.metadata import installed_files

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imagesync.engine.build_context import BuildRequest, stream_files
+from imagesync.image.built_image import Image
 from imagesync.image.conda.conda_variables import with_variables
-from imagesync.image.image import Image
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine
-    from imagesync.image.context import BuildContext
+    from imagesync.image.image_context import BuildContext
 
 
 def build_image(

@@ -18,7 +18,7 @@ from imagesync.core.image_reference import split_reference
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.build_files import build_programs
-from imagesync.image.context import BuildContext
+from imagesync.image.image_context import BuildContext
 from imagesync.image.templates import (
     base_stage,
     dockerfile_base,

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from imagesync.lock.conda.provided_distributions import planned_distribution
+from imagesync.lock.conda.locked_records import planned_distribution
 from imagesync.lock.lock import Lock, VendoredPackage
 from imagesync.plan.plan import Plan
 

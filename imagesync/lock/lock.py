@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
 
-from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
-from imagesync.errors import LockError
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.environment import Manager, Source
 
@@ -61,23 +57,6 @@ class Target:
         """Return the target of its JSON form."""
         major, minor = document["glibc"]
         return cls(**{**document, "glibc": (major, minor)})
-
-
-def filename_of(url: str, filename: str = "") -> str:
-    """Return *filename*, or else the last part of the path of *url*.
-
-    Raises
-    ------
-    LockError
-        It isn't the name of a file in a folder.
-    """
-    name = filename or unquote(urlsplit(url).path.rpartition("/")[2])
-    if not name.isprintable() or re.search(r"[/\\]", name) or name.startswith("-") or name in ("", ".", ".."):
-        raise LockError(
-            f"The URL {strip_credentials(url)} has the file name {name!r}, which is none.",
-            hint="Correct the URL where it comes from: the index, the channel or the lock file.",
-        )
-    return name
 
 
 @dataclass(frozen=True)

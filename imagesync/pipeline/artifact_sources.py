@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError
-from imagesync.image.conda.installer import check_micromamba, choose_installer
+from imagesync.image.conda.conda_installer import check_micromamba, choose_installer
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.channels import Channels
@@ -30,9 +30,9 @@ from imagesync.wheels.conda_files import record_content
 from imagesync.wheels.repack import installed_content
 
 if TYPE_CHECKING:
-    from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.image.conda.conda_installer import CondaInstaller
     from imagesync.indexes.pypi.access import Access
-    from imagesync.lock.conda.replace_missing import RecordContent
+    from imagesync.lock.conda.missing_archives import RecordContent
     from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.lock import Lock, LockedPackage, Target
     from imagesync.lock.resolve_installed import InstalledContent

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import InconsistentEnvironment
 from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.store.layout import PYTHONS, TREES
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.pipeline.artifact_sources import ArtifactSources
@@ -139,9 +139,9 @@ class EnvironmentInputs:
         return open_artifact_sources(self.plan, self.context, no_build=no_build)
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
-        """Return the exact artifact of each package; see :func:`~imagesync.lock.make.make_lock`."""
+        """Return the exact artifact of each package; see :func:`~imagesync.lock.make_lock.make_lock`."""
         from imagesync.image.base import target_of
-        from imagesync.lock.make import make_lock
+        from imagesync.lock.make_lock import make_lock
 
         target = target_of(self.plan, base)
         try:

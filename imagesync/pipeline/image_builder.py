@@ -26,7 +26,7 @@ from imagesync.image_layout import USER, Label, image_tag
 from imagesync.inventory.planned import image_inventory
 from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer
 from imagesync.lock.lock import Lock, Target
-from imagesync.lock.make import refuse_deviations
+from imagesync.lock.make_lock import refuse_deviations
 from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
@@ -34,9 +34,9 @@ from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_co
 
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
+    from imagesync.image.built_image import Image
     from imagesync.image.conda.layer import CondaLayer
-    from imagesync.image.context import BuildContext
-    from imagesync.image.image import Image
+    from imagesync.image.image_context import BuildContext
     from imagesync.image_layout import BaseImage
     from imagesync.loose_code.archive import CodeLayer
     from imagesync.pipeline.image_finder import ImageFinder

@@ -12,7 +12,7 @@ from imagesync.engine.lookup import Lookup, look_up
 from imagesync.errors import EngineError, EngineNotFound, RegistryError
 from imagesync.image.base import base_hash, check_interpreter, ensure_base, find_base
 from imagesync.image.build_files import build_files_digest
-from imagesync.image.image import image_of
+from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, remember
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import image_tag
@@ -20,7 +20,7 @@ from imagesync.pipeline.environment_hash import BaseInputs
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.inputs import BuildInputs

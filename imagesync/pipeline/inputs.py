@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.pipeline.artifact_sources import ArtifactSources

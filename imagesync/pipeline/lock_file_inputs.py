@@ -26,7 +26,7 @@ from imagesync.scan.environment import Environment, Interpreter
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock
@@ -189,13 +189,13 @@ class LockFileInputs:
             Another tool wrote the lock file, and an archive that has to be read can't be fetched.
         """
         from imagesync.lock.lock import Target
-        from imagesync.lock.lockfile.check_target import check_target
+        from imagesync.lock.lockfile.prepare import check_target
 
         lock = check_target(self.lock_file, base, Target(IMAGE_PLATFORM, base.python_version, base.glibc))
         if self.lock_file.custom_metadata.is_ours or not lock.conda:
             return lock
-        from imagesync.lock.conda.provided_distributions import refuse_duplicates
-        from imagesync.lock.lockfile.enrich import enrich
+        from imagesync.lock.conda.locked_records import refuse_duplicates
+        from imagesync.lock.lockfile.prepare import enrich
 
         lock = enrich(lock, sources.channels)
         refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])

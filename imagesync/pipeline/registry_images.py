@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RegistryError, UsageError
-from imagesync.image.image import image_of
+from imagesync.image.built_image import image_of
 from imagesync.image_layout import Label, image_tag
 from imagesync.registry.registry import RemoteImage, check_push, read_config, read_digest
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine
-    from imagesync.image.image import Image
+    from imagesync.image.built_image import Image
     from imagesync.pipeline.context import Context
 
 

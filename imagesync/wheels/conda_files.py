@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from imagesync.lock.conda.provided_distributions import planned_distribution
+from imagesync.lock.conda.locked_records import planned_distribution
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.distributions.metadata import entry_point_scripts, installed_files
 from imagesync.scan.environment import CondaRecord, Package

@@ -15,11 +15,11 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, stream_files
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import images_of
-from imagesync.image.conda.installer import choose_installer
+from imagesync.image.conda.conda_installer import choose_installer
 from imagesync.image.conda.layer import CondaLayer, archive_key, make_layer
 from imagesync.image.conda.mounted_images import ARCHIVES_REPOSITORY, with_mounted_images
-from imagesync.image.context import BuildContext
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.image_context import BuildContext
 from imagesync.image_layout import BaseImage, Label
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target

@@ -14,7 +14,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
 from imagesync.errors import RegistryError
-from imagesync.image.image import Image
+from imagesync.image.built_image import Image
 from imagesync.image_layout import Label
 from imagesync.pipeline.registry_images import RegistryImages
 from imagesync.registry.registry import RemoteImage, read_config, read_digest

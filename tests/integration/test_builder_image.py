@@ -18,8 +18,8 @@ from imagesync.engine.engine import Engine, EngineImage
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, VerifyError
 from imagesync.image.builder import build_image
-from imagesync.image.context import BuildContext
-from imagesync.image.image import Image
+from imagesync.image.built_image import Image
+from imagesync.image.image_context import BuildContext
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Deviation, Lock, Target
 from tests.integration.engines import docker_endpoint, podman_endpoint

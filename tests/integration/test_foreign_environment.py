@@ -7,10 +7,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from tests.unit.scan.test_vcs_source import hostile_repository
 
 from imagesync.errors import LockError, UnsolvableError, WheelError
 from imagesync.image_layout import BaseImage
-from imagesync.lock.lockfile.bundle import Bundle
+from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, freeze
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.image_finder import ImageFinder
@@ -18,7 +19,6 @@ from imagesync.session import Session
 from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
-from tests.unit.scan.test_vcs_source import hostile_repository
 
 
 class Foreign:

@@ -20,7 +20,7 @@ from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError
 from imagesync.lock.conda.solver import CondaRequest, virtual_packages
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
-from imagesync.lock.make import make_lock
+from imagesync.lock.make_lock import make_lock
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.pipeline.context import Context

@@ -13,7 +13,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver
-from imagesync.lock.conda.executable import CondaExecutable, find_conda
+from imagesync.lock.conda.conda_program import CondaExecutable, find_conda
 from imagesync.lock.conda.solver import CondaRequest, virtual_packages
 from imagesync.lock.lock import Target
 from imagesync.store.store import Store

@@ -18,7 +18,7 @@ from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
-from imagesync.lock.make import make_lock
+from imagesync.lock.make_lock import make_lock
 from imagesync.store.download import Download
 from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store

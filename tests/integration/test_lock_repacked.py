@@ -13,11 +13,11 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
-from imagesync.lock.make import make_lock
+from imagesync.lock.make_lock import make_lock
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings

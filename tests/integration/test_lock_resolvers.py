@@ -15,8 +15,8 @@ from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock, Target
-from imagesync.lock.lockfile.export import render_requirements
-from imagesync.lock.make import make_lock
+from imagesync.lock.lockfile.save import render_requirements
+from imagesync.lock.make_lock import make_lock
 from imagesync.lock.resolve_installed import resolve_installed
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.resolver import Resolver

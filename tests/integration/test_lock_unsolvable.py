@@ -13,11 +13,11 @@ import pytest
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.conda.provided_distributions import planned_distribution
-from imagesync.lock.make import make_lock
+from imagesync.lock.conda.locked_records import planned_distribution
+from imagesync.lock.make_lock import make_lock
 from imagesync.lock.resolve_installed import resolve_installed
+from imagesync.lock.resolve_platform import solve_platform
 from imagesync.lock.resolvers.resolver import ResolutionRequest
-from imagesync.lock.solve import solve_platform
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Package, Source
 from tests.indexes import LocalIndex

@@ -24,8 +24,8 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import VerifyError
 from imagesync.image.base import ensure_base
-from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.image_context import BuildContext, write_context
 from imagesync.image.verify import verify
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage

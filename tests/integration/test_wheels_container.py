@@ -22,7 +22,7 @@ from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_s
 from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.image_finder import ImageFinder
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.scan import scan

@@ -39,10 +39,10 @@ def test_a_name_that_does_not_exist() -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import imagesync, imagesync.scan.scan, imagesync.lock.make",
-        "import imagesync.lock.make, imagesync.scan.scan",
+        "import imagesync, imagesync.scan.scan, imagesync.lock.make_lock",
+        "import imagesync.lock.make_lock, imagesync.scan.scan",
         "from imagesync.scan import scan as module; assert module.scan.__module__ == 'imagesync.scan.scan'",
-        "from imagesync.lock.make import make_lock; from imagesync.scan.scan import scan",
+        "from imagesync.lock.make_lock import make_lock; from imagesync.scan.scan import scan",
         "import importlib; importlib.import_module('imagesync.scan.scan')",
         "import imagesync; imagesync.scan; import imagesync.scan, imagesync.lock, imagesync.session",
     ],

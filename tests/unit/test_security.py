@@ -27,7 +27,7 @@ from imagesync.lock.lock import Target
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.resolvers.uv import UvResolver
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.registry.login import registry_credentials
 from imagesync.scan.scan import scan
 from imagesync.settings.load import load_settings

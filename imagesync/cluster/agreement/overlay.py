@@ -187,7 +187,7 @@ def _make_local_wheels(
 def _fetch_index_wheels(
     planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[list[tuple[str, Path]], tuple[Unsynced, ...]]:
-    from imagesync.lock.make import make_lock
+    from imagesync.lock.make_lock import make_lock
     from imagesync.pipeline.artifacts import fetch_artifacts
 
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import LockError
 from imagesync.plan.conda import with_channels
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.store.source import open_source
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from imagesync.image.conda.uncompiled_modules import library, modules_to_compile
 from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
 from imagesync.lock.conda.archive_files import read_archive_files
-from imagesync.lock.conda.records import topological_order
+from imagesync.lock.conda.locked_records import topological_order
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.image.conda.conda_installer import CondaInstaller
     from imagesync.lock.conda.archive_files import ArchiveFiles
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.scan.environment import Interpreter

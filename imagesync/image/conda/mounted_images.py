@@ -22,7 +22,7 @@ from imagesync.image_layout import Label
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
     from imagesync.engine.engine import Engine
-    from imagesync.image.conda.installer import CondaInstaller
+    from imagesync.image.conda.conda_installer import CondaInstaller
     from imagesync.image.conda.layer import CondaLayer
     from imagesync.store.store import StoredFile
 

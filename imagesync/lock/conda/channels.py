@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesync.indexes.conda.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.indexes.conda.logins import Login, StoredLogins
     from imagesync.indexes.pixi import PixiSettings
-    from imagesync.lock.conda.archives import Archives
+    from imagesync.lock.conda.archive_store import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.dependencies import ExternalPackage
     from imagesync.scan.environment import CondaRecord
@@ -145,7 +145,7 @@ class Channels:
     def archives(self, packages: Iterable[LockedConda] = ()) -> Archives:
         """Return the archives of the channels, and of further channels that *packages* come from."""
         from imagesync.indexes.conda.channel_access import channel_access
-        from imagesync.lock.conda.archives import Archives
+        from imagesync.lock.conda.archive_store import Archives
 
         of_packages = (package.artifact.url.rsplit("/", 2)[0] for package in packages)
         urls = self._urls((*self.channels, *(package.channel for package in packages), *of_packages))
@@ -192,7 +192,7 @@ class Channels:
 
     def completed(self, request: CondaRequest) -> CondaRequest:
         """Return *request* with the pins and with external packages that it doesn't request."""
-        from imagesync.lock.conda.records import external_record
+        from imagesync.lock.conda.locked_records import external_record
         from imagesync.scan.conda.conda_files import spec_name
 
         frozen = {package.name for package in request.frozen}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import module_command
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.conda.executable import CondaExecutable, find_conda
+from imagesync.lock.conda.conda_program import CondaExecutable, find_conda
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import LockedConda
 
@@ -114,7 +114,7 @@ class CondaLockSolver:
 
         conda-lock knows no preferred packages: it takes the newest versions that the specs allow.
         """
-        from imagesync.lock.lockfile.models import parse_file, require_conda_lock
+        from imagesync.lock.lockfile.conda_lock_file import parse_file, require_conda_lock
 
         require_conda_lock()
         request = self.own.completed(request)

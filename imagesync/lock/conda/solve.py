@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 
 from imagesync.core.names import Level
 from imagesync.errors import UnsolvableError
+from imagesync.lock.conda.locked_records import external_record, lock_record
 from imagesync.lock.conda.preferences import (
     Preference,
     builds_for,
     preference_for,
     shown_versions,
 )
-from imagesync.lock.conda.records import external_record, lock_record
+from imagesync.lock.conda.solve_errors import refusal, with_explanation
 from imagesync.lock.conda.solver import CondaRequest, CondaResult, CondaSolver, VirtualPackage
-from imagesync.lock.conda.unsolvable import refusal, with_explanation
 from imagesync.lock.lock import Deviation, LockedConda
 from imagesync.plan.match_specs import pins_for
 from imagesync.plan.plan import PlannedConda

@@ -1,4 +1,4 @@
-"""Writing ``conda-lock.yml``: conda and pip entries and local wheels in one file.
+"""Writing ``conda-lock.yml``: a lock, with the files that only this machine has, for use on other machines.
 
 Source: https://conda.github.io/conda-lock/output/#unified-lockfile
 """
@@ -6,21 +6,60 @@ Source: https://conda.github.io/conda-lock/output/#unified-lockfile
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
-from imagesync.lock.conda.records import topological_order
-from imagesync.lock.lockfile.bundle import Bundle
-from imagesync.lock.lockfile.custom_metadata import to_metadata
-from imagesync.lock.lockfile.models import make_file
+from imagesync.lock.conda.locked_records import topological_order
+from imagesync.lock.lock import Artifact, Lock
+from imagesync.lock.lockfile.conda_lock_file import make_file, to_metadata
+from imagesync.plan.plan import Plan
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
 
 if TYPE_CHECKING:
     from conda_lock.lockfile import Lockfile
 
     from imagesync.plan.plan import PlannedPackage
+    from imagesync.store.store import StoredFile
+
+WHEELS, ARCHIVES = "wheels", "packages"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A lock that no longer depends on this machine.
+
+    Parameters
+    ----------
+    plan
+        The plan of the lock.
+    lock
+        The lock, with the versions of the built wheels.
+    files
+        Files that no server has, by path relative to the lock file: ``wheels/mine-1.0.whl``.
+    wheels
+        The wheels made on this machine, by canonical name.
+    md5
+        The MD5 of each conda package in hex, which conda's tools check.
+    """
+
+    plan: Plan
+    lock: Lock
+    files: Mapping[str, StoredFile] = field(default_factory=dict)
+    wheels: Mapping[str, StoredFile] = field(default_factory=dict)
+    md5: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Return the paths of the files relative to the lock file, by digest."""
+        return {file.digest: path for path, file in self.files.items()}
+
+
+def is_local(artifact: Artifact) -> bool:
+    """Return True if an artifact is a local file, which no other machine can fetch."""
+    return artifact.url.startswith("file:")
 
 
 def to_lockfile(bundle: Bundle) -> Lockfile:

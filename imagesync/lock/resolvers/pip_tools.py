@@ -31,11 +31,10 @@ from imagesync.indexes.pypi.uv_environment import (
     without_indexes,
     without_variables,
 )
-from imagesync.lock.lock import Artifact, LockedPackage, Target, filename_of
-from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
-from imagesync.lock.resolvers.missing_digests import with_digest
+from imagesync.lock.artifacts import filename_of, target_platforms
+from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.resolvers.index_resolver import with_digest, write_metadata_wheels
 from imagesync.lock.resolvers.resolver import ResolutionRequest
-from imagesync.lock.tags import target_platforms
 
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration

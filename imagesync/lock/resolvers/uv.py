@@ -1,4 +1,4 @@
-"""Resolving with uv: for any target, from any machine."""
+"""Resolving with uv: for any target, from any machine, with packages that are bound to an index."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,15 +17,20 @@ from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.index_configuration import binding_of
 from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems, unusable
 from imagesync.indexes.pypi.uv_environment import uv_configured, without_indexes, without_variables
-from imagesync.indexes.pypi.uv_files import PROJECT, BoundRequirement, split_requirements, write_project
-from imagesync.lock.lock import Artifact, LockedPackage, Target, filename_of
-from imagesync.lock.resolvers.bound import resolve_bound
-from imagesync.lock.resolvers.metadata_wheels import write_metadata_wheels
-from imagesync.lock.resolvers.missing_digests import with_digest
+from imagesync.indexes.pypi.uv_files import (
+    PROJECT,
+    BoundRequirement,
+    requirement_name,
+    split_requirements,
+    write_project,
+)
+from imagesync.lock.artifacts import best_artifact, filename_of, machine
+from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.resolvers.index_resolver import with_digest, write_metadata_wheels
 from imagesync.lock.resolvers.resolver import ResolutionRequest
-from imagesync.lock.tags import best_artifact, machine
 from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
@@ -38,6 +44,9 @@ _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
 # What uv says of an index that answers, and can't be used.
 _TELLING = re.compile(r"certificate|\b(401|403|407)\b", re.IGNORECASE)
+# Gets a request, which alternatives to take, and the bound packages that come in beside its requirements.
+Resolve = Callable[[ResolutionRequest, int, Collection[str]], tuple[LockedPackage, ...]]
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class UvResolver:
@@ -230,3 +239,71 @@ def _artifacts(entry: Mapping[str, Any]) -> Iterator[Artifact]:
             digest=f"sha256:{digest}" if digest else "",
             size=file.get("size"),
         )
+
+
+def resolve_bound(
+    request: ResolutionRequest, indexes: IndexConfiguration, resolve: Resolve
+) -> tuple[LockedPackage, ...]:
+    """Return the packages that satisfy *request*, each bound one from its own index.
+
+    Raises
+    ------
+    UnsolvableError
+        Nothing satisfies it, or the one index of a package doesn't answer.
+    """
+    names = {name for line in request.requirements if (name := requirement_name(line))}
+    bound = {name for name in names if binding_of(indexes.bound, name) is not None}
+    _refuse_silent(bound, indexes)
+    attempts = max((_alternatives(name, indexes) for name in bound), default=1)
+    for attempt in range(attempts - 1):
+        with suppress(UnsolvableError):
+            return _with_dependencies(request, indexes, resolve, bound, attempt)
+    return _with_dependencies(request, indexes, resolve, bound, attempts - 1)
+
+
+def _alternatives(name: str, indexes: IndexConfiguration) -> int:
+    binding = binding_of(indexes.bound, name)
+    return len(binding.choices) if binding is not None else 1
+
+
+def _with_dependencies(
+    request: ResolutionRequest,
+    indexes: IndexConfiguration,
+    resolve: Resolve,
+    asked: Collection[str],
+    attempt: int,
+) -> tuple[LockedPackage, ...]:
+    """Resolve again for as long as bound packages come in that weren't asked of their index."""
+    if not request.dependencies:
+        return resolve(request, attempt, ())
+    named = {canonical_name(binding.package) for binding in indexes.bound if "*" not in binding.package}
+    besides: set[str] = set()
+    while True:
+        # Until it is known that they come in, other indexes may be asked; nothing of theirs is run.
+        unknown = sorted(named - besides - set(asked))
+        wheels_only = tuple(dict.fromkeys((*request.wheels_only, *unknown)))
+        try:
+            found = resolve(replace(request, wheels_only=wheels_only), attempt, besides)
+        except UnsolvableError as error:
+            words = (canonical_name(word.rstrip("._-")) for word in _WORD.findall(error.message))
+            more = _bound(words, indexes) - besides - set(asked)
+            if not more:
+                raise
+        else:
+            more = _bound((package.name for package in found), indexes) - besides - set(asked)
+            if not more:
+                return found
+        _refuse_silent(more, indexes)
+        besides |= more
+
+
+def _bound(names: Iterable[str], indexes: IndexConfiguration) -> set[str]:
+    """Return those of *names* that are bound to an index."""
+    return {name for name in names if binding_of(indexes.bound, name) is not None}
+
+
+def _refuse_silent(names: Iterable[str], indexes: IndexConfiguration) -> None:
+    for name in sorted(names):
+        binding = binding_of(indexes.bound, name)
+        if binding is not None and not binding.choices:
+            raise UnsolvableError(f"{name} comes from an index of its own, and that doesn't answer")

@@ -163,7 +163,7 @@ def test_silent_address_is_reported_after_the_connect_timeout() -> None:
 
 def test_look_up_imports_no_heavy_module() -> None:
     script = (
-        "import sys, imagesync.engine.endpoint, imagesync.engine.lookup, imagesync.image.image;"
+        "import sys, imagesync.engine.endpoint, imagesync.engine.lookup, imagesync.image.built_image;"
         "print([m for m in ('docker', 'requests', 'urllib3', 'rich', 'google.protobuf', 'jinja2')"
         " if m in sys.modules])"
     )

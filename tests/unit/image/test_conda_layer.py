@@ -13,7 +13,7 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, HashMismatch, LockError, UsageError
-from imagesync.image.conda.installer import CondaInstaller, Setting, choose_installer
+from imagesync.image.conda.conda_installer import CondaInstaller, Setting, choose_installer
 from imagesync.image.conda.layer import CondaLayer
 from imagesync.image.conda.uncompiled_modules import modules_to_compile
 from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
@@ -176,7 +176,7 @@ def test_micromamba_stands_in_for_an_index_without_rattler(
     def refuse(requirement: str) -> StoredFile:
         raise FetchError(f"{requirement} isn't there")
 
-    monkeypatch.setattr("imagesync.image.conda.installer.this_machine_runs_on", lambda _: False)
+    monkeypatch.setattr("imagesync.image.conda.conda_installer.this_machine_runs_on", lambda _: False)
     named = micromamba(tmp_path)
     assert choose("auto", store, named=named, wheel=refuse) == CondaInstaller("micromamba", named)
     with pytest.raises(FetchError, match="py-rattler"):

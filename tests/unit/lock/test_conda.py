@@ -10,6 +10,8 @@ from packaging.utils import canonicalize_name
 from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.indexes.conda.conda_configuration import ChannelPriority
+from imagesync.lock.conda.locked_records import lock_records, provided_distributions, refuse_duplicates
+from imagesync.lock.conda.missing_archives import repack_missing
 from imagesync.lock.conda.preferences import (
     Preference,
     allowed_versions,
@@ -18,9 +20,6 @@ from imagesync.lock.conda.preferences import (
     preference_for,
     shown_versions,
 )
-from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
-from imagesync.lock.conda.records import lock_records
-from imagesync.lock.conda.replace_missing import repack_missing
 from imagesync.lock.conda.repodata import channel_error, locked, readable
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
 from imagesync.plan.plan import PlannedConda

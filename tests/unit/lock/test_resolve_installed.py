@@ -7,7 +7,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
-from imagesync.lock.lockfile.export import render_requirements
+from imagesync.lock.lockfile.save import render_requirements
 from imagesync.lock.resolve_installed import allowed_specifiers, pin
 from tests.indexes.planning import installed
 

@@ -18,7 +18,7 @@ from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, pa
 from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.plan.checks.file_conflicts import check_files
 from imagesync.plan.conda import with_channels
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, possible_drift
 from imagesync.scan.environment import CondaRecord, Environment, Interpreter, Package, Severity
 from imagesync.settings.model import Settings

@@ -12,7 +12,7 @@ import pytest
 
 from imagesync.plan.checks.file_conflicts import check_files
 from imagesync.plan.checks.modules import standard_library
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.scan.environment import Finding, Severity
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings

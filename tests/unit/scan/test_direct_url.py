@@ -10,7 +10,7 @@ import pytest
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.errors import WheelError
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.distributions.direct_url import refusal
 from imagesync.scan.environment import Environment, Severity, Source

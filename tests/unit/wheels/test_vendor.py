@@ -12,7 +12,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
 from imagesync.plan.levels import load_levels, load_profiles
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity, Source
 from imagesync.settings.model import Settings
@@ -340,7 +340,7 @@ def test_planning_does_not_import_heavy_modules() -> None:
 
     code = """
 import sys
-from imagesync.plan.make import make_plan
+from imagesync.plan.make_plan import make_plan
 from imagesync.settings.model import Settings
 from imagesync.scan.environment import Environment, Interpreter
 python = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "", "/env", "/usr")

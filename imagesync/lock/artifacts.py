@@ -1,10 +1,13 @@
-"""Wheel tags of a target, and the wheel that fits it best."""
+"""The file names of artifacts, the wheel tags of a target, and the artifact that fits it best."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from imagesync.core.credentials import strip_credentials
 from imagesync.core.platforms import ARCHITECTURES
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Target
@@ -15,6 +18,23 @@ if TYPE_CHECKING:
 # Platform names from before PEP 600, by glibc 2 minor version.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
+
+
+def filename_of(url: str, filename: str = "") -> str:
+    """Return *filename*, or else the last part of the path of *url*.
+
+    Raises
+    ------
+    LockError
+        It isn't the name of a file in a folder.
+    """
+    name = filename or unquote(urlsplit(url).path.rpartition("/")[2])
+    if not name.isprintable() or re.search(r"[/\\]", name) or name.startswith("-") or name in ("", ".", ".."):
+        raise LockError(
+            f"The URL {strip_credentials(url)} has the file name {name!r}, which is none.",
+            hint="Correct the URL where it comes from: the index, the channel or the lock file.",
+        )
+    return name
 
 
 def target_tags(target: Target) -> tuple[Tag, ...]:

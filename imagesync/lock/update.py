@@ -1,11 +1,16 @@
-"""Replacing artifacts that an index lists but doesn't have any more, found when they are fetched."""
+"""Updating a lock while its artifacts are fetched and built.
+
+Artifacts that an index lists but doesn't have any more are replaced, and the wheels made here may have other
+versions than those that are installed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from packaging.utils import NormalizedName
+from packaging.utils import NormalizedName, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
 
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
@@ -19,6 +24,8 @@ from imagesync.lock.resolve_installed import (
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage
+
+_VERSION_CHANGED = "its sources have changed their version since it was installed"
 
 
 def replace_missing(
@@ -87,3 +94,32 @@ def _broken_index(missing: Mapping[NormalizedName, ArtifactGone], resolver: Reso
         + first,
         hint=f"Look at {resolver.indexes.source}.\n{WITHOUT_INDEX}",
     )
+
+
+def update_versions(lock: Lock, filenames: Sequence[str], contents: Sequence[str]) -> Lock:
+    """Return *lock* with the versions of the built wheels; each changed version is a deviation.
+
+    An editable package whose version was raised after its installation has old metadata, and its wheel the
+    new ones. *filenames* are those of the built wheels, and *contents* the digests of their sources, in the
+    order of ``lock.vendored``.
+    """
+    vendored = []
+    deviations = list(lock.deviations)
+    for locked, filename, content in zip(lock.vendored, filenames, contents, strict=True):
+        package = replace(locked, content=content)
+        built = parse_wheel_filename(filename)[1]
+        if _same(package.version, built):
+            vendored.append(package)
+            continue
+        vendored.append(replace(package, version=str(built)))
+        level = package.planned.level
+        deviations.append(Deviation(package.name, package.version, str(built), level, _VERSION_CHANGED))
+    deviations.sort(key=lambda deviation: deviation.weight)
+    return replace(lock, vendored=tuple(vendored), deviations=tuple(deviations))
+
+
+def _same(installed: str, built: Version) -> bool:
+    try:
+        return Version(installed) == built
+    except InvalidVersion:
+        return installed == str(built)

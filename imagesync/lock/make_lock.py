@@ -12,8 +12,8 @@ from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.indexes.pypi.index_configuration import PYPI
 from imagesync.indexes.pypi.index_problems import IndexProblem, unusable
-from imagesync.lock.conda.make import lock_conda
-from imagesync.lock.conda.provided_distributions import provided_distributions, refuse_duplicates
+from imagesync.lock.conda.lock_conda import lock_conda
+from imagesync.lock.conda.locked_records import provided_distributions, refuse_duplicates
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
-    from imagesync.lock.conda.replace_missing import RecordContent
+    from imagesync.lock.conda.missing_archives import RecordContent
 
 _PYTHON = canonical_name("python")
 
@@ -126,7 +126,7 @@ def make_lock(
         if not indexed:
             task.describe("nothing is from an index")
         elif not same_platform(plan, target):
-            from imagesync.lock.solve import solve_platform
+            from imagesync.lock.resolve_platform import solve_platform
 
             task.describe(f"resolving for {target.platform}")
             missing = [package for package in additions if package.installed is None]
@@ -142,7 +142,7 @@ def make_lock(
         else:
             packages = tuple(entry.locked for entry in resolved)
             if additions:
-                from imagesync.lock.solve import solve_additions
+                from imagesync.lock.resolve_platform import solve_additions
 
                 task.describe("resolving what is added for the cluster")
                 packages += solve_additions(
@@ -205,7 +205,7 @@ def _lock_conda(
     conda = lock_conda(plan, target=target, same_platform=same_platform(plan, target), solver=solver)
     if not conda.missing:
         return conda, ()
-    from imagesync.lock.conda.replace_missing import no_record_content, repack_missing
+    from imagesync.lock.conda.missing_archives import no_record_content, repack_missing
 
     return conda, repack_missing(conda.missing, conda.channels, record_content or no_record_content)
 

@@ -1,22 +1,117 @@
-"""Facts that conda-lock's format has no field for, as ``custom_metadata``, which conda-lock preserves.
+"""Reading and writing ``conda-lock.yml`` with the models of conda-lock, and its custom metadata.
 
-One line for each package, so that a diff of lock files shows the changed packages.
+``custom_metadata`` has the facts that the format has no field for; conda-lock preserves it. It has one line
+for each package, so that a diff of lock files shows the changed packages.
+
+conda-lock is imported inside functions, because that takes a second.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from imagesync.core.installation import own_installation
 from imagesync.core.names import Level
+from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import Deviation, Lock, LockedConda
 from imagesync.plan.plan import Plan, PlannedPackage
 
+if TYPE_CHECKING:
+    from conda_lock.lockfile import Lockfile
+
+_HEADER = """\
+# Written by `imagesync lock`. conda-lock reads it, and so does micromamba.
+#   the image of this lock:   imagesync build --locked {name}
+#   an environment of it:     conda-lock install --name YOURENV {name}
+"""
 FORMAT = 1
 HEAD = "imagesync"
 # Keys of a locked conda package that an entry of conda-lock has no field for.
 _CONDA_KEYS = ("subdir", "channel", "build_number", "noarch", "constrains", "distributions")
+
+
+def parse_file(path: Path) -> Lockfile:
+    """Return the content of a lock file of conda-lock, of version 1 or 2.
+
+    Raises
+    ------
+    UsageError
+        The file can't be read, or isn't a lock file.
+    LockError
+        conda-lock isn't installed.
+    """
+    module = _conda_lock()
+    try:
+        return module.parse_conda_lock_file(path)
+    except OSError as error:
+        raise UsageError(
+            f"The lock file {path} can't be read: {error.strerror or 'it is not there'}.",
+            hint=f"Write one: imagesync lock -o {path}",
+        ) from error
+    except Exception as error:
+        # YAML's, pydantic's and conda-lock's own errors have no common base.
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{path} isn't a lock file that conda-lock can read: {reason[:300]}",
+            hint="Write it again, or with the newest conda-lock.",
+        ) from error
+
+
+def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Lockfile:
+    """Return a lock file of *entries* in their order, validated by conda-lock."""
+    _conda_lock()
+    from conda_lock.lockfile.v2prelim.models import LockedDependency, Lockfile, LockMeta
+
+    lockfile = Lockfile(
+        package=[LockedDependency(**entry) for entry in entries], metadata=LockMeta(**metadata)
+    )
+    for package in lockfile.package:
+        package.dependencies = dict(sorted(package.dependencies.items()))
+    return lockfile
+
+
+def to_text(lockfile: Lockfile, *, name: str) -> str:
+    """Return *lockfile* as text, always the same for the same lock.
+
+    *name* is that of the file, for its comments.
+    """
+    import yaml
+
+    content = lockfile.to_v1().dict_for_output()
+    text: str = yaml.safe_dump(content, sort_keys=False, width=10_000, allow_unicode=True)
+    return _HEADER.format(name=name) + text
+
+
+def require_conda_lock() -> None:
+    """Check that conda-lock is installed, without importing it.
+
+    Raises
+    ------
+    LockError
+        It isn't installed.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("conda_lock") is None:
+        raise _missing()
+
+
+def _missing() -> LockError:
+    return LockError(
+        "conda-lock, which reads and writes this file, isn't installed.",
+        hint=f"Install it beside imagesync: {own_installation().add_extra('conda-lock')}",
+    )
+
+
+def _conda_lock() -> Any:  # noqa: ANN401  conda-lock has no types
+    try:
+        import conda_lock.lockfile as module
+    except ImportError as error:
+        raise _missing() from error
+    return module
 
 
 def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:

@@ -28,10 +28,10 @@ from imagesync.image.build_files import (
     build_files,
     build_programs,
 )
-from imagesync.image.conda.installer import CondaInstaller
+from imagesync.image.conda.conda_installer import CondaInstaller
 from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
-from imagesync.image.context import BuildContext, write_context
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.image_context import BuildContext, write_context
 from imagesync.image.templates import dockerfile_base, template_environment
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label

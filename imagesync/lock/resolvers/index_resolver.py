@@ -1,14 +1,19 @@
-"""Wheels with metadata alone, which tell a resolver the versions and requirements of vendored packages."""
+"""The common part of resolvers: their indexes, wheels with metadata alone, and missing digests."""
 
 from __future__ import annotations
 
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from imagesync.errors import LockError
+from imagesync.indexes.pypi.access import Access
+from imagesync.lock.lock import Artifact
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import parse_requirement
+from imagesync.store.source import local_path, open_source
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([^'"]+)['"]""")
 
@@ -64,3 +69,38 @@ def _metadata(package: PlannedPackage) -> str:
     lines += [f"Provides-Extra: {extra}" for extra in extras]
     lines += [f"Requires-Dist: {line}" for line in requires]
     return "\n".join(lines) + "\n\n"
+
+
+def with_digest(artifact: Artifact, access: Access) -> Artifact:
+    """Return *artifact* with its digest, computed from the whole file if the index has none.
+
+    Older indexes have no digests, or only MD5. A local file gets its size as well.
+
+    Raises
+    ------
+    LockError
+        The file can't be read.
+    """
+    import hashlib
+
+    if artifact.digest:
+        return _with_size(artifact)
+    found, size = hashlib.sha256(), 0
+    try:
+        with open_source(artifact.url, access=access) as chunks:
+            for chunk in chunks:
+                found.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise LockError(
+            f"The index gives no sha256 for {artifact.filename}, and the file can't be read: {error}",
+            hint="Ask whoever runs the index for sha256 digests, or try again.",
+        ) from error
+    return replace(artifact, digest=f"sha256:{found.hexdigest()}", size=size)
+
+
+def _with_size(artifact: Artifact) -> Artifact:
+    path = local_path(artifact.url)
+    if artifact.size is not None or path is None or not path.is_file():
+        return artifact
+    return replace(artifact, size=path.stat().st_size)
