@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from imagesync.plan.plan import Plan
-from imagesync.scan.conda.conda_files import spec_name
+from imagesync.scan.conda.conda_meta import spec_name
 
 _PLAIN = re.compile(r"([a-zA-Z0-9_.-]+)(?:\s+([^\s\[]+))?(?:\s+([^\s\[]+))?\s*\Z")
 _NUMBERS = re.compile(r"([0-9]+(?:\.[0-9]+)*)(\.post[0-9]+)?")

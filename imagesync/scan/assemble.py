@@ -19,7 +19,7 @@ from imagesync.scan.interpreter import ProbeAnswer
 from imagesync.scan.pip_commands import Installer
 
 if TYPE_CHECKING:
-    from imagesync.scan.conda.conda_files import CondaFacts
+    from imagesync.scan.conda.conda_meta import CondaFacts
 
 
 def assemble(
@@ -54,7 +54,7 @@ def assemble(
     channels: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
     if root or any(package.manager == "conda" for package in packages):
-        from imagesync.scan.conda.conda_files import channels_of
+        from imagesync.scan.conda.conda_meta import channels_of
         from imagesync.scan.conda.packages import settle
 
         facts = _conda_facts(root, environ, cache, ahead)
@@ -101,7 +101,7 @@ def read_ahead(
     folder = os.path.dirname(os.path.abspath(executable))
     for prefix in (os.path.dirname(folder), folder):  # on Windows python.exe is in the prefix itself
         if os.path.isdir(os.path.join(prefix, "conda-meta")):
-            from imagesync.scan.conda.conda_files import read_conda_facts
+            from imagesync.scan.conda.conda_meta import read_conda_facts
 
             return read_conda_facts(prefix, environ, cache)
     return None
@@ -110,7 +110,7 @@ def read_ahead(
 def _conda_facts(
     prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, ahead: CondaFacts | None
 ) -> CondaFacts:
-    from imagesync.scan.conda.conda_files import CondaFacts, read_conda_facts
+    from imagesync.scan.conda.conda_meta import CondaFacts, read_conda_facts
 
     if ahead is not None and os.path.realpath(ahead.prefix) == os.path.realpath(prefix):
         return ahead

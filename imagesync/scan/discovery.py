@@ -29,6 +29,18 @@ from imagesync.scan.interpreter import HINT, interpreter_of, named_interpreter
 
 _PIXI = ".pixi/envs/default"
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
+# By each tool: the files that say so, the table in pyproject.toml, and what to do.
+_MAKES = "This is a project of {}; make its environment: {}"
+_NAMES = 'This is a project of {}; name its environment: --python "$({})"'
+_TOOLS = (
+    ("uv", ("uv.lock",), "uv", _MAKES.format("uv", "uv sync")),
+    ("pixi", ("pixi.toml", "pixi.lock"), "pixi", _MAKES.format("pixi", "pixi install")),
+    ("poetry", ("poetry.lock",), "poetry", _NAMES.format("poetry", "poetry env info --executable")),
+    ("pdm", ("pdm.lock", ".pdm-python"), "pdm", _NAMES.format("pdm", "pdm info --python")),
+    ("hatch", ("hatch.toml",), "hatch", _NAMES.format("hatch", "hatch env find")),
+    ("pipenv", ("Pipfile",), "", _NAMES.format("pipenv", "pipenv --py")),
+)
+_ACTIVATE = "Activate an environment, or name its interpreter or folder: --python PATH"
 
 
 @dataclass(frozen=True)
@@ -233,19 +245,6 @@ def _is_first_on_path(own: str, active: str, base: str, environ: Mapping[str, st
     return all(other is None or mine < other for other in others)
 
 
-# By each tool: the files that say so, the table in pyproject.toml, and what to do.
-_MAKES = "This is a project of {}; make its environment: {}"
-_NAMES = 'This is a project of {}; name its environment: --python "$({})"'
-_TOOLS = (
-    ("uv", ("uv.lock",), "uv", _MAKES.format("uv", "uv sync")),
-    ("pixi", ("pixi.toml", "pixi.lock"), "pixi", _MAKES.format("pixi", "pixi install")),
-    ("poetry", ("poetry.lock",), "poetry", _NAMES.format("poetry", "poetry env info --executable")),
-    ("pdm", ("pdm.lock", ".pdm-python"), "pdm", _NAMES.format("pdm", "pdm info --python")),
-    ("hatch", ("hatch.toml",), "hatch", _NAMES.format("hatch", "hatch env find")),
-    ("pipenv", ("Pipfile",), "", _NAMES.format("pipenv", "pipenv --py")),
-)
-
-
 def no_environment(environ: Mapping[str, str], folders: tuple[str, ...]) -> ScanError:
     """Return the refusal to look at the environment of the tool that imagesync runs as.
 
@@ -260,9 +259,6 @@ def no_environment(environ: Mapping[str, str], folders: tuple[str, ...]) -> Scan
         f"which {tool_of(sys.prefix)} made for it alone. Looked for:\n{looked}",
         hint="\n".join((*_project_hints(folders), *_neighbour_hints(folders[0]), _ACTIVATE)),
     )
-
-
-_ACTIVATE = "Activate an environment, or name its interpreter or folder: --python PATH"
 
 
 def _looked_for(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterator[str]:

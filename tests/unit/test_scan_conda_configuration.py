@@ -11,7 +11,7 @@ from imagesync.errors import ScanError
 from imagesync.indexes.conda.channel_access import with_credentials
 from imagesync.indexes.conda.conda_configuration import CondaConfiguration, read_conda_configuration
 from imagesync.indexes.conda.logins import with_netrc
-from imagesync.scan.conda.conda_files import channels_of
+from imagesync.scan.conda.conda_meta import channels_of
 from imagesync.scan.environment import CondaRecord
 
 FORGE = "https://conda.anaconda.org/conda-forge"

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from imagesync.scan.conda.conda_files import requested_specs
+from imagesync.scan.conda.conda_meta import read_record_files, requested_specs
 from imagesync.scan.conda.prefix_records import read_record_file, sha256_of_file
-from imagesync.scan.conda.record_cache import read_record_files
 from imagesync.scan.environment import Finding
 
 SITE = "lib/python3.11/site-packages"

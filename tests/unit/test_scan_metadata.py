@@ -15,7 +15,8 @@ from packaging.version import InvalidVersion, Version
 from imagesync.core import names
 from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
 from imagesync.scan import environment_files as executable
-from imagesync.scan.distributions import eggs, metadata
+from imagesync.scan.distributions import installed as eggs
+from imagesync.scan.distributions import metadata
 from imagesync.scan.distributions.direct_url import parse_direct_url
 from imagesync.scan.distributions.metadata import parse_headers, read_headers
 

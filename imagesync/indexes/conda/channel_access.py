@@ -19,6 +19,8 @@ _WORDING = Wording(
     "and netrc",
     certificate="`conda config --set ssl_verify /path/to/ca.pem`",
 )
+_COMMUNITY = "https://conda.anaconda.org"
+_DEFAULTS = "https://repo.anaconda.com"
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,10 +154,6 @@ class ChannelSettings:
     bearers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool = True
     timeout: float = 30.0
-
-
-_COMMUNITY = "https://conda.anaconda.org"
-_DEFAULTS = "https://repo.anaconda.com"
 
 
 @dataclass(frozen=True, repr=False)

@@ -24,6 +24,12 @@ _UV_VARIABLES = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"),
     *("UV_FIND_LINKS", "UV_CONFIG_FILE"),
 )
+_LOCK_FILES: tuple[tuple[str, Tool], ...] = (
+    ("uv.lock", "uv"),
+    ("poetry.lock", "poetry"),
+    ("pdm.lock", "pdm"),
+)
+_MANIFESTS = ("pyproject.toml", "pixi.toml", "uv.toml")
 
 
 def read_index_configuration(
@@ -123,14 +129,6 @@ def _of_pip(prefix: Path, environ: Mapping[str, str], platform: str) -> IndexCon
         extra_index_urls=by_uv.extra_index_urls,
         find_links=configured.find_links or by_uv.find_links,
     )
-
-
-_LOCK_FILES: tuple[tuple[str, Tool], ...] = (
-    ("uv.lock", "uv"),
-    ("poetry.lock", "poetry"),
-    ("pdm.lock", "pdm"),
-)
-_MANIFESTS = ("pyproject.toml", "pixi.toml", "uv.toml")
 
 
 def find_project(prefix: Path, *, cwd: Path, home: Path) -> Project | None:

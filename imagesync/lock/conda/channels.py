@@ -193,7 +193,7 @@ class Channels:
     def completed(self, request: CondaRequest) -> CondaRequest:
         """Return *request* with the pins and with external packages that it doesn't request."""
         from imagesync.lock.conda.locked_records import external_record
-        from imagesync.scan.conda.conda_files import spec_name
+        from imagesync.scan.conda.conda_meta import spec_name
 
         frozen = {package.name for package in request.frozen}
         requested = {spec_name(spec) for spec in request.specs} if self.externally_provided else set()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
-from imagesync.scan.conda.conda_files import requested_specs
+from imagesync.scan.conda.conda_meta import requested_specs
 from imagesync.scan.conda.prefix_records import (
     RecordFile,
     distribution_name,

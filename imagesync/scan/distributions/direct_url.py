@@ -14,6 +14,15 @@ from urllib.parse import unquote
 
 from imagesync.scan.environment import Source
 
+SCHEMES = ("https", "http", "ssh", "git", "file")
+_COMMIT = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")  # SHA-1 or SHA-256
+_HOST = r"(?:\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])"
+_USER = r"[A-Za-z0-9_][^\s@:/]*"
+# git also takes [host:port] here.
+_SCP = re.compile(rf"{_USER}@(?:{_HOST}|\[\w[\w.-]*:[0-9]+\]):[^-:].*")
+_NETWORK = re.compile(rf"(?:[^-@\s][^\s]*@)?{_HOST}(?::[0-9]*)?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 
 def parse_direct_url(data: bytes) -> Source:
     """Return the source that the content of a ``direct_url.json`` describes, without credentials.
@@ -82,16 +91,6 @@ def _table(document: dict[str, Any], key: str) -> dict[str, Any]:
 def _string(document: dict[str, Any], key: str) -> str | None:
     value = document.get(key)
     return value if isinstance(value, str) and value else None
-
-
-SCHEMES = ("https", "http", "ssh", "git", "file")
-_COMMIT = re.compile(r"[0-9a-fA-F]{40}(?:[0-9a-fA-F]{24})?")  # SHA-1 or SHA-256
-_HOST = r"(?:\w[\w.-]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])"
-_USER = r"[A-Za-z0-9_][^\s@:/]*"
-# git also takes [host:port] here.
-_SCP = re.compile(rf"{_USER}@(?:{_HOST}|\[\w[\w.-]*:[0-9]+\]):[^-:].*")
-_NETWORK = re.compile(rf"(?:[^-@\s][^\s]*@)?{_HOST}(?::[0-9]*)?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def refusal(vcs: str, url: str, commit: str, subdirectory: str | None = None) -> str | None:

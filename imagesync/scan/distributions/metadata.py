@@ -26,6 +26,13 @@ from imagesync.scan.environment import Package
 _BLOCK = re.compile(rb"(?:(?:From |[!-9;-~]*:|[\t ])[^\r\n]*(?:\r\n|\r|\n|\Z))*")
 _CHUNK = 64 * 1024
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Written by installers, and different on each machine.
+_INSTALLER_FILES = frozenset(
+    {
+        *("INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"),
+        *("uv_cache.json", "uv_build.json"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -121,15 +128,6 @@ def _is_utf8(block: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-# Written by installers, and different on each machine.
-_INSTALLER_FILES = frozenset(
-    {
-        *("INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json"),
-        *("uv_cache.json", "uv_build.json"),
-    }
-)
 
 
 class InstalledFile(NamedTuple):

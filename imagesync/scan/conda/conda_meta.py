@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH118
+# ruff: noqa: PTH100, PTH116, PTH118, PTH119, PTH120
 """What conda's files say of an environment: records, history, pins, and the configured channels."""
 
 from __future__ import annotations
@@ -7,18 +7,34 @@ from __future__ import annotations
 import ast
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials, strip_credentials_in
 from imagesync.core.files import read_bytes
 from imagesync.errors import ScanError
 from imagesync.indexes.conda.conda_configuration import CondaConfiguration, read_conda_configuration
-from imagesync.scan.conda.prefix_records import RecordFile, record_paths
-from imagesync.scan.conda.record_cache import read_record_files
+from imagesync.scan.conda.prefix_records import RecordFile, read_record_file, record_paths
+from imagesync.scan.distributions.folder import reason
 from imagesync.scan.environment import CondaRecord, Finding, Severity
+
+_COMMENT = re.compile(r"#\s*(?P<action>\w+)\s+specs:\s*(?P<specs>.+)")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_ADDING = frozenset({"update", "install", "create", "neutered"})
+_FORMAT = 2
+# Less than this is read as quickly as a cache.
+_WORTH_IT = 2_000_000
+# A file that changes again within one tick of its file system's clock keeps its times; FAT's is 2 s.
+_TICK = 2_000_000_000
+_FIELDS = tuple(field.name for field in fields(CondaRecord))
+_KEY = [_FORMAT, *_FIELDS]
+_LISTS = frozenset({"depends", "constrains", "distributions"})
+Stat = list[int]
 
 
 @dataclass(frozen=True)
@@ -61,11 +77,6 @@ def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[]
         )
     pinned = (*pinned_specs(prefix), *configuration.pinned_packages)
     return CondaFacts(prefix, records, configuration, tuple(findings), tuple(dict.fromkeys(pinned)))
-
-
-_COMMENT = re.compile(r"#\s*(?P<action>\w+)\s+specs:\s*(?P<specs>.+)")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_ADDING = frozenset({"update", "install", "create", "neutered"})
 
 
 def requested_specs(prefix: str) -> dict[str, str]:
@@ -135,3 +146,86 @@ def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguratio
     used = [url for url, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
     configured = configuration.public_urls
     return tuple(dict.fromkeys([*(url for url in used if url not in configured), *configured]))
+
+
+def read_record_files(
+    paths: Sequence[str], findings: list[Finding], cache: Callable[[], Path] | None = None
+) -> list[RecordFile]:
+    """Return what the records at *paths*, all of one folder, say.
+
+    Parameters
+    ----------
+    findings
+        Gets what can't be read.
+    cache
+        Gives the folder that keeps what is known of unchanged records; ``None`` for none.
+    """
+    began = time.time_ns()
+    stats = {path: _stat(path) for path in paths}
+    cached = None
+    if cache is not None and paths and sum(value[0] for value in stats.values()) > _WORTH_IT:
+        prefix = os.path.dirname(os.path.dirname(os.path.abspath(paths[0])))
+        cached = cache_path(cache(), prefix)
+    known = {} if cached is None else read_cache(cached, key=_KEY) or {}
+    found, fresh = [], False
+    for path in paths:
+        restored = _restored(path, stats[path], known.get(os.path.basename(path)))
+        if restored is not None:
+            found.append(restored)
+            continue
+        try:
+            found.append(read_record_file(path))
+            fresh = True
+        except (OSError, ValueError, RecursionError) as error:
+            findings.append(_unreadable(path, error))
+    if cached is not None and (fresh or len(known) > len(found)):
+        _save(cached, found, stats, settled_before=began - _TICK)
+    return found
+
+
+def _stat(path: str) -> Stat:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return [0, 0, 0, 0]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _restored(path: str, stat: Stat, entry: list[Any] | None) -> RecordFile | None:
+    """Return what is known of a record that hasn't changed."""
+    try:
+        if entry is None or entry[0] != stat:
+            return None
+        known: dict[str, Any] = {
+            name: tuple(value) if name in _LISTS else value
+            for name, value in zip(_FIELDS, entry[1], strict=True)
+        }
+        return RecordFile(path, CondaRecord(**known), tuple(entry[2]), tuple(entry[3]))
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def _save(
+    cached: Path, found: Sequence[RecordFile], stats: Mapping[str, Stat], *, settled_before: int
+) -> None:
+    records = {
+        os.path.basename(each.path): (
+            stats[each.path],
+            [getattr(each.record, name) for name in _FIELDS],
+            each.metadata,
+            each.witnesses,
+        )
+        for each in found
+        if max(stats[each.path][1:3]) < settled_before
+    }
+    write_cache(cached, records, key=_KEY)
+
+
+def _unreadable(path: str, error: Exception) -> Finding:
+    return Finding(
+        Severity.WARNING,
+        "conda-record-unreadable",
+        f"{path} can't be used, so its package isn't known as conda's: {reason(error)}",
+        path=path,
+        hint="Install the package again: conda install --force-reinstall NAME",
+    )
