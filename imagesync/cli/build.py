@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,8 +13,10 @@ from imagesync.cli.options import LOCK_FILE, PATH, session_of, settings_options
 from imagesync.cli.output import print_error
 from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
-from imagesync.errors import ImagesyncError
-from imagesync.image.built_image import Image
+
+if TYPE_CHECKING:
+    from imagesync.errors import ImagesyncError
+    from imagesync.image.built_image import Image
 
 
 @click.command()

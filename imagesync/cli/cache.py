@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from imagesync.cli.options import cache_option, format_option, session_of
 from imagesync.cli.output import Row, Section, print_json, print_sections
 from imagesync.core.text import counted, format_size
-from imagesync.store.prune import Total, Usage
+
+if TYPE_CHECKING:
+    from imagesync.store.prune import Total, Usage
 
 
 @click.group()

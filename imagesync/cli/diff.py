@@ -14,7 +14,7 @@ from imagesync.cli.output import Section, Tone, print_json, print_sections
 from imagesync.cluster.agreement.members import SCHEMES, Certificates, read_scheduler
 from imagesync.core.text import counted
 from imagesync.diff.sides import find_side
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Comparison, Group, Row, states
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

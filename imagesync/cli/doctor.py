@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -20,8 +20,10 @@ from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import Row, Section, Tone, print_json, print_sections
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.core.text import counted
-from imagesync.scan.environment import Environment
-from imagesync.settings.model import Settings
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import Environment
+    from imagesync.settings.model import Settings
 
 _TONES: dict[str, Tone] = {"ok": "good", "warning": "warning", "failed": "bad"}
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.image_reference import parse_reference
@@ -36,12 +36,14 @@ from imagesync.indexes.pypi.index_problems import (
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.pipeline.registry_images import RegistryImages
-from imagesync.scan.environment import Environment
 from imagesync.settings.bases import base_hint, well_known
-from imagesync.settings.model import Settings
 from imagesync.store.layout import default_cache_dir
 from imagesync.store.source import local_path
 from imagesync.store.store import Store
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import Environment
+    from imagesync.settings.model import Settings
 
 Status = Literal["ok", "warning", "failed"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -12,10 +12,12 @@ from imagesync.cli.options import LOCK_FILE, PATH, format_option, session_of, se
 from imagesync.cli.output import Row, Section, print_json, print_sections, source_text
 from imagesync.core.text import counted, format_size
 from imagesync.errors import LockError, UsageError
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
-from imagesync.lock.lockfile.check import Difference
 from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
-from imagesync.session import Session
+
+if TYPE_CHECKING:
+    from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
+    from imagesync.lock.lockfile.check import Difference
+    from imagesync.session import Session
 
 
 @click.command()

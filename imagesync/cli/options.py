@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from imagesync.session import Session, open_session
+if TYPE_CHECKING:
+    from imagesync.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -97,6 +98,9 @@ def session_of(context: click.Context, /, options: Mapping[str, object]) -> Sess
     options
         The command's options for settings and the environment, by parameter name.
     """
+    # Help texts must not wait for it: it imports every stage.
+    from imagesync.session import open_session
+
     settings = {key: value for key, value in options.items() if value not in (None, ())}
     python, prefix = (_optional_path(settings.pop(key, None)) for key in ("python", "prefix"))
     session = open_session(python=python, prefix=prefix, quiet=context.obj, **settings)

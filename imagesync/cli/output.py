@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal, TextIO
 import click
 
 from imagesync.core.text import clean, clean_lines, counted, encodable, has_colour, is_interactive
-from imagesync.errors import ImagesyncError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from imagesync.errors import ImagesyncError
     from imagesync.scan.environment import Finding, Source
 
 Tone = Literal["plain", "good", "warning", "bad", "quiet"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -12,8 +12,10 @@ from imagesync.cli.output import Row, Section, Tone, finding_sections, print_jso
 from imagesync.core.names import Level
 from imagesync.core.text import counted, format_size
 from imagesync.errors import ImagesyncError
-from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage, possible_drift
+
+if TYPE_CHECKING:
+    from imagesync.plan.loose_code import Code
 
 _LEVELS = {
     Level.CRITICAL: "the cluster doesn't work with another version",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,10 +16,12 @@ from imagesync.core.progress import make_progress
 from imagesync.core.text import counted
 from imagesync.errors import UsageError
 from imagesync.scan.discovery import discover
-from imagesync.scan.environment import CondaRecord, Environment
 from imagesync.scan.scan import scan_environment
 from imagesync.settings.load import load_settings
 from imagesync.store.layout import CONDA_RECORDS, default_cache_dir
+
+if TYPE_CHECKING:
+    from imagesync.scan.environment import CondaRecord, Environment
 
 
 @click.command()

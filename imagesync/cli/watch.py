@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import ImagesyncError, UsageError
-from imagesync.image.built_image import Image
 from imagesync.plan.checks.sources import has_only_installed_files
-from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.distributions.metadata import installed_files
-from imagesync.scan.environment import Package
-from imagesync.session import Session
 from imagesync.store.layout import TREES
 from imagesync.wheels.sources.source_digests import has_record, source_folder, untracked_inputs
 from imagesync.wheels.sources.source_tree import is_cache_or_output
 
 if TYPE_CHECKING:
     from watchfiles import Change
+
+    from imagesync.image.built_image import Image
+    from imagesync.plan.plan import PlannedPackage
+    from imagesync.scan.environment import Package
+    from imagesync.session import Session
 
 SETTINGS_FILES = frozenset({"imagesync.toml", "pyproject.toml"})
 # Debouncing, in milliseconds: a build starts after so long without a change, or at the latest after so long.

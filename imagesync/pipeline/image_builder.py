@@ -23,7 +23,7 @@ from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
 from imagesync.image.wheel_container import EngineContainer
 from imagesync.image_layout import USER, Label, image_tag
-from imagesync.inventory.planned import image_inventory
+from imagesync.inventory.inventory import image_inventory
 from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import refuse_deviations

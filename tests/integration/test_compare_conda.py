@@ -9,7 +9,7 @@ from pathlib import Path
 
 from imagesync.cluster.agreement.members import Facts, inventory_of
 from imagesync.diff.sides import local_side
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Group, Side
 from imagesync.session import open_session
 from imagesync.standalone.programs import Remote

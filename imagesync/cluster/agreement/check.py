@@ -9,7 +9,7 @@ from imagesync.cluster.agreement.members import Answers, client_of, cluster_side
 from imagesync.cluster.connection import connection_at
 from imagesync.diff.sides import LocalSide, local_side
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Comparison, Side, remedy, summary
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from imagesync.core.platforms import engine_platform
 from imagesync.core.text import counted
 from imagesync.diff.sides import LocalSide
 from imagesync.errors import ClusterError, UsageError
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Comparison, Side
-from imagesync.inventory.planned import local_inventory
+from imagesync.inventory.inventory import local_inventory
 from imagesync.lock.lock import Target
 from imagesync.session import open_session
 from imagesync.standalone.programs import Remote, RemoteObject

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from imagesync.cli.diff import comparison_sections
 from imagesync.core.names import Level
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import Entry, Inventory
 from tests.commands import CommandLine

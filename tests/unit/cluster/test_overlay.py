@@ -16,7 +16,7 @@ import pytest
 
 from imagesync.cluster.agreement.overlay import Overlay, select_packages
 from imagesync.core.names import Level
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory
 from imagesync.standalone.programs import Remote

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from imagesync.core.names import Level
-from imagesync.inventory.compare import compare
+from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Comparison, Group, Row, Side, remedy, states, summary
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, with_levels
 

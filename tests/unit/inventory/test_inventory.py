@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.diff.sides import read_inventory
-from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, from_text, to_json, to_text
-from imagesync.inventory.planned import image_inventory, local_inventory
+from imagesync.inventory.inventory import (
+    LOOSE_CODE,
+    Entry,
+    Inventory,
+    from_text,
+    image_inventory,
+    local_inventory,
+    to_json,
+    to_text,
+)
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
