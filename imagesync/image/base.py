@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine, EngineImage
     from imagesync.engine.lookup import Lookup
-    from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan
     from imagesync.settings.model import Settings
 

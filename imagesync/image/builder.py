@@ -1,19 +1,37 @@
-"""Build an image, verify it, and tag it only then."""
+"""Build an image, verify it, and tag it only then; build its wheels in containers of the base image.
+
+Activation scripts of conda packages set variables. A container needn't start with a shell: an exec form entry
+point, ``docker exec`` or a Kubernetes ``command`` gets only the image's variables. Those of a script are known
+once it has run in the built environment, so they are added to the image afterwards.
+"""
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
-from imagesync.engine.build_context import BuildRequest, stream_files
+from imagesync.engine.build_context import BuildRequest, dockerfile_quote, stream_files
+from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
 from imagesync.image.built_image import Image
-from imagesync.image.conda.conda_variables import with_variables
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.engine.engine import Engine
+    from imagesync.engine.endpoint import Endpoint
     from imagesync.image.image_context import BuildContext
+    from imagesync.image_layout import BaseImage
+
+ACTIVE: Final = "CONDA_SHLVL"
+"""The variable by which conda, and the image's entry point, recognise an activated environment."""
+_REPOSITORY = "imagesync-activated"
+# Large projects may compile for this long.
+_BUILD_SECONDS = 3600.0
+# Variables of a container or of its user.
+_EXCLUDED = frozenset({"HOSTNAME", "HOME", "USER", "TERM"})
+_UNPRINTABLE = re.compile(r"[\0-\x1f]")
 
 
 def build_image(
@@ -105,3 +123,102 @@ def _tag_all(engine: Engine, image_id: str, references: Sequence[str]) -> None:
             elif engine.inspect(reference) is not None:
                 engine.remove(reference)
         raise
+
+
+def image_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    r"""Return the variables of an activated environment that an image can have.
+
+    A Dockerfile can't express line breaks. If a value has some, the environment doesn't count as activated,
+    and the entry point will run the scripts.
+
+    >>> image_variables({"GDAL_DATA": "/opt/env/share/gdal", "CONDA_SHLVL": "1", "HOSTNAME": "b5e6"})
+    {'CONDA_SHLVL': '1', 'GDAL_DATA': '/opt/env/share/gdal'}
+    >>> image_variables({"BANNER": "two\nlines", "CONDA_SHLVL": "1"})
+    {}
+    """
+    wanted = {name: value for name, value in sorted(variables.items()) if name not in _EXCLUDED}
+    possible = {name: value for name, value in wanted.items() if not _UNPRINTABLE.search(value)}
+    if len(possible) < len(wanted):
+        possible.pop(ACTIVE, None)
+    return possible
+
+
+def with_variables(engine: Engine, image_id: str, variables: Mapping[str, str], *, progress: Progress) -> str:
+    """Return the ID of an image that has further variables; *image_id* itself if there are none.
+
+    Raises
+    ------
+    BuildError
+        The engine can't make it.
+    """
+    added = image_variables(variables)
+    if not added:
+        return image_id
+    # Not every engine takes an ID in FROM.
+    reference = f"{_REPOSITORY}:{image_id.removeprefix('sha256:')[:16]}"
+    lines = [f"FROM {reference}", *(f"ENV {name}={dockerfile_quote(value)}" for name, value in added.items())]
+    engine.tag(image_id, reference)
+    try:
+        request = BuildRequest(network="none")
+        return engine.build_dockerfile("\n".join(lines) + "\n", request, progress=progress)
+    finally:
+        engine.remove(reference)
+
+
+class EngineContainer:
+    """A runner of scripts in fresh containers of the base image, for any number of threads.
+
+    Parameters
+    ----------
+    base
+        As far as it is known.
+    make
+        Return where the engine is, and the base image in it; called once, when the first script is to run.
+    """
+
+    def __init__(self, base: BaseImage, make: Callable[[], tuple[Endpoint, BaseImage]]) -> None:
+        self._base = base
+        self._make = make
+        self._guard = threading.Lock()
+        self._made: tuple[Endpoint, BaseImage] | None = None
+
+    @property
+    def identity(self) -> str:
+        """Return the base image's hash."""
+        return self._base.base_hash
+
+    def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
+        """Run *script* by the base's interpreter, and return its exit code and its standard output.
+
+        Parameters
+        ----------
+        script
+            The text of a Python program.
+        stdin
+            The content of its standard input.
+        log
+            Called with each piece of its standard error.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, the container can't be started, or doesn't end within an hour.
+        """
+        answer = bytearray()
+
+        def receive(stream: Literal["stdout", "stderr"], piece: bytes) -> None:
+            if stream == "stdout":
+                answer.extend(piece)
+            else:
+                log(piece)
+
+        with self._guard:
+            if self._made is None:
+                self._made = self._make()
+        endpoint, base = self._made
+        command = (base.python_executable, "-c", script)
+        request = RunRequest(base.reference, command, stdin=stdin, timeout=_BUILD_SECONDS)
+        # A client for each call: the SDK's isn't thread-safe.
+        with Engine(endpoint) as engine:
+            result = engine.run(request, output=receive)
+        return result.exit_code, bytes(answer)

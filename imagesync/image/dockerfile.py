@@ -17,10 +17,10 @@ from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_n
 from imagesync.core.image_reference import split_reference
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
-from imagesync.image.build_files import build_programs
 from imagesync.image.image_context import BuildContext
 from imagesync.image.templates import (
     base_stage,
+    build_programs,
     dockerfile_base,
     render_template,
     shipped_templates,

@@ -1,23 +1,33 @@
-"""Templates: the shipped ones, and a user's own, which replace them.
+"""Templates, the shipped ones and a user's own, and the programs that run in a build; their digest.
 
 Only rendering imports Jinja: a build that finds its image doesn't need it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.engine.build_context import dockerfile_quote
 from imagesync.errors import RenderError
+from imagesync.standalone.programs import program_modules, program_path, program_text
 
 if TYPE_CHECKING:
     import jinja2
+
+TEMPLATES: Final = ("Dockerfile.j2", "image/activate.sh.j2", "image/conda.j2", "image/wheels.j2")
+"""The templates of the Dockerfile and of what it copies."""
+PROGRAMS: Final = ("compile_modules", "install_code", "install_wheels", "restore_conflicts")
+"""The programs of ``standalone/image`` that run in every build."""
+CONDA_PROGRAMS: Final = ("convert_bytecode", "install_conda")
+"""Those that also run in builds with conda packages, beside :data:`RATTLER_INSTALL`."""
+RATTLER_INSTALL: Final = Path(__file__).parent / "conda" / "rattler_install.py"
 
 
 def shipped_templates() -> Path:
@@ -186,3 +196,62 @@ def _template_frames(error: BaseException) -> Iterator[traceback.FrameSummary]:
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.endswith((".py", ".pyc", ">")):
             yield frame
+
+
+def build_programs(*, conda: bool) -> dict[str, str]:
+    """Return the text of each program that runs in a build, by its path in the context.
+
+    Parameters
+    ----------
+    conda
+        Whether the build installs conda packages.
+    """
+    programs = (*PROGRAMS, *(CONDA_PROGRAMS if conda else ()))
+    texts = {f"tools/{name}.py": program_text(f"image.{name}") for name in programs}
+    if conda:
+        texts[f"tools/{RATTLER_INSTALL.name}"] = RATTLER_INSTALL.read_text(encoding="utf-8")
+    return texts
+
+
+def build_files() -> Iterator[tuple[str, Path]]:
+    """Yield name and path of every shipped file that goes into an image or runs in its build, sorted."""
+    for name in TEMPLATES:
+        yield f"templates/{name}", shipped_templates() / name
+    programs = (*PROGRAMS, *CONDA_PROGRAMS)
+    for module in sorted({module for name in programs for module in program_modules(f"image.{name}")}):
+        yield f"standalone/{module}", program_path(module)
+    yield RATTLER_INSTALL.name, RATTLER_INSTALL
+
+
+def build_files_digest(folder: Path | None) -> str:
+    """Return ``sha256:<hex>`` over name and content of all files that shape an image.
+
+    Parameters
+    ----------
+    folder
+        The user's own templates. All files count but hidden ones and those in ``cluster/``, which shape what
+        starts an image.
+
+    Raises
+    ------
+    RenderError
+        The user's folder doesn't exist, or can't be read.
+    """
+    digest = hashlib.sha256()
+    for name, path in build_files():
+        _update(digest, name, path)
+    if folder is not None:
+        for path in user_files(folder):
+            name = path.relative_to(folder).as_posix()
+            if not name.startswith("cluster/"):
+                _update(digest, f"user/{name}", path)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _update(digest: hashlib._Hash, name: str, path: Path) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RenderError(f"can't read the template {path}: {error.strerror}") from error
+    digest.update(f"{len(name)}:{name}{len(content)}:".encode())
+    digest.update(content)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
-from imagesync.image.builder import build_checked, build_image
+from imagesync.image.builder import EngineContainer, build_checked, build_image
 from imagesync.image.conda.layer import make_layer as make_conda_layer
 from imagesync.image.conda.mounted_images import with_mounted_images
 from imagesync.image.dockerfile import Part, make_context
 from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
-from imagesync.image.wheel_container import EngineContainer
 from imagesync.image_layout import USER, Label, image_tag
 from imagesync.inventory.inventory import image_inventory
 from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer

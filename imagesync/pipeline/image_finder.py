@@ -11,10 +11,9 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import Lookup, look_up
 from imagesync.errors import EngineError, EngineNotFound, RegistryError
 from imagesync.image.base import base_hash, check_interpreter, ensure_base, find_base
-from imagesync.image.build_files import build_files_digest
 from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, remember
-from imagesync.image.templates import dockerfile_base
+from imagesync.image.templates import build_files_digest, dockerfile_base
 from imagesync.image_layout import image_tag
 from imagesync.pipeline.environment_hash import BaseInputs
 

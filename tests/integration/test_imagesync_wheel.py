@@ -14,7 +14,7 @@ CHECK = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from imagesync.image.build_files import build_files, build_programs
+from imagesync.image.templates import build_files, build_programs
 from imagesync.image.templates import dockerfile_base, shipped_templates
 assert shipped_templates() == Path(sys.argv[1], "imagesync", "templates"), shipped_templates()
 assert all(path.is_file() and path.is_relative_to(sys.argv[1]) for _, path in build_files())

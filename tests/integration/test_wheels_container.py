@@ -15,7 +15,7 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import WheelError
 from imagesync.image.base import ensure_base
-from imagesync.image.wheel_container import EngineContainer
+from imagesync.image.builder import EngineContainer
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources

@@ -16,8 +16,7 @@ from botocore.validate import ParamValidator
 
 from imagesync.deploy.configuration import TARGETS, Shape, make_shape, render_configuration
 from imagesync.errors import RenderError, UsageError
-from imagesync.image.build_files import build_files_digest
-from imagesync.image.templates import shipped_templates
+from imagesync.image.templates import build_files_digest, shipped_templates
 from tests.commands import CommandLine
 
 HEX = "0123456789" * 6 + "abcd"

@@ -21,18 +21,19 @@ from packaging.utils import parse_wheel_filename
 from imagesync.core.names import Level
 from imagesync.engine.build_context import stream_files
 from imagesync.errors import RenderError
-from imagesync.image.build_files import (
+from imagesync.image.conda.conda_installer import CondaInstaller
+from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
+from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.image_context import BuildContext, write_context
+from imagesync.image.templates import (
     CONDA_PROGRAMS,
     PROGRAMS,
     RATTLER_INSTALL,
     build_files,
     build_programs,
+    dockerfile_base,
+    template_environment,
 )
-from imagesync.image.conda.conda_installer import CondaInstaller
-from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
-from imagesync.image.dockerfile import Wheels, make_context
-from imagesync.image.image_context import BuildContext, write_context
-from imagesync.image.templates import dockerfile_base, template_environment
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from imagesync.engine.build_context import dockerfile_quote
 from imagesync.errors import RenderError
-from imagesync.image.build_files import build_files_digest
 from imagesync.image.templates import (
+    build_files_digest,
     dockerfile_base,
     render_template,
     shell_quote,
@@ -100,7 +100,7 @@ def test_digest_ignores_hidden_files_and_the_path_of_the_folder(tmp_path: Path) 
 def test_hit_path_imports_neither_jinja_nor_docker() -> None:
     program = (
         "import sys; from imagesync.image.templates import dockerfile_base;"
-        "from imagesync.image.build_files import build_files_digest;"
+        "from imagesync.image.templates import build_files_digest;"
         "from imagesync.image.base import base_hash;"
         "build_files_digest(None); base_hash('sha256:0', dockerfile_base(), ());"
         "print(*sorted({'jinja2', 'docker', 'requests', 'rich'} & set(sys.modules)))"
