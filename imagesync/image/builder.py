@@ -1,8 +1,8 @@
 """Build an image, verify it, and tag it only then; build its wheels in containers of the base image.
 
 Activation scripts of conda packages set variables. A container needn't start with a shell: an exec form entry
-point, ``docker exec`` or a Kubernetes ``command`` gets only the image's variables. Those of a script are known
-once it has run in the built environment, so they are added to the image afterwards.
+point, ``docker exec`` or a Kubernetes ``command`` gets only the image's variables. Those of a script are
+known once it has run in the built environment, so they are added to the image afterwards.
 """
 
 from __future__ import annotations
