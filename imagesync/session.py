@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
-    from imagesync.lock.lockfile.check import Difference
+    from imagesync.lock.lockfile.differences import Difference
     from imagesync.lock.lockfile.write import Bundle
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
@@ -134,7 +134,7 @@ class Session:
 
     def check_lock(self, path: Path) -> tuple[Difference, ...]:
         """Return the packages by which the environment differs from the lock file at *path*."""
-        from imagesync.lock.lockfile.check import differences
+        from imagesync.lock.lockfile.differences import differences
         from imagesync.lock.lockfile.read import read_lock
 
         lock_file = read_lock(path, platform=IMAGE_PLATFORM, environ=self.context.environ)

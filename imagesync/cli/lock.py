@@ -16,7 +16,7 @@ from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, r
 
 if TYPE_CHECKING:
     from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
-    from imagesync.lock.lockfile.check import Difference
+    from imagesync.lock.lockfile.differences import Difference
     from imagesync.session import Session
 
 

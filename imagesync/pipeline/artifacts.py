@@ -14,7 +14,7 @@ from imagesync.image_layout import site_packages
 from imagesync.lock.conda.missing_archives import fetch_archives, replace_missing_archives
 from imagesync.lock.lock import Lock, LockedConda, VendoredPackage
 from imagesync.lock.lockfile.write import ARCHIVES, WHEELS, Bundle, is_local
-from imagesync.lock.update import replace_missing, update_versions
+from imagesync.lock.update_lock import replace_missing, update_versions
 from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, fetch_packages, uv_installer
 from imagesync.plan.plan import Plan
 from imagesync.store.download import Download

@@ -18,8 +18,8 @@ from packaging.tags import parse_tag
 
 from imagesync.core.archive_members import zip_member
 from imagesync.errors import WheelError
-from imagesync.lock.artifacts import target_tags
 from imagesync.lock.lock import Target
+from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.distributions.metadata import (
     InstalledFile,
     entry_point_scripts,

@@ -16,8 +16,8 @@ from packaging.version import Version
 
 from imagesync.core.platforms import runs_on
 from imagesync.errors import WheelError
-from imagesync.lock.artifacts import target_tags
 from imagesync.lock.lock import Target
+from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.environment import Interpreter
 from imagesync.wheels.sources.source_tree import looks_secret
 

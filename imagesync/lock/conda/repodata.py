@@ -19,9 +19,9 @@ from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import own_installation
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.channel_access import ChannelSettings
-from imagesync.lock.artifacts import filename_of
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
 from imagesync.lock.lock import Artifact, LockedConda
+from imagesync.lock.wheel_tags import filename_of
 
 _WORKER = Path(__file__).with_name("rattler_worker.py")
 _URL = re.compile(r"https?://[^\s()]+|file://[^\s()]+")

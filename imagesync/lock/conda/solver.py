@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from imagesync.lock.artifacts import machine
 from imagesync.lock.lock import Deviation, LockedConda, Target
+from imagesync.lock.wheel_tags import machine
 
 if TYPE_CHECKING:
     from imagesync.indexes.conda.conda_configuration import ChannelPriority

@@ -10,10 +10,10 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, LockError
-from imagesync.lock.artifacts import target_tags
 from imagesync.lock.conda.archive_files import ArchiveInfo, read_archives
 from imagesync.lock.conda.locked_records import needed_glibc, refuse_duplicates
 from imagesync.lock.lock import Deviation, Lock, LockedConda, Target
+from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.environment import CondaRecord
 from imagesync.settings.bases import base_hint
 

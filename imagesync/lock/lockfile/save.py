@@ -201,7 +201,7 @@ def render_pylock(bundle: Bundle) -> str:
 
 
 def _machine(bundle: Bundle) -> str:
-    from imagesync.lock.artifacts import machine
+    from imagesync.lock.wheel_tags import machine
 
     return machine(bundle.lock.target)
 

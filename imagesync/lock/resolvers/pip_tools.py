@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,17 +24,19 @@ from imagesync.core.installation import module_command, own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
-from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems
 from imagesync.indexes.pypi.uv_environment import (
     keyring_path,
     pip_environment,
-    without_indexes,
     without_variables,
 )
-from imagesync.lock.artifacts import filename_of, target_platforms
 from imagesync.lock.lock import Artifact, LockedPackage, Target
-from imagesync.lock.resolvers.index_resolver import with_digest, write_metadata_wheels
-from imagesync.lock.resolvers.resolver import ResolutionRequest
+from imagesync.lock.resolvers.resolver import (
+    IndexResolver,
+    ResolutionRequest,
+    with_digest,
+    write_metadata_wheels,
+)
+from imagesync.lock.wheel_tags import filename_of, target_platforms
 
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
@@ -60,37 +62,16 @@ _UNREACHABLE = (
 )
 
 
-class PipToolsResolver:
-    """A resolver with pip-tools and pip of imagesync's own environment, for the local platform alone.
-
-    Parameters
-    ----------
-    indexes
-        The configuration of pip, or of the tool whose project the environment belongs to.
-    environ
-        Environment variables of pip.
-    access
-        Credentials for files without a digest in the index.
-    """
+class PipToolsResolver(IndexResolver):
+    """A resolver with pip-tools and pip of imagesync's own environment, for the local platform alone."""
 
     name: Literal["pip-tools"] = "pip-tools"
 
     def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
-        self.indexes = indexes
-        self._environ = environ
+        super().__init__(indexes, environ=environ, access=access)
         own = environ if indexes.tool == "pip" else without_variables(environ)
         self._environment = pip_environment(indexes, own)
         self._environment["PATH"] = keyring_path(environ)
-        self._access = access
-
-    def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
-        """Return the indexes that can't be used; see :class:`Resolver`."""
-        return find_problems(self.indexes, project, self._access)
-
-    def without(self, urls: Collection[str]) -> PipToolsResolver:
-        """Return a resolver of the other indexes; see :class:`Resolver`."""
-        others = without_indexes(self.indexes, urls)
-        return PipToolsResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
         """Check that *target* is the local platform; see :class:`Resolver`."""

@@ -18,8 +18,8 @@ from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_configuration import binding_of
-from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems, unusable
-from imagesync.indexes.pypi.uv_environment import uv_configured, without_indexes, without_variables
+from imagesync.indexes.pypi.index_problems import IndexProblem, unusable
+from imagesync.indexes.pypi.uv_environment import uv_configured
 from imagesync.indexes.pypi.uv_files import (
     PROJECT,
     BoundRequirement,
@@ -27,10 +27,14 @@ from imagesync.indexes.pypi.uv_files import (
     split_requirements,
     write_project,
 )
-from imagesync.lock.artifacts import best_artifact, filename_of, machine
 from imagesync.lock.lock import Artifact, LockedPackage, Target
-from imagesync.lock.resolvers.index_resolver import with_digest, write_metadata_wheels
-from imagesync.lock.resolvers.resolver import ResolutionRequest
+from imagesync.lock.resolvers.resolver import (
+    IndexResolver,
+    ResolutionRequest,
+    with_digest,
+    write_metadata_wheels,
+)
+from imagesync.lock.wheel_tags import best_artifact, filename_of, machine
 from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
@@ -49,40 +53,20 @@ Resolve = Callable[[ResolutionRequest, int, Collection[str]], tuple[LockedPackag
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-class UvResolver:
+class UvResolver(IndexResolver):
     """A resolver with ``uv pip compile`` and the configuration of the tool that manages the environment.
 
     With pip's configuration, the best version of all indexes is taken (``--index-strategy
     unsafe-best-match``); where that names no index, uv's own configuration applies. A package that is bound
     to an index is resolved as the dependency of a project with that index as its source.
-
-    Parameters
-    ----------
-    indexes
-        The configuration of pip, or of the tool whose project the environment belongs to.
-    environ
-        Environment variables of uv.
-    access
-        Credentials for files without a digest in the index.
     """
 
     name: Literal["uv"] = "uv"
 
     def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
-        self.indexes = indexes
-        self._environ = environ
-        self._access = access
+        super().__init__(indexes, environ=environ, access=access)
         # Projects whose pages no index refuses.
         self._shown: set[str] = set()
-
-    def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
-        """Return the indexes that can't be used; see :class:`Resolver`."""
-        return find_problems(self.indexes, project, self._access)
-
-    def without(self, urls: Collection[str]) -> UvResolver:
-        """Return a resolver of the other indexes; see :class:`Resolver`."""
-        others = without_indexes(self.indexes, urls)
-        return UvResolver(others, environ=without_variables(self._environ), access=self._access)
 
     def check(self, target: Target) -> None:
         """Check that uv supports the platform of *target*; see :class:`Resolver`."""

@@ -19,14 +19,14 @@ from imagesync.core.files import parse_toml
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UsageError
 from imagesync.image_layout import BaseImage
-from imagesync.lock.artifacts import filename_of
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage, Target, VendoredPackage
-from imagesync.lock.lockfile.check import differences
+from imagesync.lock.lockfile.differences import differences
 from imagesync.lock.lockfile.prepare import check_target
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, render_explicit, render_pylock, save
 from imagesync.lock.lockfile.write import Bundle
+from imagesync.lock.wheel_tags import filename_of
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.store.store import StoredFile

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from imagesync.errors import LockError
-from imagesync.lock.artifacts import best_artifact, target_tags
 from imagesync.lock.lock import Artifact, Target
+from imagesync.lock.wheel_tags import best_artifact, target_tags
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import Level, canonical_name
-from imagesync.lock.resolvers.index_resolver import write_metadata_wheels
+from imagesync.lock.resolvers.resolver import write_metadata_wheels
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Package
 
