@@ -18,9 +18,9 @@ from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
     InstallCommand,
-    InstalledContent,
+    InstalledDigest,
     Resolved,
-    no_installed_content,
+    no_installed_digest,
     pin,
     resolve_installed,
 )
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
-    from imagesync.lock.conda.missing_archives import RecordContent
+    from imagesync.lock.conda.missing_archives import RecordDistributions
 
 _PYTHON = canonical_name("python")
 
@@ -47,10 +47,10 @@ def make_lock(
     source_digests: Mapping[NormalizedName, str],
     resolver: Resolver,
     progress: Progress,
-    installed_content: InstalledContent = no_installed_content,
+    installed_digest: InstalledDigest = no_installed_digest,
     on_silent: Callable[[Sequence[str]], None] | None = None,
     solver: CondaSolver | None = None,
-    record_content: RecordContent | None = None,
+    record_distributions: RecordDistributions | None = None,
     allow_inconsistent: bool = False,
 ) -> Lock:
     """Return the exact artifact of each package of *plan* for *target*.
@@ -71,13 +71,13 @@ def make_lock(
         Asks the indexes.
     progress
         Shows the progress, and warnings.
-    installed_content
+    installed_digest
         Returns the digest of a package's installed files, if they fit the target.
     on_silent
         Called with the indexes that don't answer and were left out.
     solver
         Asks the channels; required if the plan has conda packages.
-    record_content
+    record_distributions
         Returns the installed files of a conda package, if they can replace it.
     allow_inconsistent
         Accept added packages that violate requirements of installed ones.
@@ -94,7 +94,7 @@ def make_lock(
     strict_plan = plan if plan.strict else None
     if plan.strict:
         plan = _nearest_instead_of_exact(plan)
-    conda, conda_repacked = _lock_conda(plan, target, solver, record_content)
+    conda, conda_repacked = _lock_conda(plan, target, solver, record_distributions)
     # Checked before resolving, which would fail with a less helpful message.
     refuse_duplicates(conda.packages, (package.name for package in plan.packages if package.name != _PYTHON))
     target = conda.target(target)
@@ -110,7 +110,7 @@ def make_lock(
             install=lambda requirements: install_command(plan, requirements),
             target=target,
             resolver=resolver,
-            installed_content=installed_content,
+            installed_digest=installed_digest,
             progress=progress,
             on_silent=on_silent,
         )
@@ -197,7 +197,7 @@ def _planned_by(plan: Plan, lock: Lock) -> Lock:
 
 
 def _lock_conda(
-    plan: Plan, target: Target, solver: CondaSolver | None, record_content: RecordContent | None
+    plan: Plan, target: Target, solver: CondaSolver | None, record_distributions: RecordDistributions | None
 ) -> tuple[CondaResult, tuple[VendoredPackage, ...]]:
     """Return the locked conda packages, and wheels for those that no channel has."""
     if solver is None or not plan.conda:
@@ -205,9 +205,11 @@ def _lock_conda(
     conda = lock_conda(plan, target=target, same_platform=same_platform(plan, target), solver=solver)
     if not conda.missing:
         return conda, ()
-    from imagesync.lock.conda.missing_archives import no_record_content, repack_missing
+    from imagesync.lock.conda.missing_archives import no_record_distributions, repack_missing
 
-    return conda, repack_missing(conda.missing, conda.channels, record_content or no_record_content)
+    return conda, repack_missing(
+        conda.missing, conda.channels, record_distributions or no_record_distributions
+    )
 
 
 def refuse_deviations(plan: Plan, lock: Lock) -> None:
@@ -238,7 +240,7 @@ def _resolve_installed(
     *,
     target: Target,
     resolver: Resolver,
-    installed_content: InstalledContent,
+    installed_digest: InstalledDigest,
     progress: Progress,
     on_silent: Callable[[Sequence[str]], None] | None,
     install: InstallCommand,
@@ -249,7 +251,7 @@ def _resolve_installed(
     repacked: tuple[VendoredPackage, ...] = ()
     try:
         resolved, repacked = resolve_installed(
-            packages, target=target, resolver=resolver, installed_content=installed_content, install=install
+            packages, target=target, resolver=resolver, installed_digest=installed_digest, install=install
         )
     except LockError as error:
         failure = error
@@ -273,7 +275,7 @@ def _resolve_installed(
         packages,
         target=target,
         resolver=resolver,
-        installed_content=installed_content,
+        installed_digest=installed_digest,
         silent=silent,
         install=install,
     )

@@ -33,7 +33,7 @@ _SHOWN = 5
 # Returns the command that installs requirements in the user's environment.
 InstallCommand = Callable[[Sequence[str]], str]
 # Returns the digest of the installed files of a package; empty if they don't fit the target.
-InstalledContent = Callable[[PlannedPackage], str]
+InstalledDigest = Callable[[PlannedPackage], str]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Resolved:
     reason: str = ""
 
 
-def no_installed_content(package: PlannedPackage) -> str:
+def no_installed_digest(package: PlannedPackage) -> str:
     """Return an empty digest: never use the installed files of *package*."""
     return ""
 
@@ -69,7 +69,7 @@ def resolve_installed(
     *,
     target: Target,
     resolver: Resolver,
-    installed_content: InstalledContent = no_installed_content,
+    installed_digest: InstalledDigest = no_installed_digest,
     silent: Sequence[str] = (),
     install: InstallCommand = _plain_install,
 ) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...]]:
@@ -101,7 +101,7 @@ def resolve_installed(
     for package, message in missing:
         reason = _reason(package, target, message, silent)
         # If a package needs another patch level of Python, its installed files don't fit either.
-        if _fits_python(package, target) and (content := installed_content(package)):
+        if _fits_python(package, target) and (content := installed_digest(package)):
             repacked.append(VendoredPackage(package.name, package.version, content, package, reason))
         elif (other := resolve_nearest(package, request, resolver)) is None:
             refused.append((package, reason))
@@ -118,7 +118,7 @@ def resolve_installed(
             unasked,
             target=target,
             resolver=resolver,
-            installed_content=installed_content,
+            installed_digest=installed_digest,
             silent=silent,
             install=install,
         )

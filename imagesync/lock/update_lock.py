@@ -17,7 +17,7 @@ from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
 from imagesync.lock.resolve_installed import (
     TOO_MANY,
-    InstalledContent,
+    InstalledDigest,
     allowance,
     resolve_nearest,
 )
@@ -33,7 +33,7 @@ def replace_missing(
     missing: Mapping[NormalizedName, ArtifactGone],
     *,
     resolver: Resolver,
-    installed_content: InstalledContent,
+    installed_digest: InstalledDigest,
 ) -> Lock:
     """Return *lock* with a replacement for each package whose artifact is missing.
 
@@ -57,7 +57,7 @@ def replace_missing(
         planned, reason = package.planned, _reason(package)
         if planned is None:
             raise missing[package.name]  # another version is installed, so no local files can replace it
-        if content := installed_content(planned):
+        if content := installed_digest(planned):
             vendored.append(VendoredPackage(package.name, package.version, content, planned, reason))
         elif (other := resolve_nearest(planned, request, resolver, excluded=package.version)) is not None:
             packages.append(other)

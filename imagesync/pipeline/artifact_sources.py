@@ -26,16 +26,16 @@ from imagesync.store.download import Download
 from imagesync.store.layout import ANSWERS, TREES
 from imagesync.store.parallel_fetch import fetch
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.conda_files import record_content
-from imagesync.wheels.repack import installed_content
+from imagesync.wheels.conda_files import portable_distributions
+from imagesync.wheels.repack import portable_digest
 
 if TYPE_CHECKING:
     from imagesync.image.conda.conda_installer import CondaInstaller
     from imagesync.indexes.pypi.access import Access
-    from imagesync.lock.conda.missing_archives import RecordContent
+    from imagesync.lock.conda.missing_archives import RecordDistributions
     from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.lock import Lock, LockedPackage, Target
-    from imagesync.lock.resolve_installed import InstalledContent
+    from imagesync.lock.resolve_installed import InstalledDigest
     from imagesync.lock.resolvers.resolver import Resolver
     from imagesync.pipeline.context import Context
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
@@ -91,21 +91,23 @@ class ArtifactSources:
         context = self.context
         return CondaLockSolver(self.channels, context.environ, context.progress, context.settings.micromamba)
 
-    def installed_digests(self, target: Target) -> InstalledContent:
+    def installed_digests(self, target: Target) -> InstalledDigest:
         """Return a function that gives the digest of a package's installed files, if they fit *target*."""
         trees = self.context.cache_folder / TREES
 
         def installed_digest(package: PlannedPackage) -> str:
-            return installed_content(package.installed, python=self.python, target=target, cache=trees)
+            return portable_digest(package.installed, python=self.python, target=target, cache=trees)
 
         return installed_digest
 
-    def record_distributions(self, target: Target) -> RecordContent:
+    def record_distributions(self, target: Target) -> RecordDistributions:
         """Return a function that gives the distributions of a conda package, if wheels can replace it."""
         prefix, installed_digest = Path(self.python.prefix), self.installed_digests(target)
 
         def distributions(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
-            return record_content(package, self.provided, prefix=prefix, installed_content=installed_digest)
+            return portable_distributions(
+                package, self.provided, prefix=prefix, installed_digest=installed_digest
+            )
 
         return distributions
 

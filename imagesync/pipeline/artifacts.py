@@ -68,7 +68,7 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources) -> Artifacts:
         lock, conda = fetch_archives(
             lock,
             channels=sources.channels,
-            record_content=sources.record_distributions(lock.target),
+            record_distributions=sources.record_distributions(lock.target),
             exactly=sources.is_locked,
         )
     lock, fetched = _fetch_all(lock, sources)
@@ -146,7 +146,7 @@ def _fetch_all(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Stored
             lock,
             gone,
             resolver=sources.responding_resolver(),
-            installed_content=sources.installed_digests(lock.target),
+            installed_digest=sources.installed_digests(lock.target),
         )
     return lock, ()
 
@@ -173,7 +173,7 @@ def _build(
     lock, wheels = use_installed_files(
         lock,
         {package.name: wheel for (package, _), wheel in zip(sdists, built, strict=True)},
-        installed_content=sources.installed_digests(lock.target),
+        installed_digest=sources.installed_digests(lock.target),
         logs=sources.context.cache_folder / LOGS,
         progress=sources.context.progress,
         no_build=sources.context.settings.no_build,
@@ -245,7 +245,7 @@ def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[Lo
         if not gone:
             return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
         content = sources.record_distributions(lock.target)
-        lock = replace_missing_archives(lock, gone, solver=sources.channels, record_content=content)
+        lock = replace_missing_archives(lock, gone, solver=sources.channels, record_distributions=content)
 
 
 def _md5(path: Path) -> str:

@@ -151,10 +151,10 @@ class EnvironmentInputs:
                 source_digests=self.source_digests,
                 resolver=sources.resolver,
                 progress=self.context.progress,
-                installed_content=sources.installed_digests(target),
+                installed_digest=sources.installed_digests(target),
                 on_silent=sources.build_indexes.leave_out,
                 solver=sources.conda_solver(),
-                record_content=sources.record_distributions(target),
+                record_distributions=sources.record_distributions(target),
                 allow_inconsistent=self.context.settings.allow_inconsistent,
             )
         finally:

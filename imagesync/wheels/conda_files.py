@@ -13,12 +13,12 @@ from imagesync.scan.distributions.metadata import entry_point_scripts, installed
 from imagesync.scan.environment import CondaRecord, Package
 
 
-def record_content(
+def portable_distributions(
     planned: PlannedConda,
     provided: Iterable[Package],
     *,
     prefix: Path,
-    installed_content: Callable[[PlannedPackage], str],
+    installed_digest: Callable[[PlannedPackage], str],
 ) -> Sequence[tuple[PlannedPackage, str]]:
     """Return the distributions of a conda package, each with the digest of its installed files.
 
@@ -33,7 +33,7 @@ def record_content(
         The installed distributions of conda packages.
     prefix
         The conda environment.
-    installed_content
+    installed_digest
         Returns the digest of a distribution's installed files, if they fit the target.
     """
     distributions = [package for package in provided if package.conda == planned.name]
@@ -41,7 +41,7 @@ def record_content(
         return ()
     if not _has_only(planned.record, distributions, prefix):
         return ()
-    found = [(entry, installed_content(entry)) for entry in map(planned_distribution, distributions)]
+    found = [(entry, installed_digest(entry)) for entry in map(planned_distribution, distributions)]
     return found if all(digest for _, digest in found) else ()
 
 

@@ -60,7 +60,7 @@ class Repacked:
 def is_portable(package: Package, *, python: Interpreter, target: Target) -> bool:
     """Return True if the installed files of *package* fit *target* by their tags.
 
-    :func:`installed_content` also checks the glibc that its libraries require.
+    :func:`portable_digest` also checks the glibc that its libraries require.
     """
     if not has_record(package) or not package.tags:
         return False
@@ -70,7 +70,7 @@ def is_portable(package: Package, *, python: Interpreter, target: Target) -> boo
     return host_is_target(python, target) and not tags.isdisjoint(target_tags(target))
 
 
-def installed_content(
+def portable_digest(
     package: Package | None, *, python: Interpreter, target: Target, cache: Path | None = None
 ) -> str:
     """Return the digest of the installed files of *package*, ``sha256:<hex>``, if they fit *target*.

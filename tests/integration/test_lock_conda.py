@@ -71,9 +71,9 @@ class Bench:
             source_digests={},
             resolver=sources.resolver,
             progress=SilentProgress(),
-            installed_content=sources.installed_digests(target),
+            installed_digest=sources.installed_digests(target),
             solver=sources.channels,
-            record_content=sources.record_distributions(target),
+            record_distributions=sources.record_distributions(target),
         )
 
     def fetch(self, lock: Lock) -> Artifacts:

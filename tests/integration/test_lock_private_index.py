@@ -193,7 +193,7 @@ def test_an_index_that_wants_a_password_is_not_taken_for_an_empty_one(
             source_digests={},
             resolver=resolver,
             progress=SilentProgress(),
-            installed_content=lambda _: "sha256:" + "0" * 64,
+            installed_digest=lambda _: "sha256:" + "0" * 64,
         )
     assert "Keyring wasn't asked" in str(caught.value.hint)
     assert "~/.netrc: machine 127.0.0.1 login NAME" in str(caught.value.hint)

@@ -85,7 +85,7 @@ class Locking:
             source_digests={},
             resolver=sources.resolver,
             progress=self.progress,
-            installed_content=sources.installed_digests(target),
+            installed_digest=sources.installed_digests(target),
         )
 
 

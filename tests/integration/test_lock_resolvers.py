@@ -153,7 +153,7 @@ def test_installed_files_do_not_stand_in_for_another_python(index: LocalIndex, t
             [installed("demo", "1.0.2", requires_python=requires)],
             target=TARGET,
             resolver=resolver,
-            installed_content=lambda _: "sha256:" + "0" * 64,
+            installed_digest=lambda _: "sha256:" + "0" * 64,
         )
         assert [package.name for package in repacked] == expected
         assert [entry.locked.version for entry in held] == ([] if expected else ["1.0.3"])

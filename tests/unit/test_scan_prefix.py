@@ -13,7 +13,7 @@ from imagesync.scan.environment import Environment
 from imagesync.scan.environment_files import platform_of_executable
 from imagesync.scan.scan import scan
 from imagesync.settings.bases import bases_with
-from imagesync.wheels.repack import installed_content
+from imagesync.wheels.repack import portable_digest
 from tests.commands import clean_environ
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
@@ -202,5 +202,5 @@ def test_hostile_wheel_tag_is_a_finding(tmp_path: Path, tag: str) -> None:
     assert {package.name: package.tags for package in result.packages} == {"a": (), "b": ("py3-none-any",)}
     (finding,) = [finding for finding in result.findings if finding.code == "invalid-wheel-tag"]
     assert finding.path == str(site / "a-1.0.dist-info/WHEEL")
-    assert installed_content(result.packages[0], python=result.python, target=TARGET) == ""
+    assert portable_digest(result.packages[0], python=result.python, target=TARGET) == ""
     assert bases_with("3.11/evil") == ()

@@ -197,7 +197,7 @@ def _fetch_index_wheels(
             source_digests=inputs.source_digests,
             resolver=sources.resolver,
             progress=sources.context.progress,
-            installed_content=sources.installed_digests(target),
+            installed_digest=sources.installed_digests(target),
         )
         artifacts = fetch_artifacts(lock, sources)
     except (LockError, FetchError, WheelError) as error:

@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 # The distributions of an installed conda package, each with the digest of its files. Empty if the package has
 # other files, or if they don't fit the target.
-RecordContent = Callable[[PlannedConda], Sequence[tuple[PlannedPackage, str]]]
+RecordDistributions = Callable[[PlannedConda], Sequence[tuple[PlannedPackage, str]]]
 _TRIES = 5
 
 
-def no_record_content(package: PlannedConda) -> tuple[()]:
+def no_record_distributions(package: PlannedConda) -> tuple[()]:
     """Return no distributions: never use the installed files of *package*."""
     return ()
 
 
-def repack(package: PlannedConda, reason: str, content: RecordContent) -> tuple[VendoredPackage, ...]:
+def repack(package: PlannedConda, reason: str, content: RecordDistributions) -> tuple[VendoredPackage, ...]:
     """Return the distributions of *package* as wheels of its installed files; empty if they don't fit."""
     return tuple(
         VendoredPackage(planned.name, planned.version, digest, planned, reason)
@@ -41,7 +41,7 @@ def repack(package: PlannedConda, reason: str, content: RecordContent) -> tuple[
 
 
 def repack_missing(
-    packages: Sequence[PlannedConda], channels: Sequence[str], content: RecordContent
+    packages: Sequence[PlannedConda], channels: Sequence[str], content: RecordDistributions
 ) -> tuple[VendoredPackage, ...]:
     """Return the distributions of conda packages that no channel has, as wheels of their installed files.
 
@@ -63,7 +63,11 @@ def repack_missing(
 
 
 def replace_missing_archives(
-    lock: Lock, missing: Mapping[str, ArtifactGone], *, solver: CondaSolver, record_content: RecordContent
+    lock: Lock,
+    missing: Mapping[str, ArtifactGone],
+    *,
+    solver: CondaSolver,
+    record_distributions: RecordDistributions,
 ) -> Lock:
     """Return *lock* with a replacement for each conda package whose archive is missing.
 
@@ -81,7 +85,9 @@ def replace_missing_archives(
         package = next(package for package in lock.conda if package.name == name)
         reason = f"{_short(package.channel)} doesn't have {package.artifact.filename} any more"
         installed = package.planned is not None and package.planned.version == package.version
-        vendored = repack(package.planned, reason, record_content) if installed and package.planned else ()
+        vendored = (
+            repack(package.planned, reason, record_distributions) if installed and package.planned else ()
+        )
         if vendored:
             lock = _without(lock, package, vendored)
             continue
@@ -181,7 +187,7 @@ def fetch_archives(
     lock: Lock,
     *,
     channels: Channels,
-    record_content: RecordContent = no_record_content,
+    record_distributions: RecordDistributions = no_record_distributions,
     exactly: bool = False,
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return *lock* with replacements for missing archives, and the archives of its conda packages in order.
@@ -196,13 +202,13 @@ def fetch_archives(
         An archive can't be read, or has a distribution that pip installs, too.
     """
     try:
-        return _obtain(lock, channels, None if exactly else record_content)
+        return _obtain(lock, channels, None if exactly else record_distributions)
     finally:
         channels.close()
 
 
 def _obtain(
-    lock: Lock, channels: Channels, record_content: RecordContent | None
+    lock: Lock, channels: Channels, record_distributions: RecordDistributions | None
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     while lock.conda:
         found = channels.archives(lock.conda).obtain(lock.conda)
@@ -211,9 +217,11 @@ def _obtain(
         if not missing:
             files = tuple(file for file in found if isinstance(file, StoredFile))
             return _checked(lock, files), files
-        if record_content is None:
+        if record_distributions is None:
             raise _no_replacement(list(missing.values()))
-        lock = replace_missing_archives(lock, missing, solver=channels, record_content=record_content)
+        lock = replace_missing_archives(
+            lock, missing, solver=channels, record_distributions=record_distributions
+        )
     return lock, ()
 
 

@@ -16,14 +16,14 @@ from imagesync.wheels.build_wheel import refuse_builds
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.lock.resolve_installed import InstalledContent
+    from imagesync.lock.resolve_installed import InstalledDigest
 
 
 def use_installed_files(
     lock: Lock,
     built: Mapping[NormalizedName, StoredFile | WheelError],
     *,
-    installed_content: InstalledContent,
+    installed_digest: InstalledDigest,
     logs: Path,
     progress: Progress,
     no_build: bool = False,
@@ -39,13 +39,13 @@ def use_installed_files(
         An sdist can't be built, and the installed files of its package don't fit the target.
     """
     if no_build:
-        _refuse_hopeless(lock, built, installed_content)
+        _refuse_hopeless(lock, built, installed_digest)
     wheels: dict[NormalizedName, StoredFile] = {}
     replaced: dict[NormalizedName, VendoredPackage] = {}
     for package in lock.packages:
         result = built.get(package.name)
         if isinstance(result, WheelError):
-            replaced[package.name] = _installed(package, result, installed_content)
+            replaced[package.name] = _installed(package, result, installed_digest)
             why = "isn't built (--no-build)" if no_build else "can't be built"
             log = "" if no_build else f"; the log is {log_path(package, logs)}"
             progress.line(
@@ -69,18 +69,18 @@ def log_path(package: LockedPackage, logs: Path) -> Path:
 def _refuse_hopeless(
     lock: Lock,
     built: Mapping[NormalizedName, StoredFile | WheelError],
-    installed_content: InstalledContent,
+    installed_digest: InstalledDigest,
 ) -> None:
     missing = [package for package in lock.packages if isinstance(built.get(package.name), WheelError)]
-    hopeless = [p for p in missing if p.planned is None or not installed_content(p.planned)]
+    hopeless = [p for p in missing if p.planned is None or not installed_digest(p.planned)]
     if hopeless:
         raise refuse_builds(hopeless)
 
 
 def _installed(
-    package: LockedPackage, error: WheelError, installed_content: InstalledContent
+    package: LockedPackage, error: WheelError, installed_digest: InstalledDigest
 ) -> VendoredPackage:
-    content = "" if package.planned is None else installed_content(package.planned)
+    content = "" if package.planned is None else installed_digest(package.planned)
     if package.planned is None or not content:
         raise error
     reason = f"its sdist {package.artifact.filename} can't be built"
