@@ -51,7 +51,7 @@ def digest(plan: Plan = PLAN, **changed: object) -> str:
     return environment_hash(plan, **{**INPUTS, **changed})
 
 
-def test_its_form() -> None:
+def test_environment_hash_is_a_sha256_digest() -> None:
     assert digest().startswith("sha256:")
     assert len(digest()) == len("sha256:") + 64
     assert digest() == "sha256:" + image_tag(digest()) + digest()[len("sha256:") + 16 :]
@@ -70,7 +70,7 @@ def test_its_form() -> None:
         replace(PLAN, code=LOOSE),
     ],
 )
-def test_it_covers_the_plan(plan: Plan) -> None:
+def test_environment_hash_covers_the_plan(plan: Plan) -> None:
     assert digest(plan) != digest()
 
 
@@ -85,7 +85,7 @@ def test_it_covers_the_plan(plan: Plan) -> None:
         {"settings": Settings(no_isolation=("Mine",))},
     ],
 )
-def test_it_covers_what_else_reaches_the_image(changed: dict[str, object]) -> None:
+def test_environment_hash_covers_settings_base_and_templates(changed: dict[str, object]) -> None:
     assert digest(**changed) != digest()
 
 
@@ -98,11 +98,11 @@ def test_it_covers_what_else_reaches_the_image(changed: dict[str, object]) -> No
         replace(PLAN, python=replace(PLAN.python, prefix="/there", executable="/there/bin/python")),
     ],
 )
-def test_it_covers_neither_order_nor_places(plan: Plan) -> None:
+def test_environment_hash_ignores_order_and_paths(plan: Plan) -> None:
     assert digest(plan) == digest()
 
 
-def test_it_covers_the_loose_code_and_not_where_it_lies() -> None:
+def test_environment_hash_covers_loose_code_but_not_its_place() -> None:
     (path,) = LOOSE.paths
     moved = replace(
         path, path="/there", root="/there", files=(CodeFile("a.py", "/there/a.py", 3, modified=9),)
@@ -114,7 +114,7 @@ def test_it_covers_the_loose_code_and_not_where_it_lies() -> None:
     assert digest(replace(PLAN, code=Code((replace(path, files=()),)))) == digest()
 
 
-def test_the_settings_of_this_machine_do_not_count() -> None:
+def test_environment_hash_ignores_settings_of_this_machine() -> None:
     assert digest(settings=Settings(repository="elsewhere/env", base="named:otherwise")) == digest()
     # toolz comes from an index, and isn't built here.
     assert digest(settings=Settings(no_isolation=("toolz", "nothing"))) == digest()
@@ -126,7 +126,7 @@ def packages(plan: Plan = PLAN, **changed: object) -> str:
     return packages_hash(plan, **inputs)
 
 
-def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
+def test_packages_hash_ignores_local_packages_and_code() -> None:
     edited = replace(PLAN, packages=(replace(MINE, version="0.2"), TOOLZ))
     assert packages(edited) == packages() == packages(replace(PLAN, packages=(TOOLZ,), code=LOOSE))
 
@@ -144,7 +144,7 @@ def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
         {"settings": Settings(resolver="pip-tools")},
     ],
 )
-def test_what_else_is_in_the_packages_image_changes_its_hash(changed: dict[str, Any]) -> None:
+def test_packages_hash_covers_what_the_packages_image_holds(changed: dict[str, Any]) -> None:
     assert packages(**changed) != packages()
 
 
@@ -156,7 +156,7 @@ def test_what_else_is_in_the_packages_image_changes_its_hash(changed: dict[str, 
         replace(PLAN, python=replace(PLAN.python, platform="macosx-14.0-arm64")),
     ],
 )
-def test_own_packages_count_where_packages_are_resolved(plan: Plan) -> None:
+def test_packages_hash_covers_local_packages_where_versions_are_resolved(plan: Plan) -> None:
     needy = Package(name=MINE.name, version="0.1", requires=("toolz>=1",))
     edited = replace(plan, packages=(replace(MINE, installed=needy), plan.packages[1]))
     assert packages(edited) != packages(plan)

@@ -33,7 +33,7 @@ def inputs(context: Context) -> EnvironmentInputs:
     return environment_inputs(ENVIRONMENT, context)
 
 
-def test_interpreter_that_a_channel_gives_leaves_the_environment_hash_unchanged(
+def test_interpreter_from_a_channel_leaves_the_environment_hash_unchanged(
     inputs: EnvironmentInputs,
 ) -> None:
     decided = replace(inputs, plan=replace(inputs.plan, interpreter="conda"), hashed_plan=inputs.plan)
@@ -83,7 +83,7 @@ def test_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp_path:
     assert len(digests) == 4
 
 
-def test_lock_file_that_is_missing_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
+def test_missing_lock_file_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
     inputs = lock_file_inputs(tmp_path / "missing.yml", Context())
     with pytest.raises(UsageError, match=r"missing\.yml can't be read") as caught:
         inputs.environment_hash(BASE)
@@ -100,9 +100,7 @@ class Lines(SilentProgress):
         self.texts.append(text)
 
 
-def test_a_lock_names_requirements_that_a_project_got_after_its_installation(
-    context: Context, tmp_path: Path
-) -> None:
+def test_lock_warns_of_requirements_added_after_installation(context: Context, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
     declared = '[project]\nname = "mine"\nversion = "1.0"\ndependencies = ["attrs>=20"]\n'

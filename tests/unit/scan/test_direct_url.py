@@ -124,18 +124,18 @@ def test_hostile_urls_are_refused_before_git_runs(url: str, tmp_path: Path) -> N
     "commit",
     ["--upload-pack=touch FILE", "main", "a" * 39, "a" * 41, "", "-" * 40, "a" * 40 + "\n", "g" * 40],
 )
-def test_commits_are_hexadecimal(commit: str, tmp_path: Path) -> None:
+def test_commit_that_is_no_hexadecimal_digest_is_refused(commit: str, tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="its commit"):
         fetch_source(planned("https://example.com/code.git", commit), tmp_path / "into")
 
 
 @pytest.mark.parametrize("folder", ["../other", "/etc", "a/../../b", "..\\x", "C:\\x", "a\nb"])
-def test_subdirectories_stay_in_the_tree(folder: str) -> None:
+def test_subdirectory_outside_the_tree_is_refused(folder: str) -> None:
     assert "isn't in the tree" in (refusal("git", "https://example.com/x", COMMIT, folder) or "")
 
 
 @pytest.mark.parametrize("vcs", ["hg", "svn", "bzr", "--version"])
-def test_other_version_control_is_refused(vcs: str, tmp_path: Path) -> None:
+def test_source_under_other_version_control_is_refused(vcs: str, tmp_path: Path) -> None:
     with pytest.raises(WheelError, match="only git's can be fetched"):
         fetch_source(planned("https://example.com/code", vcs=vcs), tmp_path / "into")
 
@@ -162,7 +162,7 @@ def test_usual_urls_are_accepted(url: str) -> None:
     assert refusal("git", url, "f" * 64) is None
 
 
-def test_a_refused_source_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_refused_source_is_a_finding_and_the_scan_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "FILE"
     install(tmp_path, "evilurl", of_git(f"--upload-pack=touch {file};"))
     install(tmp_path, "evilcommit", of_git("https://example.com/x.git", f"--upload-pack=touch {file}"))
@@ -188,7 +188,7 @@ def test_a_refused_source_is_a_finding_and_the_rest_goes_on(tmp_path: Path) -> N
     assert not file.exists()
 
 
-def test_a_commit_is_fetched_from_a_folder(tmp_path: Path) -> None:
+def test_commit_is_fetched_from_a_local_repository(tmp_path: Path) -> None:
     served = repository(tmp_path / "my code", {"pyproject.toml": "one"})
     commit = git(served, "rev-parse", "HEAD")
     (served / "pyproject.toml").write_text("two")

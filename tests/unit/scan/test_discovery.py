@@ -47,23 +47,25 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_running_interpreter_where_nothing_else_is(tmp_path: Path) -> None:
+def test_running_interpreter_is_used_where_nothing_is_active(tmp_path: Path) -> None:
     assert found(tmp_path) == locate(environ={})
     assert found(tmp_path) == FoundEnvironment(Path(sys.executable), "the running interpreter")
 
 
 @pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
-def test_the_active_environment(variable: str, environment: MakeEnvironment, tmp_path: Path) -> None:
+def test_active_environment_is_found_by_its_variable(
+    variable: str, environment: MakeEnvironment, tmp_path: Path
+) -> None:
     made = environment()
     assert found(tmp_path, **{variable: made.prefix}) == FoundEnvironment(made.python, variable)
 
 
-def test_a_virtual_environment_goes_before_condas(environment: MakeEnvironment, tmp_path: Path) -> None:
+def test_virtual_environment_precedes_conda_environment(environment: MakeEnvironment, tmp_path: Path) -> None:
     made = environment()
     assert found(tmp_path, VIRTUAL_ENV=made.prefix, CONDA_PREFIX="/nowhere").path == made.python
 
 
-def test_what_is_named_goes_before_what_is_active(environment: MakeEnvironment, tmp_path: Path) -> None:
+def test_named_environment_precedes_active_one(environment: MakeEnvironment, tmp_path: Path) -> None:
     made = environment()
     environ = {**clean_environ(), "VIRTUAL_ENV": "/nowhere"}
     python = discover(python=made.prefix, environ=environ, cwd=tmp_path)
@@ -74,21 +76,23 @@ def test_what_is_named_goes_before_what_is_active(environment: MakeEnvironment, 
         discover(python=made.python, prefix=made.prefix, environ=environ, cwd=tmp_path)
 
 
-def test_a_stale_variable(tmp_path: Path) -> None:
+def test_variable_that_names_a_missing_folder_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, VIRTUAL_ENV=tmp_path / "gone") == (
         f"VIRTUAL_ENV names {tmp_path / 'gone'}, which isn't a folder (any more)"
     )
     assert "holds no Python interpreter" in refused(tmp_path, CONDA_PREFIX=tmp_path)
 
 
-def test_an_active_environment_whose_python_is_gone(environment: MakeEnvironment, tmp_path: Path) -> None:
+def test_active_environment_without_its_python_is_refused(
+    environment: MakeEnvironment, tmp_path: Path
+) -> None:
     made = environment()
     made.python.unlink()
     made.python.symlink_to("/nowhere/bin/python3.11")
     assert "the Python that it was made from is gone" in refused(tmp_path, VIRTUAL_ENV=made.prefix)
 
 
-def test_the_projects_environment_from_any_folder_of_it(environment: MakeEnvironment, project: Path) -> None:
+def test_project_environment_is_found_from_any_subfolder(environment: MakeEnvironment, project: Path) -> None:
     made = environment(name="project/.venv")
     member = project / "packages" / "member"
     member.mkdir(parents=True)
@@ -100,7 +104,7 @@ def test_the_projects_environment_from_any_folder_of_it(environment: MakeEnviron
     assert found(member / "src").path == nearer.python
 
 
-def test_the_search_ends_at_the_projects_root(environment: MakeEnvironment, project: Path) -> None:
+def test_search_for_the_project_ends_at_its_root(environment: MakeEnvironment, project: Path) -> None:
     environment(name=".venv")  # beside the project
     assert found(project).path == Path(sys.executable)
     (project / ".git").rmdir()
@@ -110,14 +114,16 @@ def test_the_search_ends_at_the_projects_root(environment: MakeEnvironment, proj
     assert found(project / "docs").path == Path(sys.executable)
 
 
-def test_home_is_no_project(environment: MakeEnvironment, project: Path) -> None:
+def test_home_folder_is_no_project_of_its_subfolders(environment: MakeEnvironment, project: Path) -> None:
     made = environment(name="project/.venv")
     (project / "docs").mkdir()
     assert found(project / "docs", HOME=project).path == Path(sys.executable)
     assert found(project, HOME=project).path == made.python
 
 
-def test_uvs_variable_for_the_projects_environment(environment: MakeEnvironment, project: Path) -> None:
+def test_uv_project_environment_is_the_projects_environment(
+    environment: MakeEnvironment, project: Path
+) -> None:
     environment(name="project/.venv")
     (project / "src").mkdir()
     relative = environment(name="project/build/env")
@@ -130,21 +136,19 @@ def test_uvs_variable_for_the_projects_environment(environment: MakeEnvironment,
     assert found(project, UV_PROJECT_ENVIRONMENT="build/env").origin == "the project's .venv"
 
 
-def test_a_folder_that_only_looks_like_an_environment(project: Path) -> None:
+def test_folder_without_an_environment_is_passed_over(project: Path) -> None:
     (project / ".venv" / "bin").mkdir(parents=True)
     assert found(project).path == Path(sys.executable)
 
 
-def test_a_broken_environment_of_the_project_is_not_passed_over(
-    environment: MakeEnvironment, project: Path
-) -> None:
+def test_broken_project_environment_is_refused(environment: MakeEnvironment, project: Path) -> None:
     made = environment(name="project/.venv")
     made.python.unlink()
     made.python.symlink_to("/nowhere/bin/python3.11")
     assert "the Python that it was made from is gone" in refused(project)
 
 
-def test_an_active_environment_elsewhere_is_taken_with_a_warning(
+def test_active_environment_outside_the_project_is_used_with_a_warning(
     environment: MakeEnvironment, project: Path, cli: CommandLine
 ) -> None:
     own = environment(name="project/.venv")
@@ -175,7 +179,7 @@ def test_an_active_environment_elsewhere_is_taken_with_a_warning(
         ({}, False),
     ],
 )
-def test_condas_base_by_the_variables_of_its_activation(
+def test_conda_base_is_recognised_by_activation_variables(
     variables: dict[str, str], is_base: bool, tmp_path: Path
 ) -> None:
     environ = {key: value.format(prefix=tmp_path) for key, value in variables.items()}
@@ -183,7 +187,7 @@ def test_condas_base_by_the_variables_of_its_activation(
     assert is_conda_base(str(tmp_path), environ) is is_base
 
 
-def test_condas_base_by_its_files(tmp_path: Path) -> None:
+def test_conda_base_is_recognised_by_its_files(tmp_path: Path) -> None:
     base, child = tmp_path / "conda", tmp_path / "conda" / "envs" / "with-conda"
     for prefix in (base, child):
         (prefix / "condabin").mkdir(parents=True)
@@ -194,7 +198,7 @@ def test_condas_base_by_its_files(tmp_path: Path) -> None:
     assert not is_conda_base(str(base), {"CONDA_DEFAULT_ENV": "base", "CONDA_PREFIX": str(base)})
 
 
-def test_condas_base_goes_after_the_project(environment: MakeEnvironment, project: Path) -> None:
+def test_conda_base_comes_after_the_project(environment: MakeEnvironment, project: Path) -> None:
     base = environment()
     active = {"CONDA_PREFIX": str(base.prefix), "CONDA_DEFAULT_ENV": "base"}
     assert found(project, **active) == FoundEnvironment(base.python, "CONDA_PREFIX, conda's base")
@@ -205,7 +209,7 @@ def test_condas_base_goes_after_the_project(environment: MakeEnvironment, projec
     assert str(own.prefix) in other.warnings[0]
 
 
-def test_a_conda_environment_without_python_gives_way_to_the_project(
+def test_conda_environment_without_python_gives_way_to_the_project(
     environment: MakeEnvironment, project: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "compilers").mkdir()
@@ -214,7 +218,7 @@ def test_a_conda_environment_without_python_gives_way_to_the_project(
     assert found(project, CONDA_PREFIX=tmp_path / "compilers").path == own.python
 
 
-def test_a_base_without_python_is_passed_over(project: Path, tmp_path: Path) -> None:
+def test_conda_base_without_python_is_passed_over(project: Path, tmp_path: Path) -> None:
     (tmp_path / "micromamba").mkdir()
     active = {"CONDA_PREFIX": tmp_path / "micromamba", "CONDA_DEFAULT_ENV": "base"}
     assert found(project, **active).path == Path(sys.executable)
@@ -251,7 +255,7 @@ def prefix_of(command: CommandLine) -> str:
     return str(command("scan", "--format", "json").json()["python"]["prefix"])
 
 
-def test_an_environment_that_imagesync_is_installed_in(
+def test_environment_with_imagesync_installed_is_used_where_path_has_it_first(
     own: OwnEnvironment, environment: MakeEnvironment, cli: CommandLine, project: Path, tmp_path: Path
 ) -> None:
     assert prefix_of(own.by_script(cli, tmp_path)) == str(own.prefix)
@@ -268,7 +272,7 @@ def test_an_environment_that_imagesync_is_installed_in(
         assert prefix_of(own.by_script(cli, project).with_environ(**variables)) == str(other.prefix)
 
 
-def test_the_environment_of_imagesync_is_activated(
+def test_activated_environment_of_imagesync_is_used(
     own: OwnEnvironment, environment: MakeEnvironment, cli: CommandLine, project: Path
 ) -> None:
     environment(name="project/.venv")
@@ -282,7 +286,7 @@ def test_the_environment_of_imagesync_is_activated(
 
 
 @pytest.mark.parametrize("tool", RECEIPTS)
-def test_the_environment_of_a_tool_is_refused(
+def test_environment_of_a_tool_is_refused(
     tool: str, own: OwnEnvironment, environment: MakeEnvironment, cli: CommandLine, project: Path
 ) -> None:
     name, receipt = RECEIPTS[tool]
@@ -323,7 +327,7 @@ def test_commands_that_look_at_no_environment_need_none(
         ({"pyproject.toml": "broken"}, "--python PATH"),
     ],
 )
-def test_the_projects_tool_names_its_environment(
+def test_project_tool_is_named_with_the_command_that_prints_its_environment(
     files: dict[str, str], expected: str, own: OwnEnvironment, cli: CommandLine, project: Path
 ) -> None:
     (own.prefix / "uv-receipt.toml").write_text(RECEIPTS["uv tool"][1])
@@ -336,7 +340,7 @@ def test_the_projects_tool_names_its_environment(
     assert "hatch env" not in done.stderr or "hatch" in expected
 
 
-def test_what_uv_makes_for_a_single_run_is_a_tools(tmp_path: Path) -> None:
+def test_uvx_environment_is_a_tools(tmp_path: Path) -> None:
     prefix = tmp_path / "uv" / "archive-v0" / "S1yUaVIDWRw06Hmm"
     prefix.mkdir(parents=True)
     assert tool_of(str(prefix)) == ""
@@ -345,14 +349,16 @@ def test_what_uv_makes_for_a_single_run_is_a_tools(tmp_path: Path) -> None:
     assert tool_of(str(tmp_path)) == ""
 
 
-def test_quiet_says_nothing(environment: MakeEnvironment, cli: CommandLine) -> None:
+def test_quiet_command_does_not_report_the_environment(
+    environment: MakeEnvironment, cli: CommandLine
+) -> None:
     command = cli.with_environ(VIRTUAL_ENV=environment().prefix)
     assert command("--quiet", "scan").stderr == ""
     assert command("--quiet", "plan", "--profile", "none").stderr == ""
 
 
 @pytest.mark.parametrize("command", ["scan", "plan", "diff"])
-def test_a_command_names_the_environment_once(
+def test_command_reports_the_environment_once(
     command: str, environment: MakeEnvironment, cli: CommandLine
 ) -> None:
     made = environment()

@@ -39,7 +39,7 @@ def write(path: Path, url: str, section: str = "global") -> None:
     path.write_text(f"[{section}]\nindex-url = {url}\n")
 
 
-def test_later_files_go_before_earlier_ones(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
+def test_later_files_override_earlier_ones(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
     places = [
         tmp_path / "xdg" / "pip" / "pip.conf",
         tmp_path / "home" / ".pip" / "pip.conf",
@@ -60,9 +60,7 @@ def test_later_files_go_before_earlier_ones(environ: dict[str, str], prefix: Pat
     assert found == "https://variable.example.com/simple"
 
 
-def test_a_named_file_takes_the_place_of_the_users(
-    environ: dict[str, str], prefix: Path, tmp_path: Path
-) -> None:
+def test_pip_config_file_replaces_the_users(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "home" / ".pip" / "pip.conf").write_text("[global]\nproxy = http://users:1\n")
     (prefix / "pip.conf").write_text("[global]\nclient-cert = /prefix.pem\n")
     write(tmp_path / "named.conf", SECRET)
@@ -71,20 +69,20 @@ def test_a_named_file_takes_the_place_of_the_users(
     assert (found.proxy, found.client_cert, found.index_url) == (None, "/prefix.pem", SECRET)
 
 
-def test_devnull_means_no_file_at_all(environ: dict[str, str], prefix: Path) -> None:
+def test_pip_config_file_devnull_disables_all_files(environ: dict[str, str], prefix: Path) -> None:
     write(prefix / "pip.conf", SECRET)
     environ["PIP_CONFIG_FILE"] = os.devnull
     assert read_pip_configuration(prefix=prefix, environ=environ) == IndexConfiguration()
 
 
-def test_a_commands_section_goes_before_global(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
+def test_command_section_overrides_global(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
     write(tmp_path / "home" / ".pip" / "pip.conf", "https://install.example.com/simple", "install")
     write(prefix / "pip.conf", "https://global.example.com/simple")
     found = read_pip_configuration(prefix=prefix, environ=environ)
     assert found.index_url == "https://install.example.com/simple"
 
 
-def test_all_that_is_asked_for(environ: dict[str, str], prefix: Path) -> None:
+def test_all_options_of_indexes_are_read(environ: dict[str, str], prefix: Path) -> None:
     (prefix / "pip.conf").write_text(
         "[global]\nindex_url = https://a.example.com/simple\nextra-index-url =\n    https://b.example.com\n"
         "    https://c.example.com\nno-index = yes\nfind-links = /wheels ./more\ncert = /ca.pem\n"
@@ -107,9 +105,7 @@ def test_all_that_is_asked_for(environ: dict[str, str], prefix: Path) -> None:
     )
 
 
-def test_variables_replace_lists_and_empty_ones_count_for_nothing(
-    environ: dict[str, str], prefix: Path
-) -> None:
+def test_variables_replace_lists_unless_empty(environ: dict[str, str], prefix: Path) -> None:
     (prefix / "pip.conf").write_text(
         "[global]\nextra-index-url = https://a https://b\nfind-links = /wheels\n"
     )
@@ -127,7 +123,7 @@ def test_variables_replace_lists_and_empty_ones_count_for_nothing(
     assert found.timeout == 9
 
 
-def test_pip_says_the_same(environ: dict[str, str], tmp_path: Path) -> None:
+def test_configuration_equals_that_of_pip(environ: dict[str, str], tmp_path: Path) -> None:
     """Ask the real pip, in an environment whose every file says something else."""
     (tmp_path / "xdg" / "pip" / "pip.conf").write_text("[global]\ntimeout = 1\nproxy = http://xdg:1\n")
     (tmp_path / "home" / ".pip" / "pip.conf").write_text("[global]\ntimeout = 2\ncert = /legacy.pem\n")
@@ -157,7 +153,7 @@ def test_pip_says_the_same(environ: dict[str, str], tmp_path: Path) -> None:
         ("linux", "own/pip/pip.conf", "XDG_CONFIG_HOME"),
     ],
 )
-def test_places_of_other_platforms(
+def test_files_of_macos_and_windows_are_found(
     platform: str, place: str, variable: str, environ: dict[str, str], prefix: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / place
@@ -167,7 +163,7 @@ def test_places_of_other_platforms(
     assert read_pip_configuration(prefix=prefix, environ=environ, platform=platform).index_url == SECRET
 
 
-def test_credentials_are_kept_and_not_shown(environ: dict[str, str], prefix: Path) -> None:
+def test_representation_has_no_credentials(environ: dict[str, str], prefix: Path) -> None:
     environ |= {"PIP_INDEX_URL": SECRET, "PIP_EXTRA_INDEX_URL": SECRET, "PIP_PROXY": "http://a:hunter2@proxy"}
     environ["PIP_FIND_LINKS"] = "https://me:hunter2@files.example.com"
     found = read_pip_configuration(prefix=prefix, environ=environ)
@@ -187,7 +183,7 @@ def test_credentials_are_kept_and_not_shown(environ: dict[str, str], prefix: Pat
         b"[global]\nno-index = perhaps\n",
     ],
 )
-def test_a_broken_file_is_named(content: bytes, environ: dict[str, str], prefix: Path) -> None:
+def test_invalid_file_is_named(content: bytes, environ: dict[str, str], prefix: Path) -> None:
     (prefix / "pip.conf").write_bytes(content)
     with pytest.raises(ScanError) as caught:
         read_pip_configuration(prefix=prefix, environ=environ)
@@ -195,7 +191,7 @@ def test_a_broken_file_is_named(content: bytes, environ: dict[str, str], prefix:
     assert "hunter2" not in caught.value.message
 
 
-def test_a_broken_file_stops_no_scan(environ: dict[str, str], tmp_path: Path) -> None:
+def test_invalid_file_is_a_finding_of_a_scan(environ: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "home" / ".pip" / "pip.conf").write_text("nonsense\n")
     result = scan(python=Path(sys.executable), environ={**clean_environ(), **environ})
     assert "pip-configuration-unreadable" in [item.code for item in result.findings]

@@ -35,7 +35,7 @@ def read(home: Path, tmp_path: Path) -> Read:
     return reading
 
 
-def test_nothing_is_configured(read: Read) -> None:
+def test_defaults_hold_where_nothing_is_configured(read: Read) -> None:
     configuration = read()
     assert (configuration.channels, configuration.public_urls, configuration.ssl_verify) == ((), (), True)
 
@@ -52,7 +52,7 @@ def test_nothing_is_configured(read: Read) -> None:
         ("/srv/channel", "file:///srv/channel"),
     ],
 )
-def test_names_and_urls(read: Read, channel: str, url: str) -> None:
+def test_channel_names_become_urls(read: Read, channel: str, url: str) -> None:
     assert read(f"channels:\n  - {channel}\n").channels == (url,)
 
 
@@ -67,18 +67,18 @@ def test_names_and_urls(read: Read, channel: str, url: str) -> None:
         ("channel_priority: nonsense", "flexible"),
     ],
 )
-def test_how_channels_rank(read: Read, text: str, expected: str) -> None:
+def test_channel_priority_is_read_in_all_forms(read: Read, text: str, expected: str) -> None:
     assert read(text).channel_priority == expected
     assert read(text, CONDA_CHANNEL_PRIORITY="strict").channel_priority == "strict"
 
 
-def test_pins(read: Read) -> None:
+def test_pinned_packages_are_read(read: Read) -> None:
     text = "pinned_packages:\n  - numpy 1.26.*\n  - https://me:pass@h.example.com/c::scipy >=1,<2\n"
     pinned = read(text, CONDA_PINNED_PACKAGES="openssl=3&zlib >=1,<2").pinned_packages
     assert pinned == ("openssl=3", "zlib >=1,<2", "numpy 1.26.*", "https://h.example.com/c::scipy >=1,<2")
 
 
-def test_names_that_stand_for_several(read: Read) -> None:
+def test_multichannel_stands_for_its_channels(read: Read) -> None:
     configuration = read(
         "channels: [mine, defaults]\n"
         "default_channels: ['https://h.example.com/main', conda-forge]\n"
@@ -98,7 +98,7 @@ def test_names_that_stand_for_several(read: Read) -> None:
     assert "tk-1" not in repr(configuration)
 
 
-def test_stronger_files_come_first(read: Read, home: Path, tmp_path: Path) -> None:
+def test_channels_of_stronger_files_come_first(read: Read, home: Path, tmp_path: Path) -> None:
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / ".condarc").write_text("channels: [of-env]\nssl_verify: false\n")
     (home / ".conda" / "condarc.d").mkdir(parents=True)
@@ -111,7 +111,7 @@ def test_stronger_files_come_first(read: Read, home: Path, tmp_path: Path) -> No
     assert configuration.ssl_verify is False
 
 
-def test_the_installation_that_an_environment_belongs_to(home: Path, tmp_path: Path) -> None:
+def test_condarc_of_the_installation_counts(home: Path, tmp_path: Path) -> None:
     root = tmp_path / "conda"
     (root / "conda-meta").mkdir(parents=True)
     (root / "pkgs").mkdir()
@@ -124,7 +124,7 @@ def test_the_installation_that_an_environment_belongs_to(home: Path, tmp_path: P
     assert named.channels == configuration.channels
 
 
-def test_variables_are_filled_in(read: Read) -> None:
+def test_variables_in_values_are_expanded(read: Read) -> None:
     configuration = read(
         "channels:\n  - https://$NAME:${WORD}@h.example.com/team\n  - $UNKNOWN/x\n", NAME="me", WORD="pw"
     )
@@ -132,7 +132,7 @@ def test_variables_are_filled_in(read: Read) -> None:
     assert configuration.public_urls[0] == "https://h.example.com/team"
 
 
-def test_package_caches(read: Read, home: Path, tmp_path: Path) -> None:
+def test_package_caches_are_the_existing_folders(read: Read, home: Path, tmp_path: Path) -> None:
     for folder in (home / "own", home / ".conda" / "pkgs", tmp_path / "a", tmp_path / "b"):
         folder.mkdir(parents=True)
     assert read().package_caches == (str(home / ".conda" / "pkgs"),)
@@ -141,7 +141,7 @@ def test_package_caches(read: Read, home: Path, tmp_path: Path) -> None:
     assert given == (str(tmp_path / "a"), str(tmp_path / "b"), str(home / "own"))
 
 
-def test_certificates_and_proxies(read: Read) -> None:
+def test_certificates_and_proxies_are_read(read: Read) -> None:
     configuration = read(
         "ssl_verify: /etc/ca.pem\nclient_ssl_cert: /a\nclient_ssl_cert_key: /b\n"
         "proxy_servers:\n  https: http://me:pw@proxy.example.com:8080\n  http:\n"
@@ -164,21 +164,21 @@ def test_certificates_and_proxies(read: Read) -> None:
         "channels: &c\n  - conda-forge\n  - bioconda\nwhitelist_channels: *c\n",
     ],
 )
-def test_plain_files_are_read_as_the_parser_reads_them(read: Read, text: str) -> None:
+def test_plain_condarc_reads_as_the_yaml_parser_reads_it(read: Read, text: str) -> None:
     assert [url.rpartition("/")[2] for url in read(text).channels] == ["conda-forge", "bioconda"]
 
 
 @pytest.mark.parametrize(
     "text", ["channels: [a\n", "- a\n- b\n", "channels: 'https://me:secret@h/\n", "a: b: secret\n"]
 )
-def test_what_is_no_configuration(read: Read, text: str) -> None:
+def test_invalid_condarc_is_refused(read: Read, text: str) -> None:
     with pytest.raises(ScanError, match="condarc") as caught:
         read(text)
     assert caught.value.hint == "See what conda says of it: conda config --show-sources"
     assert "secret" not in caught.value.message
 
 
-def test_a_file_that_may_not_be_read(read: Read, tmp_path: Path) -> None:
+def test_unreadable_condarc_is_refused(read: Read, tmp_path: Path) -> None:
     folder = tmp_path / "env" / "condarc.d"
     folder.mkdir(parents=True)
     (folder / "a.yml").write_bytes(b"channels: [\xff]\n")
@@ -190,7 +190,7 @@ def record(name: str, channel: str) -> CondaRecord:
     return CondaRecord(name, "1", "0", 0, channel, "noarch", f"{name}-1-0.conda", "")
 
 
-def test_channels_that_nobody_configured_come_first(read: Read) -> None:
+def test_channels_of_packages_precede_configured_ones(read: Read) -> None:
     configuration = read("channels: [conda-forge, bioconda]\n")
     records = [
         record("a", FORGE),
@@ -208,7 +208,7 @@ def test_channels_that_nobody_configured_come_first(read: Read) -> None:
     assert channels_of(records[:1], CondaConfiguration()) == (FORGE,)
 
 
-def test_credentials_are_found_again(read: Read, home: Path) -> None:
+def test_credentials_of_a_channel_are_found_for_its_public_url(read: Read, home: Path) -> None:
     tokens = home / ".local" / "share" / "anaconda-client" / "tokens"
     tokens.mkdir(parents=True)
     (tokens / "https%3A%2F%2Fconda.anaconda.org.token").write_text("tk-9\n")

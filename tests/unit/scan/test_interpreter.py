@@ -26,7 +26,7 @@ MakeEnvironment = Callable[..., LocalEnvironment]
 FindPython = Callable[[str], Path]
 
 
-def test_the_running_interpreter_by_default() -> None:
+def test_running_interpreter_is_scanned_by_default() -> None:
     result = scan(environ=clean_environ())
     python = result.python
     assert python.executable == sys.executable
@@ -42,7 +42,9 @@ def test_the_running_interpreter_by_default() -> None:
 
 
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"])
-def test_every_supported_python(version: str, find_python: FindPython, environment: MakeEnvironment) -> None:
+def test_supported_pythons_answer_the_probe(
+    version: str, find_python: FindPython, environment: MakeEnvironment
+) -> None:
     made = environment(python=find_python(version))
     folder = made.site_packages / "demo-1.0.dist-info"
     folder.mkdir()
@@ -59,7 +61,7 @@ def test_every_supported_python(version: str, find_python: FindPython, environme
     assert by_files.python.abi == result.python.abi
 
 
-def test_the_folder_of_an_environment_and_a_command_on_path(environment: MakeEnvironment) -> None:
+def test_interpreter_is_named_by_folder_or_command(environment: MakeEnvironment) -> None:
     made = environment()
     assert scan(python=made.prefix, environ=clean_environ()).python.prefix == str(made.prefix)
     variables = {**clean_environ(), "PATH": str(made.prefix / "bin")}
@@ -73,7 +75,7 @@ def refused(python: Path) -> str:
     return caught.value.message
 
 
-def test_interpreters_that_are_none(tmp_path: Path) -> None:
+def test_program_that_is_no_interpreter_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "gone") == f"{tmp_path / 'gone'} doesn't exist"
     assert "nor on PATH" in refused(Path("no-such-python"))
     assert "isn't a Python interpreter" in refused(Path(shutil.which("true") or ""))
@@ -83,7 +85,7 @@ def test_interpreters_that_are_none(tmp_path: Path) -> None:
     assert refused(tmp_path / "text")
 
 
-def test_a_base_that_is_gone(environment: MakeEnvironment) -> None:
+def test_environment_whose_base_python_is_gone_is_refused(environment: MakeEnvironment) -> None:
     made = environment()
     made.python.unlink()
     made.python.symlink_to("/nowhere/bin/python3.11")
@@ -91,7 +93,7 @@ def test_a_base_that_is_gone(environment: MakeEnvironment) -> None:
     assert scan(prefix=made.prefix, environ=clean_environ()).python.executable == ""
 
 
-def test_an_interpreter_that_crashes(environment: MakeEnvironment) -> None:
+def test_interpreter_that_crashes_is_refused_with_its_output(environment: MakeEnvironment) -> None:
     made = environment()
     (made.site_packages / "crash.pth").write_text("import os; os.write(2, b'went wrong'); os._exit(7)\n")
     message = refused(made.python)
@@ -100,7 +102,7 @@ def test_an_interpreter_that_crashes(environment: MakeEnvironment) -> None:
 
 
 @pytest.mark.parametrize("version", ["2.7", "3.6", "3.7"])
-def test_a_python_that_is_too_old(version: str) -> None:
+def test_python_before_3_8_is_refused(version: str) -> None:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found = sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
     if not found:
@@ -113,7 +115,7 @@ def test_python_and_prefix_exclude_each_other(tmp_path: Path) -> None:
         scan(python=Path(sys.executable), prefix=tmp_path)
 
 
-def test_the_users_own_site_packages(tmp_path: Path) -> None:
+def test_user_site_packages_are_scanned_unless_disabled(tmp_path: Path) -> None:
     base = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     variables = {**clean_environ(), "HOME": str(tmp_path)}
     command = [base, "-c", "import site; print(site.getusersitepackages())"]
@@ -128,11 +130,11 @@ def test_the_users_own_site_packages(tmp_path: Path) -> None:
     assert "mine" not in [package.name for package in without.packages]
 
 
-def test_the_marker_is_the_one_that_the_probe_prints() -> None:
+def test_probe_prints_the_expected_marker() -> None:
     assert MARKER == PRINTED_MARKER
 
 
-def test_json_is_stable(environment: MakeEnvironment) -> None:
+def test_scan_gives_stable_json(environment: MakeEnvironment) -> None:
     made = environment()
     first = scan(python=made.python, environ=clean_environ()).to_dict()
     assert first == scan(python=made.python, environ=clean_environ()).to_dict()

@@ -98,7 +98,7 @@ def conda(result: Environment) -> list[str]:
     return [record.name for record in result.conda]
 
 
-def test_a_package_of_conda_under_another_name(prefix: Prefix) -> None:
+def test_conda_package_with_another_name_owns_its_distribution(prefix: Prefix) -> None:
     folder = prefix.distribution("msgpack", "1.1.2", "conda", {"url": BUILT, "dir_info": {}})
     prefix.record("msgpack-python", "1.1.2", folder, requested="msgpack-python >=1")
     pip = prefix.distribution("own", "1.0", "pip")
@@ -112,7 +112,7 @@ def test_a_package_of_conda_under_another_name(prefix: Prefix) -> None:
     assert codes(result) == []
 
 
-def test_pip_over_conda(prefix: Prefix) -> None:
+def test_package_that_pip_installed_over_conda_is_pips(prefix: Prefix) -> None:
     prefix.record("numpy", "1.26.4", "numpy-1.26.4.dist-info")
     prefix.distribution("numpy", "2.0.0", "pip")
     result = prefix.scan()
@@ -124,7 +124,9 @@ def test_pip_over_conda(prefix: Prefix) -> None:
 
 
 @pytest.mark.parametrize("leftover", ["conda", ""])
-def test_pip_over_conda_that_left_the_old_metadata(prefix: Prefix, leftover: str) -> None:
+def test_package_that_pip_installed_over_conda_is_pips_despite_old_metadata(
+    prefix: Prefix, leftover: str
+) -> None:
     old = prefix.distribution("numpy", "1.26.4", leftover)
     prefix.record("numpy", "1.26.4", old)
     (old / "RECORD").write_text("numpy/__init__.py,sha256=x,5\n")  # which isn't there any more
@@ -137,7 +139,7 @@ def test_pip_over_conda_that_left_the_old_metadata(prefix: Prefix, leftover: str
     assert "pip-over-conda" in codes(result)
 
 
-def test_the_same_version_from_both_is_condas(prefix: Prefix) -> None:
+def test_same_version_from_conda_and_pip_is_condas(prefix: Prefix) -> None:
     folder = prefix.distribution("six", "1.17.0", "conda")
     prefix.record("six", "1.17.0", folder)
     (folder / "INSTALLER").write_text("pip")
@@ -147,7 +149,7 @@ def test_the_same_version_from_both_is_condas(prefix: Prefix) -> None:
     assert (said.severity, said.package) == (Severity.INFO, "six")
 
 
-def test_the_same_version_under_another_folder_name_is_condas(prefix: Prefix) -> None:
+def test_same_version_in_another_metadata_folder_is_condas(prefix: Prefix) -> None:
     prefix.record("pyyaml", "6.0.3", "PyYAML-6.0.3.dist-info")
     prefix.distribution("pyyaml", "6.0.3", "pip")
     result = prefix.scan()
@@ -155,7 +157,7 @@ def test_the_same_version_under_another_folder_name_is_condas(prefix: Prefix) ->
     assert codes(result) == ["conda-and-pip"]
 
 
-def test_a_conda_package_that_was_built_by_pip_and_says_so(prefix: Prefix) -> None:
+def test_conda_package_whose_installer_is_pip_is_condas(prefix: Prefix) -> None:
     folder = prefix.distribution("demo", "1.0", "pip", {"url": BUILT, "dir_info": {}})
     prefix.record("demo", "1.0", folder)
     result = prefix.scan()
@@ -164,7 +166,7 @@ def test_a_conda_package_that_was_built_by_pip_and_says_so(prefix: Prefix) -> No
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_a_folder_of_the_users_over_the_same_version_is_pips(prefix: Prefix, listed: bool) -> None:
+def test_local_folder_installed_over_the_same_version_is_pips(prefix: Prefix, listed: bool) -> None:
     folder = prefix.distribution("demo", "1.0", "conda", {"url": BUILT, "dir_info": {}} if listed else None)
     prefix.record("demo", "1.0", folder)
     (folder / "INSTALLER").write_text("pip")
@@ -176,7 +178,7 @@ def test_a_folder_of_the_users_over_the_same_version_is_pips(prefix: Prefix, lis
     assert (conda(result), codes(result)) == ([], ["pip-over-conda"])
 
 
-def test_a_package_of_several_distributions_of_which_pip_replaced_one(prefix: Prefix) -> None:
+def test_conda_package_with_one_replaced_distribution_goes_to_pip(prefix: Prefix) -> None:
     core = prefix.distribution("orchard_core", "2.1", "conda", {"url": BUILT, "dir_info": {}})
     prefix.record("orchard", "2.1", core, "orchard_tools-2.1.dist-info")
     prefix.distribution("orchard_tools", "3.0", "uv")
@@ -187,7 +189,7 @@ def test_a_package_of_several_distributions_of_which_pip_replaced_one(prefix: Pr
     assert [record.distributions for record in result.replaced] == [("orchard-core", "orchard-tools")]
 
 
-def test_records_whose_files_are_gone(prefix: Prefix) -> None:
+def test_record_whose_files_are_gone_is_left_out(prefix: Prefix) -> None:
     prefix.distribution("own", "1.0", "pip")
     prefix.record("six", "1.17.0", "six-1.17.0.dist-info", files=["lib/python3.11/site-packages/six.py"])
     prefix.record("libgone", "1.0", files=["lib/libgone.so", "lib/libgone.so.1"])
@@ -200,7 +202,7 @@ def test_records_whose_files_are_gone(prefix: Prefix) -> None:
     assert gone == [("conda-files-gone", "libgone"), ("conda-files-gone", "six")]
 
 
-def test_vendored_metadata_is_nobodys(prefix: Prefix) -> None:
+def test_metadata_in_vendored_folders_claims_no_distribution(prefix: Prefix) -> None:
     folder = prefix.distribution("setuptools", "80.0", "conda")
     prefix.record("setuptools", "80.0", folder, "setuptools/_vendor/zipp-1.0.dist-info")
     prefix.distribution("zipp", "1.0", "pip")
@@ -209,7 +211,7 @@ def test_vendored_metadata_is_nobodys(prefix: Prefix) -> None:
     assert conda(result) == ["setuptools"]
 
 
-def test_two_records_of_one_package(prefix: Prefix) -> None:
+def test_record_that_agrees_with_the_files_wins_over_an_older_one(prefix: Prefix) -> None:
     prefix.record("numpy", "1.26.4", "numpy-1.26.4.dist-info")
     prefix.record("numpy", "2.0.0", prefix.distribution("numpy", "2.0.0", "conda"))
     prefix.record("numpy", "3.0.0", "numpy-3.0.0.dist-info")
@@ -220,7 +222,7 @@ def test_two_records_of_one_package(prefix: Prefix) -> None:
     assert "numpy-2.0.0-0.json agrees best" in said.message
 
 
-def test_two_packages_that_bring_one_distribution(prefix: Prefix) -> None:
+def test_distribution_in_two_conda_packages_gets_one_owner(prefix: Prefix) -> None:
     folder = prefix.distribution("importlib_metadata", "8.7.0", "conda")
     prefix.record("importlib-metadata", "8.7.0", folder)
     prefix.record("importlib_metadata", "8.7.0", folder)
@@ -230,7 +232,7 @@ def test_two_packages_that_bring_one_distribution(prefix: Prefix) -> None:
     assert finding(result, "several-conda-records").severity is Severity.INFO
 
 
-def test_a_package_of_conda_without_a_record(prefix: Prefix) -> None:
+def test_conda_distribution_without_a_record_is_a_finding(prefix: Prefix) -> None:
     prefix.distribution("lost", "1.0", "conda", {"url": BUILT, "dir_info": {}})
     (prefix.records / "broken-1.0-0.json").write_text("{")
     result = prefix.scan()
@@ -238,7 +240,7 @@ def test_a_package_of_conda_without_a_record(prefix: Prefix) -> None:
     assert codes(result) == ["conda-record-missing", "conda-record-unreadable"]
 
 
-def test_packages_of_conda_without_any_records(prefix: Prefix) -> None:
+def test_conda_distributions_without_conda_meta_are_pips(prefix: Prefix) -> None:
     prefix.records.rmdir()
     prefix.distribution("lost", "1.0", "conda")
     result = prefix.scan()
@@ -246,7 +248,7 @@ def test_packages_of_conda_without_any_records(prefix: Prefix) -> None:
     assert (result.conda, result.channels, codes(result)) == ((), (), ["conda-record-missing"])
 
 
-def test_the_history_says_what_was_requested(prefix: Prefix) -> None:
+def test_requested_packages_are_read_from_the_history(prefix: Prefix) -> None:
     prefix.record("six", "1.17.0", prefix.distribution("six", "1.17.0", "conda"))
     prefix.record("zipp", "3.0", prefix.distribution("zipp", "3.0", "conda"))
     assert package(prefix.scan(), "six").requested is None
@@ -256,7 +258,7 @@ def test_the_history_says_what_was_requested(prefix: Prefix) -> None:
     assert {record.name: record.requested_spec for record in result.conda} == {"six": "", "zipp": "zipp>=2"}
 
 
-def test_an_environment_inside_another(prefix: Prefix) -> None:
+def test_nested_environment_is_read_alone(prefix: Prefix) -> None:
     prefix.record("six", "1.17.0", prefix.distribution("six", "1.17.0", "conda"))
     inner = Prefix(prefix.root / "envs" / "inner")
     inner.record("zipp", "3.0", inner.distribution("zipp", "3.0", "conda"))
@@ -264,7 +266,7 @@ def test_an_environment_inside_another(prefix: Prefix) -> None:
     assert [package.name for package in inner.scan().packages] == ["zipp"]
 
 
-def test_a_virtual_environment_that_sees_condas_packages(prefix: Prefix, tmp_path: Path) -> None:
+def test_virtual_environment_of_conda_python_sees_conda_packages(prefix: Prefix, tmp_path: Path) -> None:
     prefix.record("six", "1.17.0", prefix.distribution("six", "1.17.0", "conda"))
     prefix.record("zipp", "3.0", prefix.distribution("zipp", "3.0", "conda"))
     (prefix.root / "bin").mkdir()

@@ -34,10 +34,10 @@ ACCESS = Access(
         ("https://files.pythonhosted.org/a.whl", None),
     ],
 )
-def test_credentials_by_url(url: str, expected: tuple[str, str] | None) -> None:
+def test_credentials_go_to_the_origin_of_their_index(url: str, expected: tuple[str, str] | None) -> None:
     assert ACCESS.authentication(url) == expected
 
 
-def test_secrets_are_not_shown() -> None:
+def test_representation_has_no_secrets() -> None:
     shown = repr(Access(credentials=ACCESS.credentials, proxy="http://me:secret-4@proxy.example.com"))
     assert "secret-" not in shown

@@ -60,7 +60,7 @@ def bound(found: IndexConfiguration) -> dict[str, tuple[str, ...]]:
     return {binding.package: binding.urls for binding in found.bound}
 
 
-def test_outside_of_a_project_pips_configuration_counts_before_uvs(read: Read, tmp_path: Path) -> None:
+def test_pip_configuration_precedes_uvs_outside_of_a_project(read: Read, tmp_path: Path) -> None:
     environ = {
         "UV_DEFAULT_INDEX": "https://main.example.com/simple",
         "UV_INDEX": f"corp-py={CORP} https://plain.example.com/simple",
@@ -89,7 +89,7 @@ def test_outside_of_a_project_pips_configuration_counts_before_uvs(read: Read, t
     assert read({}).extra_index_urls == (CORP,)
 
 
-def test_in_a_uv_project_pips_configuration_counts_for_nothing(read: Read) -> None:
+def test_pip_configuration_is_ignored_in_a_uv_project(read: Read) -> None:
     text = f'[[tool.uv.index]]\nname = "corp"\nurl = "{CORP}"\n'
     found = read({"pyproject.toml": text}, PIP_INDEX_URL="https://pips.example.com/simple")
     assert (found.tool, found.index_url, found.extra_index_urls) == ("uv", None, (CORP,))
@@ -99,7 +99,7 @@ def test_in_a_uv_project_pips_configuration_counts_for_nothing(read: Read) -> No
     assert "pyproject.toml" in found.source
 
 
-def test_uv_indexes_of_variables_project_user_and_system(read: Read, tmp_path: Path) -> None:
+def test_uv_indexes_come_from_variables_project_user_and_system(read: Read, tmp_path: Path) -> None:
     for place, url in (("home/.config/uv", "user"), ("etc/uv", "system")):
         path = tmp_path / place / "uv.toml"
         path.parent.mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_uv_indexes_of_variables_project_user_and_system(read: Read, tmp_path: P
     assert found.passed_on == {"no-build": True}
 
 
-def test_uv_toml_of_a_project_replaces_the_table_and_keeps_its_sources(read: Read) -> None:
+def test_uv_toml_replaces_the_table_but_not_the_sources(read: Read) -> None:
     text = (
         f'[tool.uv.sources]\ntorch = {{ index = "cpu" }}\n[[tool.uv.index]]\nname = "corp"\nurl = "{CORP}"\n'
     )
@@ -178,7 +178,7 @@ def test_sources_of_the_members_of_a_uv_workspace(read: Read) -> None:
     assert bound(read(files, prefix="../elsewhere", cwd="parts/one")) == {"torch": (CPU,)}
 
 
-def test_what_uv_auth_login_has_stored_opens_an_index(read: Read, tmp_path: Path) -> None:
+def test_login_of_uv_auth_opens_an_index(read: Read, tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [BIN / "uv", "auth", "login", CORP, "--username", "me", "--password", "-"]
     environ = {"HOME": str(home), "PATH": "/bin"}
@@ -194,7 +194,7 @@ def test_what_uv_auth_login_has_stored_opens_an_index(read: Read, tmp_path: Path
     assert WORD.strip("/") not in repr(found) + repr(access) + repr(found.bound)
 
 
-def test_a_bound_index_gets_the_login_of_its_variables_and_nothing_shows_it(read: Read) -> None:
+def test_bound_index_gets_the_login_of_its_variables(read: Read) -> None:
     text = (
         f'[tool.uv.sources]\ntorch = {{ index = "my.cpu" }}\n'
         f'[[tool.uv.index]]\nname = "my.cpu"\nurl = "{CPU}"\nexplicit = true\n'
@@ -208,7 +208,7 @@ def test_a_bound_index_gets_the_login_of_its_variables_and_nothing_shows_it(read
     assert "hunter2" not in repr(found) + repr(access)
 
 
-def test_pixi_options_of_the_environments_features(read: Read, project: Path) -> None:
+def test_pixi_options_come_from_the_features_of_the_environment(read: Read, project: Path) -> None:
     manifest = f"""
 [pypi-options]
 index-url = "https://main.example.com/simple"
@@ -240,7 +240,7 @@ alone = {{ features = ["cpu"], no-default-feature = true }}
     assert (alone.index_url, bound(alone)) == (None, {"torch": (CPU,)})
 
 
-def test_pixi_in_pyproject(read: Read) -> None:
+def test_pixi_options_are_read_from_pyproject(read: Read) -> None:
     text = f'[tool.pixi.pypi-options]\nindex-url = "{CORP}"\n[tool.uv]\ndev-dependencies = []\n'
     assert read({"pyproject.toml": text}, prefix=".pixi/envs/default").index_url == CORP
     assert read({}).tool == "uv"
@@ -264,7 +264,7 @@ priority = "explicit"
 """
 
 
-def test_poetry_sources_by_priority(read: Read) -> None:
+def test_poetry_sources_are_ordered_by_priority(read: Read) -> None:
     found = read({"pyproject.toml": POETRY % "supplemental"})
     assert (found.tool, found.extra_index_urls, found.index_url) == (
         "poetry",
@@ -281,7 +281,7 @@ def test_poetry_sources_by_priority(read: Read) -> None:
     assert (found.extra_index_urls, found.index_url) == ((), CORP)
 
 
-def test_poetry_logins_of_auth_toml_variables_and_keyring(read: Read, tmp_path: Path) -> None:
+def test_poetry_logins_come_from_auth_toml_variables_and_keyring(read: Read, tmp_path: Path) -> None:
     path = tmp_path / "home" / ".config" / "pypoetry" / "auth.toml"
     path.parent.mkdir(parents=True)
     path.write_text(
@@ -298,7 +298,7 @@ def test_poetry_logins_of_auth_toml_variables_and_keyring(read: Read, tmp_path: 
     assert "variable" not in repr(found)
 
 
-def test_pdm_sources_and_their_logins(read: Read, tmp_path: Path) -> None:
+def test_pdm_sources_get_their_logins(read: Read, tmp_path: Path) -> None:
     text = f"""
 [[tool.pdm.source]]
 name = "corp"
@@ -341,27 +341,25 @@ url = "./wheels"
 @pytest.mark.parametrize(
     ("lock", "tool"), [("uv.lock", "uv"), ("poetry.lock", "poetry"), ("pdm.lock", "pdm"), ("", "uv")]
 )
-def test_the_lock_file_says_which_tool_it_is(read: Read, lock: str, tool: str) -> None:
+def test_lock_file_decides_the_tool(read: Read, lock: str, tool: str) -> None:
     text = "[tool.pdm]\n[tool.poetry]\n[tool.uv]\n"
     files = {"pyproject.toml": text} | ({lock: ""} if lock else {})
     assert read(files).tool == tool
 
 
-def test_a_projects_folder_is_looked_for_upwards_to_the_repositorys_root(read: Read) -> None:
+def test_project_is_searched_up_to_the_repository_root(read: Read) -> None:
     files = {"pyproject.toml": "[tool.uv]\n", "src/deep/x.py": "", "inner/.git/HEAD": "", "inner/a/x": ""}
     assert read(files, prefix="../elsewhere", cwd="src/deep").tool == "uv"
     assert read(files, prefix="../elsewhere", cwd="inner/a").tool == "pip"
 
 
-def test_an_environment_of_condas_elsewhere_is_no_environment_of_uv(read: Read) -> None:
+def test_conda_environment_elsewhere_is_not_uvs(read: Read) -> None:
     files = {"pyproject.toml": "[tool.uv]\n[tool.poetry]\n", "../conda/conda-meta/history": ""}
     assert read(files, prefix="../conda").tool == "poetry"
     assert read({"uv.lock": "", ".venv/conda-meta/history": ""}).tool == "uv"
 
 
-def test_keyring_gives_user_name_and_password_where_the_tool_asks_for_both(
-    read: Read, tmp_path: Path
-) -> None:
+def test_keyring_gives_user_name_and_password_where_a_tool_asks_for_both(read: Read, tmp_path: Path) -> None:
     keyring = tmp_path / "bin" / "keyring"
     keyring.parent.mkdir()
     keyring.write_text(
@@ -379,7 +377,7 @@ def test_keyring_gives_user_name_and_password_where_the_tool_asks_for_both(
     assert make_access(found, {"PATH": str(keyring.parent)}).ask_keyring(file) is None
 
 
-def test_a_broken_file_is_named_without_what_it_holds(read: Read) -> None:
+def test_invalid_file_is_named_without_its_content(read: Read) -> None:
     with pytest.raises(ScanError) as caught:
         read({"pyproject.toml": '[tool.uv]\nindex-url = "https://me:hunter2@example.com\n'})
     assert "pyproject.toml" in caught.value.message

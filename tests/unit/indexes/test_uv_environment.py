@@ -27,7 +27,7 @@ FULL = IndexConfiguration(
 )
 
 
-def test_uv_is_told_everything() -> None:
+def test_uv_variables_have_the_whole_configuration() -> None:
     environment = uv_environment(
         FULL, {"PATH": "/bin", "SSL_CERT_DIR": "/etc/ssl/certs", "UV_INDEX_URL": "x"}
     )
@@ -47,19 +47,19 @@ def test_uv_is_told_everything() -> None:
     }
 
 
-def test_uv_keeps_its_own_where_pip_is_told_nothing() -> None:
+def test_uv_variables_stay_where_pip_has_no_configuration() -> None:
     own = {"PATH": "/bin", "UV_HTTP_TIMEOUT": "3", "UV_SYSTEM_CERTS": "false", "HTTPS_PROXY": "http://p"}
     environment = uv_environment(IndexConfiguration(keyring_provider="disabled"), own)
     assert environment == own
 
 
-def test_the_systems_authorities_hold_by_default() -> None:
+def test_system_certificates_are_used_by_default() -> None:
     environment = uv_environment(IndexConfiguration(), {"PATH": "/bin"})
     assert environment["UV_SYSTEM_CERTS"] == "true"
     assert environment["UV_KEYRING_PROVIDER"] == "subprocess"
 
 
-def test_constraints_hold_for_build_requirements_alone(
+def test_constraints_apply_to_build_requirements_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -74,12 +74,12 @@ def test_constraints_hold_for_build_requirements_alone(
     assert "UV_BUILD_CONSTRAINT" not in build_environment(IndexConfiguration(), own, tmp_path)
 
 
-def test_what_requests_reads_holds_for_uv() -> None:
+def test_certificate_variables_of_requests_apply_to_uv() -> None:
     environment = uv_environment(IndexConfiguration(), {"REQUESTS_CA_BUNDLE": "/bundle.pem"})
     assert environment["SSL_CERT_FILE"] == "/bundle.pem"
 
 
-def test_pip_loses_what_would_stand_in_its_way() -> None:
+def test_pip_environment_drops_conflicting_options() -> None:
     environment = pip_environment(FULL, {"PIP_TARGET": "/x", "PIP_REQUIRE_VIRTUALENV": "1", "PIP_PRE": "1"})
     assert "PIP_TARGET" not in environment
     assert "PIP_REQUIRE_VIRTUALENV" not in environment
@@ -87,7 +87,7 @@ def test_pip_loses_what_would_stand_in_its_way() -> None:
     assert environment["PIP_EXTRA_INDEX_URL"] == "https://b.example.com/simple file:///c"
 
 
-def test_access_has_the_credentials_and_nothing_shows_them() -> None:
+def test_access_has_credentials_that_its_representation_hides() -> None:
     access = make_access(FULL, {"PATH": "/bin"})
     assert access.authentication("https://a.example.com/files/x.whl") == ("me", "secret")
     assert (access.ca_bundle, access.timeout, access.keyring) == ("/ca.pem", 7.5, None)

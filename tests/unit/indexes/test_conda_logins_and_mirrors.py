@@ -31,7 +31,7 @@ def write(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
-def test_logins_of_pixi(tmp_path: Path) -> None:
+def test_pixi_logins_open_their_hosts(tmp_path: Path) -> None:
     write(
         tmp_path / ".rattler" / "credentials.json",
         {
@@ -53,7 +53,7 @@ def test_logins_of_pixi(tmp_path: Path) -> None:
     assert "tk-1" not in repr(found)
 
 
-def test_a_named_file_goes_before_the_others(tmp_path: Path) -> None:
+def test_rattler_auth_file_precedes_other_files(tmp_path: Path) -> None:
     host = "conda.example.com"
     write(tmp_path / ".rattler" / "credentials.json", {host: {"CondaToken": "home"}})
     write(tmp_path / "override.json", {host: {"CondaToken": "override"}, "b": {"CondaToken": "b"}})
@@ -67,7 +67,7 @@ def test_a_named_file_goes_before_the_others(tmp_path: Path) -> None:
     assert [login.secret for login in secrets if login] == ["home", "override", "named"]
 
 
-def test_logins_of_mamba_by_host_port_and_path(tmp_path: Path) -> None:
+def test_mamba_logins_match_host_port_and_path(tmp_path: Path) -> None:
     password = base64.b64encode(b"p:w").decode()
     write(
         tmp_path / ".mamba" / "auth" / "authentication.json",
@@ -86,7 +86,7 @@ def test_logins_of_mamba_by_host_port_and_path(tmp_path: Path) -> None:
     assert found.of("https://broken.example.com/x") is None
 
 
-def test_keyring_is_asked_for_hosts_that_not_everybody_may_read(tmp_path: Path) -> None:
+def test_keyring_is_asked_for_private_hosts(tmp_path: Path) -> None:
     keyring = tmp_path / "keyring"
     keyring.write_text(
         '#!/bin/sh\necho "$*" >> "$(dirname "$0")/asked"\n'
@@ -106,7 +106,7 @@ def test_keyring_is_asked_for_hosts_that_not_everybody_may_read(tmp_path: Path) 
     assert "get -- rattler conda.anaconda.org" in (tmp_path / "asked").read_text()
 
 
-def test_a_broken_store_is_named_without_what_it_holds(tmp_path: Path) -> None:
+def test_invalid_login_file_is_named_without_its_content(tmp_path: Path) -> None:
     path = tmp_path / ".rattler" / "credentials.json"
     path.parent.mkdir()
     path.write_text('{"h": "hunter2')
@@ -141,7 +141,7 @@ def mirrors(home: Path, condarc: str = "", pixi: str = "") -> Mirrors:
         ),
     ],
 )
-def test_where_else_conda_says_that_a_channel_is(
+def test_conda_configuration_names_mirrors_of_a_channel(
     tmp_path: Path, condarc: str, channel: str, place: str
 ) -> None:
     found = mirrors(tmp_path, condarc)
@@ -155,7 +155,7 @@ def test_mirrored_channels_stand_in_for_each_other(tmp_path: Path) -> None:
     assert found.places(f"{MIRROR}/b") == (f"{MIRROR}/a", f"{MIRROR}/b")
 
 
-def test_pixis_mirrors_come_first_and_in_its_order(tmp_path: Path) -> None:
+def test_pixi_mirrors_come_first_in_their_order(tmp_path: Path) -> None:
     pixi = (
         f'[mirrors]\n"https://conda.anaconda.org" = ["{MIRROR}/all"]\n'
         f'"{FORGE}" = ["https://me:hunter2@mirror.example.com/forge", "{FORGE}", "{MIRROR}/second/"]\n'
@@ -172,7 +172,7 @@ def test_pixis_mirrors_come_first_and_in_its_order(tmp_path: Path) -> None:
     assert "hunter2" not in repr(found)
 
 
-def test_pixis_configuration_of_the_workspace_is_the_strongest(tmp_path: Path) -> None:
+def test_pixi_configuration_of_the_workspace_is_the_strongest(tmp_path: Path) -> None:
     for folder, token in ((tmp_path / ".config" / "pixi", "user"), (tmp_path / "farm" / ".pixi", "farm")):
         folder.mkdir(parents=True)
         (folder / "config.toml").write_text(

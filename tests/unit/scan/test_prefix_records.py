@@ -81,7 +81,7 @@ def write(tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("form", [by_conda, by_mamba, by_rattler, compact, on_windows])
-def test_every_form_says_the_same(write: Any, form: Any) -> None:
+def test_record_reads_the_same_in_every_form(write: Any, form: Any) -> None:
     found = read_record_file(write(form(document())))
     assert found.record.to_dict() == {
         "name": "demo-pack",
@@ -108,14 +108,14 @@ def test_every_form_says_the_same(write: Any, form: Any) -> None:
     assert len(found.witnesses) > 2
 
 
-def test_a_metapackage_lists_nothing(write: Any) -> None:
+def test_metapackage_lists_no_files(write: Any) -> None:
     empty = {"paths": [], "paths_version": 1}
     found = read_record_file(write(by_conda(document(files=[], paths_data=empty))))
     assert (found.metadata, found.witnesses, found.record.distributions) == ((), (), ())
     assert found.record.depends == ("python >=3.11,<3.12.0a0",)
 
 
-def test_a_list_after_the_files_is_kept(write: Any) -> None:
+def test_list_after_the_files_is_kept(write: Any) -> None:
     value = {**by_name(), "requested_specs": ["demo-pack"], "track_features": ["x"]}
     assert read_record_file(write(by_mamba(value))).record.requested_spec == "demo-pack"
 
@@ -151,7 +151,7 @@ def test_distributions_are_read_from_the_list_of_files(
         ({"noarch": None, "package_type": "noarch_python"}, "python"),
     ],
 )
-def test_kinds_of_noarch(write: Any, changes: dict[str, Any], expected: str) -> None:
+def test_noarch_python_and_generic_are_told_apart(write: Any, changes: dict[str, Any], expected: str) -> None:
     assert read_record_file(write(by_conda(document(**changes)))).record.noarch == expected
 
 
@@ -195,17 +195,17 @@ def test_channels_and_urls_are_without_credentials(
         ("https://u:pw@h.example.com/t/tk-1/team::numpy", "https://h.example.com/team::numpy"),
     ],
 )
-def test_requested_specs(write: Any, value: str | None, expected: str) -> None:
+def test_requested_spec_is_read_in_all_forms(write: Any, value: str | None, expected: str) -> None:
     record = read_record_file(write(by_conda(document(requested_spec=value)))).record
     assert record.requested_spec == expected
 
 
-def test_post_link_scripts(write: Any) -> None:
+def test_post_link_script_is_recognised(write: Any) -> None:
     assert read_record_file(write(by_conda(document(files=["bin/.demo-post-link.sh"])))).record.has_post_link
 
 
 @pytest.mark.parametrize("form", [by_conda, by_mamba, by_rattler, compact])
-def test_the_hash_of_one_file(write: Any, form: Any) -> None:
+def test_sha256_of_one_file_is_read(write: Any, form: Any) -> None:
     path = write(form(document()))
     assert sha256_of_file(path, f"{SITE}/demo_pack/__init__.py") == SHA
     assert sha256_of_file(path, f"{SITE}/demo_pack/__init__") == ""
@@ -223,25 +223,25 @@ def test_the_hash_of_one_file(write: Any, form: Any) -> None:
         ({"size": "many", "build_number": None, "depends": "x"}, "size", None),
     ],
 )
-def test_what_becomes_a_path_or_a_digest_is_one(
+def test_invalid_paths_and_digests_are_dropped(
     write: Any, changes: dict[str, Any], field: str, expected: object
 ) -> None:
     assert getattr(read_record_file(write(by_conda(document(**changes)))).record, field) == expected
 
 
 @pytest.mark.parametrize("changes", [{"name": "../x"}, {"version": "1/2"}, {"build": ""}, {"name": 1}])
-def test_names_that_are_none(write: Any, changes: dict[str, Any]) -> None:
+def test_invalid_name_version_or_build_is_refused(write: Any, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no valid name, version and build"):
         read_record_file(write(by_conda(document(**changes))))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a", "version": "1"}', '{\n  "files": [\n    "a'])
-def test_what_is_no_record(write: Any, text: str) -> None:
+def test_invalid_record_is_a_finding(write: Any, text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  whatever is bad about it
         read_record_file(write(text))
 
 
-def test_the_history_says_what_was_asked_for(tmp_path: Path) -> None:
+def test_requested_specs_are_read_from_the_history(tmp_path: Path) -> None:
     (tmp_path / "conda-meta").mkdir()
     (tmp_path / "conda-meta" / "history").write_text(
         "==> 2024-01-01 10:00:00 <==\n# cmd: conda create python numpy\n# conda version: 24.1.0\n"

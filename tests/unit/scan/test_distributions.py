@@ -118,7 +118,7 @@ def metadata_folder(environment: LocalEnvironment, name: str) -> Path:
     return folder
 
 
-def test_packages_from_an_index(local: MakeEnvironment) -> None:
+def test_packages_from_an_index_have_their_metadata(local: MakeEnvironment) -> None:
     made = local("beta-pack", installer="pip")
     result = scanned(made)
     beta = package(result, "beta-pack")
@@ -136,20 +136,20 @@ def test_packages_from_an_index(local: MakeEnvironment) -> None:
     assert names(result) == sorted(names(result))
 
 
-def test_uv_says_nothing_about_what_was_requested(local: MakeEnvironment) -> None:
+def test_requested_is_unknown_for_packages_that_uv_installed(local: MakeEnvironment) -> None:
     result = scanned(local("beta-pack"))
     assert package(result, "alpha").requested is None
     assert package(result, "alpha").installer == "uv"
 
 
-def test_a_scan_writes_nothing(local: MakeEnvironment) -> None:
+def test_scan_writes_nothing(local: MakeEnvironment) -> None:
     made = local("alpha")
     before = sorted(made.prefix.rglob("*"))
     scanned(made, PYTHONDONTWRITEBYTECODE="")
     assert sorted(made.prefix.rglob("*")) == before
 
 
-def test_the_surrounding_process_is_not_taken_in(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_scan_ignores_the_variables_of_the_calling_process(local: MakeEnvironment, tmp_path: Path) -> None:
     made, other = local("alpha==1.0"), local("alpha==2.0", "beta-pack")
     plain = scanned(made)
     surrounded = scanned(
@@ -158,14 +158,14 @@ def test_the_surrounding_process_is_not_taken_in(local: MakeEnvironment, tmp_pat
     assert surrounded == plain
 
 
-def test_an_archive_by_its_path(environment: MakeEnvironment, wheels: Path) -> None:
+def test_local_archive_is_the_source(environment: MakeEnvironment, wheels: Path) -> None:
     made = environment(str(wheels / "alpha-1.0-py3-none-any.whl"), arguments=["--offline"], installer="uv")
     source = package(scanned(made), "alpha").source
     assert source.kind == "archive"
     assert source.url == (wheels / "alpha-1.0-py3-none-any.whl").as_uri()
 
 
-def test_editable_by_pip(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_editable_wheel_of_pip_has_its_source_folder(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "with späce & ünicode")
     made = local(installer="pip", editable=[project])
     result = scanned(made)
@@ -175,7 +175,7 @@ def test_editable_by_pip(local: MakeEnvironment, tmp_path: Path) -> None:
     assert not result.findings
 
 
-def test_editable_without_direct_url(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_editable_without_direct_url_is_found_by_its_pth(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     made = local(installer="pip", editable=[project])
     (metadata_folder(made, "demo") / "direct_url.json").unlink()
@@ -188,7 +188,9 @@ def test_editable_without_direct_url(local: MakeEnvironment, tmp_path: Path) -> 
     assert (source.kind, source.editable, source.url) == ("directory", True, project.as_uri())
 
 
-def test_editable_by_import_hook_without_direct_url(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_editable_without_direct_url_is_found_by_its_import_hook(
+    local: MakeEnvironment, tmp_path: Path
+) -> None:
     project = make_project(tmp_path / "project")
     made = local(installer="pip", editable=[project])
     (metadata_folder(made, "demo") / "direct_url.json").unlink()
@@ -199,7 +201,7 @@ def test_editable_by_import_hook_without_direct_url(local: MakeEnvironment, tmp_
     assert package(scanned(made), "demo").source.url == project.as_uri()
 
 
-def test_editable_by_symbolic_link(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_editable_is_found_by_symbolic_link(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     made = local(installer="pip", editable=[project])
     (metadata_folder(made, "demo") / "direct_url.json").unlink()
@@ -210,7 +212,7 @@ def test_editable_by_symbolic_link(local: MakeEnvironment, tmp_path: Path) -> No
     assert package(scanned(made), "demo").source.url == project.as_uri()
 
 
-def test_editable_whose_source_is_gone(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_editable_without_its_source_tree_is_an_error(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     made = local(installer="pip", editable=[project])
     shutil.rmtree(project)
@@ -235,7 +237,7 @@ def develop(made: LocalEnvironment, project: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "easy-install.pth", "legacy.egg-link"])
-def test_editable_by_setup_py_develop(local: MakeEnvironment, tmp_path: Path, damage: str) -> None:
+def test_editable_of_setup_py_develop_is_found(local: MakeEnvironment, tmp_path: Path, damage: str) -> None:
     made, project = local(), tmp_path / "project"
     develop(made, project)
     if damage:
@@ -247,7 +249,7 @@ def test_editable_by_setup_py_develop(local: MakeEnvironment, tmp_path: Path, da
     assert not result.findings
 
 
-def test_an_egg_link_to_nowhere(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_egg_link_to_a_missing_folder_is_an_error(local: MakeEnvironment, tmp_path: Path) -> None:
     made, project = local("alpha"), tmp_path / "project"
     develop(made, project)
     shutil.rmtree(project)
@@ -256,9 +258,7 @@ def test_an_egg_link_to_nowhere(local: MakeEnvironment, tmp_path: Path) -> None:
     assert {item.code for item in result.findings} == {"editable-source-missing", "pth-folder-missing"}
 
 
-def test_build_leftovers_in_an_editable_source_are_no_second_package(
-    local: MakeEnvironment, tmp_path: Path
-) -> None:
+def test_egg_info_in_an_editable_source_is_no_second_package(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     made = local(installer="pip", editable=[project])
     information = project / "src" / "demo.egg-info"
@@ -269,7 +269,7 @@ def test_build_leftovers_in_an_editable_source_are_no_second_package(
     assert not result.findings
 
 
-def test_a_folder_on_a_pth_that_no_package_owns(local: MakeEnvironment, tmp_path: Path) -> None:
+def test_pth_folder_without_a_package_is_a_finding(local: MakeEnvironment, tmp_path: Path) -> None:
     made = local("alpha")
     (tmp_path / "mine").mkdir()
     (made.site_packages / "mine.pth").write_text(f"# mine\n\n{tmp_path / 'mine'}\nimport sys\n")
@@ -277,14 +277,14 @@ def test_a_folder_on_a_pth_that_no_package_owns(local: MakeEnvironment, tmp_path
     assert found.path == str(made.site_packages / "mine.pth")
 
 
-def test_a_pth_that_prints_and_one_that_fails(local: MakeEnvironment) -> None:
+def test_pth_lines_that_print_or_fail_do_not_stop_a_scan(local: MakeEnvironment) -> None:
     made = local("alpha")
     (made.site_packages / "a.pth").write_text('import sys; print("--- noise {\\n")\n')
     (made.site_packages / "b.pth").write_text("import no_such_module\n")
     assert names(scanned(made)) == ["alpha"]
 
 
-def test_an_interrupted_uninstall(local: MakeEnvironment) -> None:
+def test_interrupted_uninstall_is_a_finding(local: MakeEnvironment) -> None:
     made = local("alpha", "beta-pack")
     folder = metadata_folder(made, "alpha")
     folder.rename(folder.with_name("~lpha-2.0.dist-info"))
@@ -293,7 +293,7 @@ def test_an_interrupted_uninstall(local: MakeEnvironment) -> None:
     assert finding(result, "interrupted-uninstall").path == str(made.site_packages / "~lpha-2.0.dist-info")
 
 
-def test_several_metadata_the_one_that_fits_the_files_wins(local: MakeEnvironment) -> None:
+def test_metadata_that_agrees_with_the_files_wins(local: MakeEnvironment) -> None:
     made, other = local("alpha==1.0"), local("alpha==2.0")
     # The stale folder is younger, has the higher version, and comes last: only the files speak against it.
     shutil.copytree(metadata_folder(other, "alpha"), made.site_packages / "alpha-2.0.dist-info")
@@ -306,7 +306,7 @@ def test_several_metadata_the_one_that_fits_the_files_wins(local: MakeEnvironmen
     assert found.hint == f"Mend it: {command}"
 
 
-def test_several_metadata_the_files_of_the_newer(local: MakeEnvironment) -> None:
+def test_newer_metadata_wins_where_it_agrees_with_the_files(local: MakeEnvironment) -> None:
     made, other = local("alpha==2.0"), local("alpha==1.0")
     shutil.copytree(metadata_folder(other, "alpha"), made.site_packages / "alpha-1.0.dist-info")
     assert package(scanned(made), "alpha").version == "2.0"
@@ -324,7 +324,7 @@ def test_several_metadata_the_files_of_the_newer(local: MakeEnvironment) -> None
         ("METADATA-1.dist-info", {"METADATA/x": b""}, "unreadable"),
     ],
 )
-def test_metadata_that_names_no_package(
+def test_metadata_without_a_name_is_left_out(
     local: MakeEnvironment, folder: str, files: dict[str, bytes], code: str
 ) -> None:
     made = local("alpha==1.0")
@@ -338,7 +338,7 @@ def test_metadata_that_names_no_package(
     assert str(made.site_packages / folder) in (finding(result, code).path or "")
 
 
-def test_metadata_without_version_takes_the_folders(local: MakeEnvironment) -> None:
+def test_metadata_without_a_version_takes_it_from_the_folder_name(local: MakeEnvironment) -> None:
     made = local("alpha==1.0")
     (metadata_folder(made, "alpha") / "METADATA").write_bytes(b"Name: alpha\n")
     result = scanned(made)
@@ -346,7 +346,7 @@ def test_metadata_without_version_takes_the_folders(local: MakeEnvironment) -> N
     assert finding(result, "metadata-incomplete").package == "alpha"
 
 
-def test_a_version_that_is_none(local: MakeEnvironment) -> None:
+def test_invalid_version_is_a_finding(local: MakeEnvironment) -> None:
     made = local("alpha==1.0")
     (metadata_folder(made, "alpha") / "METADATA").write_bytes(b"Name: alpha\nVersion: 2004d-final\n")
     result = scanned(made)
@@ -354,7 +354,7 @@ def test_a_version_that_is_none(local: MakeEnvironment) -> None:
     assert finding(result, "invalid-version").package == "alpha"
 
 
-def test_metadata_that_is_not_utf8(local: MakeEnvironment) -> None:
+def test_metadata_that_is_not_utf8_is_a_finding(local: MakeEnvironment) -> None:
     made = local("alpha==1.0")
     file = metadata_folder(made, "alpha") / "METADATA"
     file.write_bytes(b"Author: Ren\xe9\n" + file.read_bytes())
@@ -363,7 +363,7 @@ def test_metadata_that_is_not_utf8(local: MakeEnvironment) -> None:
     assert finding(result, "metadata-not-utf8").path == str(file)
 
 
-def test_a_direct_url_that_is_no_json(local: MakeEnvironment) -> None:
+def test_invalid_direct_url_is_a_finding(local: MakeEnvironment) -> None:
     made = local("alpha==1.0")
     file = metadata_folder(made, "alpha") / "direct_url.json"
     file.write_text("{")
@@ -372,14 +372,14 @@ def test_a_direct_url_that_is_no_json(local: MakeEnvironment) -> None:
     assert finding(result, "invalid-direct-url").path == str(file)
 
 
-def test_credentials_of_a_direct_url_stay_here(local: MakeEnvironment) -> None:
+def test_direct_url_is_read_without_credentials(local: MakeEnvironment) -> None:
     made = local("alpha==1.0")
     url = {"url": "https://me:hunter2@example.com/a.zip", "archive_info": {}}
     (metadata_folder(made, "alpha") / "direct_url.json").write_text(json.dumps(url))
     assert "hunter2" not in repr(scanned(made))
 
 
-def test_packages_without_record(local: MakeEnvironment) -> None:
+def test_packages_without_record_are_one_finding_a_folder(local: MakeEnvironment) -> None:
     made = local("alpha", "beta-pack")
     for name in ("alpha", "beta_pack"):
         (metadata_folder(made, name) / "RECORD").unlink()
@@ -388,7 +388,7 @@ def test_packages_without_record(local: MakeEnvironment) -> None:
     assert finding(result, "no-record").path == str(made.site_packages)
 
 
-def test_egg_info_files_and_eggs(local: MakeEnvironment) -> None:
+def test_egg_info_files_and_eggs_are_packages(local: MakeEnvironment) -> None:
     made = local("alpha")
     (made.site_packages / "Old_Name-1.2-py3.9.egg-info").write_text("Name: Old_Name\nVersion: 1.2\n")
     egg = made.site_packages / "Hatched-4.0-py3.9.egg" / "EGG-INFO"
@@ -401,7 +401,7 @@ def test_egg_info_files_and_eggs(local: MakeEnvironment) -> None:
     assert not result.findings
 
 
-def test_a_zipped_egg(local: MakeEnvironment) -> None:
+def test_zipped_egg_is_a_package(local: MakeEnvironment) -> None:
     import zipfile
 
     made = local("alpha")
@@ -415,7 +415,7 @@ def test_a_zipped_egg(local: MakeEnvironment) -> None:
     assert finding(result, "unreadable").path == str(made.site_packages / "broken-1.0.egg")
 
 
-def test_system_site_packages_are_seen_and_shadowed(tmp_path: Path, local: MakeEnvironment) -> None:
+def test_system_site_packages_are_seen_unless_shadowed(tmp_path: Path, local: MakeEnvironment) -> None:
     made = local("alpha==1.0", name="base")
     inner = tmp_path / "inner"
     subprocess.run(
@@ -436,7 +436,7 @@ def test_system_site_packages_are_seen_and_shadowed(tmp_path: Path, local: MakeE
     assert finding(result, "shadowed").path == taken.metadata_path
 
 
-def test_metadata_that_may_not_be_read(local: MakeEnvironment) -> None:
+def test_unreadable_metadata_is_a_finding(local: MakeEnvironment) -> None:
     made = local("alpha", "beta-pack")
     file = metadata_folder(made, "alpha") / "METADATA"
     file.unlink()
@@ -446,10 +446,10 @@ def test_metadata_that_may_not_be_read(local: MakeEnvironment) -> None:
     assert finding(result, "unreadable").path == str(file)
 
 
-def test_every_finding_is_documented() -> None:
+def test_all_findings_are_documented() -> None:
     import re
 
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     package = root / "imagesync"
     checks = package / "plan" / "checks"
     files = [*package.glob("scan/**/*.py"), *checks.glob("*.py")]

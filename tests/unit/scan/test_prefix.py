@@ -31,7 +31,7 @@ def scanned(prefix: Path) -> Environment:
     return scan(prefix=prefix, environ=clean_environ())
 
 
-def test_a_windows_environment(tmp_path: Path) -> None:
+def test_windows_environment_is_read_from_its_files(tmp_path: Path) -> None:
     install(tmp_path / "Lib" / "site-packages", "numpy", tag="cp312-cp312-win_amd64")
     (tmp_path / "pyvenv.cfg").write_text(
         "home = C:\\Python312\nimplementation = CPython\nversion_info = 3.12.4.final.0\n"
@@ -48,7 +48,7 @@ def test_a_windows_environment(tmp_path: Path) -> None:
     assert result.packages[0].purelib is False
 
 
-def test_a_macos_framework(tmp_path: Path) -> None:
+def test_macos_framework_is_read_from_its_files(tmp_path: Path) -> None:
     prefix = tmp_path / "Python.framework" / "Versions" / "3.11"
     install(prefix / "lib" / "python3.11" / "site-packages", "numpy", tag="cp311-cp311-macosx_11_0_arm64")
     (prefix / "include" / "python3.11").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_a_macos_framework(tmp_path: Path) -> None:
     assert python.markers["platform_system"] == "Darwin"
 
 
-def test_a_conda_environment(tmp_path: Path) -> None:
+def test_conda_environment_is_read_from_its_files(tmp_path: Path) -> None:
     install(tmp_path / "lib" / "python3.10" / "site-packages", "a", tag="cp310-cp310-manylinux_2_17_aarch64")
     (tmp_path / "conda-meta").mkdir()
     (tmp_path / "conda-meta" / "python-3.10.14-hd12c33a_0_cpython.json").write_text("{}")
@@ -67,7 +67,7 @@ def test_a_conda_environment(tmp_path: Path) -> None:
     assert (python.version, python.platform) == ("3.10.14", "linux-aarch64")
 
 
-def test_pth_files_are_read_not_run(tmp_path: Path) -> None:
+def test_pth_files_are_read_and_not_run(tmp_path: Path) -> None:
     site = tmp_path / "env" / "lib" / "python3.11" / "site-packages"
     install(site, "a")
     install(tmp_path / "more", "b")
@@ -76,7 +76,7 @@ def test_pth_files_are_read_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_the_system_of_a_virtual_environment(tmp_path: Path) -> None:
+def test_system_packages_of_a_virtual_environment_are_read(tmp_path: Path) -> None:
     install(tmp_path / "base" / "lib" / "python3.11" / "site-packages", "under")
     install(tmp_path / "env" / "lib" / "python3.11" / "site-packages", "over")
     configuration = (
@@ -90,13 +90,13 @@ def test_the_system_of_a_virtual_environment(tmp_path: Path) -> None:
     assert [item.code for item in result.findings] == ["base-missing"]
 
 
-def test_debian_has_several_folders(tmp_path: Path) -> None:
+def test_debian_packages_are_read_from_several_folders(tmp_path: Path) -> None:
     install(tmp_path / "local" / "lib" / "python3.11" / "dist-packages", "mine")
     install(tmp_path / "lib" / "python3" / "dist-packages", "debians")
     assert [package.name for package in scanned(tmp_path).packages] == ["debians", "mine"]
 
 
-def test_lib64_that_is_a_link_is_read_once(tmp_path: Path) -> None:
+def test_lib64_link_is_read_once(tmp_path: Path) -> None:
     install(tmp_path / "lib" / "python3.11" / "site-packages", "a")
     (tmp_path / "lib64").symlink_to("lib")
     result = scanned(tmp_path)
@@ -104,13 +104,13 @@ def test_lib64_that_is_a_link_is_read_once(tmp_path: Path) -> None:
     assert not result.findings
 
 
-def test_free_threaded(tmp_path: Path) -> None:
+def test_free_threaded_python_has_its_abi_tag(tmp_path: Path) -> None:
     install(tmp_path / "lib" / "python3.13t" / "site-packages", "a")
     assert scanned(tmp_path).python.abi == "cp313t"
 
 
 @pytest.mark.parametrize("folder", [".", "gone"])
-def test_no_environment(tmp_path: Path, folder: str) -> None:
+def test_folder_without_site_packages_is_refused(tmp_path: Path, folder: str) -> None:
     with pytest.raises(ScanError) as caught:
         scanned(tmp_path / folder)
     assert caught.value.hint
@@ -134,7 +134,7 @@ def _pe(machine: int) -> bytes:
         (b"MZ", ""),
     ],
 )
-def test_platforms_of_executables(head: bytes, platform: str) -> None:
+def test_platform_is_read_from_the_head_of_an_executable(head: bytes, platform: str) -> None:
     assert platform_of_executable(head) == platform
 
 

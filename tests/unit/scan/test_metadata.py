@@ -37,7 +37,7 @@ _lines = st.one_of(
 
 @settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.lists(_lines, max_size=12), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_headers_are_those_of_the_email_parser(lines: list[str], end: str) -> None:
+def test_headers_equal_those_of_the_email_parser(lines: list[str], end: str) -> None:
     data = end.join([*lines, ""]).encode()
     message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(data)
     expected = {}
@@ -56,18 +56,18 @@ def _raw(message: email.message.Message, key: str) -> list[str]:
 
 @settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.binary(max_size=200))
-def test_no_content_stops_the_reader(data: bytes) -> None:
+def test_reader_of_headers_takes_any_content(data: bytes) -> None:
     parse_headers(data, WANTED)
 
 
 @settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.binary(max_size=100))
-def test_bad_direct_urls_are_value_errors(data: bytes) -> None:
+def test_invalid_direct_url_raises_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         parse_direct_url(data)
 
 
-def test_a_header_block_longer_than_one_read(tmp_path: Path) -> None:
+def test_header_block_longer_than_one_chunk_is_read(tmp_path: Path) -> None:
     lines = [f"Requires-Dist: package-{number}" for number in range(9000)]
     (tmp_path / "METADATA").write_text("\n".join([*lines, "Name: last", "", "Name: of the description"]))
     headers = read_headers(str(tmp_path / "METADATA"), WANTED)
@@ -75,26 +75,26 @@ def test_a_header_block_longer_than_one_read(tmp_path: Path) -> None:
     assert len(headers.all("requires-dist")) == 9000
 
 
-def test_what_is_not_utf8_is_read_as_latin1() -> None:
+def test_headers_that_are_not_utf8_are_read_as_latin1() -> None:
     headers = parse_headers("Name: caf\xe9\n".encode("latin-1"), WANTED)
     assert headers.first("name") == "caf\xe9"
     assert not headers.utf8
 
 
-def test_a_byte_order_mark_is_no_part_of_the_name() -> None:
+def test_byte_order_mark_is_skipped() -> None:
     assert parse_headers(b"\xef\xbb\xbfName: demo\n", WANTED).first("name") == "demo"
 
 
 @settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True))
-def test_names_are_canonical_as_packaging_has_them(name: str) -> None:
+def test_canonical_names_equal_those_of_packaging(name: str) -> None:
     assert is_valid_name(name)
     assert canonical_name(name) == canonicalize_name(name)
 
 
 @settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}[a-z0-9.+-]{0,6}", fullmatch=True))
-def test_versions_are_valid_where_packaging_says_so(version: str) -> None:
+def test_valid_versions_are_those_of_packaging(version: str) -> None:
     try:
         Version(version)
     except InvalidVersion:
@@ -113,7 +113,7 @@ def test_examples_in_docstrings(module: object) -> None:
     assert not failed
 
 
-def test_direct_url_of_a_git_package() -> None:
+def test_direct_url_of_a_git_package_gives_its_commit() -> None:
     source = parse_direct_url(
         b'{"url": "https://me:secret@git.example.com/a.git", "subdirectory": "sub",'
         b' "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef0123456789abcdef01234567",'
@@ -137,7 +137,7 @@ def test_direct_url_of_a_git_package() -> None:
         '{"hash": "md5=11", "hashes": {"md5": "11", "sha256": "00ff"}}',
     ],
 )
-def test_direct_url_of_an_archive(information: str) -> None:
+def test_direct_url_of_an_archive_gives_its_hash(information: str) -> None:
     source = parse_direct_url(
         b'{"url": "https://example.com/a.whl", "archive_info": %s}' % information.encode()
     )
