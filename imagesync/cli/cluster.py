@@ -35,7 +35,7 @@ from imagesync.deploy.configuration import (
     pinned,
     render_configuration,
 )
-from imagesync.deploy.update import update_image
+from imagesync.deploy.replace_image import update_image
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.interactive import parse_variables
 from imagesync.errors import ClusterError, UsageError

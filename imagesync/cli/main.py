@@ -10,8 +10,8 @@ from typing import Final, NoReturn
 
 import click
 
-from imagesync.cli.guesses import hint_for
 from imagesync.cli.output import print_error
+from imagesync.cli.suggestions import hint_for
 from imagesync.errors import ImagesyncError
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import docker
-import docker.errors
-import docker.types
-
 from imagesync.cluster import labels
 from imagesync.cluster.cluster_plan import (
     SCHEDULER,
@@ -42,6 +38,8 @@ from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
+    import docker
+
     from imagesync.engine.endpoint import Endpoint
     from imagesync.engine.run_container import Mount
 
@@ -232,6 +230,8 @@ class ClusterEngine:
         ports: list[int] | None = None,
         aliases: list[str] | None = None,
     ) -> str:
+        import docker.types
+
         api, plan = self.api, self.plan
         role = SCHEDULER if name == SCHEDULER else "worker"
         # Unique, since the name of a container that is being removed is still taken.

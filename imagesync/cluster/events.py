@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import docker.errors
-
 from imagesync.cluster import labels
 from imagesync.engine.client import connect
 from imagesync.engine.endpoint import Endpoint
@@ -92,6 +90,8 @@ class EventListener:
         return None
 
     def _is_running(self, container: str) -> bool:
+        import docker.errors
+
         try:
             return bool(self._api.inspect_container(container)["State"]["Running"])
         except docker.errors.NotFound:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import docker
-import docker.errors
+from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
 from imagesync.engine.client import engine_errors
+
+if TYPE_CHECKING:
+    import docker
 
 THREADS = 8  # requests to the engine at once
 REMOVAL_TIMEOUT = 30.0  # seconds for the engine to remove ended containers
@@ -82,6 +82,8 @@ def find_resources(api: docker.APIClient, name: str = "") -> ClusterResources:
 
 
 def _of_swarm(list_entries: Callable[..., list[Entry]], wanted: Mapping[str, str]) -> tuple[Entry, ...]:
+    import docker.errors
+
     try:
         return tuple(list_entries(filters=wanted))
     except docker.errors.APIError as error:
@@ -106,6 +108,8 @@ def remove_resources(connect: Callable[[], docker.APIClient], found: ClusterReso
     EngineError
         The engine refuses or doesn't answer.
     """
+    import docker.errors
+
     api = connect()
     with engine_errors("remove the services of a cluster"):
         for service in found.services:
@@ -148,6 +152,8 @@ def remove_container(api: docker.APIClient, container: str) -> None:
     EngineError
         The engine refuses or doesn't answer.
     """
+    import docker.errors
+
     with engine_errors(f"remove the container {container[:12]}"), suppress(docker.errors.NotFound):
         try:
             api.remove_container(container, force=True, v=True)
@@ -166,6 +172,8 @@ def _remove_network(api: docker.APIClient, network: Entry) -> None:
 
 
 def _try_to_remove(api: docker.APIClient, network: Entry, *, last: bool) -> bool:
+    import docker.errors
+
     try:
         api.remove_network(network["Id"])
     except docker.errors.APIError as error:

@@ -8,12 +8,10 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from imagesync.core.credentials import strip_credentials
 
@@ -124,6 +122,8 @@ def _is_managed_by_others() -> bool:
 
 
 def _source() -> tuple[str, bool]:
+    from importlib.metadata import PackageNotFoundError, distribution  # only messages need it
+
     try:
         text = distribution("imagesync").read_text("direct_url.json")
     except PackageNotFoundError:
@@ -141,6 +141,8 @@ def source_of(direct_url: str) -> tuple[str, bool]:
     >>> source_of("{}")
     ('', False)
     """
+    from urllib.request import url2pathname  # imports http and email
+
     content = json.loads(direct_url)
     url = strip_credentials(content.get("url", ""))
     if (content.get("dir_info") or {}).get("editable"):

@@ -57,8 +57,6 @@ class Lookup(NamedTuple):
     base_digest
         ``sha256:<hex>``: the base's digest in its registry, else its image ID; ``None`` where the engine
         doesn't have the base.
-    base_id
-        The base's image ID, or ``None``.
     images
         All tagged images of the repository.
     packages_images
@@ -68,7 +66,6 @@ class Lookup(NamedTuple):
     """
 
     base_digest: str | None
-    base_id: str | None
     images: tuple[FoundImage, ...]
     packages_images: tuple[FoundImage, ...] = ()
     base_images: tuple[FoundImage, ...] = ()
@@ -107,7 +104,6 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
     shared = parse_reference(PACKAGES_REPOSITORY).names(podman=podman)
     return Lookup(
         base_digest=_digest(base_image, base),
-        base_id=None if base_image is None else _image_id(base_image),
         images=tuple(_found_images(images, wanted)),
         packages_images=tuple(_found_images(images, shared)),
         base_images=tuple(_found_images(images, parse_reference(BASE_REPOSITORY).names(podman=podman))),

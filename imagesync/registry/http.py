@@ -111,6 +111,28 @@ class Connection:
                 response = self._send(method, path, scope, headers, data)
         return response
 
+    def refused(self, action: str, response: requests.Response) -> RegistryError:
+        """Return the error for an unexpected response.
+
+        Parameters
+        ----------
+        action
+            What was tried, to follow "doesn't let you": ``push to team/env``.
+        response
+            The registry's, or its token service's.
+        """
+        message, status = explanation(response), response.status_code
+        if status in {401, 403}:
+            return RegistryError(
+                f"The registry {self.registry} doesn't let you {action}: {message} (HTTP {status}).",
+                hint=f"Log in with an account that may: `docker login {self.registry}`;"
+                " or correct the image's name.",
+            )
+        return RegistryError(
+            f"The registry {self.registry} fails to {action}: {message} (HTTP {status}).",
+            hint="Try again; if it stays so, ask those who run the registry.",
+        )
+
     def _send(
         self, method: str, path: str, scope: str, headers: Mapping[str, str] | None, data: bytes
     ) -> requests.Response:
@@ -195,7 +217,7 @@ class Connection:
             ) from error
         token = content.get("token") or content.get("access_token") if isinstance(content, dict) else None
         if not token:
-            raise refused(self.registry, "log in", response)
+            raise self.refused("log in", response)
         return str(token)
 
 
@@ -268,30 +290,6 @@ def _tls_context(registry: str) -> ssl.SSLContext:
                 hint="They are those of `docker`: *.crt is an authority, *.cert with *.key the client's own.",
             ) from error
     return context
-
-
-def refused(registry: str, action: str, response: requests.Response) -> RegistryError:
-    """Return the error for an unexpected response.
-
-    Parameters
-    ----------
-    registry
-        Its host.
-    action
-        What was tried, to follow "doesn't let you": ``push to team/env``.
-    response
-        The registry's, or its token service's.
-    """
-    message = explanation(response)
-    if response.status_code in {401, 403}:
-        return RegistryError(
-            f"The registry {registry} doesn't let you {action}: {message} (HTTP {response.status_code}).",
-            hint=f"Log in with an account that may: `docker login {registry}`; or correct the image's name.",
-        )
-    return RegistryError(
-        f"The registry {registry} fails to {action}: {message} (HTTP {response.status_code}).",
-        hint="Try again; if it stays so, ask those who run the registry.",
-    )
 
 
 def explanation(response: requests.Response) -> str:

@@ -10,16 +10,16 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import requests
+from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
-from imagesync.registry.http import Connection, explanation, refused
 from imagesync.registry.login import registry_credentials
+
+if TYPE_CHECKING:
+    import requests
 
 INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
@@ -44,7 +44,6 @@ class Descriptor:
         Of the blob in the registry, in bytes.
     """
 
-    media_type: str
     digest: str
     size: int
 
@@ -97,7 +96,7 @@ def choose_platform(index: Mapping[str, Any], platform: str) -> Descriptor | Non
 
 
 def _descriptor(entry: Mapping[str, Any]) -> Descriptor:
-    return Descriptor(str(entry.get("mediaType", "")), str(entry["digest"]), int(entry.get("size", 0)))
+    return Descriptor(str(entry["digest"]), int(entry.get("size", 0)))
 
 
 # The specification lets registries refuse manifests above 4 MiB; a configuration holds labels and history.
@@ -213,6 +212,9 @@ class _Repository:
         self.name = repository_of(text)
         domain = self._reference.domain
         credentials = registry_credentials(domain, progress=progress or SilentProgress())
+        # Imports requests, which takes 0.1 s.
+        from imagesync.registry.http import Connection
+
         self._connection = Connection(domain, credentials, insecure=insecure)
 
     def __enter__(self) -> _Repository:
@@ -226,7 +228,7 @@ class _Repository:
         if response.status_code == 404:
             return None
         if not response.ok:
-            raise refused(self._reference.domain, f"look at {self._text}", response)
+            raise self._connection.refused(f"look at {self._text}", response)
         digest = response.headers.get("Docker-Content-Digest")
         # Not every registry sends the header, which the specification only recommends.
         return digest or self._manifest(wanted)[0]
@@ -259,6 +261,8 @@ class _Repository:
         path, scope = f"/v2/{self._reference.path}/blobs/uploads/", self._scope("pull,push")
         response = self._connection.request("POST", path, scope=scope)
         if response.status_code == 404:
+            from imagesync.registry.http import explanation
+
             raise RegistryError(
                 f"The registry {self._reference.domain} has no repository {self._reference.path}:"
                 f" {explanation(response)}.",
@@ -266,7 +270,7 @@ class _Repository:
                 f" `aws ecr create-repository --repository-name {self._reference.path}` does.",
             )
         if response.status_code != 202:
-            raise refused(self._reference.domain, f"push to {self._reference.path}", response)
+            raise self._connection.refused(f"push to {self._reference.path}", response)
         if location := response.headers.get("Location"):
             # A registry that can't cancel an upload forgets it after some days.
             with suppress(RegistryError):
@@ -303,7 +307,7 @@ class _Repository:
 
     def _content(self, response: requests.Response, limit: int) -> bytes:
         if not response.ok:
-            raise refused(self._reference.domain, f"read {self._text}", response)
+            raise self._connection.refused(f"read {self._text}", response)
         if len(response.content) > limit:
             raise self._unusable(f"an answer of {len(response.content)} bytes is too large")
         return response.content

@@ -147,11 +147,11 @@ def test_engine_over_tls(
     monkeypatch.setenv("IMAGESYNC_CACHE_DIR", str(tmp_path / "cache"))
     endpoint = find_endpoint(chosen(tmp_path, port, certificates))
     found = look_up(endpoint, base=REFERENCE, repository="imagesync-test/none")
-    assert found.base_id is not None
+    assert found.base_digest is not None
     with Engine(endpoint) as engine:
         image = engine.inspect(REFERENCE)
         assert image is not None
-        assert image.image_id == found.base_id
+        assert found.base_digest in {image.image_id, *(digest.partition("@")[2] for digest in image.digests)}
         assert engine.run(RunRequest(REFERENCE, ("sh",), stdin=b"echo in; exit 3")).stdout == b"in\n"
         command = ("sh", "-c", "echo out; echo err >&2; exit 4")
         result = engine.run(RunRequest(REFERENCE, command))

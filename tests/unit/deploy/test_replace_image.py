@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imagesync.deploy.update import update_image
+from imagesync.deploy.replace_image import update_image
 from imagesync.errors import UsageError
 
 NAME = "registry.example.com/team/env"

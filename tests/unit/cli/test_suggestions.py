@@ -3,8 +3,8 @@ from __future__ import annotations
 import click
 import pytest
 
-from imagesync.cli.guesses import hint_for
 from imagesync.cli.main import cli as command_line
+from imagesync.cli.suggestions import hint_for
 from tests.commands import CommandLine
 
 

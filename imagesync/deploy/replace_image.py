@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import Reference, is_reference, parse_reference, split_reference
 from imagesync.errors import UsageError
+
+if TYPE_CHECKING:
+    from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 # The keys of a Helm chart's image, which is split into name and tag.
 _NAME_KEYS = ("repository", "name")
@@ -87,6 +87,9 @@ def _not_found(name: str, places: Iterable[_Place], where: str) -> UsageError:
 
 
 def _parse(text: str, where: str) -> list[Node]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
     try:
         return [node for node in YAML().compose_all(text) if node is not None]
     except YAMLError as error:
@@ -97,6 +100,8 @@ def _parse(text: str, where: str) -> list[Node]:
 
 
 def _places(nodes: Iterable[Node]) -> Iterator[_Place]:
+    from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
     seen: set[int] = set()
     pending = [("", node) for node in nodes]
     while pending:
@@ -124,6 +129,8 @@ def _is_image(key: str, value: str) -> bool:
 
 
 def _split_references(node: MappingNode) -> Iterator[_Place]:
+    from ruamel.yaml.nodes import ScalarNode
+
     values = {name.value: value for name, value in node.value if isinstance(value, ScalarNode)}
     tag = values.get("tag")
     for key in _NAME_KEYS:

@@ -1,4 +1,4 @@
-"""Hints for commands and options of Docker, uv and conda that imagesync doesn't have."""
+"""Suggestions for commands and options that imagesync lacks but Docker, uv or conda have."""
 
 from __future__ import annotations
 
