@@ -1,7 +1,8 @@
 """Resolving the installed versions on the indexes, with replacements for those that the indexes lack.
 
-A version that no index has is made from its installed files, if they fit the target. Otherwise the level
-decides which other version is acceptable. Dependencies are ignored: each package is resolved alone.
+A version that no index has is made from its installed files, if they fit the target, and so is one that was
+built on this machine. Otherwise the level decides which other version is acceptable. Dependencies are
+ignored: each package is resolved alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from packaging.version import InvalidVersion, Version
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
+from imagesync.lock.built_here import built_here
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.install_commands import levels_that_help
@@ -76,7 +78,8 @@ def resolve_installed(
     """Return the artifacts of *packages* from indexes, and the packages to make from their installed files.
 
     The local version is preferred, from an index or else from the installed files; then the nearest version
-    that the level allows.
+    that the level allows. The files of a package that was built here come first; where they don't fit, the
+    result names the difference.
 
     Parameters
     ----------
@@ -95,7 +98,15 @@ def resolve_installed(
     request = ResolutionRequest(target, requirements=())
     found, missing, unasked = _request(list(packages), request, resolver)
     planned = {package.name: package for package in packages}
-    resolved = {entry.name: Resolved(planned[entry.name], entry) for entry in found}
+    resolved = {}
+    built: list[VendoredPackage] = []
+    for entry in found:
+        package = planned[entry.name]
+        reason = built_here(package.installed, entry.artifact)
+        if reason and _fits_python(package, target) and (content := installed_content(package)):
+            built.append(VendoredPackage(package.name, package.version, content, package, reason))
+        else:
+            resolved[entry.name] = Resolved(package, entry, reason)
     repacked: list[VendoredPackage] = []
     refused: list[tuple[PlannedPackage, str]] = []
     for package, message in missing:
@@ -113,6 +124,7 @@ def resolve_installed(
         raise _refusal(refused, target, others, source=source, more=bool(unasked), install=install)
     if len(repacked) >= TOO_MANY and not resolver.indexes.no_index:
         raise _too_many(repacked, resolver)
+    repacked += built
     if unasked:
         further, more = resolve_installed(
             unasked,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.errors import FetchError, LockError, UnsolvableError, WheelError
+from imagesync.errors import DeviationError, FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import make_lock
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
@@ -376,3 +378,99 @@ def test_an_sdist_that_cannot_be_built_and_has_no_stand_in_is_an_error(
     lock = crocus.lock(PIP_INDEX_URL=index.url)
     with pytest.raises(WheelError, match="undeclared_at_build_time"):
         fetch_artifacts(lock, crocus.sources(PIP_INDEX_URL=index.url))
+
+
+TAG = f"cp{sys.version_info.major}{sys.version_info.minor}"
+# Compiled if the variable says so, as CMAKE_ARGS and the like do.
+COMPILED_SETUP = """
+import os
+from setuptools import Extension, setup
+
+modules = [] if os.environ.get("PURE") else [Extension("lupin_c", ["lupin.c"])]
+setup(name="lupin", version="1.0", py_modules=["lupin"], ext_modules=modules)
+"""
+LUPIN = {
+    "setup.py": COMPILED_SETUP,
+    "lupin.py": "",
+    "lupin.c": """
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "lupin_c", 0, -1, 0};
+PyMODINIT_FUNC PyInit_lupin_c(void) { return PyModule_Create(&module); }
+""",
+}
+
+
+@pytest.fixture
+def building(environment: MakeEnvironment, tmp_path: Path) -> Locking:
+    """Return an environment with what a build without isolation needs."""
+    return Locking(environment("pip", "setuptools", "wheel"), tmp_path, "uv")
+
+
+@pytest.fixture
+def lupin(index: LocalIndex) -> str:
+    """Put an sdist of lupin on the index, and a wheel that is another program; return the wheel's name."""
+    index.add_file(*make_source_archive("lupin", "1.0", LUPIN))
+    return index.add_wheel("lupin", "1.0", tag=f"{TAG}-{TAG}-manylinux_2_17_x86_64")
+
+
+def build_from_sdist(building: Locking, index: LocalIndex, **variables: str) -> None:
+    arguments = ("--no-build-isolation", "--no-binary", "lupin", "--index-url", index.url, "lupin==1.0")
+    building.environment.pip_install("--no-deps", *arguments, environ=variables)
+
+
+@pytest.mark.parametrize("variables", [{}, {"PURE": "1"}])
+def test_package_built_here_is_repacked_although_the_index_has_a_wheel(
+    building: Locking, index: LocalIndex, lupin: str, variables: dict[str, str]
+) -> None:
+    build_from_sdist(building, index, **variables)
+    lock = building.lock(strict=True, PIP_EXTRA_INDEX_URL=index.url)
+    (package,) = lock.repacked
+    how = "it is pure Python here" if variables else "it was compiled here"
+    assert (package.name, package.repacked) == ("lupin", f"{how}, and the index has {lupin}")
+    (wheel,) = fetch_artifacts(lock, building.sources(PIP_EXTRA_INDEX_URL=index.url)).vendored.wheels
+    with zipfile.ZipFile(wheel.path) as archive:
+        compiled = [name for name in archive.namelist() if name.endswith(".so")]
+    assert len(compiled) == (0 if variables else 1)
+
+
+def test_package_compiled_here_is_repacked_rather_than_built_again(
+    building: Locking, index: LocalIndex, lupin: str
+) -> None:
+    build_from_sdist(building, index)
+    index.remove_file(lupin)
+    (package,) = building.lock(PIP_EXTRA_INDEX_URL=index.url).repacked
+    assert package.repacked == "it was compiled here, and another build of lupin-1.0.tar.gz may differ"
+
+
+def test_wheel_of_the_index_is_not_repacked(building: Locking, index: LocalIndex, lupin: str) -> None:
+    building.environment.pip_install("--index-url", index.url, "lupin==1.0")
+    lock = building.lock(PIP_EXTRA_INDEX_URL=index.url)
+    assert lock.repacked == ()
+    # Some indexes have wheels with the tag of the machine that built them.
+    own = index.add_wheel("mallow", "1.0", tag=f"{TAG}-{TAG}-linux_x86_64")
+    building.environment.pip_install("--index-url", index.url, "mallow==1.0")
+    lock = building.lock(PIP_EXTRA_INDEX_URL=index.url)
+    assert own in [package.artifact.filename for package in lock.packages]
+    assert lock.repacked == ()
+
+
+def test_package_built_for_another_machine_is_a_named_deviation(
+    building: Locking, index: LocalIndex, lupin: str
+) -> None:
+    build_from_sdist(building, index)
+    (wheel_file,) = building.environment.site_packages.glob("lupin-1.0.dist-info/WHEEL")
+    wheel_file.write_text(wheel_file.read_text().replace("linux_x86_64", "linux_aarch64"))
+    lock = building.lock(platform="linux-aarch64", PIP_EXTRA_INDEX_URL=index.url)
+    (deviation,) = lock.deviations
+    assert (deviation.name, deviation.local, deviation.locked) == ("lupin", "1.0", "1.0")
+    assert deviation.reason == f"it was compiled here, and the index has {lupin}"
+    with pytest.raises(DeviationError, match=r"lupin 1\.0 would become 1\.0: it was compiled"):
+        building.lock(platform="linux-aarch64", strict=True, PIP_EXTRA_INDEX_URL=index.url)
+
+
+def test_build_settings_recorded_by_uv_keep_the_installed_files(building: Locking, index: LocalIndex) -> None:
+    index.add_file(*make_source_archive("lupin", "1.0", LUPIN))
+    environ = {"UV_INDEX": index.url, "UV_INDEX_STRATEGY": "unsafe-best-match", "PURE": "1"}
+    building.environment.install("--config-setting=colour=blue", "lupin==1.0", environ=environ)
+    (package,) = building.lock(PIP_EXTRA_INDEX_URL=index.url).repacked
+    assert package.repacked == "it was built here with config settings"

@@ -1,0 +1,59 @@
+"""Packages of an index that were built on this machine: with its libraries, and perhaps with flags.
+
+The index's wheel of the same version may be another program, such as one without the features that
+``CMAKE_ARGS`` switched on.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from imagesync.lock.lock import Artifact
+from imagesync.scan.environment import Package
+
+
+def built_here(package: Package | None, artifact: Artifact) -> str:
+    """Return why the files of the installed *package* aren't those of *artifact*, which has its version.
+
+    A wheel that is built on Linux has the tag ``linux_<machine>``, which PyPI refuses; those of indexes are
+    ``manylinux``. On other systems tags don't tell.
+
+    Returns
+    -------
+    str
+        Without a full stop. Empty if *artifact* may be what is installed, or gives it if it is built again.
+    """
+    if package is None or package.source.kind != "index" or not package.tags:
+        return ""
+    if settings := _build_settings(package):
+        return f"it was built here with {settings}"
+    compiled = is_compiled_here(package)
+    if not artifact.is_wheel:
+        return (
+            f"it was compiled here, and another build of {artifact.filename} may differ" if compiled else ""
+        )
+    is_pure = all(tag.endswith("-none-any") for tag in package.tags)
+    platforms = artifact.filename.removesuffix(".whl").rpartition("-")[2].split(".")
+    if compiled and not any(platform.startswith("linux_") for platform in platforms):
+        return f"it was compiled here, and the index has {artifact.filename}"
+    if is_pure and "any" not in platforms:
+        return f"it is pure Python here, and the index has {artifact.filename}"
+    return ""
+
+
+def is_compiled_here(package: Package) -> bool:
+    """Return True if *package* is for Linux machines like this one only, as what is compiled here is."""
+    platforms = [part for tag in package.tags for part in tag.rpartition("-")[2].split(".")]
+    return bool(platforms) and all(platform.startswith("linux_") for platform in platforms)
+
+
+def _build_settings(package: Package) -> str:
+    """Return what uv recorded of the build (``uv_build.json``), as a phrase; empty for a plain build."""
+    try:
+        recorded = json.loads((Path(package.metadata_path) / "uv_build.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return ""
+    if not isinstance(recorded, dict):
+        return ""
+    return ", ".join(key.replace("_", " ") for key, value in sorted(recorded.items()) if value)
