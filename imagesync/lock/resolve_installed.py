@@ -103,7 +103,7 @@ def resolve_installed(
     for entry in found:
         package = planned[entry.name]
         reason = built_here(package.installed, entry.artifact)
-        if reason and _fits_python(package, target) and (content := installed_content(package)):
+        if reason and _fits_python(package, target) and (content := installed_digest(package)):
             built.append(VendoredPackage(package.name, package.version, content, package, reason))
         else:
             resolved[entry.name] = Resolved(package, entry, reason)
