@@ -38,6 +38,7 @@ class Label:
     DEVIATIONS: Final = "dev.imagesync.deviations"
     REPACKED: Final = "dev.imagesync.repacked"
     FILE_CONFLICTS: Final = "dev.imagesync.contested"
+    SHARED_CONDA_FILES: Final = "dev.imagesync.shared-conda-files"
     PACKAGES_HASH: Final = "dev.imagesync.packages-hash"
     PACKAGES_LOCK: Final = "dev.imagesync.packages-lock"
     INVENTORY: Final = "dev.imagesync.inventory"

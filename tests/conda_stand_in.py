@@ -1,5 +1,6 @@
 """The part of conda's command line that conda-lock uses, with py-rattler's solver behind it.
 
+Its first argument is the program that it stands for, ``mamba`` or ``micromamba``: these answer differently.
 conda and its like aren't on PyPI, nor in Debian. With this in their place everything of ours and all of
 conda-lock runs for real; what needs one of them itself looks for one, and is skipped loudly without.
 """
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 import rattler
 from rattler.exceptions import SolverError
 
-VERSION = "1.5.8"
+VERSIONS = {"mamba": "mamba 1.5.8\nconda 24.1.2", "micromamba": "2.8.1"}
 
 
 async def create(channels: list[str], specs: list[str]) -> dict[str, object]:
@@ -70,8 +71,9 @@ def _action(record: rattler.RepoDataRecord) -> dict[str, object]:
 
 
 def main(arguments: list[str]) -> int:
+    name, *arguments = arguments
     if "--version" in arguments:
-        print(f"mamba {VERSION}\nconda 24.1.2")
+        print(VERSIONS[name])
         return 0
     channels, specs = [], []
     words = iter(arguments[1:])
@@ -85,7 +87,11 @@ def main(arguments: list[str]) -> int:
     try:
         answer = asyncio.run(create(channels, specs))
     except SolverError as error:
-        print(json.dumps({"success": False, "message": f"Could not solve for environment specs\n{error}"}))
+        answer = {"message": f"Could not solve for environment specs\n{error}"}
+        if name == "micromamba":
+            answer = {"solver_problems": str(error).splitlines()}
+            print("error    libmamba Could not solve for environment specs", file=sys.stderr)
+        print(json.dumps({**answer, "success": False}))
         return 1
     print(json.dumps(answer))
     return 0

@@ -26,7 +26,6 @@ ALLOWED_SKIPS = (
     r"no (second )?CPython \d\.\d+ on this machine",
     r"no cargo on this machine",
     r"no conda, mamba or micromamba on this machine",
-    r"no micromamba on this machine",
     r"the system's Python has no packages on this machine",
     r"needs root",
     r"only on (Windows|macOS|Linux)",

@@ -37,6 +37,9 @@ class Image:
     file_conflicts
         The sha256 of each file that several packages have, as it was installed locally at the time of the
         build.
+    shared_conda_files
+        The packages that have each file that several conda packages have, likewise; see
+        :func:`~imagesync.scan.conda.shared_files.shared_files`.
     """
 
     reference: str
@@ -48,11 +51,12 @@ class Image:
     deviations: tuple[Mapping[str, Any], ...] = ()
     repacked: tuple[Mapping[str, Any], ...] = ()
     file_conflicts: Mapping[str, str] = field(default_factory=dict)
+    shared_conda_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""
         content = asdict(self)
-        del content["file_conflicts"]
+        del content["file_conflicts"], content["shared_conda_files"]
         return {
             **content,
             "deviations": [dict(deviation) for deviation in self.deviations],
@@ -88,16 +92,22 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         digest=f"{repository}@{found.digest}" if pushed else None,
         deviations=_entries(found.labels.get(Label.DEVIATIONS, "")),
         repacked=_entries(found.labels.get(Label.REPACKED, "")),
-        file_conflicts=_file_conflicts(found.labels.get(Label.FILE_CONFLICTS, "")),
+        file_conflicts={
+            path: str(sha256) for path, sha256 in _object(found.labels.get(Label.FILE_CONFLICTS, "")).items()
+        },
+        shared_conda_files={
+            path: tuple(map(str, names))
+            for path, names in _object(found.labels.get(Label.SHARED_CONDA_FILES, "")).items()
+        },
     )
 
 
-def _file_conflicts(label: str) -> Mapping[str, str]:
+def _object(label: str) -> Mapping[str, Any]:
     try:
         content = json.loads(label or "{}")
     except ValueError:
         return {}
-    return {str(path): str(sha256) for path, sha256 in content.items()} if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _entries(label: str) -> tuple[Mapping[str, Any], ...]:

@@ -77,6 +77,7 @@ def make_context(
     packages_image: str | None = None,
     code: CodeLayer | None = None,
     file_conflicts: Mapping[str, str] = MappingProxyType({}),
+    shared_conda_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
 ) -> BuildContext:
@@ -114,6 +115,8 @@ def make_context(
         Modules without a package; ``None`` if there are none.
     file_conflicts
         The sha256 of each file that several packages have, as it is installed locally.
+    shared_conda_files
+        See :func:`~imagesync.scan.conda.shared_files.shared_files`; kept in a label.
     conda
         The packages from conda channels; ``None`` if there are none, and on a packages image.
     inventory
@@ -136,6 +139,8 @@ def make_context(
     )
     if file_conflicts and part != "packages":
         labels[Label.FILE_CONFLICTS] = json.dumps(dict(file_conflicts), sort_keys=True)
+    if shared_conda_files and part != "packages":
+        labels[Label.SHARED_CONDA_FILES] = json.dumps(dict(shared_conda_files), sort_keys=True)
     if inventory is not None:
         labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {

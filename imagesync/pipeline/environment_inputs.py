@@ -71,6 +71,13 @@ class EnvironmentInputs:
             packages = (package for package in installed.values() if package is not None)
             if not are_installed(image.file_conflicts, packages):
                 return False
+        if image.shared_conda_files:
+            from imagesync.scan.conda.shared_files import shared_files
+
+            names = {name for names in image.shared_conda_files.values() for name in names}
+            records = [p.record for p in self.plan.conda if p.record is not None and p.name in names]
+            if shared_files(records, self.plan.python) != image.shared_conda_files:
+                return False
         if not image.repacked:
             return True
         from imagesync.wheels.sources.source_digests import installed_digest

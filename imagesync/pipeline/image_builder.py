@@ -30,6 +30,7 @@ from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_conflicts
+from imagesync.scan.conda.shared_files import shared_files
 
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
@@ -74,10 +75,18 @@ class ImageBuilder:
         return conflicting_files(package for package in packages if package is not None)
 
     @cached_property
+    def shared_conda_files(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the files that several conda packages have, each with the package of the installed one."""
+        plan = self.inputs.plan
+        records = (package.record for package in plan.conda)
+        return shared_files((record for record in records if record is not None), plan.python)
+
+    @cached_property
     def packages_hash(self) -> str:
         """Return the hash of the packages image, ``sha256:<hex>``."""
         digest = self.inputs.packages_hash(self.finder.base_inputs(self.base.identity))
-        return with_file_conflicts(digest, self.file_conflicts)
+        owners = {path: names[0] for path, names in self.shared_conda_files.items()}
+        return with_file_conflicts(digest, {**self.file_conflicts, **owners})
 
     @property
     def packages_reference(self) -> str:
@@ -232,6 +241,7 @@ class ImageBuilder:
             version=version("imagesync"),
             created=int(context.environ.get("SOURCE_DATE_EPOCH") or 0),
             file_conflicts=self.file_conflicts,
+            shared_conda_files=self.shared_conda_files,
             part=part,
             standalone=standalone,
             packages_image=self.packages_reference if part == "environment" else None,
@@ -263,6 +273,7 @@ class ImageBuilder:
             python=self.sources.python,
             store=context.store,
             progress=context.progress,
+            shared_files=self.shared_conda_files,
         )
         # A context without an engine is complete in itself, and the user's own templates know no mounts.
         if engine is None or context.settings.templates is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import rattler
@@ -35,6 +35,8 @@ class CondaLayers:
     ----------
     micromamba
         What installs them; py-rattler without.
+    shared_files
+        The files that several packages have, as they are installed somewhere.
     mounts
         Whether what they need is in images of the engine, or comes with the context.
     """
@@ -45,6 +47,7 @@ class CondaLayers:
     lock: Lock
     archives: tuple[StoredFile, ...]
     micromamba: Path | None = None
+    shared_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mounts: bool = True
 
     def layer(self) -> CondaLayer:
@@ -67,6 +70,7 @@ class CondaLayers:
             ),
             store=self.store,
             progress=SilentProgress(),
+            shared_files=self.shared_files,
         )
         return with_mounted_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
 

@@ -24,6 +24,7 @@ from tests.channels.environments import make_conda_environment
 from tests.channels.server import ChannelServer
 from tests.commands import CommandLine, Finished, clean_environ
 from tests.environments import make_environment
+from tests.integration.shared_conda_packages import shared_packages
 from tests.passwords import Password
 
 pytestmark = pytest.mark.engine
@@ -231,6 +232,7 @@ def test_rendered_folder_builds_by_itself(built: Built, ours: Engine) -> None:
         ours.discard(image)
 
 
+SHARED_MODULE = "import tests; print(open(tests.__file__).read(), end='')"
 VERSION = """
 import json, os, sys
 print(json.dumps([sys.version.split()[0], os.path.isdir(sys.prefix + "/conda-meta")]))
@@ -282,3 +284,24 @@ def test_package_that_the_channel_has_no_more_is_repacked(
     assert "fern-" not in said, "it is pip's now"
     cli("lock", "--output-file", "conda-lock.yml")
     assert "fits the environment" in cli("lock", "--check").stdout
+
+
+def test_image_has_the_file_of_several_packages_that_is_installed(
+    image_cli: CommandLine, channel: Path, tmp_path: Path, ours: Engine
+) -> None:
+    extra = make_channel(tmp_path / "extra", shared_packages())
+    local = make_conda_environment([extra, channel], ["python", "oak"], tmp_path / "env")
+    module = local.site_packages / "tests" / "__init__.py"
+    cli = image_cli.with_environ(**local.activated)
+
+    def build() -> str:
+        reference = cli("build").reference
+        result = ours.run(RunRequest(reference, ("python", "-c", SHARED_MODULE), timeout=60))
+        return result.stdout.decode()
+
+    before = module.read_text()
+    assert build() == before
+    other = before.replace(before.split("'")[1], "birch" if "birch" not in before else "cedar")
+    module.write_text(other)
+    assert build() == other
+    assert build() == other, "it is found now"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,11 @@ from tests.channels.channel import make_channel
 from tests.channels.doubles import generic
 from tests.channels.environments import solve
 from tests.integration.conda_layers import CondaLayers, as_lock
+from tests.integration.shared_conda_packages import MODULES, SHARED, shared_packages
+from tests.micromamba import make_stand_in, real_micromamba
 
 pytestmark = pytest.mark.engine
-PACKAGES = ["python", "greeter-native", "quill", "anvil", "libbeacon", "orchard-suite", "compass"]
+PACKAGES = ["python", "greeter-native", "quill", "anvil", "libbeacon", "orchard-suite", "compass", "oak"]
 TREE = """
 import hashlib, json, os, stat
 tree = {}
@@ -53,12 +54,18 @@ def ours() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
+def micromamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return real_micromamba() or make_stand_in(tmp_path_factory.mktemp("micromamba"))
+
+
+@pytest.fixture(scope="module")
 def layers(
     ours: Engine, root_image: str, channel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> CondaLayers:
     base = ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
     store = Store(tmp_path_factory.mktemp("store"))
-    lock, archives = as_lock(solve([channel], PACKAGES, platform="linux-64"), base, store)
+    extra = make_channel(tmp_path_factory.mktemp("channels") / "extra", shared_packages())
+    lock, archives = as_lock(solve([extra, channel], PACKAGES, platform="linux-64"), base, store)
     return CondaLayers(ours, base, store, lock, archives)
 
 
@@ -93,13 +100,74 @@ def test_nothing_can_be_changed_but_by_root(by_rattler: dict[str, list[object]])
     assert not [path for path in by_rattler if path.startswith("/opt/.")]
 
 
-def test_micromamba_gives_the_same_bytes(layers: CondaLayers, by_rattler: dict[str, list[object]]) -> None:
-    found = os.environ.get("IMAGESYNC_MICROMAMBA") or shutil.which("micromamba")
-    if not found:
-        pytest.skip("no micromamba on this machine, name one in IMAGESYNC_MICROMAMBA")
-    other = tree(replace(layers, micromamba=Path(found)))
+def test_micromamba_gives_the_same_bytes(
+    layers: CondaLayers, by_rattler: dict[str, list[object]], micromamba: Path
+) -> None:
+    other = tree(replace(layers, micromamba=micromamba))
     assert other.keys() == by_rattler.keys()
     assert {path for path in other if other[path] != by_rattler[path]} == set()
+
+
+CONTENT = """
+import json, os, subprocess, sys, tests
+from tests import same
+records = {}
+for name in os.listdir(sys.prefix + "/conda-meta"):
+    if name.endswith(".json"):
+        record = json.load(open(sys.prefix + "/conda-meta/" + name))
+        records[record["name"]] = {entry["_path"]: entry for entry in record["paths_data"]["paths"]}
+wood = sys.prefix + "/share/wood/"
+print(json.dumps({
+    "module": tests.name.strip(),
+    "command": open(sys.prefix + "/bin/fell").read().partition("from ")[2].split()[0],
+    "text": open(wood + "text").read(),
+    "binary": open(sys.prefix + "/lib/wood.bin", "rb").read()[5:].split(b"\\0")[:2][1].decode(),
+    "link": os.path.islink(wood + "link"),
+    "executable": os.access(wood + "same", os.X_OK),
+    "records": records,
+}))
+"""
+
+
+@pytest.mark.parametrize("by_micromamba", [False, True])
+@pytest.mark.parametrize("owner", ["", "birch"])
+def test_image_has_the_shared_file_that_is_installed(
+    layers: CondaLayers, micromamba: Path, by_micromamba: bool, owner: str
+) -> None:
+    # Without any that is known the packages replace each other's files, each those of its dependencies.
+    shared = {
+        path.removeprefix(MODULES.removesuffix("site-packages")): (
+            "birch" if path.startswith((MODULES, "bin/")) else "birch-files",
+        )
+        for path in SHARED
+    }
+    chosen = replace(
+        layers,
+        micromamba=micromamba if by_micromamba else None,
+        shared_files=shared if owner else {},
+    )
+    image = chosen.build()
+    try:
+        verify(layers.engine, image, lock=layers.lock, critical_imports=("tests",), user="1000:1000")
+        result = layers.engine.run(RunRequest(image, ("python", "-c", CONTENT), timeout=60))
+        found = json.loads(result.stdout)
+    finally:
+        layers.engine.discard(image)
+    records = found.pop("records")
+    assert found == {
+        "module": owner or "oak",
+        "command": owner or "cedar",
+        "text": f"{owner or 'cedar'} is in /opt/env\n",
+        "binary": "/opt/env/lib",
+        "link": bool(owner),
+        "executable": bool(owner),
+    }
+    module = f"{MODULES}/tests/__init__.py"
+    entries = {name: records[name][module] for name in ("birch", "cedar", "oak")}
+    installed = entries[owner or "oak"]["sha256"]
+    assert {entry["sha256_in_prefix"] for entry in entries.values()} == {installed}
+    assert len({entry["sha256"] for entry in entries.values()}) == 3, "each has what its archive holds"
+    assert not [path for files in records.values() for path in files if "__clobbers__" in path]
 
 
 def test_check_compares_records(layers: CondaLayers) -> None:
@@ -137,17 +205,37 @@ def test_archive_that_isnt_the_locked_one_is_refused(layers: CondaLayers) -> Non
         replace(layers, archives=tuple(archives)).build()
 
 
-def test_script_that_fails_is_named(layers: CondaLayers, channel: Path, tmp_path: Path) -> None:
-    script = File(b"#!/bin/sh\necho this needs a network >&2\nexit 3\n", True)
-    broken = generic("broken", "1.0.0", subdir="linux-64", files={"bin/.broken-post-link.sh": script})
-    extra = make_channel(tmp_path / "extra", [broken])
-    records = solve([extra, channel], ["python", "broken"], platform="linux-64")
+@pytest.mark.parametrize("by_micromamba", [False, True])
+def test_script_that_fails_is_named(
+    layers: CondaLayers, channel: Path, tmp_path: Path, micromamba: Path, by_micromamba: bool
+) -> None:
+    # Before Python by name, and after it in topological order.
+    early = b"""#!/bin/sh
+"$PREFIX/bin/python" -c "print('hello')" >>"$PREFIX/.messages.txt" || exit 1
+bash -c false || true
+"""
+    broken = b"#!/bin/sh\necho this needs a network >&2\nexit 3\n"
+    packages = [
+        generic(
+            name,
+            "1.0.0",
+            subdir="linux-64",
+            depends=("python",),
+            files={f"bin/.{name}-post-link.sh": File(script, True)},
+        )
+        for name, script in (("early", early), ("broken", broken))
+    ]
+    extra = make_channel(tmp_path / "extra", packages)
+    records = solve([extra, channel], ["python", "broken", "early"], platform="linux-64")
     lock, archives = as_lock(records, layers.base, layers.store)
-    layers = replace(layers, lock=lock, archives=archives)
+    layers = replace(layers, lock=lock, archives=archives, micromamba=micromamba if by_micromamba else None)
     image = layers.build()
     try:
         progress = PlainProgress(said := io.StringIO())
         verify(layers.engine, image, lock=lock, critical_imports=(), user="1000:1000", progress=progress)
+        left = layers.engine.run(RunRequest(image, ("ls", "-a", "/opt/env"), timeout=60)).stdout.decode()
     finally:
         layers.engine.discard(image)
     assert "the post-link script of the conda package broken failed in the build" in said.getvalue()
+    assert "package early" not in said.getvalue()
+    assert ".messages.txt" not in left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import PlainProgress, SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver
@@ -38,11 +39,15 @@ def script(path: Path, text: str) -> Path:
     return path
 
 
+def stand_in(folder: Path, name: str) -> Path:
+    """Return a stand-in for mamba or micromamba; see its module."""
+    program = ROOT / "tests" / "conda_stand_in.py"
+    return script(folder / "bin" / name, f'#!/bin/sh\nexec {sys.executable} {program} {name} "$@"\n')
+
+
 @pytest.fixture
 def mamba(tmp_path: Path) -> Path:
-    """Return a stand-in for mamba; see its module."""
-    stand_in = ROOT / "tests" / "conda_stand_in.py"
-    return script(tmp_path / "bin" / "mamba", f'#!/bin/sh\nexec {sys.executable} {stand_in} "$@"\n')
+    return stand_in(tmp_path, "mamba")
 
 
 @pytest.fixture
@@ -63,7 +68,6 @@ def test_it_locks_what_our_own_solver_locks(
     done = cli("lock", "--solver", "conda-lock", "--prefix", mac.prefix, "--format", "json")
     theirs = {package["name"]: package["artifact"] for package in done.json()["conda"]}
     assert f"Solving with conda-lock and mamba 1.5.8 ({mamba})" in done.stderr
-    assert "known to fail" not in done.stderr
     ours = cli("lock", "--prefix", mac.prefix, "--format", "json").json()["conda"]
     assert {package["name"]: package["artifact"] for package in ours} == theirs
     assert "python" in theirs
@@ -100,6 +104,25 @@ def test_what_can_not_be_solved_is_told_from_what_went_wrong(
     assert not isinstance(caught.value, UnsolvableError)
 
 
+def test_problems_that_micromamba_reports_are_told(
+    server: ChannelServer, tmp_path: Path, cache_dir: Path
+) -> None:
+    micromamba = stand_in(tmp_path, "micromamba")
+    environ = {**clean_environ(), "PATH": "/usr/bin:/bin"}
+    progress = PlainProgress(said := io.StringIO())
+    channels = Channels(
+        [server.url], prefix=tmp_path, environ=environ, store=Store(cache_dir), progress=progress
+    )
+    solver = CondaLockSolver(channels, environ, progress, micromamba)
+    has = virtual_packages(Target("linux/amd64", "3.11.7", (2, 36)))
+    assert [p.name for p in solver.solve(CondaRequest(("toolz",), has))][-1] == "tzdata"
+    with pytest.raises(UnsolvableError, match="toolz") as caught:
+        solver.solve(CondaRequest(("python 3.11.*", "toolz >=99"), has))
+    assert "solver_problems" not in caught.value.message
+    assert "micromamba 2.8.1" in said.getvalue()
+    assert "warning" not in said.getvalue()
+
+
 def test_without_any_it_is_said_what_to_install(image_cli: CommandLine, mac: CondaEnvironment) -> None:
     cli = image_cli.with_environ(PATH="/usr/bin:/bin", CONDA_EXE="", MAMBA_EXE="")
     refused = cli.run("lock", "--solver", "conda-lock", "--prefix", mac.prefix)
@@ -131,27 +154,24 @@ def test_credentials_reach_no_command_line(
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "version", "fails"),
+    ("name", "said", "version"),
     [
-        ("mamba", "mamba 1.5.8\nconda 24.1.2", "1.5.8", False),
-        ("mamba", "2.6.0", "2.6.0", True),
-        ("micromamba", "2.5.1", "2.5.1", False),
-        ("micromamba", "2.10.0", "2.10.0", True),
-        ("conda", "conda 25.9.1", "25.9.1", False),
-        ("conda", "", "", False),
+        ("mamba", "mamba 1.5.8\nconda 24.1.2", "1.5.8"),
+        ("mamba", "2.6.0", "2.6.0"),
+        ("micromamba", "2.5.1", "2.5.1"),
+        ("micromamba", "2.10.0", "2.10.0"),
+        ("conda", "conda 25.9.1", "25.9.1"),
+        ("conda", "", ""),
     ],
 )
-def test_versions_are_read_and_known_failures_known(
-    tmp_path: Path, name: str, said: str, version: str, fails: bool
-) -> None:
+def test_versions_are_read(tmp_path: Path, name: str, said: str, version: str) -> None:
     path = script(tmp_path / "bin" / name, f"#!/bin/sh\nprintf '{said}'\n")
     found = find_conda({"PATH": f"{path.parent}:/usr/bin:/bin"})
     assert found == CondaExecutable(name, path, version)
-    assert found.is_known_to_fail is fails
 
 
-def test_one_that_works_goes_before_one_that_fails(tmp_path: Path) -> None:
-    script(tmp_path / "bin" / "mamba", "#!/bin/sh\necho 2.6.1\n")
+def test_one_that_answers_is_taken(tmp_path: Path) -> None:
+    script(tmp_path / "bin" / "mamba", "#!/bin/sh\nexit 3\n")
     conda = script(tmp_path / "bin" / "conda", "#!/bin/sh\necho conda 25.1.0\n")
     broken = script(tmp_path / "bin" / "micromamba", "#!/bin/sh\nexit 3\n")
     environ = {"PATH": f"{conda.parent}:/usr/bin:/bin"}

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.image.conda.uncompiled_modules import library, modules_to_compile
 from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
+from imagesync.image_layout import PREFIX, site_packages
 from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.lock.conda.locked_records import topological_order
+from imagesync.scan.conda.shared_files import SITE_PACKAGES
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ def make_layer(
     python: Interpreter,
     store: Store,
     progress: Progress,
-    installed_owners: Mapping[str, str] = MappingProxyType({}),
+    shared_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> CondaLayer:
     """Return the conda layer of *lock*.
 
@@ -155,9 +157,9 @@ def make_layer(
         Keeps the bytecode.
     progress
         Shows what is compiled, and names packages with a post-link script.
-    installed_owners
-        The packages whose version of a file is installed locally; see
-        :func:`~imagesync.plan.checks.conda_files.installed_owners`.
+    shared_files
+        The files that several conda packages have locally; see
+        :func:`~imagesync.scan.conda.shared_files.shared_files`.
 
     Raises
     ------
@@ -175,7 +177,7 @@ def make_layer(
             strict=True,
         )
     )
-    owners = owners_of_shared(contents, installed_owners)
+    owners = owners_of_shared(contents, shared_files, minor=minor)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
@@ -202,7 +204,7 @@ def make_layer(
 
 
 def owners_of_shared(
-    contents: Mapping[str, ArchiveFiles], installed_owners: Mapping[str, str]
+    contents: Mapping[str, ArchiveFiles], shared_files: Mapping[str, tuple[str, ...]], *, minor: str
 ) -> dict[str, str]:
     """Return the package that each file is installed from that several packages have, by its path.
 
@@ -213,9 +215,16 @@ def owners_of_shared(
     ----------
     contents
         The content of each package by name, in topological order.
-    installed_owners
-        The packages whose version of a file is installed locally.
+    shared_files
+        The files that several conda packages have locally.
+    minor
+        The feature version of the environment's Python.
     """
+    modules = site_packages(minor).relative_to(PREFIX).as_posix()
+    installed = {
+        f"{modules}/{path.removeprefix(SITE_PACKAGES)}" if path.startswith(SITE_PACKAGES) else path: names[0]
+        for path, names in shared_files.items()
+    }
     packages: defaultdict[str, list[str]] = defaultdict(list)
     for name, content in contents.items():
         for path in content.files:
@@ -224,8 +233,8 @@ def owners_of_shared(
     owners = {}
     for path, names in shared.items():
         if module_of(path) not in shared:
-            installed = installed_owners.get(path, "")
-            owners[path] = installed if installed in names else names[-1]
+            owner = installed.get(path, "")
+            owners[path] = owner if owner in names else names[-1]
     return owners
 
 

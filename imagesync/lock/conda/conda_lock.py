@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +38,10 @@ _UNSOLVABLE = (
     "nothing provides",
     "conflict",
     "not available from current channels",
+    "solver_problems",
 )
+# conda-lock prints micromamba's answer, which has no message, as Python writes it.
+_PROBLEMS = re.compile(r"^\{.*'solver_problems': .*\}$", re.MULTILINE)
 _LINES = 20
 
 
@@ -101,12 +106,6 @@ class CondaLockSolver:
         self._refuse_credentials()
         found = find_conda(self.environ, micromamba=self.micromamba)
         self.progress.line(f"Solving with conda-lock and {found}")
-        if found.is_known_to_fail:
-            self.progress.line(
-                f"warning: conda-lock is known to fail with {found.name} 2.6 and later "
-                "(https://github.com/conda/conda-lock/issues/906); an older one, conda, or --solver rattler "
-                "does without that."
-            )
         return found
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
@@ -188,7 +187,7 @@ class CondaLockSolver:
             return
         output = redact(_solver_output(done.stderr) or "\n".join(done.stdout.strip().splitlines()[-_LINES:]))
         if any(mark in output.lower() for mark in _UNSOLVABLE):
-            raise UnsolvableError(output)
+            raise UnsolvableError(_problems(output) or output)
         raise LockError(
             f"conda-lock ended with {done.returncode}, and this is the end of what it said:\n{output}",
             hint="Try it with --solver rattler.",
@@ -250,3 +249,13 @@ def _solver_output(errors: str) -> str:
     )
     message = before.partition("    Command:")[0].strip().splitlines()[1:]
     return "\n".join((message or before.strip().splitlines())[-_LINES:])
+
+
+def _problems(output: str) -> str:
+    """Return the problems in the answer of micromamba, one a line; empty if it isn't one."""
+    match = _PROBLEMS.search(output)
+    try:
+        problems = ast.literal_eval(match[0])["solver_problems"] if match is not None else []
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ""
+    return "\n".join(map(str, problems)) if isinstance(problems, list) else ""

@@ -10,14 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
-
 from imagesync.errors import LockError
 
 _NAMES = ("mamba", "conda", "micromamba")
 _SECONDS = 60
-# https://github.com/conda/conda-lock/issues/906
-_FAILING = Version("2.6")
 
 
 @dataclass(frozen=True)
@@ -38,22 +34,12 @@ class CondaExecutable:
     path: Path
     version: str
 
-    @property
-    def is_known_to_fail(self) -> bool:
-        """Return True if conda-lock can't read the answers of this version (conda-lock #906)."""
-        if self.name == "conda":
-            return False
-        try:
-            return Version(self.version) >= _FAILING
-        except InvalidVersion:
-            return False
-
     def __str__(self) -> str:
         return f"{self.name} {self.version} ({self.path})".replace("  ", " ")
 
 
 def find_conda(environ: Mapping[str, str], *, micromamba: Path | None = None) -> CondaExecutable:
-    """Return the program to solve with, preferably one that isn't known to fail.
+    """Return the program to solve with: the first that can be run.
 
     Parameters
     ----------
@@ -75,14 +61,14 @@ def find_conda(environ: Mapping[str, str], *, micromamba: Path | None = None) ->
                 hint="Correct --micromamba, IMAGESYNC_MICROMAMBA or `micromamba` in the settings.",
             )
         return found
-    usable = [executable for path in _candidates(environ) if (executable := _run(path)) is not None]
-    if not usable:
-        raise LockError(
-            "conda-lock's own solver needs conda, mamba or micromamba, and none of them is on this machine.",
-            hint="Install one (https://github.com/conda-forge/miniforge), name a micromamba (--micromamba "
-            "PATH), or use the solver that needs none: --solver rattler",
-        )
-    return next((executable for executable in usable if not executable.is_known_to_fail), usable[0])
+    for path in _candidates(environ):
+        if (executable := _run(path)) is not None:
+            return executable
+    raise LockError(
+        "conda-lock's own solver needs conda, mamba or micromamba, and none of them is on this machine.",
+        hint="Install one (https://github.com/conda-forge/miniforge), name a micromamba (--micromamba "
+        "PATH), or use the solver that needs none: --solver rattler",
+    )
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:

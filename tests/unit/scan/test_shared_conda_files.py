@@ -1,0 +1,83 @@
+"""Files of several conda packages: which package's file is installed, by py-rattler and by micromamba."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import rattler
+from imagesync.scan.conda.record_cache import read_record_files
+
+from imagesync.scan.conda.shared_files import shared_files
+from imagesync.scan.environment import Interpreter
+from tests.channels.channel import make_channel
+from tests.channels.environments import solve
+from tests.integration.shared_conda_packages import shared_packages
+
+STAND_IN = Path(__file__).parents[2] / "micromamba_stand_in.py"
+NAMES = ("birch-files", "cedar-files")
+DIFFERENT = {"lib/wood.bin", "share/wood/link", "share/wood/text"}
+
+
+def found(prefix: Path) -> Mapping[str, tuple[str, ...]]:
+    files = read_record_files(sorted(map(str, (prefix / "conda-meta").glob("*.json"))), [])
+    python = Interpreter("cpython", "3.11.7", "linux-x86_64", "", "", str(prefix), str(prefix))
+    return shared_files([file.record for file in files], python)
+
+
+@pytest.fixture(scope="module")
+def channel_of_shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    packages = [package for package in shared_packages() if package.name in NAMES]
+    return make_channel(tmp_path_factory.mktemp("shared") / "channel", packages)
+
+
+@pytest.fixture(params=["rattler", "birch-files", "cedar-files"])
+def made(request: pytest.FixtureRequest, channel_of_shared: Path, tmp_path: Path) -> Path:
+    """Return an environment made by rattler, or by micromamba with that package last."""
+    prefix = tmp_path / "env"
+    if request.param == "rattler":
+        records = solve([channel_of_shared], NAMES, platform="linux-64")
+        asyncio.run(rattler.install(records, prefix, cache_dir=tmp_path / "cache", show_progress=False))
+        return prefix
+    archives = {path.name.partition("-1.0")[0]: path for path in channel_of_shared.rglob("*.conda")}
+    last = archives.pop(request.param)
+    explicit = tmp_path / "explicit.txt"
+    explicit.write_text("\n".join(["@EXPLICIT", *(f"file://{path}" for path in (*archives.values(), last))]))
+    command = [sys.executable, STAND_IN, "create", "--prefix", prefix, "--file", explicit]
+    subprocess.run(command, check=True, capture_output=True)
+    return prefix
+
+
+def test_owner_is_the_package_whose_file_is_installed(made: Path) -> None:
+    owner = (made / "share" / "wood" / "text").read_text().partition(" ")[0] + "-files"
+    assert found(made) == dict.fromkeys(DIFFERENT, (owner, *NAMES))
+
+
+def test_owner_follows_the_file(made: Path) -> None:
+    text = made / "share" / "wood" / "text"
+    before = text.read_text()
+    name = before.partition(" ")[0]
+    other = {"birch": "cedar", "cedar": "birch"}[name]
+    text.write_text(before.replace(name, other))
+    assert found(made)["share/wood/text"] == (f"{other}-files", *NAMES)
+    text.write_text("edited\n")
+    assert found(made)["share/wood/text"] == ("", *NAMES)
+    text.unlink()
+    assert found(made)["share/wood/text"] == ("", *NAMES)
+
+
+def test_owner_of_a_link_is_the_package_with_the_link(made: Path) -> None:
+    link = made / "share" / "wood" / "link"
+    link.unlink()
+    link.symlink_to("text")
+    assert found(made)["share/wood/link"] == ("birch-files", *NAMES)
+
+
+def test_records_that_cannot_be_read_have_no_shared_files(made: Path) -> None:
+    shutil.rmtree(made / "conda-meta")
+    assert found(made) == {}
