@@ -211,7 +211,11 @@ class Session:
 
     def _inputs_of(self, lock_file: Path | None) -> BuildInputs:
         if lock_file is None:
-            return self.inputs()
+            from imagesync.pipeline.modified_packages import refuse_modifications
+
+            inputs = self.inputs()
+            refuse_modifications(inputs.plan, self.context.settings)
+            return inputs
         from imagesync.pipeline.lock_file_inputs import lock_file_inputs
 
         return lock_file_inputs(lock_file, self.context)

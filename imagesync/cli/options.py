@@ -59,6 +59,12 @@ settings_options = _all(
     click.option(
         "--channel", "channels", multiple=True, metavar="CHANNEL", help="Where conda packages are from."
     ),
+    click.option(
+        "--modified",
+        type=click.Choice(["ship", "index", "error"]),
+        default=None,
+        help="What to do with packages whose installed files were changed.",
+    ),
     click.option("--code", type=PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
     click.option("--code-max-size", metavar="SIZE", help="How large --code may be, such as 50MB."),
     click.option("--no-isolation", multiple=True, metavar="NAME", help="Build it with what is installed."),

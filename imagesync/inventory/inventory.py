@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Lock, LockedConda
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Package
+    from imagesync.scan.modifications.modification import Modification
 
 
 Kind = Literal["python", "distribution", "conda", "code"]
@@ -53,13 +54,13 @@ class Entry:
     content
         Digest of the sources of local code, ``sha256:<hex>``; empty for packages of an index, and if unknown.
     local
-        Whether it is local code.
+        Whether it is local code, or a package whose installed files were changed.
     conda, build
         Name and build string of its conda record.
     left_out
         Whether it is left out of the image.
     reason
-        Why its version deviates from the planned one.
+        Why it deviates from the plan, or from what its installer wrote.
     """
 
     name: str
@@ -245,14 +246,24 @@ def image_inventory(plan: Plan, lock: Lock, *, environment_hash: str) -> Invento
 
 def _local(plan: Plan, contents: Mapping[NormalizedName, str]) -> Iterator[Entry]:
     for package in plan.packages:
-        yield _planned(plan, package, version=package.version, content=contents.get(package.name, ""))
+        entry = _planned(plan, package, version=package.version, content=contents.get(package.name, ""))
+        yield _with_modification(entry, package.modification)
     for conda in plan.conda:
         distributions = () if conda.record is None else conda.record.distributions
-        yield from _conda(plan, conda, conda.level, distributions)
+        for entry in _conda(plan, conda, conda.level, distributions):
+            yield _with_modification(entry, conda.modification)
     for left in plan.left_out:
         kind: Kind = "conda" if left.manager == "conda" else "distribution"
         yield Entry(left.name, left.version, kind, left.manager, level=left.level, left_out=True)
     yield from _loose_code(plan)
+
+
+def _with_modification(entry: Entry, modification: Modification | None) -> Entry:
+    """Return *entry* as that of a package whose files were changed here: it counts as local code."""
+    if modification is None:
+        return entry
+    content = entry.content or modification.digest
+    return replace(entry, content=content, local=True, reason=f"changed here: {modification.summary}")
 
 
 def _locked(plan: Plan, lock: Lock) -> Iterator[Entry]:

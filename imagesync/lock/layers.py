@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from packaging.utils import NormalizedName
 
-from imagesync.lock.conda.locked_records import planned_distribution
+from imagesync.lock.conda.locked_records import planned_distributions
 from imagesync.lock.lock import Lock, VendoredPackage
 from imagesync.plan.plan import Plan
 
@@ -83,7 +83,7 @@ def from_label(text: str, plan: Plan) -> Lock | None:
         ``None`` if the label is damaged or of another format, or if *plan* lacks a package.
     """
     planned = {package.name: package for package in plan.packages}
-    planned |= {package.name: planned_distribution(package) for package in plan.provided}
+    planned |= {package.name: package for package in planned_distributions(plan)}
     conda = {package.name: package for package in plan.conda}
     try:
         document = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))

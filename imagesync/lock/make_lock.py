@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from imagesync.lock.conda.missing_archives import RecordDistributions
 
 _PYTHON = canonical_name("python")
+_NOT_SHIPPED = "its installed files were changed here ({summary}), and the image doesn't get that"
 
 _Planned = TypeVar("_Planned", PlannedPackage, PlannedConda)
 
@@ -320,9 +321,24 @@ def _deviations(
                 (package.name, "pip"),
                 Deviation(package.name, package.version, locked[package.name], package.level, entry.reason),
             )
+    for other in modification_deviations(plan):
+        by_name.setdefault((other.name, other.manager), other)
     if plan.interpreter == "base" and (python := _python_deviation(plan, target)) is not None:
         by_name[_PYTHON, "pip"] = python
     return tuple(sorted(by_name.values(), key=lambda deviation: deviation.weight))
+
+
+def modification_deviations(plan: Plan) -> Iterator[Deviation]:
+    """Yield the changes of installed files in *plan* that the image doesn't get, as deviations."""
+    for package in plan.packages:
+        changed = package.modification
+        if changed is not None and (not package.as_installed or changed.generated):
+            reason = _NOT_SHIPPED.format(summary=changed.summary)
+            yield Deviation(package.name, package.version, package.version, package.level, reason)
+    for entry in plan.conda:
+        if entry.modification is not None:
+            reason = _NOT_SHIPPED.format(summary=entry.modification.summary)
+            yield Deviation(entry.name, entry.version, entry.version, entry.level, reason, "conda")
 
 
 def _python_deviation(plan: Plan, target: Target) -> Deviation | None:

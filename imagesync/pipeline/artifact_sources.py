@@ -15,6 +15,7 @@ from imagesync.indexes.pypi.project_configuration import read_index_configuratio
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.conda_lock import CondaLockSolver
+from imagesync.lock.conda.locked_records import planned_distributions
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.resolvers.resolver_cache import CachingResolver
@@ -23,7 +24,7 @@ from imagesync.plan.dependencies import externally_provided
 from imagesync.plan.match_specs import pins_of
 from imagesync.plan.requirements import target_markers
 from imagesync.store.download import Download
-from imagesync.store.layout import ANSWERS, TREES
+from imagesync.store.layout import ANSWERS
 from imagesync.store.parallel_fetch import fetch
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.conda_files import portable_distributions
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from imagesync.lock.resolvers.resolver import Resolver
     from imagesync.pipeline.context import Context
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-    from imagesync.scan.environment import Interpreter, Package
+    from imagesync.scan.environment import Interpreter
     from imagesync.settings.model import Settings
     from imagesync.store.store import Store, StoredFile
     from imagesync.wheels.sdists.container import Container
@@ -75,7 +76,7 @@ class ArtifactSources:
     build_indexes: BuildIndexes
     access: Access
     channels: Channels
-    provided: tuple[Package, ...] = ()
+    provided: tuple[PlannedPackage, ...] = ()
     container: Container | None = None
     is_locked: bool = False
 
@@ -93,10 +94,11 @@ class ArtifactSources:
 
     def installed_digests(self, target: Target) -> InstalledDigest:
         """Return a function that gives the digest of a package's installed files, if they fit *target*."""
-        trees = self.context.cache_folder / TREES
 
         def installed_digest(package: PlannedPackage) -> str:
-            return portable_digest(package.installed, python=self.python, target=target, cache=trees)
+            return portable_digest(
+                package.installed, python=self.python, target=target, modification=package.modification
+            )
 
         return installed_digest
 
@@ -139,7 +141,7 @@ def open_artifact_sources(
         BuildIndexes(configuration, access=access, environ=environ, progress=context.progress),
         access,
         open_channels(plan.channels, python, context, plan=plan, private_channels=private_channels),
-        provided=plan.provided,
+        provided=planned_distributions(plan),
     )
 
 

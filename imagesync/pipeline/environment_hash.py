@@ -59,6 +59,7 @@ def environment_hash(
         "python": [plan.python.implementation, plan.python.version],
         "packages": sorted(_covered_package(package, source_digests) for package in plan.packages),
         **_covered_conda(plan, settings),
+        "modified": plan.modified,
         "code": plan.code.digest,
         "base": base.base_hash,
         "templates": base.templates_digest,
@@ -93,12 +94,14 @@ def packages_hash(plan: Plan, *, indexes: Sequence[str], base: BaseInputs, setti
     local = plan.python
     indexed = [package for package in plan.packages if not package.vendored]
     vendored = [package for package in plan.packages if package.vendored]
+    shipped = {f"pip/{package.name}" for package in vendored}
     covered = {
         "format": PACKAGES_FORMAT_VERSION,
         "platform": plan.platform,
         "python": [local.implementation, local.version, local.platform, local.libc],
         "packages": sorted(_covered_package(package, {}) for package in indexed),
         **_covered_conda(plan, settings),
+        "modified": {key: digest for key, digest in plan.modified.items() if key not in shipped},
         "channels": list(plan.channels),
         "indexes": list(indexes),
         "own": sorted([package.name, package.version, *_requires(package)] for package in vendored)

@@ -7,9 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.background import BackgroundCall
 from imagesync.errors import InconsistentEnvironment
 from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
+from imagesync.pipeline.modified_packages import CODES as MODIFIED
+from imagesync.pipeline.modified_packages import plan_modifications, refuse_modifications
 from imagesync.plan.make_plan import make_plan
+from imagesync.scan.modifications.compare import find_modifications
 from imagesync.store.layout import PYTHONS, TREES
 
 if TYPE_CHECKING:
@@ -80,12 +84,15 @@ class EnvironmentInputs:
                 return False
         if not image.repacked:
             return True
+        from imagesync.lock.conda.locked_records import planned_distributions
         from imagesync.wheels.sources.source_digests import installed_digest
 
-        installed |= {package.name: package for package in self.plan.provided}
-        trees = self.context.cache_folder / TREES
+        planned = {
+            package.name: package for package in (*self.plan.packages, *planned_distributions(self.plan))
+        }
         return all(
-            installed_digest(installed.get(entry["name"]), cache=trees) == entry["content"]
+            (package := planned.get(entry["name"])) is not None
+            and installed_digest(package.installed, package.modification) == entry["content"]
             for entry in image.repacked
         )
 
@@ -113,7 +120,10 @@ class EnvironmentInputs:
         else:
             warnings = image_findings(self.plan, self.environment, self.context)
         for finding in (*self.plan.findings, *warnings):
+            if finding.code in MODIFIED:
+                continue  # reported with every plan
             self.context.progress.line(f"{finding.severity.value}: {finding.message}")
+        refuse_modifications(self.plan, self.context.settings)
         conflicts = inconsistencies(self.environment)
         if conflicts and not self.context.settings.allow_inconsistent:
             remedies = dict.fromkeys(conflict.remedy for conflict in conflicts)
@@ -177,6 +187,9 @@ def environment_inputs(environment: Environment, context: Context) -> Environmen
         No image can be made of it, or a source can't be read.
     """
     plan = plan_environment(environment, context)
+    for finding in plan.findings:
+        if finding.code in MODIFIED:
+            context.progress.line(f"{finding.severity.value}: {finding.message}")
     source_digests: Mapping[NormalizedName, str] = {}
     if any(package.vendored for package in plan.packages):
         from imagesync.wheels.sources.source_digests import digest_sources
@@ -186,13 +199,22 @@ def environment_inputs(environment: Environment, context: Context) -> Environmen
 
 
 def plan_environment(environment: Environment, context: Context) -> Plan:
-    """Return the plan of an image of *environment*, with the loose code that the settings name."""
+    """Return the plan of an image of *environment*, with loose code and changed packages.
+
+    The installed files are compared with what their installers wrote while everything else is planned.
+    """
     settings = context.settings
     if settings.channels or settings.add_conda or settings.python_source == "conda":
         from imagesync.plan.conda import with_channels
 
         environment = with_channels(environment, settings.channels, environ=context.environ)
-    plan = make_plan(environment, settings=settings)
+    comparison = BackgroundCall(lambda: find_modifications(environment, cache=context.cache_folder / TREES))
+    plan = _with_code(make_plan(environment, settings=settings), environment, context)
+    return plan_modifications(plan, environment, comparison.result(), settings)
+
+
+def _with_code(plan: Plan, environment: Environment, context: Context) -> Plan:
+    settings = context.settings
     if not settings.code:
         return plan
     from imagesync.loose_code.collect import collect_code

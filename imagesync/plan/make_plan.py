@@ -65,7 +65,7 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
             left_out.append(_leave_out(package, choice))
             continue
         if package.source.refused:
-            is_usable = _has_usable_files(package, environment.python)
+            is_usable = has_usable_files(package, environment.python)
             findings.append(_refused_finding(package, is_usable=is_usable))
             if not is_usable:
                 left_out.append(_leave_out(package, Choice(choice.level, _REFUSED, kept=False)))
@@ -250,7 +250,8 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
     )
 
 
-def _has_usable_files(package: Package, python: Interpreter) -> bool:
+def has_usable_files(package: Package, python: Interpreter) -> bool:
+    """Return True if the installed files of *package* can be made into a wheel that runs in an image."""
     is_pure = bool(package.purelib) and all(tag.endswith("-none-any") for tag in package.tags)
     return package.has_record and bool(package.tags) and (is_pure or python.platform == "linux-x86_64")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,6 +10,7 @@ from imagesync.core.names import Level
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.plan.loose_code import Code
 from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Severity, Source
+from imagesync.scan.modifications.modification import Modification
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -38,6 +40,10 @@ class PlannedPackage:
         Of an added package only: ``torch[cuda]`` has ``("cuda",)``.
     installed
         The scanned distribution; ``None`` for an added package and for Python itself.
+    modification
+        By how much its installed files differ from what was installed; ``None`` if they don't.
+    as_installed
+        Whether the image gets its installed files, in place of what an index or its source has.
     """
 
     name: NormalizedName
@@ -49,11 +55,13 @@ class PlannedPackage:
     requested: bool | None = None
     extras: tuple[str, ...] = ()
     installed: Package | None = None
+    modification: Modification | None = field(default=None, repr=False)
+    as_installed: bool = False
 
     @property
     def vendored(self) -> bool:
         """Return True if the wheel is made on this machine and doesn't come from an index."""
-        return self.source.kind != "index"
+        return self.source.kind != "index" or self.as_installed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
@@ -65,6 +73,8 @@ class PlannedPackage:
             "reason": self.reason,
             "source": self.source.to_dict(),
             "requested": self.requested,
+            "as_installed": self.as_installed,
+            "modification": self.modification.to_dict() if self.modification is not None else None,
         }
 
 
@@ -88,6 +98,8 @@ class PlannedConda:
         Whether the user requested it; ``None`` if nothing records it.
     record
         The installed record; ``None`` for an added package.
+    modification
+        As in :class:`PlannedPackage`.
     """
 
     name: str
@@ -98,6 +110,7 @@ class PlannedConda:
     reason: str
     requested: bool | None = None
     record: CondaRecord | None = None
+    modification: Modification | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""
@@ -110,6 +123,7 @@ class PlannedConda:
             "reason": self.reason,
             "requested": self.requested,
             "distributions": list(self.record.distributions) if self.record is not None else [],
+            "modification": self.modification.to_dict() if self.modification is not None else None,
         }
 
 
@@ -188,6 +202,8 @@ class Plan:
         Records of conda packages that pip has replaced.
     pinned
         Match specs that limit the choice of versions of conda packages.
+    provided_modifications
+        By name, the modifications of packages in *provided*.
     """
 
     python: Interpreter
@@ -206,6 +222,14 @@ class Plan:
     provided: tuple[Package, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
     pinned: tuple[str, ...] = ()
+    provided_modifications: Mapping[str, Modification] = field(default_factory=dict, repr=False)
+
+    @property
+    def modified(self) -> dict[str, str]:
+        """Return the digest of what differs in each changed package, by manager and name: ``pip/numpy``."""
+        pip = {f"pip/{p.name}": p.modification.digest for p in self.packages if p.modification is not None}
+        conda = {f"conda/{p.name}": p.modification.digest for p in self.conda if p.modification is not None}
+        return pip | conda
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as documented JSON (``docs/json.md``)."""

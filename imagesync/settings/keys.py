@@ -118,6 +118,13 @@ KEYS = (
     ),
     Key("add.pip", "add_pip", "requirements"),
     Key("add.conda", "add_conda", "requirements"),
+    Key(
+        "modified",
+        "modified",
+        "text",
+        _one_of("ship", "index", "error"),
+        "'ship' (as they are here), 'index' (as their index or channel has them) or 'error'",
+    ),
     Key("code", "code", "paths", expected="paths of folders and modules, such as ['.', 'lib/helper.py']"),
     Key(
         "code-max-size",

@@ -28,6 +28,9 @@ class Settings:
         Levels by package name or pattern; they override the shipped ones.
     add_pip, add_conda
         Requirements that only the cluster gets (``[tool.imagesync.add]``: ``pip``, ``conda``).
+    modified
+        What to do with packages whose installed files were changed: ship them as they are here, take the
+        index's, or refuse them.
     code
         Folders and modules of loose code that go into the image.
     code_max_size
@@ -75,6 +78,7 @@ class Settings:
     levels: Mapping[str, str] = field(default_factory=dict)
     add_pip: tuple[str, ...] = ()
     add_conda: tuple[str, ...] = ()
+    modified: Literal["ship", "index", "error"] = "ship"
     code: tuple[Path, ...] = ()
     code_max_size: int = DEFAULT_CODE_MAX_SIZE
     no_isolation: tuple[str, ...] = ()

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from imagesync.lock.conda.locked_records import planned_distribution
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.distributions.metadata import entry_point_scripts, installed_files
 from imagesync.scan.environment import CondaRecord, Package
@@ -15,7 +14,7 @@ from imagesync.scan.environment import CondaRecord, Package
 
 def portable_distributions(
     planned: PlannedConda,
-    provided: Iterable[Package],
+    provided: Iterable[PlannedPackage],
     *,
     prefix: Path,
     installed_digest: Callable[[PlannedPackage], str],
@@ -30,22 +29,21 @@ def portable_distributions(
     planned
         The conda package.
     provided
-        The installed distributions of conda packages.
+        The installed distributions of conda packages, as planned packages.
     prefix
         The conda environment.
     installed_digest
         Returns the digest of a distribution's installed files, if they fit the target.
     """
-    distributions = [package for package in provided if package.conda == planned.name]
-    if planned.record is None or not distributions:
+    distributions = [entry for entry in provided if entry.installed and entry.installed.conda == planned.name]
+    installed = [entry.installed for entry in distributions if entry.installed is not None]
+    if planned.record is None or not installed or not has_only(planned.record, installed, prefix):
         return ()
-    if not _has_only(planned.record, distributions, prefix):
-        return ()
-    found = [(entry, installed_digest(entry)) for entry in map(planned_distribution, distributions)]
+    found = [(entry, installed_digest(entry)) for entry in distributions]
     return found if all(digest for _, digest in found) else ()
 
 
-def _has_only(record: CondaRecord, packages: Sequence[Package], prefix: Path) -> bool:
+def has_only(record: CondaRecord, packages: Sequence[Package], prefix: Path) -> bool:
     """Return True if a record only has files of *packages*, their bytecode and their commands."""
     path = prefix / "conda-meta" / f"{record.name}-{record.version}-{record.build}.json"
     try:

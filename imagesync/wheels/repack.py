@@ -27,6 +27,7 @@ from imagesync.scan.distributions.metadata import (
     script_name,
 )
 from imagesync.scan.environment import Interpreter, Package
+from imagesync.scan.modifications.modification import Modification
 from imagesync.wheels.sources.source_digests import has_record, installed_digest
 from imagesync.wheels.wheel_checks import host_is_target, is_library, needed_glibc
 
@@ -71,9 +72,15 @@ def is_portable(package: Package, *, python: Interpreter, target: Target) -> boo
 
 
 def portable_digest(
-    package: Package | None, *, python: Interpreter, target: Target, cache: Path | None = None
+    package: Package | None,
+    *,
+    python: Interpreter,
+    target: Target,
+    modification: Modification | None = None,
 ) -> str:
     """Return the digest of the installed files of *package*, ``sha256:<hex>``, if they fit *target*.
+
+    *modification* is the difference to RECORD, if there is one.
 
     Returns
     -------
@@ -84,7 +91,7 @@ def portable_digest(
         return ""
     if any(needed_glibc(library) > target.glibc[1] for library in _libraries(package)):
         return ""
-    return installed_digest(package, cache=cache)
+    return installed_digest(package, modification)
 
 
 def _libraries(package: Package) -> Iterator[bytes]:
@@ -93,11 +100,14 @@ def _libraries(package: Package) -> Iterator[bytes]:
             yield content[0]
 
 
-def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
+def repack(
+    package: Package, *, python: Interpreter, into: Path, modification: Modification | None = None
+) -> Repacked:
     """Return a wheel of the installed files of *package*, in the folder *into*.
 
-    The same files give the same bytes on any machine: times, owners, the interpreter's path in scripts,
-    bytecode and the installer's metadata are omitted.
+    Files that were added to it since its installation are those in *modification*. The same files give the
+    same bytes on any machine: times, owners, the interpreter's path in scripts, bytecode and the installer's
+    metadata are omitted.
 
     RECORD and links may lead out of the environment. A file there belongs to the package only if RECORD has
     its sha256, as with links into the cache of uv or conda; otherwise it may be any file of the user.
@@ -113,7 +123,8 @@ def repack(package: Package, *, python: Interpreter, into: Path) -> Repacked:
     folders = tuple(f"{os.path.realpath(each).rstrip('/')}/" for each in (python.prefix, package.location))
     refused: list[str] = []
     files: dict[str, InstalledFile] = {}
-    for file in installed_files(package):
+    added = () if modification is None else (InstalledFile(path, "") for path in modification.added)
+    for file in (*installed_files(package), *added):
         if not _is_utf8(file.path):
             refused.append(file.path)
             continue

@@ -201,8 +201,10 @@ class _Maker:
     def _make_from_installed(self, package: VendoredPackage, folder: Path) -> tuple[Path, bool]:
         installed = package.planned.installed
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
-            repacked = repack(installed, python=self.python, into=folder)
-            for path in (*repacked.edited, *repacked.missing):
+            modification = package.planned.modification
+            repacked = repack(installed, python=self.python, into=folder, modification=modification)
+            # A modification is reported with the plan.
+            for path in (*repacked.edited, *repacked.missing) if modification is None else ():
                 what = "was edited" if path in repacked.edited else "was removed"
                 self.progress.line(
                     f"{package.name} {package.version}: {path} {what} since it was installed; "

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, LockedConda, Target
-from imagesync.plan.plan import PlannedConda, PlannedPackage
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Package
+from imagesync.scan.modifications.modification import Modification
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -168,15 +169,32 @@ def provided_distributions(
     )
 
 
-def planned_distribution(package: Package, *, version: str = "") -> PlannedPackage:
+def planned_distribution(
+    package: Package, *, version: str = "", modification: Modification | None = None
+) -> PlannedPackage:
     """Return a distribution of conda as a planned package that stays at its version, or at *version*.
 
-    Its requirements are omitted, because conda has satisfied them; those of its extras aren't.
+    *modification* is the difference of its files to RECORD, if there is one. Its requirements are omitted,
+    because conda has satisfied them; those of its extras aren't.
     """
     version = version or package.version
     extras = tuple(line for line in package.requires if _EXTRA.search(line))
     installed = replace(package, version=version, requires=extras)
-    return PlannedPackage(package.name, version, Level.CRITICAL, f"=={version}", _REASON, installed=installed)
+    return PlannedPackage(
+        package.name,
+        version,
+        Level.CRITICAL,
+        f"=={version}",
+        _REASON,
+        installed=installed,
+        modification=modification,
+    )
+
+
+def planned_distributions(plan: Plan) -> tuple[PlannedPackage, ...]:
+    """Return the distributions that conda packages of *plan* provide as planned packages."""
+    modified = plan.provided_modifications
+    return tuple(planned_distribution(each, modification=modified.get(each.name)) for each in plan.provided)
 
 
 def _provided_distribution(

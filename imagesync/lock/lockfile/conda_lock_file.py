@@ -142,6 +142,7 @@ def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
             # Not its URL, which is a path of this machine.
             "source": source.kind,
             **({"repacked": vendored.repacked} if vendored.repacked else {}),
+            **({"modified": True} if vendored.planned.as_installed else {}),
         }
     lines |= {f"{HEAD}.deviation.{each.name}": each.to_dict() for each in lock.deviations}
     return {key: json.dumps(value, separators=(",", ":")) for key, value in sorted(lines.items()) if value}

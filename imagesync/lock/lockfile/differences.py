@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.platforms import runs_on
+from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.specifiers import parse_version
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from imagesync.lock.lock import LockedConda
     from imagesync.lock.lockfile.read import ReadLock
-    from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+    from imagesync.plan.plan import Plan, PlannedConda
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class _Comparison:
             if entry is None:
                 if not self._is_reported(name, package.version, "") and not self._is_repacked(name):
                     yield Difference(name, "conda", "", here, "it isn't in the lock")
+            elif not self._has_reported_changes(package):
+                yield Difference(
+                    name, "conda", f"{entry.version} {entry.build}", here, "its installed files were changed"
+                )
             elif not self._conda_fits(package, entry):
                 yield Difference(name, "conda", f"{entry.version} {entry.build}", here, "it was changed")
         for name, entry in locked.items():
@@ -124,7 +129,11 @@ class _Comparison:
                     yield Difference(name, "pip", "", package.version, "it isn't in the lock")
                 continue
             known = self.read.custom_metadata.package("pip", name)
-            if package.vendored and "content" in known and not known.get("repacked"):
+            if bool(known.get("modified")) != package.as_installed or not self._has_reported_changes(package):
+                yield Difference(
+                    name, "pip", locked[name], package.version, "its installed files were changed"
+                )
+            elif package.vendored and "content" in known and not known.get("repacked"):
                 if source_digests.get(package.name) != known["content"]:
                     yield Difference(
                         name, "pip", locked[name], package.version, "what its wheel is made from has changed"
@@ -163,6 +172,12 @@ class _Comparison:
     def _is_reported(self, name: str, local: str, locked: str) -> bool:
         deviation = self.deviations.get(name)
         return deviation is not None and (deviation.local, deviation.locked) == (local, locked)
+
+    def _has_reported_changes(self, package: PlannedPackage | PlannedConda) -> bool:
+        """Return True if changes that no image gets, if there are any, were reported with the lock."""
+        if package.modification is None or (isinstance(package, PlannedPackage) and package.as_installed):
+            return True
+        return self._is_reported(package.name, package.version, package.version)
 
     def _was_planned(self, manager: str, name: str) -> bool:
         # Dependencies on another platform were never installed here.

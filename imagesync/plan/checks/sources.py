@@ -40,9 +40,9 @@ def is_source_missing(package: PlannedPackage) -> bool:
 
 
 def has_only_installed_files(package: PlannedPackage) -> bool:
-    """Return True if the sources of *package* are missing, and its wheel is made from the installed files."""
+    """Return True if the wheel of *package* is made from its installed files, not from its sources."""
     installed = package.installed
-    return (
+    return package.as_installed or (
         not package.source.editable
         and installed is not None
         and installed.has_record
@@ -55,6 +55,8 @@ def missing_sources(plan: Plan, environment: Environment) -> Iterator[Finding]:
     for package in plan.packages:
         folder = local_path(package.source)
         if package.source.kind != "directory" or folder is None:
+            continue
+        if package.as_installed:
             continue
         if has_only_installed_files(package):
             yield Finding(

@@ -23,7 +23,7 @@ from imagesync.scan.assemble import conda_prefix
 from imagesync.scan.environment import Environment
 from imagesync.scan.modifications.modification import Modification, Modifications, Unowned
 from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
-from imagesync.scan.modifications.unrecorded import is_expected, is_module, startup_file
+from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
 _FORMAT = 1  # raised when the same files would give another result
 # What an environment holds besides site-packages. The rest of conda's prefix holds caches and environments.
@@ -257,20 +257,24 @@ class _Comparison:
         )
 
     def _compare_recorded(self) -> None:
-        present = {path: value for path in self._claims if (value := self._stat(path)) is not None}
+        places = (self._places.prefix, self._places.conda or self._places.prefix, *self._places.sites)
+        # A RECORD may name any file of the machine.
+        inside = [path for path in self._claims if any(_is_inside(path, place) for place in places)]
+        present = {path: value for path in inside if (value := self._stat(path)) is not None}
         hashed = {
             path: value
             for path, value in present.items()
             if stat.S_ISREG(value[MODE]) and any(claim.sha256 for claim in self._claims[path])
         }
         digests = self._digests.of(hashed)
-        for path, claims in self._claims.items():
+        for path in inside:
             if path not in present:
-                self._add_missing(path, claims)
+                self._add_missing(path, self._claims[path])
             elif path in digests:
-                self._compare(path, claims, digests[path])
+                self._compare(path, self._claims[path], digests[path])
 
     def _stat(self, path: str) -> Stat | None:
+        """Return the status of a recorded file; ``None`` if it is missing."""
         known = self._stats.get(path)
         if known is not None:
             return known
@@ -356,8 +360,9 @@ class _Comparison:
                 holders = _owners_of_folder(path, site, owners)
             if sum(owner[0] != "provided" for owner in holders) == 1:
                 added[path] = holders
-            elif site and "/" not in relative and (kind := startup_file(path)) is not None:
-                self._unowned.append(Unowned(path, kind))
+            elif site and "/" not in relative and is_startup_file(relative):
+                if (kind := startup_kind(path)) is not None:
+                    self._unowned.append(Unowned(path, kind))
             elif site not in self._places.unlisted and (site or self._places.has_own_prefix):
                 loose.append(path)
         self._unowned += map(Unowned, self._without_modules(loose))

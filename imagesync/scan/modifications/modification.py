@@ -68,7 +68,7 @@ class Modification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the modification as documented JSON."""
-        return {**asdict(self), "missing": list(self.missing), "generated": list(self.generated)}
+        return {**asdict(self), **{key: list(getattr(self, key)) for key in ("missing", "generated")}}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Modification:
@@ -137,4 +137,5 @@ class Modifications:
 def shown(paths: list[str]) -> str:
     """Return the first of *paths*, and the number of the others."""
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(paths[:_SHOWN]) + more
+    # From site-packages, ../../../bin/name leads to bin/name of the environment.
+    return ", ".join(path.replace("../", "") for path in paths[:_SHOWN]) + more

@@ -88,7 +88,7 @@ def _claims_of_distribution(package: Package, location: str) -> Iterator[tuple[s
         path = listed.removeprefix(given)
         if ".." in path:
             path = os.path.normpath(path)
-        where = os.path.normpath(folder + path) if path.startswith("..") else folder + path
+        where = os.path.normpath(os.path.join(location, path)) if path[0] in "./" else folder + path
         if is_by_installer(path, dist_info):
             yield where, Claim(owner, path, is_optional=True)
         else:

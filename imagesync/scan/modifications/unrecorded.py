@@ -57,16 +57,21 @@ def is_expected(path: str, *, in_site: bool) -> bool:
     return _COMMANDS.fullmatch(path) is not None or _CONDA.fullmatch(path) is not None
 
 
-def startup_file(path: str) -> UnownedKind | None:
-    """Return the kind of a file in a folder of packages that Python runs when it starts; ``None`` for others.
+def is_startup_file(name: str) -> bool:
+    """Return True if Python reads a file of that *name* in a folder of packages when it starts."""
+    return name.endswith(".pth") or (
+        name.partition(".")[0] in ("sitecustomize", "usercustomize") and name.endswith(_MODULES)
+    )
 
-    A ``.pth`` file that only names folders outside isn't one: the scan looks at the modules there.
+
+def startup_kind(path: str) -> UnownedKind | None:
+    """Return the kind of a file that Python reads when it starts, or ``None`` if it has no effect of its own.
+
+    A ``.pth`` file that only names folders elsewhere has none: the scan looks at the modules there.
     """
     name = os.path.basename(path)
-    if name.partition(".")[0] in ("sitecustomize", "usercustomize") and name.endswith(_MODULES):
-        return "startup"
     if not name.endswith(".pth"):
-        return None
+        return "startup"
     try:
         content = read_bytes(path)
     except OSError:

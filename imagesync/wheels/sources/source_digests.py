@@ -21,6 +21,7 @@ from imagesync.plan.checks.sources import has_only_installed_files, local_path
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.distributions.metadata import installed_files
 from imagesync.scan.environment import Package
+from imagesync.scan.modifications.modification import Modification
 from imagesync.wheels.sources.source_tree import tree_digest
 
 if TYPE_CHECKING:
@@ -48,32 +49,20 @@ def record_digest(package: Package | None) -> str:
     return "sha256:" + content.hexdigest()
 
 
-def edited_files(package: Package | None, *, cache: Path | None = None) -> Mapping[str, str]:
-    """Return the installed files of *package* that differ from RECORD, sorted by path.
+def installed_digest(package: Package | None, modification: Modification | None) -> str:
+    """Return ``sha256:<hex>`` over the installed files of *package*; empty without RECORD.
 
-    Returns
-    -------
-    Mapping
-        Path relative to the folder on ``sys.path`` to the current sha256, which is empty for a missing
-        file. Scripts outside that folder are omitted, because they contain the interpreter's path.
+    Parameters
+    ----------
+    modification
+        By how much they differ from RECORD; ``None`` if they don't.
     """
-    if package is None or not has_record(package):
-        return {}
-    inside = (file for file in installed_files(package) if not file.path.startswith("../"))
-    recorded = {file.path: file.sha256 for file in inside}
-    now = file_digests(Path(package.location), recorded, scope=package.metadata_path, cache=cache)
-    return {
-        path: now.get(path, "")
-        for path, sha256 in recorded.items()
-        if sha256 is not None and now.get(path) != sha256
-    }
-
-
-def installed_digest(package: Package | None, *, cache: Path | None = None) -> str:
-    """Return ``sha256:<hex>`` over the installed files of *package*, with edits; empty without RECORD."""
     if not (record := record_digest(package)):
         return ""
-    identity = {"record": record, "edited": edited_files(package, cache=cache)}
+    identity: dict[str, object] = {"record": record}
+    if modification is not None:
+        identity["edited"] = {**modification.edited, **dict.fromkeys(modification.missing, "")}
+        identity["added"] = dict(modification.added)
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
@@ -106,6 +95,8 @@ def digest_sources(plan: Plan, *, cache: Path | None = None) -> Mapping[Normaliz
 def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str:
     """Return the digest of the sources of *package*, ``sha256:<hex>``."""
     source = package.source
+    if package.as_installed:
+        return installed_digest(package.installed, package.modification)
     if source.kind == "directory" and not has_only_installed_files(package):
         try:
             folder = source_folder(package)
@@ -123,7 +114,8 @@ def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
         identity |= {"hash": source.hash}
     else:
         identity |= {"url": url, "record": record_digest(package.installed)}
-    identity["edited"] = edited_files(package.installed, cache=cache)
+    if package.modification is not None:
+        identity["modified"] = package.modification.digest
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
 

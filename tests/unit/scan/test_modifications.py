@@ -1,0 +1,293 @@
+"""Installed files that aren't what their installers wrote, of pip, uv and conda."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imagesync.scan.environment import Environment
+from imagesync.scan.modifications import compare
+from imagesync.scan.modifications.compare import find_modifications
+from imagesync.scan.modifications.modification import Modifications
+from imagesync.scan.modifications.unrecorded import unowned_findings
+from imagesync.scan.scan import scan
+from tests.commands import clean_environ
+from tests.conftest import MakeCondaEnvironment
+from tests.environments import LocalEnvironment, make_environment
+from tests.indexes.wheels import make_wheel
+
+FILES = {
+    "demo/__init__.py": b"kind = 'box'\n",
+    "demo/data/table.csv": b"1,2\n",
+    "demo_top.py": b"import demo\n",
+    "demo-1.0.data/scripts/demo-tool": b"#!python\nprint('tool')\n",
+    "demo-1.0.data/data/share/demo/note.txt": b"note\n",
+    "demo-1.0.dist-info/entry_points.txt": b"[console_scripts]\ndemo = demo:main\n",
+}
+"""Files of the wheel that the tests change."""
+
+
+@pytest.fixture(scope="module", params=["pip", "uv"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
+    return install(tmp_path_factory.mktemp(request.param), installer=request.param)
+
+
+@pytest.fixture(scope="module")
+def by_uv(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
+    return install(tmp_path_factory.mktemp("uv"), installer="uv")
+
+
+def install(folder: Path, *, installer: str) -> LocalEnvironment:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    (folder / filename).write_bytes(content)
+    packages = [str(folder / filename)]
+    return make_environment(folder / "env", packages=packages, python=sys.executable, installer=installer)
+
+
+@pytest.fixture
+def environment(by_uv: LocalEnvironment, tmp_path: Path) -> LocalEnvironment:
+    """Return a copy of the environment, moved: its scripts name another interpreter."""
+    shutil.copytree(by_uv.prefix, tmp_path / "env", symlinks=True)
+    return LocalEnvironment(tmp_path / "env")
+
+
+def scanned(environment: LocalEnvironment) -> Environment:
+    return scan(prefix=environment.prefix, environ=clean_environ())
+
+
+def found(environment: LocalEnvironment, **options: Path) -> Modifications:
+    return find_modifications(scanned(environment), **options)
+
+
+def changes(modifications: Modifications) -> dict[str, tuple[list[str], list[str], list[str]]]:
+    return {
+        each.name: (sorted(each.edited), sorted(each.added), sorted(each.missing))
+        for each in modifications.packages
+    }
+
+
+def test_untouched_environment_has_no_modification(installed: LocalEnvironment) -> None:
+    assert found(installed) == Modifications()
+
+
+def test_moved_environment_has_no_modification(environment: LocalEnvironment) -> None:
+    assert found(environment) == Modifications()
+
+
+def test_edit_of_the_same_size_is_a_modification(environment: LocalEnvironment) -> None:
+    (environment.site_packages / "demo/__init__.py").write_bytes(b"kind = 'bag'\n")
+    modifications = found(environment)
+    assert changes(modifications) == {"demo": (["demo/__init__.py"], [], [])}
+    before = modifications.packages[0].digest
+    (environment.site_packages / "demo/__init__.py").write_bytes(b"kind = 'jar'\n")
+    assert found(environment).packages[0].digest != before
+    (environment.site_packages / "demo/__init__.py").write_bytes(FILES["demo/__init__.py"])
+    assert found(environment) == Modifications()
+
+
+def test_deleted_file_is_a_modification(environment: LocalEnvironment) -> None:
+    (environment.site_packages / "demo/data/table.csv").unlink()
+    assert changes(found(environment)) == {"demo": ([], [], ["demo/data/table.csv"])}
+
+
+def test_file_in_the_folder_of_a_package_is_an_addition_to_it(environment: LocalEnvironment) -> None:
+    (environment.site_packages / "demo/data/own.csv").write_text("3\n")
+    (environment.site_packages / "demo/deep").mkdir()
+    (environment.site_packages / "demo/deep/extra.py").write_text("")
+    assert changes(found(environment)) == {"demo": ([], ["demo/data/own.csv", "demo/deep/extra.py"], [])}
+
+
+def test_edited_metadata_is_a_modification(environment: LocalEnvironment) -> None:
+    metadata = environment.site_packages / "demo-1.0.dist-info/METADATA"
+    metadata.write_text(metadata.read_text() + "\nmore\n")
+    assert changes(found(environment)) == {"demo": (["demo-1.0.dist-info/METADATA"], [], [])}
+
+
+@pytest.mark.parametrize("name", ["INSTALLER", "REQUESTED", "direct_url.json"])
+def test_files_that_installers_write_for_themselves_may_differ(
+    environment: LocalEnvironment, name: str
+) -> None:
+    (environment.site_packages / "demo-1.0.dist-info" / name).write_text("x")
+    (environment.site_packages / "demo/__pycache__").mkdir(exist_ok=True)
+    (environment.site_packages / "demo/__pycache__/own.cpython-311.pyc").write_text("x")
+    assert found(environment) == Modifications()
+    (environment.site_packages / "demo-1.0.dist-info" / name).unlink()
+    assert found(environment) == Modifications()
+
+
+@pytest.mark.parametrize("tool", ["demo", "demo-tool"])
+def test_edited_script_is_a_modification(installed: LocalEnvironment, tool: str) -> None:
+    script = installed.prefix / "bin" / tool
+    before = script.read_bytes()
+    script.write_bytes(before + b"print('more')\n")
+    try:
+        (modification,) = found(installed).packages
+    finally:
+        script.write_bytes(before)
+    assert list(modification.edited) == [f"../../../bin/{tool}"]
+    assert modification.only_generated == (tool == "demo")
+    assert modification.summary == f"bin/{tool} was edited"
+
+
+def test_edited_data_file_outside_of_site_packages_is_a_modification(environment: LocalEnvironment) -> None:
+    (environment.prefix / "share/demo/note.txt").write_text("other\n")
+    assert changes(found(environment)) == {"demo": (["../../../share/demo/note.txt"], [], [])}
+
+
+UNOWNED: dict[str, tuple[str, str]] = {
+    "lib/python3.*/site-packages/own.pth": ("import sys\n", "pth"),
+    "lib/python3.*/site-packages/folders.pth": ("demo\n", "pth"),
+    "lib/python3.*/site-packages/sitecustomize.py": ("x = 1\n", "startup"),
+    "lib/python3.*/site-packages/usercustomize.py": ("x = 1\n", "startup"),
+    "lib/python3.*/site-packages/tables/a.csv": ("1\n", "file"),
+    "share/own/a.csv": ("1\n", "file"),
+    "etc/own.cfg": ("1\n", "file"),
+    "bin/own-tool": ("#!/bin/sh\n", "file"),
+}
+
+
+@pytest.mark.parametrize("pattern", UNOWNED)
+def test_file_of_no_package_is_named(environment: LocalEnvironment, pattern: str) -> None:
+    content, kind = UNOWNED[pattern]
+    version = environment.site_packages.parent.name
+    path = environment.prefix / pattern.replace("python3.*", version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    modifications = found(environment)
+    assert [(each.path, each.kind) for each in modifications.unowned] == [(str(path), kind)]
+    (finding,) = unowned_findings(modifications.unowned, scanned(environment))
+    assert finding.code == ("files-unowned" if kind == "file" else "startup-code")
+    assert str(path) in finding.message
+    assert finding.hint
+
+
+@pytest.mark.parametrize("name", ["_virtualenv.pth", "_virtualenv.py", "demo-nspkg.pth", "own.py"])
+def test_files_of_tools_and_modules_on_the_path_are_not_named(
+    environment: LocalEnvironment, name: str
+) -> None:
+    (environment.site_packages / name).write_text("import _virtualenv" if name == "_virtualenv.pth" else "")
+    assert found(environment) == Modifications()
+
+
+def test_edited_pth_of_a_tool_is_named(environment: LocalEnvironment) -> None:
+    (environment.site_packages / "_virtualenv.pth").write_text("import own\n")
+    assert [each.kind for each in found(environment).unowned] == ["pth"]
+
+
+def test_file_that_two_packages_have_is_right_as_either_has_it(environment: LocalEnvironment) -> None:
+    site = environment.site_packages
+    other = site / "other-1.0.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (other / "RECORD").write_text(
+        "demo_top.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\nother-1.0.dist-info/RECORD,,\n"
+        "other-1.0.dist-info/METADATA,,\n"
+    )
+    assert found(environment) == Modifications()
+    (site / "demo_top.py").write_bytes(b"")
+    assert found(environment) == Modifications()
+    (site / "demo_top.py").write_bytes(b"x")
+    assert sorted(changes(found(environment))) == ["demo", "other"]
+
+
+def test_result_is_remembered_and_found_out_again_after_a_change(
+    environment: LocalEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = time.time() - 60
+    for path in environment.prefix.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (past, past))
+    edited = environment.site_packages / "demo_top.py"
+    edited.write_bytes(b"edited")
+    os.utime(edited, (past, past))
+    cache = tmp_path / "cache"
+    # The change times can't be set: without a clock that is ahead, none of them counts as settled.
+    monkeypatch.setattr(time, "time_ns", lambda: int((time.time() + 60) * 1e9))
+    first = found(environment, cache=cache)
+    assert changes(first) == {"demo": (["demo_top.py"], [], [])}
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "read_claims", _refuse)
+        assert found(environment, cache=cache) == first
+    (environment.site_packages / "demo/data/table.csv").write_text("1,3\n")
+    assert changes(found(environment, cache=cache)) == {
+        "demo": (["demo/data/table.csv", "demo_top.py"], [], [])
+    }
+
+
+def _refuse(*arguments: object) -> None:
+    raise AssertionError(f"read again: {arguments}")
+
+
+def test_record_that_names_files_outside_is_not_followed(
+    environment: LocalEnvironment, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    record = environment.site_packages / "demo-1.0.dist-info/RECORD"
+    record.write_text(record.read_text() + f"{secret},sha256={'A' * 43},0\n")
+    assert found(environment) == Modifications()
+
+
+def test_editable_package_is_not_compared(environment: LocalEnvironment) -> None:
+    (environment.site_packages / "demo_top.py").write_bytes(b"edited")
+    result = scanned(environment)
+    packages = [replace(p, source=replace(p.source, editable=True)) for p in result.packages]
+    assert find_modifications(replace(result, packages=tuple(packages))).packages == ()
+
+
+CONDA_CHANGES: dict[str, Callable[[Path], object]] = {
+    "edited": lambda site: (site / "toolz/recipes.py").write_bytes(b"edited"),
+    "added": lambda site: (site / "toolz/own.py").write_text(""),
+    "missing": lambda site: (site / "toolz/recipes.py").unlink(),
+}
+
+
+def test_changes_of_conda_packages_are_found(conda_environment: MakeCondaEnvironment) -> None:
+    environment = conda_environment("python", "toolz")
+    assert found(environment) == Modifications()
+    site = environment.site_packages
+    before = (site / "toolz/recipes.py").read_bytes()
+    for kind, change in CONDA_CHANGES.items():
+        change(site)
+        modifications = found(environment)
+        (modification,) = modifications.packages
+        assert (modification.manager, modification.name) == ("conda", "toolz")
+        assert getattr(modification, kind)
+        assert getattr(modifications.provided["toolz"], kind)
+        (site / "toolz/recipes.py").write_bytes(before)
+        (site / "toolz/own.py").unlink(missing_ok=True)
+    own = environment.prefix / "etc/conda/activate.d/own.sh"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    own.write_text("")
+    assert [each.path for each in found(environment).unowned] == [str(own)]
+
+
+def test_text_with_another_prefix_is_no_change_of_a_conda_package(
+    conda_environment: MakeCondaEnvironment, tmp_path: Path
+) -> None:
+    environment = conda_environment("python", "toolz")
+    record = environment.record("toolz")
+    document = json.loads(record.read_text())
+    (entry,) = (e for e in document["paths_data"]["paths"] if e["_path"].endswith("toolz/recipes.py"))
+    placeholder = "/opt/placeholder" * 4
+    entry |= {
+        "prefix_placeholder": placeholder,
+        "file_mode": "text",
+        "sha256": hashlib.sha256(f"home = '{placeholder}'\n".encode()).hexdigest(),
+        "sha256_in_prefix": hashlib.sha256(b"home = '/somewhere/else'\n").hexdigest(),
+    }
+    record.write_text(json.dumps(document, indent=2))
+    path = environment.site_packages / "toolz/recipes.py"
+    path.write_text(f"home = '{environment.prefix}'\n")
+    assert found(environment).packages == ()
+    path.write_text(f"home = '{environment.prefix}/'\n")
+    assert found(environment).packages != ()
