@@ -48,7 +48,7 @@ __all__ = [
 
 
 def scan(*, python: Path | None = None, prefix: Path | None = None, quiet: bool = False) -> Environment:
-    """Return what is installed in an environment, and where each package came from.
+    """Return the packages of an environment, and the source of each.
 
     Parameters
     ----------

@@ -97,7 +97,7 @@ class BaseImage:
 
     @property
     def identity(self) -> str:
-        """Return what hashes cover of the root image: its digest, or its name if the digest isn't known."""
+        """Return the root image's part of hashes: its digest, or its name if the digest isn't known."""
         return self.digest or self.root
 
     @property

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options
-@click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="One more name for the image.")
-@click.option("--push", is_flag=True, default=None, help="Have it in the registry that --repository names.")
-@click.option("--no-cache", is_flag=True, help="Build anew, even if the image exists.")
+@click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="Add a name to the image.")
+@click.option("--push", is_flag=True, default=None, help="Push the image to the registry in --repository.")
+@click.option("--no-cache", is_flag=True, help="Build even if the image exists.")
 @click.option(
     "--locked",
     type=PATH,
     is_flag=False,
     flag_value=LOCK_FILE,
     metavar="[FILE]",
-    help=f"Build what a lock file says ({LOCK_FILE}): nothing is scanned, nothing solved.",
+    help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
 )
-@click.option("--metadata-file", type=PATH, metavar="FILE", help="Write what was built there, as JSON.")
-@click.option("--watch", is_flag=True, help="Build again on every change, until Ctrl-C.")
+@click.option(
+    "--metadata-file", type=PATH, metavar="FILE", help="Write a description of the image to a file, as JSON."
+)
+@click.option("--watch", is_flag=True, help="Rebuild on every change, until Ctrl-C.")
 @click.pass_context
 def build(
     context: click.Context,
@@ -46,7 +48,7 @@ def build(
     watch: bool,
     **options: object,
 ) -> None:
-    """Build the environment's image, or find it, and print its reference."""
+    """Build or find the environment's image, and print its reference."""
     if not watch:
         image = session_of(context, options).build(tags=tags, no_cache=no_cache, locked=locked)
         _print_image(image, metadata_file)
@@ -59,7 +61,7 @@ def build(
         build=lambda session: session.build(tags=tags),
         on_error=_print_and_wait,
     )
-    # Ctrl-C is the regular end of this loop, and no failure.
+    # Ctrl-C is the normal way to end this loop.
     with suppress(KeyboardInterrupt):
         for image in images:
             _print_image(image, metadata_file)

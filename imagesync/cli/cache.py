@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Look at the cache folder, or make room in it."""
+    """Show the size of the cache folder, or prune it."""
 
 
 @cache.command("info")
@@ -24,7 +24,7 @@ def cache() -> None:
 @cache_option
 @click.pass_context
 def info(context: click.Context, /, output: str, **options: object) -> None:
-    """Show where the cache folder is and how large."""
+    """Show the location and the size of the cache folder."""
     usage = session_of(context, options).context.store.usage()
     if output == "json":
         print_json(usage.to_dict())
@@ -33,12 +33,17 @@ def info(context: click.Context, /, output: str, **options: object) -> None:
 
 
 @cache.command("prune")
-@click.option("--older-than", type=click.IntRange(min=0), metavar="DAYS", help="Spare what was used since.")
+@click.option(
+    "--older-than",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Keep files that were used in the last DAYS days.",
+)
 @format_option
 @cache_option
 @click.pass_context
 def prune(context: click.Context, /, output: str, older_than: int | None, **options: object) -> None:
-    """Remove artifacts, cached answers and logs; what is needed again is fetched again."""
+    """Remove artifacts, cache entries and logs; later commands fetch again what they need."""
     seconds = None if older_than is None else older_than * 86_400
     removed = session_of(context, options).context.store.prune(older_than=seconds)
     if output == "json":

@@ -52,24 +52,46 @@ _TARGETS = "\b\nTargets:\n" + "\n".join(f"  {name:{_WIDTH}}  {each.what}" for na
 
 @click.group()
 def cluster() -> None:
-    """Start Dask clusters that outlive a script, look at them, end them."""
+    """Start, list and end Dask clusters that outlive a script."""
 
 
 @cluster.command("up")
 @settings_options
-@click.option("--name", metavar="NAME", help="What to call it; random if not given.")
-@click.option("--image", metavar="REF", help="The image to run; by default that of the environment here.")
-@click.option("-n", "--workers", type=click.IntRange(min=0), metavar="N", help="How many workers.")
-@click.option("--nthreads", type=click.IntRange(min=1), metavar="N", help="Tasks that each runs at once.")
-@click.option("--memory-limit", default="auto", metavar="SIZE", help="Of each worker, such as 4GiB, or 0.")
-@click.option("--cpus", type=click.FloatRange(min=0), metavar="N", help="CPUs of each worker; 0 for all.")
-@click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set a variable.")
-@click.option("--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Mount into all of it.")
-@click.option("--gpus", default="", metavar="GPUS", help="Of each worker: all, how many, or which.")
-@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where ports are published.")
-@click.option("--port", type=int, default=0, metavar="PORT", help="The scheduler's; any if not given.")
-@click.option("--dashboard-port", type=int, default=0, metavar="PORT", help="The dashboard's.")
-@click.option("--idle-timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="End without work.")
+@click.option("--name", metavar="NAME", help="Name of the cluster; random by default.")
+@click.option("--image", metavar="REF", help="Image to run; by default that of the environment.")
+@click.option("-n", "--workers", type=click.IntRange(min=0), metavar="N", help="Number of workers.")
+@click.option("--nthreads", type=click.IntRange(min=1), metavar="N", help="Threads of each worker.")
+@click.option(
+    "--memory-limit",
+    default="auto",
+    metavar="SIZE",
+    help="Memory of each worker, such as 4GiB; 0 for no limit.",
+)
+@click.option(
+    "--cpus", type=click.FloatRange(min=0), metavar="N", help="CPUs of each worker; 0 for no limit."
+)
+@click.option(
+    "-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable."
+)
+@click.option(
+    "--mount",
+    "mounts",
+    multiple=True,
+    metavar="SOURCE:TARGET[:ro]",
+    help="Mount a folder or a volume into all containers.",
+)
+@click.option("--gpus", default="", metavar="GPUS", help="GPUs of each worker: all, a number, or IDs.")
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Address at which ports are published.")
+@click.option("--port", type=int, default=0, metavar="PORT", help="Port of the scheduler; any by default.")
+@click.option(
+    "--dashboard-port", type=int, default=0, metavar="PORT", help="Port of the dashboard; any by default."
+)
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End the cluster after this time without work.",
+)
 @format_option
 @click.pass_context
 def up(  # noqa: PLR0917  click passes what the options say
@@ -93,7 +115,7 @@ def up(  # noqa: PLR0917  click passes what the options say
 ) -> None:
     """Start a cluster in the environment's image, and print how to connect to it.
 
-    The image is built if it is missing. The cluster goes on until `imagesync cluster down`.
+    The image is built if it is missing. The cluster runs until `imagesync cluster down`.
     """
     require_dask()
     session = session_of(context, options)
@@ -145,7 +167,7 @@ def _print_connection(connection: Connection, workers: int, output: str) -> None
 @cluster.command("ls")
 @format_option
 def ls(output: str) -> None:
-    """Show all clusters of the engine, and what is left of others."""
+    """List all clusters of the engine, including remains of ended ones."""
     found = find_clusters(find_endpoint(os.environ))
     if output == "json":
         click.echo(json.dumps([entry.to_dict() for entry in found], indent=2))
@@ -182,11 +204,11 @@ def _end(cluster: FoundCluster) -> str:
 
 
 @cluster.command("logs")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines of each.")
+@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Print the last N lines of each log.")
 @click.argument("name")
 @click.argument("parts", metavar="[scheduler|worker-N]...", nargs=-1)
 def logs(name: str, parts: tuple[str, ...], tail: int | None) -> None:
-    """Print what scheduler and workers have written, or some of them."""
+    """Print the logs of the scheduler and the workers."""
     texts = cluster_logs(name, tail=tail)
     unknown = [part for part in parts if part not in texts]
     if unknown:
@@ -207,10 +229,10 @@ def scale(name: str, workers: int) -> None:
 
 
 @cluster.command("down")
-@click.option("--leftovers", is_flag=True, help="All that nobody can use any more.")
+@click.option("--leftovers", is_flag=True, help="Remove all clusters that nobody can use any more.")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def down(names: tuple[str, ...], *, leftovers: bool) -> None:
-    """End clusters, whoever started them, and remove all they have in the engine."""
+    """End clusters of any owner, and remove all their resources from the engine."""
     if not names and not leftovers:
         raise click.UsageError("Name the clusters to end (`imagesync cluster ls`), or give --leftovers.")
     if leftovers:
@@ -226,16 +248,22 @@ def down(names: tuple[str, ...], *, leftovers: bool) -> None:
 
 @cluster.command("config", epilog=_TARGETS)
 @settings_options
-@click.option("--image", metavar="REF", help="The image; by default that of the environment here.")
-@click.option("--push", is_flag=True, default=None, help="Have the image in the registry first.")
-@click.option("--name", metavar="NAME", default="dask", show_default=True, help="What to call the cluster.")
-@click.option("-n", "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="How many.")
-@click.option("--nthreads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each worker.")
-@click.option("--memory-limit", metavar="SIZE", default="4GiB", show_default=True, help="Of each worker.")
-@click.option("--pull-secret", metavar="NAME", help="Kubernetes' secret with the registry's credentials.")
-@click.option("-o", "--output-file", type=PATH, metavar="FILE", help="Write it there.")
-@click.option("--update", type=PATH, metavar="FILE", help="Change the image in this file, and nothing else.")
-@click.option("--replacing", metavar="IMAGE", help="With --update: what stands there now, if not this one.")
+@click.option("--image", metavar="REF", help="Image; by default that of the environment.")
+@click.option("--push", is_flag=True, default=None, help="Push the image to the registry first.")
+@click.option("--name", metavar="NAME", default="dask", show_default=True, help="Name of the cluster.")
+@click.option(
+    "-n", "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Number of workers."
+)
+@click.option(
+    "--nthreads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each worker."
+)
+@click.option(
+    "--memory-limit", metavar="SIZE", default="4GiB", show_default=True, help="Memory of each worker."
+)
+@click.option("--pull-secret", metavar="NAME", help="Kubernetes secret with the registry's credentials.")
+@click.option("-o", "--output-file", type=PATH, metavar="FILE", help="Write the configuration to a file.")
+@click.option("--update", type=PATH, metavar="FILE", help="Replace only the image in an existing file.")
+@click.option("--replacing", metavar="IMAGE", help="With --update: image to replace, if it has another name.")
 @click.argument("target", type=click.Choice(list(TARGETS)), metavar="TARGET")
 @click.pass_context
 def config(  # noqa: PLR0917  click passes what the options say
@@ -253,7 +281,7 @@ def config(  # noqa: PLR0917  click passes what the options say
     replacing: str | None,
     **options: object,
 ) -> None:
-    """Print what starts Dask on TARGET, in the environment's image by its digest.
+    """Print a configuration that starts Dask on TARGET, in the environment's image.
 
     The image is built if it is missing.
     """

@@ -29,9 +29,11 @@ _TITLES = {
 @click.command()
 @settings_options
 @format_option
-@click.option("--tls-ca-file", type=_FILE, metavar="FILE", help="Whose certificates a tls:// scheduler has.")
-@click.option("--tls-cert", type=_FILE, metavar="FILE", help="The certificate to show a tls:// scheduler.")
-@click.option("--tls-key", type=_FILE, metavar="FILE", help="The key of that certificate.")
+@click.option(
+    "--tls-ca-file", type=_FILE, metavar="FILE", help="Certificate authority of a tls:// scheduler."
+)
+@click.option("--tls-cert", type=_FILE, metavar="FILE", help="Client certificate for a tls:// scheduler.")
+@click.option("--tls-key", type=_FILE, metavar="FILE", help="Key of the client certificate.")
 @click.argument("left", metavar="A")
 @click.argument("right", metavar="B")
 @click.pass_context
@@ -47,11 +49,12 @@ def diff(
     tls_key: Path | None,
     **options: object,
 ) -> None:
-    """Show where A and B differ, package by package; local code is compared by content.
+    """Compare A and B, package by package.
 
-    Each is `local` (the environment here), a lock (the file that `imagesync lock --format json` printed), an
-    image (nothing is pulled), the folder of an environment, or the address of a running scheduler, tcp:// or
-    tls://. Exit 1 if anything critical, exact, nearest or local differs.
+    Local code is compared by content. Each side is `local` (the environment here), a lock (the file that
+    `imagesync lock --format json` printed), an image (nothing is pulled), the folder of an environment, or
+    the address of a running scheduler, tcp:// or tls://. Exit 1 if anything critical, exact, nearest or
+    local differs.
     """
     session = session_of(context, options)
     certificates = Certificates(tls_ca_file, tls_cert, tls_key)

@@ -1,4 +1,4 @@
-"""``imagesync doctor``: what a build needs, what is missing, and the command that mends it."""
+"""``imagesync doctor``: what a build needs, what is missing, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TONES: dict[str, Tone] = {"ok": "good", "warning": "warning", "failed": "bad"}
 @format_option
 @click.pass_context
 def doctor(context: click.Context, /, output: str, **options: object) -> None:
-    """Say what is there and what is missing, and how to mend it."""
+    """Check what a build needs, and how to fix what is missing."""
     session = session_of(context, options)
     checks = diagnose(
         session.context.settings,
@@ -103,5 +103,5 @@ def print_checks(checks: Sequence[Check], stream: TextIO | None = None) -> None:
         if check.hint is not None:
             rows.append(Row(("", "", f"-> {check.hint}")))
     failed = sum(check.status == "failed" for check in checks)
-    verdict = f"{counted(failed, 'problem')} to mend" if failed else "ready to build"
+    verdict = f"{counted(failed, 'problem')} to fix" if failed else "ready to build"
     print_sections([Section(title="", rows=tuple(rows), notes=(verdict,))], stream)

@@ -186,7 +186,7 @@ def engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
     """Check the engine, and the registries of the base image and of the repository."""
     try:
         endpoint = find_endpoint(environ)
-        # First, because it gives up soon on an engine that accepts connections and never answers.
+        # First, because it soon gives up on an engine that accepts connections but never answers.
         lookup = look_up(endpoint, base=settings.base, repository=settings.repository)
         with Engine(endpoint) as engine:
             info = engine.info()

@@ -16,7 +16,7 @@ _EDIT = "Change them there; or take them out first, to have all of them with com
 
 @click.command()
 def init() -> None:
-    """Write commented settings into this folder's pyproject.toml, or into imagesync.toml."""
+    """Write commented settings to pyproject.toml or imagesync.toml."""
     click.echo(write_settings(Path.cwd()))
 
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 @settings_options
 @format_option
 @click.option(
-    "-o", "--output-file", type=PATH, metavar="FILE", help="Write the lock there, as its name says."
+    "-o", "--output-file", type=PATH, metavar="FILE", help="Write a lock file; its name decides the format."
 )
 @click.option(
     "--export",
     "form",
     type=click.Choice(["conda-lock", "explicit", "requirements", "pylock"]),
-    help="The form of the lock; printed where no file is named.",
+    help="Format of the lock file; printed unless -o is given.",
 )
 @click.option(
     "--check",
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value=LOCK_FILE,
     metavar="[FILE]",
-    help=f"Exit 1 if the lock in FILE ({LOCK_FILE}) no longer fits the environment.",
+    help=f"Exit 1 if a lock file ({LOCK_FILE}) no longer fits the environment.",
 )
 @click.pass_context
 def lock(
@@ -53,8 +53,8 @@ def lock(
 ) -> None:
     """Find the exact artifact of each package for the image.
 
-    With -o FILE it becomes a lock file: conda-lock.yml, pylock.toml (PEP 751), or requirements.txt with
-    hashes, by the file's name or --export. Wheels that were made here lie beside it then, in wheels/.
+    With -o FILE the lock becomes a lock file: conda-lock.yml, pylock.toml (PEP 751), or requirements.txt
+    with hashes, by the file's name or --export. Local wheels are put beside it, in wheels/.
     """
     if checked is not None and (output_file is not None or form is not None):
         raise click.UsageError("--check reads a lock file, and -o and --export write one: take one of them.")

@@ -17,26 +17,26 @@ from imagesync.errors import ImagesyncError
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 TERMINATED = 143  # and for SIGTERM
 
-# The summary of each command, which stands in the module of its name, under its name.
+# The summary of each command, which is a function of the same name in a module of the same name.
 SUMMARIES: Final = {
-    "build": "Build the environment's image, or find it, and print its reference.",
-    "cache": "Look at the cache folder, or make room in it.",
-    "cluster": "Start Dask clusters that outlive a script, look at them, end them.",
+    "build": "Build or find the environment's image, and print its reference.",
+    "cache": "Show the size of the cache folder, or prune it.",
+    "cluster": "Start, list and end Dask clusters that outlive a script.",
     "completion": "Print the completion script of SHELL.",
-    "diff": "Show where A and B differ, package by package; local code is compared by content.",
-    "doctor": "Say what is there and what is missing, and how to mend it.",
-    "init": "Write commented settings into this folder's pyproject.toml, or into imagesync.toml.",
+    "diff": "Compare A and B, package by package.",
+    "doctor": "Check what a build needs, and how to fix what is missing.",
+    "init": "Write commented settings to pyproject.toml or imagesync.toml.",
     "lock": "Find the exact artifact of each package for the image.",
-    "plan": "Show what the image will hold and why; nothing is fetched.",
-    "render": "Write the whole build context, which plain `docker build` accepts too.",
-    "run": "Run COMMAND in the environment's image, with this folder mounted.",
-    "scan": "Show what is installed here, and where each package came from.",
+    "plan": "Show the packages of the image, and the reasons.",
+    "render": "Write the build context, which `docker build` accepts too.",
+    "run": "Run COMMAND in the environment's image.",
+    "scan": "Show the installed packages and the source of each.",
 }
 
 
 def main() -> NoReturn:
     """Run the command line, and exit with the code of its command or of the error that ended it."""
-    # A terminated process unwinds like an interrupted one, so that it leaves nothing in the engine.
+    # Unwind on SIGTERM as on an interrupt, so that nothing is left in the engine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         code = cli(standalone_mode=False)
@@ -52,14 +52,14 @@ def main() -> NoReturn:
         click.echo("interrupted", err=True)
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as in `imagesync scan | head`; Python must not complain of it at exit.
+        # The reader closed the pipe, as in `imagesync scan | head`; keep Python from reporting it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command when it is called; until then its summary stands for it."""
+    """A group that imports a command's module only to run the command or show its help."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,7 +76,7 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(None, "-V", "--version", package_name="imagesync", message="%(package)s %(version)s")
-@click.option("-q", "--quiet", is_flag=True, help="Print the answer alone: no progress, no remarks.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the result, without progress and notes.")
 @click.pass_context
 def cli(context: click.Context, /, *, quiet: bool) -> None:
     """Your local Python environment becomes an OCI image.

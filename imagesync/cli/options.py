@@ -32,8 +32,13 @@ def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 environment_options = _all(
-    click.option("--python", type=PATH, metavar="PATH", help="Whose environment: this interpreter's."),
-    click.option("--prefix", type=PATH, metavar="DIR", help="Whose environment: this folder's, files only."),
+    click.option("--python", type=PATH, metavar="PATH", help="Use the environment of this interpreter."),
+    click.option(
+        "--prefix",
+        type=PATH,
+        metavar="DIR",
+        help="Use the environment in this folder; only its files are read.",
+    ),
 )
 
 format_option = click.option(
@@ -42,54 +47,89 @@ format_option = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="How to print the answer.",
+    help="Output format.",
 )
 
-cache_option = click.option("--cache-dir", type=PATH, metavar="DIR", help="Where artifacts are kept.")
+cache_option = click.option("--cache-dir", type=PATH, metavar="DIR", help="Cache folder.")
 
 settings_options = _all(
     environment_options,
-    click.option("--strict", is_flag=True, default=None, help="Every package exact, or no image."),
-    click.option("--profile", metavar="NAME", help="What is critical: auto, dask, ray or none."),
-    click.option("--ignore", multiple=True, metavar="NAME", help="Leave this package out."),
-    click.option("--only", multiple=True, metavar="NAME", help="Take this package, with what it needs."),
-    click.option("--level", "levels", multiple=True, metavar="NAME=LEVEL", help="How closely it must match."),
-    click.option("--add-pip", multiple=True, metavar="REQUIREMENT", help="A package for the cluster only."),
-    click.option("--add-conda", multiple=True, metavar="SPEC", help="A conda package for the cluster only."),
     click.option(
-        "--channel", "channels", multiple=True, metavar="CHANNEL", help="Where conda packages are from."
+        "--strict", is_flag=True, default=None, help="Fail unless every package has its local version."
+    ),
+    click.option("--profile", metavar="NAME", help="Profile of critical packages: auto, dask, ray or none."),
+    click.option("--ignore", multiple=True, metavar="NAME", help="Leave a package out."),
+    click.option(
+        "--only", multiple=True, metavar="NAME", help="Include only this package and its dependencies."
+    ),
+    click.option(
+        "--level", "levels", multiple=True, metavar="NAME=LEVEL", help="Set the level of a package."
+    ),
+    click.option("--add-pip", multiple=True, metavar="REQUIREMENT", help="Add a package to the image alone."),
+    click.option(
+        "--add-conda", multiple=True, metavar="SPEC", help="Add a conda package to the image alone."
+    ),
+    click.option(
+        "--channel",
+        "channels",
+        multiple=True,
+        metavar="CHANNEL",
+        help="Conda channel; by default those of the environment.",
     ),
     click.option(
         "--modified",
         type=click.Choice(["ship", "index", "error"]),
         default=None,
-        help="What to do with packages whose installed files were changed.",
+        help="Treatment of packages whose installed files were changed.",
     ),
-    click.option("--code", type=PATH, multiple=True, metavar="PATH", help="Code that no package owns."),
-    click.option("--code-max-size", metavar="SIZE", help="How large --code may be, such as 50MB."),
-    click.option("--no-isolation", multiple=True, metavar="NAME", help="Build it with what is installed."),
     click.option(
-        "--no-build", is_flag=True, default=None, help="Run no build back-end; refuse what needs one."
+        "--code",
+        type=PATH,
+        multiple=True,
+        metavar="PATH",
+        help="Add a folder or module that belongs to no package.",
     ),
-    click.option("--apt", multiple=True, metavar="PACKAGE", help="A system package for the image."),
-    click.option("--base", metavar="REF", help="The image to start from."),
-    click.option("--target-python", metavar="VERSION", help="The Python that --base has."),
-    click.option("--target-glibc", metavar="VERSION", help="The C library that --base has."),
-    click.option("--resolver", type=click.Choice(["uv", "pip-tools"]), default=None, help="Who resolves."),
+    click.option("--code-max-size", metavar="SIZE", help="Maximum size of --code, such as 50MB."),
     click.option(
-        "--solver", type=click.Choice(["rattler", "conda-lock"]), default=None, help="Who solves for conda."
+        "--no-isolation", multiple=True, metavar="NAME", help="Build a package without build isolation."
     ),
-    click.option("--cuda", metavar="VERSION", help="Solve for a machine with this CUDA."),
+    click.option(
+        "--no-build", is_flag=True, default=None, help="Run no build back-end; fail if a package needs one."
+    ),
+    click.option("--apt", multiple=True, metavar="PACKAGE", help="Install a Debian package in the image."),
+    click.option("--base", metavar="REF", help="Root image."),
+    click.option("--target-python", metavar="VERSION", help="Python version of --base."),
+    click.option("--target-glibc", metavar="VERSION", help="glibc version of --base."),
+    click.option(
+        "--resolver",
+        type=click.Choice(["uv", "pip-tools"]),
+        default=None,
+        help="Resolver of packages from indexes.",
+    ),
+    click.option(
+        "--solver",
+        type=click.Choice(["rattler", "conda-lock"]),
+        default=None,
+        help="Solver of conda packages.",
+    ),
+    click.option("--cuda", metavar="VERSION", help="CUDA version of the driver on the target machines."),
     click.option(
         "--conda-installer",
         type=click.Choice(["auto", "micromamba", "rattler"]),
         default=None,
-        help="Who installs conda packages.",
+        help="Installer of conda packages.",
     ),
-    click.option("--micromamba", type=PATH, metavar="PATH", help="The micromamba that does."),
-    click.option("--repository", metavar="NAME", help="The image's name, before the colon."),
-    click.option("--templates", type=PATH, metavar="DIR", help="Your templates, before the shipped ones."),
-    click.option("--allow-inconsistent", is_flag=True, default=None, help="Build despite contradictions."),
+    click.option("--micromamba", type=PATH, metavar="PATH", help="Path of the micromamba executable."),
+    click.option("--repository", metavar="NAME", help="Name of the image, without a tag."),
+    click.option(
+        "--templates", type=PATH, metavar="DIR", help="Folder of templates that override the shipped ones."
+    ),
+    click.option(
+        "--allow-inconsistent",
+        is_flag=True,
+        default=None,
+        help="Build although installed packages contradict each other.",
+    ),
     cache_option,
 )
 
@@ -104,7 +144,7 @@ def session_of(context: click.Context, /, options: Mapping[str, object]) -> Sess
     options
         The command's options for settings and the environment, by parameter name.
     """
-    # Help texts must not wait for it: it imports every stage.
+    # Imports every stage, which a help text doesn't need.
     from imagesync.session import open_session
 
     settings = {key: value for key, value in options.items() if value not in (None, ())}

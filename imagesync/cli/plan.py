@@ -35,7 +35,7 @@ _LEVELS = {
 )
 @click.pass_context
 def plan(context: click.Context, /, output: str, fail_on: str | None, **options: object) -> None:
-    """Show what the image will hold and why; nothing is fetched."""
+    """Show the packages of the image, and the reasons."""
     planned = session_of(context, options).plan()
     if output == "json":
         print_json(planned.to_dict())

@@ -11,9 +11,9 @@ from imagesync.cli.options import PATH, session_of, settings_options
 
 @click.command()
 @settings_options
-@click.option("-o", "--output-dir", type=PATH, required=True, metavar="DIR", help="Where it goes.")
+@click.option("-o", "--output-dir", type=PATH, required=True, metavar="DIR", help="Folder to write to.")
 @click.pass_context
 def render(context: click.Context, /, output_dir: Path, **options: object) -> None:
-    """Write the whole build context, which plain `docker build` accepts too."""
+    """Write the build context, which `docker build` accepts too."""
     session_of(context, options).render(output_dir)
     click.echo(output_dir)

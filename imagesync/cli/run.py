@@ -9,8 +9,12 @@ from imagesync.cli.options import session_of, settings_options
 
 @click.command()
 @settings_options
-@click.option("-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set a variable.")
-@click.option("-p", "--publish", "ports", multiple=True, metavar="PORT[:PORT]", help="Publish on loopback.")
+@click.option(
+    "-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable."
+)
+@click.option(
+    "-p", "--publish", "ports", multiple=True, metavar="PORT[:PORT]", help="Publish a port on loopback."
+)
 @click.argument("command", nargs=-1)
 @click.pass_context
 def run(
@@ -21,9 +25,9 @@ def run(
     ports: tuple[str, ...],
     **options: object,
 ) -> None:
-    """Run COMMAND in the environment's image, with this folder mounted.
+    """Run COMMAND in the environment's image.
 
-    The image is built if it is missing. Put -- before a command that has options of its own. The
-    exit code is the command's. A port is published as [OUTSIDE:]INSIDE.
+    This folder is mounted at /workspace. The image is built if it is missing. Put -- before a command that
+    has options of its own. The exit code is the command's. A port is given as [HOST:]CONTAINER.
     """
     context.exit(session_of(context, options).run(command, variables=variables, ports=ports))

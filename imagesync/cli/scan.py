@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @format_option
 @click.pass_context
 def scan(context: click.Context, /, python: Path | None, prefix: Path | None, output: str) -> None:
-    """Show what is installed here, and where each package came from."""
+    """Show the installed packages and the source of each."""
     progress = make_progress(quiet=context.obj)
     found = discover(python=python, prefix=prefix, environ=os.environ, cwd=Path.cwd())
     for warning in found.warnings:

@@ -116,7 +116,7 @@ def rebuild_on_change(
 def _watch_list(
     open_session: Callable[[], Session], *, previous: Watched, repacked: Collection[str] = ()
 ) -> Watched:
-    """Return what to watch now, or *previous* if the environment can't be planned."""
+    """Return the files and folders to watch now, or *previous* if the environment can't be planned."""
     with suppress(ImagesyncError):
         return watch_list(_silent(open_session()), repacked=repacked)
     return previous

@@ -1,7 +1,7 @@
-"""Cache files: JSON that is slow to find out again and may be lost at any time.
+"""Cache files: JSON that is slow to compute and may be lost at any time.
 
-A cache never fails a command: an entry that can't be read is found out again, and one that can't be
-written, on a full or read-only disk, isn't kept.
+A cache never fails a command: an unreadable entry is computed again, and an entry that can't be written, on a
+full or read-only disk, isn't kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_cache(path: Path, *, key: object, max_age: float | None = None) -> Any:
         content = entry["content"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
-    # The time of the last use, which pruning goes by.
+    # Pruning goes by the time of the last use.
     with suppress(OSError):
         os.utime(path)
     return content

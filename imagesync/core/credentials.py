@@ -1,4 +1,4 @@
-"""Credentials in URLs: taken out before a URL reaches a lock, a label, a log or an exception."""
+"""Credentials in URLs: removed before a URL reaches a lock, a label, a log or an exception."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def strip_credentials(url: str) -> str:
 
 
 def strip_credentials_in(text: str) -> str:
-    """Return *text*, such as a match spec, with the credentials of every URL in it taken out.
+    """Return *text*, such as a match spec, without the credentials of any URL in it.
 
     >>> strip_credentials_in("numpy[channel='https://me:secret@conda.example.com/t/tk-123/team']")
     "numpy[channel='https://conda.example.com/team']"

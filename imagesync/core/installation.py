@@ -100,7 +100,7 @@ def module_command(name: str, *options: str) -> tuple[str, ...]:
 
 
 def own_installation() -> Installation:
-    """Return how the imagesync that runs is installed."""
+    """Return the installation of the running imagesync."""
     prefix = Path(sys.prefix)
     installer: Literal["uv tool", "pipx", "pip", "uv"]
     if (prefix / "uv-receipt.toml").is_file():
@@ -132,7 +132,7 @@ def _source() -> tuple[str, bool]:
 
 
 def source_of(direct_url: str) -> tuple[str, bool]:
-    """Return what to name in a requirement for what ``direct_url.json`` says, and whether it is editable.
+    """Return the target of a requirement for the source in ``direct_url.json``, and True if it is editable.
 
     >>> source_of('{"url": "file:///src/imagesync", "dir_info": {"editable": true}}')
     ('/src/imagesync', True)

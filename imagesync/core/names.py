@@ -89,12 +89,12 @@ def matches(patterns: Iterable[str], name: str) -> bool:
 
 
 def nearest(text: str, known: Iterable[str]) -> str | None:
-    """Return the one of the *known* names that is most similar to *text*, or ``None``.
+    """Return the *known* name that is most similar to *text*, or ``None``.
 
     >>> nearest("xaray", ["xarray", "zarr"])
     'xarray'
     """
-    # Needed only where something is wrong.
+    # Only error messages need it.
     from difflib import get_close_matches
 
     close = get_close_matches(text, list(known), n=1, cutoff=0.6)

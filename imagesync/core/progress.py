@@ -30,7 +30,7 @@ class Task(Protocol):
     """Work that is under way."""
 
     def advance(self, amount: int) -> None:
-        """Add *amount* of the task's unit to what is done."""
+        """Add *amount*, in the task's unit, to the completed work."""
 
     def grow(self, amount: int) -> None:
         """Add *amount* to the total, when more work becomes known."""
@@ -40,7 +40,7 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Where stages report; on a terminal bars, elsewhere plain lines, both on stderr."""
+    """Where stages report: bars on a terminal, plain lines elsewhere, on stderr."""
 
     def task(self, label: str, *, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
         """Open a task; *total* is in *unit*, or ``None`` where it isn't known."""
@@ -87,7 +87,7 @@ class PlainProgress:
 
     @contextmanager
     def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
-        """Open a task; lines say when it starts, how far it is, and how long it took."""
+        """Open a task; lines report its start, its progress and its duration."""
         label = clean(label)
         task = _PlainTask(self, label, total, unit, self._clock)
         self.line(label if not total else f"{label} ({format_total(total, unit)})")
@@ -102,7 +102,7 @@ class PlainProgress:
         self.line(f"{label}: {task.summary} in {task.elapsed}")
 
     def line(self, text: str) -> None:
-        """Print *text* as one line, or several where it holds several."""
+        """Print each line of *text*."""
         block = "".join(f"{line}\n" for line in clean_lines(text))
         with self._lock:
             self._stream.write(encodable(block, self._stream))
@@ -128,7 +128,7 @@ class _PlainTask:
 
     @property
     def elapsed(self) -> str:
-        """Return how long the task has taken."""
+        """Return the duration of the task so far."""
         return format_duration(self._clock() - self._started)
 
     @property
@@ -137,7 +137,7 @@ class _PlainTask:
         return format_total(self._done, self._unit) if self._done else "done"
 
     def advance(self, amount: int) -> None:
-        """Add *amount* to what is done."""
+        """Add *amount* to the completed work."""
         with self._lock:
             self._done += amount
             text = self._due()
@@ -158,7 +158,7 @@ class _PlainTask:
             self._progress.line(line)
 
     def _due(self) -> str:
-        """Return the line to print now, or nothing; called with the lock held."""
+        """Return the line that is due, or nothing; the caller holds the lock."""
         now = self._clock()
         quarter = 4 * self._done // self._total if self._total else 0
         pause = QUARTER_PAUSE if quarter > self._quarter else PAUSE

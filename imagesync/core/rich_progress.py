@@ -44,7 +44,7 @@ class RichProgress:
 
     @contextmanager
     def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
-        """Open a task with a bar; when it ends, one line says what was done and how long it took."""
+        """Open a task with a bar; when it ends, one line reports the amount and the duration."""
         label = clean(label)
         with self._drawn():
             bar = self._bars.add_task(label, total=total, unit=unit, doing="")
@@ -104,11 +104,11 @@ class _RichTask:
 
     @property
     def state(self) -> Bar:
-        """Return rich's own object of the bar."""
+        """Return rich's object for the bar."""
         return next(task for task in self._bars.tasks if task.id == self._bar)
 
     def advance(self, amount: int) -> None:
-        """Add *amount* to what is done."""
+        """Add *amount* to the completed work."""
         self._bars.advance(self._bar, amount)
 
     def grow(self, amount: int) -> None:
@@ -122,25 +122,25 @@ class _RichTask:
 
 
 class _LabelColumn(ProgressColumn):
-    """The label and what the task is doing now, cut where the terminal ends."""
+    """The label and the current activity, truncated at the terminal's width."""
 
     def __init__(self) -> None:
         super().__init__(table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
 
     def render(self, task: Bar) -> Text:
-        """Return the label, and beside it what is being done."""
+        """Return the label and the current activity."""
         doing = task.fields["doing"]
         return Text.assemble(task.description, (f" {doing}", "dim") if doing else "")
 
 
 class _DoneColumn(ProgressColumn):
-    """How much is done, in the task's unit; elapsed time where nothing is counted."""
+    """The completed work in the task's unit; the elapsed time if nothing is counted."""
 
     def __init__(self) -> None:
         super().__init__(table_column=Column(no_wrap=True, justify="right"))
 
     def render(self, task: Bar) -> Text:
-        """Return the amount, or how long the task has been running."""
+        """Return the completed amount, or else the elapsed time."""
         total = None if task.total is None else int(task.total)
         done = format_done(int(task.completed), total, task.fields["unit"])
         return Text(done or format_duration(int(task.elapsed or 0)))

@@ -1,4 +1,4 @@
-"""TLS by the authorities that the operating system trusts, as pip does it."""
+"""TLS with the certificate authorities that the operating system trusts, as in pip."""
 
 from __future__ import annotations
 

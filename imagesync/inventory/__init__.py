@@ -1,5 +1,5 @@
 """Inventories of Python environments, and their comparison.
 
-Given a plan or a lock, ``planned`` returns the inventory of an environment or an image; given two sides,
-``comparison`` returns one row for each package.
+Given a plan or a lock, ``inventory`` returns the inventory of an environment or an image; given two sides,
+``compare_sides`` returns one row for each package.
 """

@@ -1,4 +1,4 @@
 """OCI registries over HTTP, without an engine; nothing here knows of Python environments.
 
-In go image references, out come digests and configurations, or permission to push.
+Given an image reference, ``registry`` returns a digest or a configuration, or checks the permission to push.
 """

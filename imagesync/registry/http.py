@@ -309,7 +309,7 @@ def explanation(response: requests.Response) -> str:
 
 
 def reason(error: BaseException | None) -> str:
-    """Return why a request got no response, from the innermost exception."""
+    """Return the reason of a failed request, from the innermost exception."""
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     inner = error
@@ -323,7 +323,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def hint(registry: str, error: BaseException | None) -> str:
-    """Return the hint for a request without a response."""
+    """Return the hint for a failed request."""
     if isinstance(error, requests.exceptions.SSLError):
         return (
             "Put its authority's certificate where engines look for it too:"

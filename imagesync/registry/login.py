@@ -88,7 +88,7 @@ def _from_podman(registry: str, *, progress: Progress) -> dict[str, Any]:
 
 
 def _drop_unsafe_helpers(config: docker.auth.AuthConfig, progress: Progress) -> None:
-    """Take out of *config* what names a program elsewhere than ``docker-credential-<name>`` on PATH."""
+    """Remove helpers from *config* that name another program than ``docker-credential-<name>`` on PATH."""
     helpers = config.get("credHelpers") or {}
     named = {"credsStore": config.get("credsStore") or "", **(helpers if isinstance(helpers, dict) else {})}
     unsafe = {key: name for key, name in named.items() if name and not _is_helper(name)}

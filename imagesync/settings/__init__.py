@@ -1,5 +1,5 @@
 """Settings: ``[tool.imagesync]``, ``imagesync.toml``, ``IMAGESYNC_*`` variables and flags as one value.
 
-In: a folder, environment variables and flags. Out: a frozen ``Settings``, with the place where each value was
-set; a wrong key or value is an error that names that place.
+Given a folder, environment variables and flags, ``load`` returns a frozen ``Settings`` with the origin of
+each value; the error for a wrong key or value names that origin.
 """

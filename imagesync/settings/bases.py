@@ -46,7 +46,7 @@ _PYTHON_TAG = re.compile(r"(?P<version>3\.\d+(\.\d+)?)(-slim)?(-(?P<codename>[a-
 
 
 class WellKnown(NamedTuple):
-    """What is known of an image by its name alone.
+    """The properties of an image that follow from its name.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def find_release(distribution: str, name: str) -> Release | None:
 
 
 def well_known(reference: str) -> WellKnown | None:
-    """Return what is known of *reference*, an image of Docker Hub, or ``None``.
+    """Return the Python and the C library of *reference*, an image on Docker Hub, or ``None``.
 
     >>> well_known("ubuntu:24.04")
     WellKnown(python='3.12.3', glibc=(2, 39), release='Ubuntu 24.04', executable='/usr/bin/python3')
@@ -122,7 +122,7 @@ def bases_with(minor: str) -> tuple[str, ...]:
 
 
 def base_hint(minor: str) -> str:
-    """Return what to do where the base image has another Python than *minor*."""
+    """Return the hint for a base image whose Python isn't *minor*."""
     if bases := bases_with(minor):
         return f"Use a base image with Python {minor}: " + ", or ".join(f"--base {image}" for image in bases)
     oldest = ".".join(map(str, OLDEST_PYTHON))

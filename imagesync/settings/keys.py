@@ -94,7 +94,7 @@ def _one_of(*choices: str) -> Callable[[str], bool]:
 
 
 def is_apt_package(text: str) -> bool:
-    """Return whether *text* names a Debian package to install, as apt-get takes it.
+    """Return True if *text* names a Debian package to install, in the syntax of apt-get.
 
     >>> is_apt_package("libgl1:amd64"), is_apt_package("git/bookworm-backports"), is_apt_package("git-")
     (True, True, False)
@@ -319,7 +319,7 @@ def _wrong(place: Place, value: object, expected: str) -> UsageError:
 
 
 def unknown(label: str, name: str, known: list[str]) -> UsageError:
-    """Return the error for an unknown key, with the *known* key that is nearest."""
+    """Return the error for an unknown key, with the most similar *known* key."""
     close = nearest(name, known)
     return UsageError(
         f"{label} has no meaning to imagesync.",

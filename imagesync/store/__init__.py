@@ -1,5 +1,5 @@
 """The cache folder: artifacts by their content, fetched once and shared between processes.
 
-In go URLs and digests, out come verified files. The layout of the folder, leases of running processes, and
-pruning are here too.
+Given URLs and digests, ``parallel_fetch`` returns verified files. The layout of the folder and pruning, which
+spares the artifacts of running processes, are here too.
 """

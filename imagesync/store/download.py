@@ -59,11 +59,11 @@ class Download:
 
 
 class Cancelled(Exception):
-    """Another download failed, or the user interrupted."""
+    """The download was stopped: another one failed, or the user interrupted."""
 
 
 class _Retry(Exception):
-    """Another attempt may help."""
+    """A failure that another attempt may avoid."""
 
     def __init__(self, reason: str, *, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -103,12 +103,12 @@ class Downloader:
         self._stop = threading.Event()
         self._responses: set[requests.Response] = set()
         self._writers: set[BlobWriter] = set()
-        # Hosts that don't respond; a file that has other places isn't fetched from them again.
+        # Hosts that don't respond, skipped for files that have other locations.
         self._silent: set[str] = set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether all downloads are to stop."""
+        """Whether all downloads have to stop."""
         return self._stop.is_set()
 
     def cancel(self) -> None:
@@ -156,7 +156,7 @@ class Downloader:
                 return self._from_place(replace(download, url=url), connection)
             except FetchError as error:
                 failures.append(error)
-        # A mirror that refuses says more than a missing file at the place behind it.
+        # A mirror's refusal explains more than a missing file at the last location.
         raise next((error for error in failures if not isinstance(error, ArtifactGone)), failures[-1])
 
     def _from_place(self, download: Download, connection: Connection) -> StoredFile:

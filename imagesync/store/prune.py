@@ -83,7 +83,7 @@ def _new_lock(folder: Path) -> tuple[str, FileLock]:
             continue
         if path.exists():
             return token, lock
-        # A process that prunes took the new file for one that a dead process left.
+        # A pruning process took the new file for a leftover of a dead process.
         lock.release()
 
 
@@ -151,7 +151,7 @@ def usage(root: Path) -> Usage:
 
 
 def prune(root: Path, *, older_than: float | None = None) -> Usage:
-    """Remove files from the cache folder *root*, and return what was removed.
+    """Remove files from the cache folder *root*, and return their number and size.
 
     Artifacts that a running process uses stay.
 

@@ -1,4 +1,4 @@
-"""Where an artifact's bytes come from: a file on this machine, or an index."""
+"""Read artifacts from local files or from indexes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def local_path(url: str) -> Path | None:
         return None
     if os.name == "posix":
         return Path(unquote(parts.path))
-    # Drive letters; it takes 20 ms to import.
+    # Handles drive letters; importing it takes 20 ms.
     from urllib.request import url2pathname
 
     return Path(url2pathname(parts.path))

@@ -53,7 +53,7 @@ class BlobWriter:
         self.size += len(chunk)
 
     def restart(self) -> None:
-        """Drop what was written, and begin again."""
+        """Discard the content, and start again."""
         with store_errors(self._root):
             self._file.seek(0)
             self._file.truncate()

