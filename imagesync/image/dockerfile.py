@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
 
 from imagesync.core.image_reference import split_reference
+from imagesync.core.names import canonical_name
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.image_context import BuildContext
@@ -296,7 +297,7 @@ def _requirements(
             name, version, _, _ = parse_wheel_filename(wheel.filename)
         except InvalidWheelFilename as error:
             raise RenderError(f"{wheel.filename} isn't a wheel's file name") from error
-        lines[canonicalize_name(name)] = f"{name}=={version} --hash={wheel.digest}\n"
+        lines[canonical_name(name)] = f"{name}=={version} --hash={wheel.digest}\n"
     if missing := sorted(expected - set(lines)):
         raise RenderError(f"no wheel was made for {', '.join(missing)}")
     if surplus := sorted(set(lines) - expected):

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from imagesync.core.names import canonical_name
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, VerifyError
@@ -154,7 +154,7 @@ def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Ite
     expected |= {package.name: package.version for package in lock.vendored}
     found: dict[str, str] = {}
     for name, version, of_conda in distributions:
-        canonical = canonicalize_name(name)
+        canonical = canonical_name(name)
         # Distributions inside conda packages were compared by the records and files of these.
         if of_conda and canonical not in expected:
             continue

@@ -12,12 +12,14 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
-
-from packaging.utils import NormalizedName
+from typing import TYPE_CHECKING
 
 from imagesync.lock.conda.locked_records import planned_distributions
 from imagesync.lock.lock import Lock, VendoredPackage
 from imagesync.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
 
 _FORMAT = 3
 

@@ -14,12 +14,9 @@ from imagesync.image.conda.conda_installer import check_micromamba, choose_insta
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.channels import Channels
-from imagesync.lock.conda.conda_lock import CondaLockSolver
 from imagesync.lock.conda.locked_records import planned_distributions
-from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.resolvers.resolver_cache import CachingResolver
-from imagesync.lock.resolvers.uv import UvResolver
 from imagesync.plan.dependencies import externally_provided
 from imagesync.plan.match_specs import pins_of
 from imagesync.plan.requirements import target_markers
@@ -27,8 +24,6 @@ from imagesync.store.download import Download
 from imagesync.store.layout import ANSWERS
 from imagesync.store.parallel_fetch import fetch
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.conda_files import portable_distributions
-from imagesync.wheels.repack import portable_digest
 
 if TYPE_CHECKING:
     from imagesync.image.conda.conda_installer import CondaInstaller
@@ -37,7 +32,9 @@ if TYPE_CHECKING:
     from imagesync.lock.conda.solver import CondaSolver
     from imagesync.lock.lock import Lock, LockedPackage, Target
     from imagesync.lock.resolve_installed import InstalledDigest
+    from imagesync.lock.resolvers.pip_tools import PipToolsResolver
     from imagesync.lock.resolvers.resolver import Resolver
+    from imagesync.lock.resolvers.uv import UvResolver
     from imagesync.pipeline.context import Context
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Interpreter
@@ -89,6 +86,8 @@ class ArtifactSources:
         """Return the solver for conda packages that the settings name."""
         if self.context.settings.solver != "conda-lock":
             return self.channels
+        from imagesync.lock.conda.conda_lock import CondaLockSolver
+
         context = self.context
         return CondaLockSolver(self.channels, context.environ, context.progress, context.settings.micromamba)
 
@@ -96,6 +95,9 @@ class ArtifactSources:
         """Return a function that gives the digest of a package's installed files, if they fit *target*."""
 
         def installed_digest(package: PlannedPackage) -> str:
+            # Lazy, because a lock whose versions are all on an index looks at no installed files.
+            from imagesync.wheels.repack import portable_digest
+
             return portable_digest(
                 package.installed, python=self.python, target=target, modification=package.modification
             )
@@ -107,6 +109,8 @@ class ArtifactSources:
         prefix, installed_digest = Path(self.python.prefix), self.installed_digests(target)
 
         def distributions(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
+            from imagesync.wheels.conda_files import portable_distributions
+
             return portable_distributions(
                 package, self.provided, prefix=prefix, installed_digest=installed_digest
             )
@@ -130,10 +134,11 @@ def open_artifact_sources(
     markers = target_markers(python)
     configuration = read_index_configuration(Path(python.prefix), environ, markers=markers)
     access = make_access(configuration, environ)
-    resolver_type = UvResolver if context.settings.resolver == "uv" else PipToolsResolver
     no_build = no_build or context.settings.no_build
     no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if no_build else {}
-    resolver = resolver_type(configuration, environ={**environ, **no_builds}, access=access)
+    resolver = _resolver_type(context.settings)(
+        configuration, environ={**environ, **no_builds}, access=access
+    )
     return ArtifactSources(
         context,
         python,
@@ -143,6 +148,16 @@ def open_artifact_sources(
         open_channels(plan.channels, python, context, plan=plan, private_channels=private_channels),
         provided=planned_distributions(plan),
     )
+
+
+def _resolver_type(settings: Settings) -> type[UvResolver | PipToolsResolver]:
+    if settings.resolver == "uv":
+        from imagesync.lock.resolvers.uv import UvResolver
+
+        return UvResolver
+    from imagesync.lock.resolvers.pip_tools import PipToolsResolver
+
+    return PipToolsResolver
 
 
 def open_channels(

@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.names import canonical_name
 from imagesync.errors import WheelError
 from imagesync.standalone.programs import program_path
 
@@ -75,7 +76,7 @@ class InstalledRequirements:
             if str(requirement) in seen:
                 continue
             seen.add(str(requirement))
-            installed = self.distributions.get(canonicalize_name(requirement.name))
+            installed = self.distributions.get(canonical_name(requirement.name))
             if installed is None or not _allows(requirement, installed[0]):
                 yield str(requirement)
             else:
@@ -112,7 +113,7 @@ def installed_requirements(python: Interpreter) -> InstalledRequirements:
             hint=f"See whether it starts: {python.executable} -c 'import importlib.metadata'",
         ) from error
     return InstalledRequirements(
-        {canonicalize_name(name): (version, tuple(requires)) for name, (version, requires) in found.items()},
+        {canonical_name(name): (version, tuple(requires)) for name, (version, requires) in found.items()},
         python.markers,
     )
 

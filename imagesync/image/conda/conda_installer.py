@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import subprocess
 import tempfile
@@ -172,6 +171,8 @@ def extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Stor
     ImagesyncError
         It has none.
     """
+    import asyncio
+
     key = f"micromamba of {archive.digest}"
     executable = store.recall(key)
     if executable is None:

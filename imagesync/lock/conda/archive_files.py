@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from packaging.utils import NormalizedName, canonicalize_name
-
+from imagesync.core.names import canonical_name
 from imagesync.errors import LockError
 from imagesync.image_layout import PREFIX, site_packages
 from imagesync.scan.conda.prefix_records import distribution_name
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.lock import LockedConda
     from imagesync.store.store import Store, StoredFile
 
@@ -53,7 +52,7 @@ class ArchiveInfo:
     def distributions(self) -> tuple[NormalizedName, ...]:
         """Return the canonical names of the Python distributions in the archive, sorted."""
         found = (match for entry in self.paths if (match := _METADATA.match(entry["_path"])))
-        return tuple(sorted({canonicalize_name(distribution_name(match[0])) for match in found}))
+        return tuple(sorted({canonical_name(distribution_name(match[0])) for match in found}))
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,8 @@ def read_archives(archives: Iterable[StoredFile]) -> tuple[ArchiveInfo, ...]:
     LockError
         An archive can't be read.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     with tempfile.TemporaryDirectory(prefix="imagesync-archives-") as folder, ThreadPoolExecutor(4) as pool:
         return tuple(pool.map(lambda archive: _read(archive, Path(folder)), archives))
 
@@ -109,6 +110,8 @@ def read_archive_files(
     LockError
         An archive can't be read.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder, ThreadPoolExecutor(4) as pool:
 
         def read(package: LockedConda, archive: StoredFile) -> ArchiveFiles:
@@ -139,6 +142,8 @@ def archive_path(archive: StoredFile, folder: Path) -> Path:
 
 
 def _read(archive: StoredFile, folder: Path) -> ArchiveInfo:
+    import asyncio
+
     try:
         return asyncio.run(_read_metadata(archive_path(archive, folder)))
     except Exception as error:

@@ -13,10 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from packaging.utils import canonicalize_name
-
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import own_installation
+from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.channel_access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
@@ -194,7 +193,7 @@ def locked(record: Mapping[str, Any]) -> LockedConda:
         noarch=record.get("noarch") or "",
         depends=tuple(record.get("depends", ())),
         constrains=tuple(record.get("constrains", ())),
-        distributions=tuple(map(canonicalize_name, _distributions(record))),
+        distributions=tuple(map(canonical_name, _distributions(record))),
     )
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from packaging.utils import canonicalize_name
-
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.names import Level, is_valid_conda_part, is_valid_name
+from imagesync.core.names import Level, canonical_name, is_valid_conda_part, is_valid_name
 from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
@@ -201,14 +199,14 @@ class _Reader:
             return None
         known = self.custom_metadata.package("pip", entry.name)
         artifact = replace(self._artifact(entry), size=known.get("size"))
-        return LockedPackage(canonicalize_name(entry.name), entry.version, artifact)
+        return LockedPackage(canonical_name(entry.name), entry.version, artifact)
 
     def local(self, entry: LockedDependency) -> VendoredPackage | None:
         """Return a pip entry whose wheel is beside the lock file; ``None`` for others."""
         if not self._is_local(entry):
             return None
         artifact = self._artifact(entry)
-        name = canonicalize_name(entry.name)
+        name = canonical_name(entry.name)
         planned = PlannedPackage(
             name=name,
             version=entry.version,

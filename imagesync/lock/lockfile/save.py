@@ -7,13 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from packaging.markers import Marker
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
-from packaging.version import Version
-
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.files import copy_file, write_text
+from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import UsageError
 from imagesync.lock.conda.locked_records import topological_order
@@ -185,7 +181,10 @@ def render_requirements(lock: Lock) -> str:
 def render_pylock(bundle: Bundle) -> str:
     """Return the packages of pip as ``pylock.toml`` (PEP 751)."""
     import tomli_w
+    from packaging.markers import Marker
     from packaging.pylock import Pylock
+    from packaging.specifiers import SpecifierSet
+    from packaging.version import Version
 
     lock = bundle.lock
     packages = sorted(_pylock_packages(bundle), key=lambda package: package.name)
@@ -208,6 +207,7 @@ def _machine(bundle: Bundle) -> str:
 
 def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
     from packaging.pylock import Package, PackageSdist, PackageWheel
+    from packaging.version import Version
 
     paths = bundle.paths
     for package in bundle.lock.packages:
@@ -221,7 +221,7 @@ def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
             **where,
         }
         yield Package(
-            name=canonicalize_name(package.name),
+            name=canonical_name(package.name),
             version=Version(package.version),
             wheels=[PackageWheel(**file)] if artifact.is_wheel else None,
             sdist=None if artifact.is_wheel else PackageSdist(**file),
@@ -229,7 +229,7 @@ def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
     for vendored in bundle.lock.vendored:
         wheel = bundle.wheels[vendored.name]
         yield Package(
-            name=canonicalize_name(vendored.name),
+            name=canonical_name(vendored.name),
             version=Version(vendored.version),
             wheels=[
                 PackageWheel(

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import module_command, own_installation
+from imagesync.core.names import canonical_name
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
@@ -136,7 +136,7 @@ class PipToolsResolver(IndexResolver):
         vendored = {package.name for package in request.vendored}
         lines = (line.strip() for line in output.read_text("utf-8").splitlines())
         pinned = [line for line in lines if line and not line.startswith(("#", "-"))]
-        return [line for line in pinned if canonicalize_name(Requirement(line).name) not in vendored]
+        return [line for line in pinned if canonical_name(Requirement(line).name) not in vendored]
 
     def _report(self, requirements: Sequence[str], target: Target, folder: Path) -> list[Mapping[str, Any]]:
         """Return the entries of pip's installation report for *requirements*, without dependencies."""
@@ -203,14 +203,14 @@ class PipToolsResolver(IndexResolver):
         )
         about = entry["metadata"]
         return LockedPackage(
-            canonicalize_name(about["name"]), about["version"], with_digest(artifact, self._access)
+            canonical_name(about["name"]), about["version"], with_digest(artifact, self._access)
         )
 
 
 def _version_alone(line: str) -> LockedPackage:
     pinned = Requirement(line)
     (specifier,) = pinned.specifier
-    return LockedPackage(canonicalize_name(pinned.name), specifier.version, Artifact("", "", ""))
+    return LockedPackage(canonical_name(pinned.name), specifier.version, Artifact("", "", ""))
 
 
 def _readable(output: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import NormalizedName, canonicalize_name
+from packaging.utils import NormalizedName
 from packaging.version import Version
 
 from imagesync.core.names import canonical_name
@@ -90,7 +90,7 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
         if not package.conda
     ]
     for each in requirements:
-        found = installed.get(canonicalize_name(each.name))
+        found = installed.get(canonical_name(each.name))
         if each.package.conda and (found is None or found.conda):
             continue
         if found is None or not _satisfies(found.version, each.specifier, specifiers):
@@ -99,7 +99,7 @@ def inconsistencies(environment: Environment) -> tuple[Conflict, ...]:
                     package=each.package.name,
                     version=each.package.version,
                     requirement=each.name + each.specifier,
-                    required=canonicalize_name(each.name),
+                    required=canonical_name(each.name),
                     installed=found.version if found else None,
                     remedy=_remedy(each, requirements, environment),
                 )
@@ -118,11 +118,11 @@ class _Requirement:
 
 def _remedy(conflict: _Requirement, requirements: Iterable[_Requirement], environment: Environment) -> str:
     """Return the command that installs a version that all packages accept."""
-    name = canonicalize_name(conflict.name)
+    name = canonical_name(conflict.name)
     found = next((package for package in environment.packages if package.name == name), None)
     if stale := stale_members(conflict.package, found, f"{conflict.name}{conflict.specifier}"):
         return reinstall_command(stale, environment)
-    same = [each for each in requirements if canonicalize_name(each.name) == name]
+    same = [each for each in requirements if canonical_name(each.name) == name]
     try:
         together = SpecifierSet(",".join(each.specifier for each in same if each.specifier))
     except InvalidSpecifier:
@@ -199,7 +199,7 @@ def _python_conflict(
         package=package.name,
         version=package.version,
         requirement=f"python{specifier}",
-        required=canonicalize_name("python"),
+        required=canonical_name("python"),
         installed=version,
         remedy=install_command(environment, [package.name], "--upgrade", "--force-reinstall"),
     )
