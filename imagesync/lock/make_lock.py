@@ -157,6 +157,8 @@ def make_lock(
                     on_progress=task.describe,
                 )
         task.advance(len(indexed) - len(installed))
+    for problem in resolver.refusals():
+        progress.line(f"warning: {problem.url} {problem.reason}; it was passed over. {problem.hint}")
     made = [VendoredPackage(p.name, p.version, source_digests[p.name], p) for p in vendored]
     lock = Lock(
         target=target,

@@ -90,6 +90,7 @@ class _State:
     password: str | None
     files: dict[str, _File] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
+    page_status: int | None = None
     requests: list[Request] = field(default_factory=list)
     half_sent: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -127,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="index"'})
         elif path.startswith("/files/"):
             self._file(path.removeprefix("/files/"))
+        elif path.startswith("/simple") and state.page_status is not None:
+            self._answer(state.page_status, b"refused")
         elif path.rstrip("/") == "/simple":
             self._page(None)
         elif path.startswith("/simple/"):
@@ -460,6 +463,10 @@ class LocalIndex:
     def yank(self, filename: str, reason: str) -> None:
         """Mark a file as yanked (PEP 592)."""
         self._state.files[filename].yanked = reason
+
+    def refuse_pages(self, status: int) -> None:
+        """Answer each request for a page with this HTTP status from now on."""
+        self._state.page_status = status
 
     def fault(self, filename: str, fault: Fault) -> None:
         """Let *fault* happen to a file from now on."""

@@ -20,19 +20,10 @@ from imagesync.image.base import ensure_base
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import BaseImage
 from imagesync.settings.model import Settings
+from tests.progress import RecordedLines
 
 pytestmark = pytest.mark.engine
 MakeRoot = Callable[..., str]
-
-
-class Lines(SilentProgress):
-    """Progress that remembers what it said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -85,7 +76,7 @@ def test_base_has_what_an_environment_needs(ours: Engine, base: BaseImage) -> No
 
 
 def test_base_is_found_the_second_time(ours: Engine, root_image: str, base: BaseImage) -> None:
-    progress = Lines()
+    progress = RecordedLines()
     assert ensure_base(ours, settings=Settings(base=root_image), progress=progress) == base
     assert progress.lines == []
 

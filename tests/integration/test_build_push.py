@@ -25,6 +25,7 @@ from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.local_registry import PASSWORD, USER, LocalRegistry, forget, forget_all
 from tests.integration.tiny_image import REFERENCE, context
 from tests.passwords import Password
+from tests.progress import RecordedLines
 
 pytestmark = pytest.mark.engine
 MakeImage = Callable[..., Image]
@@ -197,21 +198,13 @@ def ours(
                 yield engine
 
 
-class Lines(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-
 @pytest.fixture
 def images(
     ours: Engine, registry: LocalRegistry, request: pytest.FixtureRequest, logged_in: None
 ) -> RegistryImages:
     """Return a repository of this test's own."""
     name = request.node.name.replace("[", "-").replace("]", "").replace("_", "-")
-    return RegistryImages(f"{registry.host}/{name}", ours, Lines())
+    return RegistryImages(f"{registry.host}/{name}", ours, RecordedLines())
 
 
 @pytest.fixture

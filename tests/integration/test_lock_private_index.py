@@ -8,13 +8,14 @@ import stat
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, LockError
-from imagesync.indexes.pypi.index_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration, IndexOptions
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
@@ -25,6 +26,7 @@ from imagesync.store.store import Store
 from tests.indexes import Fault, LocalIndex
 from tests.indexes.planning import installed, plan_of
 from tests.integration.test_lock_resolvers import RESOLVERS, TARGET, environment, lock_with, open_resolver
+from tests.progress import RecordedLines
 
 PASSWORD = "pa:ss/w@rd-4711"
 WRITTEN = ("pa:ss/w@rd-4711", "pa%3Ass%2Fw%40rd-4711")
@@ -258,3 +260,47 @@ def test_credentials_stay_with_their_host(index: LocalIndex, tmp_path: Path) -> 
         wanted = [Download(elsewhere.file_url(other), elsewhere.digest(other), other)]
         fetch(wanted, store=store, access=access, progress=SilentProgress())
         assert elsewhere.requests[-1].authorization is None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refusal_of_one_of_several_indexes_is_a_warning(
+    name: str, status: int, index: LocalIndex, tmp_path: Path
+) -> None:
+    with LocalIndex() as public:
+        public.add_wheel("demo", "1.0.0")
+        index.refuse_pages(status)
+        environ = environment(
+            tmp_path, PIP_INDEX_URL=index.url_with_credentials, PIP_EXTRA_INDEX_URL=public.url
+        )
+        progress = RecordedLines()
+        lock = make_lock(
+            PLAN,
+            target=TARGET,
+            source_digests={},
+            resolver=open_resolver(name, environ, indexes=configuration(environ)),
+            progress=progress,
+        )
+    assert [package.name for package in lock.packages] == ["demo"]
+    (warning,) = progress.lines
+    assert warning.startswith(
+        f"warning: {index.url} refuses the user name and password that it gets (HTTP {status}); "
+    )
+    assert "They were looked for in the index URLs in pip's configuration" in warning
+    assert_secret_nowhere(warning)
+
+
+def test_index_that_says_by_403_that_it_lacks_a_project_is_no_refusal(
+    index: LocalIndex, tmp_path: Path
+) -> None:
+    with LocalIndex() as public:
+        public.add_wheel("demo", "1.0.0")
+        index.refuse_pages(403)
+        environ = environment(
+            tmp_path, PIP_INDEX_URL=index.url_with_credentials, PIP_EXTRA_INDEX_URL=public.url
+        )
+        indexes = replace(
+            configuration(environ), options={index.url: IndexOptions(ignore_error_codes=(403,))}
+        )
+        resolver = open_resolver("uv", environ, indexes=indexes)
+        lock_with(resolver, PLAN)
+        assert resolver.refusals() == ()

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import make_lock
@@ -29,6 +28,7 @@ from tests.indexes import LocalIndex
 from tests.indexes.index import Fault
 from tests.indexes.sdists import make_source_archive
 from tests.indexes.wheels import make_wheel
+from tests.progress import RecordedLines
 
 MakeEnvironment = Callable[..., LocalEnvironment]
 # As crick 0.0.3 does with NumPy and Cython: nothing says that the build needs it.
@@ -38,21 +38,13 @@ CRICK_LIKE = {
 }
 
 
-class Lines(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-
 class Locking:
     """An environment and its user's indexes."""
 
     def __init__(self, environment: LocalEnvironment, folder: Path, resolver: str) -> None:
         self.environment = environment
         self.store = Store(folder / "store")
-        self.progress = Lines()
+        self.progress = RecordedLines()
         self.resolver = resolver
         self.environ = {
             "PATH": os.environ["PATH"],

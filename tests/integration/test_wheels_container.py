@@ -32,6 +32,7 @@ from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.sdists import make_source_archive
 from tests.indexes.wheels import make_wheel
+from tests.progress import RecordedLines
 
 EXTENSION = """
 #include <Python.h>
@@ -77,14 +78,6 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 PYPROJECT = '[build-system]\nrequires = ["early-helper"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
-class Lines(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
-
-
 def sdist_of(name: str, **changes: str) -> tuple[str, bytes]:
     files = {
         "pyproject.toml": PYPROJECT,
@@ -127,7 +120,7 @@ class Building:
     def __init__(self, base: BaseImage, index: LocalIndex, folder: Path, **variables: str) -> None:
         self.index = index
         self.store = Store(folder / "store")
-        self.progress = Lines()
+        self.progress = RecordedLines()
         self.target = Target("linux/amd64", base.python_version, base.glibc)
         python = Interpreter(
             *("cpython", base.python_version, "macosx-14.0-arm64"),

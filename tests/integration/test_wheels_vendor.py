@@ -31,17 +31,10 @@ from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer
 from tests.indexes import LocalIndex
 from tests.passwords import Password
+from tests.progress import RecordedLines
 
 SECRET = "hunter2-secret"
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-class Lines(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -110,7 +103,7 @@ class Vendoring:
     def __init__(self, environment: LocalEnvironment, folder: Path) -> None:
         self.environment = environment
         self.store = Store(folder / "store")
-        self.progress = Lines()
+        self.progress = RecordedLines()
         self.target = Target("linux/amd64", f"{MINOR}.0", (2, 99))
 
     def plan(self) -> Plan:

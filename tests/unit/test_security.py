@@ -37,14 +37,7 @@ from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.build_wheel import build_wheel
 from tests.commands import clean_environ
-
-
-class Lines(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+from tests.progress import RecordedLines
 
 
 def program(path: Path, script: str) -> Path:
@@ -224,7 +217,7 @@ def test_credential_helpers_are_names(
     value = name if key == "credsStore" else {"r.example.com": name}
     (tmp_path / "config.json").write_text(json.dumps({"auths": auths, key: value}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    progress = Lines()
+    progress = RecordedLines()
     found = registry_credentials("r.example.com", progress=progress)
     assert not (tmp_path / "FILE").exists()
     assert (found.get("username"), found.get("password")) == ("me", "secret")

@@ -72,7 +72,7 @@ def find_problems(indexes: IndexConfiguration, project: str, access: Access) -> 
         if own is not None:
             pages |= {url: _page(url, project) for url in own.public_urls}
         asked |= set(urls if own is None else own.public_urls)
-    found = _problems(pages, access)
+    found = _problems(pages, indexes, access)
     return tuple(problem for problem in found if problem.url in asked or not problem.refuses)
 
 
@@ -80,7 +80,16 @@ def _page(url: str, project: str) -> str:
     return f"{url.rstrip('/')}/{project}/"
 
 
-def _problems(pages: dict[str, str], access: Access) -> Iterator[IndexProblem]:
+def _says_missing(url: str, status: int, indexes: IndexConfiguration) -> bool:
+    """Return True if the index means by the HTTP *status* that it doesn't have the project."""
+    options = indexes.options.get(url)
+    if options is not None and status in options.ignore_error_codes:
+        return True
+    # So does uv (crates/uv-client/src/base_client.rs): PyTorch's index refuses what it doesn't have.
+    return status == 403 and f".{urlsplit(url).hostname}".endswith(".pytorch.org")
+
+
+def _problems(pages: dict[str, str], indexes: IndexConfiguration, access: Access) -> Iterator[IndexProblem]:
     from requests.exceptions import RequestException, SSLError
 
     network = f"Look at the network, and at the URLs in {access.wording.settings}.\n{WITHOUT_INDEX}"
@@ -90,6 +99,8 @@ def _problems(pages: dict[str, str], access: Access) -> Iterator[IndexProblem]:
                 continue
             try:
                 with get(session, page, access=access) as response:
+                    if _says_missing(url, response.status_code, indexes):
+                        continue
                     if response.status_code in REFUSALS:
                         yield IndexProblem(url, refusal(response), refusal_hint(url, access), refuses=True)
                     elif response.status_code >= 500:

@@ -99,6 +99,7 @@ class PipToolsResolver(IndexResolver):
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
         """Return the packages that satisfy *request*; see :class:`Resolver`."""
+        self._note_request(request)
         with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
             folder = Path(name)
             requirements: Sequence[str] = request.requirements

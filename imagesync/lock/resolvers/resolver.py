@@ -13,6 +13,7 @@ from imagesync.errors import LockError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems
 from imagesync.indexes.pypi.uv_environment import without_indexes, without_variables
+from imagesync.indexes.pypi.uv_files import requirement_name
 from imagesync.lock.lock import Artifact, LockedPackage, Target
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import parse_requirement
@@ -85,6 +86,9 @@ class Resolver(Protocol):
             The project to ask for. An index that lacks it can be used.
         """
 
+    def refusals(self) -> tuple[IndexProblem, ...]:
+        """Return the indexes that refused to answer while others did, so that nothing was taken from them."""
+
     def without(self, urls: Collection[str]) -> Resolver:
         """Return a resolver without the indexes *urls*, which have no credentials."""
 
@@ -126,6 +130,7 @@ class IndexResolver:
         self._indexes = indexes
         self._environ = environ
         self._access = access
+        self._requested = ""
 
     @property
     def indexes(self) -> IndexConfiguration:
@@ -135,6 +140,19 @@ class IndexResolver:
     def index_problems(self, project: str) -> tuple[IndexProblem, ...]:
         """Return the indexes that can't be used; see :class:`Resolver`."""
         return find_problems(self.indexes, project, self._access)
+
+    def refusals(self) -> tuple[IndexProblem, ...]:
+        """Return the indexes that refused to answer; see :class:`Resolver`."""
+        # Without a configured main index PyPI is asked, too.
+        others = self.indexes.index_url is None or len(self.indexes.public_urls) > 1
+        if not self._requested or not others:
+            return ()
+        return tuple(problem for problem in self.index_problems(self._requested) if problem.refuses)
+
+    def _note_request(self, request: ResolutionRequest) -> None:
+        """Remember a project that the indexes were asked for: uv and pip pass over one that refuses."""
+        if not self._requested:
+            self._requested = next(filter(None, map(requirement_name, request.requirements)), "")
 
     def without(self, urls: Collection[str]) -> Self:
         """Return a resolver of the other indexes; see :class:`Resolver`."""

@@ -61,6 +61,10 @@ class CachingResolver:
         """Return the indexes that can't be used; see :class:`Resolver`."""
         return self._resolver.index_problems(project)
 
+    def refusals(self) -> tuple[IndexProblem, ...]:
+        """Return the indexes that refused to answer; none are asked where all answers are cached."""
+        return self._resolver.refusals()
+
     def without(self, urls: Collection[str]) -> CachingResolver:
         """Return a resolver of the other indexes, whose answers are cached separately."""
         return CachingResolver(self._resolver.without(urls), self._folder, self._environ)

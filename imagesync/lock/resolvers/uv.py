@@ -74,6 +74,7 @@ class UvResolver(IndexResolver):
 
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
         """Return the packages that satisfy *request*; see :class:`Resolver`."""
+        self._note_request(request)
         if not self.indexes.bound:
             return self._resolve(request)
         return resolve_bound(request, self.indexes, self._resolve)

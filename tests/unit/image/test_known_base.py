@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
 from imagesync.errors import BaseImageError, UsageError
 from imagesync.image.base import target_of
 from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, registry_facts, remember
@@ -23,20 +22,13 @@ from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.conftest import MakeEnvironment
 from tests.indexes import LocalIndex
+from tests.progress import RecordedLines
 
 # Of the Python that runs these tests, and with it the environments that they make.
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 BASE = f"python:{HERE}-slim-bookworm"
 NOBODY = "127.0.0.1:1"
 UNREACHABLE = f"{NOBODY}/team/base:1"
-
-
-class Said(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +143,14 @@ def made(root: str = UNREACHABLE, python: str = "3.11.2") -> BaseImage:
     )
 
 
-def known(cache: Path, progress: Said | None = None, **settings: str) -> BaseImage | None:
+def known(cache: Path, progress: RecordedLines | None = None, **settings: str) -> BaseImage | None:
     """Return what is known where there is no engine, and no registry answers."""
     given = Settings(**{"base": UNREACHABLE, **settings})  # type: ignore[arg-type]
-    return known_base(given, cache=cache, progress=progress or Said(), problem="No engine.")
+    return known_base(given, cache=cache, progress=progress or RecordedLines(), problem="No engine.")
 
 
 def test_flags_are_enough_and_nobody_is_asked(tmp_path: Path) -> None:
-    said = Said()
+    said = RecordedLines()
     base = known(tmp_path, said, target_python="3.12", target_glibc="2.38")
     assert base is not None
     assert (base.python_version, base.glibc, base.digest, base.pinned) == ("3.12", (2, 38), "", "")
@@ -166,7 +158,7 @@ def test_flags_are_enough_and_nobody_is_asked(tmp_path: Path) -> None:
 
 
 def test_flag_and_table_add_up(tmp_path: Path) -> None:
-    said = Said()
+    said = RecordedLines()
     base = known(tmp_path, said, base="debian@sha256:" + "c" * 64, target_python="3.11", target_glibc="2.36")
     assert base is not None
     base = known(tmp_path, said, base="python:3.12.1-slim", target_glibc="2.36", target_python="3.12")
@@ -177,7 +169,7 @@ def test_flag_and_table_add_up(tmp_path: Path) -> None:
 
 def test_remembered_image_needs_no_engine_again(tmp_path: Path) -> None:
     remember(tmp_path, made())
-    said = Said()
+    said = RecordedLines()
     base = known(tmp_path, said)
     assert base is not None
     assert (base.python_version, base.glibc, base.python_executable) == (

@@ -8,20 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
 from imagesync.errors import HashMismatch, StoreError
 from imagesync.store.store import Store
+from tests.progress import RecordedLines
 
 CONTENT = b"some wheel" * 1000
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-
-
-class Lines(SilentProgress):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.lines.append(text)
 
 
 @pytest.fixture
@@ -80,7 +72,7 @@ def test_interrupted_add_leaves_no_partial_file(store: Store) -> None:
 def test_corrupt_file_is_removed_and_reported(store: Store, damage: bytes) -> None:
     stored = store.add([CONTENT], filename="a.whl")
     stored.path.write_bytes(damage)
-    lines = Lines()
+    lines = RecordedLines()
     assert store.open(DIGEST, filename="a.whl", progress=lines) is None
     assert not stored.path.exists()
     assert len(lines.lines) == 1
@@ -119,7 +111,7 @@ def test_lock_is_held_by_one_thread_at_a_time(store: Store) -> None:
     assert inside.wait(10)
     with pytest.raises(TimeoutError), store.lock("a/b c", timeout=0):
         pass
-    lines = Lines()
+    lines = RecordedLines()
     with pytest.raises(TimeoutError), store.lock("a/b c", timeout=0.1, progress=lines):
         pass
     assert len(lines.lines) == 1

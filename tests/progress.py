@@ -1,0 +1,15 @@
+"""Progress that tests can read."""
+
+from __future__ import annotations
+
+from imagesync.core.progress import SilentProgress
+
+
+class RecordedLines(SilentProgress):
+    """Progress that records its lines, and shows nothing."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
