@@ -30,7 +30,7 @@ from benchmarks.subjects import (
     make_environment,
     pip_list,
 )
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import PACKAGES_REPOSITORY

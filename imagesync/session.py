@@ -316,7 +316,7 @@ def open_session(
     UsageError
         A setting doesn't exist, or doesn't take the value.
     """
-    from imagesync.core.progress import make_progress
+    from imagesync.core.terminal import make_progress
     from imagesync.settings.load import load_settings
 
     environ = dict(os.environ)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.image.base import ensure_base

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 import click
 
-from imagesync.core.text import clean, clean_lines, counted, encodable, has_colour, is_interactive
+from imagesync.core.terminal import has_colour, is_interactive
+from imagesync.core.text import clean, clean_lines, counted, encodable
 
 if TYPE_CHECKING:
     from rich.console import Console

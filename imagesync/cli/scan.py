@@ -12,7 +12,7 @@ import click
 
 from imagesync.cli.options import environment_options, format_option
 from imagesync.cli.output import Row, Section, finding_sections, print_json, print_sections, source_text
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 from imagesync.core.text import counted
 from imagesync.errors import UsageError
 from imagesync.scan.discovery import discover

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from imagesync.cluster import labels
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, check_name
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, Protocol, TextIO
 
-from imagesync.core.text import (
-    clean,
-    clean_lines,
-    encodable,
-    format_done,
-    format_duration,
-    format_total,
-    is_interactive,
-)
+from imagesync.core.text import clean, clean_lines, encodable, format_done, format_duration, format_total
 
 Unit = Literal["bytes", "packages", "steps"]
 
@@ -168,28 +159,3 @@ class _PlainTask:
         self._quarter = quarter
         parts = [format_done(self._done, self._total, self._unit), self._doing]
         return f"{self._label}: " + ", ".join(part for part in parts if part)
-
-
-def make_progress(
-    *, quiet: bool, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
-) -> Progress:
-    """Return bars for a terminal, plain lines for anything else, nothing if *quiet*.
-
-    Parameters
-    ----------
-    quiet
-        Whether progress is hidden.
-    stream
-        Where progress is shown; stderr by default.
-    environ
-        Environment variables; the process's own by default.
-    """
-    stream = sys.stderr if stream is None else stream
-    if quiet:
-        return SilentProgress()
-    if is_interactive(stream, environ):
-        # Importing rich takes 0.1 s.
-        from imagesync.core.rich_progress import RichProgress
-
-        return RichProgress(stream)
-    return PlainProgress(stream)

@@ -1,10 +1,8 @@
-"""Text for people and terminals: sizes, durations, and untrusted strings made safe to print."""
+"""Text for people: sizes, durations, and untrusted strings made safe to print."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
 from typing import TextIO
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -43,18 +41,6 @@ def encodable(text: str, stream: TextIO) -> str:
     """Return *text* with escapes for characters that the encoding of *stream* lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def is_interactive(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Return True if *stream* is a terminal that can move its cursor (``TERM`` isn't ``dumb``)."""
-    environ = os.environ if environ is None else environ
-    return stream.isatty() and environ.get("TERM", "") not in {"dumb", "unknown"}
-
-
-def has_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Return True if *stream* may be coloured (https://no-color.org)."""
-    environ = os.environ if environ is None else environ
-    return is_interactive(stream, environ) and not environ.get("NO_COLOR")
 
 
 def format_size(size: int) -> str:

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, SilentProgress, make_progress
+from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, SilentProgress
+from imagesync.core.terminal import make_progress
 from tests.terminals import on_terminal
 
 
@@ -146,7 +147,7 @@ def test_pipe_gets_lines_and_quiet_gets_nothing(stream: io.StringIO) -> None:
 
 SHOW = """
 import sys, threading
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 
 progress = make_progress(quiet=False, stream=sys.stderr)
 barrier = threading.Barrier(4)
@@ -211,7 +212,7 @@ def test_interrupt_restores_the_cursor() -> None:
     code, shown = on_terminal(
         """
 import signal, sys
-from imagesync.core.progress import make_progress
+from imagesync.core.terminal import make_progress
 
 with make_progress(quiet=False, stream=sys.stderr).task("Building", total=10, unit="steps"):
     signal.raise_signal(signal.SIGINT)
