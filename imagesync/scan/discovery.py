@@ -28,6 +28,7 @@ from imagesync.scan.environment_files import (
 from imagesync.scan.interpreter import HINT, interpreter_of, named_interpreter
 
 _PIXI = ".pixi/envs/default"
+_VENV_ORIGIN = "the project's .venv"
 _IMPLEMENTATIONS = {"cpython": "CPython", "pypy": "PyPy"}
 # By each tool: the files that say so, the table in pyproject.toml, and what to do.
 _MAKES = "This is a project of {}; make its environment: {}"
@@ -158,6 +159,8 @@ def _candidates(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterato
     # One without a Python can't be meant where the project has one.
     if conda and not base and (project is None or has_interpreter(conda)):
         yield _active("CONDA_PREFIX", conda, project)
+    if project is None or project.origin == _VENV_ORIGIN:
+        _refuse_missing_uv_environment(environ, folders)
     if project is not None:
         interpreter = interpreter_of(project.folder, project.folder)
         yield FoundEnvironment(Path(interpreter), project.origin)
@@ -165,6 +168,18 @@ def _candidates(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterato
         yield FoundEnvironment(Path(interpreter_of(base, base)), "CONDA_PREFIX, conda's base")
     if own is not None:
         yield own
+
+
+def _refuse_missing_uv_environment(environ: Mapping[str, str], folders: tuple[str, ...]) -> None:
+    """Raise an error if ``UV_PROJECT_ENVIRONMENT`` names an environment that the project doesn't have."""
+    named = environ.get("UV_PROJECT_ENVIRONMENT", "")
+    roots = [folder for folder in folders if os.path.exists(os.path.join(folder, "pyproject.toml"))]
+    paths = [os.path.normpath(os.path.join(folder, named)) for folder in roots]
+    if named and paths and not any(map(is_environment, paths)):
+        raise ScanError(
+            f"UV_PROJECT_ENVIRONMENT names {paths[-1]}, which is no environment (any more)",
+            hint=f"Make it: uv sync. Or unset UV_PROJECT_ENVIRONMENT to use the project's .venv. {HINT}",
+        )
 
 
 def _active(variable: str, folder: str, project: _ProjectEnvironment | None) -> FoundEnvironment:
@@ -219,7 +234,7 @@ def _project_environments(
                 yield _ProjectEnvironment(path, "UV_PROJECT_ENVIRONMENT", folder)
         path = os.path.join(folder, ".venv")
         if is_environment(path):
-            yield _ProjectEnvironment(path, "the project's .venv", folder)
+            yield _ProjectEnvironment(path, _VENV_ORIGIN, folder)
         path = os.path.join(folder, *_PIXI.split("/"))
         if has_interpreter(path):
             yield _ProjectEnvironment(path, f"the project's {_PIXI}", folder)

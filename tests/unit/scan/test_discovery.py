@@ -131,9 +131,22 @@ def test_uv_project_environment_is_the_projects_environment(
     assert named == FoundEnvironment(relative.python, "UV_PROJECT_ENVIRONMENT")
     absolute = environment()
     assert found(project / "src", UV_PROJECT_ENVIRONMENT=absolute.prefix).path == absolute.python
-    assert found(project, UV_PROJECT_ENVIRONMENT="gone").path == project / ".venv" / "bin" / "python"
     (project / "pyproject.toml").unlink()  # no project of uv
     assert found(project, UV_PROJECT_ENVIRONMENT="build/env").origin == "the project's .venv"
+
+
+def test_missing_uv_project_environment_is_refused_where_it_would_be_used(
+    environment: MakeEnvironment, project: Path
+) -> None:
+    message = f"UV_PROJECT_ENVIRONMENT names {project / 'gone'}, which is no environment (any more)"
+    assert message in refused(project, UV_PROJECT_ENVIRONMENT="gone")
+    stale = environment(name="project/.venv")
+    (project / "src").mkdir()
+    assert message in refused(project / "src", UV_PROJECT_ENVIRONMENT="gone")
+    active = found(project, UV_PROJECT_ENVIRONMENT="gone", VIRTUAL_ENV=stale.prefix)
+    assert active.path == stale.python
+    (project / "pyproject.toml").unlink()  # no project of uv
+    assert found(project, UV_PROJECT_ENVIRONMENT="gone").path == stale.python
 
 
 def test_folder_without_an_environment_is_passed_over(project: Path) -> None:
