@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +16,12 @@ from imagesync.plan.checks.sources import local_path
 from imagesync.plan.loose_code import MODULE_SUFFIXES, Code, CodeFile, CodePath, top_level_modules
 from imagesync.scan.distributions.editables import is_inside
 from imagesync.scan.environment import Environment, Finding, Interpreter, Severity
+from imagesync.scan.environment_files import platform_of_executable
 from imagesync.store.layout import CODE
 
 _SHOWN = 5
+# Extension modules, and libraries that they load.
+_COMPILED = re.compile(r"\.(so|pyd|dylib|dll)(\.[0-9.]+)?$")
 
 
 def collect_code(
@@ -54,13 +58,15 @@ def collect_code(
     """
     if not paths:
         return Code()
-    collection = _Collection(Owners(environment, frozenset(shipped)))
+    collection = _Collection(Owners(environment, frozenset(shipped)), environment.python.libc)
     digests = None if cache is None else cache / CODE
     collected: list[CodePath] = []
     for tree in [read_tree(path, store=cache) for path in dict.fromkeys(paths)]:
         collection.exclude_provided(tree)
+        collection.exclude_foreign(tree)
         collected.append(collect_files(tree, excluded=collection.excluded, cache=digests))
         collection.claim(collected[-1])
+        collection.report_foreign(collected[-1])
     findings = [*collection.findings, *_findings(collected, environment.python)]
     code = Code(tuple(collected), tuple(findings))
     _refuse_large(code, max_size)
@@ -72,10 +78,45 @@ class _Collection:
     """The files and modules of earlier paths, and the modules that the next path must leave out."""
 
     owners: Owners
+    libc: str
     findings: list[Finding] = field(default_factory=list)
     _files: set[str] = field(default_factory=set)
     _modules: dict[str, str] = field(default_factory=dict)
     _reasons: dict[str, str] = field(default_factory=dict)
+    _foreign: dict[str, str] = field(default_factory=dict)
+
+    def exclude_foreign(self, tree: Tree) -> None:
+        """Exclude the machine code of *tree* that can't run in the image, by the headers of the files."""
+        self._foreign = {}
+        for name in tree.stats:
+            if _COMPILED.search(name):
+                platform = _platform(tree.folder / name)
+                if platform and not runs_on(IMAGE_PLATFORM, local=platform, libc=self.libc):
+                    self._foreign[tree.image_prefix + name] = platform
+
+    def report_foreign(self, path: CodePath) -> None:
+        """Report the excluded machine code of *path*; it matters where no other file has the module."""
+        if not self._foreign:
+            return
+        found = {_module_name(file.path) for file in path.files}
+        missing = sorted(name for name in self._foreign if _module_name(name) not in found)
+        platforms = " and ".join(sorted(set(self._foreign.values())))
+        effect = (
+            f"{_some(missing)} can't be imported there."
+            if missing
+            else "The modules are there for the image's platform, too."
+        )
+        self.findings.append(
+            Finding(
+                Severity.WARNING if missing else Severity.INFO,
+                "code-compiled",
+                f"Left out of {path.path}, because it is machine code for {platforms}, and the image is for "
+                f"{IMAGE_PLATFORM}: {_some(sorted(self._foreign))}. {effect}",
+                path=path.path,
+                hint="Make a package of it and install that, so that it can be built for the image; or put "
+                f"files for {IMAGE_PLATFORM} beside it.",
+            )
+        )
 
     def exclude_provided(self, tree: Tree) -> None:
         """Exclude the modules of *tree* that a distribution or an earlier path provides."""
@@ -101,6 +142,8 @@ class _Collection:
         """Return the reason to leave out the file at *path* in the image; empty for none."""
         first = path.partition("/")[0]
         module = first if "/" in path else first.partition(".")[0]
+        if path in self._foreign:
+            return f"it is machine code for {self._foreign[path]}"
         if module in self._reasons and ("/" in path or path.endswith((*MODULE_SUFFIXES, ".pyi"))):
             return self._reasons[module]
         return "an earlier path has a file of that name" if path in self._files else ""
@@ -110,6 +153,21 @@ class _Collection:
         self._files.update(file.path for file in path.files)
         for module in path.modules:
             self._modules.setdefault(module, path.path)
+
+
+def _platform(path: Path) -> str:
+    """Return the platform that a file holds machine code for; empty if it holds none."""
+    try:
+        with path.open("rb") as file:
+            return platform_of_executable(file.read(4096))
+    except OSError:
+        return ""  # reported when its digest is computed
+
+
+def _module_name(path: str) -> str:
+    """Return the path of a module without its suffixes, such as ``tools/fast``."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.partition('.')[0]}"
 
 
 def _module_path(tree: Tree, module: str) -> Path:
@@ -168,16 +226,6 @@ def _findings(paths: Iterable[CodePath], python: Interpreter) -> Iterator[Findin
                     path=path.path,
                     hint="Rename yours.",
                 )
-        compiled = [file.path for file in path.files if file.path.endswith((".so", ".pyd", ".dylib"))]
-        if compiled and not runs_on(IMAGE_PLATFORM, local=python.platform, libc=python.libc):
-            yield Finding(
-                Severity.WARNING,
-                "code-compiled",
-                f"{_some(compiled)} in {path.path} hold machine code for {python.platform}, which the image "
-                "can't use.",
-                path=path.path,
-                hint="Make a package of it and install that, so that it can be built for the image.",
-            )
         if not path.modules:
             yield Finding(
                 Severity.WARNING,

@@ -300,3 +300,47 @@ def test_file_that_changes_before_it_is_archived_is_an_error(bare: LocalEnvironm
         make_layer(
             code, python=python, target=target, store=Store(tmp_path / "store"), progress=SilentProgress()
         )
+
+
+ELF_AARCH64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\xb7\x00" + bytes(44)
+ELF_X86_64 = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00" + bytes(44)
+MACHO_ARM64 = b"\xcf\xfa\xed\xfe\x0c\x00\x00\x01" + bytes(24)
+PE_AMD64 = b"MZ" + bytes(58) + b"\x40\x00\x00\x00" + b"PE\0\0\x64\x86" + bytes(18)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "platform"),
+    [
+        ("fast.cpython-311-darwin.so", MACHO_ARM64, "macosx-arm64"),
+        ("fast.cp311-win_amd64.pyd", PE_AMD64, "win-amd64"),
+        ("fast.cpython-311-aarch64-linux-gnu.so", ELF_AARCH64, "linux-aarch64"),
+        ("fast.so", ELF_AARCH64, "linux-aarch64"),
+        ("fast.cpython-311-x86_64-linux-gnu.so", MACHO_ARM64, "macosx-arm64"),
+    ],
+)
+def test_machine_code_of_another_platform_stays_out_and_is_named(
+    bare: LocalEnvironment, tmp_path: Path, name: str, content: bytes, platform: str
+) -> None:
+    folder = tree(tmp_path / "lib", "slow.py")
+    (folder / name).write_bytes(content)
+    code = collect(bare, folder)
+    assert names(code) == ["slow.py"]
+    assert code.modules == ("slow",)
+    (finding,) = code.findings
+    assert (finding.code, finding.severity.value) == ("code-compiled", "warning")
+    assert platform in finding.message
+    assert f"{name} can't be imported there" in finding.message
+    assert dict(code.paths[0].left_out)[name] == f"it is machine code for {platform}"
+
+
+def test_machine_code_beside_the_same_module_for_the_image_is_a_remark(
+    bare: LocalEnvironment, tmp_path: Path
+) -> None:
+    folder = tree(tmp_path / "lib", "slow.py")
+    (folder / "fast.cpython-311-darwin.so").write_bytes(MACHO_ARM64)
+    (folder / "fast.cpython-311-x86_64-linux-gnu.so").write_bytes(ELF_X86_64)
+    code = collect(bare, folder)
+    assert names(code) == ["fast.cpython-311-x86_64-linux-gnu.so", "slow.py"]
+    assert [(finding.code, finding.severity.value) for finding in code.findings] == [
+        ("code-compiled", "info")
+    ]
