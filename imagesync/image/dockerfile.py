@@ -42,6 +42,14 @@ if TYPE_CHECKING:
 
 
 Part = Literal["whole", "packages", "environment"]
+# Values of the templates that are the same for each image.
+_PATHS = {
+    "code_folder": str(CODE),
+    "home": str(HOME),
+    "prefix": str(PREFIX),
+    "python": str(PYTHON),
+    "user": USER,
+}
 
 
 @dataclass(frozen=True)
@@ -129,31 +137,27 @@ def make_context(
         A template fails, or the wheels aren't those of the lock.
     """
     layer = local_layer(lock) if part == "environment" else lock
-    requirements = _requirements(
-        packages.wheels, {package.name for package in layer.packages}, file_conflicts
-    )
-    requirements_vendored = _requirements(
-        vendored.wheels, {package.name for package in layer.vendored}, file_conflicts
-    )
+    names = {package.name for package in layer.packages}, {package.name for package in layer.vendored}
+    requirements = {
+        "requirements.txt": _requirements(packages.wheels, names[0], file_conflicts),
+        "requirements-vendored.txt": _requirements(vendored.wheels, names[1], file_conflicts),
+    }
     labels = _labels(
         lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
     )
-    if file_conflicts and part != "packages":
-        labels[Label.FILE_CONFLICTS] = json.dumps(dict(file_conflicts), sort_keys=True)
-    if shared_conda_files and part != "packages":
-        labels[Label.SHARED_CONDA_FILES] = json.dumps(dict(shared_conda_files), sort_keys=True)
+    if part != "packages":
+        labels |= _file_labels(file_conflicts, shared_conda_files)
     if inventory is not None:
         labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {
+        **_PATHS,
         "base": base,
         "base_args": {"BASE": base.pinned or base.root, "APT": " ".join(base.apt)},
         "base_stage": base_stage(base.pinned or base.root, base.apt) if standalone else None,
         "code": code,
         "file_conflicts": file_conflicts,
-        "code_folder": str(CODE),
         "conda": conda,
         "environment_hash": environment_hash,
-        "home": str(HOME),
         "inventory_path": str(INVENTORY) if inventory is not None else None,
         "labels": labels,
         "lock": lock,
@@ -162,31 +166,20 @@ def make_context(
         "packages_bytecode": packages.bytecode,
         "packages_image": packages_image,
         "part": part,
-        "prefix": str(PREFIX),
-        "python": str(PYTHON),
         "requirements_digests": {
-            "requirements.txt": _digest(requirements),
-            "requirements-vendored.txt": _digest(requirements_vendored),
-            "conda": _digest(conda.explicit() + conda.compiled() + conda.owners_json() + conda.records())
-            if conda is not None
-            else "",
+            **{path: _digest(text) for path, text in requirements.items()},
+            "conda": _digest(_conda_texts(conda)) if conda is not None else "",
         },
         "site_packages": str(site_packages(lock.target.minor)),
-        "user": USER,
         "vendored": layer.vendored,
         "vendored_bytecode": vendored.bytecode,
         "version": version,
     }
     dockerfile = render_template("Dockerfile.j2", values, folder=templates)
-    programs = build_programs(conda=conda is not None)
     files = [
         *(_documentation(values, lock, dockerfile, templates) if standalone else []),
-        ContextFile.from_text("requirements.txt", requirements),
-        ContextFile.from_text("requirements-vendored.txt", requirements_vendored),
-        ContextFile.from_file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
-        *(ContextFile.from_text(path, text) for path, text in programs.items()),
-        *([] if installer is None else [ContextFile.from_file("tools/uv", installer, mode=0o755)]),
-        *(_installer_files() if layer.vendored else []),
+        *(ContextFile.from_text(path, text) for path, text in requirements.items()),
+        *_tools(installer, is_conda=conda is not None, is_vendored=bool(layer.vendored)),
         *_stored("wheels/index", packages.wheels),
         *_stored("wheels/vendored", vendored.wheels),
         *_stored("bytecode/index", packages.bytecode),
@@ -200,6 +193,29 @@ def make_context(
     files.sort(key=lambda file: file.path)
     files.insert(0, ContextFile.from_text("Dockerfile", dockerfile))
     return BuildContext(tuple(files), base, lock, environment_hash, labels, name)
+
+
+def _file_labels(
+    file_conflicts: Mapping[str, str], shared_conda_files: Mapping[str, tuple[str, ...]]
+) -> dict[str, str]:
+    contents = {Label.FILE_CONFLICTS: file_conflicts, Label.SHARED_CONDA_FILES: shared_conda_files}
+    return {
+        label: json.dumps(dict(content), sort_keys=True) for label, content in contents.items() if content
+    }
+
+
+def _conda_texts(conda: CondaLayer) -> str:
+    return conda.explicit() + conda.compiled() + conda.owners_json() + conda.records()
+
+
+def _tools(installer: Path | None, *, is_conda: bool, is_vendored: bool) -> list[ContextFile]:
+    """Return the programs that run in the build, and what keeps other files out of the context."""
+    return [
+        ContextFile.from_file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
+        *(ContextFile.from_text(path, text) for path, text in build_programs(conda=is_conda).items()),
+        *([] if installer is None else [ContextFile.from_file("tools/uv", installer, mode=0o755)]),
+        *(_installer_files() if is_vendored else []),
+    ]
 
 
 def _documentation(
@@ -266,22 +282,19 @@ def _labels(
         identity[Label.PACKAGES_LOCK] = ""
     count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
     _, tag = split_reference(name)
+    timestamp = datetime.fromtimestamp(created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "org.opencontainers.image.title": "Python environment",
         "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",
         # These replace the root image's version and name.
         "org.opencontainers.image.version": tag,
         "org.opencontainers.image.ref.name": name,
-        "org.opencontainers.image.created": _timestamp(created),
+        "org.opencontainers.image.created": timestamp,
         "org.opencontainers.image.base.name": base.root,
         **({"org.opencontainers.image.base.digest": base.digest} if base.digest else {}),
         Label.VERSION: version,
         **identity,
     }
-
-
-def _timestamp(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _requirements(

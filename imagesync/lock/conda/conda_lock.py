@@ -113,7 +113,7 @@ class CondaLockSolver:
 
         conda-lock knows no preferred packages: it takes the newest versions that the specs allow.
         """
-        from imagesync.lock.lockfile.conda_lock_file import parse_file, require_conda_lock
+        from imagesync.lock.conda.conda_lock_file import parse_file, require_conda_lock
 
         require_conda_lock()
         request = self.own.completed(request)

@@ -77,7 +77,7 @@ def require(form: Form, path: Path | None) -> None:
             hint="Make it, or name another one.",
         )
     if form == "conda-lock":
-        from imagesync.lock.lockfile.conda_lock_file import require_conda_lock
+        from imagesync.lock.conda.conda_lock_file import require_conda_lock
 
         require_conda_lock()
 
@@ -89,7 +89,7 @@ def render(bundle: Bundle, form: Form, *, name: str | None = None) -> str:
     """
     name = name or _NAMES[form]
     if form == "conda-lock":
-        from imagesync.lock.lockfile.conda_lock_file import to_text
+        from imagesync.lock.conda.conda_lock_file import to_text
         from imagesync.lock.lockfile.write import to_lockfile
 
         return to_text(to_lockfile(bundle), name=name)
