@@ -96,7 +96,7 @@ def _of_project(
 
         return read_uv(project, environ, markers=markers, platform=platform)
     if project.tool == "pixi":
-        from imagesync.indexes.pixi import read_pixi
+        from imagesync.indexes.pypi.pixi import read_pixi
 
         return read_pixi(project, environ, prefix=prefix, platform=platform)
     if project.tool == "poetry":

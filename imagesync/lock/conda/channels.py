@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imagesync.indexes.conda.channel_access import ChannelUrls, Mirrors
     from imagesync.indexes.conda.conda_configuration import ChannelPriority, CondaConfiguration
     from imagesync.indexes.conda.logins import Login, StoredLogins
-    from imagesync.indexes.pixi import PixiSettings
+    from imagesync.indexes.pypi.pixi import PixiSettings
     from imagesync.lock.conda.archive_store import Archives
     from imagesync.lock.conda.repodata import Repodata
     from imagesync.plan.dependencies import ExternalPackage
@@ -87,7 +87,7 @@ class Channels:
 
     @cached_property
     def _pixi(self) -> PixiSettings:
-        from imagesync.indexes.pixi import pixi_settings, workspace_of
+        from imagesync.indexes.pypi.pixi import pixi_settings, workspace_of
 
         return pixi_settings(workspace_of(self._prefix), self._environ, sys.platform)
 
@@ -102,7 +102,7 @@ class Channels:
         import shutil
 
         from imagesync.indexes.conda.logins import read_logins
-        from imagesync.indexes.pixi import workspace_of
+        from imagesync.indexes.pypi.pixi import workspace_of
 
         return read_logins(
             self._environ,

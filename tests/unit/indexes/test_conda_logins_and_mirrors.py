@@ -14,7 +14,7 @@ from imagesync.errors import ScanError
 from imagesync.indexes.conda.channel_access import Mirrors
 from imagesync.indexes.conda.conda_configuration import read_conda_configuration
 from imagesync.indexes.conda.logins import Login, StoredLogins, read_logins
-from imagesync.indexes.pixi import pixi_settings
+from imagesync.indexes.pypi.pixi import pixi_settings
 
 FORGE = "https://conda.anaconda.org/conda-forge"
 MAIN = "https://repo.anaconda.com/pkgs/main"
