@@ -17,7 +17,7 @@ from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageErr
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
 from imagesync.lock.lock import Target
-from imagesync.settings.bases import base_hint
+from imagesync.settings.bases import base_hint, is_supported
 from imagesync.settings.keys import is_apt_package
 from imagesync.standalone.programs import program_text
 
@@ -65,16 +65,23 @@ def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
 def check_interpreter(base: BaseImage, plan: Plan) -> None:
     """Check that the base's interpreter has the local one's feature version; the patch level may differ.
 
-    If the image's interpreter is conda's, that of the base only runs the installer, and any version is fine.
+    If the image's interpreter is conda's, that of the base only runs the installer, and need not be the same.
 
     Raises
     ------
     BaseImageError
-        It has another feature version, which compiled packages and bytecode don't support.
+        It has another feature version, which compiled packages and bytecode don't support; or one that is
+        older than what ``Dockerfile.base`` accepts.
     """
     local = plan.python
     if plan.interpreter == "conda" or base.minor == local.minor:
-        return
+        if is_supported(base.minor):
+            return
+        raise BaseImageError(
+            f"The base image {base.root} has Python {base.python_version}, which is older than what a base"
+            " image needs.",
+            hint=base_hint("" if plan.interpreter == "conda" else local.minor),
+        )
     if not base.python_version:
         raise BaseImageError(
             f"Which Python the base image {base.root} has isn't known.",

@@ -109,23 +109,34 @@ def _words(release: Release) -> str:
     return f"Debian {release.codename}"
 
 
+def is_supported(minor: str) -> bool:
+    """Return True if a base image may have Python *minor*, or if *minor* isn't known.
+
+    >>> is_supported("3.10"), is_supported("3.8"), is_supported("")
+    (True, False, True)
+    """
+    return not minor or tuple(int(part) for part in minor.split(".")) >= OLDEST_PYTHON
+
+
 def bases_with(minor: str) -> tuple[str, ...]:
     """Return images that have Python *minor*, distributions first; none for a Python too old or unknown.
 
     >>> bases_with("3.11"), bases_with("3.8")
     (('debian:bookworm-slim', 'python:3.11-slim'), ())
     """
-    if not _MINOR.fullmatch(minor) or tuple(int(part) for part in minor.split(".")) < OLDEST_PYTHON:
+    if not _MINOR.fullmatch(minor) or not is_supported(minor):
         return ()
     own = (release.base for release in RELEASES if release.python.startswith(f"{minor}."))
     return (*own, f"python:{minor}-slim")
 
 
 def base_hint(minor: str) -> str:
-    """Return the hint for a base image whose Python isn't *minor*."""
+    """Return the hint for a base image whose Python isn't *minor*, or is too old where *minor* is empty."""
     if bases := bases_with(minor):
         return f"Use a base image with Python {minor}: " + ", or ".join(f"--base {image}" for image in bases)
     oldest = ".".join(map(str, OLDEST_PYTHON))
+    if not minor:
+        return f"Name a base image with Python {oldest} or later, such as --base {RELEASES[1].base}"
     return (
         f"No base image will do, for its own Python must be {oldest} or later: take Python {minor} from a"
         " conda channel (IMAGESYNC_PYTHON=conda)."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from packaging.utils import canonicalize_name
 
@@ -51,6 +53,16 @@ def test_interpreter_of_another_feature_version_is_refused(version: str, bases: 
     with pytest.raises(BaseImageError, match=rf"Python {version}, and .* has 3\.12\.3") as caught:
         check_interpreter(base("3.12.3"), plan(version))
     assert [f"--base {name}" in str(caught.value.hint) for name in bases] == [True] * len(bases)
+
+
+def test_python_older_than_a_base_image_needs_is_refused() -> None:
+    with pytest.raises(BaseImageError, match=r"has Python 3\.8\.10, which is older") as caught:
+        check_interpreter(base("3.8.10"), plan("3.8.10"))
+    assert "IMAGESYNC_PYTHON=conda" in str(caught.value.hint)
+    with pytest.raises(BaseImageError, match=r"has Python 3\.9, which is older") as caught:
+        check_interpreter(base("3.9"), replace(plan("3.8.10"), interpreter="conda"))
+    assert caught.value.hint == "Name a base image with Python 3.10 or later, such as --base ubuntu:24.04"
+    check_interpreter(base(""), replace(plan("3.8.10"), interpreter="conda"))
 
 
 def test_base_hash_depends_on_each_input_and_on_no_order() -> None:
