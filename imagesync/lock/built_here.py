@@ -42,6 +42,11 @@ def built_here(package: Package | None, artifact: Artifact) -> str:
     return ""
 
 
+def is_own_egg(package: Package | None) -> bool:
+    """Return True if *package* is an egg that isn't an unpacked wheel, as easy_install makes them."""
+    return package is not None and package.is_egg and not Path(package.metadata_path, "WHEEL").is_file()
+
+
 def is_compiled_here(package: Package) -> bool:
     """Return True if *package* is for Linux machines like this one only, as what is compiled here is."""
     platforms = [part for tag in package.tags for part in tag.rpartition("-")[2].split(".")]

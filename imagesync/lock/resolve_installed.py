@@ -17,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
-from imagesync.lock.built_here import built_here
+from imagesync.lock.built_here import built_here, is_own_egg
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.install_commands import levels_that_help
@@ -96,10 +96,18 @@ def resolve_installed(
         So many packages are on no index that an index must be missing.
     """
     request = ResolutionRequest(target, requirements=())
-    found, missing, unasked = _request(list(packages), request, resolver)
     planned = {package.name: package for package in packages}
+    built = [
+        VendoredPackage(package.name, package.version, content, package, "it is installed as an egg")
+        for package in packages
+        if is_own_egg(package.installed)
+        and _fits_python(package, target)
+        and (content := installed_digest(package))
+    ]
+    eggs = {package.name for package in built}
+    asked = [package for package in packages if package.name not in eggs]
+    found, missing, unasked = _request(asked, request, resolver)
     resolved = {}
-    built: list[VendoredPackage] = []
     for entry in found:
         package = planned[entry.name]
         reason = built_here(package.installed, entry.artifact)

@@ -196,6 +196,11 @@ class Package:
     has_record: bool = False
     conda: str = ""
 
+    @property
+    def is_egg(self) -> bool:
+        """Return True if it is an egg, a folder or an archive on ``sys.path`` that holds one package."""
+        return self.location.endswith(".egg") and bool(self.metadata_path)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the package as documented JSON."""
         return {

@@ -28,6 +28,7 @@ from imagesync.scan.distributions.metadata import (
 )
 from imagesync.scan.environment import Interpreter, Package
 from imagesync.scan.modifications.modification import Modification
+from imagesync.wheels.sources.eggs import egg_stem, read_egg_files, wheel_members
 from imagesync.wheels.sources.source_digests import has_record, installed_digest
 from imagesync.wheels.wheel_checks import host_is_target, is_library, needed_glibc
 
@@ -63,7 +64,7 @@ def is_portable(package: Package, *, python: Interpreter, target: Target) -> boo
 
     :func:`portable_digest` also checks the glibc that its libraries require.
     """
-    if not has_record(package) or not package.tags:
+    if not (package.is_egg or has_record(package)) or not package.tags:
         return False
     if package.purelib and all(tag.endswith("-none-any") for tag in package.tags):
         return True
@@ -95,6 +96,9 @@ def portable_digest(
 
 
 def _libraries(package: Package) -> Iterator[bytes]:
+    if package.is_egg:
+        yield from (file.content for file in read_egg_files(package) if is_library(file.path))
+        return
     for file in installed_files(package):
         if is_library(file.path) and (content := _read(package, file)) is not None:
             yield content[0]
@@ -117,6 +121,8 @@ def repack(
     WheelError
         An installed file can't be read.
     """
+    if package.is_egg:
+        return Repacked(_repack_egg(package, into))
     stem = _stem(package)
     data = f"{stem}.data"
     generated = entry_point_scripts(package.metadata_path)
@@ -160,6 +166,21 @@ def repack(
 
     _write(wheel, members(), record=f"{stem}.dist-info/RECORD")
     return Repacked(wheel, tuple(edited), tuple(missing), tuple(refused))
+
+
+def _repack_egg(package: Package, into: Path) -> Path:
+    stem = egg_stem(package)
+    wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
+    members = (
+        (path, content, executable, _record_digest(content))
+        for path, content, executable in wheel_members(package)
+    )
+    _write(wheel, members, record=f"{stem}.dist-info/RECORD")
+    return wheel
+
+
+def _record_digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
 def _stem(package: Package) -> str:

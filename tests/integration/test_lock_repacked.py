@@ -23,7 +23,7 @@ from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store
-from tests.environments import LocalEnvironment
+from tests.environments import LocalEnvironment, run
 from tests.indexes import LocalIndex
 from tests.indexes.index import Fault
 from tests.indexes.sdists import make_source_archive
@@ -466,3 +466,64 @@ def test_build_settings_recorded_by_uv_keep_the_installed_files(building: Lockin
     building.environment.install("--config-setting=colour=blue", "lupin==1.0", environ=environ)
     (package,) = building.lock(PIP_EXTRA_INDEX_URL=index.url).repacked
     assert package.repacked == "it was built here with config settings"
+
+
+EGG_SETUP = """
+from setuptools import Extension, setup
+
+setup(
+    name="Egg.Mallow", version="1.0", packages=["mallow"], package_data={"mallow": ["*.txt"]},
+    scripts=["mallow-script"], entry_points={"console_scripts": ["mallow-command = mallow:main"]},
+    install_requires=["anemone>=1"], extras_require={"more": ["bluebell"]}, zip_safe=False,
+)
+"""
+EGG_FILES = {
+    "setup.py": EGG_SETUP,
+    "mallow/__init__.py": "def main():\n    print('from an egg')\n",
+    "mallow/petals.txt": "five",
+    "mallow-script": "#!/usr/bin/env python\nimport mallow\nprint('script', mallow.__name__)\n",
+}
+# An archive with an extension module, which its loader unpacks.
+ZIP_SETUP = """
+from setuptools import Extension, setup
+
+setup(name="egg-lupin", version="2.0", py_modules=["lupin"], zip_safe=True,
+      ext_modules=[Extension("lupin_c", ["lupin.c"])])
+"""
+
+
+def test_eggs_are_repacked_as_wheels_that_work(
+    environment: MakeEnvironment, index: LocalIndex, tmp_path: Path
+) -> None:
+    index.add_wheel("anemone", "1.0.0")
+    # What has the name and version of a package that was installed here is somebody else's.
+    index.add_wheel("egg-mallow", "1.0")
+    made = environment("setuptools<66", "wheel")
+    made.install("anemone", environ={"UV_DEFAULT_INDEX": index.url})
+    for name, files in (("folder", EGG_FILES), ("archive", {**LUPIN, "setup.py": ZIP_SETUP})):
+        for path, text in files.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_text(text)
+        run([made.python, "setup.py", "-q", "install"], cwd=tmp_path / name)
+    locking = Locking(made, tmp_path, "uv")
+    lock = locking.lock(PIP_EXTRA_INDEX_URL=index.url)
+    assert {package.name: package.repacked for package in lock.repacked} == {
+        "egg-lupin": "it is installed as an egg",
+        "egg-mallow": "it is installed as an egg",
+    }
+    sources = locking.sources(PIP_EXTRA_INDEX_URL=index.url)
+    wheels = fetch_artifacts(lock, sources).vendored.wheels
+    for wheel in wheels:
+        shutil.copy(wheel.path, tmp_path / wheel.filename)
+    files = [str(tmp_path / wheel.filename) for wheel in wheels if not wheel.filename.startswith("anemone")]
+    fresh = environment("--no-deps", *files)
+    show = "import importlib.metadata as m; print(m.requires('egg.mallow'))"
+    assert fresh.run("-c", show).strip() == "['anemone>=1', 'bluebell; extra == \"more\"']"
+    assert run([fresh.python.parent / "mallow-command"]) == "from an egg\n"
+    assert run([fresh.python.parent / "mallow-script"]) == "script mallow\n"
+    assert fresh.run("-c", "import lupin_c; print(lupin_c.__file__.endswith('.so'))").strip() == "True"
+    # An edit makes another lock.
+    (module,) = made.site_packages.glob("Egg.Mallow-1.0-*.egg/mallow/__init__.py")
+    module.write_text(module.read_text().replace("from", "FROM"))
+    edited = locking.lock(PIP_EXTRA_INDEX_URL=index.url)
+    assert edited.digest != lock.digest

@@ -30,6 +30,7 @@ from imagesync.scan.environment import Finding, Package, Severity, Source
 # Tags become part of a file's name (PEP 425), and a compressed set grows with the cube of its length.
 _TAG = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+")
 _TAG_LENGTH = 200
+_EGG = re.compile(r"-py(?P<version>3\.[0-9]{1,2})(-(?P<platform>[A-Za-z0-9_.-]{1,60}))?\.egg\Z")
 _WHEEL_HEADERS = ("root-is-purelib", "tag")
 # uv writes REQUESTED for every package, so of its packages nothing is known.
 _WRITES_REQUESTED = frozenset({"pip"})
@@ -263,10 +264,13 @@ def _add_egg(
     named = identity_of(headers, path, folder)
     if named is None:
         return
+    purelib, tags = _egg_facts(folder.path)
     folder.packages.append(
         Package(
             name=canonical_name(named[0]),
             version=named[1],
+            purelib=purelib,
+            tags=tags,
             location=folder.path,
             metadata_path=path,
             requires=requires,
@@ -274,6 +278,21 @@ def _add_egg(
             has_record=has_record,
         )
     )
+
+
+def _egg_facts(path: str) -> tuple[bool | None, tuple[str, ...]]:
+    """Return whether an egg is pure Python, and its tag as a wheel's, by its filename.
+
+    >>> _egg_facts("/site/demo-1.0-py3.11.egg"), _egg_facts("/site/demo-1.0-py3.11-linux-x86_64.egg")
+    ((True, ('py311-none-any',)), (False, ('cp311-cp311-linux_x86_64',)))
+    """
+    match = _EGG.search(path.replace(os.sep, "/").rpartition("/")[2])
+    if match is None:
+        return None, ()
+    version, platform = match["version"].replace(".", ""), match["platform"]
+    if platform is None:
+        return True, (f"py{version}-none-any",)
+    return False, (f"cp{version}-cp{version}-{re.sub(r'[-.]', '_', platform)}",)
 
 
 def requires_from_text(text: str) -> tuple[str, ...]:

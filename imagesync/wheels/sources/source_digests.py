@@ -22,6 +22,7 @@ from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.distributions.metadata import installed_files
 from imagesync.scan.environment import Package
 from imagesync.scan.modifications.modification import Modification
+from imagesync.wheels.sources.eggs import egg_digest
 from imagesync.wheels.sources.source_tree import tree_digest
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def installed_digest(package: Package | None, modification: Modification | None)
     modification
         By how much they differ from RECORD; ``None`` if they don't.
     """
+    if package is not None and package.is_egg:
+        return egg_digest(package)
     if not (record := record_digest(package)):
         return ""
     identity: dict[str, object] = {"record": record}
