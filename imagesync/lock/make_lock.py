@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, TypeVar
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
-from imagesync.errors import DeviationError, LockError, UnsolvableError
-from imagesync.indexes.pypi.index_configuration import PYPI
-from imagesync.indexes.pypi.index_problems import IndexProblem, unusable
+from imagesync.errors import DeviationError, LockError
 from imagesync.lock.conda.lock_conda import lock_conda
 from imagesync.lock.conda.locked_records import provided_distributions, refuse_duplicates
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
-    InstallCommand,
     InstalledDigest,
     Resolved,
     no_installed_digest,
     pin,
-    resolve_installed,
+    resolve_on_usable_indexes,
 )
 from imagesync.lock.resolvers.resolver import Resolver
 from imagesync.plan.install_commands import install_command
@@ -32,7 +29,6 @@ from imagesync.settings.bases import base_hint
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
     from imagesync.lock.conda.missing_archives import RecordDistributions
 
 _PYTHON = canonical_name("python")
@@ -106,7 +102,7 @@ def make_lock(
     installed = [package for package in indexed if package.installed is not None]
     additions = [package for package in indexed if package.installed is None or package.extras]
     with progress.task("Locking", total=len(indexed), unit="packages") as task:
-        resolved, repacked, resolver = _resolve_installed(
+        resolved, repacked, resolver = resolve_on_usable_indexes(
             installed,
             install=lambda requirements: install_command(plan, requirements),
             target=target,
@@ -124,38 +120,19 @@ def make_lock(
         task.advance(len(installed))
         packages: tuple[LockedPackage, ...] = ()
         deviations: tuple[Deviation, ...] = ()
-        if not indexed:
-            task.describe("nothing is from an index")
-        elif not same_platform(plan, target):
-            from imagesync.lock.resolve_platform import solve_platform
-
-            task.describe(f"resolving for {target.platform}")
-            missing = [package for package in additions if package.installed is None]
-            packages, deviations = solve_platform(
+        if indexed:
+            packages, deviations = _with_additions(
                 plan,
                 resolved,
-                additions=missing,
+                additions=additions,
                 vendored=present,
                 target=target,
                 resolver=resolver,
+                allow_inconsistent=allow_inconsistent,
                 on_progress=task.describe,
             )
         else:
-            packages = tuple(entry.locked for entry in resolved)
-            if additions:
-                from imagesync.lock.resolve_platform import solve_additions
-
-                task.describe("resolving what is added for the cluster")
-                packages += solve_additions(
-                    plan,
-                    resolved,
-                    additions=additions,
-                    vendored=present,
-                    target=target,
-                    resolver=resolver,
-                    allow_inconsistent=allow_inconsistent,
-                    on_progress=task.describe,
-                )
+            task.describe("nothing is from an index")
         task.advance(len(indexed) - len(installed))
     for problem in resolver.refusals():
         progress.line(f"warning: {problem.url} {problem.reason}; it was passed over. {problem.hint}")
@@ -172,6 +149,51 @@ def make_lock(
     refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     refuse_deviations(plan, lock)
     return lock if strict_plan is None else _planned_by(strict_plan, lock)
+
+
+def _with_additions(
+    plan: Plan,
+    resolved: Sequence[Resolved],
+    *,
+    additions: Sequence[PlannedPackage],
+    vendored: Sequence[PlannedPackage],
+    target: Target,
+    resolver: Resolver,
+    allow_inconsistent: bool,
+    on_progress: Callable[[str], None],
+) -> tuple[tuple[LockedPackage, ...], tuple[Deviation, ...]]:
+    """Return the artifacts of *resolved* and *additions*; another platform needs a new solution."""
+    if not same_platform(plan, target):
+        from imagesync.lock.resolve_platform import solve_platform
+
+        on_progress(f"resolving for {target.platform}")
+        missing = [package for package in additions if package.installed is None]
+        return solve_platform(
+            plan,
+            resolved,
+            additions=missing,
+            vendored=vendored,
+            target=target,
+            resolver=resolver,
+            on_progress=on_progress,
+        )
+    packages = tuple(entry.locked for entry in resolved)
+    if not additions:
+        return packages, ()
+    from imagesync.lock.resolve_platform import solve_additions
+
+    on_progress("resolving what is added for the cluster")
+    added = solve_additions(
+        plan,
+        resolved,
+        additions=additions,
+        vendored=vendored,
+        target=target,
+        resolver=resolver,
+        allow_inconsistent=allow_inconsistent,
+        on_progress=on_progress,
+    )
+    return (*packages, *added), ()
 
 
 def _nearest_instead_of_exact(plan: Plan) -> Plan:
@@ -236,62 +258,6 @@ def _with_planned(
         replace(package, planned=by_pin.get(pin(package.name, package.version)))
         for package in sorted(packages, key=lambda package: package.name)
     )
-
-
-def _resolve_installed(
-    packages: Sequence[PlannedPackage],
-    *,
-    target: Target,
-    resolver: Resolver,
-    installed_digest: InstalledDigest,
-    progress: Progress,
-    on_silent: Callable[[Sequence[str]], None] | None,
-    install: InstallCommand,
-) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...], Resolver]:
-    """Resolve *packages* on the indexes that can be used; also return a resolver of these indexes."""
-    failure: LockError | None = None
-    resolved: tuple[Resolved, ...] = ()
-    repacked: tuple[VendoredPackage, ...] = ()
-    try:
-        resolved, repacked = resolve_installed(
-            packages, target=target, resolver=resolver, installed_digest=installed_digest, install=install
-        )
-    except LockError as error:
-        failure = error
-    # A missing package may be on an index that can't be used, which pip doesn't always report.
-    problems = resolver.index_problems(packages[0].name) if failure is not None or repacked else ()
-    if refusing := [problem for problem in problems if problem.refuses]:
-        raise unusable(refusing) from failure
-    if problems and not _is_any_left(resolver.indexes, problems):
-        raise unusable(problems) from failure
-    if not problems or isinstance(failure, UnsolvableError):
-        if failure is not None:
-            raise failure
-        return resolved, repacked, resolver
-    for problem in problems:
-        progress.line(f"warning: {problem.url} {problem.reason}; going on without it.")
-    silent = tuple(problem.url for problem in problems)
-    if on_silent is not None:
-        on_silent(silent)
-    resolver = resolver.without(silent)
-    resolved, repacked = resolve_installed(
-        packages,
-        target=target,
-        resolver=resolver,
-        installed_digest=installed_digest,
-        silent=silent,
-        install=install,
-    )
-    return resolved, repacked, resolver
-
-
-def _is_any_left(indexes: IndexConfiguration, problems: Sequence[IndexProblem]) -> bool:
-    """Return True if an index can be used; as pip does, go on if at least one does."""
-    urls = indexes.public_urls
-    if not urls:
-        return all(problem.url != PYPI for problem in problems)
-    # Without a configured main index, pip asks PyPI, too.
-    return indexes.index_url is None or not set(urls) <= {problem.url for problem in problems}
 
 
 def same_platform(plan: Plan, target: Target) -> bool:

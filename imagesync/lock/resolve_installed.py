@@ -15,8 +15,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import Level
+from imagesync.core.progress import Progress
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
+from imagesync.indexes.pypi.index_configuration import PYPI
+from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX, IndexProblem, unusable
 from imagesync.lock.built_here import built_here, is_own_egg
 from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
@@ -26,6 +28,8 @@ from imagesync.plan.specifiers import nearest_releases
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
+
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # So many missing packages mean that an index is missing, or that nothing supports the platform.
 TOO_MANY = 20
@@ -145,6 +149,62 @@ def resolve_installed(
         resolved |= {entry.planned.name: entry for entry in further}
         repacked += more
     return tuple(resolved[name] for name in sorted(resolved)), tuple(repacked)
+
+
+def resolve_on_usable_indexes(
+    packages: Sequence[PlannedPackage],
+    *,
+    target: Target,
+    resolver: Resolver,
+    installed_digest: InstalledDigest,
+    progress: Progress,
+    on_silent: Callable[[Sequence[str]], None] | None,
+    install: InstallCommand,
+) -> tuple[tuple[Resolved, ...], tuple[VendoredPackage, ...], Resolver]:
+    """Resolve *packages* on the indexes that can be used; also return a resolver of these indexes."""
+    failure: LockError | None = None
+    resolved: tuple[Resolved, ...] = ()
+    repacked: tuple[VendoredPackage, ...] = ()
+    try:
+        resolved, repacked = resolve_installed(
+            packages, target=target, resolver=resolver, installed_digest=installed_digest, install=install
+        )
+    except LockError as error:
+        failure = error
+    # A missing package may be on an index that can't be used, which pip doesn't always report.
+    problems = resolver.index_problems(packages[0].name) if failure is not None or repacked else ()
+    if refusing := [problem for problem in problems if problem.refuses]:
+        raise unusable(refusing) from failure
+    if problems and not _is_any_left(resolver.indexes, problems):
+        raise unusable(problems) from failure
+    if not problems or isinstance(failure, UnsolvableError):
+        if failure is not None:
+            raise failure
+        return resolved, repacked, resolver
+    for problem in problems:
+        progress.line(f"warning: {problem.url} {problem.reason}; going on without it.")
+    silent = tuple(problem.url for problem in problems)
+    if on_silent is not None:
+        on_silent(silent)
+    resolver = resolver.without(silent)
+    resolved, repacked = resolve_installed(
+        packages,
+        target=target,
+        resolver=resolver,
+        installed_digest=installed_digest,
+        silent=silent,
+        install=install,
+    )
+    return resolved, repacked, resolver
+
+
+def _is_any_left(indexes: IndexConfiguration, problems: Sequence[IndexProblem]) -> bool:
+    """Return True if an index can be used; as pip does, go on if at least one does."""
+    urls = indexes.public_urls
+    if not urls:
+        return all(problem.url != PYPI for problem in problems)
+    # Without a configured main index, pip asks PyPI, too.
+    return indexes.index_url is None or not set(urls) <= {problem.url for problem in problems}
 
 
 def pin(name: NormalizedName, version: str) -> str:

@@ -55,30 +55,8 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
 
     findings = unmatched_settings(environment, settings)
     findings += left_out_findings(environment, choices, required, chooser)
-    planned: dict[NormalizedName, PlannedPackage] = {}
-    left_out: list[LeftOut] = []
-    for package in environment.packages:
-        if package.conda:
-            continue
-        choice = choices["pip", package.name]
-        if not choice.kept:
-            left_out.append(_leave_out(package, choice))
-            continue
-        if package.source.refused:
-            is_usable = has_usable_files(package, environment.python)
-            findings.append(_refused_finding(package, is_usable=is_usable))
-            if not is_usable:
-                left_out.append(_leave_out(package, Choice(choice.level, _REFUSED, kept=False)))
-                continue
-        entry, about_version = _plan_package(package, choice, strict=settings.strict)
-        findings += [
-            replace(finding, hint=f"Install a later release: {_upgrade(environment, package)}")
-            for finding in about_version
-        ]
-        if entry is None:
-            left_out.append(_leave_out(package, Choice(choice.level, _NO_SPECIFIER, kept=False)))
-        else:
-            planned[package.name] = entry
+    planned, left_out, about_pip = _plan_pip(environment, choices, settings=settings)
+    findings += about_pip
     conda, about_conda = _plan_conda(environment, choices, settings=settings)
     findings += about_conda
     if settings.add_pip:
@@ -117,6 +95,38 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
         replaced=environment.replaced,
         pinned=environment.pinned if conda else (),
     )
+
+
+def _plan_pip(
+    environment: Environment, choices: Mapping[Key, Choice], *, settings: Settings
+) -> tuple[dict[NormalizedName, PlannedPackage], list[LeftOut], list[Finding]]:
+    """Return the packages of pip that the image gets, those that are left out, and findings about them."""
+    findings: list[Finding] = []
+    planned: dict[NormalizedName, PlannedPackage] = {}
+    left_out: list[LeftOut] = []
+    for package in environment.packages:
+        if package.conda:
+            continue
+        choice = choices["pip", package.name]
+        if not choice.kept:
+            left_out.append(_leave_out(package, choice))
+            continue
+        if package.source.refused:
+            is_usable = has_usable_files(package, environment.python)
+            findings.append(_refused_finding(package, is_usable=is_usable))
+            if not is_usable:
+                left_out.append(_leave_out(package, Choice(choice.level, _REFUSED, kept=False)))
+                continue
+        entry, about_version = _plan_package(package, choice, strict=settings.strict)
+        findings += [
+            replace(finding, hint=f"Install a later release: {_upgrade(environment, package)}")
+            for finding in about_version
+        ]
+        if entry is None:
+            left_out.append(_leave_out(package, Choice(choice.level, _NO_SPECIFIER, kept=False)))
+        else:
+            planned[package.name] = entry
+    return planned, left_out, findings
 
 
 def _plan_conda(
