@@ -109,7 +109,7 @@ class ArtifactSources:
         prefix, installed_digest = Path(self.python.prefix), self.installed_digests(target)
 
         def distributions(package: PlannedConda) -> Sequence[tuple[PlannedPackage, str]]:
-            from imagesync.wheels.conda_files import portable_distributions
+            from imagesync.wheels.installed_fallback import portable_distributions
 
             return portable_distributions(
                 package, self.provided, prefix=prefix, installed_digest=installed_digest

@@ -22,9 +22,9 @@ from imagesync.store.layout import LOGS
 from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import StoredFile
 from imagesync.wheels.bytecode import compile_bytecode
+from imagesync.wheels.installed_fallback import use_installed_files
 from imagesync.wheels.sdists.container import ContainerBuilder
 from imagesync.wheels.sdists.sdist import build_sdists
-from imagesync.wheels.sdists.sdist_fallback import use_installed_files
 from imagesync.wheels.vendor import vendor
 from imagesync.wheels.wheel_checks import check_wheel
 

@@ -130,7 +130,7 @@ def _as_wheels(
     """Return the distributions of a changed conda package, if wheels can replace it."""
     if entry.modification is None or entry.record is None or settings.modified != "ship":
         return []
-    from imagesync.wheels.conda_files import has_only
+    from imagesync.wheels.installed_fallback import has_only
 
     distributions = [package for package in plan.provided if package.conda == entry.name]
     usable = all(has_usable_files(package, environment.python) for package in distributions)

@@ -17,7 +17,7 @@ from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_wheel import build_folder, build_wheel, refuse_builds
-from imagesync.wheels.sdists.sdist_fallback import log_path
+from imagesync.wheels.installed_fallback import log_path
 from imagesync.wheels.sources.origin import unpack_sdist
 from imagesync.wheels.wheel_checks import (
     check_identity,
