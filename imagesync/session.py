@@ -23,6 +23,7 @@ from imagesync.pipeline.environment_inputs import (
     environment_inputs,
     image_findings,
     plan_environment,
+    remembered_system_findings,
 )
 from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
@@ -95,7 +96,8 @@ class Session:
         plan = plan_environment(environment, self.context)
         conflicts = (conflict.to_finding() for conflict in inconsistencies(environment))
         findings = image_findings(plan, environment, self.context)
-        return replace(plan, findings=(*plan.findings, *findings, *conflicts))
+        system = remembered_system_findings(plan, self.context)
+        return replace(plan, findings=(*plan.findings, *findings, *system, *conflicts))
 
     def inputs(self) -> EnvironmentInputs:
         """Return the inputs of a build: the environment, its plan, and the digests of its local sources."""

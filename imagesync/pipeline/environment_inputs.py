@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Lock
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
+    from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment, Finding
 
@@ -134,6 +135,10 @@ class EnvironmentInputs:
             )
         return self._with_interpreter()
 
+    def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
+        """Return the findings about what packages need of the system and the base image lacks."""
+        return system_findings(self.plan, there, base, cache=self.context.cache_folder)
+
     def _with_interpreter(self) -> EnvironmentInputs:
         from imagesync.image.conda.conda_python import with_conda_python
         from imagesync.pipeline.artifact_sources import open_channels
@@ -239,3 +244,29 @@ def image_findings(plan: Plan, environment: Environment, context: Context) -> It
     environ = context.environ if environment.python.executable else {}
     loose = find_loose_code(environment, environ=environ, cwd=cwd, code=context.settings.code)
     return (*check_files(plan, environment), *(folder.to_finding(cwd) for folder in loose))
+
+
+def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -> tuple[Finding, ...]:
+    """Return the findings about what packages of *plan* need of the system and the base image lacks.
+
+    Parameters
+    ----------
+    there
+        The libraries and programs of the base image.
+    base
+        Its reference, for messages.
+    cache
+        The folder of all caches.
+    """
+    from imagesync.plan.checks.system_libraries import check_system_files, local_system_files
+
+    return check_system_files(plan, here=local_system_files(), there=there, base=base, cache=cache / TREES)
+
+
+def remembered_system_findings(plan: Plan, context: Context) -> tuple[Finding, ...]:
+    """Return the same findings without an engine; none if the base image hasn't been listed yet."""
+    from imagesync.image.base_files import remembered_system_files
+
+    settings, cache = context.settings, context.cache_folder
+    there = remembered_system_files(settings.base, settings.apt, cache=cache)
+    return () if there is None else system_findings(plan, there, settings.base, cache=cache)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
+from imagesync.image.base_files import base_system_files, refuse_failing_imports
 from imagesync.image.builder import EngineContainer, build_checked, build_image
 from imagesync.image.conda.layer import make_layer as make_conda_layer
 from imagesync.image.conda.mounted_images import with_mounted_images
@@ -121,6 +122,7 @@ class ImageBuilder:
             Whether to build both images anew.
         """
         plan, progress = self.inputs.plan, self.inputs.context.progress
+        self._check_system_files(engine)
         templates = self.inputs.context.settings.templates
         has_layers = is_in_parts(templates)
         context = (
@@ -158,6 +160,21 @@ class ImageBuilder:
             # The packages image was removed since the engine was asked.
             self.finder.query_engine()
             return self.build(engine, tags=tags, no_cache=no_cache)
+
+    def _check_system_files(self, engine: Engine) -> None:
+        """Report what packages need of the system and the base image lacks.
+
+        Raises
+        ------
+        BaseImageError
+            The plan is strict, and an import fails there.
+        """
+        there = base_system_files(engine, self.base, cache=self.inputs.context.cache_folder)
+        findings = self.inputs.system_findings(there, self.base.root)
+        if self.inputs.plan.strict:
+            refuse_failing_imports(findings, self.base.root)
+        for finding in findings:
+            self.inputs.context.progress.line(f"{finding.severity.value}: {finding.message} {finding.hint}")
 
     def _local_context(self, engine: Engine, *, no_cache: bool) -> BuildContext:
         """Return the build context of the layer on top of the packages image, which exists then."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_hash import BaseInputs
+    from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
+    from imagesync.scan.environment import Finding
 
 
 class BuildInputs(Protocol):
@@ -48,6 +50,17 @@ class BuildInputs(Protocol):
 
     def is_current(self, image: Image) -> bool:
         """Return whether the installed files that went into *image* are still the installed ones."""
+
+    def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
+        """Return the findings about what packages need of the system and the base image lacks.
+
+        Parameters
+        ----------
+        there
+            The libraries and programs of the base image.
+        base
+            Its reference, for messages.
+        """
 
     def checked(self) -> BuildInputs:
         """Return the inputs of a build that will take place: checked, warned about, and completed.

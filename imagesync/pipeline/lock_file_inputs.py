@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from imagesync.lock.lockfile.read import ReadLock
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
+    from imagesync.plan.checks.system_libraries import SystemFiles
+    from imagesync.scan.environment import Finding
 
 _REASON = "The lock file says so."
 
@@ -145,6 +147,11 @@ class LockFileInputs:
         """Return ``True``: no installed file goes into the image of a lock file."""
         del image
         return True
+
+    def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
+        """Return no findings: no installed files are known."""
+        del there, base
+        return ()
 
     def checked(self) -> LockFileInputs:
         """Return these inputs, after a line about the packages that stay out of the image."""

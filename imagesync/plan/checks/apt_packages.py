@@ -1,0 +1,247 @@
+"""Packages of Debian and Ubuntu by the libraries and programs that they bring. Data only.
+
+apt takes the name ``libglib2.0-0`` also where the package is called ``libglib2.0-0t64``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+LIBRARIES: Final[dict[str, str]] = {
+    # Graphics, windows and fonts
+    "libEGL.so.1": "libegl1",
+    "libGL.so.1": "libgl1",
+    "libGLESv2.so.2": "libgles2",
+    "libGLU.so.1": "libglu1-mesa",
+    "libGLX.so.0": "libglx0",
+    "libGLdispatch.so.0": "libglvnd0",
+    "libOSMesa.so.8": "libosmesa6",
+    "libOpenGL.so.0": "libopengl0",
+    "libICE.so.6": "libice6",
+    "libSM.so.6": "libsm6",
+    "libX11-xcb.so.1": "libx11-xcb1",
+    "libX11.so.6": "libx11-6",
+    "libXau.so.6": "libxau6",
+    "libXaw.so.7": "libxaw7",
+    "libXcomposite.so.1": "libxcomposite1",
+    "libXcursor.so.1": "libxcursor1",
+    "libXdamage.so.1": "libxdamage1",
+    "libXdmcp.so.6": "libxdmcp6",
+    "libXext.so.6": "libxext6",
+    "libXfixes.so.3": "libxfixes3",
+    "libXft.so.2": "libxft2",
+    "libXi.so.6": "libxi6",
+    "libXinerama.so.1": "libxinerama1",
+    "libXmu.so.6": "libxmu6",
+    "libXpm.so.4": "libxpm4",
+    "libXrandr.so.2": "libxrandr2",
+    "libXrender.so.1": "libxrender1",
+    "libXss.so.1": "libxss1",
+    "libXt.so.6": "libxt6",
+    "libXtst.so.6": "libxtst6",
+    "libXxf86vm.so.1": "libxxf86vm1",
+    "libcairo-gobject.so.2": "libcairo-gobject2",
+    "libcairo.so.2": "libcairo2",
+    "libdrm.so.2": "libdrm2",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libfreetype.so.6": "libfreetype6",
+    "libfribidi.so.0": "libfribidi0",
+    "libgbm.so.1": "libgbm1",
+    "libgdk-3.so.0": "libgtk-3-0",
+    "libgdk_pixbuf-2.0.so.0": "libgdk-pixbuf-2.0-0",
+    "libgtk-3.so.0": "libgtk-3-0",
+    "libharfbuzz.so.0": "libharfbuzz0b",
+    "libpango-1.0.so.0": "libpango-1.0-0",
+    "libpangocairo-1.0.so.0": "libpangocairo-1.0-0",
+    "libpangoft2-1.0.so.0": "libpangoft2-1.0-0",
+    "libpixman-1.so.0": "libpixman-1-0",
+    "librsvg-2.so.2": "librsvg2-2",
+    "libvulkan.so.1": "libvulkan1",
+    "libwayland-client.so.0": "libwayland-client0",
+    "libwayland-cursor.so.0": "libwayland-cursor0",
+    "libwayland-egl.so.1": "libwayland-egl1",
+    "libxcb-cursor.so.0": "libxcb-cursor0",
+    "libxcb-icccm.so.4": "libxcb-icccm4",
+    "libxcb-image.so.0": "libxcb-image0",
+    "libxcb-keysyms.so.1": "libxcb-keysyms1",
+    "libxcb-randr.so.0": "libxcb-randr0",
+    "libxcb-render-util.so.0": "libxcb-render-util0",
+    "libxcb-render.so.0": "libxcb-render0",
+    "libxcb-shape.so.0": "libxcb-shape0",
+    "libxcb-shm.so.0": "libxcb-shm0",
+    "libxcb-sync.so.1": "libxcb-sync1",
+    "libxcb-util.so.1": "libxcb-util1",
+    "libxcb-xfixes.so.0": "libxcb-xfixes0",
+    "libxcb-xinerama.so.0": "libxcb-xinerama0",
+    "libxcb-xkb.so.1": "libxcb-xkb1",
+    "libxcb.so.1": "libxcb1",
+    "libxkbcommon-x11.so.0": "libxkbcommon-x11-0",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    # Compilers and numbers
+    "libOpenCL.so.1": "ocl-icd-libopencl1",
+    "libatomic.so.1": "libatomic1",
+    "libblas.so.3": "libblas3",
+    "libgfortran.so.5": "libgfortran5",
+    "libgmp.so.10": "libgmp10",
+    "libgomp.so.1": "libgomp1",
+    "liblapack.so.3": "liblapack3",
+    "libmpfr.so.6": "libmpfr6",
+    "libnuma.so.1": "libnuma1",
+    "libomp.so.5": "libomp5",
+    "libopenblas.so.0": "libopenblas0",
+    "libquadmath.so.0": "libquadmath0",
+    "libtbb.so.12": "libtbb12",
+    "libfftw3.so.3": "libfftw3-double3",
+    "libgsl.so.27": "libgsl27",
+    # Networks of clusters
+    "libmpi.so.12": "libmpich12",
+    "libmpi.so.40": "libopenmpi3",
+    "libibverbs.so.1": "libibverbs1",
+    "librdmacm.so.1": "librdmacm1",
+    # Databases and archives
+    "libhdf5_serial.so.103": "libhdf5-103-1",
+    "libmariadb.so.3": "libmariadb3",
+    "libmysqlclient.so.21": "libmysqlclient21",
+    "libodbc.so.2": "libodbc2",
+    "libodbcinst.so.2": "libodbcinst2",
+    "libpq.so.5": "libpq5",
+    "libsqlite3.so.0": "libsqlite3-0",
+    "libsybdb.so.5": "libsybdb5",
+    "libgeos_c.so.1": "libgeos-c1v5",
+    "libspatialindex.so.6": "libspatialindex6",
+    "libarchive.so.13": "libarchive13",
+    "liblz4.so.1": "liblz4-1",
+    "liblzo2.so.2": "liblzo2-2",
+    "libsnappy.so.1": "libsnappy1v5",
+    # Text, and what many others stand on
+    "libaio.so.1": "libaio1",
+    "libcurl.so.4": "libcurl4",
+    "libcurl-gnutls.so.4": "libcurl3-gnutls",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libenchant-2.so.2": "libenchant-2-2",
+    "libev.so.4": "libev4",
+    "libevent-2.1.so.7": "libevent-2.1-7",
+    "libfuse.so.2": "libfuse2",
+    "libgirepository-1.0.so.1": "libgirepository-1.0-1",
+    "libgio-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libgmodule-2.0.so.0": "libglib2.0-0",
+    "libgobject-2.0.so.0": "libglib2.0-0",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libgssapi_krb5.so.2": "libgssapi-krb5-2",
+    "libkrb5.so.3": "libkrb5-3",
+    "liblber-2.5.so.0": "libldap-2.5-0",
+    "libldap-2.5.so.0": "libldap-2.5-0",
+    "libmagic.so.1": "libmagic1",
+    "libmemcached.so.11": "libmemcached11",
+    "libncurses.so.6": "libncurses6",
+    "libnspr4.so": "libnspr4",
+    "libnss3.so": "libnss3",
+    "libnssutil3.so": "libnss3",
+    "librdkafka.so.1": "librdkafka1",
+    "libsasl2.so.2": "libsasl2-2",
+    "libsodium.so.23": "libsodium23",
+    "libssh.so.4": "libssh-4",
+    "libssh2.so.1": "libssh2-1",
+    "libusb-1.0.so.0": "libusb-1.0-0",
+    "libxml2.so.2": "libxml2",
+    "libxmlsec1.so.1": "libxmlsec1",
+    "libxmlsec1-openssl.so.1": "libxmlsec1-openssl",
+    "libxslt.so.1": "libxslt1.1",
+    "libyaml-0.so.2": "libyaml-0-2",
+    "libzmq.so.5": "libzmq5",
+    "libatk-1.0.so.0": "libatk1.0-0",
+    "libatk-bridge-2.0.so.0": "libatk-bridge2.0-0",
+    "libatspi.so.0": "libatspi2.0-0",
+    "libcups.so.2": "libcups2",
+    # Pictures and sound
+    "libasound.so.2": "libasound2",
+    "libjpeg.so.62": "libjpeg62-turbo",
+    "libjpeg.so.8": "libjpeg-turbo8",
+    "libopenjp2.so.7": "libopenjp2-7",
+    "libpng16.so.16": "libpng16-16",
+    "libportaudio.so.2": "libportaudio2",
+    "libpulse.so.0": "libpulse0",
+    "libpulse-mainloop-glib.so.0": "libpulse-mainloop-glib0",
+    "libsndfile.so.1": "libsndfile1",
+    "libtesseract.so.5": "libtesseract5",
+    "libzbar.so.0": "libzbar0",
+}
+"""Library to the package that brings it."""
+
+DRIVERS: Final = frozenset(
+    {
+        "libcuda.so.1",
+        "libcudadebugger.so.1",
+        "libnvcuvid.so.1",
+        "libnvidia-encode.so.1",
+        "libnvidia-fbc.so.1",
+        "libnvidia-ml.so.1",
+        "libnvidia-nvvm.so.4",
+        "libnvidia-opencl.so.1",
+        "libnvidia-opticalflow.so.1",
+        "libnvidia-ptxjitcompiler.so.1",
+        "libnvoptix.so.1",
+        "libnvvm.so.4",
+        "libze_intel_gpu.so.1",
+    }
+)
+"""Libraries that belong to the driver of the machine that runs a container, and come from it."""
+
+
+class Program(NamedTuple):
+    """A program, or a library that is opened by name, that a distribution needs at run time.
+
+    Parameters
+    ----------
+    file
+        Its file's name on ``PATH``, or among the libraries.
+    apt
+        The package that brings it.
+    """
+
+    file: str
+    apt: str
+
+
+_FFMPEG = Program("ffmpeg", "ffmpeg")
+_GIT = Program("git", "git")
+_JAVA = Program("java", "default-jre-headless")
+_DOT = Program("dot", "graphviz")
+PROGRAMS: Final[dict[str, Program]] = {
+    "ansible-core": Program("ssh", "openssh-client"),
+    "cairocffi": Program("libcairo.so.2", "libcairo2"),
+    "cairosvg": Program("libcairo.so.2", "libcairo2"),
+    "camelot-py": Program("gs", "ghostscript"),
+    "dvc": _GIT,
+    "ffmpeg-python": _FFMPEG,
+    "ffmpy": _FFMPEG,
+    "ghostscript": Program("gs", "ghostscript"),
+    "gitpython": _GIT,
+    "graphviz": _DOT,
+    "h2o": _JAVA,
+    "jpype1": _JAVA,
+    "konlpy": _JAVA,
+    "language-tool-python": _JAVA,
+    "ocrmypdf": Program("tesseract", "tesseract-ocr"),
+    "oct2py": Program("octave-cli", "octave"),
+    "openai-whisper": _FFMPEG,
+    "pdf2image": Program("pdftoppm", "poppler-utils"),
+    "pre-commit": _GIT,
+    "pybedtools": Program("bedtools", "bedtools"),
+    "pydot": _DOT,
+    "pydub": _FFMPEG,
+    "pyexiftool": Program("exiftool", "libimage-exiftool-perl"),
+    "pypandoc": Program("pandoc", "pandoc"),
+    "pyspark": _JAVA,
+    "pytesseract": Program("tesseract", "tesseract-ocr"),
+    "python-magic": Program("libmagic.so.1", "libmagic1"),
+    "pyvirtualdisplay": Program("Xvfb", "xvfb"),
+    "pyzbar": Program("libzbar.so.0", "libzbar0"),
+    "rpy2": Program("R", "r-base-core"),
+    "sounddevice": Program("libportaudio.so.2", "libportaudio2"),
+    "tabula-py": _JAVA,
+    "tika": _JAVA,
+    "weasyprint": Program("libpango-1.0.so.0", "libpango-1.0-0"),
+}
+"""Distribution to what it starts or opens by name."""
