@@ -24,6 +24,7 @@ from tests.channels.environments import make_conda_environment
 from tests.channels.server import ChannelServer
 from tests.commands import CommandLine, Finished, clean_environ
 from tests.environments import make_environment
+from tests.integration.old_conda_packages import write_old_packages
 from tests.integration.shared_conda_packages import shared_packages
 from tests.passwords import Password
 
@@ -290,7 +291,10 @@ def test_image_has_the_file_of_several_packages_that_is_installed(
     image_cli: CommandLine, channel: Path, tmp_path: Path, ours: Engine
 ) -> None:
     extra = make_channel(tmp_path / "extra", shared_packages())
-    local = make_conda_environment([extra, channel], ["python", "oak"], tmp_path / "env")
+    write_old_packages(extra)
+    index_channel(extra)
+    packages = ["python", "oak", "elder", "secretive"]
+    local = make_conda_environment([extra, channel], packages, tmp_path / "env")
     module = local.site_packages / "tests" / "__init__.py"
     cli = image_cli.with_environ(**local.activated)
 

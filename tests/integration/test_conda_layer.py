@@ -21,15 +21,17 @@ from imagesync.image.verify import verify
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store
 from tests.channels.archive import File
-from tests.channels.channel import make_channel
+from tests.channels.channel import index_channel, make_channel
 from tests.channels.doubles import generic
 from tests.channels.environments import solve
 from tests.integration.conda_layers import CondaLayers, as_lock
+from tests.integration.old_conda_packages import write_old_packages
 from tests.integration.shared_conda_packages import MODULES, SHARED, shared_packages
 from tests.micromamba import make_stand_in, real_micromamba
 
 pytestmark = pytest.mark.engine
-PACKAGES = ["python", "greeter-native", "quill", "anvil", "libbeacon", "orchard-suite", "compass", "oak"]
+PACKAGES = ["python", "greeter-native", "quill", "anvil", "libbeacon", "orchard-suite", "compass"]
+PACKAGES += ["oak", "elder", "secretive"]
 TREE = """
 import hashlib, json, os, stat
 tree = {}
@@ -65,6 +67,8 @@ def layers(
     base = ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
     store = Store(tmp_path_factory.mktemp("store"))
     extra = make_channel(tmp_path_factory.mktemp("channels") / "extra", shared_packages())
+    write_old_packages(extra)
+    index_channel(extra)
     lock, archives = as_lock(solve([extra, channel], PACKAGES, platform="linux-64"), base, store)
     return CondaLayers(ours, base, store, lock, archives)
 
@@ -168,6 +172,13 @@ def test_image_has_the_shared_file_that_is_installed(
     assert {entry["sha256_in_prefix"] for entry in entries.values()} == {installed}
     assert len({entry["sha256"] for entry in entries.values()}) == 3, "each has what its archive holds"
     assert not [path for files in records.values() for path in files if "__clobbers__" in path]
+
+
+def test_everybody_can_read_everything(by_rattler: dict[str, list[object]]) -> None:
+    modes = {path: str(mode) for path, (mode, *_) in by_rattler.items()}
+    assert [path for path, mode in modes.items() if mode[7] != "r"] == []
+    assert modes["/opt/env/bin/run-secret"] == "-rwxr-xr-x"
+    assert modes["/opt/env/share/secretive/secrets.txt"] == "-rw-r--r--"
 
 
 def test_check_compares_records(layers: CondaLayers) -> None:

@@ -33,8 +33,12 @@ _NAMES: dict[Form, str] = {
 _EXPLICIT = """\
 # Written by `imagesync lock`. An environment of it:
 #   micromamba create --name YOURENV --file {name}
-# platform: {platform}
+{pip}# platform: {platform}
 @EXPLICIT
+"""
+_PIP = """\
+# and in it, because micromamba takes the lines of pip's packages for comments:
+#   sed -n 's/^# pip //p' {name} | pip install --no-deps -r /dev/stdin
 """
 
 
@@ -134,7 +138,7 @@ def left_out(bundle: Bundle, form: Form) -> tuple[str, ...]:
 def render_explicit(bundle: Bundle, *, name: str) -> str:
     """Return the conda packages as an explicit file, each with its sha256 in micromamba's syntax.
 
-    pip's packages follow as comments, which conda ignores, and micromamba and conda-lock read. *name* is that
+    pip's packages follow as comments, which conda-lock reads, and conda and micromamba ignore. *name* is that
     of the file, for its comments.
     """
     lock = bundle.lock
@@ -145,11 +149,11 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
         f"#{package.artifact.digest}"
         for package in topological_order(lock.conda)
     ]
-    return (
-        _EXPLICIT.format(name=name, platform=SUBDIRS[lock.target.platform])
-        + "".join(f"{line}\n" for line in lines)
-        + "".join(f"# pip {line}\n" for line in _pip_lines(bundle))
+    pip = [f"# pip {line}" for line in _pip_lines(bundle)]
+    header = _EXPLICIT.format(
+        name=name, platform=SUBDIRS[lock.target.platform], pip=_PIP.format(name=name) if pip else ""
     )
+    return header + "".join(f"{line}\n" for line in (*lines, *pip))
 
 
 def _pip_lines(bundle: Bundle) -> Iterator[str]:

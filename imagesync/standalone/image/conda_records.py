@@ -141,11 +141,15 @@ def path_entry(prefix: Path, entry: Record, original: Record, *, shared: bool) -
     known = {**entry, **{key: value for key, value in original.items() if key != "_path"}}
     kept = ("path_type", "sha256", "size_in_bytes", "file_mode", "prefix_placeholder", "no_link")
     result = {"_path": entry["_path"], **{key: known[key] for key in kept if known.get(key)}}
+    if not original:
+        result.pop("size_in_bytes", None)  # only some installers record it
     path = str(prefix / entry["_path"])
     if known["path_type"] in ("hardlink", "unix_python_entry_point") and os.path.isfile(path):
         changed = shared or "prefix_placeholder" in result or path.endswith(".pyc") or "sha256" not in result
         if known["path_type"] == "unix_python_entry_point":
-            result.update(sha256=file_sha256(path), size_in_bytes=os.stat(path).st_size)  # noqa: PTH116
+            result["sha256"] = file_sha256(path)
+        if not original:  # of an archive without paths.json
+            result["size_in_bytes"] = os.stat(path).st_size  # noqa: PTH116
         result["sha256_in_prefix"] = file_sha256(path) if changed else result["sha256"]
     return result
 

@@ -272,24 +272,29 @@ def package_variables(prefix: Path) -> dict[str, str]:
     return {name: value for name, value in variables.items() if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)}
 
 
-def restrict_to_root(prefix: Path) -> None:
-    """Make root the owner of all files, and nobody else able to write: archives and scripts may differ."""
-    restrict(os.fspath(prefix), os.lstat(prefix))
+def normalize_modes(prefix: Path) -> None:
+    """Make root the owner of all files, which only root can change, and everybody can read.
+
+    Archives and scripts may differ, and installers leave files the mode that they have in an archive.
+    """
+    normalize_mode(os.fspath(prefix), os.lstat(prefix))
     folders = [os.fspath(prefix)]
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
-                restrict(entry.path, entry.stat(follow_symlinks=False))
+                normalize_mode(entry.path, entry.stat(follow_symlinks=False))
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.path)
 
 
-def restrict(path: str, state: os.stat_result) -> None:
-    """Make root the owner of a file or folder, and nobody else able to write."""
+def normalize_mode(path: str, state: os.stat_result) -> None:
+    """Make root the owner of a file or folder, which only root can change, and everybody can read."""
     if (state.st_uid, state.st_gid) != (0, 0):
         os.lchown(path, 0, 0)
-    if not stat.S_ISLNK(state.st_mode) and state.st_mode & 0o022:
-        os.chmod(path, stat.S_IMODE(state.st_mode) & ~0o022)
+    mode = stat.S_IMODE(state.st_mode)
+    wanted = (mode | (0o555 if mode & 0o100 else 0o444)) & ~0o022
+    if not stat.S_ISLNK(state.st_mode) and mode != wanted:
+        os.chmod(path, wanted)
 
 
 def main(prefix: str, packages: str, installer: str) -> None:
@@ -324,7 +329,7 @@ def main(prefix: str, packages: str, installer: str) -> None:
         (root / "share" / "imagesync" / "failed-scripts.json").write_text(
             json.dumps(failed), encoding="utf-8"
         )
-    restrict_to_root(root)
+    normalize_modes(root)
 
 
 if __name__ == "__main__":

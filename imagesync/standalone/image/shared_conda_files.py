@@ -54,7 +54,12 @@ class _Package:
         self._prefix = prefix
         self._name = record["name"]
         self._is_python = record.get("noarch") == "python"
-        self._folder = Path(read_json(record_path(prefix, record))["extracted_package_dir"])
+        written = read_json(record_path(prefix, record))
+        self._folder = Path(written["extracted_package_dir"])
+        # Archives from before conda-build 3 have no paths.json.
+        self._recorded = {
+            entry.get("original_path") or entry["_path"]: entry for entry in written["paths_data"]["paths"]
+        }
         paths = read_json(self._folder / "info" / "paths.json").get("paths", ())
         self._entries = {entry["_path"]: entry for entry in paths}
         self._commands = {f"bin/{command}" for command, *_ in entry_points(self._folder)}
@@ -64,7 +69,7 @@ class _Package:
         target = self._prefix / path
         source = self._source(path)
         if os.path.lexists(source):
-            self._write(source, target)
+            self._write(source, path)
         elif path in self._commands:
             target.unlink(missing_ok=True)  # the scripts of entry points are written later
         else:
@@ -73,7 +78,7 @@ class _Package:
             cached = bytecode_path(path)
             (self._prefix / cached).unlink(missing_ok=True)
             if self._source(cached).is_file():
-                self._write(self._source(cached), self._prefix / cached)
+                self._write(self._source(cached), cached)
 
     def _source(self, path: str) -> Path:
         if self._is_python:
@@ -84,15 +89,17 @@ class _Package:
                 return script
         return self._folder / path
 
-    def _write(self, source: Path, target: Path) -> None:
+    def _write(self, source: Path, path: str) -> None:
         """Write a file as installers do; not in place, because the installer may have linked it."""
+        target = self._prefix / path
         target.unlink(missing_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink():
             target.symlink_to(os.readlink(source))  # noqa: PTH115  a Path drops a slash at the end
             return
         shutil.copy2(source, target)
-        entry = self._entries.get(source.relative_to(self._folder).as_posix(), {})
+        name = source.relative_to(self._folder).as_posix()
+        entry = self._entries.get(name) or self._recorded.get(path, {})
         if placeholder := entry.get("prefix_placeholder"):
             replace = replace_in_binary if entry.get("file_mode") == "binary" else bytes.replace
             data = source.read_bytes()

@@ -251,6 +251,24 @@ def test_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None
     order = [line.rpartition("/")[2].partition("-")[0] for line in packages]
     assert order.index("openssl") < order.index("python") < order.index("numpy")
     assert f"# pip mine @ file:wheels/{WHEEL}#sha256={'c' * 64}" in lines
+    assert any("sed -n 's/^# pip //p' x.txt | pip install" in line for line in lines)
+
+
+def test_conda_lock_file_has_dependencies_first_and_a_source(bundle: Bundle) -> None:
+    content = yaml.safe_load(render(bundle, "conda-lock"))
+    order = [entry["name"] for entry in content["package"] if entry["manager"] == "conda"]
+    assert order.index("openssl") < order.index("python") < order.index("numpy")
+    assert content["metadata"]["sources"], "micromamba refuses a file without any"
+
+
+def test_archives_beside_a_lock_have_plain_paths(bundle: Bundle) -> None:
+    package = next(package for package in bundle.lock.conda if package.name == "numpy")
+    path = "packages/linux-64/numpy.conda"
+    file = StoredFile("numpy.conda", Path("numpy.conda"), package.artifact.digest, 1)
+    both = replace(bundle, files={**bundle.files, path: file})
+    content = yaml.safe_load(render(both, "conda-lock"))
+    assert [entry["url"] for entry in content["package"] if entry["name"] == "numpy"] == [path]
+    assert f"\n{path}#{package.artifact.digest}\n" in render(both, "explicit")
 
 
 def test_pylock_is_one_that_packaging_validates(bundle: Bundle) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import rattler
-from imagesync.scan.conda.record_cache import read_record_files
 
+from imagesync.scan.conda.conda_meta import read_record_files
 from imagesync.scan.conda.shared_files import shared_files
 from imagesync.scan.environment import Interpreter
 from tests.channels.channel import make_channel
