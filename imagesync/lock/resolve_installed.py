@@ -7,6 +7,7 @@ ignored: each package is resolved alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 TOO_MANY = 20
 # Look up available versions for at most this many rejected packages.
 _SHOWN = 5
+_PIN_REASON = re.compile(
+    r"Because (?P<reason>.+?),? and you require \S+, we can conclude that your requirements are unsatisfiable"
+)
 
 # Returns the command that installs requirements in the user's environment.
 InstallCommand = Callable[[Sequence[str]], str]
@@ -291,6 +295,9 @@ def _reason(package: PlannedPackage, target: Target, message: str, silent: Seque
         requires, image = package.installed.requires_python, target.python_version
         return f"{package.name} {package.version} requires Python {requires}, and the image has {image}"
     reason = " ".join(message.split()).rstrip(".")
+    # uv concludes from the pin, which isn't what the user requires, that nothing satisfies the requirements.
+    if match := _PIN_REASON.fullmatch(reason):
+        reason = match["reason"]
     return reason + (f"; {' and '.join(silent)} can't be asked, for it doesn't answer" if silent else "")
 
 
@@ -351,4 +358,4 @@ def _refusal(
 
 def allowance(package: PlannedPackage) -> str:
     """Return the versions that the level of *package* allows, for a message."""
-    return f"{package.level.value}, any version" if package.level is Level.NEAREST else package.specifier
+    return f"{package.version} or the nearest" if package.level is Level.NEAREST else package.specifier

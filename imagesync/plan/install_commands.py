@@ -57,7 +57,7 @@ def levels_that_help(
         )
     if unlimited:
         lines.append(
-            f"Any version of {' and '.join(unlimited[:_SHOWN])} would do, and none fits. To go without, set"
+            f"No version of {' or '.join(unlimited[:_SHOWN])} fits. To go without, set"
             f" {_levels(unlimited, Level.IGNORE)} in [tool.imagesync]."
         )
     return "\n".join(lines)

@@ -171,6 +171,21 @@ def test_strict_refuses_and_lists_all(name: str, index: LocalIndex, tmp_path: Pa
         lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_refusal_of_every_version_names_the_pin_without_calling_it_a_requirement(
+    name: str, strict: bool, index: LocalIndex, tmp_path: Path
+) -> None:
+    index.add_wheel("demo", "2.0.0", requires_python=">=3.99")
+    plan = plan_of(installed("demo", "1.0.0", level=Level.EXACT if strict else Level.NEAREST), strict=strict)
+    with pytest.raises(UnsolvableError) as caught:
+        lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
+    (line,) = caught.value.message.splitlines()[1:]
+    assert line.startswith("- demo (1.0.0 or the nearest): ")
+    assert "demo==1.0.0" in line
+    assert "you require" not in line
+    assert "No version of demo fits." in str(caught.value.hint)
+
+
 def test_nothing_allowed_is_an_error_that_names_all(name: str, index: LocalIndex, tmp_path: Path) -> None:
     index.add_wheel("one", "2.0.0")
     index.add_wheel("three", "1.0.0")

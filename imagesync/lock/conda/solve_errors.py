@@ -42,8 +42,9 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
 
 
 def _allowance(package: PlannedConda) -> str:
-    allowed = "any version" if package.level is Level.NEAREST else package.specifier
-    return f"{package.version} here, {package.level.value}, {allowed}"
+    if package.level is Level.NEAREST:
+        return f"{package.version} or the nearest"
+    return f"{package.version} here, {package.level.value}, {package.specifier}"
 
 
 def with_explanation(
