@@ -31,7 +31,8 @@ def layers() -> list[list[str]]:
     """Return the rooms, row by row from the top."""
     toml: Any = import_module("tomllib" if _has_tomllib() else "tomli")
     document = toml.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    (contract,) = document["tool"]["importlinter"]["contracts"]
+    contracts = document["tool"]["importlinter"]["contracts"]
+    (contract,) = (contract for contract in contracts if contract["type"] == "layers")
     return [[room.strip() for room in row.split("|")] for row in contract["layers"]]
 
 

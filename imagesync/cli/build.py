@@ -69,7 +69,7 @@ def build(
 
 def _print_and_wait(error: ImagesyncError) -> None:
     print_error(error)
-    click.echo("Waiting for a change; Ctrl-C ends it.", err=True)
+    click.echo("Waiting for changes; press Ctrl-C to stop.", err=True)
 
 
 def _print_image(image: Image, metadata_file: Path | None) -> None:

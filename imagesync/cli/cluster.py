@@ -192,7 +192,7 @@ def print_clusters(clusters: Sequence[FoundCluster], stream: TextIO | None = Non
     )
     notes = () if rows else ("no clusters",)
     if any(cluster.is_leftover for cluster in clusters):
-        notes = ("Nobody can use what is left: imagesync cluster down --leftovers",)
+        notes = ("Remove the leftovers: imagesync cluster down --leftovers",)
     print_sections([Section("", _HEADERS, rows, frozenset({1}), notes)], stream)
 
 
@@ -234,15 +234,13 @@ def scale(name: str, workers: int) -> None:
 def down(names: tuple[str, ...], *, leftovers: bool) -> None:
     """End clusters of any owner, and remove all their resources from the engine."""
     if not names and not leftovers:
-        raise click.UsageError("Name the clusters to end (`imagesync cluster ls`), or give --leftovers.")
+        raise click.UsageError("Name the clusters to end (see `imagesync cluster ls`), or use --leftovers.")
     if leftovers:
         found = find_clusters(find_endpoint(os.environ))
         names = (*names, *(entry.name for entry in found if entry.is_leftover))
     for name in dict.fromkeys(names):
         if not stop_cluster(name):
-            raise ClusterError(
-                f"There is no cluster {name}.", hint="See which there are: imagesync cluster ls"
-            )
+            raise ClusterError(f"There is no cluster {name}.", hint="List the clusters: imagesync cluster ls")
         click.echo(f"{name}: removed")
 
 
@@ -286,9 +284,9 @@ def config(  # noqa: PLR0917  click passes what the options say
     The image is built if it is missing.
     """
     if replacing is not None and update is None:
-        raise click.UsageError("--replacing says what --update replaces: give that, too.")
+        raise click.UsageError("--replacing needs --update.")
     if update is not None and output_file is not None:
-        raise click.UsageError("--update writes into its own file: take it or --output-file.")
+        raise click.UsageError("--update can't be combined with --output-file.")
     shape = make_shape(name=name, workers=workers, threads=nthreads, memory=memory_limit)
     before = None if update is None else _read(update)
     session = session_of(context, options)

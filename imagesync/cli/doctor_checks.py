@@ -127,7 +127,7 @@ def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> It
     if indexes.no_index and not indexes.find_links:
         hint = f"Remove `no-index` from {indexes.source}, or name folders by find-links."
         yield Check(
-            "index", "failed", f"{indexes.tool} is told to use no index, and no find-links either", hint
+            "index", "failed", f"{indexes.tool} is configured with neither an index nor find-links", hint
         )
     urls = () if indexes.no_index else (indexes.index_url or PYPI, *indexes.extra_index_urls)
     projects = dict.fromkeys(indexes.find_links, "") | dict.fromkeys(urls, "pip")
@@ -158,7 +158,7 @@ def _index_check(place: str, access: Access, *, project: str) -> Check:
         if folder.exists():
             return Check("index", "ok", f"{folder} is there")
         hint = f"Correct it in {access.wording.settings}."
-        return Check("index", "warning", f"{folder} isn't there, and is left out silently", hint)
+        return Check("index", "warning", f"{folder} doesn't exist and is ignored", hint)
     shown = strip_credentials(place)
     url = f"{place.rstrip('/')}/{project}/" if project else place
     try:
@@ -175,9 +175,9 @@ def _index_check(place: str, access: Access, *, project: str) -> Check:
 
 def _judge_answer(shown: str, status: int, project: str, wording: Wording) -> Check:
     if status >= 500:
-        return Check("index", "failed", f"{shown} is out of order (HTTP {status})", "Try again later.")
+        return Check("index", "failed", f"{shown} fails (HTTP {status})", "Try again later.")
     if status == 404:
-        hint = f"All is well if it has other projects; else check its URL in {wording.settings}."
+        hint = f"This is fine if it has other projects; otherwise check its URL in {wording.settings}."
         return Check("index", "warning", f"{shown} answers, but has no project {project} (HTTP 404)", hint)
     return Check("index", "ok", f"{shown} answers")
 
@@ -192,7 +192,7 @@ def engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
             info = engine.info()
     except ImagesyncError as error:
         yield _failed("engine", error)
-        yield Check("registry", "warning", "not asked: images are pulled by the engine")
+        yield Check("registry", "warning", "skipped: the engine pulls images")
         return
     message = f"{info.name} {info.version} at {endpoint.url} ({endpoint.origin})"
     api = tuple(int(part) for part in info.api_version.split(".") if part.isdigit())
@@ -256,7 +256,7 @@ def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Che
     """Check that the cache folder can be written to and has room."""
     root = settings.cache_dir or default_cache_dir(environ)
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    hint = "Make it writable, or choose another folder by IMAGESYNC_CACHE_DIR."
+    hint = "Make it writable, or choose another folder with IMAGESYNC_CACHE_DIR."
     try:
         with tempfile.TemporaryFile(dir=existing):
             free = shutil.disk_usage(existing).free
@@ -269,7 +269,7 @@ def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Che
         return
     message = f"{root} holds {format_size(size)}, {format_size(free)} are free"
     if free < _ENOUGH_SPACE:
-        hint = "Make room: `imagesync cache prune`, or choose another folder by IMAGESYNC_CACHE_DIR."
+        hint = "Free space with `imagesync cache prune`, or choose another folder with IMAGESYNC_CACHE_DIR."
         yield Check("cache", "warning", message, hint)
     else:
         yield Check("cache", "ok", message)
@@ -289,7 +289,7 @@ def tool_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Chec
         yield _version_check("uv", [find_uv_bin(), "--version"])
     except FileNotFoundError:
         hint = f"Reinstall it beside imagesync: {own_installation().reinstall('uv')}"
-        yield Check("uv", "failed", "its executable isn't where its package should have put it", hint)
+        yield Check("uv", "failed", "its executable is missing from its package", hint)
     yield _pip_tools_check(needed=settings.resolver == "pip-tools")
 
 
@@ -300,7 +300,7 @@ def _pip_tools_check(*, needed: bool) -> Check:
         if not needed:
             return Check("pip-tools", "ok", "not installed, and not needed: the resolver is uv")
         hint = f"Install it beside imagesync: {own_installation().add_extra('pip-tools')}"
-        return Check("pip-tools", "failed", "not installed, and settings choose it as the resolver", hint)
+        return Check("pip-tools", "failed", "not installed, but the settings choose it as the resolver", hint)
 
 
 def _version_check(name: str, command: list[str]) -> Check:

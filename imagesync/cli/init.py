@@ -11,7 +11,7 @@ from imagesync.core.files import parse_toml, write_text
 from imagesync.errors import UsageError
 
 _TABLE = "[tool.imagesync]"
-_EDIT = "Change them there; or take them out first, to have all of them with comments."
+_EDIT = "Change them there, or remove them first to get all settings with comments."
 
 
 @click.command()

@@ -57,7 +57,7 @@ def lock(
     with hashes, by the file's name or --export. Local wheels are put beside it, in wheels/.
     """
     if checked is not None and (output_file is not None or form is not None):
-        raise click.UsageError("--check reads a lock file, and -o and --export write one: take one of them.")
+        raise click.UsageError("--check can't be combined with -o and --export.")
     session = session_of(context, options)
     if checked is not None:
         _check(session, checked, output)

@@ -44,7 +44,7 @@ def plan(context: click.Context, /, output: str, fail_on: str | None, **options:
     if fail_on and (drifting := possible_drift(planned, every=fail_on == "any")):
         raise ImagesyncError(
             f"The image could differ in: {', '.join(drifting)}.",
-            hint="Pin them with --strict or --level NAME=exact, or leave --fail-on away.",
+            hint="Pin them with --strict or --level NAME=exact, or omit --fail-on.",
         )
 
 

@@ -32,22 +32,22 @@ _COMMANDS: Final = {
 _DRY_RUN: Final = (
     "imagesync plan shows what the image will hold, and imagesync lock its artifacts; neither builds."
 )
-_ANYWHERE: Final = {"--dry-run": _DRY_RUN, "--verbose": "What is done is said anyway; --quiet hides it."}
+_ANYWHERE: Final = {"--dry-run": _DRY_RUN, "--verbose": "Progress is always shown; --quiet hides it."}
 _FILE: Final = (
     "imagesync writes the Dockerfile itself: `imagesync render -o DIR` shows it, and --templates DIR names"
     " templates of your own. The environment is chosen by --python or --prefix, a lock file by --locked."
 )
 _PLATFORM: Final = "Images are for linux/amd64."
-_DOCKER_RUN: Final = "For what `imagesync run` hasn't: docker run OPTIONS $(imagesync build) COMMAND"
-_TERMINAL: Final = "Leave it away: where there is a terminal, the command gets it."
+_DOCKER_RUN: Final = "For other options: docker run OPTIONS $(imagesync build) COMMAND"
+_TERMINAL: Final = "Omit it: the command gets the terminal where there is one."
 _MOUNT: Final = f"This folder is mounted already, at /workspace. {_DOCKER_RUN}"
 _OPTIONS: Final = {
     "build": {
         "-f": _FILE,
         "--file": _FILE,
         "--build-arg": "Templates of your own take its place: --templates DIR",
-        "--image": "--repository NAME, or --tag REFERENCE for one more name",
-        "--name": "--repository NAME, or --tag REFERENCE for one more name",
+        "--image": "--repository NAME, or --tag REFERENCE for an additional name",
+        "--name": "--repository NAME, or --tag REFERENCE for an additional name",
         "-n": _DRY_RUN,
         "-o": "imagesync render -o DIR writes the build context.",
         "--output": "imagesync render -o DIR writes the build context.",
@@ -65,7 +65,7 @@ _OPTIONS: Final = {
         "--mount": _MOUNT,
         "--name": _DOCKER_RUN,
         "--network": _DOCKER_RUN,
-        "--rm": "Leave it away: the container is removed when the command ends.",
+        "--rm": "Omit it: the container is removed when the command ends.",
         "-t": _TERMINAL,
         "--tty": _TERMINAL,
         "-u": _DOCKER_RUN,

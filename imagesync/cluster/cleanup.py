@@ -143,8 +143,8 @@ def read_logs(engine: ClusterEngine, *, tail: int | None = None) -> dict[str, st
     parts = engine.parts()
     if not parts:
         raise ClusterError(
-            f"Nothing of a cluster {engine.plan.name} runs.",
-            hint="See which there are: imagesync cluster ls",
+            f"No cluster {engine.plan.name} runs.",
+            hint="List the clusters: imagesync cluster ls",
         )
     return {part: engine.logs(parts[part], tail=tail) for part in sorted(parts)}
 

@@ -90,7 +90,7 @@ class ClusterEngine:
         EngineError
             The engine doesn't report them.
         """
-        with engine_errors("say what its machine has"):
+        with engine_errors("report its CPUs and memory"):
             info = self.api.info()
         return Machine(int(info["NCPU"]), int(info["MemTotal"]))
 
@@ -106,7 +106,7 @@ class ClusterEngine:
 
     def _make_network(self, driver: str) -> str:
         plan = self.plan
-        with engine_errors(f"make the network {plan.network}"):
+        with engine_errors(f"create the network {plan.network}"):
             if self.api.networks(names=[plan.network], filters={"label": f"{labels.CLUSTER}={plan.name}"}):
                 raise ClusterError(
                     f"There is a cluster {plan.name} already.",
@@ -151,7 +151,7 @@ class ClusterEngine:
             lifeline = self._start(container, config)
             try:
                 self._await_ready(container, lines)
-                with engine_errors("say where the scheduler is"):
+                with engine_errors("report the ports of the scheduler"):
                     published = api.inspect_container(container)["NetworkSettings"]["Ports"]
             except BaseException:
                 lifeline.close()
@@ -236,7 +236,7 @@ class ClusterEngine:
         role = SCHEDULER if name == SCHEDULER else "worker"
         # Unique, since the name of a container that is being removed is still taken.
         full_name = f"{plan.network}-{name}" + ("" if role == SCHEDULER else f"-{uuid4().hex[:6]}")
-        with engine_errors(f"make the container {full_name}"):
+        with engine_errors(f"create the container {full_name}"):
             made = api.create_container(
                 plan.image,
                 command=["python", "-c", _BOOTSTRAP],
@@ -302,6 +302,6 @@ class ClusterEngine:
         self.remove(container)
         raise ClusterError(
             "The scheduler ended before it listened:\n" + "\n".join(output[-_TAIL:]),
-            hint="See that `distributed` is in the image:"
+            hint="Check that `distributed` is in the image:"
             f" docker run --rm {self.plan.image} python -c 'import distributed'",
         )

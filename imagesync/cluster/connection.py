@@ -137,7 +137,7 @@ def load_connection(name: str) -> Connection:
     except FileNotFoundError as error:
         raise ClusterError(
             f"No cluster {name} was started here by `imagesync cluster up`.",
-            hint="See which there are: imagesync cluster ls",
+            hint="List the clusters: imagesync cluster ls",
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClusterError(

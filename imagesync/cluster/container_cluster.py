@@ -249,7 +249,7 @@ class ContainerCluster(RestartTolerantCluster):
             if event.action == "die" and event.exit_code == 0:
                 self.worker_spec.pop(name, None)
                 continue
-            logger.warning("The container of worker %s has ended, and is started again.", name)
+            logger.warning("The container of worker %s has ended and is restarted.", name)
             self._correct_state().add_done_callback(_log_error)
 
     def _mark_lost(self, reason: str) -> None:
@@ -326,7 +326,7 @@ class ContainerCluster(RestartTolerantCluster):
             await self._in_thread(self._engine.remove_everything)
         except EngineError as error:
             # The message has the engine's reason; a traceback adds nothing.
-            logger.error("Not all of the cluster %s is removed yet: %s", self.name, error)  # noqa: TRY400
+            logger.error("The cluster %s isn't completely removed yet: %s", self.name, error)  # noqa: TRY400
             return False
         except RuntimeError:  # no new threads while the interpreter shuts down
             return False
@@ -344,4 +344,4 @@ class ContainerCluster(RestartTolerantCluster):
 def _log_error(replacement: asyncio.Future[None]) -> None:
     """Log the error of a replacement that nothing awaits."""
     if not replacement.cancelled() and (error := replacement.exception()) is not None:
-        logger.error("A worker can't be started again: %s", error)
+        logger.error("A worker can't be restarted: %s", error)

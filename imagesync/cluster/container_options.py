@@ -99,8 +99,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} can't be a cluster's name.",
-            hint="Take up to 40 of a-z, 0-9, '-', '_' and '.', beginning with a letter or a digit.",
+            f"{name!r} isn't a valid name of a cluster.",
+            hint="Use up to 40 of a-z, 0-9, '-', '_' and '.', starting with a letter or a digit.",
         )
     return name
 
@@ -246,5 +246,5 @@ def _memory(limit: str | float | None, machine: Machine, *, workers: int) -> int
         return int(parse_bytes(limit or 0))
     except ValueError as error:
         raise UsageError(
-            f"{limit!r} is no amount of memory.", hint="Write it as 4GiB, in bytes, or auto."
+            f"{limit!r} isn't an amount of memory.", hint="Write it as 4GiB, in bytes, or auto."
         ) from error

@@ -130,7 +130,7 @@ def connect(name: str, **options: Any) -> Client:  # noqa: ANN401
     except OSError as error:
         raise ClusterError(
             f"The cluster {name} doesn't answer at {connection.address}.",
-            hint=f"See `imagesync cluster ls`, and end what is left of it: imagesync cluster down {name}",
+            hint=f"See `imagesync cluster ls`, and remove its remains: imagesync cluster down {name}",
         ) from error
 
 

@@ -102,7 +102,7 @@ class SwarmEngine(ClusterEngine):
             if isinstance(error.__cause__, docker.errors.APIError) and error.__cause__.status_code == 503:
                 raise ClusterError(
                     "The engine manages no swarm.",
-                    hint="Make one, `docker swarm init`, or name a manager: DOCKER_HOST, a Docker context.",
+                    hint="Create one with `docker swarm init`, or choose a manager by DOCKER_HOST.",
                 ) from error
             raise
         return [
@@ -143,7 +143,7 @@ class SwarmEngine(ClusterEngine):
             this_node = self.api.info()["Swarm"]["NodeID"]
         if any(entry["ID"] != this_node for entry in self.nodes()):
             raise ClusterError(
-                f"{image} is in no registry that the nodes of the swarm could pull it from.",
+                f"{image} isn't in a registry that the nodes of the swarm can pull from.",
                 hint="imagesync build --push, with a `repository` that names a registry.",
             )
         return image
@@ -255,7 +255,7 @@ class SwarmEngine(ClusterEngine):
         plan = self.plan
         role = SCHEDULER if name == SCHEDULER else "worker"
         service_labels = {**plan.labels, labels.ROLE: role, **(labels_ or {})}
-        with engine_errors(f"make the service {plan.network}-{name}"):
+        with engine_errors(f"create the service {plan.network}-{name}"):
             task = docker.types.TaskTemplate(
                 docker.types.ContainerSpec(
                     plan.image,
@@ -282,7 +282,7 @@ class SwarmEngine(ClusterEngine):
 
     def _host_of(self, task: Mapping[str, Any]) -> str:
         """Return the address of the node that a task runs on."""
-        with engine_errors("say where the scheduler is"):
+        with engine_errors("report the ports of the scheduler"):
             if task["NodeID"] == self.api.info()["Swarm"]["NodeID"]:
                 return reachable_host(self.endpoint, "0.0.0.0")  # noqa: S104  a swarm publishes on all addresses
             return str(self.api.inspect_node(task["NodeID"])["Status"]["Addr"])
@@ -290,7 +290,7 @@ class SwarmEngine(ClusterEngine):
     def _await_scheduler(self, service: str) -> Mapping[str, Any]:
         end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end:
-            with engine_errors("say how the scheduler's task is doing"):
+            with engine_errors("report the state of the scheduler's task"):
                 tasks = self.api.tasks(filters={"service": service})
             running = [task for task in tasks if task["Status"]["State"] == "running"]
             if running and node.READY in self.logs(service).splitlines():
@@ -301,7 +301,7 @@ class SwarmEngine(ClusterEngine):
                 raise ClusterError(
                     f"The scheduler ended before it listened: {ended[0].get('Err') or ended[0]['State']}\n"
                     + self.logs(service, tail=200).rstrip(),
-                    hint="See that `distributed` is in the image, and that all nodes can pull it.",
+                    hint="Check that `distributed` is in the image, and that all nodes can pull it.",
                 )
             time.sleep(_POLL)
         raise ClusterError(

@@ -177,7 +177,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
     if not local and not parse_reference(repository).names_registry:
         # Fail before a useless build.
         raise UsageError(
-            f"The image's name '{repository}' says no registry that others could pull it from.",
+            f"The image's name '{repository}' names no registry that others can pull it from.",
             hint="Name one, and push: --push --repository registry.example.com/team/NAME",
         )
     image = session.published(session.build(push=push))
@@ -185,7 +185,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
         return image.digest
     if not local:
         raise UsageError(
-            f"{image.reference} isn't in its registry, for others to pull it from.", hint="Push it: --push"
+            f"{image.reference} isn't in its registry, so others can't pull it.", hint="Push it: --push"
         )
     session.context.progress.line(
         f"warning: {image.reference} is in no registry: the configuration works with this engine alone."
@@ -273,7 +273,7 @@ class Shape:
                 return cpu, max(least, -(-memory // step) * step)
         raise UsageError(
             f"Fargate has no task with {threads} CPUs and {memory} MiB of memory.",
-            hint="It goes up to 16 CPUs and 120 GiB: choose smaller workers, and more of them.",
+            hint="Fargate offers up to 16 CPUs and 120 GiB: choose more and smaller workers.",
         )
 
 
@@ -298,12 +298,12 @@ def make_shape(*, name: str, workers: int, threads: int, memory: str) -> Shape:
     if _NAME.fullmatch(name) is None:
         raise UsageError(
             f"A cluster can't be called {name!r}.",
-            hint="It takes up to 40 lower-case letters, digits and dashes, with a letter first.",
+            hint="Use up to 40 lower-case letters, digits and dashes, starting with a letter.",
         )
     match = _SIZE.fullmatch(memory.strip())
     size = 0 if match is None else float(match["number"]) * _UNITS[(match["unit"] or "").lower()]
     if size < 64 * 2**20:
         raise UsageError(
-            f"A worker's memory can't be {memory!r}.", hint="It takes a size from 64 MiB up, such as 4GiB."
+            f"A worker's memory can't be {memory!r}.", hint="Use a size of at least 64 MiB, such as 4GiB."
         )
     return Shape(name, workers, threads, int(size / 2**20))

@@ -82,7 +82,7 @@ def _not_found(name: str, places: Iterable[_Place], where: str) -> UsageError:
     has = f"; it has {', '.join(others)}" if others else ""
     return UsageError(
         f"{where} has no image {name}{has}.",
-        hint="Name the one that is to be replaced: --replacing IMAGE" if others else None,
+        hint="Name the image to replace: --replacing IMAGE" if others else None,
     )
 
 

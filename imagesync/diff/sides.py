@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "local"
 _FILES = (".json", ".yml", ".yaml", ".lock", ".txt", ".toml")
-_JSON = "`imagesync lock --format json` writes one that can be read here."
+_JSON = "`imagesync lock --format json` writes one that it can read."
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def find_side(text: str, *, session: Session) -> Side:
         )
     if "://" in text:
         raise UsageError(
-            f"{text} is no address of a scheduler.", hint="Its address begins with tcp:// or tls://."
+            f"{text} isn't the address of a scheduler.", hint="An address starts with tcp:// or tls://."
         )
 
     return Side(text, {text: read_image(text, environ=session.context.environ)})
@@ -123,7 +123,7 @@ def read_inventory(path: Path) -> Inventory:
     try:
         return _reader(path)(text)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} isn't a lock that is known here.", hint=_JSON) from error
+        raise UsageError(f"{path} isn't a lock that imagesync can read.", hint=_JSON) from error
 
 
 def _reader(path: Path) -> Callable[[str], Inventory]:
@@ -200,8 +200,8 @@ def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
     built_here = Label.ENVIRONMENT_HASH in labels
     why = "another version of imagesync built it" if built_here else "it wasn't built by imagesync"
     raise ImagesyncError(
-        f"{reference} doesn't say what it holds: {why}.",
-        hint="Build it anew: imagesync build. A running cluster of it can be compared as it is:"
+        f"{reference} has no readable inventory: {why}.",
+        hint="Rebuild it: imagesync build. A running cluster of it can be compared as it is:"
         " imagesync diff local tcp://HOST:8786",
     )
 
@@ -224,7 +224,7 @@ def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
         return _in_registry(reference, insecure=insecure)
     raise ImagesyncError(
         f"The engine has no image {reference}.",
-        hint="See `docker images`. An image of a registry is named with it: registry.example.com/name:tag",
+        hint="See `docker images`. An image in a registry needs its name: registry.example.com/name:tag",
     )
 
 

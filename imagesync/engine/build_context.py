@@ -145,5 +145,5 @@ def _content(file: ContextFile) -> Iterator[bytes]:
     if remaining:
         raise RenderError(
             f"{file.content} became {remaining} bytes shorter while it was read",
-            hint="Was the cache cleared meanwhile? Run the command again.",
+            hint="The cache may have been cleared. Run the command again.",
         )

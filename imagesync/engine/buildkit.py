@@ -88,7 +88,9 @@ def build_by_api(
     return stream.image_id
 
 
-_NEEDED = "It takes Docker Engine 20.10 or later with BuildKit, or Podman 4.3 or later; see `docker version`."
+_NEEDED = (
+    "Builds need Docker Engine 20.10 or later with BuildKit, or Podman 4.3 or later; see `docker version`."
+)
 
 
 def _follow(response: requests.Response, stream: BuildStream, steps: Steps) -> None:

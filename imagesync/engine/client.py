@@ -113,7 +113,7 @@ def engine_errors(action: str) -> Iterator[None]:
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(
             f"The container engine failed to {action}: {redact(str(error))}",
-            hint="If the engine was stopped or restarted meanwhile, try again.",
+            hint="If the engine was stopped or restarted, try again.",
         ) from error
 
 
@@ -224,7 +224,7 @@ def unreachable(endpoint: Endpoint, error: OSError) -> EngineNotFound:
         return EngineNotFound(f"No TLS connection to the engine at {where}: {reason}.", hint=CERTIFICATES)
     if error.errno in {errno.EACCES, errno.EPERM}:
         return EngineNotFound(
-            f"The container engine at {where} may not be used by this user: permission denied.",
+            f"The container engine at {where} refuses this user: permission denied.",
             hint="Add yourself to its group and log in again: `sudo usermod -aG docker $USER`;"
             " or use rootless Docker or Podman.",
         )

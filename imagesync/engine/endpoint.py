@@ -110,7 +110,7 @@ def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
         scheme, rest = "tcp", url
     if scheme not in _SCHEMES or not rest:
         raise UsageError(
-            f"{origin} is {url!r}, which is no engine's URL.",
+            f"{origin} is {url!r}, which isn't the URL of an engine.",
             hint="Set it to unix:///path/to/docker.sock, tcp://host:port or ssh://user@host, or unset it.",
         )
     # ssh takes a host, account or port that begins with a dash for an option.

@@ -162,7 +162,7 @@ class Engine:
         pull_image(self._api, reference, platform=platform, progress=progress)
         image = self.inspect(reference)
         if image is None:
-            raise EngineError(f"{reference} was pulled, and is gone again.", hint="Try again.")
+            raise EngineError(f"{reference} was pulled, but has been removed since.", hint="Try again.")
         return image
 
     def import_archive(self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str]) -> None:

@@ -79,7 +79,7 @@ def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
         raise EngineError(
             f"the engine can't run {' '.join(run.command) or 'the image'} in {run.reference}: "
             f"{error.explanation or error}",
-            hint="See that the command exists in the image: imagesync run -- ls /opt/env/bin",
+            hint="Check that the command exists in the image: imagesync run -- ls /opt/env/bin",
         ) from error
     finally:
         if container:
@@ -246,7 +246,8 @@ def parse_ports(words: Iterable[str]) -> dict[int, int]:
             numbers = (0, 0)
         if not all(0 < number < 65536 for number in numbers):
             raise UsageError(
-                f"--publish {word} names no ports.", hint="Write --publish 8787, or --publish 9000:8787."
+                f"--publish {word} isn't a port mapping.",
+                hint="Write --publish 8787, or --publish 9000:8787.",
             )
         ports[numbers[1]] = numbers[0]
     return ports

@@ -176,8 +176,8 @@ def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
         return response.status, response.getheader("Server", ""), response.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise EngineError(
-            f"The container engine at {endpoint.url} ({endpoint.origin}) took the connection but gives no"
-            f" answer: {redact(str(error)) or type(error).__name__}.",
+            f"The container engine at {endpoint.url} ({endpoint.origin}) accepts connections but"
+            f" doesn't answer: {redact(str(error)) or type(error).__name__}.",
             hint="Restart the engine, or see its log." if endpoint.tls is None else CERTIFICATES,
         ) from error
     finally:

@@ -198,7 +198,7 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
     if expired.is_set():
         log = bytes(collected["stderr"][-2000:]).decode(errors="replace").strip()
         raise EngineError(
-            f"{request.command[0]} in {request.image} was stopped after {request.timeout:g} s without an end."
+            f"{request.command[0]} in {request.image} was stopped after {request.timeout:g} s."
             + (f"\n{log}" if log else "")
         )
     return RunResult(exit_code, bytes(collected["stdout"]), bytes(collected["stderr"]))

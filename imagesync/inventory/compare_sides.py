@@ -103,7 +103,7 @@ def _one_sided(left: Entry | None, right: Entry | None) -> _Verdict:
     if not present:
         if (left is None) is (right is None):
             return _Verdict(Group.SAME)
-        return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster, and it isn't there")
+        return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster, and it is missing")
     if left is not None and right is not None:
         return _Verdict(Group.ONE_SIDED, "the settings add it for the cluster", intended=True)
     (entry,) = present
@@ -118,8 +118,8 @@ def _local(left: Entry, right: Entry) -> _Verdict:
             return _Verdict(Group.SAME)
         return _Verdict(Group.DIFFERS, "the code differs")
     if not (left.content or right.content):
-        return _Verdict(Group.DIFFERS, "neither side says what its code is")
-    return _Verdict(Group.DIFFERS, "one side says only its version, and not what its code is")
+        return _Verdict(Group.DIFFERS, "neither side has a digest of the code")
+    return _Verdict(Group.DIFFERS, "one side has only a version, and no digest of the code")
 
 
 def _is_absent(entry: Entry) -> bool:

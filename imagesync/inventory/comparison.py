@@ -198,7 +198,7 @@ def summary(comparison: Comparison) -> str:
     if len(rows) > _SHOWN:
         lines.append(f"  ... and {len(rows) - _SHOWN} more")
     head = f"{counted(len(rows), 'package')} of the {comparison.right} "
-    head += "isn't what the client has:" if len(rows) == 1 else "aren't what the client has:"
+    head += "differs from the client:" if len(rows) == 1 else "differ from the client:"
     return "\n".join((head, *lines))
 
 
@@ -224,9 +224,9 @@ def remedy(comparison: Comparison, address: str) -> str:
         lines.append(f"The cluster's own members don't agree on {names}: {action}.")
     consistent = [row for row in rows if len(row.right) == 1]
     if any(row.local for row in consistent):
-        lines.append("To send what you edited to the running cluster: imagesync.sync(client)")
+        lines.append("To send your edits to the running cluster: imagesync.sync(client)")
     if consistent:
-        lines.append("To start a cluster from an image that has what you have: imagesync build")
+        lines.append("To start a cluster from an image of this environment: imagesync build")
     if address:
         lines.append(f"To see every package: imagesync diff local {address}")
     return "\n".join(lines)
@@ -245,7 +245,7 @@ def line(row: Row) -> str:
     level = "local code" if row.local else (row.level or Level.COMPATIBLE).value
     notes = f": {'; '.join(row.notes)}" if row.notes else ""
     if row.name == LOOSE_CODE:
-        return f"the code that no package owns{notes}"
+        return f"loose code{notes}"
     return f"{row.name} ({level}): {states(row.left)} here, {states(row.right)} there{notes}"
 
 

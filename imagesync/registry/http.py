@@ -125,12 +125,12 @@ class Connection:
         if status in {401, 403}:
             return RegistryError(
                 f"The registry {self.registry} doesn't let you {action}: {message} (HTTP {status}).",
-                hint=f"Log in with an account that may: `docker login {self.registry}`;"
+                hint=f"Log in with an account that has the permission: `docker login {self.registry}`;"
                 " or correct the image's name.",
             )
         return RegistryError(
             f"The registry {self.registry} fails to {action}: {message} (HTTP {status}).",
-            hint="Try again; if it stays so, ask those who run the registry.",
+            hint="Try again; if the error persists, ask the operator of the registry.",
         )
 
     def _send(
@@ -287,7 +287,7 @@ def _tls_context(registry: str) -> ssl.SSLContext:
         except OSError as error:
             raise RegistryError(
                 f"The certificates in {folder} can't be used: {error}.",
-                hint="They are those of `docker`: *.crt is an authority, *.cert with *.key the client's own.",
+                hint="`docker` uses them, too: *.crt is an authority, *.cert with *.key the client's own.",
             ) from error
     return context
 
@@ -326,7 +326,7 @@ def hint(registry: str, error: BaseException | None) -> str:
     """Return the hint for a failed request."""
     if isinstance(error, requests.exceptions.SSLError):
         return (
-            "Put its authority's certificate where engines look for it too:"
+            "Put the certificate of its authority where engines look for it:"
             f" /etc/docker/certs.d/{registry}/ca.crt; or name a bundle in REQUESTS_CA_BUNDLE."
         )
     return "Check the registry's name, the network, and the proxy (HTTPS_PROXY, NO_PROXY)."

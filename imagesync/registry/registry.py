@@ -327,5 +327,5 @@ class _Repository:
     def _unusable(self, reason: str) -> RegistryError:
         return RegistryError(
             f"What {self._reference.domain} has as {self._text} can't be used: {reason}.",
-            hint="Check the image's name; what isn't an image of ours can't be taken for one.",
+            hint="Check the image's name: imagesync can't use this content.",
         )

@@ -138,6 +138,6 @@ def base_hint(minor: str) -> str:
     if not minor:
         return f"Name a base image with Python {oldest} or later, such as --base {RELEASES[1].base}"
     return (
-        f"No base image will do, for its own Python must be {oldest} or later: take Python {minor} from a"
+        f"No base image fits, because its own Python must be {oldest} or later: take Python {minor} from a"
         " conda channel (IMAGESYNC_PYTHON=conda)."
     )

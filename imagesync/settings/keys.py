@@ -322,6 +322,6 @@ def unknown(label: str, name: str, known: list[str]) -> UsageError:
     """Return the error for an unknown key, with the most similar *known* key."""
     close = nearest(name, known)
     return UsageError(
-        f"{label} has no meaning to imagesync.",
+        f"{label} isn't a setting of imagesync.",
         hint=f"Did you mean '{close}'?" if close else f"The keys are {', '.join(known)}.",
     )

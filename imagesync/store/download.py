@@ -291,7 +291,7 @@ class Downloader:
             self._advance(-writer.size)
             writer.restart()
             if response.status_code == 206:
-                raise _Retry("the server answered with another part of the file than was asked for")
+                raise _Retry("the server answered with another range of the file than requested")
         for chunk in response.raw.stream(CHUNK, decode_content=False):
             self._receive(writer, chunk)
 

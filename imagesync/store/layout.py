@@ -95,8 +95,8 @@ def store_errors(root: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise StoreError(
                 f"No space is left for the artifact store in {root}.",
-                hint="Make room with `imagesync cache prune`, "
-                "or set IMAGESYNC_CACHE_DIR to a folder with more room.",
+                hint="Free space with `imagesync cache prune`, "
+                "or set IMAGESYNC_CACHE_DIR to a folder with more space.",
             ) from error
         raise StoreError(
             f"The artifact store in {root} can't be used: {error.strerror or error}"

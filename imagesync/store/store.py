@@ -74,8 +74,8 @@ class BlobWriter:
         if expected is not None and digest != expected:
             self.discard()
             raise HashMismatch(
-                f"{filename} isn't what it should be: its digest is {digest}, expected is {expected}",
-                hint="Whoever serves it replaced the file, or something on the way did. Nothing was kept.",
+                f"{filename} has the wrong digest: it is {digest}, expected is {expected}",
+                hint="The server or a proxy has replaced the file. Nothing was kept.",
             )
         target = blob_path(self._root, digest)
         with store_errors(self._root):

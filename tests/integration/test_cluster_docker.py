@@ -388,8 +388,8 @@ def test_without_encryption_if_asked(make: Make) -> None:
         ({"gpus": "all"}, EngineError, "gpu"),
         ({"cpus": 1000}, EngineError, "CPUs"),
         ({"mounts": ["nowhere"]}, UsageError, "another form"),
-        ({"memory_limit": "much"}, UsageError, "no amount of memory"),
-        ({"name": "Not A Name"}, UsageError, "can't be a cluster's name"),
+        ({"memory_limit": "much"}, UsageError, "isn't an amount of memory"),
+        ({"name": "Not A Name"}, UsageError, "isn't a valid name"),
     ],
 )
 def test_what_cannot_be_had_is_said_and_leaves_nothing(

@@ -143,11 +143,11 @@ def test_a_manager_that_runs_nothing_itself(make: Make, engines: TwoEngines, ima
 
 def test_an_image_that_the_manager_alone_has(make: Make, engines: TwoEngines) -> None:
     engines.manager.client.api.import_image_from_data(tiny_archive(), *REFERENCE.split(":"))
-    with pytest.raises(ClusterError, match="in no registry that the nodes of the swarm"):
+    with pytest.raises(ClusterError, match="isn't in a registry that the nodes of the swarm"):
         make(REFERENCE)
     with (
         engines.drained(engines.manager),
-        pytest.raises(ClusterError, match="in no registry that the nodes of the swarm"),
+        pytest.raises(ClusterError, match="isn't in a registry that the nodes of the swarm"),
     ):
         make(REFERENCE)
     with (

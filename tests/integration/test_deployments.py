@@ -133,7 +133,7 @@ def test_swarm_runs_the_stack(engine: docker.DockerClient, pushed: Pushed, tmp_p
 def test_image_that_is_in_no_registry(dask_project: DaskProject, registry: LocalRegistry) -> None:
     refused = dask_project.cli.run("cluster", "config", "kubernetes")
     assert refused.returncode == 2
-    assert "says no registry" in refused.stderr
+    assert "names no registry" in refused.stderr
     assert "--push --repository" in refused.stderr
     local = dask_project.cli("cluster", "config", "compose")
     assert "works with this engine alone" in local.stderr

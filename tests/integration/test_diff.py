@@ -96,8 +96,8 @@ def test_image_without_an_inventory_is_refused(cli: CommandLine, root_image: str
         ("nowhere/nothing:1", "The engine has no image nowhere/nothing:1"),
         ("gone.json", "gone.json isn't there"),
         ("../gone", "../gone isn't there"),
-        ("http://example.com", "is no address of a scheduler"),
-        ("tls://127.0.0.1:1", "wants certificates"),
+        ("http://example.com", "isn't the address of a scheduler"),
+        ("tls://127.0.0.1:1", "requires certificates"),
     ],
 )
 def test_side_that_is_not_there_is_said(cli: CommandLine, side: str, message: str) -> None:

@@ -139,9 +139,7 @@ def test_data_that_cannot_be_computed_again_is_not_lost(
             synced = imagesync.sync(client, session=session)
         assert synced.restarted == ()
         assert "1 piece of data that can't be computed anew" in " ".join(synced.remarks)
-        assert f"Still with what they had imported (1 objects of its classes are in memory): {holder}" in str(
-            synced
-        )
+        assert f"Still with old modules (1 objects of its classes are in memory): {holder}" in str(synced)
         assert client.submit(elder.count, scattered, pure=False).result() == 1
         assert not synced.comparison.matches, "one worker runs the old code, and that is said"
         forced = imagesync.sync(client, session=session, restart=True)
@@ -238,7 +236,7 @@ def test_worker_that_nobody_starts_again_is_named(
             basket.result()
             synced: Synced = imagesync.sync(client, session=session)
             assert synced.restarted == ()
-            assert "Still with what they had imported" in str(synced)
+            assert "Still with old modules" in str(synced)
             assert not synced.comparison.matches
             del basket
 

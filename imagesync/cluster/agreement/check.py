@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from imagesync.session import Session
 
-_HINT = "Build the image of this environment: imagesync build; or leave image= away."
+_HINT = "Build the image of this environment: imagesync build; or omit image=."
 
 
 def check(client: Client, *, strict: bool = False, session: Session | None = None) -> Comparison:
@@ -138,7 +138,7 @@ async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN
     ]
     if not differing:
         return
-    message = f"The cluster doesn't run what the client runs: {'; '.join(differing)}."
+    message = f"The cluster runs other versions than the client: {'; '.join(differing)}."
     if strict:
         raise MismatchError(message, hint=_HINT)
     warnings.warn(f"{message}\n{_HINT}", MismatchWarning, stacklevel=2)

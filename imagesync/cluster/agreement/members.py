@@ -62,13 +62,13 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
         from distributed import Client
     except ImportError as error:
         raise UsageError(
-            "Dask isn't installed beside imagesync, so no scheduler can be asked.",
+            "Dask isn't installed beside imagesync, so no scheduler can be reached.",
             hint=f"Install it there: {own_installation().add_extra('dask')}",
         ) from error
     security = _security(address, certificates)
     if address.startswith("tls://") and not security.require_encryption:
         raise UsageError(
-            f"{address} wants certificates.",
+            f"{address} requires certificates.",
             hint="Give them: --tls-ca-file FILE --tls-cert FILE --tls-key FILE;"
             " or name them in Dask's own configuration."
             " Those of a cluster that `imagesync cluster up` started here are found.",
@@ -81,7 +81,7 @@ def connected(address: str, certificates: Certificates) -> Iterator[Client]:
     except (OSError, ValueError, RuntimeError) as error:
         raise ImagesyncError(
             f"No scheduler answers at {address}: {type(error).__name__}: {error}",
-            hint="Is that its address, and are the certificates those of the cluster?",
+            hint="Check the address, and that the certificates are those of the cluster.",
         ) from error
     with client:
         yield client
@@ -149,7 +149,7 @@ async def query_members(client: Client) -> Answers:
         )
     except Exception as error:
         raise ImagesyncError(
-            f"The scheduler doesn't say what it runs: {type(error).__name__}: {error}",
+            f"The scheduler doesn't report its packages: {type(error).__name__}: {error}",
             hint="Look at its log; it may have ended.",
         ) from error
     return scheduler, workers

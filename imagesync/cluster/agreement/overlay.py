@@ -117,9 +117,9 @@ def select_packages(comparison: Comparison) -> Selection:
 def _obstacle(row: Row) -> str | None:
     """Return the reason why a package can't be sent, or ``None``."""
     if not row.left[0].present:
-        return "it isn't installed here, and what an image has can't be taken away"
+        return "it isn't installed here, and a package of the image can't be removed"
     if row.kind == "python":
-        return "another Python is another image"
+        return "another Python needs another image"
     if row.kind == "conda" or any(state.build for state in row.left):
         return "conda's packages are binaries that are tied to their environment"
     if row.level is Level.CRITICAL and not row.local:

@@ -103,7 +103,7 @@ class Synced:
         lines = [f"Sent: {', '.join(self.sent)}." if self.sent else "Nothing to send."]
         lines += [f"Not sent: {one.name}: {one.reason}; {one.hint}" for one in self.unsynced]
         if self.restarted:
-            lines.append(f"Started again: {', '.join(self.restarted)}.")
+            lines.append(f"Restarted: {', '.join(self.restarted)}.")
         return "\n".join((*lines, *self.remarks))
 
 
@@ -255,7 +255,7 @@ async def _register_overlay(client: Client, overlay: Overlay) -> None:
             await client.register_plugin(kind(Remote("apply_sync", maker), overlay.content), name=NAME)
     except Exception as error:
         raise ClusterError(
-            f"The cluster doesn't take what was to be synced: {type(error).__name__}: {error}",
+            f"The cluster rejects the synchronisation: {type(error).__name__}: {error}",
             hint="See the scheduler's log; or start a cluster from a new image: imagesync build",
         ) from error
 
@@ -280,7 +280,7 @@ async def _refresh(
     remarks = []
     if scheduler["held"]:
         reasons = "; ".join(scheduler["held"])
-        remarks.append(f"The scheduler can't be restarted, and holds on to what it had: {reasons}.")
+        remarks.append(f"The scheduler can't be restarted, and still uses old modules: {reasons}.")
     restartable: list[str] = []
     if held and restart is not False:
         ways = await client.run(Remote("apply_sync", "way_back"), workers=list(held), on_error="ignore")
@@ -299,7 +299,7 @@ async def _refresh(
         held = remaining | await _refresh_workers(client, modules, local_modules)
     if held:
         why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
-        remarks.append(f"Still with what they had imported ({why}): {', '.join(sorted(held))}.")
+        remarks.append(f"Still with old modules ({why}): {', '.join(sorted(held))}.")
     return tuple(restartable), tuple(remarks)
 
 

@@ -171,7 +171,7 @@ def test_silent_index_fails_after_the_timeout_of_pip(environ: dict[str, str]) ->
 def test_missing_find_links_folder_is_a_warning(environ: dict[str, str], tmp_path: Path) -> None:
     check = checks_of({**environ, "PIP_FIND_LINKS": str(tmp_path / "gone")})["index"]
     assert check.status == "warning"
-    assert f"{tmp_path / 'gone'} isn't there" in check.message
+    assert f"{tmp_path / 'gone'} doesn't exist" in check.message
 
 
 def test_neither_index_nor_find_links_fails(environ: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from tests.commands import CommandLine
         ("ls", "imagesync cluster ls"),
         ("export", "imagesync lock --export"),
         ("freeze", "imagesync lock --export requirements"),
-        ("run -it -- bash", "where there is a terminal"),
+        ("run -it -- bash", "gets the terminal"),
         ("run --rm python", "the container is removed"),
         ("run -v .:/data python", "/workspace"),
         ("lock --dry-run", "imagesync plan"),

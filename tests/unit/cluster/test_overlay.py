@@ -47,7 +47,7 @@ def side(*entries: Entry) -> Side:
             Entry("msgpack", "1.1"),
             "a scheduler can't be restarted",
         ),
-        (None, Entry("numpy", "2.1", level=Level.EXACT), "can't be taken away"),
+        (None, Entry("numpy", "2.1", level=Level.EXACT), "can't be removed"),
     ],
 )
 def test_package_that_cant_be_synced_has_a_reason_and_a_hint(

@@ -63,7 +63,7 @@ def test_left_specifier_decides_what_is_within_its_level() -> None:
         (
             replace(OWN, content=""),
             Group.DIFFERS,
-            ("one side says only its version, and not what its code is",),
+            ("one side has only a version, and no digest of the code",),
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_added_package_is_expected_on_the_cluster_only() -> None:
     added = replace(EXACT, version="", specifier=">=2")
     assert only_row(side(added), side(EXACT)).intended
     row = only_row(side(added), side())
-    assert (row.counts, row.notes) == (True, ("the settings add it for the cluster, and it isn't there",))
+    assert (row.counts, row.notes) == (True, ("the settings add it for the cluster, and it is missing",))
     assert compare(side(added), side(added)).rows == ()
 
 
@@ -142,7 +142,7 @@ def test_summary_and_remedy_name_the_members_that_differ() -> None:
     there = cluster(scheduler=(EXACT,), a=(replace(EXACT, version="2.0.0"),))
     comparison = compare(side(EXACT), there)
     assert summary(comparison) == (
-        "1 package of the cluster isn't what the client has:\n"
+        "1 package of the cluster differs from the client:\n"
         "  numpy (exact): 2.1.0 here, 2.1.0 (scheduler), 2.0.0 (a) there"
     )
     assert "restart_workers" in remedy(comparison, "tcp://x:8786")
