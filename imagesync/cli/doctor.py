@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -99,9 +100,10 @@ def print_checks(checks: Sequence[Check], stream: TextIO | None = None) -> None:
     """Print the results and what to do, to stdout by default."""
     rows = []
     for check in checks:
-        rows.append(Row((check.status, check.name, check.message), _TONES[check.status]))
-        if check.hint is not None:
-            rows.append(Row(("", "", f"-> {check.hint}")))
+        first, *rest = check.message.splitlines() or [""]
+        rows.append(Row((check.status, check.name, first), _TONES[check.status]))
+        hint = textwrap.indent(check.hint, "   ").replace("  ", "->", 1) if check.hint else ""
+        rows += [Row(("", "", line)) for line in (*rest, *hint.splitlines())]
     failed = sum(check.status == "failed" for check in checks)
     verdict = f"{counted(failed, 'problem')} to fix" if failed else "ready to build"
     print_sections([Section(title="", rows=tuple(rows), notes=(verdict,))], stream)

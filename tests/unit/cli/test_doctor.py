@@ -214,6 +214,18 @@ def test_table_has_hints_below_their_checks_and_the_verdict_last() -> None:
     )
 
 
+def test_lines_of_messages_and_hints_are_rows_of_the_table() -> None:
+    stream = io.StringIO()
+    print_checks([Check("engine", "failed", "no engine\nat a socket", "Start it.\nOr use Podman.")], stream)
+    assert stream.getvalue() == (
+        "  failed  engine  no engine\n"
+        "                  at a socket\n"
+        "                  -> Start it.\n"
+        "                     Or use Podman.\n"
+        "1 problem to fix\n"
+    )
+
+
 def test_check_as_json_has_the_documented_keys() -> None:
     check = Check("uv", "ok", "uv 0.13.9")
     assert json.loads(json.dumps(check.to_dict())) == {
