@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import check_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
-from imagesync.errors import UnsolvableError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import (
     EnvironmentInputs,
@@ -104,25 +103,12 @@ class Session:
         return environment_inputs(self.scan(), self.context)
 
     def lock(self) -> Lock:
-        """Return the exact artifact of each package.
-
-        Where only files are read, nothing is built for it: the files name the indexes, too.
-        """
+        """Return the exact artifact of each package."""
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self.inputs().checked(for_lock=True)
-        files_only = not inputs.plan.python.executable
-        base, sources = finder.base_to_lock_for(inputs.plan), inputs.artifact_sources(no_build=files_only)
-        try:
-            return inputs.lock(base, sources)
-        except UnsolvableError as error:
-            if not files_only or self.context.settings.no_build:
-                raise
-            hint = (
-                "No sdist is built for the lock of a folder (--prefix). If a package has no wheel, lock with "
-                "the interpreter (--python PATH), or leave the package out (--ignore NAME)."
-            )
-            raise type(error)(error.message, hint="\n".join(filter(None, (error.hint, hint)))) from error
+        base = finder.base_to_lock_for(inputs.plan)
+        return inputs.lock(base, inputs.artifact_sources(for_lock=True))
 
     def freeze(self) -> Bundle:
         """Return the lock with the files that others need beside it; wheels of local packages are built."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
-from imagesync.errors import FetchError
+from imagesync.errors import FetchError, UnsolvableError
 from imagesync.image.conda.conda_installer import check_micromamba, choose_installer
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
@@ -64,7 +64,10 @@ class ArtifactSources:
     container
         Where sdists are built that this machine can't build for the target, if there is such a place.
     is_locked
-        Whether a lock file names the artifacts, so that none may be replaced.
+        A lock file names the artifacts, so none may be replaced.
+    is_folder_lock
+        Only a lock is made, from the files of a folder (``--prefix``). No sdist is built for it, because
+        these files name the indexes, too.
     """
 
     context: Context
@@ -76,6 +79,7 @@ class ArtifactSources:
     provided: tuple[PlannedPackage, ...] = ()
     container: Container | None = None
     is_locked: bool = False
+    is_folder_lock: bool = False
 
     def responding_resolver(self) -> Resolver:
         """Return a resolver without the indexes that haven't answered."""
@@ -104,6 +108,16 @@ class ArtifactSources:
 
         return installed_digest
 
+    def with_hint(self, error: UnsolvableError) -> UnsolvableError:
+        """Return *error*, with a hint if the cause may be that no sdist is built for the lock of a folder."""
+        if not self.is_folder_lock or self.context.settings.no_build:
+            return error
+        hint = (
+            "No sdist is built for the lock of a folder (--prefix). If a package has no wheel, lock with "
+            "the interpreter (--python PATH), or leave the package out (--ignore NAME)."
+        )
+        return type(error)(error.message, hint="\n".join(filter(None, (error.hint, hint))))
+
     def record_distributions(self, target: Target) -> RecordDistributions:
         """Return a function that gives the distributions of a conda package, if wheels can replace it."""
         prefix, installed_digest = Path(self.python.prefix), self.installed_digests(target)
@@ -119,7 +133,7 @@ class ArtifactSources:
 
 
 def open_artifact_sources(
-    plan: Plan, context: Context, *, private_channels: Sequence[str] = (), no_build: bool = False
+    plan: Plan, context: Context, *, private_channels: Sequence[str] = (), for_lock: bool = False
 ) -> ArtifactSources:
     """Return the sources of the artifacts of *plan*, by the user's configuration of indexes and channels.
 
@@ -127,14 +141,15 @@ def open_artifact_sources(
     ----------
     private_channels
         URLs of channels with their credentials, besides those of the settings.
-    no_build
-        Whether the resolver builds no sdist, whatever the settings say.
+    for_lock
+        Only a lock is made, and no image.
     """
     python, environ = plan.python, context.environ
     markers = target_markers(python)
     configuration = read_index_configuration(Path(python.prefix), environ, markers=markers)
     access = make_access(configuration, environ)
-    no_build = no_build or context.settings.no_build
+    is_folder_lock = for_lock and not python.executable
+    no_build = is_folder_lock or context.settings.no_build
     no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if no_build else {}
     resolver = _resolver_type(context.settings)(
         configuration, environ={**environ, **no_builds}, access=access
@@ -147,6 +162,7 @@ def open_artifact_sources(
         access,
         open_channels(plan.channels, python, context, plan=plan, private_channels=private_channels),
         provided=planned_distributions(plan),
+        is_folder_lock=is_folder_lock,
     )
 
 

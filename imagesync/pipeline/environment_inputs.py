@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
-from imagesync.errors import InconsistentEnvironment
+from imagesync.errors import InconsistentEnvironment, UnsolvableError
 from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
 from imagesync.pipeline.modified_packages import CODES as MODIFIED
 from imagesync.pipeline.modified_packages import plan_modifications, refuse_modifications
@@ -154,11 +154,11 @@ class EnvironmentInputs:
         )
         return self if plan is self.plan else replace(self, plan=plan, hashed_plan=self.plan)
 
-    def artifact_sources(self, *, no_build: bool = False) -> ArtifactSources:
-        """Return the sources of the artifacts; with *no_build* the resolver builds no sdist."""
+    def artifact_sources(self, *, for_lock: bool = False) -> ArtifactSources:
+        """Return the sources of the artifacts; with *for_lock* only a lock is made, and no image."""
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
-        return open_artifact_sources(self.plan, self.context, no_build=no_build)
+        return open_artifact_sources(self.plan, self.context, for_lock=for_lock)
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
         """Return the exact artifact of each package; see :func:`~imagesync.lock.make_lock.make_lock`."""
@@ -179,6 +179,8 @@ class EnvironmentInputs:
                 record_distributions=sources.record_distributions(target),
                 allow_inconsistent=self.context.settings.allow_inconsistent,
             )
+        except UnsolvableError as error:
+            raise sources.with_hint(error) from error.__cause__
         finally:
             sources.channels.close()
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.core.progress import SilentProgress
-from imagesync.errors import UsageError
+from imagesync.errors import UnsolvableError, UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs, image_findings
 from imagesync.pipeline.lock_file_inputs import LockFileInputs, lock_file_inputs
 from imagesync.scan.environment import Environment, Interpreter, Package, Source
 from imagesync.settings.model import Settings
+from tests.progress import RecordedLines
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 TOOLZ = Package(name=canonicalize_name("toolz"), version="1.0.0", location="/env/site-packages")
@@ -66,6 +66,17 @@ def locked(tmp_path: Path, content: bytes, **settings: object) -> LockFileInputs
     return lock_file_inputs(path, Context(chosen))
 
 
+@pytest.mark.parametrize(("executable", "for_lock"), [("", True), ("", False), ("/env/bin/python", True)])
+def test_no_sdist_is_built_for_the_lock_of_a_folder(
+    context: Context, executable: str, for_lock: bool
+) -> None:
+    environment = replace(ENVIRONMENT, python=replace(PYTHON, executable=executable))
+    sources = environment_inputs(environment, context).artifact_sources(for_lock=for_lock)
+    assert sources.is_folder_lock is (for_lock and not executable)
+    hint = sources.with_hint(UnsolvableError("no wheel")).hint or ""
+    assert ("--python PATH" in hint) is sources.is_folder_lock
+
+
 def test_hash_of_a_lock_file_covers_its_lines_and_not_their_ends(tmp_path: Path) -> None:
     digest = locked(tmp_path, b"one\ntwo\n").environment_hash(BASE)
     assert locked(tmp_path, b"one\r\ntwo\r\n").environment_hash(BASE) == digest
@@ -90,16 +101,6 @@ def test_missing_lock_file_is_named_with_the_command_that_writes_it(tmp_path: Pa
     assert "imagesync lock -o" in str(caught.value.hint)
 
 
-class Lines(SilentProgress):
-    """Progress that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def line(self, text: str) -> None:
-        self.texts.append(text)
-
-
 def test_lock_warns_of_requirements_added_after_installation(context: Context, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
@@ -107,7 +108,7 @@ def test_lock_warns_of_requirements_added_after_installation(context: Context, t
     (project / "pyproject.toml").write_text(declared)
     source = Source("directory", project.as_uri(), editable=True)
     mine = replace(TOOLZ, name=canonicalize_name("mine"), source=source)
-    progress = Lines()
+    progress = RecordedLines()
     inputs = environment_inputs(Environment(PYTHON, (mine,)), replace(context, progress=progress))
     inputs.checked(for_lock=True)
-    assert any("attrs" in text for text in progress.texts)
+    assert any("attrs" in text for text in progress.lines)
