@@ -133,17 +133,17 @@ def test_edited_command_of_an_entry_point_is_a_deviation(cli: CommandLine, local
 
 def test_lock_check_names_packages_that_were_changed_since(cli: CommandLine, local: LocalEnvironment) -> None:
     cli("lock", "-o", "conda-lock.yml")
-    assert cli.run("lock", "--check", "-o", "conda-lock.yml").returncode == 0
+    assert cli.run("lock", "--check").returncode == 0
     module = local.site_packages / "imsync_bluebell/__init__.py"
     before = module.read_bytes()
     module.write_bytes(before.replace(b"blue", b"pink"))
-    changed = cli.run("lock", "--check", "-o", "conda-lock.yml")
+    changed = cli.run("lock", "--check")
     assert changed.returncode == 1
     assert "its installed files were changed" in changed.stdout + changed.stderr
     cli("lock", "-o", "conda-lock.yml")
-    assert cli.run("lock", "--check", "-o", "conda-lock.yml").returncode == 0
+    assert cli.run("lock", "--check").returncode == 0
     module.write_bytes(before)
-    assert cli.run("lock", "--check", "-o", "conda-lock.yml").returncode == 1
+    assert cli.run("lock", "--check").returncode == 1
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def find_modifications(environment: Environment, *, cache: Path | None = None) -
     """
     began = time.time_ns()
     places = _Places.of(environment)
-    stats = dict(_walk(places.roots))
+    stats = _walk(places.roots)
     key = [_FORMAT, places.identity, fingerprint(stats)]
     result = None if cache is None else cache_path(cache, "modifications", places.prefix)
     if result is not None and (known := read_cache(result, key=key)) is not None:
@@ -125,32 +126,23 @@ class _Places:
         )
 
 
-def _walk(roots: tuple[str, ...]) -> Iterator[tuple[str, Stat]]:
-    """Yield path and status of each file below *roots*; a link to a file has the status of the file."""
+def _walk(roots: tuple[str, ...]) -> dict[str, Stat]:
+    """Return the status of each file below *roots* by path; a link to a file has the status of the file."""
+    stats: dict[str, Stat] = {}
     waiting = list(roots)
     while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if name != "__pycache__":
-                            waiting.append(entry.path)
-                    elif not name.endswith(".pyc"):
-                        status = _status(entry)
-                        if status is not None:
-                            yield entry.path, status
-        except OSError:  # noqa: PERF203 - what can't be read can't be imported
-            continue
-
-
-def _status(entry: os.DirEntry[str]) -> Stat | None:
-    try:
-        status = stat_of(entry.stat(follow_symlinks=False))
-        # uv can link files to its cache.
-        return stat_of(entry.stat()) if stat.S_ISLNK(status[MODE]) else status
-    except OSError:
-        return None
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:  # nothing imports what can't be read
+            for entry in entries:
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if name != "__pycache__":
+                        waiting.append(entry.path)
+                elif not name.endswith(".pyc"):
+                    try:
+                        stats[entry.path] = stat_of(entry.stat())
+                    except OSError:  # a link that leads nowhere
+                        continue
+    return stats
 
 
 def _is_settled(stats: Mapping[str, Stat], before: int) -> bool:
