@@ -44,18 +44,12 @@ class Repacked:
     ----------
     path
         The wheel.
-    edited
-        Files that were edited since their installation; the wheel has them as they are now.
-    missing
-        Installed files that are missing now.
     refused
         Entries of RECORD that the wheel doesn't have, because they are no files of the package: they lead out
         of the environment, or to a folder or a device.
     """
 
     path: Path
-    edited: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
 
 
@@ -140,32 +134,28 @@ def repack(
         ):
             files[member_name] = file
     wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
-    edited: list[str] = []
-    missing: list[str] = []
 
     def members() -> Iterator[tuple[str, bytes, bool, str]]:
         # One file at a time, to limit memory. The metadata last, as the specification recommends.
         for member_name in sorted(files, key=lambda name: (name.startswith(f"{stem}.dist-info/"), name)):
             file = files[member_name]
             if (content := _read(package, file)) is None:
-                exists = os.path.lexists(f"{package.location}/{file.path}")
-                (refused if exists else missing).append(file.path)
-                continue
+                if os.path.lexists(f"{package.location}/{file.path}"):
+                    refused.append(file.path)
+                continue  # deleted since its installation
             bytes_now, executable = content
             digest = hashlib.sha256(bytes_now).digest()
             if digest.hex() != file.sha256:
                 if not os.path.realpath(f"{package.location}/{file.path}").startswith(folders):
                     refused.append(file.path)
                     continue
-                if file.sha256 is not None:
-                    edited.append(file.path)
             if member_name.startswith(f"{data}/scripts/"):
                 bytes_now, executable = _portable_script(bytes_now, python), True
                 digest = hashlib.sha256(bytes_now).digest()
             yield member_name, bytes_now, executable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     _write(wheel, members(), record=f"{stem}.dist-info/RECORD")
-    return Repacked(wheel, tuple(edited), tuple(missing), tuple(refused))
+    return Repacked(wheel, tuple(refused))
 
 
 def _repack_egg(package: Package, into: Path) -> Path:

@@ -203,13 +203,6 @@ class _Maker:
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             modification = package.planned.modification
             repacked = repack(installed, python=self.python, into=folder, modification=modification)
-            # A modification is reported with the plan.
-            for path in (*repacked.edited, *repacked.missing) if modification is None else ():
-                what = "was edited" if path in repacked.edited else "was removed"
-                self.progress.line(
-                    f"{package.name} {package.version}: {path} {what} since it was installed; "
-                    "the image gets it as it is here."
-                )
             for path in repacked.refused:
                 self.progress.line(
                     f"warning: {package.name} {package.version}: RECORD lists {path!r}, which leads out of "

@@ -16,6 +16,8 @@ from imagesync.errors import WheelError
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.environment_inputs import plan_environment
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan
@@ -107,7 +109,8 @@ class Vendoring:
         self.target = Target("linux/amd64", f"{MINOR}.0", (2, 99))
 
     def plan(self) -> Plan:
-        return make_plan(scan(python=self.environment.python), settings=Settings(profile="none"))
+        settings = Settings(profile="none", cache_dir=self.store.root)
+        return plan_environment(scan(python=self.environment.python), Context(settings))
 
     def wheels(
         self, *, environ: Mapping[str, str] | None = None, no_isolation: tuple[str, ...] = ()
@@ -504,7 +507,8 @@ def test_an_edited_git_package_goes_as_it_is_and_is_said(vendoring: Vendoring, p
     assert wheel.digest != before.digest
     with zipfile.ZipFile(wheel.path) as archive:
         assert archive.read("gitted/data.txt") == b"edited"
-    assert [line for line in vendoring.progress.lines if "gitted/data.txt was edited" in line]
+    (finding,) = vendoring.plan().findings
+    assert "gitted/data.txt was edited" in finding.message
 
 
 @pytest.mark.parametrize("record", [True, False])

@@ -67,7 +67,10 @@ def with_conda_python(
     progress.line(
         f'Python {python.version} comes from {decided.channels[0]} (python = "base" for the base\'s)'
     )
-    return replace(decided, code=plan.code, findings=plan.findings)
+    # What was changed of the packages is known of those of *plan*.
+    planned = {package.name: package for package in plan.packages if package.name != "python"}
+    packages = tuple(planned.get(package.name, package) for package in decided.packages)
+    return replace(decided, packages=packages, code=plan.code, findings=plan.findings)
 
 
 def _known(version: str, channels: Channels, cache: Path) -> bool:
