@@ -145,10 +145,10 @@ def repack(
                 continue  # deleted since its installation
             bytes_now, executable = content
             digest = hashlib.sha256(bytes_now).digest()
-            if digest.hex() != file.sha256:
-                if not os.path.realpath(f"{package.location}/{file.path}").startswith(folders):
-                    refused.append(file.path)
-                    continue
+            where = os.path.realpath(f"{package.location}/{file.path}")
+            if digest.hex() != file.sha256 and not where.startswith(folders):
+                refused.append(file.path)
+                continue
             if member_name.startswith(f"{data}/scripts/"):
                 bytes_now, executable = _portable_script(bytes_now, python), True
                 digest = hashlib.sha256(bytes_now).digest()

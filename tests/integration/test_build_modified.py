@@ -41,7 +41,7 @@ def local(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironm
 
 
 @pytest.fixture
-def cli(image_cli: CommandLine, index: LocalIndex, local: LocalEnvironment) -> CommandLine:
+def pip_cli(image_cli: CommandLine, index: LocalIndex, local: LocalEnvironment) -> CommandLine:
     return image_cli.with_environ(
         PIP_EXTRA_INDEX_URL=index.url, VIRTUAL_ENV=str(local.prefix), IMAGESYNC_PROFILE="none"
     )
@@ -68,82 +68,86 @@ def rows(finished: Finished) -> dict[str, str]:
 
 
 def test_changes_of_an_index_package_make_another_image_that_has_them(
-    engine: docker.DockerClient, cli: CommandLine, local: LocalEnvironment
+    engine: docker.DockerClient, pip_cli: CommandLine, local: LocalEnvironment
 ) -> None:
-    first = built(cli).reference
+    first = built(pip_cli).reference
     module = local.site_packages / "imsync_bluebell/__init__.py"
     before = module.read_bytes()
     module.write_bytes(before.replace(b"blue", b"pink"))
     (module.parent / "own.py").write_text("SIZE = 7\n")
     (module.parent / "data.csv").unlink()
-    changed = built(cli)
+    changed = built(pip_cli)
     assert changed.reference != first
     assert "imsync-bluebell 2.0 isn't as it was installed: imsync_bluebell/__init__.py was edited" in (
         changed.stderr
     )
-    assert metadata(cli)["deviations"] == []
+    assert metadata(pip_cli)["deviations"] == []
     code = (
         "import imsync_bluebell as b, imsync_bluebell.own as o, pathlib;"
         "print(b.COLOUR, o.SIZE, (pathlib.Path(b.__file__).parent / 'data.csv').exists())"
     )
     assert in_image(engine, changed.reference, code) == "pink 7 False"
 
-    again = built(cli, "--strict")
-    assert metadata(cli)["deviations"] == []
+    again = built(pip_cli, "--strict")
+    assert metadata(pip_cli)["deviations"] == []
     assert "isn't as it was installed" in again.stderr
-    same = cli.run("diff", "local", changed.reference, "--format", "json")
+    same = pip_cli.run("diff", "local", changed.reference, "--format", "json")
     assert rows(same)["imsync-bluebell"] == "same"
-    differs = cli.run("diff", "local", first, "--format", "json")
+    differs = pip_cli.run("diff", "local", first, "--format", "json")
     assert rows(differs)["imsync-bluebell"] == "differs"
     assert "changed here: imsync_bluebell/__init__.py was edited" in differs.stdout
 
     module.write_bytes(before)
     (module.parent / "own.py").unlink()
     (module.parent / "data.csv").write_bytes(FILES["imsync_bluebell/data.csv"])
-    reverted = built(cli)
+    reverted = built(pip_cli)
     assert reverted.reference == first
-    assert metadata(cli)["cached"]
+    assert metadata(pip_cli)["cached"]
     assert "isn't as it was installed" not in reverted.stderr
 
 
 def test_changes_that_the_image_does_not_get_are_deviations(
-    cli: CommandLine, local: LocalEnvironment
+    pip_cli: CommandLine, local: LocalEnvironment
 ) -> None:
     (local.site_packages / "imsync_bluebell/__init__.py").write_bytes(b"COLOUR = 'pink'\n")
-    built(cli, "--modified", "index")
-    (deviation,) = metadata(cli)["deviations"]  # type: ignore[misc]
+    built(pip_cli, "--modified", "index")
+    (deviation,) = metadata(pip_cli)["deviations"]  # type: ignore[misc]
     assert deviation["name"] == "imsync-bluebell"  # type: ignore[index]
     assert "imsync_bluebell/__init__.py was edited" in deviation["reason"]  # type: ignore[index]
-    refused = cli.run("build", "--modified", "index", "--strict")
+    refused = pip_cli.run("build", "--modified", "index", "--strict")
     assert refused.returncode == 1
     assert "- imsync-bluebell 2.0: imsync_bluebell/__init__.py was edited" in refused.stderr
-    refused = cli.run("build", "--modified", "error")
+    refused = pip_cli.run("build", "--modified", "error")
     assert refused.returncode == 1
     assert "the setting 'modified' is 'error'" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_edited_command_of_an_entry_point_is_a_deviation(cli: CommandLine, local: LocalEnvironment) -> None:
+def test_edited_command_of_an_entry_point_is_a_deviation(
+    pip_cli: CommandLine, local: LocalEnvironment
+) -> None:
     command = local.prefix / "bin/bluebell"
     command.write_bytes(command.read_bytes() + b"print('more')\n")
-    built(cli)
-    (deviation,) = metadata(cli)["deviations"]  # type: ignore[misc]
+    built(pip_cli)
+    (deviation,) = metadata(pip_cli)["deviations"]  # type: ignore[misc]
     assert "bin/bluebell was edited" in deviation["reason"]  # type: ignore[index]
 
 
-def test_lock_check_names_packages_that_were_changed_since(cli: CommandLine, local: LocalEnvironment) -> None:
-    cli("lock", "-o", "conda-lock.yml")
-    assert cli.run("lock", "--check").returncode == 0
+def test_lock_check_names_packages_that_were_changed_since(
+    pip_cli: CommandLine, local: LocalEnvironment
+) -> None:
+    pip_cli("lock", "-o", "conda-lock.yml")
+    assert pip_cli.run("lock", "--check").returncode == 0
     module = local.site_packages / "imsync_bluebell/__init__.py"
     before = module.read_bytes()
     module.write_bytes(before.replace(b"blue", b"pink"))
-    changed = cli.run("lock", "--check")
+    changed = pip_cli.run("lock", "--check")
     assert changed.returncode == 1
     assert "its installed files were changed" in changed.stdout + changed.stderr
-    cli("lock", "-o", "conda-lock.yml")
-    assert cli.run("lock", "--check").returncode == 0
+    pip_cli("lock", "-o", "conda-lock.yml")
+    assert pip_cli.run("lock", "--check").returncode == 0
     module.write_bytes(before)
-    assert cli.run("lock", "--check").returncode == 1
+    assert pip_cli.run("lock", "--check").returncode == 1
 
 
 @pytest.fixture
