@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from imagesync.store.store import Store
 from tests.channels.channel import ensure_channel
 from tests.channels.environments import CondaEnvironment, make_conda_environment
 from tests.commands import CommandLine, clean_environ
@@ -96,6 +97,12 @@ def shared_cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache_dir(tmp_path: Path) -> Path:
     """Return a store of this test's own, empty."""
     return tmp_path / "store"
+
+
+@pytest.fixture
+def store(cache_dir: Path) -> Store:
+    """Return the store in this test's own cache folder."""
+    return Store(cache_dir)
 
 
 @pytest.fixture

@@ -12,6 +12,9 @@ from pathlib import Path
 import docker
 import pytest
 
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.session import Session, open_session
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment, run
 from tests.integration.dask_project import ContainerCluster, DaskProject, make_project
@@ -128,3 +131,22 @@ def image_cli(cli: CommandLine, root_image: str, repository: str, shared_cache_d
     return cli.with_environ(
         IMAGESYNC_BASE=root_image, IMAGESYNC_REPOSITORY=repository, IMAGESYNC_CACHE_DIR=shared_cache_dir
     )
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[Engine]:
+    """Return imagesync's own client of the engine."""
+    with Engine(find_endpoint(os.environ)) as engine:
+        yield engine
+
+
+@pytest.fixture
+def logged_in(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give this process credentials for the registry."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(registry.docker_config(tmp_path / "docker")))
+
+
+@pytest.fixture
+def session(dask_project: DaskProject) -> Session:
+    """Return a session of the Dask project's environment."""
+    return open_session(python=dask_project.environment.python, quiet=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator
 
@@ -11,7 +10,6 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import BASE_REPOSITORY
 from imagesync.engine.run_container import RunRequest
@@ -24,12 +22,6 @@ from tests.progress import RecordedLines
 
 pytestmark = pytest.mark.engine
 MakeRoot = Callable[..., str]
-
-
-@pytest.fixture
-def ours() -> Iterator[Engine]:
-    with Engine(find_endpoint(os.environ)) as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +14,6 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from tests.channels.channel import index_channel, make_channel
@@ -58,12 +56,6 @@ class Built:
     project: Path
     reference: str
     output: tuple[Finished, ...]
-
-
-@pytest.fixture(scope="module")
-def ours() -> Iterator[Engine]:
-    with Engine(find_endpoint(os.environ)) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,6 @@ ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 
 
 @pytest.fixture
-def logged_in(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(registry.docker_config(tmp_path / "docker")))
-
-
-@pytest.fixture
 def root(engine: docker.DockerClient, registry: LocalRegistry, root_image: str) -> Iterator[str]:
     """Return the name of a root image that the registry has, and the engine hasn't."""
     registry.push(engine, root_image, "debian:bookworm")

@@ -21,7 +21,7 @@ from imagesync.cluster.agreement.check import check_async
 from imagesync.cluster.agreement.members import inventory_of
 from imagesync.errors import MismatchError, MismatchWarning, UsageError
 from imagesync.inventory.comparison import Comparison, Group
-from imagesync.session import Session, open_session
+from imagesync.session import Session
 from imagesync.standalone.programs import Remote
 from tests.commands import CommandLine
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address
@@ -41,11 +41,6 @@ def cluster(dask_cluster: ContainerCluster) -> ContainerCluster:
 def client(cluster: ContainerCluster) -> Iterator[Client]:
     with cluster.client() as client:
         yield client
-
-
-@pytest.fixture
-def session(dask_project: DaskProject) -> Session:
-    return open_session(python=dask_project.environment.python, quiet=True)
 
 
 def differing(comparison: Comparison) -> list[str]:

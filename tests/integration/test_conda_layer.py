@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imagesync.core.progress import PlainProgress, SilentProgress
-from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, VerifyError
@@ -47,12 +44,6 @@ for folder, folders, files in os.walk("/opt"):
         tree[path] = entry
 print(json.dumps(tree))
 """
-
-
-@pytest.fixture(scope="module")
-def ours() -> Iterator[Engine]:
-    with Engine(find_endpoint(os.environ)) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

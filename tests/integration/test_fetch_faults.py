@@ -56,11 +56,6 @@ def index() -> Iterator[LocalIndex]:
         yield running
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def large(index: LocalIndex, name: str = "large") -> str:
     return index.add_wheel(name, "1.0", files={f"{name}.bin": os.urandom(LARGE)})
 

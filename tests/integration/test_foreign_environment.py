@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from tests.unit.scan.test_vcs_source import hostile_repository
 
 from imagesync.errors import LockError, UnsolvableError, WheelError
 from imagesync.image_layout import BaseImage
@@ -19,6 +18,7 @@ from imagesync.session import Session
 from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
+from tests.unit.scan.test_direct_url import hostile_repository
 
 
 class Foreign:

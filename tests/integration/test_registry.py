@@ -60,11 +60,6 @@ def registry(
         yield registry
 
 
-@pytest.fixture
-def logged_in(registry: LocalRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_CONFIG", str(registry.docker_config(tmp_path / "docker")))
-
-
 def hide_nothing(error: RegistryError) -> str:
     """Return all that a person is shown of an error, its causes included, without passwords in it."""
     shown, cause = str(error), error.__cause__

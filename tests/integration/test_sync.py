@@ -19,7 +19,7 @@ from distributed import Client
 import imagesync
 from imagesync.cluster.agreement.sync import Synced
 from imagesync.errors import MismatchWarning
-from imagesync.session import Session, open_session
+from imagesync.session import Session
 from tests.commands import BIN
 from tests.environments import run
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address, remove
@@ -34,11 +34,6 @@ NUMBERS = [1, 2, 3]
 @pytest.fixture(scope="module")
 def cluster(dask_cluster: ContainerCluster) -> ContainerCluster:
     return dask_cluster
-
-
-@pytest.fixture
-def session(dask_project: DaskProject) -> Session:
-    return open_session(python=dask_project.environment.python, quiet=True)
 
 
 @pytest.fixture

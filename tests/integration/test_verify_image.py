@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -19,7 +18,6 @@ from packaging.utils import parse_wheel_filename
 from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
-from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import VerifyError
@@ -40,12 +38,6 @@ pytestmark = pytest.mark.engine
 PACKAGES = ("click", "msgpack", "numpy", "packaging", "setuptools", "toolz")
 AWKWARD = 'it\'s "quoted" \\ $HOME ${PATH} #x\u00e9 ' + "long " * 20_000
 MakeImage = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def ours() -> Iterator[Engine]:
-    with Engine(find_endpoint(os.environ)) as engine:
-        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -33,11 +33,6 @@ SITE_PACKAGES = "lib/python3.11/site-packages"
 Package = tuple[LockedConda, StoredFile]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def find(channel: Path, store: Store, name: str, version: str = "") -> Package:
     """Return the newest build of a package of the test channel, with its archive in the store."""
     for subdir in ("linux-64", "noarch"):

@@ -19,11 +19,6 @@ CONTENT = b"some wheel" * 1000
 LONG_AGO = (1_000_000_000, 1_000_000_000)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def add_in_another_process(root: Path, content: bytes) -> str:
     """Add *content* in a process that has ended when this returns, and return its digest."""
     script = (

@@ -16,11 +16,6 @@ CONTENT = b"some wheel" * 1000
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def test_added_file_is_opened_by_its_digest(store: Store) -> None:
     assert store.open(DIGEST, filename="a.whl") is None
     stored = store.add([CONTENT[:7], CONTENT[7:]], filename="a.whl")

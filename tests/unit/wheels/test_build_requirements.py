@@ -20,11 +20,6 @@ def pins(store: Store, *, python: Interpreter = PYTHON, indexes: str = "", **env
     return BuildPins(store.root / BUILD_PINS, python=python, environ=environ, indexes=indexes)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def test_pins_of_the_same_requirements_are_recalled(store: Store) -> None:
     pins(store).remember(["hatchling", "hatch-vcs"], PINS)
     assert pins(Store(store.root)).recall(["hatch-vcs", "hatchling"]) == PINS

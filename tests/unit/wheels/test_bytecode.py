@@ -66,11 +66,6 @@ def compile_with(
     )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def names(archive: StoredFile) -> list[str]:
     with zipfile.ZipFile(archive.path) as opened:
         return opened.namelist()
