@@ -93,7 +93,7 @@ def build_checked(
     request = BuildRequest(network="none", no_cache=no_cache)
     image_id = engine.build(stream_files(context.files), request, progress=progress)
     with _removed_on_failure(engine, image_id):
-        image_id = with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
+        image_id = _with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
         _tag_all(engine, image_id, (context.name, *extra_tags))
     return image_id
 
@@ -125,15 +125,15 @@ def _tag_all(engine: Engine, image_id: str, references: Sequence[str]) -> None:
         raise
 
 
-def image_variables(variables: Mapping[str, str]) -> dict[str, str]:
+def _image_variables(variables: Mapping[str, str]) -> dict[str, str]:
     r"""Return the variables of an activated environment that an image can have.
 
     A Dockerfile can't express line breaks. If a value has some, the environment doesn't count as activated,
     and the entry point will run the scripts.
 
-    >>> image_variables({"GDAL_DATA": "/opt/env/share/gdal", "CONDA_SHLVL": "1", "HOSTNAME": "b5e6"})
+    >>> _image_variables({"GDAL_DATA": "/opt/env/share/gdal", "CONDA_SHLVL": "1", "HOSTNAME": "b5e6"})
     {'CONDA_SHLVL': '1', 'GDAL_DATA': '/opt/env/share/gdal'}
-    >>> image_variables({"BANNER": "two\nlines", "CONDA_SHLVL": "1"})
+    >>> _image_variables({"BANNER": "two\nlines", "CONDA_SHLVL": "1"})
     {}
     """
     wanted = {name: value for name, value in sorted(variables.items()) if name not in _EXCLUDED}
@@ -143,7 +143,9 @@ def image_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return possible
 
 
-def with_variables(engine: Engine, image_id: str, variables: Mapping[str, str], *, progress: Progress) -> str:
+def _with_variables(
+    engine: Engine, image_id: str, variables: Mapping[str, str], *, progress: Progress
+) -> str:
     """Return the ID of an image that has further variables; *image_id* itself if there are none.
 
     Raises
@@ -151,7 +153,7 @@ def with_variables(engine: Engine, image_id: str, variables: Mapping[str, str], 
     BuildError
         The engine can't make it.
     """
-    added = image_variables(variables)
+    added = _image_variables(variables)
     if not added:
         return image_id
     # Not every engine takes an ID in FROM.

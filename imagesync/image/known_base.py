@@ -55,7 +55,7 @@ class Facts:
     executable: str = ""
 
 
-def asked_for(settings: Settings) -> Facts:
+def _asked_for(settings: Settings) -> Facts:
     """Return what the settings say of the base image: ``--target-python`` and ``--target-glibc``."""
     glibc = _version(settings.target_glibc) if settings.target_glibc else None
     return Facts("as you say", settings.target_python, glibc)
@@ -74,7 +74,7 @@ def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool 
     UsageError
         They do.
     """
-    said = asked_for(settings)
+    said = _asked_for(settings)
     if said.python and known.python and not _same_python(said.python, known.python, patch_level):
         raise _contradiction(settings, "target-python", said.python, f"Python {known.python}", known.origin)
     if said.glibc and known.glibc and said.glibc != known.glibc:
@@ -113,7 +113,7 @@ def known_base(
     BaseImageError
         No engine can tell, and the C library isn't known.
     """
-    said = asked_for(settings)
+    said = _asked_for(settings)
     complete = bool(said.python and said.glibc)
     if digest and not complete:
         return None

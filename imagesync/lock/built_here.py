@@ -28,7 +28,7 @@ def built_here(package: Package | None, artifact: Artifact) -> str:
         return ""
     if settings := _build_settings(package):
         return f"it was built here with {settings}"
-    compiled = is_compiled_here(package)
+    compiled = _is_compiled_here(package)
     if not artifact.is_wheel:
         return (
             f"it was compiled here, and another build of {artifact.filename} may differ" if compiled else ""
@@ -47,7 +47,7 @@ def is_own_egg(package: Package | None) -> bool:
     return package is not None and package.is_egg and not Path(package.metadata_path, "WHEEL").is_file()
 
 
-def is_compiled_here(package: Package) -> bool:
+def _is_compiled_here(package: Package) -> bool:
     """Return True if *package* is for Linux machines like this one only, as what is compiled here is."""
     platforms = [part for tag in package.tags for part in tag.rpartition("-")[2].split(".")]
     return bool(platforms) and all(platform.startswith("linux_") for platform in platforms)

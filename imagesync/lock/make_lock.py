@@ -289,14 +289,14 @@ def _deviations(
                 (package.name, "pip"),
                 Deviation(package.name, package.version, locked[package.name], package.level, entry.reason),
             )
-    for other in modification_deviations(plan):
+    for other in _modification_deviations(plan):
         by_name.setdefault((other.name, other.manager), other)
     if plan.interpreter == "base" and (python := _python_deviation(plan, target)) is not None:
         by_name[_PYTHON, "pip"] = python
     return tuple(sorted(by_name.values(), key=lambda deviation: deviation.weight))
 
 
-def modification_deviations(plan: Plan) -> Iterator[Deviation]:
+def _modification_deviations(plan: Plan) -> Iterator[Deviation]:
     """Yield the changes of installed files in *plan* that the image doesn't get, as deviations."""
     for package in plan.packages:
         changed = package.modification

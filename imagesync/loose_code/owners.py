@@ -64,7 +64,7 @@ class Owners:
     def __post_init__(self) -> None:
         for package in self._packages():
             if package.source.editable:
-                for name, path in editable_modules(package).items():
+                for name, path in _editable_modules(package).items():
                     self._editable.setdefault(name, ModuleOwner(package, path))
             elif package.location not in self._installed:
                 self._installed[package.location] = _modules_in(package.location)
@@ -125,7 +125,7 @@ def modules_in(folder: str) -> dict[str, str]:
     }
 
 
-def editable_modules(package: Package) -> dict[str, str]:
+def _editable_modules(package: Package) -> dict[str, str]:
     """Return the top-level modules of an editable *package* by name, with their paths.
 
     A false positive would leave a module out of the image, a false negative has it there twice. So a single

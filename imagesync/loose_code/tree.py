@@ -93,10 +93,10 @@ def read_tree(path: Path, *, store: Path | None = None) -> Tree:
     stats = {name: value for name, value in found.items() if name not in left_out}
     links = _resolve_links(path, stats, left_out)
     stats = {name: value for name, value in stats.items() if name not in left_out}
-    return Tree(path, path, f"{path.name}/" if is_package(path) else "", stats, links, left_out, began)
+    return Tree(path, path, f"{path.name}/" if _is_package(path) else "", stats, links, left_out, began)
 
 
-def is_package(folder: Path) -> bool:
+def _is_package(folder: Path) -> bool:
     """Return True if *folder* is a package, so that its parent is the folder for ``sys.path``."""
     return folder.name.isidentifier() and (folder / "__init__.py").is_file()
 
@@ -111,9 +111,9 @@ def _refuse_folder(path: Path) -> None:
             f"{path} as a whole can't go into an image.",
             hint="Name the folders or modules in it that you import.",
         )
-    if is_package(path) and is_package(path.parent):
+    if _is_package(path) and _is_package(path.parent):
         whole = path.parent
-        while is_package(whole.parent):
+        while _is_package(whole.parent):
             whole = whole.parent
         raise UsageError(
             f"{path} is a part of the package {whole}, and can't be imported without it.",

@@ -61,7 +61,7 @@ def candidates(environment: Environment) -> Iterator[Candidate]:
         yield _conda_candidate(record, on_linux=on_linux)
 
 
-def conda_names(record: CondaRecord) -> tuple[str, ...]:
+def _conda_names(record: CondaRecord) -> tuple[str, ...]:
     """Return the names of *record* in canonical form: the conda name, then the names of its distributions."""
     return tuple(dict.fromkeys((canonical_name(record.name), *record.distributions)))
 
@@ -79,7 +79,7 @@ def _pip_candidate(package: Package) -> Candidate:
 def _conda_candidate(record: CondaRecord, *, on_linux: bool) -> Candidate:
     return Candidate(
         key=("conda", record.name),
-        names=conda_names(record),
+        names=_conda_names(record),
         requested=bool(record.requested_spec),
         # A noarch package may still be of use on another platform only, as appnope is.
         for_linux=record.subdir.startswith("linux") or (on_linux and record.subdir == "noarch"),
@@ -118,13 +118,13 @@ def externally_provided(plan: Plan) -> tuple[ExternalPackage, ...]:
     pip = {package.name: package.version for package in plan.packages if package.name != "python"}
     conda = {package.name for package in plan.conda}
     for package in plan.conda:
-        for name in dependency_names(package.record) if package.record is not None else ():
+        for name in _dependency_names(package.record) if package.record is not None else ():
             if name not in conda and name not in found and canonical_name(name) in pip:
                 found[name] = ExternalPackage(name, pip[canonical_name(name)])
     return tuple(found[name] for name in sorted(found))
 
 
-def dependency_names(record: CondaRecord) -> Iterator[str]:
+def _dependency_names(record: CondaRecord) -> Iterator[str]:
     """Yield the conda names of the dependencies of *record*, without virtual packages (``__glibc``)."""
     for spec in record.depends:
         match = _SPEC_NAME.match(spec)
@@ -158,7 +158,7 @@ def requirers_of_left_out(
     for record in environment.conda:
         if ("conda", record.name) in left_out:
             continue
-        for dependency in dict.fromkeys(dependency_names(record)):
+        for dependency in dict.fromkeys(_dependency_names(record)):
             key = _key(dependency, records)
             if key in left_out and key not in foreign:
                 found.setdefault(key, []).append(record.name)
@@ -179,7 +179,7 @@ def closure_of(environment: Environment, roots: Iterable[Key], markers: Mapping[
         wider.update(("conda", owners[name]) if name in owners else ("pip", name) for name in reached)
         for manager, name in tuple(wider):
             if manager == "conda" and name in records:
-                wider.update(_key(dependency, records) for dependency in dependency_names(records[name]))
+                wider.update(_key(dependency, records) for dependency in _dependency_names(records[name]))
         if wider == kept:
             return kept
         kept = frozenset(wider)

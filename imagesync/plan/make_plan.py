@@ -51,7 +51,7 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     profile = find_profile(settings.profile, environment)
     chooser = make_chooser(environment, settings=settings, profile=profile, markers=markers)
     choices, required = choose_levels(environment, chooser=chooser, markers=markers)
-    _refuse_missing(environment, _all_critical(settings, profile, chooser), profile)
+    _refuse_missing(environment, _all_critical(profile, chooser), profile)
 
     findings = unmatched_settings(environment, settings)
     findings += left_out_findings(environment, choices, required, chooser)
@@ -160,7 +160,7 @@ def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
         )
 
 
-def _all_critical(settings: Settings, profile: Profile, chooser: Chooser) -> Iterable[CriticalPackage]:
+def _all_critical(profile: Profile, chooser: Chooser) -> Iterable[CriticalPackage]:
     for critical in profile.critical:
         rule = chooser.levels.find(critical.name)
         if rule is None or rule.level is Level.CRITICAL:

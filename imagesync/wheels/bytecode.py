@@ -68,7 +68,7 @@ def compile_bytecode(
         Modules that don't compile are omitted. Empty if this machine has no interpreter of the target's
         feature version; the image's own compiles then.
     """
-    executable = find_compiler(python, target)
+    executable = _find_compiler(python, target)
     if executable is None:
         return ()
     total = len(wheels) if isinstance(wheels, Sequence) else None
@@ -91,7 +91,7 @@ def compile_bytecode(
     return tuple(archive for archive in archives if archive is not None)
 
 
-def find_compiler(python: Interpreter, target: Target) -> str | None:
+def _find_compiler(python: Interpreter, target: Target) -> str | None:
     """Return the path of a CPython whose bytecode the target's interpreter accepts, or ``None``.
 
     Released versions with the same feature version have the same magic number.

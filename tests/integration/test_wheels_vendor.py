@@ -26,7 +26,7 @@ from imagesync.store.layout import LOGS, TREES
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
 from imagesync.wheels.build_requirements import installed_requirements
-from imagesync.wheels.sdists.sdist import build_sdist
+from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.sources.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment, make_environment, run
@@ -529,15 +529,17 @@ def test_an_sdist_of_an_index(vendoring: Vendoring, tmp_path: Path) -> None:
     sdist = vendoring.store.add_file(tmp_path / "packed-1.0.tar.gz")
 
     def build() -> StoredFile:
-        return build_sdist(
-            sdist,
-            package=LockedPackage("packed", "1.0", Artifact("packed-1.0.tar.gz", "file:///x", sdist.digest)),
+        artifact = Artifact("packed-1.0.tar.gz", "file:///x", sdist.digest)
+        (built,) = build_sdists(
+            [(LockedPackage("packed", "1.0", artifact), sdist)],
             target=vendoring.target,
             python=vendoring.plan().python,
             store=vendoring.store,
             indexes=build_indexes(vendoring.environment, os.environ, vendoring.progress),
             progress=vendoring.progress,
         )
+        assert isinstance(built, StoredFile)
+        return built
 
     wheel = build()
     assert wheel.filename == "packed-1.0-py3-none-any.whl"

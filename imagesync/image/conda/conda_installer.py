@@ -158,12 +158,12 @@ def _from_channel(channels: Channels | None, store: Store) -> Path | None:
         return None  # the base image may have one
     if isinstance(archive, ArtifactGone):
         return None
-    executable = extract_micromamba(found[-1], archive, store=store)
+    executable = _extract_micromamba(found[-1], archive, store=store)
     store.remember(key, executable)
     return executable.path
 
 
-def extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Store) -> StoredFile:
+def _extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Store) -> StoredFile:
     """Return the executable in an archive of the package ``micromamba``.
 
     Raises

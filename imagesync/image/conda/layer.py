@@ -177,7 +177,7 @@ def make_layer(
             strict=True,
         )
     )
-    owners = owners_of_shared(contents, shared_files, minor=minor)
+    owners = _owners_of_shared(contents, shared_files, minor=minor)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
@@ -203,7 +203,7 @@ def make_layer(
     )
 
 
-def owners_of_shared(
+def _owners_of_shared(
     contents: Mapping[str, ArchiveFiles], shared_files: Mapping[str, tuple[str, ...]], *, minor: str
 ) -> dict[str, str]:
     """Return the package that each file is installed from that several packages have, by its path.
@@ -232,16 +232,16 @@ def owners_of_shared(
     shared = {path: names for path, names in packages.items() if len(names) > 1}
     owners = {}
     for path, names in shared.items():
-        if module_of(path) not in shared:
+        if _module_of(path) not in shared:
             owner = installed.get(path, "")
             owners[path] = owner if owner in names else names[-1]
     return owners
 
 
-def module_of(path: str) -> str:
+def _module_of(path: str) -> str:
     """Return the path of the module that bytecode belongs to; empty for other files.
 
-    >>> module_of("lib/python3.12/site-packages/demo/__pycache__/core.cpython-312.pyc")
+    >>> _module_of("lib/python3.12/site-packages/demo/__pycache__/core.cpython-312.pyc")
     'lib/python3.12/site-packages/demo/core.py'
     """
     folder, _, name = path.rpartition("/")

@@ -143,7 +143,7 @@ def _refuse_older_glibc(installed: Sequence[PlannedConda], target: Target) -> No
     )
 
 
-def provided_names(packages: Iterable[LockedConda]) -> dict[NormalizedName, str]:
+def _provided_names(packages: Iterable[LockedConda]) -> dict[NormalizedName, str]:
     """Return the names of the distributions of *packages*, each with the conda name of its package."""
     return {name: package.name for package in packages for name in package.distributions}
 
@@ -218,7 +218,7 @@ def refuse_duplicates(packages: Iterable[LockedConda], others: Iterable[Normaliz
     LockError
         There are such distributions; the message names each with its conda package.
     """
-    provided = provided_names(packages)
+    provided = _provided_names(packages)
     duplicates = sorted(set(map(canonical_name, others)) & set(provided))
     if not duplicates:
         return

@@ -67,7 +67,7 @@ def solve_platform(
     return CondaResult(
         packages=tuple(with_plan(package, by_name.get(package.name)) for package in packages),
         deviations=(
-            *(_left_out(package, solver.channels, local_subdir) for package in left_out),
+            *(_left_out(package, local_subdir) for package in left_out),
             *_deviations(packages, preferences, reasons),
             *_new_packages(packages, planned),
         ),
@@ -227,7 +227,7 @@ def _choice(entry: Preference) -> str:
     return f"{shown_versions(entry.candidates)}{pinned}"
 
 
-def _left_out(planned: PlannedConda, channels: Sequence[str], local_subdir: str) -> Deviation:
+def _left_out(planned: PlannedConda, local_subdir: str) -> Deviation:
     reason = f"the channels have it for {local_subdir} and not for linux-64 or noarch"
     level = Level.PLATFORM_ONLY
     return Deviation(planned.name, planned.version, "", level, reason, "conda", planned.requested)

@@ -77,7 +77,7 @@ class UvResolver(IndexResolver):
         self._note_request(request)
         if not self.indexes.bound:
             return self._resolve(request)
-        return resolve_bound(request, self.indexes, self._resolve)
+        return _resolve_bound(request, self.indexes, self._resolve)
 
     def _resolve(
         self, request: ResolutionRequest, attempt: int = 0, besides: Collection[str] = ()
@@ -226,7 +226,7 @@ def _artifacts(entry: Mapping[str, Any]) -> Iterator[Artifact]:
         )
 
 
-def resolve_bound(
+def _resolve_bound(
     request: ResolutionRequest, indexes: IndexConfiguration, resolve: Resolve
 ) -> tuple[LockedPackage, ...]:
     """Return the packages that satisfy *request*, each bound one from its own index.

@@ -33,7 +33,7 @@ def local_path(source: Source) -> str | None:
     return unquote(parts.path, errors="surrogateescape")
 
 
-def is_source_missing(package: PlannedPackage) -> bool:
+def _is_source_missing(package: PlannedPackage) -> bool:
     """Return True if *package* was installed from a folder that is missing now."""
     folder = local_path(package.source)
     return package.source.kind == "directory" and folder is not None and not Path(folder).is_dir()
@@ -46,7 +46,7 @@ def has_only_installed_files(package: PlannedPackage) -> bool:
         not package.source.editable
         and installed is not None
         and installed.has_record
-        and is_source_missing(package)
+        and _is_source_missing(package)
     )
 
 
@@ -67,7 +67,7 @@ def missing_sources(plan: Plan, environment: Environment) -> Iterator[Finding]:
                 path=folder,
                 package=package.name,
             )
-        elif is_source_missing(package):
+        elif _is_source_missing(package):
             yield _missing(package, folder, environment)
         elif not any((Path(folder) / name).is_file() for name in _PROJECT_FILES):
             yield Finding(

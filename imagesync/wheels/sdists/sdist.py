@@ -83,38 +83,6 @@ def build_sdists(
     return tuple(wheel if wheel is not None else next(built) for wheel in known)
 
 
-def build_sdist(
-    sdist: StoredFile,
-    *,
-    package: LockedPackage,
-    target: Target,
-    python: Interpreter,
-    store: Store,
-    indexes: BuildIndexes,
-    progress: Progress,
-    containers: ContainerBuilder | None = None,
-) -> StoredFile:
-    """Return the wheel of one *sdist*; see :func:`build_sdists`.
-
-    Raises
-    ------
-    WheelError
-        The wheel can't be built, or doesn't fit the target.
-    """
-    (built,) = build_sdists(
-        [(package, sdist)],
-        target=target,
-        python=python,
-        store=store,
-        indexes=indexes,
-        progress=progress,
-        containers=containers,
-    )
-    if isinstance(built, WheelError):
-        raise built
-    return built
-
-
 @dataclass(frozen=True)
 class _Builder:
     target: Target

@@ -96,7 +96,7 @@ class Content:
     too_many: bool = False
 
 
-def ignored_files(folder: Path, copy: Path, *, listed: Iterable[str]) -> list[Content]:
+def _ignored_files(folder: Path, copy: Path, *, listed: Iterable[str]) -> list[Content]:
     """Return the files that aren't *listed* in folders with listed files, except caches and build outputs."""
     folders = {PurePosixPath(".")}
     for path in listed:
@@ -111,7 +111,7 @@ def ignored_files(folder: Path, copy: Path, *, listed: Iterable[str]) -> list[Co
     return found
 
 
-def neighbouring_files(root: Path, folder: Path, into: Path) -> list[Content]:
+def _neighbouring_files(root: Path, folder: Path, into: Path) -> list[Content]:
     """Return the files beside *folder* and its parents, up to the *root* of the repository."""
     found = []
     left = _FILES_BESIDE
@@ -231,10 +231,10 @@ def copy_for_build(folder: Path, into: Path) -> BuildCopy:
     for path in files:
         _copy_file(folder / path, copy / path, within=into)
     untracked = UntrackedFiles()
-    untracked.add(ignored_files(folder, copy, listed=files))
+    untracked.add(_ignored_files(folder, copy, listed=files))
     commit = ""
     if root is not None:
-        untracked.add(neighbouring_files(root, folder, into))
+        untracked.add(_neighbouring_files(root, folder, into))
         commit = _copy_history(root, folder, into)
     return BuildCopy(copy, files, untracked, commit)
 

@@ -103,7 +103,7 @@ def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
     if source.kind == "directory" and not has_only_installed_files(package):
         try:
             folder = source_folder(package)
-            return with_untracked_inputs(folder, tree_digest(folder, cache=cache), cache=cache)
+            return _with_untracked_inputs(folder, tree_digest(folder, cache=cache), cache=cache)
         except WheelError as error:
             raise WheelError(
                 f"{package.name} {package.version}: {error.message}",
@@ -146,7 +146,7 @@ def untracked_inputs(folder: Path, *, cache: Path | None) -> tuple[str, ...]:
     return tuple(known or ())
 
 
-def with_untracked_inputs(folder: Path, digest: str, *, cache: Path | None) -> str:
+def _with_untracked_inputs(folder: Path, digest: str, *, cache: Path | None) -> str:
     """Return *digest*, of the source tree *folder*, combined with the untracked inputs of its wheels.
 
     Raises
@@ -175,7 +175,7 @@ def record_untracked_inputs(
     Returns
     -------
     str
-        The digest that :func:`with_untracked_inputs` returns from now on.
+        The digest of the source tree with its untracked inputs, for :func:`package_digest` from now on.
     """
     relative = {os.path.relpath(path, folder).replace(os.sep, "/"): path for path in candidates}
     sizes = {path: candidates[absolute] for path, absolute in relative.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.sdists.sdist import build_sdist
+from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.sources.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
 from tests.environments import LocalEnvironment
@@ -105,14 +106,15 @@ def test_sdist_that_gives_a_wrong_wheel_is_refused(
     (tmp_path / filename).write_bytes(data)
     store = Store(tmp_path / "store")
     sdist = store.add_file(tmp_path / filename)
-    with pytest.raises(WheelError, match=said) as caught:
-        build_sdist(
-            sdist,
-            package=LockedPackage("native", "1.0", Artifact(filename, "file:///x", sdist.digest)),
-            target=target(36),
-            python=scan(python=environment().python, environ={}).python,
-            store=store,
-            indexes=BuildIndexes(IndexConfiguration(no_index=True)),
-            progress=SilentProgress(),
-        )
-    assert "base image" in str(caught.value.hint)
+    package = LockedPackage("native", "1.0", Artifact(filename, "file:///x", sdist.digest))
+    (built,) = build_sdists(
+        [(package, sdist)],
+        target=target(36),
+        python=scan(python=environment().python, environ={}).python,
+        store=store,
+        indexes=BuildIndexes(IndexConfiguration(no_index=True)),
+        progress=SilentProgress(),
+    )
+    assert isinstance(built, WheelError)
+    assert re.search(said, str(built))
+    assert "base image" in str(built.hint)
