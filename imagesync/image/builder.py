@@ -173,9 +173,9 @@ class EngineContainer:
     Parameters
     ----------
     base
-        As far as it is known.
+        The base image, as far as it is known.
     make
-        Return where the engine is, and the base image in it; called once, when the first script is to run.
+        Returns the engine's endpoint and the base image in it; called once, before the first script runs.
     """
 
     def __init__(self, base: BaseImage, make: Callable[[], tuple[Endpoint, BaseImage]]) -> None:

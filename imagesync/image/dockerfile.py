@@ -209,7 +209,7 @@ def _conda_texts(conda: CondaLayer) -> str:
 
 
 def _tools(installer: Path | None, *, is_conda: bool, is_vendored: bool) -> list[ContextFile]:
-    """Return the programs that run in the build, and what keeps other files out of the context."""
+    """Return the programs that run in the build, and the context's ``.dockerignore``."""
     return [
         ContextFile.from_file(".dockerignore", shipped_templates() / "context" / "dockerignore"),
         *(ContextFile.from_text(path, text) for path, text in build_programs(conda=is_conda).items()),

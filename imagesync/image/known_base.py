@@ -1,7 +1,7 @@
-"""Facts of a base image that a lock needs, without an engine that could ask the image itself.
+"""Facts about a base image that a lock needs, for machines without an engine that can run it.
 
-For each fact the first of these counts: a flag, the image's registry, what an engine said of that image
-before, a table of well-known images.
+For each fact the first of these counts: a flag, the image's registry, an engine's earlier
+answer, a table of well-known images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEBIAN = re.compile(r"# debian\.sh .* out/ '(?P<codename>[a-z]+)' '@\d+'")
 
 @dataclass(frozen=True)
 class Facts:
-    """What one source says of a base image; empty or ``None`` where it doesn't know.
+    """The facts about a base image from one source; empty or ``None`` if it doesn't have them.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ class Facts:
 
 
 def _asked_for(settings: Settings) -> Facts:
-    """Return what the settings say of the base image: ``--target-python`` and ``--target-glibc``."""
+    """Return the facts in the settings: ``--target-python`` and ``--target-glibc``."""
     glibc = _version(settings.target_glibc) if settings.target_glibc else None
     return Facts("as you say", settings.target_python, glibc)
 
 
 def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool = True) -> None:
-    """Return if the settings say of the base image nothing else than what is *known*.
+    """Check that the settings don't contradict the *known* facts about the base image.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool 
     Raises
     ------
     UsageError
-        They do.
+        They contradict them.
     """
     said = _asked_for(settings)
     if said.python and known.python and not _same_python(said.python, known.python, patch_level):
@@ -83,7 +83,7 @@ def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool 
 
 
 def facts_of(base: BaseImage, origin: str = "the engine") -> Facts:
-    """Return what *base*, which an engine has, says of itself."""
+    """Return the facts that *base*, an image in an engine, records."""
     return Facts(origin, base.python_version, base.glibc, base.python_executable)
 
 
@@ -95,16 +95,16 @@ def known_base(
     Parameters
     ----------
     cache
-        The folder in which is remembered what engines said.
+        The folder of earlier answers of engines.
     digest
-        Of the root image, where an engine has it: its registry isn't asked then.
+        Of the root image, if an engine has it: its registry isn't asked then.
     problem
-        Why no engine can make the base image; empty where one can.
+        Why no engine can make the base image; empty if one can.
 
     Returns
     -------
     BaseImage or None
-        Of which Python may be unknown. ``None`` where too little is known, and an engine can tell.
+        Its Python may be unknown. ``None`` if too little is known and an engine can tell.
 
     Raises
     ------
@@ -173,9 +173,9 @@ def _base_image(settings: Settings, facts: Facts, *, digest: str, pinned: str) -
 
 
 def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
-    """Yield what the configuration of an image says, which a registry gives without a layer.
+    """Yield the facts in the configuration of an image, which a registry sends without a layer.
 
-    Only what its makers vouch for: imagesync's own label, the variables of the official images of Python,
+    Only reliable facts count: imagesync's own label, the variables of the official images of Python,
     and the distribution that the image stands on. An image's own Python is the distribution's only if nothing
     was put on it.
 
@@ -209,7 +209,7 @@ def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
 
 
 def remember(cache: Path, base: BaseImage) -> None:
-    """Remember what an engine said of *base*, by its digest and by its name."""
+    """Cache the facts that an engine reported about *base*, by its digest and by its name."""
     content = {"python": base.python_version, "glibc": list(base.glibc), "executable": base.python_executable}
     for name in (base.digest, base.root):
         path = _path(cache, name)

@@ -14,7 +14,7 @@ from imagesync.scan.environment import Package
 
 
 def built_here(package: Package | None, artifact: Artifact) -> str:
-    """Return why the files of the installed *package* aren't those of *artifact*, which has its version.
+    """Return the reason why the installed files of *package* aren't those of *artifact*, of the same version.
 
     A wheel that is built on Linux has the tag ``linux_<machine>``, which PyPI refuses; those of indexes are
     ``manylinux``. On other systems tags don't tell.
@@ -48,13 +48,13 @@ def is_own_egg(package: Package | None) -> bool:
 
 
 def _is_compiled_here(package: Package) -> bool:
-    """Return True if *package* is for Linux machines like this one only, as what is compiled here is."""
+    """Return True if *package* has only tags of plain Linux (``linux_x86_64``), as local builds have."""
     platforms = [part for tag in package.tags for part in tag.rpartition("-")[2].split(".")]
     return bool(platforms) and all(platform.startswith("linux_") for platform in platforms)
 
 
 def _build_settings(package: Package) -> str:
-    """Return what uv recorded of the build (``uv_build.json``), as a phrase; empty for a plain build."""
+    """Return the build settings that uv recorded (``uv_build.json``), as a phrase; empty without any."""
     try:
         recorded = json.loads((Path(package.metadata_path) / "uv_build.json").read_text("utf-8"))
     except (OSError, ValueError):

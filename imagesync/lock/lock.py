@@ -200,7 +200,7 @@ class VendoredPackage:
     repacked: str = ""
 
     @property
-    def is_given(self) -> bool:
+    def is_bundled(self) -> bool:
         """Return True if a lock file came with the wheel, which then is the source, with its hash."""
         source = self.planned.source
         return self.planned.installed is None and (source.url or "").endswith(".whl")

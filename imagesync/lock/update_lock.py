@@ -96,16 +96,16 @@ def _broken_index(missing: Mapping[NormalizedName, ArtifactGone], resolver: Reso
     )
 
 
-def update_versions(lock: Lock, filenames: Sequence[str], contents: Sequence[str]) -> Lock:
+def update_versions(lock: Lock, filenames: Sequence[str], digests: Sequence[str]) -> Lock:
     """Return *lock* with the versions of the built wheels; each changed version is a deviation.
 
     An editable package whose version was raised after its installation has old metadata, and its wheel the
-    new ones. *filenames* are those of the built wheels, and *contents* the digests of their sources, in the
+    new ones. *filenames* are those of the built wheels, and *digests* the digests of their sources, in the
     order of ``lock.vendored``.
     """
     vendored = []
     deviations = list(lock.deviations)
-    for locked, filename, content in zip(lock.vendored, filenames, contents, strict=True):
+    for locked, filename, content in zip(lock.vendored, filenames, digests, strict=True):
         package = replace(locked, content=content)
         built = parse_wheel_filename(filename)[1]
         if _same(package.version, built):

@@ -93,9 +93,9 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
     FetchError, WheelError
         A wheel can't be fetched or built, or doesn't fit the target.
     """
-    bundled = [package for package in lock.vendored if package.is_given]
+    bundled = [package for package in lock.vendored if package.is_bundled]
     built = vendor(
-        [package for package in lock.vendored if not package.is_given],
+        [package for package in lock.vendored if not package.is_bundled],
         python=sources.python,
         target=lock.target,
         store=sources.context.store,
@@ -106,7 +106,7 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
     )
     bundled_wheels = iter(_bundled_wheels(bundled, sources, lock.target) if bundled else ())
     built_wheels = iter((each.wheel, each.content) for each in built)
-    wheels = [next(bundled_wheels if package.is_given else built_wheels) for package in lock.vendored]
+    wheels = [next(bundled_wheels if package.is_bundled else built_wheels) for package in lock.vendored]
     filenames = [wheel.filename for wheel, _ in wheels]
     return update_versions(lock, filenames, [content for _, content in wheels]), tuple(
         wheel for wheel, _ in wheels

@@ -208,7 +208,7 @@ class ImageBuilder:
             return None
         # A wheel of installed files may be another user's, or these files have been edited since.
         installed_digest = self.sources.installed_digests(self.target)
-        same = all(p.is_given or installed_digest(p.planned) == p.content for p in lock.vendored)
+        same = all(p.is_bundled or installed_digest(p.planned) == p.content for p in lock.vendored)
         return lock if same else None
 
     def _build_packages(self, engine: Engine, shared: Lock, *, no_cache: bool) -> Lock:

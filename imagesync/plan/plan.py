@@ -41,9 +41,9 @@ class PlannedPackage:
     installed
         The scanned distribution; ``None`` for an added package and for Python itself.
     modification
-        By how much its installed files differ from what was installed; ``None`` if they don't.
+        The difference of its installed files to RECORD; ``None`` if there is none.
     as_installed
-        Whether the image gets its installed files, in place of what an index or its source has.
+        Whether the image gets its installed files instead of an artifact from an index or its source.
     """
 
     name: NormalizedName

@@ -104,7 +104,7 @@ class Runner:
 
 
 class IsolatedEnvironment:
-    """A virtual environment of the scanned interpreter, which `build` itself only has for the running one."""
+    """A virtual environment of the scanned interpreter; `build` only creates one of the running one."""
 
     def __init__(self, place: Path, request: BuildRequest, run: Runner) -> None:
         self._folder = place / "env"
@@ -153,7 +153,7 @@ class IsolatedEnvironment:
             self._request.pins.remember(requirements, self._frozen())
 
     def _refuse_options(self, requirements: Collection[str]) -> None:
-        """Refuse lines of the project's that a requirements file would take for options."""
+        """Refuse requirements of the project that would be options in a requirements file."""
         refused = next((line for line in requirements if not _is_requirement(line)), None)
         if refused is not None:
             raise WheelError(

@@ -68,7 +68,7 @@ class BuildIndexes:
 
     @property
     def strategy(self) -> Strategy:
-        """Return how several indexes are asked for a package, in uv's words."""
+        """Return uv's name of the strategy for several indexes."""
         return self.configured.strategy
 
     def environment(self, folder: Path) -> dict[str, str]:
@@ -87,7 +87,7 @@ class BuildIndexes:
     ) -> tuple[tuple[Path, ...], dict[str, str]]:
         """Write *requirements* into files below *folder*; return these, and variables with credentials.
 
-        What is bound to an index is in a ``pyproject.toml``, which is the one place where uv takes that from.
+        What is bound to an index is in a ``pyproject.toml``, the only place that uv reads it from.
         """
         from imagesync.indexes.pypi.uv_files import split_requirements, write_project
 
@@ -103,7 +103,7 @@ class BuildIndexes:
         return (project, listed), write_project(bound, answering, project)
 
     def facts(self) -> tuple[str, dict[str, str]]:
-        """Return what the versions depend on: all that is configured, whether it answers or not."""
+        """Return the configuration that the versions depend on, with the indexes that don't answer."""
         return repr(self.configured), build_variables(self.configured, self._environ)
 
     def leave_out(self, silent: Collection[str]) -> None:

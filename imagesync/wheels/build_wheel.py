@@ -99,8 +99,10 @@ def _backend_settings(source: Path, folder: Path) -> dict[str, str]:
     if backend.partition(".")[0] == "mesonpy":
         return {"build-dir": os.fspath(folder)}
     tool = document.get("tool")
-    own = tool.get("scikit-build") if isinstance(tool, dict) else None
-    if backend.startswith("scikit_build_core") and not (isinstance(own, dict) and "build-dir" in own):
+    settings = tool.get("scikit-build") if isinstance(tool, dict) else None
+    if backend.startswith("scikit_build_core") and not (
+        isinstance(settings, dict) and "build-dir" in settings
+    ):
         return {"build-dir": os.fspath(folder)}
     return {}
 

@@ -169,7 +169,7 @@ class _Maker:
         return None if stored is None else VendoredWheel(stored, package.content)
 
     def needs_build(self, package: VendoredPackage) -> bool:
-        """Return whether only a build back-end can make the wheel of *package*."""
+        """Return True if only a build back-end can make the wheel of *package*."""
         installed = package.planned.installed
         if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
             return True

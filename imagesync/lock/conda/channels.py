@@ -128,7 +128,7 @@ class Channels:
         return with_netrc(url, self._environ)
 
     def _login(self, url: str) -> Login | None:
-        """Return what pixi or mamba has stored for *url*."""
+        """Return the login that pixi or mamba has stored for *url*."""
         return self._logins.of(url) if url.startswith(("http://", "https://")) else None
 
     def _urls(self, channels: Iterable[str]) -> ChannelUrls:

@@ -51,7 +51,7 @@ class CondaLockSolver:
 
     Parameters
     ----------
-    own
+    user_channels
         The channels.
     environ
         Environment variables of conda-lock.
@@ -61,7 +61,7 @@ class CondaLockSolver:
         The executable of the settings; ``None`` to search for one.
     """
 
-    own: Channels
+    user_channels: Channels
     environ: Mapping[str, str] = field(repr=False)
     progress: Progress = field(repr=False)
     micromamba: Path | None = None
@@ -69,36 +69,36 @@ class CondaLockSolver:
     @property
     def channels(self) -> tuple[str, ...]:
         """Return the URLs of the channels without credentials, the preferred one first."""
-        return self.own.channels
+        return self.user_channels.channels
 
     @property
     def cuda(self) -> str:
         """Return the CUDA version that the drivers of the cluster's machines support; empty for none."""
-        return self.own.cuda
+        return self.user_channels.cuda
 
     @property
     def priority(self) -> ChannelPriority:
         """Return the setting ``channel_priority``; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.own.priority
+        return self.user_channels.priority
 
     @property
     def pins(self) -> tuple[str, ...]:
         """Return the user's pins; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.own.pins
+        return self.user_channels.pins
 
     def available(
         self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
     ) -> Mapping[str, tuple[LockedConda, ...]]:
         """Return the packages of the channels; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.own.available(names, subdirs=subdirs)
+        return self.user_channels.available(names, subdirs=subdirs)
 
     def has_archive(self, package: LockedConda) -> bool:
         """Return True if an archive is here; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.own.has_archive(package)
+        return self.user_channels.has_archive(package)
 
     def digest(self, record: CondaRecord) -> str:
         """Return the digest of an archive; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.own.digest(record)
+        return self.user_channels.digest(record)
 
     @cached_property
     def executable(self) -> CondaExecutable:
@@ -116,7 +116,7 @@ class CondaLockSolver:
         from imagesync.lock.conda.conda_lock_file import parse_file, require_conda_lock
 
         require_conda_lock()
-        request = self.own.completed(request)
+        request = self.user_channels.completed(request)
         executable = self.executable
         with tempfile.TemporaryDirectory(prefix="imagesync-conda-lock-") as folder:
             locked = Path(folder, "conda-lock.yml")
@@ -128,7 +128,11 @@ class CondaLockSolver:
         return self._in_channels(kept, request)
 
     def _refuse_credentials(self) -> None:
-        private = [url for url in self.own.channels if "://" in url and self.own.private_url(url) != url]
+        private = [
+            url
+            for url in self.user_channels.channels
+            if "://" in url and self.user_channels.private_url(url) != url
+        ]
         if private:
             raise LockError(
                 f"{private[0]} needs credentials, and conda-lock puts them onto command lines that everybody "
@@ -140,12 +144,12 @@ class CondaLockSolver:
         source, virtual = folder / "environment.yml", folder / "virtual-packages.yml"
         names = {spec.split()[0] for spec in request.specs}
         frozen = [f"{p.name}=={p.version}={p.build}" for p in request.frozen if p.name not in names]
-        _refuse_options([*request.specs, *frozen, *self.own.channels])
+        _refuse_options([*request.specs, *frozen, *self.user_channels.channels])
         # JSON is YAML, too.
         source.write_text(
             json.dumps(
                 {
-                    "channels": [*self.own.channels, "nodefaults"],
+                    "channels": [*self.user_channels.channels, "nodefaults"],
                     "platforms": [_PLATFORM],
                     "dependencies": [*request.specs, *frozen],
                 }
@@ -199,7 +203,7 @@ class CondaLockSolver:
         """Return the packages of a solution with their entries in the channels."""
         known = {
             package.artifact.url: package
-            for packages in self.own.available(entry.name for entry in entries).values()
+            for packages in self.user_channels.available(entry.name for entry in entries).values()
             for package in packages
         }
         known |= {package.artifact.url: package for package in (*request.preferred, *request.frozen)}
@@ -209,7 +213,7 @@ class CondaLockSolver:
             if package is None:
                 raise LockError(
                     f"conda-lock takes {entry.name} from {strip_credentials(entry.url)}, which isn't in the "
-                    f"channels {', '.join(self.own.channels)}.",
+                    f"channels {', '.join(self.user_channels.channels)}.",
                     hint="Name its channel (--channel), or use --solver rattler.",
                 )
             found.append(package)
@@ -233,7 +237,7 @@ class CondaLockSolver:
 
 
 def _refuse_options(words: Iterable[str]) -> None:
-    """Raise if one of *words*, which conda-lock puts onto conda's command line, would be an option there."""
+    """Raise an error if conda, whose command line *words* become part of, would take one for an option."""
     if option := next((word for word in words if word.startswith("-")), None):
         raise LockError(
             f"{redact(option)!r} is neither a match spec nor a channel: conda would take it for an option.",

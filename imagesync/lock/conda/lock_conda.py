@@ -138,8 +138,8 @@ def _explained(
     constraints = [*additions, *_pins(installed)]
 
     def solvable(kept: Sequence[str]) -> bool:
-        held = set(kept)
-        specs = tuple(spec if spec in held else _spec_name(spec) for spec in constraints)
+        kept_specs = set(kept)
+        specs = tuple(spec if spec in kept_specs else _spec_name(spec) for spec in constraints)
         try:
             solver.solve(replace(request, specs=specs, preferred=tuple(installed), timeout=5.0))
         except UnsolvableError:

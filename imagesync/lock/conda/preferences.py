@@ -94,9 +94,9 @@ def preference_for(
     priority, other channels are taken for versions that the first one lacks; with disabled priority, all
     channels are equal. *found* are the builds in the channels, oldest first.
     """
-    own = planned.record.channel if planned.record is not None else ""
+    recorded = planned.record.channel if planned.record is not None else ""
     having = [channel for channel in channels if any(package.channel == channel for package in found)]
-    order = sorted(having, key=lambda channel: channel != own)
+    order = sorted(having, key=lambda channel: channel != recorded)
     groups = [tuple(package for package in found if package.channel == channel) for channel in order]
     if priority == "disabled" or not order:
         groups = [tuple(found)]

@@ -40,7 +40,7 @@ def main() -> None:
     lines = map(json.loads, sys.stdin)
     answers = _Answers(next(lines))
     for question in lines:
-        sys.stdout.write(json.dumps(answers.give(question)) + "\n")
+        sys.stdout.write(json.dumps(answers.answer(question)) + "\n")
         sys.stdout.flush()
     # Threads of abandoned requests crash an interpreter that exits normally.
     os._exit(0)
@@ -51,7 +51,7 @@ class _Answers:
         self._channels = [rattler.Channel(url) for url in settings["channels"]]
         self._gateway = rattler.Gateway(cache_dir=Path(settings["cache"]), client=_client(settings))
 
-    def give(self, question: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to *question*."""
         work = self._available if "names" in question else self._solve
         try:

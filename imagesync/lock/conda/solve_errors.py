@@ -58,8 +58,8 @@ def with_explanation(
     constraints: list[Preference | str] = [*preferences, *additions]
 
     def solvable(kept: Sequence[Preference | str]) -> bool:
-        held = set(map(id, kept))
-        specs = tuple(_spec(each, holds=id(each) in held) for each in constraints)
+        kept_ids = set(map(id, kept))
+        specs = tuple(_spec(each, holds=id(each) in kept_ids) for each in constraints)
         try:
             solver.solve(replace(request, specs=specs, timeout=_QUESTION))
         except UnsolvableError:

@@ -69,8 +69,8 @@ class PipToolsResolver(IndexResolver):
 
     def __init__(self, indexes: IndexConfiguration, *, environ: Mapping[str, str], access: Access) -> None:
         super().__init__(indexes, environ=environ, access=access)
-        own = environ if indexes.tool == "pip" else without_variables(environ)
-        self._environment = pip_environment(indexes, own)
+        variables = environ if indexes.tool == "pip" else without_variables(environ)
+        self._environment = pip_environment(indexes, variables)
         self._environment["PATH"] = keyring_path(environ)
 
     def check(self, target: Target) -> None:

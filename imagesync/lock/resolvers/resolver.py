@@ -183,7 +183,7 @@ def _without_url(line: str) -> str | None:
     """Return a requirement by name, or ``None`` if it isn't valid under PEP 508.
 
     A resolver would fetch what a URL names, and build it. What is installed from there is a vendored package,
-    and has a stand-in of its own. An invalid line is left out, because resolvers parse more than the
+    and has such a wheel, too. An invalid line is left out, because resolvers parse more than the
     specification allows: what isn't understood here might be a URL to them.
 
     >>> _without_url("other[fast] @ https://example.com/other.tar.gz ; python_version > '3.8'")
@@ -204,8 +204,8 @@ def _without_url(line: str) -> str | None:
 
 
 def _metadata(package: PlannedPackage) -> str:
-    given = package.installed.requires if package.installed is not None else ()
-    requires = [requirement for line in given if (requirement := _without_url(line)) is not None]
+    recorded = package.installed.requires if package.installed is not None else ()
+    requires = [requirement for line in recorded if (requirement := _without_url(line)) is not None]
     extras = sorted({extra for line in requires for extra in _EXTRA.findall(line)})
     lines = ["Metadata-Version: 2.1", f"Name: {package.name}", f"Version: {package.version}"]
     lines += [f"Provides-Extra: {extra}" for extra in extras]

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 # the older one, whose wheels it can run.
 _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
-# What uv says of an index that answers, and can't be used.
+# Phrases of uv about an index that answers and can't be used.
 _TELLING = re.compile(r"certificate|\b(401|403|407)\b", re.IGNORECASE)
-# Gets a request, which alternatives to take, and the bound packages that come in beside its requirements.
+# Takes a request, the number of the alternatives, and the bound packages that come in as dependencies.
 Resolve = Callable[[ResolutionRequest, int, Collection[str]], tuple[LockedPackage, ...]]
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

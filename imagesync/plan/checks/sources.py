@@ -139,7 +139,7 @@ def _declared(path: Path) -> list[str]:
     try:
         document = parse_toml(path.read_text("utf-8"))
     except (OSError, ValueError):
-        return []  # a build says what is wrong with it
+        return []  # a build reports the fault
     project = _table(document, "project")
     if "dependencies" in project:
         listed = project["dependencies"]
@@ -164,7 +164,7 @@ def _unmet(
     folder: str,
     environment: Environment,
 ) -> Finding:
-    there = (
+    effect = (
         f"and {canonical_name(requirement.name)} {version} is installed here; the image gets that"
         if version
         else "which isn't installed here, so the image won't have it"
@@ -173,7 +173,7 @@ def _unmet(
     return Finding(
         Severity.WARNING,
         "requirement-not-installed",
-        f"{package.name} {package.version}: its pyproject.toml now requires {requirement}, {there}.",
+        f"{package.name} {package.version}: its pyproject.toml now requires {requirement}, {effect}.",
         path=str(Path(folder, "pyproject.toml")),
         package=package.name,
         hint=f"Install the project again: {install_command(environment, [folder], *options)}",

@@ -109,7 +109,7 @@ def _other_requirement(project: dict[str, Any], requirement: str) -> str:
 
 
 def reinstall_command(members: Sequence[StaleMember], environment: Environment) -> str:
-    """Return, in words, which of *members* are stale, and the command that installs them again."""
+    """Return the stale *members* and the command that installs them again, as a phrase."""
     facts = "; ".join(
         f"the metadata of {member.package.name} {member.package.version} is stale"
         + (f": {member.reason}" if member.reason else " or doesn't fit its neighbour's")

@@ -44,7 +44,7 @@ class Container(Protocol):
 
     @property
     def identity(self) -> str:
-        """Return an id of the environment of builds, such as the hash of the base image."""
+        """Return an identifier of the build environment, such as the hash of the base image."""
 
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
         """Run *script* with the image's interpreter, stderr to *log*; return the exit code and stdout."""

@@ -240,7 +240,7 @@ def copy_for_build(folder: Path, into: Path) -> BuildCopy:
 
 
 def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
-    # Where the copy's file system ignores case, a link and a folder of the tree may be one there.
+    # On a file system that ignores case, a link and a folder of the tree may be the same.
     if not destination.parent.resolve().is_relative_to(within.resolve()):
         raise WheelError(
             f"The source file {source} isn't copied, because its path leads out of the copy.",

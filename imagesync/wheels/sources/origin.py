@@ -23,7 +23,7 @@ from imagesync.scan.environment import Source
 from imagesync.wheels.sources.source_digests import has_record, source_folder
 from imagesync.wheels.sources.source_tree import NO_COMMANDS
 
-# What the sources of somebody's environment, and their submodules, may be fetched by.
+# The protocols by which sources and their submodules may be fetched.
 _PROTOCOLS = "https:http:ssh:git"
 # Errors of the two libraries for archives that are truncated, corrupt, encrypted or inconsistent.
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, KeyError, RuntimeError)
@@ -65,7 +65,7 @@ def fetch_source(package: PlannedPackage, into: Path) -> Path:
 def _refuse_unsafe(package: PlannedPackage, source: Source) -> None:
     reason = source.refused
     if reason is None and source.kind == "vcs":
-        # A scan has looked at it; a plan may be of somebody else's making.
+        # A scan has checked it, but a plan may come from elsewhere.
         reason = refusal(source.vcs or "", source.url or "", source.commit or "", source.subdirectory)
     if reason is not None:
         raise WheelError(
@@ -78,15 +78,15 @@ def _refuse_unsafe(package: PlannedPackage, source: Source) -> None:
 def _checkout(package: PlannedPackage, source: Source, into: Path) -> Path:
     into.mkdir(parents=True)
     url, commit = source.url or "", source.commit or ""
-    # Files of this machine only where the user installed from one: a submodule may not name any.
+    # Local files only if the package was installed from one: no submodule may name any.
     protocols = f"{_PROTOCOLS}:file" if url.startswith("file:") else _PROTOCOLS
     _git(package, into, "init", "--quiet", "--template=")
-    # One commit is enough, where the server gives it; else everything, and the commit is in it.
+    # One commit is enough if the server offers it; otherwise everything is fetched.
     fetch = ("fetch", "--quiet", "--no-recurse-submodules")
     if not _git(package, into, *fetch, "--depth=1", "--", url, commit, protocols=protocols, may_fail=True):
         heads = "+refs/heads/*:refs/remotes/origin/*"
         _git(package, into, *fetch, "--tags", "--", url, heads, protocols=protocols)
-    # What stands before the dashes is a revision; it is nothing but hexadecimal digits.
+    # Before the dashes git expects a revision; the commit has only hexadecimal digits.
     _git(package, into, "checkout", "--quiet", "--detach", "--no-recurse-submodules", commit, "--")
     update = ("submodule", "--quiet", "update", "--init", "--recursive", "--checkout", "--depth=1")
     _git(package, into, *update)

@@ -56,7 +56,7 @@ def installed_digest(package: Package | None, modification: Modification | None)
     Parameters
     ----------
     modification
-        By how much they differ from RECORD; ``None`` if they don't.
+        Their difference to RECORD; ``None`` if there is none.
     """
     if package is not None and package.is_egg:
         return egg_digest(package)

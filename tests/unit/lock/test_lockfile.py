@@ -191,7 +191,7 @@ def test_written_lock_file_is_read_back(bundle: Bundle, folder: Path) -> None:
         # Two specs for one name are one by then.
         assert replace(back, depends=()) == replace(package, depends=())
     (own,) = found.lock.vendored
-    assert (own.name, own.content, own.is_given) == ("mine", digest("content"), True)
+    assert (own.name, own.content, own.is_bundled) == ("mine", digest("content"), True)
     assert own.planned.source.hash == "sha256:" + "c" * 64
     assert found.lock.digest == LOCK.digest
     assert own.planned.source.url == (folder / "wheels" / WHEEL).as_uri()
