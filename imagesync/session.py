@@ -61,7 +61,7 @@ class Session:
 
     @cached_property
     def found(self) -> FoundEnvironment:
-        """Return where the environment is, and how it was found; warnings about it are reported once."""
+        """Return the path of the environment, and how it was found; warnings are reported once."""
         environ = self.context.environ
         if self.discovers:
             found = discover(python=self.python, prefix=self.prefix, environ=environ, cwd=Path.cwd())

@@ -13,7 +13,7 @@ _PROJECT_FILES = ("pyproject.toml", "uv.lock", "uv.toml", "pixi.toml", "setup.py
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return the TOML document in *path*, empty where there is no such file.
+    """Return the TOML document in *path*; empty if there is no such file.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def table(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Return a table inside *document*, empty where there is none.
+    """Return a table inside *document*; empty if there is none.
 
     >>> table({"tool": {"uv": {"index": []}}}, "tool", "uv")
     {'index': []}
@@ -50,19 +50,19 @@ def table(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def tables(value: object) -> list[dict[str, Any]]:
-    """Return the tables of an array of tables, or the one table that stands in its place."""
+    """Return the tables of an array of tables, or a single table."""
     items = value if isinstance(value, list) else [value]
     return [dict(item) for item in items if isinstance(item, Mapping)]
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Return the strings of a list, or the one string that stands in its place."""
+    """Return the strings of a list, or a single string."""
     items = value if isinstance(value, list) else [value]
     return tuple(item for item in items if isinstance(item, str) and item)
 
 
 def home_folder(environ: Mapping[str, str], platform: str) -> Path:
-    """Return the user's home.
+    """Return the user's home folder.
 
     Parameters
     ----------
@@ -73,21 +73,21 @@ def home_folder(environ: Mapping[str, str], platform: str) -> Path:
 
 
 def xdg_config_folder(environ: Mapping[str, str], platform: str) -> Path:
-    """Return where tools that follow XDG on macOS as well keep the user's configuration."""
+    """Return the user's configuration folder of tools that follow XDG on macOS, too."""
     if platform == "win32":
         return _roaming(environ, platform)
     return Path(environ.get("XDG_CONFIG_HOME") or home_folder(environ, platform) / ".config")
 
 
 def native_config_folder(environ: Mapping[str, str], platform: str) -> Path:
-    """Return where tools that follow the platform's own rules keep the user's configuration."""
+    """Return the user's configuration folder of tools that follow the platform's conventions."""
     if platform == "darwin":
         return home_folder(environ, platform) / "Library" / "Application Support"
     return xdg_config_folder(environ, platform)
 
 
 def system_config_folders(environ: Mapping[str, str], platform: str) -> tuple[Path, ...]:
-    """Return where a machine's administrator keeps configuration, the first wins."""
+    """Return the configuration folders of the machine's administrator, by precedence."""
     if platform == "win32":
         return (Path(environ.get("PROGRAMDATA") or "C:/ProgramData"),)
     named = (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What every stage of a command shares.
+    """The context that all stages of a command share.
 
     Parameters
     ----------

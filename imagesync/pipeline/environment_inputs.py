@@ -65,9 +65,9 @@ class EnvironmentInputs:
         )
 
     def is_current(self, image: Image) -> bool:
-        """Return whether the installed files that went into *image* are still the installed ones.
+        """Return True if the installed files in *image* haven't changed since.
 
-        The environment hash doesn't cover them: which packages no index has is known after the lock only.
+        The environment hash doesn't cover them: only the lock tells which packages are on no index.
         """
         installed = {package.name: package.installed for package in self.plan.packages}
         if image.file_conflicts:

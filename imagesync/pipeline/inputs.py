@@ -1,4 +1,4 @@
-"""The inputs of a build: what is known of an image before an engine or a network is asked."""
+"""The inputs of a build, which need neither an engine nor a network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BuildInputs(Protocol):
-    """What an image is built from: an installed environment, or a lock file."""
+    """The inputs of a build: an installed environment, or a lock file."""
 
     @property
     def context(self) -> Context:
@@ -49,7 +49,7 @@ class BuildInputs(Protocol):
         """Return the hash of the packages image, ``sha256:<hex>``."""
 
     def is_current(self, image: Image) -> bool:
-        """Return whether the installed files that went into *image* are still the installed ones."""
+        """Return True if the installed files in *image* haven't changed since."""
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks.

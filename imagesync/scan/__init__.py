@@ -1,1 +1,4 @@
-"""Scanning: what is installed in an environment, and where each package came from."""
+"""Scan an environment: its installed packages, and the source of each.
+
+An interpreter or a prefix goes in; an ``Environment`` comes out.
+"""

@@ -1,6 +1,6 @@
 # Paths stay strings, as everywhere in a scan.
 # ruff: noqa: PTH100, PTH112, PTH118, PTH120
-"""From an interpreter's answer to its environment: folders are read, and who owns what is settled."""
+"""Assemble an environment: read the folders of an interpreter, and decide who owns each package."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def assemble(
     findings: list[Finding],
     *,
     cache: Callable[[], Path] | None = None,
-    ahead: CondaFacts | None = None,
+    conda_facts: CondaFacts | None = None,
 ) -> Environment:
-    """Return the environment of the interpreter that answered.
+    """Return the environment of the interpreter that *answer* describes.
 
     Parameters
     ----------
     findings
-        Those made before; gets more.
+        Findings of the scan so far; more are appended.
     cache
-        Gives the folder for what is remembered of conda's records; called where that pays.
-    ahead
-        What was read of conda's files already.
+        Returns the folder for the cache of conda's records; called only if the cache pays.
+    conda_facts
+        The content of conda's files, if it was read already.
     """
     prefix, base = answer.interpreter.prefix, answer.interpreter.base_prefix
     folders = read_folders(answer.path)
@@ -57,7 +57,7 @@ def assemble(
         from imagesync.scan.conda.conda_meta import channels_of
         from imagesync.scan.conda.packages import settle
 
-        facts = _conda_facts(root, environ, cache, ahead)
+        facts = _conda_facts(root, environ, cache, conda_facts)
         findings += facts.findings
         owned = settle(packages, facts.records, root, findings, installer)
         packages, conda, replaced = owned.packages, owned.conda, owned.replaced
@@ -78,7 +78,7 @@ def assemble(
 
 
 def conda_prefix(path: Sequence[str], prefix: str, base_prefix: str) -> str:
-    """Return the conda environment that packages on *path* may be from, or nothing.
+    """Return the conda environment that packages on *path* may belong to; empty if there is none.
 
     It is *prefix* itself, or for a virtual environment that sees the packages of a conda environment the
     one that it was made from.
@@ -87,17 +87,17 @@ def conda_prefix(path: Sequence[str], prefix: str, base_prefix: str) -> str:
         return prefix
     if base_prefix != prefix and os.path.isdir(os.path.join(base_prefix, "conda-meta")):
         base = os.path.join(os.path.realpath(base_prefix), "")
-        own = os.path.join(os.path.realpath(prefix), "")
+        inside = os.path.join(os.path.realpath(prefix), "")
         seen = (os.path.realpath(folder) for folder in path)
-        if any(folder.startswith(base) and not folder.startswith(own) for folder in seen):
+        if any(folder.startswith(base) and not folder.startswith(inside) for folder in seen):
             return base_prefix
     return ""
 
 
-def read_ahead(
+def read_conda_ahead(
     executable: str, environ: Mapping[str, str], cache: Callable[[], Path] | None
 ) -> CondaFacts | None:
-    """Return what conda's files say of the environment that *executable* is in, if it is one of conda's."""
+    """Return the content of conda's files in the environment of *executable*; ``None`` without conda."""
     folder = os.path.dirname(os.path.abspath(executable))
     for prefix in (os.path.dirname(folder), folder):  # on Windows python.exe is in the prefix itself
         if os.path.isdir(os.path.join(prefix, "conda-meta")):
@@ -108,12 +108,12 @@ def read_ahead(
 
 
 def _conda_facts(
-    prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, ahead: CondaFacts | None
+    prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, known: CondaFacts | None
 ) -> CondaFacts:
     from imagesync.scan.conda.conda_meta import CondaFacts, read_conda_facts
 
-    if ahead is not None and os.path.realpath(ahead.prefix) == os.path.realpath(prefix):
-        return ahead
+    if known is not None and os.path.realpath(known.prefix) == os.path.realpath(prefix):
+        return known
     return read_conda_facts(prefix, environ, cache) if prefix else CondaFacts()
 
 

@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH100, PTH110, PTH112, PTH118, PTH120, PTH208
-"""Which environment is looked at, and how it was found."""
+"""Discovery: the environment that a command scans, and how it was found."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ _ACTIVATE = "Activate an environment, or name its interpreter or folder: --pytho
 
 @dataclass(frozen=True)
 class FoundEnvironment:
-    """The environment that is looked at.
+    """The environment that was found, or named.
 
     Parameters
     ----------
     path
-        The interpreter to ask, or the folder to read.
+        The interpreter to run, or the folder to read.
     origin
-        How it was found, in a few words.
+        How it was found, for the line on stderr.
     files_only
-        Whether *path* is a folder in which nothing is run.
+        *path* is a folder, in which nothing is run.
     warnings
-        What a user should know about the choice.
+        Warnings about the choice.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class FoundEnvironment:
     warnings: tuple[str, ...] = ()
 
     def describe(self, interpreter: Interpreter) -> str:
-        """Return one line that names the environment; *interpreter* is what it turned out to have."""
+        """Return the line that reports the environment and its *interpreter*."""
         name = _IMPLEMENTATIONS.get(interpreter.implementation, interpreter.implementation)
         return f"Using {name} {interpreter.version} in {interpreter.prefix} ({self.origin})"
 
@@ -104,9 +104,9 @@ def locate(
 def discover(
     *, python: Path | None = None, prefix: Path | None = None, environ: Mapping[str, str], cwd: Path
 ) -> FoundEnvironment:
-    """Return the environment that a command looks at: the one that is named, or the first that is found.
+    """Return the environment that a command scans: the named one, or the first that is found.
 
-    The order: what is named, ``VIRTUAL_ENV``, ``CONDA_PREFIX`` unless it is conda's base, the project's
+    The order: the named one, ``VIRTUAL_ENV``, ``CONDA_PREFIX`` unless it is conda's base, the project's
     environment, conda's base, and that of imagesync itself unless it is a tool's.
 
     Parameters
@@ -136,9 +136,9 @@ def discover(
 
 
 def _candidates(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterator[FoundEnvironment]:
-    """Yield the environments that may be meant, first the one that counts.
+    """Yield the candidates, the one with the highest precedence first.
 
-    imagesync's own environment counts only where it isn't a tool's. ``python -m imagesync`` names it, as
+    imagesync's own environment is one only if no tool made it. ``python -m imagesync`` names it, as
     ``python -m pip`` does; and so does ``PATH``, where it has its folder before those of what is active, as
     that of a notebook's kernel or of a container does.
     """
@@ -202,7 +202,7 @@ def _active(variable: str, folder: str, project: _ProjectEnvironment | None) -> 
 
 @dataclass(frozen=True)
 class _ProjectEnvironment:
-    """An environment that a project's own tool has made.
+    """An environment that the tool of a project made.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class _ProjectEnvironment:
     root: str
 
     def has(self, folder: str) -> bool:
-        """Return whether *folder* is this environment, or another one of a pixi project."""
+        """Return True if *folder* is this environment, or another one of the same pixi project."""
         pixi = os.path.join(self.root, ".pixi", "envs")
         return is_same_folder(folder, self.folder) or is_same_folder(
             os.path.dirname(os.path.abspath(folder)), pixi
@@ -241,32 +241,32 @@ def _project_environments(
 
 
 def _is_module_run() -> bool:
-    """Return whether this process was started by ``python -m imagesync``."""
+    """Return True if this process was started by ``python -m imagesync``."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return spec is not None and spec.name == "imagesync.__main__"
 
 
-def _is_first_on_path(own: str, active: str, base: str, environ: Mapping[str, str]) -> bool:
-    """Return whether ``PATH`` has *own* before *active*, which must be on it, and before *base*."""
+def _is_first_on_path(prefix: str, active: str, base: str, environ: Mapping[str, str]) -> bool:
+    """Return True if ``PATH`` has *prefix* before *active*, which must be on it, and before *base*."""
     path = [os.path.normpath(entry) for entry in environ.get("PATH", "").split(os.pathsep) if entry]
 
-    def position(prefix: str) -> int | None:
-        folders = {os.path.join(prefix, name) for name in ("bin", "Scripts")} if prefix else set()
+    def position(root: str) -> int | None:
+        folders = {os.path.join(root, name) for name in ("bin", "Scripts")} if root else set()
         return next((index for index, entry in enumerate(path) if entry in folders), None)
 
-    mine, others = position(own), [position(prefix) for prefix in (active, base) if prefix]
+    mine, others = position(prefix), [position(other) for other in (active, base) if other]
     if mine is None or (active and others[0] is None):
         return False
     return all(other is None or mine < other for other in others)
 
 
 def no_environment(environ: Mapping[str, str], folders: tuple[str, ...]) -> ScanError:
-    """Return the refusal to look at the environment of the tool that imagesync runs as.
+    """Return the error that nothing but the environment of a tool, which imagesync runs in, was found.
 
     Parameters
     ----------
     folders
-        Where the project's environment was looked for: the working folder, then its parents.
+        The folders that were searched: the working folder, then its parents.
     """
     looked = "\n".join(f"  {line}" for line in _looked_for(environ, folders))
     return ScanError(
@@ -287,7 +287,7 @@ def _looked_for(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterato
 
 
 def _project_hints(folders: tuple[str, ...]) -> Iterator[str]:
-    """Yield what the tools of the nearest project say or do of its environment."""
+    """Yield the commands that make or name the environment of the nearest project."""
     for folder in folders:
         by_file = [hint for _, files, _, hint in _TOOLS if _has_any(folder, files)]
         tables = _tool_tables(Path(folder, "pyproject.toml"))
@@ -315,7 +315,7 @@ def _tool_tables(path: Path) -> Mapping[str, Any]:
 
 
 def _neighbour_hints(folder: str) -> Iterator[str]:
-    """Yield the environments in *folder* that are called otherwise than tools call them."""
+    """Yield hints to environments in *folder* whose names no tool uses."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:

@@ -1,4 +1,4 @@
-"""What a scan finds: an interpreter and its packages, as frozen values."""
+"""The result of a scan: an interpreter and its packages, as frozen values."""
 
 from __future__ import annotations
 

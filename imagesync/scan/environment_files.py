@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH118, PTH119, PTH120, PTH123, PTH208
-"""What the files of an environment say: the tool that made it, its interpreter, its platform."""
+"""Facts about an environment from its files: the tool that made it, its interpreter, its platform."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _MACOS_TAG = re.compile(r"macosx_(?P<major>[0-9]+)_(?P<minor>[0-9]+)_(?P<machine
 
 
 def is_environment(folder: str) -> bool:
-    """Return whether *folder* is an environment of Python's, even one whose interpreter is gone."""
+    """Return True if *folder* is a Python environment, even if its interpreter is gone."""
     return os.path.isfile(os.path.join(folder, "pyvenv.cfg")) or has_interpreter(folder)
 
 
 def has_interpreter(folder: str) -> bool:
-    """Return whether an interpreter lies in *folder*, even as a link that leads nowhere."""
+    """Return True if an interpreter lies in *folder*, even as a dangling link."""
     return any(os.path.lexists(os.path.join(folder, *place.split("/"))) for place in PLACES)
 
 
 def is_isolated(prefix: str) -> bool:
-    """Return whether *prefix* is an environment, and not an installation that others are made from."""
+    """Return True if *prefix* is an environment, and not an installation that others are made from."""
     return os.path.isfile(os.path.join(prefix, "pyvenv.cfg")) or os.path.isdir(
         os.path.join(prefix, "conda-meta")
     )
@@ -57,9 +57,9 @@ def is_same_folder(folder: str, other: str) -> bool:
 
 
 def is_conda_base(prefix: str, environ: Mapping[str, str]) -> bool:
-    """Return whether *prefix* is the environment that conda itself lives in.
+    """Return True if *prefix* is the environment that conda itself is installed in.
 
-    Every shell of a user of miniconda has activated it, so it says nothing about what is worked in. The
+    miniconda activates it in every shell, so it says nothing about the user's choice. The
     variables are those of the activation scripts of conda and micromamba; pixi has no such environment.
     """
     if os.path.exists(os.path.join(prefix, "conda-meta", "pixi")):
@@ -76,10 +76,10 @@ def is_conda_base(prefix: str, environ: Mapping[str, str]) -> bool:
 
 
 def tool_of(prefix: str) -> str:
-    """Return which tool has made the environment at *prefix* for an application alone, or nothing.
+    """Return the tool that made the environment at *prefix* for one application; empty if none did.
 
-    Nobody works in such an environment. uv and pipx leave a receipt in it; what uv makes for a single run
-    lies in its cache.
+    Nobody works in such an environment. uv and pipx leave a receipt in it; an environment that uv makes for
+    a single run lies in its cache.
     """
     for name, tool in (("uv-receipt.toml", "uv tool"), ("pipx_metadata.json", "pipx")):
         if os.path.exists(os.path.join(prefix, name)):
@@ -95,7 +95,7 @@ def extended(prefix: str) -> str:
 
 
 def read_pyvenv_cfg(root: str) -> dict[str, str]:
-    """Return the keys and values of ``pyvenv.cfg`` (PEP 405); none where there is no such file."""
+    """Return the keys and values of ``pyvenv.cfg`` (PEP 405); empty without such a file."""
     try:
         text = read_bytes(os.path.join(root, "pyvenv.cfg")).decode("utf-8", "replace")
     except OSError:
@@ -105,14 +105,14 @@ def read_pyvenv_cfg(root: str) -> dict[str, str]:
 
 
 def read_platform(root: str, site: str) -> str:
-    """Return the platform of the environment at *root* as ``sysconfig.get_platform()`` would, or nothing.
+    """Return the platform of the environment at *root* in the terms of sysconfig; empty if unknown.
 
     Parameters
     ----------
     root
         The prefix.
     site
-        Its ``site-packages``, whose wheels name a platform where no executable does.
+        Its ``site-packages``: wheels name a platform if no executable does.
     """
     for name in PLACES:
         try:
@@ -126,7 +126,7 @@ def read_platform(root: str, site: str) -> str:
 
 
 def platform_of_executable(head: bytes) -> str:
-    """Return the platform that an executable was made for, told from its first bytes.
+    """Return the platform of an executable, by its first bytes.
 
     Source: the ELF specification (``e_machine``), PE Format (``Machine``), and ``mach/machine.h``.
     """
@@ -149,7 +149,7 @@ def platform_of_executable(head: bytes) -> str:
 
 
 def _with_macos_version(platform: str, site: str) -> str:
-    """Return ``macosx-<version>-<machine>``; only the wheels may know the version."""
+    """Return ``macosx-<version>-<machine>``, with the version from a wheel's tag."""
     if not platform.startswith("macosx-"):
         return platform
     family, _, machine = platform.partition("-")
@@ -176,7 +176,7 @@ def _platforms_of_wheels(site: str) -> Iterator[str]:
 
 
 def platform_of_tag(tag: str) -> str:
-    """Return a wheel's platform tag in the terms of sysconfig, or nothing.
+    """Return a wheel's platform tag in the terms of sysconfig; empty if it has none.
 
     >>> platform_of_tag("manylinux_2_17_x86_64"), platform_of_tag("macosx_11_0_arm64"), platform_of_tag("any")
     ('linux-x86_64', 'macosx-11.0-arm64', '')

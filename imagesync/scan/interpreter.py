@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH100, PTH110, PTH111, PTH112, PTH114, PTH118, PTH119, PTH120
-"""An interpreter: where it is, and what it says about itself."""
+"""Interpreters: finding one, and probing it for its version, platform and path."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ OLDEST = (3, 8)
 _TIMEOUT = 60.0
 HINT = "Name an interpreter: imagesync scan --python PATH"
 PLACES = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
-"""Where the interpreter of an environment lies."""
+"""The paths of an interpreter below its environment."""
 
 
 @dataclass(frozen=True)
 class ProbeAnswer:
-    """What an interpreter says about itself.
+    """The answer of the probe.
 
     Parameters
     ----------
     path
-        Its ``sys.path`` with the ``.pth`` files taken in, without the standard library.
+        Its ``sys.path`` with the entries of ``.pth`` files, without the standard library.
     """
 
     interpreter: Interpreter
@@ -41,7 +41,7 @@ class ProbeAnswer:
 def named_interpreter(python: Path, environ: Mapping[str, str]) -> str:
     """Return the executable that *python* names: a path, a command on ``PATH``, or an environment's folder.
 
-    Links are not resolved: a virtual environment's interpreter is a link whose own place is what matters.
+    Links are not resolved: the interpreter of a virtual environment is a link, and its own path matters.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def interpreter_of(folder: str, subject: str) -> str:
     Parameters
     ----------
     subject
-        What the message begins with where there is none.
+        Begins the error message if there is none.
 
     Raises
     ------
@@ -100,14 +100,14 @@ def _dangling(path: str) -> ScanError:
 
 
 class Probe:
-    """The probe, running in an interpreter of its own while this process does something else.
+    """The probe, running in the scanned interpreter while this process goes on.
 
     Parameters
     ----------
     executable
         The interpreter.
     environ
-        The user's environment variables, of which the probe sees those that don't change an interpreter.
+        The user's environment variables; those that change an interpreter are kept from the probe.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class Probe:
         self._process = _start(command, environ)
 
     def answer(self) -> ProbeAnswer:
-        """Wait for what the interpreter says about itself, and return it.
+        """Wait for the answer of the probe, and return it.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Probe:
 
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* without what would change the interpreter; ``-I`` ignores most of it, not all."""
+    """Return *environ* without variables that change an interpreter; ``-I`` ignores most, not all."""
     return {
         key: value
         for key, value in environ.items()
@@ -196,16 +196,16 @@ def _finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 def _explain(
     executable: str, answer: subprocess.CompletedProcess[str], environ: Mapping[str, str]
 ) -> ScanError:
-    """Return why the probe gave no answer; asking for the version tells an old Python from no Python."""
+    """Return the error for a probe without an answer; ``-V`` tells an old Python from no Python."""
     asked = _finish(_start([executable, "-V"], environ))
-    said = (asked.stdout or asked.stderr).split()  # Python 2 answers on stderr
-    if asked.returncode != 0 or len(said) < 2 or said[0] != "Python":
+    words = (asked.stdout or asked.stderr).split()  # Python 2 answers on stderr
+    if asked.returncode != 0 or len(words) < 2 or words[0] != "Python":
         return ScanError(f"{executable} isn't a Python interpreter", hint=HINT)
-    if _minor(said[1]) < OLDEST:
-        return _too_old(executable, said[1])
+    if _minor(words[1]) < OLDEST:
+        return _too_old(executable, words[1])
     lines = redact(answer.stderr).strip().splitlines()
     return ScanError(
-        f"{executable} (Python {said[1]}) failed to start with exit code {answer.returncode}"
+        f"{executable} (Python {words[1]}) failed to start with exit code {answer.returncode}"
         + "".join(f"\n  {line}" for line in lines[-10:]),
         hint=f'Try it: {executable} -I -c "import site". Its files can be read without running it: --prefix',
     )

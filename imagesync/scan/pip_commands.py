@@ -1,4 +1,4 @@
-"""Commands that change an environment, for messages: by its pip, or by uv where it has none."""
+"""Commands that change an environment, for hints: with its pip, or with uv if it has none."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH100, PTH111, PTH112, PTH114, PTH118, PTH119, PTH120, PTH208
-"""An environment known by its files only: of another platform, moved, or without its interpreter."""
+"""Scan an environment by its files alone: of another platform, moved, or without its interpreter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imagesync.scan.environment_files import read_platform, read_pyvenv_cfg
 from imagesync.scan.interpreter import ProbeAnswer
 
 _VERSIONED = re.compile(r"(?P<implementation>python|pypy)(?P<version>[23]\.[0-9]+)t?")
-# It becomes the name of an interpreter to look for, so nothing else will do.
+# Strict, because it becomes part of the name of an executable.
 _PYTHON_VERSION = re.compile(
     r"(?P<version>[23]\.[0-9]{1,3}(\.[0-9]{1,3}((a|b|rc)[0-9]{1,3})?)?)\+?(\.(alpha|beta|candidate|final)\.[0-9]+)?"
 )
@@ -31,16 +31,16 @@ _SYSTEMS = {
 
 
 def read_prefix(prefix: Path, findings: list[Finding]) -> ProbeAnswer:
-    """Return what the files in *prefix* say about its interpreter, and the folders it imports from.
+    """Return the interpreter that the files in *prefix* describe, and the folders that it imports from.
 
-    Nothing is run. What no file says stays empty: the platform's release, the libc, and so on.
+    Nothing is run. Facts that no file has stay empty: the platform's release, the libc, and so on.
 
     Parameters
     ----------
     prefix
         A virtual environment, a conda environment, or an installation of Python, of any platform.
     findings
-        Gets what is odd.
+        Findings are appended.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def _with_pth(sites: list[str]) -> Iterator[str]:
 
 
 def _base_prefix(configuration: dict[str, str]) -> str:
-    """Return the prefix of the Python that a virtual environment was made from, or nothing."""
+    """Return the prefix of the Python that a virtual environment was made from; empty if unknown."""
     home = configuration.get("home", "")
     if not home:
         return ""
@@ -157,7 +157,7 @@ def _interpreter(
 
 
 def _version(root: str, base: str, site: str, configuration: dict[str, str]) -> tuple[str, str]:
-    """Return the implementation and the version, as exactly as any file says it."""
+    """Return the implementation and the version, as exact as the files have it."""
     match = _VERSIONED.fullmatch(os.path.basename(os.path.dirname(site)))
     minor = match["version"] if match else ""
     implementation = "pypy" if match and match["implementation"] == "pypy" else "cpython"
@@ -184,7 +184,7 @@ def _conda_version(root: str) -> str:
 
 
 def _patchlevel(root: str, minor: str) -> str:
-    """Return the version that the C headers of an installation give."""
+    """Return the version in the C headers of an installation."""
     for place in (("include", f"python{minor}"), ("include", f"python{minor}t"), ("include",), ("Include",)):
         try:
             match = _PATCHLEVEL.search(read_bytes(os.path.join(root, *place, "patchlevel.h")))
@@ -196,7 +196,7 @@ def _patchlevel(root: str, minor: str) -> str:
 
 
 def _markers(implementation: str, version: str, platform: str) -> dict[str, str]:
-    """Return the marker environment of PEP 508; what only a running system knows is empty."""
+    """Return the marker environment of PEP 508; values of a running system are empty."""
     family, _, rest = platform.partition("-")
     os_name, system, sys_platform = _SYSTEMS.get(family, ("", "", ""))
     machine = rest.rpartition("-")[2]

@@ -18,16 +18,16 @@ def scan(
     environ: Mapping[str, str] | None = None,
     cache: Callable[[], Path] | None = None,
 ) -> Environment:
-    """Return what is installed in an environment, and where each package came from.
+    """Return an environment: its installed packages, and the source of each.
 
     Parameters
     ----------
     python
-        An interpreter (any CPython from 3.8 up), which is run once; by default the running one.
+        An interpreter (CPython 3.8 or later), which is run once; by default the running one.
     prefix
         A folder, of any platform, whose files are read; nothing in it is run.
     environ
-        The environment variables to go by; by default the process's own.
+        Environment variables; by default those of this process.
     cache
         As for :func:`scan_environment`.
 
@@ -49,14 +49,14 @@ def scan_environment(
     environ: Mapping[str, str],
     cache: Callable[[], Path] | None = None,
 ) -> Environment:
-    """Return what is installed in the environment that was found.
+    """Return the installed packages of the environment that was found, and the source of each.
 
     Parameters
     ----------
     environ
-        The environment variables to go by.
+        Environment variables.
     cache
-        Gives the folder for what is remembered of conda's records; called where that pays.
+        Returns the folder for the cache of conda's records; called only if the cache pays.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def scan_environment(
         return assemble(read_prefix(found.path, findings), environ, findings, cache=cache)
     executable = os.fspath(found.path)
     probe = Probe(executable, environ)
-    # What reads the answer is imported while the probe runs, which takes about as long.
-    from imagesync.scan.assemble import assemble, read_ahead
+    # Imported while the probe runs, which takes about as long.
+    from imagesync.scan.assemble import assemble, read_conda_ahead
 
-    ahead = read_ahead(executable, environ, cache)
-    return assemble(probe.answer(), environ, findings, cache=cache, ahead=ahead)
+    conda_facts = read_conda_ahead(executable, environ, cache)
+    return assemble(probe.answer(), environ, findings, cache=cache, conda_facts=conda_facts)

@@ -25,16 +25,16 @@ _DEFAULTS = "https://repo.anaconda.com"
 
 @dataclass(frozen=True, repr=False)
 class ChannelUrls:
-    """Channels and their mirrors, and what opens them.
+    """Channels and their mirrors, with credentials.
 
     Parameters
     ----------
     places
-        A channel's URL to where its files may be, in the order to try; all without credentials.
+        The URL of a channel to the URLs of its files, in the order to try; without credentials.
     private
-        The URL of each place, without and with credentials.
+        Each of these URLs, without and with credentials.
     bearers
-        The URL of a place to the token that it takes in a header.
+        A URL to the token that is sent in a header.
     """
 
     places: Mapping[str, tuple[str, ...]]
@@ -45,7 +45,7 @@ class ChannelUrls:
 def channel_access(
     urls: ChannelUrls, configuration: CondaConfiguration, environ: Mapping[str, str]
 ) -> Access:
-    """Return how archives are fetched."""
+    """Return the access for fetching archives."""
     certificate, key = configuration.client_cert, configuration.client_cert_key
     hosts = dict.fromkeys(urlsplit(url).netloc for url in urls.private)
     return Access(
@@ -62,7 +62,7 @@ def channel_access(
 
 
 def channel_settings(urls: ChannelUrls, configuration: CondaConfiguration, *, cache: Path) -> ChannelSettings:
-    """Return how py-rattler reads channels; see :func:`channel_access`."""
+    """Return the settings by which py-rattler reads channels; see :func:`channel_access`."""
     passwords = _passwords(urls.private)
     tokens = _tokens(urls.private)
     places = {
@@ -80,7 +80,7 @@ def channel_settings(urls: ChannelUrls, configuration: CondaConfiguration, *, ca
 
 
 def worker_environment(configuration: CondaConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* with what py-rattler takes certificates and the proxy from."""
+    """Return *environ* with the variables for certificates and proxy that py-rattler reads."""
     environment = dict(environ)
     environment.setdefault("PATH", os.defpath)
     if (bundle := _ca_bundle(configuration, environ)) is not None:
@@ -102,7 +102,7 @@ def _passwords(urls: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def _tokens(urls: Mapping[str, str]) -> dict[str, str]:
-    """Return the channels with a token in their path, without and with it; passwords go another way."""
+    """Return the URLs of channels with a token in their path: without, and with it."""
     found = {}
     for url, private in urls.items():
         parts = urlsplit(private)
@@ -126,25 +126,24 @@ def _proxy(configuration: CondaConfiguration) -> str | None:
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """How channels are reached.
+    """The settings by which py-rattler reads channels.
 
     Parameters
     ----------
     channels
-        URLs without credentials, first the one that wins.
+        URLs without credentials, by priority.
     cache
-        The folder that keeps what channels say of their packages.
+        The folder for repodata.
     places
-        The URL of a channel to the URLs that it is read from, in the order to try, with tokens; none for a
-        channel that is read from its own URL.
+        The URL of a channel to the URLs to read instead, in the order to try, with tokens.
     passwords
         By host: user name and password.
     bearers
         By host: a token that is sent in a header.
     verify
-        Whether certificates are checked.
+        Check certificates.
     timeout
-        Of a request, in seconds.
+        The time limit of a request, in seconds.
     """
 
     channels: tuple[str, ...]
@@ -158,15 +157,15 @@ class ChannelSettings:
 
 @dataclass(frozen=True, repr=False)
 class Mirrors:
-    """What stands in for channels.
+    """The mirrors of channels.
 
     Parameters
     ----------
     configuration
-        conda's: ``channel_alias``, ``custom_channels``, ``default_channels`` and ``channels`` say where a
-        channel is that a record has by its original URL, and ``mirrored_channels`` where else.
+        The configuration of conda: ``channel_alias``, ``custom_channels``, ``default_channels`` and
+        ``channels`` have other URLs of a channel than its records, and ``mirrored_channels`` its mirrors.
     by_pixi
-        The beginning of a URL to what stands in its place, in pixi's order.
+        The beginning of a URL to its replacements, in pixi's order.
     """
 
     configuration: CondaConfiguration
@@ -175,7 +174,7 @@ class Mirrors:
     def places(self, channel: str) -> tuple[str, ...]:
         """Return the URLs to try for a file of *channel*, without credentials; its own comes last.
 
-        Whoever asks checks what comes by its sha256, so that a place needn't be trusted.
+        Mirrors needn't be trusted, because the caller checks the sha256 of each file.
 
         Parameters
         ----------

@@ -19,14 +19,14 @@ from typing import Any, Literal
 from imagesync.indexes.conda.condarc import condarc_files, package_caches, read_condarc, root_prefix
 from imagesync.indexes.conda.logins import anaconda_tokens
 
-# Whether a name's first channel is its only one, its first choice, or one of equals.
+# The first channel that has a package is the only one to take it from, the preferred one, or one of equals.
 ChannelPriority = Literal["strict", "flexible", "disabled"]
 DEFAULT_ALIAS = "https://conda.anaconda.org"
 DEFAULT_CHANNELS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 _FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
-# How ``CONDA_*`` writes lists; folders stand as in ``PATH``, and pins may hold commas.
+# Separators of lists in ``CONDA_*``; pins may contain commas.
 _LISTS = {"channels": ",", "default_channels": ",", "pkgs_dirs": os.pathsep, "pinned_packages": "&"}
 _MAPS = ("custom_channels", "custom_multichannels", "proxy_servers")
 _WORDS = (
@@ -40,7 +40,7 @@ _WORDS = (
 _PRIORITIES: dict[str, ChannelPriority] = {
     "strict": "strict",
     "disabled": "disabled",
-    # Before it had three values it had two.
+    # It had two values before it had three.
     **dict.fromkeys(_FALSE, "disabled"),
 }
 
@@ -58,20 +58,20 @@ _BUILT_IN = {
 
 @dataclass(frozen=True, repr=False)
 class Names:
-    """What channel names mean; URLs are with their credentials.
+    """The URLs of channel names, with their credentials.
 
     Parameters
     ----------
     alias
         The URL below which a plain name is a channel.
     default
-        What ``defaults`` stands for.
+        The channels of the name ``defaults``.
     custom
-        Name to the URL below which the channel of that name is.
+        Name to the URL above the channel of that name.
     multiple
-        Name to the channels that it stands for.
+        Name to its channels.
     home
-        What ``~`` stands for.
+        The home folder, for ``~``.
     """
 
     alias: str
@@ -81,7 +81,7 @@ class Names:
     home: str
 
     def urls(self, channels: Iterable[str]) -> tuple[str, ...]:
-        """Return the URLs, without subdir, that *channels* (names, URLs, folders) stand for, each once."""
+        """Return the URLs, without subdir and each once, of *channels* (names, URLs, folders)."""
         return tuple(dict.fromkeys(url for channel in channels for url in self._of(channel, set())))
 
     def _of(self, channel: str, seen: set[str]) -> Iterator[str]:
@@ -103,7 +103,7 @@ class Names:
         name = _SUBDIR.sub("", f"/{channel.strip('/')}").strip("/")
         if name in ("", "nodefaults"):
             return ""
-        # The first parts of a name may be what is configured: with {team: URL}, team/dev is URL/team/dev.
+        # The first parts of a name may be configured: with {team: URL}, team/dev is URL/team/dev.
         known = {**_BUILT_IN, **self.custom}
         first = name
         while first:
@@ -115,36 +115,36 @@ class Names:
 
 @dataclass(frozen=True, repr=False)
 class CondaConfiguration:
-    """What the user's conda configuration says about channels; URLs are WITH their credentials.
+    """The user's conda configuration of channels; URLs are WITH their credentials.
 
     Parameters
     ----------
     channels
-        URLs without subdir, the first wins; empty where nothing is configured.
+        URLs without subdir, by priority; empty if nothing is configured.
     default_channels
-        What the name ``defaults`` stands for.
+        The channels of the name ``defaults``.
     channel_alias
         The URL below which a plain name is a channel.
     custom_channels
-        Name to the URL below which the channel of that name is.
+        Name to the URL above the channel of that name.
     custom_multichannels
-        Name to the channels that it stands for.
+        Name to its channels.
     mirrored_channels
-        Name to the channels that have the same packages, as mamba reads it.
+        Name to its mirrors, as mamba reads it.
     package_caches
-        Folders with packages that conda has downloaded before, as far as they exist.
+        Existing folders with packages that conda has downloaded.
     ssl_verify
-        ``False``, ``True``, or the path of a file with certificates.
+        Whether certificates are checked, or the path of a CA bundle.
     client_cert, client_cert_key
         Paths of PEM files.
     proxies
         Scheme, or ``scheme://host``, to the URL of a proxy.
     tokens
-        The URL of a server of Anaconda's kind to the token that ``anaconda login`` has left for it.
+        The URL of a server to the token that ``anaconda login`` has stored for it.
     channel_priority
-        ``flexible`` where nothing is configured, as for conda.
+        ``flexible`` by default, as in conda.
     pinned_packages
-        Match specs that hold for whatever is installed, without credentials.
+        Match specs for all installations, without credentials.
     """
 
     channels: tuple[str, ...] = ()
@@ -195,14 +195,14 @@ class CondaConfiguration:
 def read_conda_configuration(
     prefix: Path, environ: Mapping[str, str], *, platform: str = sys.platform
 ) -> CondaConfiguration:
-    """Return what conda would be told about channels in the environment at *prefix*.
+    """Return the configuration of channels that conda has in the environment at *prefix*.
 
     Parameters
     ----------
     prefix
-        The environment; its own ``.condarc`` counts, and that of the installation that it belongs to.
+        The environment; its ``.condarc`` is read, and that of the installation that it belongs to.
     environ
-        The variables to go by, ``HOME`` included.
+        Environment variables, with ``HOME``.
     platform
         In the terms of ``sys.platform``.
 
@@ -221,7 +221,7 @@ def read_conda_configuration(
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what ``CONDA_*`` set."""
+    """Return the settings in ``CONDA_*``."""
     values: dict[str, Any] = {}
     for key in (*_LISTS, *_WORDS):
         text = environ.get(f"CONDA_{key.upper()}", "")
@@ -234,7 +234,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 class _Values:
-    """What the sources say, the weakest first."""
+    """The values of all sources, by ascending precedence."""
 
     def __init__(self, environ: Mapping[str, str], home: str) -> None:
         self._environ = environ
@@ -242,11 +242,11 @@ class _Values:
         self._sources: list[dict[str, Any]] = []
 
     def add(self, source: Mapping[str, Any]) -> None:
-        """Take in a source that is stronger than those before."""
+        """Add a source of higher precedence than those before."""
         self._sources.append(dict(source))
 
     def merged_list(self, key: str) -> tuple[str, ...]:
-        """Return a list: what the strongest source has comes first, and the others' follows."""
+        """Return the merged list, the entries of the source with the highest precedence first."""
         found: list[str] = []
         for source in reversed(self._sources):
             value = source.get(key)
@@ -254,7 +254,7 @@ class _Values:
         return tuple(dict.fromkeys(found))
 
     def configuration(self, package_caches: tuple[str, ...]) -> CondaConfiguration:
-        """Return the whole, channels as URLs."""
+        """Return the configuration, with channels as URLs."""
         alias = self._word("channel_alias") or DEFAULT_ALIAS
         names = Names(
             alias=alias if "://" in alias else f"https://{alias}",
@@ -323,7 +323,7 @@ class _Values:
         return tuple(text for text in texts if text)
 
     def _text(self, value: Any) -> str:  # noqa: ANN401
-        """Return a value with the variables in it filled in, as conda does; unknown ones stay."""
+        """Return a value with its variables expanded, as conda does; unknown ones stay."""
         text = str(value)
         if "$" not in text:
             return text

@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH110, PTH112, PTH113, PTH118, PTH120, PTH208
-"""The files of conda's configuration: where they are, and what one says."""
+"""conda's configuration files: their paths, and their content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def condarc_files(
     Parameters
     ----------
     prefix, root
-        The environment, and the installation that it belongs to, if any.
+        The environment, and the installation that it belongs to (empty if there is none).
     platform
         In the terms of ``sys.platform``.
     """
@@ -63,7 +63,7 @@ def _in_folder(folder: str) -> Iterator[str]:
 
 
 def root_prefix(prefix: str, environ: Mapping[str, str]) -> str:
-    """Return the installation of conda or mamba that *prefix* belongs to, or nothing."""
+    """Return the installation of conda or mamba that *prefix* belongs to; empty if there is none."""
     for variable in ("CONDA_ROOT", "CONDA_ROOT_PREFIX", "MAMBA_ROOT_PREFIX"):
         if environ.get(variable):
             return environ[variable]
@@ -92,7 +92,7 @@ def package_caches(
 
 
 def read_condarc(path: str) -> dict[str, Any]:
-    """Return what a configuration file says.
+    """Return the settings in a configuration file.
 
     Raises
     ------
@@ -127,10 +127,10 @@ def read_condarc(path: str) -> dict[str, Any]:
 
 
 def _simple(data: bytes) -> dict[str, Any] | None:
-    """Return the settings of a file that has nothing but plain words and lists of them, as most have.
+    """Return the settings of a file of plain words and lists of them, as most are; ``None`` for other files.
 
-    Importing a YAML parser takes longer than all else that is read of an environment's conda part. What is
-    no plain word (quotes, flow style, nesting, anchors, non-ASCII) is left to the parser.
+    Importing a YAML parser takes longer than reading all else of a conda environment. Anything but plain
+    words (quotes, flow style, nesting, anchors, non-ASCII) is left to the parser.
     """
     settings: dict[str, Any] = {}
     key = ""
@@ -147,5 +147,5 @@ def _simple(data: bytes) -> dict[str, Any] | None:
             settings[key].append(match["value"].decode())
         else:
             return None
-    # A key without anything is null in YAML, which says nothing as well.
+    # A key without a value is null in YAML, and sets nothing.
     return settings

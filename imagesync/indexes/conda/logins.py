@@ -19,18 +19,18 @@ from imagesync.errors import ScanError
 from imagesync.indexes.configuration_files import home_folder
 
 _KEYRING_SECONDS = 30
-# Everybody may read these, so a keyring, which takes a process, is asked for them by pixi alone.
+# These hosts are public: keyring, which takes a process, is asked for them only in a pixi workspace.
 _PUBLIC = frozenset({"conda.anaconda.org", "repo.anaconda.com", "repo.prefix.dev"})
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who one is at a host.
+    """A login at a host.
 
     Parameters
     ----------
     kind
-        How it is sent: as basic authentication, as ``/t/<token>/`` in the path, or as a bearer token.
+        The way it is sent: as basic authentication, as ``/t/<token>/`` in the path, or as a bearer token.
     """
 
     kind: Literal["basic", "token", "bearer"]
@@ -38,7 +38,7 @@ class Login:
     username: str = ""
 
     def opened(self, url: str) -> str:
-        """Return *url* with the login, as far as a URL can hold it: a bearer token goes into a header.
+        """Return *url* with the login, unless that is a bearer token, which is sent in a header.
 
         >>> Login("token", "tk-1").opened("https://conda.example.com/team")
         'https://conda.example.com/t/tk-1/team'
@@ -55,18 +55,18 @@ class Login:
 
 
 class StoredLogins:
-    """Logins by what they are stored under: a host, ``*.<domain>``, or host with port and path.
+    """Stored logins by their keys: a host, ``*.<domain>``, or host with port and path.
 
     Parameters
     ----------
     files
-        What files hold, the first wins.
+        The logins of each file, by precedence.
     keyring
-        The ``keyring`` executable, if it is to be asked as well; each host once.
+        The ``keyring`` executable, or ``None``; each host is asked for once.
     before_keyring
-        How many of *files* go before it.
+        The number of *files* that precede keyring.
     everywhere
-        Whether it is asked for hosts that everybody may read, too.
+        Ask keyring for public hosts, too.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class StoredLogins:
         self._answers: dict[str, Login | None] = {}
 
     def of(self, url: str) -> Login | None:
-        """Return the login for *url*, which has none, or ``None``."""
+        """Return the login for *url*, or ``None``."""
         keys = tuple(_keys(url))
         first, last = self._files[: self._before_keyring], self._files[self._before_keyring :]
         return _of_files(first, keys) or self._of_keyring(url, keys) or _of_files(last, keys)
@@ -93,7 +93,7 @@ class StoredLogins:
         host = urlsplit(url).hostname or ""
         if self._keyring is None or (host in _PUBLIC and not self._everywhere):
             return None
-        # Of wildcards only the domain's own, since each question takes a process.
+        # Of the wildcards only the domain's own, because each request takes a process.
         domains = [key for key in keys if key.startswith("*.")]
         for key in (host, *domains[-2:-1]):
             if key not in self._answers:
@@ -115,12 +115,12 @@ def read_logins(
     keyring: str | None = None,
     everywhere: bool = False,
 ) -> StoredLogins:
-    """Return what pixi and mamba have stored, in pixi's order.
+    """Return the logins that pixi and mamba have stored, in pixi's order.
 
     Parameters
     ----------
     override
-        The file that pixi's configuration names for logins.
+        The login file in pixi's configuration.
     keyring, everywhere
         See :class:`StoredLogins`.
 
@@ -136,13 +136,13 @@ def read_logins(
     by_mamba.append(
         (Path(data) if data else home / ".local" / "share") / "mamba" / "auth" / "authentication.json"
     )
-    own = [*named, home / ".rattler" / "credentials.json"]
-    read = [_of_rattler(path) for path in own] + [_of_mamba(path) for path in by_mamba]
+    by_pixi = [*named, home / ".rattler" / "credentials.json"]
+    read = [_of_rattler(path) for path in by_pixi] + [_of_mamba(path) for path in by_mamba]
     return StoredLogins(read, keyring=keyring, before_keyring=len(named), everywhere=everywhere)
 
 
 def _keys(url: str) -> Iterator[str]:
-    """Yield what a login for *url* may be stored under, the narrowest first."""
+    """Yield the keys of logins for *url*, the narrowest first."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if not host:
@@ -205,14 +205,14 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ScanError(f"{path} can't be read: {error.strerror}", hint="Check its permissions.") from None
     except ValueError:
-        # The parser's message may quote what stands there.
+        # The parser's message may quote a password.
         hint = "Log in again with the tool that wrote it, which writes it anew."
         raise ScanError(f"{path} isn't valid JSON", hint=hint) from None
     return document if isinstance(document, dict) else {}
 
 
 def _ask_keyring(executable: str, host: str) -> Login | None:
-    """Return what pixi has stored for *host* in the system's keyring."""
+    """Return the login that pixi has stored for *host* in the system's keyring, or ``None``."""
     try:
         found = subprocess.run(
             [executable, "get", "--", "rattler", host],

@@ -1,4 +1,4 @@
-"""How artifacts are reached: credentials by URL, certificates, proxy."""
+"""Access to artifacts over HTTP: credentials by URL, certificates, proxy."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _KEYRING_SECONDS = 30
 
 @dataclass(frozen=True)
 class Credential:
-    """Who one is at an index.
+    """A login at an index.
 
     Parameters
     ----------
     url
-        The index's, without credentials; they go to its scheme, host and port and nowhere else.
+        The URL of the index, without credentials; they are sent only to its scheme, host and port.
     password
-        ``None`` where only a user name is configured: keyring has it, if anybody.
+        ``None`` if only a user name is configured: keyring may have it.
     keyring_services
-        Under which names keyring has it beside the index's URL and host.
+        Service names in keyring besides the index's URL and host.
     username_in_keyring
-        Whether keyring is asked without a user name, too: it has both.
+        Ask keyring without a user name, too: it has both.
     """
 
     url: str
@@ -40,18 +40,18 @@ class Credential:
 
 @dataclass(frozen=True)
 class Wording:
-    """What hints call the user's configuration.
+    """The terms of hints for the user's configuration.
 
     Parameters
     ----------
     place
-        What is asked: an index, or a channel.
+        An index, or a channel.
     settings
-        Where URLs, certificates and proxies are configured.
+        The configuration of URLs, certificates and proxies.
     logins
-        Where user names, passwords and tokens come from.
+        The sources of user names, passwords and tokens.
     certificate
-        How to name certificates of one's own.
+        The command or variable that sets a CA bundle.
     """
 
     place: str = "index"
@@ -62,33 +62,33 @@ class Wording:
 
 @dataclass(frozen=True)
 class Access:
-    """What a connection to an index needs.
+    """The parameters of connections to indexes or channels.
 
     Parameters
     ----------
     credentials
-        Of the configured indexes, in their order.
+        The logins of the configured indexes, in their order.
     ca_bundle
-        A PEM file that is trusted alone; ``None`` for the system's authorities.
+        A PEM file to trust instead of the system's authorities; ``None`` for these.
     client_certificate
         A PEM file with certificate and key, or two files.
     trusted_hosts
         ``host`` or ``host:port`` whose certificate isn't checked.
     proxy
-        With its scheme; ``None`` leaves it to the environment.
+        The proxy's URL; ``None`` for that of the environment variables.
     timeout
-        In seconds, for a connection and for each gap in an answer.
+        In seconds, for connecting and for each gap in a response.
     keyring
         The ``keyring`` executable, or ``None``.
     tokens
-        Of conda channels that take one in the path: the channel's URL without and with it
+        Conda channels with a token in the path: the channel's URL without and with it
         (``https://conda.example.com/team``, ``https://conda.example.com/t/<token>/team``).
     bearers
-        Of channels that take a token in a header: the channel's URL, and the token.
+        Channels with a token in a header: the channel's URL, and the token.
     mirrors
-        The beginning of a URL, and what to try in its place, in this order.
+        The beginning of a URL, and its replacements in the order to try.
     wording
-        What hints call the configuration.
+        The terms of hints.
     """
 
     credentials: tuple[Credential, ...] = ()
@@ -104,7 +104,7 @@ class Access:
     wording: Wording = field(default_factory=Wording)
 
     def places(self, url: str) -> tuple[str, ...]:
-        """Return where the file of *url* may be, in the order to try; only *url* where it has no mirrors.
+        """Return the URLs of the file of *url* in the order to try; only *url* if it has no mirrors.
 
         >>> Access(mirrors=(("https://a/x", ("https://b/x", "https://a/x")),)).places("https://a/x/f")
         ('https://b/x/f', 'https://a/x/f')
@@ -121,7 +121,7 @@ class Access:
         return max(matching, key=lambda pair: len(pair[0]))[1] if matching else None
 
     def with_token(self, url: str) -> str:
-        """Return *url* with the token of the channel that it is in, if that has one."""
+        """Return *url* with the token of its channel, if there is one."""
         matching = [pair for pair in self.tokens if url.startswith(f"{pair[0].rstrip('/')}/")]
         if not matching:
             return url
@@ -139,9 +139,9 @@ class Access:
         return None
 
     def ask_keyring(self, url: str) -> tuple[str, str] | None:
-        """Return user name and password for *url* as keyring has them, or ``None``.
+        """Return user name and password for *url* from keyring, or ``None``.
 
-        As pip does: by the index's URL first, then by its host, for the user name that the index's URL has.
+        Like pip, by the index's URL first, then by its host, with the user name in the index's URL.
         """
         if self.keyring is None:
             return None
@@ -157,7 +157,7 @@ class Access:
     def _matching(self, url: str) -> Iterator[Credential]:
         asked = urlsplit(url)
         same = [c for c in self.credentials if _origin(urlsplit(c.url)) == _origin(asked)]
-        # Several indexes on one host are told apart by the path that they share with the file.
+        # Several indexes on one host differ in the path that they share with the file.
         yield from sorted(same, key=lambda c: -_shared_path(urlsplit(c.url).path, asked.path))
 
 
@@ -175,7 +175,7 @@ def _shared_path(one: str, other: str) -> int:
 
 
 def _from_keyring(executable: str, service: str, username: str | None) -> tuple[str, str] | None:
-    """Return user name and password as keyring has them; without *username* it gives both."""
+    """Return user name and password from keyring; without *username* it returns both."""
     question = ["--", service, username] if username is not None else ["--mode", "creds", "--", service]
     try:
         found = subprocess.run(
@@ -197,7 +197,7 @@ def _from_keyring(executable: str, service: str, username: str | None) -> tuple[
 
 
 def open_session(access: Access) -> requests.Session:
-    """Return an HTTP session with the certificates that *access* names; netrc is read, as pip does."""
+    """Return an HTTP session with the certificates of *access*; netrc is read, as by pip."""
     import requests
 
     from imagesync.core.tls import TLSAdapter
@@ -209,7 +209,7 @@ def open_session(access: Access) -> requests.Session:
         for end in ("/",) if ":" in host else ("/", ":"):
             session.mount(f"https://{host}{end}", TLSAdapter(check=False))
     session.cert = access.client_certificate
-    # Artifacts are compressed already, and the digest is that of the file as it lies there.
+    # Artifacts are compressed already, and the digest is that of the file on the server.
     session.headers["Accept-Encoding"] = "identity"
     return session
 
@@ -229,9 +229,9 @@ def _bearer(token: str) -> AuthBase:
 def get(
     session: requests.Session, url: str, *, access: Access, headers: dict[str, str] | None = None
 ) -> requests.Response:
-    """Return the streamed answer to a GET of *url*.
+    """Return the streamed response to a GET of *url*.
 
-    Keyring is asked after a 401. On a redirect to another host requests takes the credentials off.
+    Keyring is asked after a 401. On a redirect to another host, requests drops the credentials.
     """
 
     def send(authentication: tuple[str, str] | AuthBase | None) -> requests.Response:

@@ -1,4 +1,4 @@
-"""What the configuration of pip or of a project's tool says about indexes, as frozen values."""
+"""The configuration of indexes, by pip or by a project's tool, as frozen values."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from imagesync.indexes.configuration_files import table
 
 PYPI: Final = "https://pypi.org/simple"
 Tool = Literal["uv", "pixi", "poetry", "pdm"]
-# How several indexes are asked, in uv's words: ``--index-strategy``.
+# uv's ``--index-strategy``.
 Strategy = Literal["first-index", "unsafe-first-match", "unsafe-best-match"]
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How an index is to be treated.
+    """Options of an index.
 
     Parameters
     ----------
     authenticate
         uv's ``authenticate``: ``auto``, ``always`` or ``never``.
     ignore_error_codes
-        HTTP statuses by which the index says that it doesn't have a package.
+        HTTP statuses that mean that the index lacks a package.
     keyring_services
-        Names of keyring entries beside the index's URL and host.
+        Service names in keyring besides the index's URL and host.
     """
 
     authenticate: str = "auto"
@@ -38,17 +38,17 @@ class IndexOptions:
 
 @dataclass(frozen=True, repr=False)
 class Binding:
-    """The indexes that a package comes from, and no others.
+    """The only indexes that a package may come from.
 
     Parameters
     ----------
     package
         A canonical name, or a pattern in the manner of :mod:`fnmatch`.
     urls
-        WITH credentials. Several are alternatives, tried in their order: which one holds is decided by an
-        extra that nothing installed tells. None at all where those there were don't answer.
+        WITH credentials. Several are alternatives to try in their order, because the extra that decides isn't
+        recorded. Empty if they don't answer.
     optional
-        Whether the other indexes are asked last, as where the package is bound for some extras only.
+        Ask the other indexes last, because the package is bound for some extras only.
     """
 
     package: str
@@ -57,7 +57,7 @@ class Binding:
 
     @property
     def choices(self) -> tuple[str | None, ...]:
-        """Return what to try, in this order; ``None`` stands for the indexes of all other packages."""
+        """Return the URLs to try in their order; ``None`` stands for the indexes of other packages."""
         return (*self.urls, None) if self.optional else self.urls
 
     @property
@@ -84,16 +84,16 @@ def binding_of(bindings: Iterable[Binding], name: str) -> Binding | None:
 
 @dataclass(frozen=True, repr=False)
 class IndexConfiguration:
-    """What the user's configuration says about indexes; URLs are WITH their credentials.
+    """The user's configuration of indexes; URLs are WITH their credentials.
 
     Parameters
     ----------
     index_url
-        ``None`` where nothing is configured, which means PyPI.
+        ``None`` if nothing is configured, which means PyPI.
     extra_index_urls, find_links
         In the configuration's order; a find-links entry may be a path.
     no_index
-        Whether only *find_links* count.
+        Use *find_links* only.
     cert, client_cert
         Paths of PEM files.
     trusted_hosts
@@ -103,22 +103,22 @@ class IndexConfiguration:
     timeout
         In seconds.
     keyring_provider
-        ``auto``, ``disabled``, ``import`` or ``subprocess``; ``None`` where nothing is configured.
+        ``auto``, ``disabled``, ``import`` or ``subprocess``; ``None`` if nothing is configured.
     build_constraints
         Files and URLs that limit the versions of build requirements: pip's ``constraint`` and
         ``build-constraint``.
     tool
-        Whose configuration it is.
+        The tool whose configuration it is.
     source
-        What a hint calls the place of the configuration.
+        The source of the configuration, for hints.
     bound
-        Packages that come from indexes of their own; no index of the others is asked for them.
+        Packages with indexes of their own; no other index is asked for them.
     options
-        What is said of an index beyond its URL, by its URL without credentials.
+        Options of indexes, by URL without credentials.
     strategy
-        How several indexes are asked for a package, in uv's words.
+        uv's strategy for several indexes.
     passed_on
-        Settings of uv that say which files of an index may be taken.
+        Settings of uv that restrict the files to take from indexes.
     """
 
     index_url: str | None = None
@@ -167,7 +167,7 @@ class Project:
     root
         The folder of its manifest.
     pyproject
-        The content of its ``pyproject.toml``; empty where there is none.
+        The content of its ``pyproject.toml``; empty if there is none.
     """
 
     tool: Tool

@@ -1,4 +1,4 @@
-"""Why an index can't be used: it doesn't answer, shows a certificate that nobody knows, or refuses."""
+"""Problems of indexes: no answer, an untrusted certificate, or a refusal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 REFUSALS: Final = frozenset({401, 403, 407})
-"""HTTP statuses of an index or a proxy that wants to know who asks."""
+"""HTTP statuses of an index or a proxy that requires authentication."""
 WITHOUT_INDEX: Final = (
     "To take everything as it is installed here and ask no index: PIP_NO_INDEX=1 imagesync build"
 )
@@ -35,11 +35,11 @@ class IndexProblem:
     url
         Without credentials.
     reason
-        In words, to be put after the URL: ``doesn't answer (connection refused)``.
+        The predicate of a sentence about the URL: ``doesn't answer (connection refused)``.
     hint
-        What to do about it.
+        The way to solve it.
     refuses
-        Whether it answers, and wants another user name or password.
+        It answers, and requires another user name or password.
     """
 
     url: str
@@ -51,8 +51,8 @@ class IndexProblem:
 def find_problems(indexes: IndexConfiguration, project: str, access: Access) -> tuple[IndexProblem, ...]:
     """Return the problems of the configured indexes and find-links pages, or of PyPI if there are none.
 
-    An error of the server (500 and above) is a problem; an index without the project can be used. An index
-    that refuses is a problem only if *project* comes from it.
+    A server error (500 and above) is a problem; a missing project isn't. A refusal is a problem only if
+    *project* comes from that index.
 
     Parameters
     ----------
@@ -62,16 +62,16 @@ def find_problems(indexes: IndexConfiguration, project: str, access: Access) -> 
     pages = {url: url for url in map(strip_credentials, indexes.find_links)}
     asked = set(pages)
     if not indexes.no_index:
-        # No index is asked for what is bound to another one.
-        for binding in reversed(indexes.bound):
-            page = project if "*" in binding.package else binding.package
-            pages |= {url: _page(url, page) for url in binding.public_urls}
+        # An index isn't asked for packages that are bound to another one.
+        for bound in reversed(indexes.bound):
+            page = project if "*" in bound.package else bound.package
+            pages |= {url: _page(url, page) for url in bound.public_urls}
         urls = indexes.public_urls or (PYPI,)
-        own = binding_of(indexes.bound, project)
-        pages |= {url: _page(url, project if own is None else "pip") for url in urls}
-        if own is not None:
-            pages |= {url: _page(url, project) for url in own.public_urls}
-        asked |= set(urls if own is None else own.public_urls)
+        binding = binding_of(indexes.bound, project)
+        pages |= {url: _page(url, project if binding is None else "pip") for url in urls}
+        if binding is not None:
+            pages |= {url: _page(url, project) for url in binding.public_urls}
+        asked |= set(urls if binding is None else binding.public_urls)
     found = _problems(pages, indexes, access)
     return tuple(problem for problem in found if problem.url in asked or not problem.refuses)
 
@@ -114,16 +114,16 @@ def _problems(pages: dict[str, str], indexes: IndexConfiguration, access: Access
 def unusable(problems: Sequence[IndexProblem]) -> LockError:
     """Return the error for indexes without which nothing can be locked."""
     if len(problems) == 1:
-        said = f"The index {problems[0].url} {problems[0].reason}."
+        message = f"The index {problems[0].url} {problems[0].reason}."
     else:
-        said = "\n".join(
+        message = "\n".join(
             ("None of the indexes can be used:", *(f"- {each.url} {each.reason}" for each in problems))
         )
-    return LockError(said, hint="\n".join(dict.fromkeys(each.hint for each in problems)))
+    return LockError(message, hint="\n".join(dict.fromkeys(each.hint for each in problems)))
 
 
 def refusal(response: requests.Response) -> str:
-    """Return what an index says that refuses to answer."""
+    """Return the problem of an index that refuses to answer, as the predicate of a sentence."""
     status = response.status_code
     if status == 407:
         return "can't be reached: the proxy wants a user name and a password (HTTP 407)"
@@ -133,7 +133,7 @@ def refusal(response: requests.Response) -> str:
 
 
 def refusal_hint(url: str, access: Access) -> str:
-    """Return where user name and password for *url* were looked for, and where to put them."""
+    """Return the hint for a refusal: the places where credentials for *url* are looked for."""
     looked = f"They were looked for in {access.wording.logins}."
     if access.wording.place != "index":
         return f"{looked} Put them there, or correct them."
@@ -146,23 +146,23 @@ def refusal_hint(url: str, access: Access) -> str:
 
 
 def untrusted(error: BaseException) -> str:
-    """Return what is wrong with a TLS connection."""
-    # OpenSSL names the place in its own source, too.
-    said = re.sub(r"^\[SSL[^\]]*\] |certificate verify failed: | \(_ssl\.c:\d+\)\.?$", "", innermost(error))
-    if "certificate" in said.lower():
-        return f"has a certificate that isn't trusted ({said})"
-    return f"can't be spoken to by TLS ({said})"
+    """Return the problem of a TLS connection, as the predicate of a sentence."""
+    # OpenSSL adds the line of its own source.
+    reason = re.sub(r"^\[SSL[^\]]*\] |certificate verify failed: | \(_ssl\.c:\d+\)\.?$", "", innermost(error))
+    if "certificate" in reason.lower():
+        return f"has a certificate that isn't trusted ({reason})"
+    return f"can't be spoken to by TLS ({reason})"
 
 
 def certificate_hint(access: Access) -> str:
-    """Return the setting that makes a certificate trusted."""
+    """Return the hint for an untrusted certificate: the setting that names a CA bundle."""
     if access.ca_bundle:
         return f"Add its authority's certificate to {access.ca_bundle}, which is all that is trusted now."
     return f"Name your company's certificates: {access.wording.certificate}."
 
 
 def innermost(error: BaseException) -> str:
-    """Return the innermost cause in one line: the outer ones repeat it, with addresses of objects."""
+    """Return the innermost cause as one line; the outer ones repeat it, with addresses of objects."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     text = re.sub(r"<[^>]* object at 0x[0-9a-f]+>:? ?", "", str(error)) or type(error).__name__

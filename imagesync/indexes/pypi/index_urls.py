@@ -14,7 +14,9 @@ _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 
 def location(entry: str, folder: Path) -> str:
-    """Return a URL as it is, and a path as one from anywhere; *folder* is that of the configuration file.
+    """Return a URL unchanged, and a path as an absolute one.
+
+    *folder* is that of the configuration file.
 
     >>> location("https://pypi.example.com/simple", Path("/project"))
     'https://pypi.example.com/simple'
@@ -27,7 +29,7 @@ def location(entry: str, folder: Path) -> str:
 
 
 def with_login(url: str, user: str, password: str) -> str:
-    """Return *url* with a login, unless it has one already, or there is none.
+    """Return *url* with a login, unless it has one, or *user* and *password* are empty.
 
     >>> with_login("https://pypi.example.com/simple", "me", "a/b")
     'https://me:a%2Fb@pypi.example.com/simple'
@@ -42,7 +44,7 @@ def with_login(url: str, user: str, password: str) -> str:
 
 
 def expand_variables(text: str, environ: Mapping[str, str]) -> str:
-    """Return *text* with each ``${NAME}`` filled in; unknown ones stay.
+    """Return *text* with each ``${NAME}`` expanded; unknown ones stay.
 
     >>> expand_variables("${USER_NAME}/${OTHER}", {"USER_NAME": "me"})
     'me/${OTHER}'
@@ -51,7 +53,7 @@ def expand_variables(text: str, environ: Mapping[str, str]) -> str:
 
 
 def expand_login(url: str, environ: Mapping[str, str]) -> str:
-    """Return *url* with the variables in its login filled in, quoted as a URL needs it.
+    """Return *url* with the variables in its login expanded, and quoted for a URL.
 
     >>> expand_login("https://me:${PASSWORD}@pypi.example.com/simple", {"PASSWORD": "a/b"})
     'https://me:a%2Fb@pypi.example.com/simple'
@@ -80,7 +82,7 @@ class StoredLogins:
     logins: tuple[StoredLogin, ...] = ()
 
     def opened(self, url: str) -> str:
-        """Return *url* with the login of the narrowest service that it belongs to, if it has none yet."""
+        """Return *url* with the login of the narrowest service that contains it, unless it has one."""
         parts = urlsplit(url)
         if parts.password is not None or not parts.scheme.startswith("http"):
             return url
@@ -96,7 +98,7 @@ class StoredLogins:
 
 
 def read_stored_logins(environ: Mapping[str, str], platform: str) -> StoredLogins:
-    """Return what ``uv auth login`` has stored in its ``credentials.toml``.
+    """Return the logins that ``uv auth login`` has stored in its ``credentials.toml``.
 
     Source: uv's ``crates/uv-auth/src/store.rs``. Logins in the system's keychain (uv's preview feature
     ``native-auth``) aren't among them: only uv itself can read these.

@@ -1,4 +1,4 @@
-"""Where PDM takes packages from: ``[[tool.pdm.source]]``, and what its configuration adds to them.
+"""PDM's package sources: ``[[tool.pdm.source]]``, and ``pdm config``.
 
 The source is PDM's documentation, *Configure the project*, and its ``project/core.py``.
 """
@@ -45,7 +45,7 @@ class _Source:
 def read_pdm(
     project: Project, environ: Mapping[str, str], *, platform: str = sys.platform
 ) -> IndexConfiguration:
-    """Return what PDM is told about package sources in *project*.
+    """Return PDM's configuration of package sources in *project*.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _sources(project: Project, environ: Mapping[str, str], platform: str) -> Ite
 
 
 def _configuration(project: Project, environ: Mapping[str, str], platform: str) -> list[dict[str, Any]]:
-    """Return the documents that ``pdm config`` writes, the strongest first."""
+    """Return the documents that ``pdm config`` writes, by precedence."""
     home = environ.get("PDM_CONFIG_FILE")
     user = Path(home) if home else native_config_folder(environ, platform) / "pdm" / "config.toml"
     site = system_config_folders(environ, platform)[0] / "pdm" / "config.toml"
@@ -142,7 +142,7 @@ def _pattern(pattern: str) -> str:
 
 
 def _bindings(sources: Sequence[_Source]) -> Iterator[Binding]:
-    """Yield what ``include_packages`` binds to its sources, and ``exclude_packages`` to the others."""
+    """Yield the bindings that ``include_packages`` and ``exclude_packages`` make."""
     indexes = [source for source in sources if not source.flat]
     included: dict[str, list[str]] = {}
     for source in indexes:

@@ -17,8 +17,8 @@ from pathlib import Path
 from imagesync.errors import ScanError
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
-# A command's section goes before [global], in whichever file it stands; what is downloaded here is
-# then installed, so [install] has the last word.
+# A command's section overrides [global], in any file. Downloads are for an installation, so [install]
+# overrides [download].
 _SECTIONS = ("global", "download", "install")
 _TRUE = frozenset({"y", "yes", "t", "true", "on", "1"})
 _FALSE = frozenset({"n", "no", "f", "false", "off", "0"})
@@ -27,14 +27,14 @@ _FALSE = frozenset({"n", "no", "f", "false", "off", "0"})
 def read_pip_configuration(
     *, prefix: Path, environ: Mapping[str, str], platform: str = sys.platform
 ) -> IndexConfiguration:
-    """Return what pip in the environment at *prefix* would be told about indexes.
+    """Return the configuration of indexes that pip has in the environment at *prefix*.
 
     Parameters
     ----------
     prefix
-        The environment; its ``pip.conf`` counts.
+        The environment; its ``pip.conf`` is read.
     environ
-        The variables to go by, ``HOME`` and ``XDG_*`` included.
+        Environment variables, with ``HOME`` and ``XDG_*``.
     platform
         In the terms of ``sys.platform``.
 
@@ -56,12 +56,12 @@ def read_pip_configuration(
 
 @dataclass
 class _Values:
-    """Section to option to value and where it was set; a later file goes before an earlier one."""
+    """Section to option to value and origin; later files override earlier ones."""
 
     sections: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
 
     def merged(self) -> dict[str, tuple[str, str]]:
-        """Return each option's value, and where it was set; empty values count as not set."""
+        """Return each option's value and origin; empty values count as not set."""
         merged: dict[str, tuple[str, str]] = {}
         for section in _SECTIONS:
             merged.update({key: item for key, item in self.sections.get(section, {}).items() if item[0]})
@@ -69,7 +69,7 @@ class _Values:
 
 
 def _files(prefix: Path, environ: Mapping[str, str], platform: str) -> Iterator[Path]:
-    """Yield pip's configuration files that exist, the weakest first."""
+    """Yield pip's existing configuration files by ascending precedence."""
     named = environ.get("PIP_CONFIG_FILE")
     if named == os.devnull:
         return

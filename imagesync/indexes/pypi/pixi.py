@@ -31,12 +31,12 @@ _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 def read_pixi(
     project: Project, environ: Mapping[str, str], *, prefix: Path, platform: str = sys.platform
 ) -> IndexConfiguration:
-    """Return what pixi is told about package indexes for the environment at *prefix*.
+    """Return pixi's configuration of package indexes for the environment at *prefix*.
 
     Parameters
     ----------
     prefix
-        Its name is that of the environment in the manifest, whose features count.
+        Its folder has the name of the environment in the manifest, whose features apply.
     platform
         In the terms of ``sys.platform``.
 
@@ -74,7 +74,7 @@ def read_pixi(
 
 
 def _features(document: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the features of the environment *name*, the strongest first, and the default one last."""
+    """Yield the features of the environment *name* by precedence, the default one last."""
     environment = table(document, "environments").get(name, [])
     features: tuple[str, ...]
     if isinstance(environment, Mapping):
@@ -113,14 +113,14 @@ def _bindings(features: list[Mapping[str, Any]]) -> Iterator[Binding]:
 
 @dataclass(frozen=True)
 class PixiSettings:
-    """What pixi is told about hosts.
+    """pixi's own configuration.
 
     Parameters
     ----------
     mirrors
-        The beginning of a URL to what may stand in its place, in the order to try.
+        The beginning of a URL to its replacements, in the order to try.
     authentication_file
-        A file with logins that goes before keyring and ``~/.rattler``; empty for none.
+        A file with logins that precedes keyring and ``~/.rattler``; empty for none.
     pypi
         The section for Python packages.
     """
@@ -169,7 +169,7 @@ def pixi_settings(root: Path | None, environ: Mapping[str, str], platform: str) 
 
 
 def _files(root: Path | None, environ: Mapping[str, str], platform: str) -> Iterator[Path]:
-    """Yield the files that may hold configuration, the weakest first."""
+    """Yield the paths of configuration files by ascending precedence."""
     if platform == "win32":
         yield Path(environ.get("PROGRAMDATA") or "C:/ProgramData") / "pixi" / "config.toml"
     else:

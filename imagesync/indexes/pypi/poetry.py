@@ -25,7 +25,7 @@ from imagesync.indexes.pypi.index_urls import with_login
 def read_poetry(
     project: Project, environ: Mapping[str, str], *, platform: str = sys.platform
 ) -> IndexConfiguration:
-    """Return what poetry is told about package sources in *project*.
+    """Return poetry's configuration of package sources in *project*.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the packages of an environment come from, by the tool whose project it belongs to."""
+"""The configuration of indexes for an environment, by the tool whose project it belongs to."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ def read_index_configuration(
     markers: Mapping[str, str] | None = None,
     platform: str = sys.platform,
 ) -> IndexConfiguration:
-    """Return where the packages of the environment at *prefix* come from.
+    """Return the configuration of indexes for the environment at *prefix*.
 
-    In a project of uv, pixi, poetry or PDM that is what this tool is told, and pip's configuration doesn't
-    count, as it doesn't for the tool; ``PIP_NO_INDEX`` alone holds everywhere. Elsewhere it is pip's; where
-    that names no index, uv's variables and the user's ``uv.toml`` do.
+    In a project of uv, pixi, poetry or PDM it is that of the tool, and pip's is ignored, as by the tool; only
+    ``PIP_NO_INDEX`` applies everywhere. Elsewhere it is pip's; if that names no index, uv's variables and the
+    user's ``uv.toml`` apply.
 
     Parameters
     ----------
     environ
-        The variables to go by, ``HOME`` and ``XDG_*`` included.
+        Environment variables, with ``HOME`` and ``XDG_*``.
     cwd
-        The folder to look for the project from; ``None`` for the current one.
+        The folder where the search for the project begins; ``None`` for the current one.
     markers
-        The target's marker values (PEP 508), by which alternatives are chosen; without them all count.
+        The target's marker values (PEP 508), which choose alternatives; without them all apply.
     platform
         In the terms of ``sys.platform``.
 
     Raises
     ------
     ScanError
-        A configuration file can't be read, or a value in it means nothing.
+        A configuration file can't be read, or has an invalid value.
     """
     project = find_project(prefix, cwd=cwd or Path.cwd(), home=home_folder(environ, platform))
     if project is None:
@@ -121,7 +121,7 @@ def _of_pip(prefix: Path, environ: Mapping[str, str], platform: str) -> IndexCon
         return configured
     from imagesync.indexes.pypi.uv_configuration import read_uv
 
-    # Their user has an index, and expects it to be used.
+    # A user who configured uv expects its index to be used.
     by_uv = read_uv(None, environ, platform=platform)
     return replace(
         configured,
@@ -134,9 +134,9 @@ def _of_pip(prefix: Path, environ: Mapping[str, str], platform: str) -> IndexCon
 def find_project(prefix: Path, *, cwd: Path, home: Path) -> Project | None:
     """Return the project that the environment at *prefix* belongs to, or ``None`` for an environment of pip.
 
-    It is the one whose folder the environment lies in (``.venv``, ``.pixi/envs/<name>``), else the nearest
-    one from *cwd* up to the project's root. An environment of conda's
-    that lies elsewhere isn't uv's: poetry and PDM install into the active one, uv makes its own.
+    It is the one whose folder contains the environment (``.venv``, ``.pixi/envs/<name>``), else the nearest
+    one from *cwd* up to the project's root. A conda environment
+    elsewhere isn't uv's: poetry and PDM install into the active one, uv makes its own.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where uv takes packages from: ``UV_*``, ``uv.toml`` and ``[tool.uv]``, ``tool.uv.sources``.
+"""uv's configuration of indexes: ``UV_*``, ``uv.toml`` and ``[tool.uv]``, ``tool.uv.sources``.
 
 The source is uv's documentation, *Package indexes*, *Managing dependencies* and *Configuration files*.
 """
@@ -30,7 +30,7 @@ from imagesync.indexes.pypi.index_configuration import (
 from imagesync.indexes.pypi.index_urls import StoredLogins, location, read_stored_logins, with_login
 
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
-# Settings of uv that say which files of an index may be taken; they go on to uv as they are.
+# Settings of uv that restrict the files to take from indexes; they are passed on as they are.
 _PASSED_ON = (
     "exclude-newer",
     "prerelease",
@@ -58,15 +58,15 @@ def read_uv(
     markers: Mapping[str, str] | None = None,
     platform: str = sys.platform,
 ) -> IndexConfiguration:
-    """Return what uv is told about indexes in *project*, or outside of any.
+    """Return uv's configuration of indexes in *project*, or outside of any.
 
     Parameters
     ----------
     environ
         ``UV_*``, ``HOME`` and ``XDG_*`` count.
     markers
-        The target's marker values (PEP 508), by which alternatives in ``tool.uv.sources`` are chosen;
-        without them all count.
+        The target's marker values (PEP 508), which choose alternatives in ``tool.uv.sources``; without
+        them all apply.
     platform
         In the terms of ``sys.platform``.
 
@@ -104,19 +104,21 @@ def read_uv(
 
 
 def _named(project: Project | None, files: Sequence[tuple[Path, Mapping[str, Any]]]) -> str:
-    """Return what a hint calls the configuration."""
+    """Return the source of the configuration, for hints."""
     if project is None:
         return f"{files[0][0]} and UV_INDEX" if files else "UV_INDEX"
-    own = project.root / "uv.toml"
+    uv_toml = project.root / "uv.toml"
     return (
-        f"[[index]] in {own}" if own.is_file() else f"[[tool.uv.index]] in {project.root / 'pyproject.toml'}"
+        f"[[index]] in {uv_toml}"
+        if uv_toml.is_file()
+        else f"[[tool.uv.index]] in {project.root / 'pyproject.toml'}"
     )
 
 
 def _files(
     project: Project | None, environ: Mapping[str, str], platform: str
 ) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the files that hold settings of uv, the strongest first, and what each says."""
+    """Return uv's configuration files and their settings, by precedence."""
     if environ.get("UV_NO_CONFIG", "") in ("1", "true"):
         return []
     if environ.get("UV_CONFIG_FILE"):
@@ -125,12 +127,14 @@ def _files(
     found: list[tuple[Path, dict[str, Any]]] = []
     if project is not None:
         root = _workspace_root(project)
-        own = root / "uv.toml"
-        settings = read_document(own) if own.is_file() else table(_document(project, root), "tool", "uv")
-        # ``uv sync`` knows nothing of the section for ``uv pip``.
+        uv_toml = root / "uv.toml"
+        settings = (
+            read_document(uv_toml) if uv_toml.is_file() else table(_document(project, root), "tool", "uv")
+        )
+        # ``uv sync`` ignores the section for ``uv pip``.
         if not (root / "uv.lock").is_file():
             settings = {**settings, **table(settings, "pip")}
-        found.append((own if own.is_file() else root / "pyproject.toml", settings))
+        found.append((uv_toml if uv_toml.is_file() else root / "pyproject.toml", settings))
     folders = [xdg_config_folder(environ, platform), *system_config_folders(environ, platform)]
     for folder in folders:
         path = folder / "uv" / "uv.toml"
@@ -156,7 +160,7 @@ def _workspace_root(project: Project) -> Path:
 
 
 def _members(project: Project) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield the manifests whose sources hold: the workspace's, and its members'."""
+    """Yield the manifests whose sources apply: that of the workspace, and those of its members."""
     root = _workspace_root(project)
     document = _document(project, root)
     yield root, document
@@ -169,7 +173,7 @@ def _members(project: Project) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 
 class _Reader:
-    """The indexes of all files and variables, the strongest first."""
+    """The indexes of all files and variables, by precedence."""
 
     def __init__(
         self,
@@ -183,7 +187,7 @@ class _Reader:
         self._indexes = list(self._all())
 
     def first(self, key: str) -> Any:  # noqa: ANN401  as TOML has it
-        """Return the strongest value of a setting."""
+        """Return the value of a setting with the highest precedence."""
         return next((values[key] for _, values in self._files if key in values), None)
 
     def pool(self) -> list[_Index]:
@@ -211,7 +215,7 @@ class _Reader:
         return tuple(dict.fromkeys(entry for entry in (*by_variable, *by_file, *flat) if entry))
 
     def options(self) -> dict[str, IndexOptions]:
-        """Return what is said of indexes, by their URLs without credentials."""
+        """Return the options of indexes, by their URLs without credentials."""
         from imagesync.core.credentials import strip_credentials
 
         found: dict[str, IndexOptions] = {}
@@ -221,7 +225,7 @@ class _Reader:
         return found
 
     def bindings(self, project: Project | None, markers: Mapping[str, str] | None) -> Iterator[Binding]:
-        """Yield what ``tool.uv.sources`` binds to an index."""
+        """Yield the packages that ``tool.uv.sources`` binds to an index."""
         if project is None:
             return
         named: dict[str, _Index] = {}
@@ -229,11 +233,13 @@ class _Reader:
             named.setdefault(index.name, index)
         for root, document in _members(project):
             uv = table(document, "tool", "uv")
-            own = {index.name: index for index in self._configured(tables(uv.get("index")), root)}
+            by_name = {index.name: index for index in self._configured(tables(uv.get("index")), root)}
             for name, value in table(uv, "sources").items():
                 applying = [source for source in tables(value) if _applies(source, markers)]
                 named_by = [str(source["index"]) for source in applying if "index" in source]
-                chosen = [found for key in named_by if (found := named.get(key) or own.get(key)) is not None]
+                chosen = [
+                    found for key in named_by if (found := named.get(key) or by_name.get(key)) is not None
+                ]
                 if chosen:
                     always = any("extra" not in source and "group" not in source for source in applying)
                     urls = tuple(dict.fromkeys(index.url for index in chosen))
@@ -281,7 +287,7 @@ class _Reader:
             )
 
     def _opened(self, url: str, name: str = "") -> str:
-        """Return the URL of an index with its login: the variables', else what ``uv auth`` has stored."""
+        """Return the URL of an index with its login, from variables or else from ``uv auth``."""
         if name:
             key = "".join(letter if letter.isalnum() else "_" for letter in name).upper()
             user = self._environ.get(f"UV_INDEX_{key}_USERNAME", "")

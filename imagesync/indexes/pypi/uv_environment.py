@@ -151,7 +151,7 @@ def _connection_variables(
 
 
 def proxy_url(indexes: IndexConfiguration) -> str | None:
-    """Return the proxy that pip is told of, with its scheme, or ``None``."""
+    """Return pip's proxy with its scheme, or ``None``."""
     if not indexes.proxy:
         return None
     return indexes.proxy if "://" in indexes.proxy else f"http://{indexes.proxy}"
@@ -163,7 +163,7 @@ def _ca_bundle(indexes: IndexConfiguration, environ: Mapping[str, str]) -> str |
 
 
 def keyring_wanted(indexes: IndexConfiguration) -> bool:
-    """Return whether a password that no URL and no netrc has may be asked of keyring."""
+    """Return True if keyring may be asked for a password that no URL and no netrc has."""
     return indexes.keyring_provider != "disabled"
 
 
@@ -173,7 +173,7 @@ def keyring_path(environ: Mapping[str, str]) -> str:
 
 
 def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Access:
-    """Return how artifacts of the configured indexes are fetched: credentials by URL, certificates, proxy."""
+    """Return the access for fetching from the configured indexes: credentials, certificates, proxy."""
     bound = (url for binding in indexes.bound for url in binding.urls)
     pool = (indexes.index_url, *indexes.extra_index_urls, *indexes.find_links)
     urls = dict.fromkeys(url for url in (*pool, *bound) if url)
@@ -204,7 +204,7 @@ def _wording(indexes: IndexConfiguration) -> Wording:
 
 
 def without_indexes(indexes: IndexConfiguration, urls: Collection[str]) -> IndexConfiguration:
-    """Return *indexes* without those of *urls*, which have no credentials; the first that is left leads."""
+    """Return *indexes* without *urls*, which have no credentials; the first one left is the main one."""
 
     def others(candidates: Sequence[str]) -> tuple[str, ...]:
         return tuple(url for url in candidates if strip_credentials(url) not in urls)
@@ -224,7 +224,7 @@ def without_indexes(indexes: IndexConfiguration, urls: Collection[str]) -> Index
 
 
 def without_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* with no place that names indexes, for resolvers that are given all of them."""
+    """Return *environ* without the variables that name indexes, for resolvers that get all indexes."""
     named = {*UV_INDEXES, "UV_FIND_LINKS", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"}
     return {key: value for key, value in environ.items() if key not in named} | {
         "PIP_CONFIG_FILE": os.devnull

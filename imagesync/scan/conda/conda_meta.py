@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH100, PTH116, PTH118, PTH119, PTH120
-"""What conda's files say of an environment: records, history, pins, and the configured channels."""
+"""conda's files about an environment: prefix records, history, pins, and the configured channels."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _COMMENT = re.compile(r"#\s*(?P<action>\w+)\s+specs:\s*(?P<specs>.+)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ADDING = frozenset({"update", "install", "create", "neutered"})
 _FORMAT = 2
-# Less than this is read as quickly as a cache.
+# Smaller records are read as quickly as a cache.
 _WORTH_IT = 2_000_000
-# A file that changes again within one tick of its file system's clock keeps its times; FAT's is 2 s.
+# A file that changes again within one tick of its file system's clock keeps its times; a tick of FAT is 2 s.
 _TICK = 2_000_000_000
 _FIELDS = tuple(field.name for field in fields(CondaRecord))
 _KEY = [_FORMAT, *_FIELDS]
@@ -39,14 +39,14 @@ Stat = list[int]
 
 @dataclass(frozen=True)
 class CondaFacts:
-    """What conda's files say.
+    """The content of conda's files about one environment.
 
     Parameters
     ----------
     prefix
         The conda environment; empty where there is none.
     findings
-        What couldn't be read.
+        Findings about files that can't be read.
     pinned
         Match specs that hold for whatever is installed in *prefix*.
     """
@@ -59,18 +59,18 @@ class CondaFacts:
 
 
 def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None) -> CondaFacts:
-    """Return what the files of the conda environment in *prefix* say, and the user's configuration.
+    """Return the content of the files of the conda environment in *prefix*, and the user's configuration.
 
     Parameters
     ----------
     cache
-        Gives the folder for what is remembered of records; called where that pays.
+        Returns the folder for the cache of records; called only if the cache pays.
     """
     findings: list[Finding] = []
     records = tuple(read_record_files(record_paths(prefix), findings, cache))
     try:
         configuration = read_conda_configuration(Path(prefix), environ)
-    except ScanError as error:  # a build may need it and stop there; a scan has more to show
+    except ScanError as error:  # only a build fails because of it
         configuration = CondaConfiguration()
         findings.append(
             Finding(Severity.ERROR, "conda-configuration-unreadable", error.message, hint=error.hint)
@@ -80,9 +80,9 @@ def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[]
 
 
 def requested_specs(prefix: str) -> dict[str, str]:
-    """Return the match spec of each package that a user has asked for, by its conda name.
+    """Return the match spec of each package that the user requested, by its conda name.
 
-    Source: conda's ``history.py``; a later entry about a package takes the place of an earlier one.
+    Source: conda's ``history.py``; later entries override earlier ones.
     """
     try:
         text = read_bytes(os.path.join(prefix, "conda-meta", "history")).decode("utf-8", "replace")
@@ -100,7 +100,7 @@ def requested_specs(prefix: str) -> dict[str, str]:
 
 
 def pinned_specs(prefix: str) -> tuple[str, ...]:
-    """Return the match specs in ``conda-meta/pinned``, which hold for whatever conda installs there.
+    """Return the match specs in ``conda-meta/pinned``, which conda applies to each installation.
 
     Source: conda's ``core/solve.py``, ``get_pinned_specs``.
     """
@@ -113,7 +113,7 @@ def pinned_specs(prefix: str) -> tuple[str, ...]:
 
 
 def spec_name(spec: str) -> str:
-    """Return the package's name in a match spec, or nothing.
+    """Return the package's name in a match spec; empty if it has none.
 
     >>> spec_name("conda-forge/linux-64::numpy==1.26.4=py311_0"), spec_name("Python >=3.11")
     ('numpy', 'python')
@@ -123,7 +123,7 @@ def spec_name(spec: str) -> str:
 
 
 def _specs(text: str) -> list[str]:
-    """Return the specs of one line: a list as Python writes it, or in old files words with commas."""
+    """Return the specs of one line: a list in Python's syntax, or in old files separated by commas."""
     if text.startswith("["):
         try:
             value = ast.literal_eval(text)
@@ -134,10 +134,10 @@ def _specs(text: str) -> list[str]:
 
 
 def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguration) -> tuple[str, ...]:
-    """Return the channels of an environment, the first wins, as URLs without credentials.
+    """Return the channels of an environment by priority, as URLs without credentials.
 
-    Those that packages are from and that aren't configured come first, the one of most packages before the
-    others: somebody has named them by ``--channel``, which goes before what is configured.
+    Channels that have installed packages but aren't configured come first, ordered by their number of
+    packages: somebody named them by ``--channel``, which overrides the configuration.
     """
     counted: Counter[str] = Counter()
     for channel, number in Counter(record.channel for record in records if record.channel).items():
@@ -151,14 +151,14 @@ def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguratio
 def read_record_files(
     paths: Sequence[str], findings: list[Finding], cache: Callable[[], Path] | None = None
 ) -> list[RecordFile]:
-    """Return what the records at *paths*, all of one folder, say.
+    """Return the prefix records at *paths*, all of one folder.
 
     Parameters
     ----------
     findings
-        Gets what can't be read.
+        Findings about records that can't be read are appended.
     cache
-        Gives the folder that keeps what is known of unchanged records; ``None`` for none.
+        Returns the folder for the cache of records; ``None`` for no cache.
     """
     began = time.time_ns()
     stats = {path: _stat(path) for path in paths}
@@ -192,7 +192,7 @@ def _stat(path: str) -> Stat:
 
 
 def _restored(path: str, stat: Stat, entry: list[Any] | None) -> RecordFile | None:
-    """Return what is known of a record that hasn't changed."""
+    """Return the cached content of a record; ``None`` if it has changed."""
     try:
         if entry is None or entry[0] != stat:
             return None

@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH116, PTH118, PTH119, PTH120
-"""What of an environment is conda's and what is pip's: one owner for each distribution."""
+"""The owner of each distribution: conda or pip."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Who owns what.
+    """The owners of distributions.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def settle(
     findings: list[Finding],
     installer: Installer,
 ) -> Ownership:
-    """Return who owns what in the conda environment in *prefix*.
+    """Decide the owner of each distribution in the conda environment in *prefix*.
 
     A distribution is conda's where a record lists its metadata, in the version that is installed. Where pip
     has put another version, or another source, over it, it is pip's, and the record goes.
@@ -59,21 +59,21 @@ def settle(
     Parameters
     ----------
     packages
-        One a name.
+        One distribution for each name.
     records
-        Those of the environment; a package may have several.
+        The prefix records of the environment; a package may have several.
     prefix
-        Empty where there is no conda environment, though some of *packages* say that conda installed them.
+        Empty without a conda environment, even if *packages* name conda as their installer.
     findings
-        Gets what is odd, and what a user should know.
+        Findings are appended.
     installer
-        Gives the commands in hints.
+        Makes the commands in hints.
     """
     return _Settling(packages, records, prefix, findings, installer).ownership()
 
 
 class _Settling:
-    """The records, while their distributions find their owners."""
+    """The state while owners are decided."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class _Settling:
         )
 
     def _claims(self) -> dict[NormalizedName, list[tuple[RecordFile, str]]]:
-        """Return for each distribution the records that list its metadata, and where they say that it is."""
+        """Return for each distribution the records that list its metadata, with the listed path."""
         claims: dict[NormalizedName, list[tuple[RecordFile, str]]] = {}
         for record_file in self._records:
             for metadata in record_file.metadata:
@@ -122,7 +122,7 @@ class _Settling:
         return claims
 
     def _settle(self, package: Package, claims: list[tuple[RecordFile, str]]) -> Package:
-        """Return *package* with its owner, and note the records that it replaces."""
+        """Return *package* with its owner, and remember the records that it replaces."""
         matching = [
             claim for claim in claims if self._is_at(package, claim[1]) or _same_version(package, claim[1])
         ]
@@ -157,19 +157,19 @@ class _Settling:
         return self._resolved[folder]
 
     def _is_from(self, package: Package, record_file: RecordFile, metadata: str) -> bool:
-        """Return whether the installed distribution is the record's, and not from a source of the user's."""
+        """Return True if the installed distribution is the record's, and not from another source."""
         if package.source.kind == "index":
             return True
         if not self._is_at(package, metadata):
             return False
-        if package.installer == "conda":  # whoever installs over it writes another name there
+        if package.installer == "conda":  # another installer would have overwritten it
             return True
         file = f"{metadata}/direct_url.json"
         expected = sha256_of_file(record_file.path, file)
         return bool(expected) and expected == _sha256(os.path.join(self._prefix, *file.split("/")))
 
     def _was_reinstalled(self, package: Package, record_file: RecordFile, metadata: str) -> bool:
-        """Return whether pip has installed the same version once more."""
+        """Return True if pip has installed the same version again."""
         if package.installer in ("", "conda") or not package.metadata_path.endswith(".dist-info"):
             return False
         if not self._is_at(package, metadata):
@@ -192,14 +192,14 @@ class _Settling:
         return replace(package, manager="pip", source=_source_of(package))
 
     def _give_up_replaced(self) -> None:
-        """Hand to pip what is left of a package of several distributions of which pip has replaced some."""
+        """Make pip the owner of what is left of conda packages that pip has replaced in part."""
         for name, package in self._packages.items():
             if package.conda in self._replaced and package.conda:
                 self._findings.append(_left_over(package, self._installer))
                 self._packages[name] = replace(package, manager="pip", conda="")
 
     def _is_gone(self, record_file: RecordFile) -> bool:
-        """Return whether the files of a record are gone; that is said."""
+        """Return True if the files of a record are gone, which is a finding."""
         if any(name in self._packages for name in record_file.record.distributions):
             return False
         listed = record_file.metadata or record_file.witnesses
@@ -224,12 +224,12 @@ def _one_each(records: Sequence[RecordFile], prefix: str, findings: list[Finding
 
 
 def _choose(group: list[RecordFile], prefix: str, findings: list[Finding]) -> RecordFile:
-    """Return the record, of several of one package, whose files are there; the youngest of these."""
+    """Return the record, of several for one package, whose files exist; the youngest on a tie."""
 
     def rank(found: RecordFile) -> tuple[float, float, str]:
         listed = found.metadata or found.witnesses
-        there = sum(os.path.lexists(os.path.join(prefix, entry)) for entry in listed)
-        return there / len(listed) if listed else 0.0, os.stat(found.path).st_mtime, found.path
+        present = sum(os.path.lexists(os.path.join(prefix, entry)) for entry in listed)
+        return present / len(listed) if listed else 0.0, os.stat(found.path).st_mtime, found.path
 
     winner = max(group, key=rank)
     others = ", ".join(os.path.basename(found.path) for found in group if found is not winner)
@@ -261,7 +261,7 @@ def _sha256(path: str) -> str:
 
 
 def _source_of(package: Package) -> Source:
-    """Return where pip's package is from: a folder on the machine that built a conda package is none."""
+    """Return the source of a package of pip; a folder where a conda package was built is none."""
     if package.installer == "conda" and package.source.kind == "directory":
         return Source()
     return package.source

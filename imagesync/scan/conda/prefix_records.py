@@ -1,9 +1,9 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH118, PTH122, PTH208
-"""conda's own records of what it installed: ``conda-meta/*.json``.
+"""conda's prefix records: ``conda-meta/*.json``.
 
-A record names every file of its package, so that those of one environment are tens of megabytes of JSON.
-The lists are cut out before the rest is parsed; what matters of them is found by searching the bytes.
+A record lists every file of its package, so the records of an environment are tens of megabytes of JSON. The
+lists are cut out before the rest is parsed, and searched as bytes.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _WITNESSES = 4
 
 @dataclass(frozen=True)
 class RecordFile:
-    """One file of ``conda-meta``, and what of its list of files matters.
+    """One prefix record, and the relevant entries of its list of files.
 
     Parameters
     ----------
     path
-        The file itself.
+        The JSON file.
     metadata
         The metadata folders (or files) of distributions that it lists, relative to the prefix.
     witnesses
-        A few of the files that it lists, relative to the prefix; none where it lists none.
+        A few of the files that it lists, relative to the prefix; empty if it lists none.
     """
 
     path: str
@@ -48,7 +48,7 @@ class RecordFile:
 
 
 def record_paths(prefix: str) -> list[str]:
-    """Return the files of conda's records in *prefix*, sorted; none where there are none."""
+    """Return the paths of the prefix records in *prefix*, sorted."""
     folder = os.path.join(prefix, "conda-meta")
     try:
         return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
@@ -57,7 +57,7 @@ def record_paths(prefix: str) -> list[str]:
 
 
 def read_record_file(path: str) -> RecordFile:
-    """Return what the record at *path* says.
+    """Return the prefix record at *path*.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def distribution_name(metadata: str) -> str:
 
 
 def distribution_version(metadata: str) -> str:
-    """Return the version in the path of a metadata folder; empty where it has none.
+    """Return the version in the path of a metadata folder; empty if it has none.
 
     >>> distribution_version("lib/python3.11/site-packages/PyYAML-6.0.3.dist-info")
     '6.0.3'
@@ -100,7 +100,7 @@ def distribution_version(metadata: str) -> str:
 
 
 def sha256_of_file(record_path: str, file: str) -> str:
-    """Return the sha256 (hexadecimal) that a record gives for one of its files; empty where it gives none.
+    """Return the sha256 (hexadecimal) of one file in a record; empty if the record doesn't have it.
 
     Parameters
     ----------
@@ -136,13 +136,13 @@ def _parse(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _cut(data: bytes, line: bytes, opening: bytes, closing: bytes) -> tuple[bytes, bytes]:
-    """Return *data* without the content of a list or object, and that content.
+    """Cut the content of a list or object out of *data*; return the rest, and the content.
 
     Parameters
     ----------
     line
-        What stands before a key of the outermost object: a line break, and its indentation. A string can't
-        hold a line break, so that this with *closing* behind it is the end.
+        A line break and the indentation of the outermost object's keys. Strings have no line breaks, so
+        followed by *closing* it is the end.
     """
     start = data.find(line + opening)
     if start < 0:
@@ -195,7 +195,7 @@ def _record(document: dict[str, Any], distributions: tuple[Any, ...], files: byt
         return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
     name, version, build = text("name"), text("version"), text("build") or text("build_string")
-    # They become parts of paths and URLs.
+    # These become parts of paths and URLs.
     if not all(map(is_valid_conda_part, (name, version, build))):
         raise ValueError("it gives no valid name, version and build")
     number, size = document.get("build_number"), document.get("size")
@@ -240,12 +240,12 @@ def _noarch(document: dict[str, Any]) -> Literal["", "python", "generic"]:
 
 
 def channel_of(channel: str, url: str, subdir: str) -> str:
-    """Return a channel's URL without subdir, or its name where no URL is known.
+    """Return a channel's URL without subdir, or its name if no URL is known.
 
     Parameters
     ----------
     channel
-        As a record has it: a URL with or without subdir, or a name.
+        The record's value: a URL with or without subdir, or a name.
     url
         Of the package's archive.
 

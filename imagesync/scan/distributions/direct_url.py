@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def parse_direct_url(data: bytes) -> Source:
     """Return the source that the content of a ``direct_url.json`` describes, without credentials.
 
-    Of version control that can't be fetched safely nothing is kept but the reason (:attr:`Source.refused`).
+    A version-controlled source that can't be fetched safely has only the reason (:attr:`Source.refused`).
 
     Raises
     ------
@@ -72,7 +72,7 @@ def parse_direct_url(data: bytes) -> Source:
 
 
 def _archive_hash(information: dict[str, Any]) -> str | None:
-    """Return ``<algorithm>:<hex>``, sha256 where there is a choice."""
+    """Return ``<algorithm>:<hex>``, preferably of sha256."""
     hashes = information.get("hashes")
     if isinstance(hashes, dict) and hashes:
         algorithm = "sha256" if "sha256" in hashes else sorted(hashes)[0]
@@ -94,7 +94,7 @@ def _string(document: dict[str, Any], key: str) -> str | None:
 
 
 def refusal(vcs: str, url: str, commit: str, subdirectory: str | None = None) -> str | None:
-    """Return why these sources are not fetched, as the end of a sentence, or ``None`` where they may be.
+    """Return the reason not to fetch these sources, as the end of a sentence, or ``None``.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def refusal(vcs: str, url: str, commit: str, subdirectory: str | None = None) ->
 
 
 def is_inside_tree(subdirectory: str) -> bool:
-    r"""Return whether *subdirectory* is a relative path that stays in its tree; links aren't looked at.
+    r"""Return True if *subdirectory* is a relative path that stays in its tree, links aside.
 
     >>> [is_inside_tree(path) for path in ("python/pkg", "../other", "/etc", "C:\\x", "a/../../b")]
     [True, False, False, False, False]

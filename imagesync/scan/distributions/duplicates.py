@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH113, PTH116, PTH118, PTH119
-"""One package a name: which of several metadata folders describes what is installed."""
+"""Duplicate metadata: the one of several metadata folders that describes the installed package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from imagesync.scan.pip_commands import Installer
 def choose(packages: Sequence[Package], findings: list[Finding], installer: Installer) -> list[Package]:
     """Return one package for each name; *packages* are in the order of ``sys.path``.
 
-    In one folder the metadata wins whose RECORD agrees with the files. Of several folders the first
-    on ``sys.path`` wins, as it does on import. What loses goes to *findings*.
+    In one folder, the metadata whose RECORD agrees with the files wins. Of several folders, the first on
+    ``sys.path`` wins, as on import. A finding is appended for each of the others.
     """
     groups: dict[str, list[Package]] = {}
     for package in packages:
@@ -37,7 +37,7 @@ def _choose_one(group: list[Package], findings: list[Finding], installer: Instal
 
 
 def _without_build_leftovers(group: list[Package]) -> list[Package]:
-    """Leave out the ``.egg-info`` that setuptools puts into the source tree of an editable package."""
+    """Leave out the ``.egg-info`` that setuptools writes into the source tree of an editable package."""
     roots = [
         os.path.join(os.path.realpath(folder), "")
         for package in group
@@ -71,7 +71,7 @@ def _choose_rival(rivals: list[Package], findings: list[Finding], installer: Ins
 
 
 def _rank(package: Package) -> tuple[float, float, float, str]:
-    """Return how well the metadata agrees with the files; on a tie the younger metadata wins."""
+    """Return the rank of the metadata: its agreement with the files, and on a tie its age."""
     entries = list(_listed(package))
     by_size = _fraction(entry.agrees_in_size for entry in entries)
     by_hash = _fraction(entry.agrees_in_hash() for entry in entries) if by_size > 0 else by_size
@@ -88,7 +88,7 @@ def _fraction(answers: Iterator[bool]) -> float:
 
 
 def _listed(package: Package) -> Iterator[_Entry]:
-    """Return the package's own files; those of the metadata folder agree with it in any case."""
+    """Yield the listed files outside the metadata folder, whose own files agree with it in any case."""
     if package.metadata_path.endswith(".dist-info"):
         for path, digest, size in read_record(package.metadata_path):
             if not path.startswith(os.path.basename(package.metadata_path) + "/") and not path.endswith(
@@ -105,7 +105,7 @@ def _listed(package: Package) -> Iterator[_Entry]:
 
 
 class _Entry:
-    """One file that a RECORD lists."""
+    """A file that a RECORD lists."""
 
     def __init__(self, path: str, digest: str, size: int | None) -> None:
         self._path = path
@@ -117,7 +117,7 @@ class _Entry:
         self.agrees_in_size = actual is not None and size in (None, actual)
 
     def agrees_in_hash(self) -> bool:
-        """Return whether the file's content is the one listed; without a hash its size decides."""
+        """Return True if the file has the listed hash, or without a hash the listed size."""
         algorithm, _, expected = self._digest.partition("=")
         if not self.agrees_in_size or not expected:
             return self.agrees_in_size

@@ -2,8 +2,8 @@
 # ruff: noqa: PTH110, PTH112, PTH113, PTH118, PTH120
 """Editable distributions: the source trees that an environment imports from in place.
 
-A ``direct_url.json`` says it (PEP 660), and the reader of the metadata has seen that. Here is the
-rest: the ``.egg-link`` of ``setup.py develop``, ``.pth`` files, import hooks and symbolic links.
+The reader of the metadata has handled ``direct_url.json`` (PEP 660). This module finds the others: the
+``.egg-link`` of ``setup.py develop``, ``.pth`` files, import hooks and symbolic links.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PathLine:
 
 
 def path_lines(folder: str, name: str) -> Iterator[PathLine]:
-    """Yield the folders that the ``.pth`` file *name* in *folder* names; its import lines are not run."""
+    """Yield the folders in the ``.pth`` file *name* of *folder*; its import lines are not run."""
     file = os.path.join(folder, name)
     try:
         text = read_bytes(file).decode("utf-8-sig", "surrogateescape")
@@ -65,9 +65,9 @@ def mark_editables(
     findings: list[Finding],
     installer: Installer,
 ) -> list[Package]:
-    """Return *packages* (of all *folders*) with the source of each editable one filled in.
+    """Return *packages* (of all *folders*) with the sources of the editable ones.
 
-    What is odd, such as a source tree that is gone, is added to *findings*.
+    Findings, such as a missing source tree, are appended to *findings*.
     """
     marking = _Marking(list(packages), findings, installer)
     for folder in folders:
@@ -87,7 +87,7 @@ def mark_editables(
 
 
 class _Marking:
-    """The packages, while what makes them editable is being found."""
+    """The packages while editables are marked."""
 
     def __init__(self, packages: list[Package], findings: list[Finding], installer: Installer) -> None:
         self.packages = packages
@@ -95,7 +95,7 @@ class _Marking:
         self._installer = installer
 
     def egg_link(self, folder: str, name: str) -> None:
-        """Take in an ``.egg-link`` of setuptools: a folder, then the way from there to its project."""
+        """Handle an ``.egg-link`` of setuptools: a folder, and the relative path to its project."""
         file = os.path.join(folder, name)
         package_name = canonical_name(name[: -len(".egg-link")])
         try:
@@ -117,7 +117,7 @@ class _Marking:
             self._mark(index, root)
 
     def finder(self, folder: str, name: str) -> None:
-        """Take in an import hook of setuptools, ``__editable___<name>_<version>_finder.py``."""
+        """Handle an import hook of setuptools, ``__editable___<name>_<version>_finder.py``."""
         identity = _identifier(name[len("__editable__") : -len("_finder.py")])
         for index, package in enumerate(self.packages):
             if package.location == folder and _identifier(f"{package.name}-{package.version}") == identity:
@@ -128,7 +128,7 @@ class _Marking:
                 return
 
     def link(self, folder: str, name: str) -> None:
-        """Take in a module that is a symbolic link into a project (``flit install --symlink``)."""
+        """Handle a module that is a symbolic link into a project (``flit install --symlink``)."""
         target = os.path.realpath(os.path.join(folder, name))
         index = self._recorded(folder, name)
         if index is None:
@@ -141,8 +141,8 @@ class _Marking:
         if _has_project(target) or not os.path.exists(target):  # uv can link single files to its cache
             self._mark(index, project_root(target))
 
-    def pth_line(self, folder: str, name: str, line: PathLine, held: Folder | None) -> None:
-        """Take in a folder that a ``.pth`` file names; *held* is what was found there."""
+    def pth_line(self, folder: str, name: str, line: PathLine, content: Folder | None) -> None:
+        """Handle a folder that a ``.pth`` file names, with the content that was read from it, if any."""
         if line.folder.endswith(".egg") or is_inside(line.folder, folder):
             return
         index = self._owner(folder, name, line.folder)
@@ -154,11 +154,11 @@ class _Marking:
         if not exists:
             self._findings.append(_pth_missing(line))
             return
-        if held is None or not held.packages:
+        if content is None or not content.packages:
             self._findings.append(_pth_unowned(line, self._installer))
             return
         # An easy-install.pth whose .egg-link is gone still makes the source tree importable.
-        for package in held.packages:
+        for package in content.packages:
             if package.metadata_path.endswith(".egg-info") and _has_project(line.folder):
                 at = self._at(package.name, package.location)
                 if at is not None:
@@ -188,7 +188,7 @@ class _Marking:
         return None
 
     def _owner(self, folder: str, name: str, target: str) -> int | None:
-        """Return the package that a ``.pth`` file belongs to: by its name, its source, or a RECORD."""
+        """Return the index of the package that a ``.pth`` file belongs to, by name, source or RECORD."""
         identity = _identifier(name[: -len(".pth")].removeprefix("__editable__"))
         for index, package in enumerate(self.packages):
             if package.location != folder:
@@ -204,7 +204,7 @@ class _Marking:
         return self._recorded(folder, name)
 
     def _recorded(self, folder: str, name: str) -> int | None:
-        """Return the package in *folder* whose RECORD lists the file *name*."""
+        """Return the index of the package in *folder* whose RECORD lists the file *name*."""
         encoded = os.fsencode(name)
         for index, package in enumerate(self.packages):
             if package.location != folder or not package.has_record:
@@ -237,17 +237,17 @@ def _has_project(path: str) -> bool:
 
 
 def _identifier(name: str) -> str:
-    """Return a name and version as setuptools writes them into the names of its files, for comparison."""
+    """Return a name and version normalised for comparison with file names of setuptools."""
     return _NOT_IN_IDENTIFIERS.sub("-", name).strip("-").lower()
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Return whether *path* is *folder* or lies in it, links resolved."""
+    """Return True if *path* is *folder* or lies in it, links resolved."""
     return os.path.join(os.path.realpath(path), "").startswith(os.path.join(os.path.realpath(folder), ""))
 
 
 def _mapped_folders(file: str) -> tuple[str, ...]:
-    """Return the paths in the ``MAPPING`` of a setuptools finder, which is read, not run."""
+    """Return the paths in the ``MAPPING`` of a setuptools finder, which isn't run."""
     import ast
 
     try:

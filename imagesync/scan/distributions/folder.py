@@ -1,6 +1,6 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
 # ruff: noqa: PTH119, PTH208
-"""What one folder of ``sys.path`` holds, and its metadata read so that what is odd becomes a finding."""
+"""The content of one folder of ``sys.path``, and readers of its metadata that report findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METADATA_HEADERS = ("name", "version", "requires-dist", "requires-python")
 
 @dataclass
 class Folder:
-    """What one folder of ``sys.path`` holds, as far as a scan cares.
+    """The content of one folder of ``sys.path`` that a scan needs.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class Folder:
 
 
 def files_of(path: str, wanted: str, folder: Folder) -> frozenset[str] | None:
-    """Return the names in a metadata folder; where the file *wanted* isn't there, ``None`` and a finding."""
+    """Return the file names in a metadata folder; ``None``, with a finding, if *wanted* is missing."""
     try:
         files = frozenset(os.listdir(path))
     except OSError as error:
@@ -62,7 +62,7 @@ def files_of(path: str, wanted: str, folder: Folder) -> frozenset[str] | None:
 
 
 def headers_of(path: str, folder: Folder) -> Headers | None:
-    """Return the headers of a metadata file; ``None``, with a finding, where it can't be read."""
+    """Return the headers of a metadata file; ``None``, with a finding, if it can't be read."""
     try:
         headers = read_headers(path, METADATA_HEADERS)
     except OSError as error:
@@ -81,7 +81,7 @@ def headers_of(path: str, folder: Folder) -> Headers | None:
 
 
 def text_of(path: str, folder: Folder) -> str:
-    """Return a file's text; nothing, with a finding, where it can't be read."""
+    """Return a file's text; empty, with a finding, if it can't be read."""
     try:
         return read_bytes(path).decode("utf-8", "replace")
     except OSError as error:
@@ -90,7 +90,7 @@ def text_of(path: str, folder: Folder) -> str:
 
 
 def identity_of(headers: Headers, path: str, folder: Folder) -> tuple[str, str] | None:
-    """Return name and version: from the headers, or from the folder's own name where they are silent."""
+    """Return name and version, from the headers or else from the name of the metadata folder."""
     name, version = headers.first("name"), headers.first("version")
     if not name or not version:
         named, versioned = _split(os.path.basename(path))
@@ -136,7 +136,7 @@ def identity_of(headers: Headers, path: str, folder: Folder) -> tuple[str, str] 
 
 
 def _split(basename: str) -> tuple[str, str]:
-    """Return name and version from the name of a metadata folder, empty where it has none."""
+    """Return name and version from the name of a metadata folder, each empty if it has none."""
     stem, _, kind = basename.rpartition(".")
     if kind == "egg-info":
         name, _, rest = stem.partition("-")
@@ -159,5 +159,5 @@ def unreadable(path: str, error: Exception) -> Finding:
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says, without the path that an :class:`OSError` repeats."""
+    """Return the message of an error, without the path that an :class:`OSError` repeats."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

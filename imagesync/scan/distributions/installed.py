@@ -32,12 +32,12 @@ _TAG = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.]+-[A-Za-z0-9_.]+")
 _TAG_LENGTH = 200
 _EGG = re.compile(r"-py(?P<version>3\.[0-9]{1,2})(-(?P<platform>[A-Za-z0-9_.-]{1,60}))?\.egg\Z")
 _WHEEL_HEADERS = ("root-is-purelib", "tag")
-# uv writes REQUESTED for every package, so of its packages nothing is known.
+# uv writes REQUESTED for every package, so it says nothing about uv's.
 _WRITES_REQUESTED = frozenset({"pip"})
 
 
 def read_folder(path: str) -> Folder:
-    """Return what the folder *path* holds; what can't be read becomes a finding."""
+    """Return the content of the folder *path*; unreadable files are findings."""
     folder = Folder(path)
     if path.endswith(".egg"):
         read_egg(path, folder)
@@ -176,7 +176,7 @@ def _leftover(path: str, name: str) -> Finding:
 
 
 def _summarise_missing_records(folder: Folder) -> None:
-    """Say once a folder which packages have no list of their files; a system's folder has hundreds."""
+    """Report packages without a list of their files, once a folder: a system's folder has hundreds."""
     missing = sorted(
         package.name
         for package in folder.packages
@@ -197,7 +197,7 @@ def _summarise_missing_records(folder: Folder) -> None:
 
 
 def read_folders(paths: Sequence[str]) -> list[Folder]:
-    """Return what each of *paths* holds, in their order; a folder that comes twice is read once."""
+    """Return the content of each folder in *paths*, in their order and once each."""
     seen: set[tuple[int, int]] = set()
     folders = []
     for path in paths:
