@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uv import find_uv_bin
+
 from imagesync.errors import ArtifactGone
 from imagesync.image.dockerfile import Wheels
 from imagesync.image_layout import site_packages
@@ -23,6 +25,7 @@ from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import StoredFile
 from imagesync.wheels.bytecode import compile_bytecode
 from imagesync.wheels.installed_fallback import use_installed_files
+from imagesync.wheels.rewrite import installable
 from imagesync.wheels.sdists.container import ContainerBuilder
 from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.vendor import vendor
@@ -179,7 +182,13 @@ def _build(
         no_build=sources.context.settings.no_build,
     )
     files = {**{package.name: file for package, file in pairs}, **wheels}
-    return lock, tuple(files[package.name] for package in lock.packages)
+    return lock, installable(
+        [files[package.name] for package in lock.packages],
+        minor=lock.target.minor,
+        store=sources.context.store,
+        uv=find_uv_bin(),
+        progress=sources.context.progress,
+    )
 
 
 def _containers(lock: Lock, sources: ArtifactSources) -> ContainerBuilder | None:

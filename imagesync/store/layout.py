@@ -7,7 +7,7 @@
     <root>/partial/<process>.<random>       what is being written
     <root>/locks/<name>.lock                one process at a time does what the name says
     <root>/in-use/<process>.lock, .digests  what a running process has been handed
-    <root>/answers, build-pins, code, conda-records, pythons, repodata, trees
+    <root>/answers, build-pins, code, conda-records, pythons, repodata, trees, wheel-checks
                                             what is found out again when it is missing
     <root>/logs/*.log                       the logs of builds
 """
@@ -45,9 +45,11 @@ REPODATA: Final = "repodata"
 """Repodata of channels, as rattler keeps it."""
 TREES: Final = "trees"
 """Digests of files in source trees, and of installed files."""
+WHEEL_CHECKS: Final = "wheel-checks"
+"""Which wheels uv refuses."""
 LOGS: Final = "logs"
 
-CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, PYTHONS, REPODATA, TREES)
+CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, PYTHONS, REPODATA, TREES, WHEEL_CHECKS)
 """Folders whose files are found out again when they are missing."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

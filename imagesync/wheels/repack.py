@@ -154,7 +154,7 @@ def repack(
                 digest = hashlib.sha256(bytes_now).digest()
             yield member_name, bytes_now, executable, base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
-    _write(wheel, members(), record=f"{stem}.dist-info/RECORD")
+    write_wheel(wheel, members(), record=f"{stem}.dist-info/RECORD")
     return Repacked(wheel, tuple(refused))
 
 
@@ -162,14 +162,15 @@ def _repack_egg(package: Package, into: Path) -> Path:
     stem = egg_stem(package)
     wheel = into / f"{stem}-{_compressed_tags(package)}.whl"
     members = (
-        (path, content, executable, _record_digest(content))
+        (path, content, executable, file_digest(content))
         for path, content, executable in wheel_members(package)
     )
-    _write(wheel, members, record=f"{stem}.dist-info/RECORD")
+    write_wheel(wheel, members, record=f"{stem}.dist-info/RECORD")
     return wheel
 
 
-def _record_digest(content: bytes) -> str:
+def file_digest(content: bytes) -> str:
+    """Return the sha256 of *content* as in RECORD, without ``sha256=``."""
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
@@ -243,7 +244,7 @@ def _read(package: Package, file: InstalledFile) -> tuple[bytes, bool] | None:
         ) from error
 
 
-def _write(wheel: Path, members: Iterator[tuple[str, bytes, bool, str]], *, record: str) -> None:
+def write_wheel(wheel: Path, members: Iterator[tuple[str, bytes, bool, str]], *, record: str) -> None:
     """Write the archive without times; a member is name, content, executable bit and digest."""
     rows = io.StringIO()
     lines = csv.writer(rows, lineterminator="\n")
