@@ -37,6 +37,15 @@ def clean_environ() -> dict[str, str]:
     } | {"PATH": os.pathsep.join(path)}
 
 
+def git(folder: Path, *arguments: str) -> str:
+    """Return the output of git in *folder*, with an identity, and with submodules of this machine allowed."""
+    identity = ["-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "protocol.file.allow=always"]
+    done = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, encoding="utf-8"
+    )
+    return done.stdout.strip()
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that has ended."""

@@ -12,12 +12,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.session import Session, open_session
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment, run
+from tests.indexes.index import LocalIndex
 from tests.integration.dask_project import ContainerCluster, DaskProject, make_project
+from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.local_registry import LocalRegistry, forget_all
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,21 @@ def engine() -> Iterator[docker.DockerClient]:
         pytest.fail(f"no container engine answers, run `make engine`: {error}", pytrace=False)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="module", params=["docker", "podman"])
+def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Return the endpoint of each kind of engine."""
+    # Podman's socket path has to stay short.
+    folder = tmp_path_factory.mktemp("e")
+    yield from (docker_endpoint if request.param == "docker" else podman_endpoint)(folder)
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    """Return an index without packages."""
+    with LocalIndex() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

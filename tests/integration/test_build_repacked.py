@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -23,12 +22,6 @@ FILES = {
     "imsync_bluebell/data.bin": bytes(range(256)),
     "imsync_bluebell-2.0.data/scripts/bluebell": b"#!python\nimport imsync_bluebell as b\nprint(b.COLOUR)\n",
 }
-
-
-@pytest.fixture
-def index() -> Iterator[LocalIndex]:
-    with LocalIndex() as running:
-        yield running
 
 
 @pytest.fixture

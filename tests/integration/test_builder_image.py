@@ -22,20 +22,12 @@ from imagesync.image.built_image import Image
 from imagesync.image.image_context import BuildContext
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Deviation, Lock, Target
-from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.tiny_image import REFERENCE
 
 pytestmark = pytest.mark.engine
 STEPS = "RUN cat /proc/sys/kernel/random/uuid >/made"
 MakeContext = Callable[..., BuildContext]
 Build = Callable[..., Image]
-
-
-@pytest.fixture(scope="module", params=["docker", "podman"])
-def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    # Podman's socket path has to stay short.
-    folder = tmp_path_factory.mktemp("e")
-    yield from (docker_endpoint if request.param == "docker" else podman_endpoint)(folder)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, RegistryError
-from tests.integration.engines import docker_endpoint, podman_endpoint, wait_until
+from tests.integration.engines import wait_until
 from tests.integration.tiny_image import REFERENCE, context
 
 QUIET = SilentProgress()
@@ -32,13 +32,6 @@ from imagesync.core.progress import SilentProgress
 with Engine(Endpoint(sys.argv[1], "the test")) as engine:
     engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())
 """
-
-
-@pytest.fixture(scope="module", params=["docker", "podman"])
-def endpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    # Podman's socket path has to stay short.
-    folder = tmp_path_factory.mktemp("e")
-    yield from (docker_endpoint if request.param == "docker" else podman_endpoint)(folder)
 
 
 @pytest.fixture(scope="module")

@@ -50,12 +50,6 @@ class Recorder(SilentProgress):
         self.lines.append(text)
 
 
-@pytest.fixture
-def index() -> Iterator[LocalIndex]:
-    with LocalIndex() as running:
-        yield running
-
-
 def large(index: LocalIndex, name: str = "large") -> str:
     return index.add_wheel(name, "1.0", files={f"{name}.bin": os.urandom(LARGE)})
 

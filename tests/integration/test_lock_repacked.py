@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,12 +81,6 @@ class Locking:
             progress=self.progress,
             installed_digest=sources.installed_digests(target),
         )
-
-
-@pytest.fixture
-def index() -> Iterator[LocalIndex]:
-    with LocalIndex() as running:
-        yield running
 
 
 @pytest.fixture(params=["uv", "pip-tools"])

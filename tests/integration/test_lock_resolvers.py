@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,12 +63,6 @@ def versions(lock: Lock) -> dict[str, str]:
 @pytest.fixture(params=sorted(RESOLVERS))
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture
-def index() -> Iterator[LocalIndex]:
-    with LocalIndex() as running:
-        yield running
 
 
 def test_installed_versions_are_the_lock(name: str, index: LocalIndex, tmp_path: Path) -> None:

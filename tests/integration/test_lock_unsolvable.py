@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,12 +24,6 @@ from tests.indexes.planning import TARGET, added, installed, plan_of
 from tests.integration.test_lock_resolvers import RESOLVERS, environment, lock_with, open_resolver, versions
 
 MAC = "macosx-14.0-arm64"
-
-
-@pytest.fixture
-def index() -> Iterator[LocalIndex]:
-    with LocalIndex() as running:
-        yield running
 
 
 def refusal(index: LocalIndex, folder: Path, plan: Plan, *, name: str = "uv") -> UnsolvableError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.sources.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
+from tests.commands import git
 from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer
 from tests.indexes import LocalIndex
@@ -45,11 +45,6 @@ def write(folder: Path, files: dict[str, str]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 SETUPTOOLS = '[build-system]\nrequires = ["setuptools>=64"]\nbuild-backend = "setuptools.build_meta"\n'
@@ -512,7 +507,7 @@ def test_an_edited_git_package_goes_as_it_is_and_is_said(vendoring: Vendoring, p
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_archives(vendoring: Vendoring, tmp_path: Path, record: bool) -> None:
+def test_archive_gives_the_wheel_of_its_sources(vendoring: Vendoring, tmp_path: Path, record: bool) -> None:
     source = project(tmp_path / "work", "packed", FLIT)
     run([sys.executable, "-m", "build", "--sdist", "--installer", "uv", "-o", tmp_path, source])
     vendoring.environment.install(f"packed @ {(tmp_path / 'packed-1.0.tar.gz').as_uri()}")
@@ -523,7 +518,7 @@ def test_archives(vendoring: Vendoring, tmp_path: Path, record: bool) -> None:
     assert members(wheel) == {"packed/__init__.py", "packed/data.txt"}
 
 
-def test_an_sdist_of_an_index(vendoring: Vendoring, tmp_path: Path) -> None:
+def test_sdist_of_an_index_is_built_once(vendoring: Vendoring, tmp_path: Path) -> None:
     source = project(tmp_path / "work", "packed", FLIT)
     run([sys.executable, "-m", "build", "--sdist", "--installer", "uv", "-o", tmp_path, source])
     sdist = vendoring.store.add_file(tmp_path / "packed-1.0.tar.gz")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from imagesync.loose_code.collect import collect_code
 from imagesync.plan.loose_code import Code
 from imagesync.scan.scan import scan
 from imagesync.store.store import Store
-from tests.commands import clean_environ
+from tests.commands import clean_environ, git
 from tests.environments import LocalEnvironment, make_environment
 
 MakeEnvironment = Callable[..., LocalEnvironment]
@@ -53,10 +52,6 @@ def names(code: Code) -> list[str]:
 
 def codes(code: Code) -> list[str]:
     return [finding.code for finding in code.findings]
-
-
-def git(folder: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def test_folder_is_collected_by_content_and_package_by_name(bare: LocalEnvironment, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,9 @@ from imagesync.settings.model import Settings
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.origin import fetch_source
 from imagesync.wheels.sources.source_tree import source_files
-from tests.commands import clean_environ
+from tests.commands import clean_environ, git
 
 COMMIT = "a" * 40
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=me", "-c", "user.email=me@example.com", "-c", "protocol.file.allow=always"]
-    command = ["git", *identity, *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def repository(folder: Path, files: dict[str, str] | None = None) -> Path:

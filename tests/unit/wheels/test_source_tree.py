@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +10,9 @@ import pytest
 from imagesync.errors import WheelError
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.source_tree import source_files, tree_digest
+from tests.commands import git
 
 LONG_AGO = 1_600_000_000
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, encoding="utf-8"
-    )
-    return done.stdout
 
 
 def write(folder: Path, **files: str) -> None:
@@ -243,7 +235,7 @@ def test_edit_that_keeps_size_and_time_changes_the_digest(tree: Path, tmp_path: 
     assert tree_digest(tree, cache=cache) != before
 
 
-class TestStaging:
+class TestBuildCopy:
     def test_copy_is_the_tree(self, any_tree: Path, tmp_path: Path) -> None:
         (any_tree / "link").symlink_to("pkg/init.py")
         make_executable(any_tree)
@@ -267,10 +259,10 @@ class TestStaging:
         git(tree, "commit", "-qm", "first")
         git(tree, "tag", "v1.5")
         copy = copy_for_build(tree / "inner", tmp_path / "copy").folder
-        assert git(copy, "describe", "--dirty", "--tags") == "v1.5\n"
+        assert git(copy, "describe", "--dirty", "--tags") == "v1.5"
         write(tree, **{"inner__pyproject.toml": "changed"})
         dirty = copy_for_build(tree / "inner", tmp_path / "dirty").folder
-        assert git(dirty, "describe", "--dirty", "--tags") == "v1.5-dirty\n"
+        assert git(dirty, "describe", "--dirty", "--tags") == "v1.5-dirty"
         assert "secret" not in (tmp_path / "copy/.git/config").read_text()
 
     def test_files_beside_and_above_can_be_named(self, tree: Path, tmp_path: Path) -> None:

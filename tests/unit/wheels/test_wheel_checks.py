@@ -113,7 +113,7 @@ def test_wheel_of_another_name_is_refused() -> None:
         check_identity(PURE, name="other")
 
 
-class TestSdists:
+class TestUnpackedSdists:
     def test_tar_is_unpacked(self, tmp_path: Path) -> None:
         filename, content = make_sdist("demo", "1.0")
         (tmp_path / filename).write_bytes(content)
