@@ -33,6 +33,9 @@ class Label:
     """The names of imagesync's image labels: a build writes them, and later builds read them."""
 
     ENVIRONMENT_HASH: Final = "dev.imagesync.environment-hash"
+    INPUT_HASH: Final = "dev.imagesync.input-hash"
+    ARTIFACTS: Final = "dev.imagesync.artifacts"
+    COMPILED: Final = "dev.imagesync.compiled"
     LOCK_DIGEST: Final = "dev.imagesync.lock-digest"
     VERSION: Final = "dev.imagesync.version"
     DEVIATIONS: Final = "dev.imagesync.deviations"
@@ -40,6 +43,7 @@ class Label:
     FILE_CONFLICTS: Final = "dev.imagesync.contested"
     SHARED_CONDA_FILES: Final = "dev.imagesync.shared-conda-files"
     PACKAGES_HASH: Final = "dev.imagesync.packages-hash"
+    PACKAGES_INPUT_HASH: Final = "dev.imagesync.packages-input-hash"
     PACKAGES_LOCK: Final = "dev.imagesync.packages-lock"
     INVENTORY: Final = "dev.imagesync.inventory"
     ARCHIVES: Final = "dev.imagesync.archives"

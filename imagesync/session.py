@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.image_reference import check_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
@@ -25,6 +25,7 @@ from imagesync.pipeline.environment_inputs import (
     remembered_system_findings,
 )
 from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
 from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
+
+
+class _Request(NamedTuple):
+    """How an image is found or built; see :meth:`Session.build`."""
+
+    finder: ImageFinder
+    tags: tuple[str, ...]
+    no_cache: bool
+    push: bool
 
 
 @dataclass(frozen=True)
@@ -102,11 +112,15 @@ class Session:
         """Return the inputs of a build: the environment, its plan, and the digests of its local sources."""
         return environment_inputs(self.scan(), self.context)
 
+    def _build_inputs(self) -> EnvironmentInputs:
+        """Return the inputs with the origin of the image's Python, for which channels may be asked."""
+        return environment_inputs(self.scan(), self.context, asks_channels=True)
+
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
         finder = ImageFinder(self.context)
         finder.query_in_background()
-        inputs = self.inputs().checked(for_lock=True)
+        inputs = self._build_inputs().checked(for_lock=True)
         base = finder.base_to_lock_for(inputs.plan)
         return inputs.lock(base, inputs.artifact_sources(for_lock=True))
 
@@ -116,7 +130,7 @@ class Session:
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
-        inputs = self.inputs().checked(for_lock=True)
+        inputs = self._build_inputs().checked(for_lock=True)
         builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
         return freeze(inputs.plan, builder.lock, builder.sources)
 
@@ -136,7 +150,7 @@ class Session:
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
-        inputs = self.inputs().checked()
+        inputs = self._build_inputs().checked()
         check_conda_installer(inputs.plan, self.context.settings)
         builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
         write_context(builder.single_stage_context(standalone=True), folder)
@@ -181,52 +195,89 @@ class Session:
         finder.query_in_background()
         inputs = self._inputs_of(locked)
         finder.require_engine()
-        image = None if no_cache else finder.find(inputs)
+        request = _Request(finder, tags, no_cache, push)
+        image, is_published = self._find(inputs, finder.known_hash(inputs), request)
         if image is None:
-            image = finder.find_in_registry(inputs, tags=tags, no_cache=no_cache, push=push)
-            if image is not None and push and not tags:
-                return image
-        if image is None:
-            image = self._build(inputs, finder, tags=tags, no_cache=no_cache)
-        else:
-            self._tag(image, tags)
-        if not push:
+            image, is_published = self._build(inputs, request)
+        if not push or is_published:
             return image
         from imagesync.pipeline.registry_images import open_registry_images
 
+        known = KnownHash(image.environment_hash, image.deviations)
         with open_registry_images(context) as images:
-            return images.publish(image, tags=tags, rebuilt=no_cache)
+            published = images.publish(
+                image,
+                tags=tags,
+                rebuilt=no_cache,
+                accepts=lambda other: finder.accepted(other, inputs, known) is not None,
+            )
+        return replace(published, deviations=image.deviations)
 
     def _inputs_of(self, lock_file: Path | None) -> BuildInputs:
         if lock_file is None:
             from imagesync.pipeline.modified_packages import refuse_modifications
 
-            inputs = self.inputs()
+            inputs = self._build_inputs()
             refuse_modifications(inputs.plan, self.context.settings)
             return inputs
         from imagesync.pipeline.lock_file_inputs import lock_file_inputs
 
         return lock_file_inputs(lock_file, self.context)
 
-    def _build(
-        self, inputs: BuildInputs, finder: ImageFinder, *, tags: tuple[str, ...], no_cache: bool
-    ) -> Image:
+    def _find(
+        self, inputs: BuildInputs, known: KnownHash | None, request: _Request
+    ) -> tuple[Image | None, bool]:
+        """Return the image of *inputs*, from the engine or the registry, and whether nothing is to be pushed.
+
+        An image that was found gets the tags, and its deviations are reported.
+        """
+        finder = request.finder
+        image = None if request.no_cache else finder.find(inputs, known)
+        is_published = False
+        if image is None:
+            image = finder.find_in_registry(
+                inputs, known, tags=request.tags, no_cache=request.no_cache, push=request.push
+            )
+            is_published = image is not None and request.push and not request.tags
+        if image is None or known is None:
+            return None, False
+        finder.remember(inputs, known)
+        self._tag(image, request.tags)
+        if image.deviations:
+            from imagesync.lock.lock import Deviation
+
+            for deviation in map(Deviation.from_dict, image.deviations):
+                self.context.progress.line(deviation.message)
+        return image, is_published
+
+    def _build(self, inputs: BuildInputs, request: _Request) -> tuple[Image, bool]:
+        """Return the image of *inputs*, built unless it is found once its content is known.
+
+        Local wheels are made for that, and versions chosen that the scan doesn't tell. The second value is
+        whether nothing is to be pushed.
+        """
         from imagesync.image_layout import image_tag
         from imagesync.pipeline.artifact_sources import check_conda_installer
 
-        context = self.context
+        context, finder = self.context, request.finder
         inputs = inputs.checked()
         check_conda_installer(inputs.plan, context.settings)
         builder = self._builder(inputs, finder.base_image(inputs.plan), finder)
-        digest = finder.environment_hash(inputs, builder.base.identity)
+        builder.refuse_failing_imports()
+        image, is_published = self._find(builder.made_inputs, builder.planned_hash(), request)
+        if image is not None:
+            return image, is_published
+        known = builder.locked_hash()
         # A second build of the same environment waits here, and finds the image of the first one.
-        with context.store.lock(f"build-{image_tag(digest)}", progress=context.progress):
+        with context.store.lock(f"build-{image_tag(known.digest)}", progress=context.progress):
             finder.query_engine()
-            if not no_cache and (image := finder.find(inputs)) is not None:
-                self._tag(image, tags)
-                return image
+            image, is_published = self._find(builder.made_inputs, known, request)
+            if image is not None:
+                return image, is_published
             with context.open_engine() as engine:
-                return builder.build(engine, tags=tags, no_cache=no_cache)
+                image = builder.build(engine, tags=request.tags, no_cache=request.no_cache)
+        finder.remember(builder.made_inputs, KnownHash(image.environment_hash, image.deviations))
+        return image, False
 
     def _builder(self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder) -> ImageBuilder:
         from imagesync.pipeline.image_builder import ImageBuilder

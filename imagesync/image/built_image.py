@@ -40,6 +40,10 @@ class Image:
     shared_conda_files
         The packages that have each file that several conda packages have, likewise; see
         :func:`~imagesync.scan.conda.shared_files.shared_files`.
+    artifacts_digest
+        As :attr:`imagesync.lock.lock.Lock.artifacts_digest` gives it.
+    compiled
+        Names of packages of which the image has a wheel for certain platforms.
     """
 
     reference: str
@@ -52,11 +56,14 @@ class Image:
     repacked: tuple[Mapping[str, Any], ...] = ()
     file_conflicts: Mapping[str, str] = field(default_factory=dict)
     shared_conda_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    artifacts_digest: str = ""
+    compiled: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""
         content = asdict(self)
-        del content["file_conflicts"], content["shared_conda_files"]
+        for key in ("file_conflicts", "shared_conda_files", "artifacts_digest", "compiled"):
+            del content[key]
         return {
             **content,
             "deviations": [dict(deviation) for deviation in self.deviations],
@@ -99,6 +106,8 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
             path: tuple(map(str, names))
             for path, names in _object(found.labels.get(Label.SHARED_CONDA_FILES, "")).items()
         },
+        artifacts_digest=found.labels.get(Label.ARTIFACTS, ""),
+        compiled=tuple(found.labels.get(Label.COMPILED, "").split()),
     )
 
 

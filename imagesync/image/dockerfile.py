@@ -89,6 +89,7 @@ def make_context(
     shared_conda_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
+    input_hash: str = "",
 ) -> BuildContext:
     """Return the build context of a lock, or of one of the two parts that an image is built in.
 
@@ -115,7 +116,7 @@ def make_context(
         Seconds since the epoch, such as ``SOURCE_DATE_EPOCH``; the same inputs give the same image labels.
     part
         ``packages`` is the image of packages from indexes and channels, and *lock* has no others;
-        *environment_hash* and *name* are then those of the packages image. ``environment`` is built on it.
+        the hashes and *name* are then those of the packages image. ``environment`` is built on it.
     standalone
         Whether the Dockerfile makes the base image, too, as its first stage.
     packages_image
@@ -130,6 +131,8 @@ def make_context(
         The packages from conda channels; ``None`` if there are none, and on a packages image.
     inventory
         The content of the image, for later comparisons; ``None`` for an image without it.
+    input_hash
+        The hash of the inputs that led to this content, ``sha256:<hex>``.
 
     Raises
     ------
@@ -143,7 +146,14 @@ def make_context(
         "requirements-vendored.txt": _requirements(vendored.wheels, names[1], file_conflicts),
     }
     labels = _labels(
-        lock, base, environment_hash=environment_hash, name=name, version=version, created=created, part=part
+        lock,
+        base,
+        environment_hash=environment_hash,
+        input_hash=input_hash,
+        name=name,
+        version=version,
+        created=created,
+        part=part,
     )
     if part != "packages":
         labels |= _file_labels(file_conflicts, shared_conda_files)
@@ -265,6 +275,7 @@ def _labels(
     base: BaseImage,
     *,
     environment_hash: str,
+    input_hash: str,
     name: str,
     version: str,
     created: int,
@@ -273,8 +284,11 @@ def _labels(
     deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
     if part == "packages":
         identity = {Label.PACKAGES_HASH: environment_hash, Label.PACKAGES_LOCK: to_label(lock)}
+        identity[Label.PACKAGES_INPUT_HASH] = input_hash
     else:
         identity = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: lock.digest}
+        identity |= {Label.INPUT_HASH: input_hash, Label.ARTIFACTS: lock.artifacts_digest}
+        identity[Label.COMPILED] = " ".join(p.name for p in lock.packages if p.artifact.is_compiled)
         identity[Label.DEVIATIONS] = deviations
         identity[Label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
     if part == "environment":

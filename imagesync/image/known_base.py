@@ -142,6 +142,20 @@ def known_base(
     return _base_image(settings, replace(python, glibc=glibc.glibc), digest=digest, pinned=pinned)
 
 
+def known_python(settings: Settings, *, cache: Path, digest: str) -> str:
+    """Return the version of Python in the base image as far as no network is needed for it, or nothing.
+
+    Parameters
+    ----------
+    cache
+        The folder in which is remembered what engines said.
+    digest
+        Of the root image.
+    """
+    sources = [*_recall(cache, digest), *_from_table(settings.base)]
+    return next((source.python for source in sources if source.python.count(".") == 2), "")
+
+
 def _python(sources: Sequence[Facts]) -> Facts:
     """Return the first of *sources* that knows the interpreter, with the patch level that another adds."""
     first = next((source for source in sources if source.python), Facts(""))

@@ -33,11 +33,10 @@ def built_here(package: Package | None, artifact: Artifact) -> str:
         return (
             f"it was compiled here, and another build of {artifact.filename} may differ" if compiled else ""
         )
-    is_pure = all(tag.endswith("-none-any") for tag in package.tags)
     platforms = artifact.filename.removesuffix(".whl").rpartition("-")[2].split(".")
     if compiled and not any(platform.startswith("linux_") for platform in platforms):
         return f"it was compiled here, and the index has {artifact.filename}"
-    if is_pure and "any" not in platforms:
+    if is_pure(package) and "any" not in platforms:
         return f"it is pure Python here, and the index has {artifact.filename}"
     return ""
 
@@ -45,6 +44,20 @@ def built_here(package: Package | None, artifact: Artifact) -> str:
 def is_own_egg(package: Package | None) -> bool:
     """Return True if *package* is an egg that isn't an unpacked wheel, as easy_install makes them."""
     return package is not None and package.is_egg and not Path(package.metadata_path, "WHEEL").is_file()
+
+
+def was_built_here(package: Package | None) -> bool:
+    """Return True if *package* itself says that it was compiled, configured or made on this machine."""
+    if package is None or package.source.kind != "index":
+        return False
+    if not package.tags:
+        return is_own_egg(package)
+    return is_own_egg(package) or _is_compiled_here(package) or bool(_build_settings(package))
+
+
+def is_pure(package: Package) -> bool:
+    """Return True if *package* has no compiled code, by its tags."""
+    return all(tag.endswith("-none-any") for tag in package.tags)
 
 
 def _is_compiled_here(package: Package) -> bool:

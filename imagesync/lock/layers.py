@@ -47,7 +47,7 @@ def local_packages(plan: Plan, digests: Mapping[NormalizedName, str]) -> tuple[V
 
     *digests* has for each local package the digest of its sources.
     """
-    local = (package for package in plan.packages if package.vendored)
+    local = (package for package in plan.packages if package.name in digests)
     return tuple(VendoredPackage(p.name, p.version, digests[p.name], p) for p in local)
 
 

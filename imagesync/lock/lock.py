@@ -85,6 +85,11 @@ class Artifact:
         """Return True if the file is a wheel."""
         return self.filename.endswith(".whl")
 
+    @property
+    def is_compiled(self) -> bool:
+        """Return True if the file is a wheel for certain platforms."""
+        return self.is_wheel and not self.filename.endswith("-any.whl")
+
     def to_dict(self) -> dict[str, Any]:
         """Return the artifact as documented JSON."""
         return asdict(self)
@@ -270,6 +275,11 @@ class Deviation:
         requested = ", though you asked for it" if self.left_out and self.requested else ""
         return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{requested}"
 
+    @property
+    def message(self) -> str:
+        """Return the deviation as a line for the user."""
+        return f"differs: {self.name} {self.change}: {self.reason}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the deviation as documented JSON."""
         return {**asdict(self), "level": self.level.value}
@@ -333,6 +343,18 @@ class Lock:
         }
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def artifacts_digest(self) -> str:
+        """Return ``sha256:<hex>`` over the artifacts from indexes and channels.
+
+        It is empty if the digest of one isn't known, as in lock files of other tools.
+        """
+        digests = [package.artifact.digest for package in self.packages]
+        digests += [package.artifact.digest for package in self.conda]
+        if not all(digests):
+            return ""
+        return "sha256:" + hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the lock as documented JSON (``docs/json.md``)."""

@@ -289,14 +289,14 @@ def _deviations(
                 (package.name, "pip"),
                 Deviation(package.name, package.version, locked[package.name], package.level, entry.reason),
             )
-    for other in _modification_deviations(plan):
+    for other in modification_deviations(plan):
         by_name.setdefault((other.name, other.manager), other)
-    if plan.interpreter == "base" and (python := _python_deviation(plan, target)) is not None:
+    if plan.interpreter == "base" and (python := python_deviation(plan, target.python_version)) is not None:
         by_name[_PYTHON, "pip"] = python
     return tuple(sorted(by_name.values(), key=lambda deviation: deviation.weight))
 
 
-def _modification_deviations(plan: Plan) -> Iterator[Deviation]:
+def modification_deviations(plan: Plan) -> Iterator[Deviation]:
     """Yield the changes of installed files in *plan* that the image doesn't get, as deviations."""
     for package in plan.packages:
         changed = package.modification
@@ -309,12 +309,18 @@ def _modification_deviations(plan: Plan) -> Iterator[Deviation]:
             yield Deviation(entry.name, entry.version, entry.version, entry.level, reason, "conda")
 
 
-def _python_deviation(plan: Plan, target: Target) -> Deviation | None:
+def python_deviation(plan: Plan, version: str) -> Deviation | None:
+    """Return the deviation of the image's Python *version*, or ``None``.
+
+    The base image's Python in place of a conda channel's is one, too, if only the channel's silence is why.
+    """
     planned: PlannedPackage | None = next((p for p in plan.packages if p.name == _PYTHON), None)
-    if planned is None or planned.version == target.python_version:
+    if planned is None or (planned.version == version and not plan.interpreter_reason):
         return None
-    reason = f"the base image has Python {target.python_version}"
-    return Deviation(_PYTHON, planned.version, target.python_version, planned.level, reason)
+    reason = f"the base image has Python {version}"
+    if plan.interpreter_reason:
+        reason += f", and {plan.interpreter_reason}"
+    return Deviation(_PYTHON, planned.version, version, planned.level, reason)
 
 
 def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:

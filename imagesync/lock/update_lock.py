@@ -107,19 +107,21 @@ def update_versions(lock: Lock, filenames: Sequence[str], digests: Sequence[str]
     deviations = list(lock.deviations)
     for locked, filename, content in zip(lock.vendored, filenames, digests, strict=True):
         package = replace(locked, content=content)
-        built = parse_wheel_filename(filename)[1]
-        if _same(package.version, built):
+        built = str(parse_wheel_filename(filename)[1])
+        deviation = version_deviation(package.planned, package.version, built)
+        if deviation is None:
             vendored.append(package)
             continue
-        vendored.append(replace(package, version=str(built)))
-        level = package.planned.level
-        deviations.append(Deviation(package.name, package.version, str(built), level, _VERSION_CHANGED))
+        vendored.append(replace(package, version=built))
+        deviations.append(deviation)
     deviations.sort(key=lambda deviation: deviation.weight)
     return replace(lock, vendored=tuple(vendored), deviations=tuple(deviations))
 
 
-def _same(installed: str, built: Version) -> bool:
+def version_deviation(package: PlannedPackage, version: str, built: str) -> Deviation | None:
+    """Return the deviation of a local package of *version* whose wheel is of *built*, or ``None``."""
     try:
-        return Version(installed) == built
+        same = Version(version) == Version(built)
     except InvalidVersion:
-        return installed == str(built)
+        same = version == built
+    return None if same else Deviation(package.name, version, built, package.level, _VERSION_CHANGED)

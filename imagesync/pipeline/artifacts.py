@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,9 +30,13 @@ from imagesync.wheels.sdists.container import ContainerBuilder
 from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.vendor import vendor
 from imagesync.wheels.wheel_checks import check_wheel
+from imagesync.wheels.wheel_contents import WheelContent, archive_content, remember_content
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.lock import Target
+    from imagesync.pipeline.context import Context
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,33 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
     return update_versions(lock, filenames, [content for _, content in wheels]), tuple(
         wheel for wheel, _ in wheels
     )
+
+
+def wheel_contents(
+    lock: Lock, wheels: Sequence[StoredFile], plan: Plan, context: Context
+) -> Mapping[NormalizedName, WheelContent]:
+    """Return what is in the *wheels* of the local packages of *lock*, and remember it.
+
+    Parameters
+    ----------
+    wheels
+        In the order of ``lock.vendored``.
+    """
+    contents = {}
+    for package, wheel in zip(lock.vendored, wheels, strict=True):
+        if package.repacked:
+            continue
+        digest = archive_content(wheel.path, wheel.digest, cache=context.cache_folder)
+        contents[package.name] = content = WheelContent(digest, package.version)
+        remember_content(
+            plan,
+            package.name,
+            package.content,
+            content,
+            no_isolation=context.settings.no_isolation,
+            cache=context.cache_folder,
+        )
+    return contents
 
 
 def _bundled_wheels(

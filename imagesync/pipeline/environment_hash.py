@@ -1,119 +1,199 @@
-"""The environment hash: one digest over everything that decides what an image holds.
+"""The environment hash: one digest over what the image of an environment holds, which gives it its name.
 
-It is known after planning, before anything is resolved: that makes the build of an unchanged environment
-fast. It covers neither times, nor paths of this machine, nor the order of anything.
+Environments with the same content have one image, whoever builds it, with whichever settings: neither levels
+nor specifiers count, neither strictness nor the resolver. It covers neither times, nor paths of this machine,
+nor the order of anything. ``docs/hashes.md`` says which input counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from imagesync.core.names import canonical_pattern, matches
 from imagesync.core.platforms import runs_on
-from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.settings.model import Settings
+from imagesync.plan.plan import Plan, PlannedPackage
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-# To be raised when the same inputs give another image than before, so that no older image is found for them.
-FORMAT_VERSION = 2
-PACKAGES_FORMAT_VERSION = 2
+    from imagesync.lock.lock import Lock
+
+# Raised when the same content gives another image than before, so that no older image is found for it.
+FORMAT_VERSION: Final = 3
+PACKAGES_FORMAT_VERSION: Final = 3
+
+# Versions that PEP 440 leaves as they are; packaging normalises the rest.
+_NORMAL_VERSION = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")
 
 
 class BaseInputs(NamedTuple):
-    """What all hashes cover besides the plan and the settings.
+    """What all hashes cover besides the environment and the settings.
 
     Parameters
     ----------
     base_hash
         The hash of the base image's inputs: root image digest, ``Dockerfile.base``, apt packages.
     templates_digest
-        ``sha256:<hex>`` over the templates, the user's own included.
+        ``sha256:<hex>`` over the templates, the user's own included, and the programs of a build.
+    python_version
+        The version of the base image's interpreter with its patch level; empty if it isn't known.
     """
 
     base_hash: str
     templates_digest: str
+    python_version: str = ""
 
 
-def environment_hash(
+@dataclass(frozen=True)
+class EnvironmentContent:
+    """What the image of an environment holds, in the detail that gives the image its name.
+
+    Parameters
+    ----------
+    platform
+        ``linux/amd64``.
+    interpreter
+        Its origin, ``base`` or ``conda``, and its full version.
+    packages
+        Name, version and source kind of each package from an index, also of those in *modified*.
+    conda
+        Name, version, build and subdirectory of each conda package. An interpreter that only replaces the
+        base image's isn't among them, nor what it depends on.
+    wheels
+        By name of a local package, the digest of the files and metadata in its wheel.
+    code
+        The digest of loose code; empty without any.
+    base
+        The base image, the templates, and the programs of a build.
+    modified
+        By name of a package that its index would have, the digest of the installed files that the image has
+        in its place: it was built on this machine, or no index has it. The digest is that of
+        :attr:`~imagesync.lock.lock.VendoredPackage.content`. Changed packages are among *wheels*.
+    """
+
+    platform: str
+    interpreter: tuple[str, str]
+    packages: tuple[tuple[str, str, str], ...]
+    conda: tuple[tuple[str, str, str, str], ...]
+    wheels: Mapping[str, str]
+    code: str
+    base: BaseInputs
+    modified: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Return the environment hash, ``sha256:<hex>`` over the canonical JSON form."""
+        return digest_of(
+            {
+                "format": FORMAT_VERSION,
+                "platform": self.platform,
+                "interpreter": self.interpreter,
+                "packages": sorted(self.packages),
+                "conda": sorted(self.conda),
+                "wheels": dict(self.wheels),
+                "modified": dict(self.modified),
+                "code": self.code,
+                "base": self.base.base_hash,
+                "templates": self.base.templates_digest,
+            }
+        )
+
+
+def plan_content(
     plan: Plan,
     *,
-    source_digests: Mapping[NormalizedName, str],
+    wheels: Mapping[NormalizedName, str],
+    modified: Mapping[str, str],
     base: BaseInputs,
-    settings: Settings,
-) -> str:
-    """Return ``sha256:<hex>`` over the plan and everything else that decides what the image holds.
+) -> EnvironmentContent | None:
+    """Return the content of the image of *plan* where the installed versions are the lock.
 
     Parameters
     ----------
-    source_digests
-        For each vendored package the digest of what its wheel is made from.
+    wheels
+        For each vendored package the digest of its wheel's content, as far as it is known.
+    modified
+        As in :class:`EnvironmentContent`.
+
+    Returns
+    -------
+    EnvironmentContent or None
+        ``None`` if a solver or a resolver chooses versions, or if a wheel has to be made first.
     """
-    covered = {
-        "format": FORMAT_VERSION,
-        "platform": plan.platform,
-        "python": [plan.python.implementation, plan.python.version],
-        "packages": sorted(_covered_package(package, source_digests) for package in plan.packages),
-        **_covered_conda(plan, settings),
-        "modified": plan.modified,
-        "code": plan.code.digest,
-        "base": base.base_hash,
-        "templates": base.templates_digest,
-        # Each changes what an image may hold, so an image built without them isn't the right one.
-        "strict": plan.strict,
-        "allow_inconsistent": settings.allow_inconsistent,
-        "resolver": settings.resolver,
-    }
-    patterns = [canonical_pattern(entry) for entry in settings.no_isolation]
-    unisolated = sorted(
-        package.name for package in plan.packages if package.vendored and matches(patterns, package.name)
+    indexed = [package for package in plan.packages if not package.vendored and package.name != "python"]
+    vendored = [package.name for package in plan.packages if package.vendored]
+    conda = () if has_only_interpreter(plan) else plan.conda
+    python = next((package.version for package in plan.conda if package.name == "python"), "")
+    if (
+        is_resolved(plan, indexed)
+        or any(package.record is None for package in conda)
+        or not wheels.keys() >= set(vendored)
+        or not (version := python or base.python_version)
+    ):
+        return None
+    return EnvironmentContent(
+        platform=plan.platform,
+        interpreter=(plan.interpreter, version),
+        packages=tuple((p.name, _normal_version(p.version), p.source.kind) for p in indexed),
+        conda=tuple((p.name, p.version, p.build, p.record.subdir) for p in conda if p.record is not None),
+        wheels={name: wheels[name] for name in vendored},
+        code=plan.code.digest,
+        base=base,
+        modified=modified,
     )
-    if unisolated:
-        # Otherwise an image with the wheels of isolated builds would be found.
-        covered["no_isolation"] = unisolated
-    if settings.no_build:
-        covered["no_build"] = True  # installed files may replace sdists
-    return digest_of(covered)
 
 
-def packages_hash(plan: Plan, *, indexes: Sequence[str], base: BaseInputs, settings: Settings) -> str:
-    """Return ``sha256:<hex>`` over everything that decides what the packages image of *plan* holds.
-
-    It doesn't change with the user's own packages, except with their requirements where these are resolved.
+def lock_content(
+    lock: Lock, *, wheels: Mapping[NormalizedName, str], code: str, base: BaseInputs, only_interpreter: bool
+) -> EnvironmentContent:
+    """Return the content of the image of *lock*.
 
     Parameters
     ----------
-    indexes
-        The URLs of the user's indexes, without credentials: projects share this image, and another index may
-        have other files of the same version.
+    wheels
+        For each local package the digest of its wheel's content.
+    code
+        The digest of loose code.
+    only_interpreter
+        Whether the lock's conda packages are the interpreter and its dependencies alone.
     """
-    local = plan.python
-    indexed = [package for package in plan.packages if not package.vendored]
-    vendored = [package for package in plan.packages if package.vendored]
-    shipped = {f"pip/{package.name}" for package in vendored}
+    python = next((package.version for package in lock.conda if package.name == "python"), "")
+    indexed = [(package.name, package.version) for package in lock.packages]
+    indexed += [(package.name, package.version) for package in lock.repacked]
+    return EnvironmentContent(
+        platform=lock.target.platform,
+        interpreter=("conda", python) if python else ("base", lock.target.python_version),
+        packages=tuple((name, _normal_version(version), "index") for name, version in indexed),
+        conda=()
+        if only_interpreter
+        else tuple((package.name, package.version, package.build, package.subdir) for package in lock.conda),
+        wheels={package.name: wheels[package.name] for package in lock.vendored if not package.repacked},
+        code=code,
+        base=base,
+        modified={package.name: package.content for package in lock.repacked},
+    )
+
+
+def has_only_interpreter(plan: Plan) -> bool:
+    """Return True if conda only provides the interpreter, for an environment that isn't conda's."""
+    return all(package.name == "python" and package.record is None for package in plan.conda)
+
+
+def packages_hash(shared: Lock, base: BaseInputs) -> str:
+    """Return ``sha256:<hex>`` over what a packages image holds, by the digests of its artifacts.
+
+    *shared* is the shared layer of a lock.
+    """
     covered = {
         "format": PACKAGES_FORMAT_VERSION,
-        "platform": plan.platform,
-        "python": [local.implementation, local.version, local.platform, local.libc],
-        "packages": sorted(_covered_package(package, {}) for package in indexed),
-        **_covered_conda(plan, settings),
-        "modified": {key: digest for key, digest in plan.modified.items() if key not in shipped},
-        "channels": list(plan.channels),
-        "indexes": list(indexes),
-        "own": sorted([package.name, package.version, *_requires(package)] for package in vendored)
-        if _is_resolved(plan, indexed)
-        else [],
+        "lock": shared.digest,
         "base": base.base_hash,
         "templates": base.templates_digest,
-        "strict": plan.strict,
-        "resolver": settings.resolver,
     }
-    if settings.no_build:
-        covered["no_build"] = True
     return digest_of(covered)
 
 
@@ -123,62 +203,24 @@ def digest_of(covered: Mapping[str, object]) -> str:
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:
-    """Return whether a resolver chooses some of the locked versions."""
+def is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:
+    """Return True if a resolver chooses some of the locked versions."""
     additions = (p for p in indexed if p.name != "python" and (p.installed is None or p.extras))
-    return _is_elsewhere(plan) or next(additions, None) is not None
+    return is_elsewhere(plan) or next(additions, None) is not None
 
 
-def _is_elsewhere(plan: Plan) -> bool:
-    """Return whether the scanned environment is for another platform than the image."""
+def is_elsewhere(plan: Plan) -> bool:
+    """Return True if the scanned environment is for another platform than the image."""
     return not runs_on(plan.platform, local=plan.python.platform, libc=plan.python.libc)
 
 
-def _requires(package: PlannedPackage) -> list[str]:
-    return sorted(package.installed.requires) if package.installed is not None else []
+def _normal_version(version: str) -> str:
+    """Return *version* in the form that indexes and resolvers write (PEP 440, "Normalization")."""
+    if _NORMAL_VERSION.fullmatch(version):
+        return version
+    from packaging.version import InvalidVersion, Version
 
-
-def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
-    """Return the part of the hashes about conda packages and the interpreter's source."""
-    return {
-        "conda": sorted(
-            [
-                package.name,
-                package.version,
-                package.build,
-                package.level.value,
-                package.specifier,
-                _archive(package),
-            ]
-            for package in plan.conda
-        ),
-        # A conda environment has its own Python. For others the setting counts and not the result of "auto",
-        # because that takes a channel's answer, and finding an image has to work without one.
-        "interpreter": plan.interpreter if plan.interpreter == "conda" else settings.python_source,
-        "cuda": settings.cuda if plan.conda else "",
-        "solver": settings.solver if plan.conda else "",
-        # Without a solve a pin changes nothing.
-        **({"pinned": sorted(plan.pinned)} if plan.pinned and _is_solved(plan) else {}),
-    }
-
-
-def _is_solved(plan: Plan) -> bool:
-    """Return whether a solver chooses versions of conda packages, rather than the installed records."""
-    return _is_elsewhere(plan) or any(package.record is None for package in plan.conda)
-
-
-def _archive(package: PlannedConda) -> str:
-    """Return the digest or name of a conda package's archive, which is the same on every channel."""
-    record = package.record
-    return "" if record is None else record.sha256 or record.md5 or record.filename
-
-
-def _covered_package(package: PlannedPackage, source_digests: Mapping[NormalizedName, str]) -> list[Any]:
-    return [
-        package.name,
-        package.version,
-        package.level.value,
-        package.specifier,
-        sorted(package.extras),
-        source_digests.get(package.name, ""),
-    ]
+    try:
+        return str(Version(version))
+    except InvalidVersion:
+        return version

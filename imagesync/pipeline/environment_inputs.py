@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imagesync.core.background import BackgroundCall
 from imagesync.errors import InconsistentEnvironment, UnsolvableError
-from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
+from imagesync.pipeline.environment_hash import (
+    BaseInputs,
+    EnvironmentContent,
+    has_only_interpreter,
+    lock_content,
+    plan_content,
+)
+from imagesync.pipeline.input_hash import input_hash, packages_input_hash
+from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.pipeline.modified_packages import CODES as MODIFIED
 from imagesync.pipeline.modified_packages import plan_modifications, refuse_modifications
 from imagesync.plan.make_plan import make_plan
@@ -21,12 +30,16 @@ if TYPE_CHECKING:
 
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
+    from imagesync.lock.conda.channels import Channels
     from imagesync.lock.lock import Lock
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
+    from imagesync.plan.checks.consistency import Conflict
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment, Finding
+    from imagesync.settings.model import Settings
+    from imagesync.wheels.wheel_contents import WheelContent
 
 
 @dataclass(frozen=True)
@@ -37,39 +50,120 @@ class EnvironmentInputs:
     ----------
     source_digests
         For each vendored package the digest of what its wheel is made from.
-    hashed_plan
-        The plan that the environment hash covers, if *plan* has got its interpreter from a channel since.
     """
 
     context: Context
     environment: Environment
     plan: Plan
     source_digests: Mapping[NormalizedName, str]
-    hashed_plan: Plan | None = None
 
-    def environment_hash(
-        self, base: BaseInputs, source_digests: Mapping[NormalizedName, str] | None = None
-    ) -> str:
-        """Return the environment hash, ``sha256:<hex>``; *source_digests* replace the known ones."""
-        return environment_hash(
-            self.hashed_plan or self.plan,
-            source_digests=self.source_digests if source_digests is None else source_digests,
+    @cached_property
+    def built_here(self) -> Mapping[str, str]:
+        """Return the digest of the installed files of each package of an index that was built here."""
+        from imagesync.lock.built_here import was_built_here
+
+        built = [p for p in self.plan.packages if not p.vendored and was_built_here(p.installed)]
+        if not built:
+            return {}
+        from imagesync.wheels.sources.source_digests import installed_digest
+
+        return {package.name: installed_digest(package.installed, package.modification) for package in built}
+
+    def input_hash(self, base: BaseInputs) -> str:
+        """Return the hash of everything that decides the content of the image, ``sha256:<hex>``."""
+        return input_hash(
+            self.plan,
+            source_digests=self.source_digests,
+            built_here=self.built_here,
             base=base,
             settings=self.context.settings,
         )
 
-    def packages_hash(self, base: BaseInputs) -> str:
-        """Return the hash of the packages image, ``sha256:<hex>``."""
-        return packages_hash(
-            self.plan, indexes=self.environment.indexes, base=base, settings=self.context.settings
+    def packages_input_hash(self, base: BaseInputs) -> str:
+        """Return the hash of everything that decides the content of the packages image, ``sha256:<hex>``."""
+        return packages_input_hash(
+            self.plan,
+            indexes=self.environment.indexes,
+            built_here=self.built_here,
+            base=base,
+            settings=self.context.settings,
         )
 
-    def is_current(self, image: Image) -> bool:
-        """Return True if the installed files in *image* haven't changed since.
+    def known_hash(
+        self, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent] | None = None
+    ) -> KnownHash | None:
+        """Return the environment hash where the installed versions are the lock, and all wheels are known.
 
-        The environment hash doesn't cover them: only the lock tells which packages are on no index.
+        ``None`` also where installed packages contradict each other and the user hasn't accepted that.
+        """
+        wheels = self._remembered_wheels() if wheels is None else wheels
+        digests = {name: content.digest for name, content in wheels.items()}
+        content = plan_content(self.plan, wheels=digests, modified=self.built_here, base=base)
+        if content is None or self._refused_conflicts():
+            return None
+        return KnownHash(content.digest, self._deviations(content, wheels))
+
+    def locked_hash(
+        self, lock: Lock, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent]
+    ) -> KnownHash:
+        """Return the environment hash of an image of *lock*."""
+        content = lock_content(
+            lock,
+            wheels={name: content.digest for name, content in wheels.items()},
+            code=self.plan.code.digest,
+            base=base,
+            only_interpreter=has_only_interpreter(self.plan),
+        )
+        return KnownHash(content.digest, tuple(deviation.to_dict() for deviation in lock.deviations))
+
+    def with_sources(self, source_digests: Mapping[NormalizedName, str]) -> EnvironmentInputs:
+        """Return the inputs with other digests of sources."""
+        return replace(self, source_digests={**self.source_digests, **source_digests})
+
+    def _remembered_wheels(self) -> Mapping[NormalizedName, WheelContent]:
+        if not self.source_digests:
+            return {}
+        from imagesync.wheels.wheel_contents import recall_contents
+
+        return recall_contents(
+            self.plan,
+            self.source_digests,
+            no_isolation=self.context.settings.no_isolation,
+            cache=self.context.cache_folder,
+        )
+
+    def _deviations(
+        self, content: EnvironmentContent, wheels: Mapping[NormalizedName, WheelContent]
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the deviations of an image of *content*, in which no version is another one by the lock."""
+        from imagesync.lock.make_lock import modification_deviations, python_deviation
+        from imagesync.lock.update_lock import version_deviation
+
+        python = python_deviation(self.plan, content.interpreter[1])
+        found = [*modification_deviations(self.plan), *([] if python is None else [python])]
+        packages = {package.name: package for package in self.plan.packages}
+        for name, wheel in wheels.items():
+            package = packages[name]
+            deviation = version_deviation(package, package.version, wheel.version)
+            found += [] if deviation is None else [deviation]
+        return tuple(deviation.to_dict() for deviation in found)
+
+    def _refused_conflicts(self) -> tuple[Conflict, ...]:
+        """Return the contradictions between installed packages that the user hasn't accepted."""
+        if self.context.settings.allow_inconsistent:
+            return ()
+        from imagesync.plan.checks.consistency import inconsistencies
+
+        return tuple(inconsistencies(self.environment))
+
+    def accepts(self, image: Image) -> bool:
+        """Return whether the installed files that went into *image* are still the installed ones.
+
+        A scan doesn't tell which packages no index has, so the hash doesn't always cover their files.
         """
         installed = {package.name: package.installed for package in self.plan.packages}
+        if self._is_compiled_instead(image):
+            return False
         if image.file_conflicts:
             from imagesync.plan.checks.file_conflicts import are_installed
 
@@ -97,11 +191,20 @@ class EnvironmentInputs:
             for entry in image.repacked
         )
 
-    def checked(self, *, for_lock: bool = False) -> EnvironmentInputs:
-        """Return the inputs with the image's interpreter decided, after a check of the environment.
+    def _is_compiled_instead(self, image: Image) -> bool:
+        """Return whether *image* has a compiled wheel where pure Python is installed."""
+        if not image.compiled:
+            return False
+        from imagesync.lock.built_here import is_pure
 
-        Only what isn't found goes through here: an image that exists was checked when it was built, and needs
-        no channel's answer.
+        names = frozenset(image.compiled)
+        compiled = (p.installed for p in self.plan.packages if p.name in names and not p.vendored)
+        return any(package is not None and bool(package.tags) and is_pure(package) for package in compiled)
+
+    def checked(self, *, for_lock: bool = False) -> EnvironmentInputs:
+        """Return the inputs after a check of the environment, of which findings are reported.
+
+        Only what isn't found goes through here: the environment of an image that exists was checked before.
 
         Parameters
         ----------
@@ -113,7 +216,6 @@ class EnvironmentInputs:
         InconsistentEnvironment
             Installed packages contradict each other.
         """
-        from imagesync.plan.checks.consistency import inconsistencies
         from imagesync.plan.checks.sources import unmet_requirements
 
         if for_lock:
@@ -125,34 +227,23 @@ class EnvironmentInputs:
                 continue  # reported with every plan
             self.context.progress.line(f"{finding.severity.value}: {finding.message}")
         refuse_modifications(self.plan, self.context.settings)
-        conflicts = inconsistencies(self.environment)
-        if conflicts and not self.context.settings.allow_inconsistent:
+        if conflicts := self._refused_conflicts():
             remedies = dict.fromkeys(conflict.remedy for conflict in conflicts)
             raise InconsistentEnvironment(
                 "The installed packages contradict each other:\n"
                 + "\n".join(f"  {conflict.message}" for conflict in conflicts),
                 hint="\n".join((*remedies, "Or build it as it is: --allow-inconsistent")),
             )
-        return self._with_interpreter()
+        if self.plan.interpreter == "conda" and has_only_interpreter(self.plan):
+            self.context.progress.line(
+                f"Python {self.plan.python.version} comes from {self.plan.channels[0]}"
+                ' (python = "base" for the base\'s)'
+            )
+        return self
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks."""
         return system_findings(self.plan, there, base, cache=self.context.cache_folder)
-
-    def _with_interpreter(self) -> EnvironmentInputs:
-        from imagesync.image.conda.conda_python import with_conda_python
-        from imagesync.pipeline.artifact_sources import open_channels
-
-        plan = with_conda_python(
-            self.plan,
-            self.environment,
-            settings=self.context.settings,
-            environ=self.context.environ,
-            open_channels=lambda urls: open_channels(urls, self.plan.python, self.context),
-            cache=self.context.cache_folder / PYTHONS,
-            progress=self.context.progress,
-        )
-        return self if plan is self.plan else replace(self, plan=plan, hashed_plan=self.plan)
 
     def artifact_sources(self, *, for_lock: bool = False) -> ArtifactSources:
         """Return the sources of the artifacts; with *for_lock* only a lock is made, and no image."""
@@ -185,15 +276,26 @@ class EnvironmentInputs:
             sources.channels.close()
 
 
-def environment_inputs(environment: Environment, context: Context) -> EnvironmentInputs:
+def environment_inputs(
+    environment: Environment, context: Context, *, asks_channels: bool = False
+) -> EnvironmentInputs:
     """Return the inputs of a build of *environment*.
+
+    Parameters
+    ----------
+    asks_channels
+        Whether channels may be asked for the image's Python (``python = "auto"``), if their answer isn't
+        remembered.
 
     Raises
     ------
     PlanError, WheelError
         No image can be made of it, or a source can't be read.
     """
-    plan = plan_environment(environment, context)
+    settings, reason = context.settings, ""
+    if asks_channels and settings.python_source == "auto" and not (environment.conda or settings.add_conda):
+        settings, reason = _with_interpreter(environment, context)
+    plan = replace(plan_environment(environment, context, settings), interpreter_reason=reason)
     for finding in plan.findings:
         if finding.code in MODIFIED:
             context.progress.line(f"{finding.severity.value}: {finding.message}")
@@ -205,12 +307,32 @@ def environment_inputs(environment: Environment, context: Context) -> Environmen
     return EnvironmentInputs(context, environment, plan, source_digests)
 
 
-def plan_environment(environment: Environment, context: Context) -> Plan:
+def _with_interpreter(environment: Environment, context: Context) -> tuple[Settings, str]:
+    """Return the settings with the origin of the image's Python, and why it isn't the preferred one."""
+    from imagesync.image.conda.conda_python import choose_python
+
+    def open_(urls: tuple[str, ...]) -> Channels:
+        from imagesync.pipeline.artifact_sources import open_channels
+
+        return open_channels(urls, environment.python, context)
+
+    choice = choose_python(
+        environment,
+        settings=context.settings,
+        environ=context.environ,
+        open_channels=open_,
+        cache=context.cache_folder / PYTHONS,
+    )
+    return replace(context.settings, python_source=choice.source), choice.reason
+
+
+def plan_environment(environment: Environment, context: Context, settings: Settings | None = None) -> Plan:
     """Return the plan of an image of *environment*, with loose code and changed packages.
 
     The installed files are compared with what their installers wrote while everything else is planned.
+    *settings* replace those of *context*.
     """
-    settings = context.settings
+    settings = context.settings if settings is None else settings
     if settings.channels or settings.add_conda or settings.python_source == "conda":
         from imagesync.plan.conda import with_channels
 

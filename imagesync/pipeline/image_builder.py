@@ -1,8 +1,8 @@
 """Build an image in two layers: the packages image, which environments share, and local code on top.
 
-The packages image holds the interpreter and everything from indexes and channels. It has a hash and a tag of
-its own and its lock in a label, and it is verified once. After an edit of local packages only their wheels
-are built, sent to the engine and verified.
+The packages image holds the interpreter and everything from indexes and channels. It has a hash and a tag, by
+the digests of what it holds, and its lock in a label, and it is verified once. After an edit of local
+packages only their wheels are built, sent to the engine and verified.
 """
 
 from __future__ import annotations
@@ -25,23 +25,29 @@ from imagesync.image.verify import verify
 from imagesync.image_layout import USER, Label, image_tag
 from imagesync.inventory.inventory import image_inventory
 from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer
-from imagesync.lock.lock import Lock, Target
+from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
-from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, make_wheels, wheel_contents
+from imagesync.pipeline.environment_hash import packages_hash
+from imagesync.pipeline.known_hashes import KnownHash, recall_hash, remember_hash
 from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_conflicts
 from imagesync.scan.conda.shared_files import shared_files
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.engine.engine import Engine
     from imagesync.image.built_image import Image
     from imagesync.image.conda.layer import CondaLayer
     from imagesync.image.image_context import BuildContext
     from imagesync.image_layout import BaseImage
     from imagesync.loose_code.archive import CodeLayer
+    from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.wheels.wheel_contents import WheelContent
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class ImageBuilder:
     Parameters
     ----------
     finder
-        Finds the packages image, and knows the environment hash.
+        Finds the packages image.
     """
 
     inputs: BuildInputs
@@ -83,21 +89,62 @@ class ImageBuilder:
         return shared_files((record for record in records if record is not None), plan.python)
 
     @cached_property
-    def packages_hash(self) -> str:
-        """Return the hash of the packages image, ``sha256:<hex>``."""
-        digest = self.inputs.packages_hash(self.finder.base_inputs(self.base.identity))
+    def base_inputs(self) -> BaseInputs:
+        """Return the inputs that all hashes cover besides the plan and the settings."""
+        return self.finder.base_inputs(self.base.identity, self.base.python_version)
+
+    @cached_property
+    def packages_input_hash(self) -> str:
+        """Return the hash of what decides the content of the packages image, ``sha256:<hex>``."""
+        digest = self.inputs.packages_input_hash(self.base_inputs)
+        return self._with_conflicts(digest)
+
+    def packages_hash(self, shared: Lock) -> str:
+        """Return the hash of the packages image of a shared layer, ``sha256:<hex>``."""
+        return self._with_conflicts(packages_hash(shared, self.base_inputs))
+
+    def _with_conflicts(self, digest: str) -> str:
         owners = {path: names[0] for path, names in self.shared_conda_files.items()}
         return with_file_conflicts(digest, {**self.file_conflicts, **owners})
 
-    @property
-    def packages_reference(self) -> str:
-        """Return the reference of the packages image."""
-        return f"{PACKAGES_REPOSITORY}:{image_tag(self.packages_hash)}"
+    def packages_reference(self, shared: Lock) -> str:
+        """Return the reference of the packages image of a shared layer."""
+        return f"{PACKAGES_REPOSITORY}:{image_tag(self.packages_hash(shared))}"
 
     @cached_property
     def target(self) -> Target:
         """Return the platform, Python and glibc of the image."""
         return target_of(self.inputs.plan, self.base)
+
+    @cached_property
+    def local(self) -> Lock:
+        """Return the lock of the local packages, whose wheels are in the store; they are made first.
+
+        Their builds fail most often, and soonest.
+        """
+        return self._made_locals[0]
+
+    @cached_property
+    def made_inputs(self) -> BuildInputs:
+        """Return the inputs with all files that went into the local wheels."""
+        return self.inputs.with_sources({package.name: package.content for package in self.local.vendored})
+
+    @cached_property
+    def _made_locals(self) -> tuple[Lock, Mapping[NormalizedName, WheelContent]]:
+        local = Lock(self.target, (), local_packages(self.inputs.plan, self.inputs.source_digests))
+        local, wheels = make_wheels(local, self.sources)
+        return local, wheel_contents(local, wheels, self.inputs.plan, self.inputs.context)
+
+    def planned_hash(self) -> KnownHash | None:
+        """Return the environment hash where the installed versions are the lock, or ``None``."""
+        return self.inputs.known_hash(self.base_inputs, self._made_locals[1])
+
+    def locked_hash(self) -> KnownHash:
+        """Return the environment hash of the lock."""
+        shared = self._find_packages() or shared_layer(self.lock)
+        lock = join_layers(shared, self.local)
+        refuse_deviations(self.inputs.plan, lock)
+        return self.inputs.locked_hash(lock, self.base_inputs, self._made_locals[1])
 
     def single_stage_context(self, *, standalone: bool = False) -> BuildContext:
         """Return the build context of the whole image, which needs no packages image.
@@ -129,7 +176,7 @@ class ImageBuilder:
             self._local_context(engine, no_cache=no_cache) if has_layers else self.single_stage_context()
         )
         for deviation in context.lock.deviations:
-            progress.line(f"differs: {deviation.name} {deviation.change}: {deviation.reason}")
+            progress.line(deviation.message)
         for package in context.lock.repacked:
             progress.line(
                 f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}"
@@ -155,11 +202,27 @@ class ImageBuilder:
                 progress=progress,
             )
         except BuildError:
-            if not has_layers or engine.inspect(self.packages_reference) is not None:
+            reference = self.packages_reference(shared_layer(context.lock))
+            if not has_layers or engine.inspect(reference) is not None:
                 raise
             # The packages image was removed since the engine was asked.
             self.finder.query_engine()
             return self.build(engine, tags=tags, no_cache=no_cache)
+
+    def refuse_failing_imports(self) -> None:
+        """Raise an error if the plan is strict, and an import fails for want of a system library.
+
+        Raises
+        ------
+        BaseImageError
+            One does.
+        """
+        context = self.inputs.context
+        if not self.inputs.plan.strict:
+            return
+        with context.open_engine() as engine:
+            there = base_system_files(engine, self.base, cache=context.cache_folder)
+        refuse_failing_imports(self.inputs.system_findings(there, self.base.root), self.base.root)
 
     def _check_system_files(self, engine: Engine) -> None:
         """Report what packages need of the system and the base image lacks.
@@ -180,56 +243,82 @@ class ImageBuilder:
         """Return the build context of the layer on top of the packages image, which exists then."""
         plan, context = self.inputs.plan, self.inputs.context
         shared = None if no_cache else self._find_packages()
-        lock = self.lock if shared is None else None
-        # Local packages first, because their builds fail most often, and soonest.
-        local = Lock(self.target, (), local_packages(plan, self.inputs.source_digests))
-        artifacts = fetch_artifacts(local, self.sources)
-        if lock is not None:
-            refuse_deviations(plan, join_layers(shared_layer(lock), artifacts.lock))
-            with context.store.lock(f"packages-{image_tag(self.packages_hash)}", progress=context.progress):
+        lock = shared_layer(self.lock) if shared is None else shared
+        artifacts = fetch_artifacts(self.local, self.sources)
+        joined = join_layers(lock, artifacts.lock)
+        refuse_deviations(plan, joined)
+        if shared is None:
+            tag = image_tag(self.packages_hash(lock))
+            with context.store.lock(f"packages-{tag}", progress=context.progress):
                 # A build of another environment may have made the packages image meanwhile.
                 self.finder.query_engine()
-                shared = None if no_cache else self._find_packages()
+                shared = None if no_cache else self._find_packages(lock)
                 if shared is None:
-                    shared = self._build_packages(engine, shared_layer(lock), no_cache=no_cache)
-        assert shared is not None  # noqa: S101  found, or built above
-        joined = join_layers(shared, artifacts.lock)
-        refuse_deviations(plan, joined)
+                    shared = self._build_packages(engine, lock, no_cache=no_cache)
+            joined = join_layers(shared, artifacts.lock)
+            refuse_deviations(plan, joined)
         return self._context("environment", joined, artifacts)
 
-    def _find_packages(self) -> Lock | None:
-        """Return the lock of the packages image that the engine has, or ``None``."""
-        tag = image_tag(self.packages_hash)
-        found = next((image for image in self.finder.lookup.packages_images if tag in image.tags), None)
-        if found is None or found.labels.get(Label.PACKAGES_HASH) != self.packages_hash:
-            return None
-        lock = from_label(found.labels.get(Label.PACKAGES_LOCK, ""), self.inputs.plan)
-        if lock is None or lock.target != self.target:
-            return None
+    def _find_packages(self, shared: Lock | None = None) -> Lock | None:
+        """Return the shared layer in a packages image that the engine has, or ``None``.
+
+        Parameters
+        ----------
+        shared
+            The shared layer; without it the image is found by what is remembered of these inputs, or by its
+            label.
+        """
+        cache, key = self.inputs.context.cache_folder, self.packages_input_hash
+        known = recall_hash(cache, key) if shared is None else KnownHash(self.packages_hash(shared))
+        images = self.finder.lookup.packages_images
+        if known is not None:
+            images = tuple(image for image in images if image_tag(known.digest) in image.tags)
+            images = tuple(i for i in images if i.labels.get(Label.PACKAGES_HASH) == known.digest)
+        else:
+            images = tuple(i for i in images if i.labels.get(Label.PACKAGES_INPUT_HASH) == key)
+        for image in images:
+            lock = from_label(image.labels.get(Label.PACKAGES_LOCK, ""), self.inputs.plan)
+            if lock is None or lock.target != self.target or not self._is_current(lock):
+                continue
+            if shared is not None:
+                lock = replace(lock, deviations=shared.deviations)
+            elif known is not None:
+                lock = replace(lock, deviations=tuple(map(Deviation.from_dict, known.deviations)))
+            self._remember_packages(image.labels[Label.PACKAGES_HASH], lock)
+            return lock
+        return None
+
+    def _is_current(self, shared: Lock) -> bool:
         # A wheel of installed files may be another user's, or these files have been edited since.
         installed_digest = self.sources.installed_digests(self.target)
-        same = all(p.is_bundled or installed_digest(p.planned) == p.content for p in lock.vendored)
-        return lock if same else None
+        return all(p.is_bundled or installed_digest(p.planned) == p.content for p in shared.vendored)
+
+    def _remember_packages(self, digest: str, shared: Lock) -> None:
+        deviations = tuple(deviation.to_dict() for deviation in shared.deviations)
+        known = KnownHash(digest, deviations)
+        remember_hash(self.inputs.context.cache_folder, self.packages_input_hash, known)
 
     def _build_packages(self, engine: Engine, shared: Lock, *, no_cache: bool) -> Lock:
         """Build the packages image, and return the lock of what it holds in the end."""
         progress = self.inputs.context.progress
         artifacts = fetch_artifacts(shared, self.sources)
-        refuse_deviations(self.inputs.plan, artifacts.lock)
+        lock = artifacts.lock
+        refuse_deviations(self.inputs.plan, lock)
         progress.line(
-            f"Making {self.packages_reference}, which all environments with the same packages stand on"
+            f"Making {self.packages_reference(lock)}, which all environments with the same packages stand on"
         )
         build_checked(
-            self._context("packages", artifacts.lock, artifacts, engine),
+            self._context("packages", lock, artifacts, engine),
             engine=engine,
             no_cache=no_cache,
             # Critical imports may need the user's own packages: they are tried in the finished image.
             verify=lambda image: verify(
-                engine, image, lock=artifacts.lock, critical_imports=(), user=USER, progress=progress
+                engine, image, lock=lock, critical_imports=(), user=USER, progress=progress
             ),
             progress=progress,
         )
-        return artifacts.lock
+        self._remember_packages(self.packages_hash(lock), lock)
+        return lock
 
     def _context(
         self,
@@ -244,13 +333,22 @@ class ImageBuilder:
 
         context = self.inputs.context
         is_shared = part == "packages"
-        environment_hash = self._environment_hash(lock)
+        packages_reference = self.packages_reference(shared_layer(lock))
+        if is_shared:
+            environment_hash = self.packages_hash(lock)
+            hashed_inputs = self.packages_input_hash
+        else:
+            wheels = wheel_contents(artifacts.lock, artifacts.vendored.wheels, self.inputs.plan, context)
+            environment_hash = self.inputs.locked_hash(lock, self.base_inputs, wheels).digest
+            built = {p.name: p.content for p in lock.vendored if p.name in self.inputs.source_digests}
+            hashed_inputs = self.inputs.with_sources(built).input_hash(self.base_inputs)
         reference = f"{context.settings.repository}:{image_tag(environment_hash)}"
         return make_context(
             lock,
             base=self.base,
-            environment_hash=self.packages_hash if is_shared else environment_hash,
-            name=self.packages_reference if is_shared else reference,
+            environment_hash=environment_hash,
+            input_hash=hashed_inputs,
+            name=packages_reference if is_shared else reference,
             packages=artifacts.packages,
             vendored=artifacts.vendored,
             installer=artifacts.installer if part != "environment" else None,
@@ -261,22 +359,13 @@ class ImageBuilder:
             shared_conda_files=self.shared_conda_files,
             part=part,
             standalone=standalone,
-            packages_image=self.packages_reference if part == "environment" else None,
+            packages_image=packages_reference if part == "environment" else None,
             code=None if is_shared else self._code_layer(),
             conda=self._conda_layer(lock, artifacts, engine) if part != "environment" else None,
             inventory=None
             if is_shared
             else image_inventory(self.inputs.plan, lock, environment_hash=environment_hash),
         )
-
-    def _environment_hash(self, lock: Lock) -> str:
-        """Return the environment hash; a wheel may hold more files than its source digest covered before."""
-        known = self.inputs.source_digests
-        built = {package.name: package.content for package in lock.vendored if package.name in known}
-        if all(known[name] == digest for name, digest in built.items()):
-            return self.finder.environment_hash(self.inputs, self.base.identity)
-        base_inputs = self.finder.base_inputs(self.base.identity)
-        return self.inputs.environment_hash(base_inputs, {**known, **built})
 
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:
         if not lock.conda:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
@@ -12,10 +13,11 @@ from imagesync.engine.lookup import Lookup, look_up
 from imagesync.errors import EngineError, EngineNotFound, RegistryError
 from imagesync.image.base import base_hash, check_interpreter, ensure_base, find_base
 from imagesync.image.built_image import image_of
-from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, remember
+from imagesync.image.known_base import facts_of, known_base, known_python, refuse_contradiction, remember
 from imagesync.image.templates import build_files_digest, dockerfile_base
 from imagesync.image_layout import image_tag
 from imagesync.pipeline.environment_hash import BaseInputs
+from imagesync.pipeline.known_hashes import joined_deviations, recall_hash, remember_hash
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.plan.plan import Plan
 
 
@@ -32,7 +35,7 @@ class ImageFinder:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._query: BackgroundCall[Lookup] | None = None
-        self._environment_hashes: dict[str, str] = {}
+        self._asked_registry_for: set[str] = set()
 
     def query_in_background(self) -> None:
         """Start to ask the engine for its images; an error is raised where the answer is needed."""
@@ -79,26 +82,50 @@ class ImageFinder:
         assert self._query is not None  # noqa: S101  set above
         return self._query.result()
 
-    def find(self, inputs: BuildInputs) -> Image | None:
-        """Return the image of *inputs* that the engine has, if it is current, or ``None``.
+    def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
+        """Return the environment hash of *inputs* as far as it is known without a build, or ``None``.
+
+        Under ``strict`` it must be remembered: a build has made the other checks then.
+        """
+        base = self._known_base_inputs()
+        if base is None:
+            return None
+        remembered = recall_hash(self._context.cache_folder, inputs.input_hash(base))
+        return inputs.known_hash(base) if remembered is None and not inputs.plan.strict else remembered
+
+    def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
+        """Remember the environment hash of *inputs*, for a build that asks nobody."""
+        base = self._known_base_inputs()
+        if base is not None:
+            remember_hash(self._context.cache_folder, inputs.input_hash(base), known)
+
+    def find(self, inputs: BuildInputs, known: KnownHash | None) -> Image | None:
+        """Return the image of *inputs* that the engine has, if it is accepted, or ``None``.
+
+        Parameters
+        ----------
+        known
+            The environment hash of *inputs*; no image is found without one.
 
         Raises
         ------
         EngineError
             There is no engine, or it doesn't answer.
         """
-        root_digest = self._root_digest()
-        if root_digest is None:
+        found = None if known is None else self.lookup.tagged(image_tag(known.digest))
+        if known is None or found is None:
             return None
-        digest = self.environment_hash(inputs, root_digest)
-        found = self.lookup.tagged(image_tag(digest))
-        if found is None:
-            return None
-        image = image_of(found, repository=self._context.settings.repository, environment_hash=digest)
-        return image if image is not None and inputs.is_current(image) else None
+        image = image_of(found, repository=self._context.settings.repository, environment_hash=known.digest)
+        return None if image is None else self.accepted(image, inputs, known)
 
     def find_in_registry(
-        self, inputs: BuildInputs, *, tags: Sequence[str], no_cache: bool, push: bool
+        self,
+        inputs: BuildInputs,
+        known: KnownHash | None,
+        *,
+        tags: Sequence[str],
+        no_cache: bool,
+        push: bool,
     ) -> Image | None:
         """Return the image of *inputs* that a colleague or a CI job has pushed, or ``None``.
 
@@ -106,6 +133,8 @@ class ImageFinder:
 
         Parameters
         ----------
+        known
+            The environment hash of *inputs*; no image is found without one, nor twice for the same.
         tags
             Further references that the image will get.
         no_cache
@@ -118,20 +147,22 @@ class ImageFinder:
         RegistryError
             The image will be pushed, and the registry refuses or doesn't answer.
         """
-        if not self._uses_registry or (no_cache and not push):
+        digest = "" if known is None else known.digest
+        if not self._uses_registry or (no_cache and not push) or digest in self._asked_registry_for:
             return None
+        checked = bool(self._asked_registry_for)
+        self._asked_registry_for.add(digest)
         from imagesync.pipeline.registry_images import open_registry_images
 
-        root_digest = self._root_digest()
         with open_registry_images(self._context) as images:
             try:
-                image = None
-                if root_digest is not None:
-                    image = images.find(self.environment_hash(inputs, root_digest))
-                if image is not None and not no_cache and inputs.is_current(image):
-                    self._context.progress.line(f"The registry has it already: {image.digest}")
-                    return image if push and not tags else images.fetch(image)
-                if push:
+                image = None if known is None else images.find(known.digest)
+                if image is not None and known is not None and not no_cache:
+                    image = self.accepted(image, inputs, known)
+                    if image is not None:
+                        self._context.progress.line(f"The registry has it already: {image.digest}")
+                        return image if push and not tags else images.fetch(image)
+                if push and not checked:
                     images.check_push(tags)
             except RegistryError as error:
                 if push:
@@ -139,23 +170,31 @@ class ImageFinder:
                 self._context.progress.line(f"warning: {error.message} Building without it.")
         return None
 
-    def environment_hash(self, inputs: BuildInputs, root_digest: str) -> str:
-        """Return the environment hash of the build; it's computed once.
+    def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
+        """Return *image* with its deviations from the environment of *inputs*; ``None`` if it won't do.
+
+        An image with deviations won't do where none may be: its build says why there are some.
+        """
+        if not inputs.accepts(image):
+            return None
+        deviations = joined_deviations(image.deviations, known.deviations, inputs.plan)
+        return None if deviations and inputs.plan.strict else replace(image, deviations=deviations)
+
+    def base_inputs(self, root_digest: str, python_version: str) -> BaseInputs:
+        """Return the inputs that all hashes cover besides the plan and the settings.
 
         Parameters
         ----------
         root_digest
             The digest of the base's root image, ``sha256:<hex>``.
+        python_version
+            Of the base's interpreter; empty if it isn't known.
         """
-        if root_digest not in self._environment_hashes:
-            self._environment_hashes[root_digest] = inputs.environment_hash(self.base_inputs(root_digest))
-        return self._environment_hashes[root_digest]
-
-    def base_inputs(self, root_digest: str) -> BaseInputs:
-        """Return the inputs that all hashes cover besides the plan and the settings."""
         settings = self._context.settings
         return BaseInputs(
-            base_hash(root_digest, dockerfile_base(), settings.apt), build_files_digest(settings.templates)
+            base_hash(root_digest, dockerfile_base(), settings.apt),
+            build_files_digest(settings.templates),
+            python_version,
         )
 
     def base_image(self, plan: Plan) -> BaseImage:
@@ -232,6 +271,17 @@ class ImageFinder:
     @property
     def _uses_registry(self) -> bool:
         return parse_reference(self._context.settings.repository).names_registry
+
+    def _known_base_inputs(self) -> BaseInputs | None:
+        """Return the inputs that all hashes cover as far as they are known without making the base image."""
+        root_digest, settings = self._root_digest(), self._context.settings
+        if root_digest is None:
+            return None
+        base = find_base(self.lookup, settings=settings)
+        if base is not None:
+            return self.base_inputs(root_digest, base.python_version)
+        cache = self._context.cache_folder
+        return self.base_inputs(root_digest, known_python(settings, cache=cache, digest=root_digest))
 
     def _root_digest(self) -> str | None:
         """Return the digest of the root image, from its registry if the engine doesn't have it."""

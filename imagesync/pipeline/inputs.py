@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_hash import BaseInputs
+    from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Finding
+    from imagesync.wheels.wheel_contents import WheelContent
 
 
 class BuildInputs(Protocol):
@@ -34,22 +36,39 @@ class BuildInputs(Protocol):
     def source_digests(self) -> Mapping[NormalizedName, str]:
         """Return the digest of what each vendored package's wheel is made from."""
 
-    def environment_hash(
-        self, base: BaseInputs, source_digests: Mapping[NormalizedName, str] | None = None
-    ) -> str:
-        """Return the environment hash, ``sha256:<hex>``.
+    def input_hash(self, base: BaseInputs) -> str:
+        """Return the hash of everything that decides the content of the image, ``sha256:<hex>``."""
+
+    def packages_input_hash(self, base: BaseInputs) -> str:
+        """Return the hash of everything that decides the content of the packages image, ``sha256:<hex>``."""
+
+    def known_hash(
+        self, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent] | None = None
+    ) -> KnownHash | None:
+        """Return the environment hash as far as no lock, no network and no build is needed for it.
 
         Parameters
         ----------
-        source_digests
-            Digests that replace :attr:`source_digests`, where a build has put more files into its wheels.
+        wheels
+            What is in the wheels of local packages; by default what is remembered of them.
         """
 
-    def packages_hash(self, base: BaseInputs) -> str:
-        """Return the hash of the packages image, ``sha256:<hex>``."""
+    def locked_hash(
+        self, lock: Lock, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent]
+    ) -> KnownHash:
+        """Return the environment hash of an image of *lock*.
 
-    def is_current(self, image: Image) -> bool:
-        """Return True if the installed files in *image* haven't changed since."""
+        Parameters
+        ----------
+        wheels
+            What is in the wheels of local packages.
+        """
+
+    def with_sources(self, source_digests: Mapping[NormalizedName, str]) -> BuildInputs:
+        """Return the inputs with other digests, where a build has put more files into its wheels."""
+
+    def accepts(self, image: Image) -> bool:
+        """Return whether *image*, of the right content, also has what the environment hash doesn't cover."""
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks.

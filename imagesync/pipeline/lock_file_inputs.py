@@ -1,6 +1,7 @@
 """The inputs of a build from a lock file: nothing is scanned, and nothing solved.
 
-The environment hash covers the file's bytes, so that a build that finds its image doesn't parse it.
+The input hash covers the file's bytes. With it the environment hash is remembered, so that a second build
+that finds its image doesn't parse the file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
-from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of
+from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
+from imagesync.pipeline.known_hashes import KnownHash
+from imagesync.plan.checks.sources import local_path
 from imagesync.plan.levels import load_profiles
 from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.context import Context
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.scan.environment import Finding
+    from imagesync.wheels.wheel_contents import WheelContent
 
 _REASON = "The lock file says so."
 
@@ -80,8 +84,9 @@ class LockFileInputs:
 
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
-        """Return the digest of what each wheel beside the lock file was made from."""
-        return {package.name: package.content for package in self.lock_file.lock.vendored}
+        """Return the digest of what each local package's wheel beside the lock file was made from."""
+        lock = self.lock_file.lock
+        return {package.name: package.content for package in lock.vendored if not package.repacked}
 
     @cached_property
     def plan(self) -> Plan:
@@ -120,33 +125,85 @@ class LockFileInputs:
             apt=tuple(sorted(set(self.context.settings.apt))),
         )
 
-    def environment_hash(
-        self, base: BaseInputs, source_digests: Mapping[NormalizedName, str] | None = None
-    ) -> str:
-        """Return ``sha256:<hex>`` over the lock file and everything else that decides what the image holds.
+    def input_hash(self, base: BaseInputs) -> str:
+        """Return ``sha256:<hex>`` over the lock file and everything else that decides the image's content."""
+        return self._input_hash({"locked": self.digest, "code": self.code.digest}, base)
 
-        Parameters
-        ----------
-        source_digests
-            Not used: the lock file has the digests of its wheels.
-        """
-        del source_digests
-        return self._hash({"locked": self.digest, "code": self.code.digest}, base)
-
-    def packages_hash(self, base: BaseInputs) -> str:
+    def packages_input_hash(self, base: BaseInputs) -> str:
         """Return ``sha256:<hex>`` over what the packages image holds: not the wheels beside the lock file."""
         from imagesync.lock.layers import shared_layer
 
-        return self._hash({"packages": shared_layer(self.lock_file.lock).digest}, base)
+        return self._input_hash({"packages": shared_layer(self.lock_file.lock).digest}, base)
 
-    def _hash(self, covered: Mapping[str, str], base: BaseInputs) -> str:
-        strict = self.context.settings.strict
-        return digest_of({"format": FORMAT_VERSION, "strict": strict, **covered, **base._asdict()})
+    def _input_hash(self, covered: Mapping[str, str], base: BaseInputs) -> str:
+        common = {
+            "format": FORMAT_VERSION,
+            "strict": self.context.settings.strict,
+            "base": base.base_hash,
+            "templates": base.templates_digest,
+        }
+        return digest_of({**common, **covered})
 
-    def is_current(self, image: Image) -> bool:
-        """Return ``True``: no installed file goes into the image of a lock file."""
-        del image
-        return True
+    def known_hash(
+        self, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent] | None = None
+    ) -> KnownHash | None:
+        """Return the environment hash of the parsed lock file, if that fits and has its wheels."""
+        from imagesync.lock.lockfile.prepare import with_target
+
+        target = self.lock_file.lock.target
+        if self.plan.interpreter == "base":
+            target = replace(target, python_version=base.python_version)
+            if self.lock_file.interpreter_version and self.plan.python.minor != target.minor:
+                return None  # the build says so
+        wheels = self._wheels() if wheels is None else wheels
+        if not target.python_version or not wheels.keys() >= set(self.source_digests):
+            return None
+        return self.locked_hash(with_target(self.lock_file, target), base, wheels)
+
+    def locked_hash(
+        self, lock: Lock, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent]
+    ) -> KnownHash:
+        """Return the environment hash of an image of *lock*."""
+        content = lock_content(
+            lock,
+            wheels={name: content.digest for name, content in wheels.items()},
+            code=self.code.digest,
+            base=base,
+            only_interpreter=self._has_only_interpreter,
+        )
+        return KnownHash(content.digest, tuple(deviation.to_dict() for deviation in lock.deviations))
+
+    @property
+    def _has_only_interpreter(self) -> bool:
+        """Return whether the locked environment wasn't conda's, and only got its interpreter from there."""
+        metadata, conda = self.lock_file.custom_metadata, self.lock_file.lock.conda
+        planned = {package.name for package in conda if "level" in metadata.package("conda", package.name)}
+        return metadata.is_ours and planned == {"python"}
+
+    def _wheels(self) -> Mapping[NormalizedName, WheelContent]:
+        """Return what is in the wheels beside the lock file, without those that aren't what it says."""
+        from imagesync.wheels.wheel_contents import WheelContent, archive_content
+
+        found = {}
+        for package in self.lock_file.lock.vendored:
+            source = package.planned.source
+            wheel = local_path(source)
+            if package.repacked or wheel is None:
+                continue
+            content = archive_content(Path(wheel), source.hash or "", cache=self.context.cache_folder)
+            if content:
+                found[package.name] = WheelContent(content, package.version)
+        return found
+
+    def with_sources(self, source_digests: Mapping[NormalizedName, str]) -> LockFileInputs:
+        """Return these inputs: the lock file has the digests of its wheels."""
+        del source_digests
+        return self
+
+    def accepts(self, image: Image) -> bool:
+        """Return whether *image* has the artifacts of the lock file, and not others of their versions."""
+        digest = self.lock_file.lock.artifacts_digest
+        return not digest or image.artifacts_digest == digest
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return no findings: no installed files are known."""

@@ -14,7 +14,7 @@ from imagesync.image_layout import Label, image_tag
 from imagesync.registry.registry import RemoteImage, check_push, read_config, read_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine
@@ -88,11 +88,20 @@ class RegistryImages:
         self.engine.tag(pulled.image_id, image.reference)
         return replace(image, image_id=pulled.image_id)
 
-    def publish(self, image: Image, *, tags: Sequence[str] = (), rebuilt: bool = False) -> Image:
+    def publish(
+        self,
+        image: Image,
+        *,
+        tags: Sequence[str] = (),
+        rebuilt: bool = False,
+        accepts: Callable[[Image], bool] = lambda _: True,
+    ) -> Image:
         """Push an image, unless the registry has its environment, and return it with its digest.
 
         Parameters
         ----------
+        accepts
+            Returns whether an image of the same environment will do, too.
         tags
             Further references that the image has in the engine. Those that name a registry are pushed, and
             taken from the images that have them there.
@@ -105,7 +114,7 @@ class RegistryImages:
             It can't be pushed, another image has its name, or the registry doesn't have it afterwards.
         """
         known = self.find(image.environment_hash)
-        if known is not None and rebuilt and known.image_id != image.image_id:
+        if known is not None and known.image_id != image.image_id and (rebuilt or not accepts(known)):
             self.progress.line(f"{known.digest} loses its tag to what was built anew")
             known = None
         if known is None:

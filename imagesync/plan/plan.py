@@ -196,6 +196,8 @@ class Plan:
         URLs of the conda channels without credentials, the preferred one first.
     interpreter
         The origin of the image's Python: the base image, or conda.
+    interpreter_reason
+        Why it is the base image's although conda's is preferred; empty otherwise.
     provided
         The installed distributions that packages of *conda* provide, sorted by canonical name.
     replaced
@@ -219,6 +221,7 @@ class Plan:
     conda: tuple[PlannedConda, ...] = ()
     channels: tuple[str, ...] = ()
     interpreter: Literal["base", "conda"] = "base"
+    interpreter_reason: str = ""
     provided: tuple[Package, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
     pinned: tuple[str, ...] = ()

@@ -7,7 +7,7 @@
     <root>/partial/<process>.<random>       what is being written
     <root>/locks/<name>.lock                one process at a time does what the name says
     <root>/in-use/<process>.lock, .digests  what a running process has been handed
-    <root>/answers, build-pins, code, conda-records, pythons, repodata, trees, wheel-checks
+    <root>/answers, build-pins, code, conda-records, hashes, pythons, repodata, trees, wheel-checks
                                             what is found out again when it is missing
     <root>/logs/*.log                       the logs of builds
 """
@@ -39,6 +39,8 @@ CODE: Final = "code"
 """Digests of files in folders of loose code."""
 CONDA_RECORDS: Final = "conda-records"
 """Records of conda environments."""
+HASHES: Final = "hashes"
+"""Environment hashes by input hash, and what wheels hold by what they were made from."""
 PYTHONS: Final = "pythons"
 """Which versions of Python channels have."""
 REPODATA: Final = "repodata"
@@ -49,7 +51,7 @@ WHEEL_CHECKS: Final = "wheel-checks"
 """Which wheels uv refuses."""
 LOGS: Final = "logs"
 
-CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, PYTHONS, REPODATA, TREES, WHEEL_CHECKS)
+CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, PYTHONS, REPODATA, TREES, WHEEL_CHECKS)
 """Folders whose files are found out again when they are missing."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

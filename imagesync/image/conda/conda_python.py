@@ -3,98 +3,105 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import LockError
 from imagesync.plan.conda import with_channels
-from imagesync.plan.make_plan import make_plan
-from imagesync.store.source import open_source
 
 if TYPE_CHECKING:
-    from imagesync.core.progress import Progress
     from imagesync.lock.conda.channels import Channels
-    from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
     from imagesync.settings.model import Settings
 
-_FORMAT = 1
+_FORMAT = 2
 PATIENCE: Final = 2.0
 """Seconds that a channel may take to answer."""
-REMEMBERED: Final = 3600.0
-"""Seconds for which an answer is cached, no answer included."""
+REMEMBERED: Final = 7 * 24 * 3600.0
+"""Seconds for which the answer of channels is remembered."""
+SILENCE_REMEMBERED: Final = 3600.0
+"""Seconds for which a channel that didn't answer isn't asked again."""
 
 
-def with_conda_python(
-    plan: Plan,
+class ChosenPython(NamedTuple):
+    """The origin of the image's Python.
+
+    Parameters
+    ----------
+    source
+        The base image, or a conda channel.
+    reason
+        Why it is the base image although no channel refused; empty otherwise.
+    """
+
+    source: Literal["base", "conda"]
+    reason: str = ""
+
+
+def choose_python(
     environment: Environment,
     *,
     settings: Settings,
     environ: Mapping[str, str],
     open_channels: Callable[[tuple[str, ...]], Channels],
     cache: Path,
-    progress: Progress,
-) -> Plan:
-    """Return *plan* with conda's interpreter, if the settings allow both and a channel has it.
+) -> ChosenPython:
+    """Return where the Python of *environment*, which isn't conda's, comes from.
 
-    If a channel doesn't answer, the base image's interpreter is used, and the channel is asked in an hour.
+    Channels are asked only if their answer isn't remembered. If one doesn't answer, it is the base image,
+    with that as the reason.
 
     Parameters
     ----------
-    plan
-        The plan of a pip environment.
-    environment
-        The scanned environment.
     settings, environ
-        Name the channels, and whether the interpreter is chosen.
+        Name the channels.
     open_channels
         Opens channels by their URLs.
     cache
         The folder that answers are kept in.
-    progress
-        Reports the choice of conda's interpreter.
     """
-    if settings.python_source != "auto" or plan.interpreter == "conda":
-        return plan
     environment = with_channels(environment, settings.channels, environ=environ)
-    decided = make_plan(environment, settings=replace(settings, python_source="conda"))
-    (python,) = (package for package in decided.conda if package.name == "python")
-    if not _known(python.version, open_channels(decided.channels), cache):
-        return plan
-    progress.line(
-        f'Python {python.version} comes from {decided.channels[0]} (python = "base" for the base\'s)'
-    )
-    # What was changed of the packages is known of those of *plan*.
-    planned = {package.name: package for package in plan.packages if package.name != "python"}
-    packages = tuple(planned.get(package.name, package) for package in decided.packages)
-    return replace(decided, packages=packages, code=plan.code, findings=plan.findings)
+    urls, version = environment.channels, environment.python.version.rstrip("+")
+    answer = _remembered(version, urls, cache)
+    if answer is None:
+        answer = _ask(version, open_channels(urls))
+        write_cache(_path(cache, version, urls), answer, key=_FORMAT)
+    if isinstance(answer, str):
+        return ChosenPython("base", f"{answer} doesn't say whether it has Python {version}")
+    return ChosenPython("conda" if answer else "base")
 
 
-def _known(version: str, channels: Channels, cache: Path) -> bool:
-    """Return True if a channel has that Python; a recent answer comes from the cache."""
-    path = cache_path(cache, version, *channels.channels)
-    known = read_cache(path, key=_FORMAT, max_age=REMEMBERED)
-    if known is None:
-        known = _has(version, channels)
-        write_cache(path, known, key=_FORMAT)
-    return bool(known)
+def _remembered(version: str, urls: Sequence[str], cache: Path) -> bool | str | None:
+    """Return the last answer about that Python; ``None`` if the channels have to be asked."""
+    path = _path(cache, version, urls)
+    answer: bool | str | None = read_cache(path, key=_FORMAT, max_age=REMEMBERED)
+    if isinstance(answer, str):
+        answer = read_cache(path, key=_FORMAT, max_age=SILENCE_REMEMBERED)
+    return answer
 
 
-def _has(version: str, channels: Channels) -> bool:
-    if not all(_answers(url, channels) for url in channels.channels):
-        return False
+def _path(cache: Path, version: str, urls: Sequence[str]) -> Path:
+    return cache_path(cache, version, *urls)
+
+
+def _ask(version: str, channels: Channels) -> bool | str:
+    """Return whether a channel has that Python, or the URL of a channel that doesn't answer."""
+    for url in channels.channels:
+        if not _answers(url, channels):
+            return url
     try:
         pythons = channels.available(["python"]).get("python", ())
     except LockError:
-        return False
+        return channels.channels[0]
     return any(python.version == version for python in pythons)
 
 
 def _answers(url: str, channels: Channels) -> bool:
     """Return True if a channel answers in time, in a thread: timeouts don't cover resolving a name."""
+    from imagesync.store.source import open_source
+
     answered = threading.Event()
 
     def ask() -> None:

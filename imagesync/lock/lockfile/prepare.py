@@ -123,6 +123,13 @@ def check_target(read: ReadLock, base: BaseImage, target: Target) -> Lock:
         )
     names = [*(p.name for p in read.lock.packages), *(p.name for p in read.lock.vendored)]
     refuse_duplicates(read.lock.conda, names)
+    return with_target(read, target)
+
+
+def with_target(read: ReadLock, target: Target) -> Lock:
+    """Return the lock of *read* for *target*, with the deviation that its interpreter is."""
+    from_conda = any(package.name == "python" for package in read.lock.conda)
+    version = read.interpreter_version
     deviations = tuple(each for each in read.lock.deviations if each.name != "python" or from_conda)
     if not from_conda and version and version != target.python_version:
         reason = f"the base image has Python {target.python_version}"

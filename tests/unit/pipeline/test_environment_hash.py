@@ -1,8 +1,10 @@
-"""What the environment hash covers, and what it doesn't."""
+"""Which inputs count in the input hash and in the environment hash, by the table of ``docs/hashes.md``."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +12,24 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.image_layout import image_tag
-from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
+from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.pipeline.environment_hash import (
+    BaseInputs,
+    has_only_interpreter,
+    lock_content,
+    packages_hash,
+    plan_content,
+)
+from imagesync.pipeline.input_hash import input_hash, packages_input_hash
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
-from imagesync.plan.plan import Plan, PlannedPackage
-from imagesync.scan.environment import Interpreter, Package, Source
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
+from imagesync.scan.modifications.modification import Modification
 from imagesync.settings.model import Settings
 
+TABLE = Path(__file__).parents[3] / "docs" / "hashes.md"
+ONE, TWO, THREE, NINE = ("sha256:" + digit * 64 for digit in "1239")
+PYTHON = PlannedPackage(canonicalize_name("python"), "3.11.7", Level.CRITICAL, "==3.11.*", "", requested=True)
 TOOLZ = PlannedPackage(
     name=canonicalize_name("toolz"),
     version="1.1.0",
@@ -33,119 +47,336 @@ MINE = PlannedPackage(
     source=Source(kind="directory", url="file:///here/mine", editable=True),
 )
 PLAN = Plan(
-    python=Interpreter("cpython", "3.11.2", "linux-x86_64", "cp311", "/here/bin/python", "/here", "/usr"),
-    packages=(MINE, TOOLZ),
+    python=Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/here/bin/python", "/here", "/usr"),
+    packages=(MINE, PYTHON, TOOLZ),
 )
-LOOSE = Code(
-    (CodePath("/here/lib", "/here/lib", (CodeFile("a.py", "/here/lib/a.py", 3),), "sha256:" + "4" * 64),)
+CHANGED = Modification("toolz", "pip", edited={"toolz/a.py": "00"})
+LOOSE = Code((CodePath("/here/lib", "/here/lib", (CodeFile("a.py", "/here/lib/a.py", 3),), TWO),))
+CHANNEL = "https://conda.example.com/main"
+
+
+def conda_package(name: str, version: str, build: str) -> PlannedConda:
+    filename = f"{name}-{version}-{build}.conda"
+    url = f"{CHANNEL}/linux-64/{filename}"
+    record = CondaRecord(name, version, build, 0, CHANNEL, "linux-64", filename, url, sha256=ONE)
+    return PlannedConda(name, version, build, Level.EXACT, f"=={version}", "", record=record)
+
+
+BASE = BaseInputs(TWO, THREE, "3.11.2")
+BLAS = conda_package("libblas", "3.9.0", "20_openblas")
+CONDA_PYTHON = PlannedConda("python", "3.11.7", "", Level.CRITICAL, "==3.11.7", "")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that the hashes are made from, of an environment on the image's own platform."""
+
+    plan: Plan = PLAN
+    sources: Mapping[Any, str] = field(default_factory=lambda: {MINE.name: ONE})
+    wheels: Mapping[Any, str] = field(default_factory=lambda: {MINE.name: TWO})
+    built_here: Mapping[str, str] = field(default_factory=dict)
+    base: BaseInputs = BASE
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def input_hash(self) -> str:
+        return input_hash(
+            self.plan,
+            source_digests=self.sources,
+            built_here=self.built_here,
+            base=self.base,
+            settings=self.settings,
+        )
+
+    @property
+    def scanned(self) -> str | None:
+        content = plan_content(self.plan, wheels=self.wheels, modified=self.built_here, base=self.base)
+        return None if content is None else content.digest
+
+    @property
+    def lock(self) -> Lock:
+        from_conda = any(package.name == "python" for package in self.plan.conda)
+        indexed = [p for p in self.plan.packages if not p.vendored and p.name != "python"]
+        conda = tuple(locked_conda(package) for package in self.plan.conda)
+        if has_only_interpreter(self.plan) and from_conda:
+            conda = (*conda, locked_conda(conda_package("openssl", "3.3.1", "h1")))
+        return Lock(
+            target=Target(
+                self.plan.platform,
+                self.plan.python.version if from_conda else self.base.python_version,
+                (2, 36),
+            ),
+            packages=tuple(
+                LockedPackage(p.name, p.version, Artifact(f"{p.name}.whl", "https://x/", NINE))
+                for p in indexed
+                if p.name not in self.built_here
+            ),
+            vendored=tuple(
+                VendoredPackage(p.name, p.version, self.built_here.get(p.name, ONE), p, repacked)
+                for p in self.plan.packages
+                if (repacked := "built here" if p.name in self.built_here else "") or p.vendored
+            ),
+            conda=conda,
+        )
+
+    @property
+    def locked(self) -> str:
+        return lock_content(
+            self.lock,
+            wheels=self.wheels,
+            code=self.plan.code.digest,
+            base=self.base,
+            only_interpreter=has_only_interpreter(self.plan),
+        ).digest
+
+    def with_plan(self, **changed: Any) -> Case:
+        return replace(self, plan=replace(self.plan, **changed))
+
+    def with_settings(self, **changed: Any) -> Case:
+        return replace(self, settings=Settings(**changed))
+
+    def with_base(self, **changed: Any) -> Case:
+        return replace(self, base=self.base._replace(**changed))
+
+
+def locked_conda(package: PlannedConda) -> LockedConda:
+    record = package.record
+    subdir, digest = ("linux-64", NINE) if record is None else (record.subdir, record.sha256)
+    artifact = Artifact(f"{package.name}.conda", f"{CHANNEL}/{subdir}/{package.name}.conda", digest)
+    return LockedConda(package.name, package.version, package.build, CHANNEL, subdir, artifact)
+
+
+PIP = Case()
+CONDA = PIP.with_plan(
+    conda=(BLAS, conda_package("python", "3.11.7", "h0")), interpreter="conda", channels=(CHANNEL,)
 )
-BASE = BaseInputs("sha256:" + "2" * 64, "sha256:" + "3" * 64)
-INPUTS: dict[str, Any] = {
-    "source_digests": {MINE.name: "sha256:" + "1" * 64},
-    "base": BASE,
-    "settings": Settings(),
+FROM_CHANNEL = PIP.with_plan(conda=(CONDA_PYTHON,), interpreter="conda", channels=(CHANNEL,))
+SOLVED = PIP.with_plan(conda=(replace(BLAS, record=None),), python=replace(PLAN.python, platform="win-amd64"))
+
+
+def with_toolz(case: Case, **changed: Any) -> Case:
+    return case.with_plan(packages=(MINE, PYTHON, replace(TOOLZ, **changed)))
+
+
+def with_blas(**changed: Any) -> Case:
+    record = BLAS.record
+    assert record is not None
+    record = replace(record, **changed)
+    blas = replace(BLAS, version=record.version, build=record.build, record=record)
+    return CONDA.with_plan(conda=(blas, CONDA.plan.conda[1]))
+
+
+def with_python(case: Case, version: str) -> Case:
+    conda = tuple(replace(p, version=version) if p.name == "python" else p for p in case.plan.conda)
+    packages = (MINE, replace(PYTHON, version=version), TOOLZ)
+    return case.with_plan(packages=packages, conda=conda, python=replace(PLAN.python, version=version))
+
+
+# For each row of the table: what it is changed from, and the changed cases.
+CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
+    "a package from an index, or its version": (
+        PIP,
+        lambda: (with_toolz(PIP, version="1.1.1"), PIP.with_plan(packages=(MINE, PYTHON))),
+    ),
+    "a package's level or specifier": (
+        PIP,
+        lambda: (with_toolz(PIP, level=Level.EXACT), with_toolz(PIP, specifier="==1.1.0")),
+    ),
+    "the sources of a local package, where its wheel stays the same: a README, a notebook, a lock file": (
+        PIP,
+        lambda: (replace(PIP, sources={MINE.name: NINE}),),
+    ),
+    "the files or the metadata in the wheel of a local package": (
+        PIP,
+        lambda: (replace(PIP, wheels={MINE.name: NINE}),),
+    ),
+    "installed files that were changed since their installation, in the image": (
+        PIP,
+        lambda: (
+            replace(
+                with_toolz(PIP, modification=CHANGED, as_installed=True),
+                sources={MINE.name: ONE, TOOLZ.name: NINE},
+                wheels={MINE.name: TWO, TOOLZ.name: NINE},
+            ),
+        ),
+    ),
+    "installed files that were changed, where the image doesn't get that": (
+        PIP,
+        lambda: (with_toolz(PIP, modification=CHANGED),),
+    ),
+    "whether a package of an index was built on this machine": (
+        PIP,
+        lambda: (replace(PIP, built_here={"toolz": NINE}),),
+    ),
+    "loose code: names, executable bits and bytes": (PIP, lambda: (PIP.with_plan(code=LOOSE),)),
+    "version, build or subdirectory of a conda package": (
+        CONDA,
+        lambda: (with_blas(version="3.9.1"), with_blas(build="20_mkl"), with_blas(subdir="noarch")),
+    ),
+    "the digest of a conda package's archive": (CONDA, lambda: (with_blas(sha256=NINE),)),
+    "where Python comes from: the base image or a channel": (PIP, lambda: (FROM_CHANNEL,)),
+    "the version of the local Python, with the base image's Python in the image": (
+        PIP,
+        lambda: (with_python(PIP, "3.11.8"),),
+    ),
+    "the version of Python from a channel": (
+        FROM_CHANNEL,
+        lambda: (with_python(FROM_CHANNEL, "3.11.8"),),
+    ),
+    "the version of the base image's Python": (PIP, lambda: (PIP.with_base(python_version="3.11.9"),)),
+    "a channel's silence, for which the image has the base image's Python": (
+        PIP,
+        lambda: (PIP.with_plan(interpreter_reason="nobody answers"),),
+    ),
+    "the base: the root image's digest, `Dockerfile.base`, apt packages": (
+        PIP,
+        lambda: (PIP.with_base(base_hash=NINE),),
+    ),
+    "templates, the user's own included, and the programs of a build": (
+        PIP,
+        lambda: (PIP.with_base(templates_digest=NINE),),
+    ),
+    "the image's platform": (
+        PIP,
+        lambda: (
+            PIP.with_plan(platform="linux/arm64", python=replace(PLAN.python, platform="linux-aarch64")),
+        ),
+    ),
+    "`strict`": (PIP, lambda: (PIP.with_plan(strict=True),)),
+    "`allow-inconsistent`": (PIP, lambda: (PIP.with_settings(allow_inconsistent=True),)),
+    "`resolver`": (PIP, lambda: (PIP.with_settings(resolver="pip-tools"),)),
+    "`solver`, `cuda`": (
+        CONDA,
+        lambda: (CONDA.with_settings(solver="conda-lock"), CONDA.with_settings(cuda="12.4")),
+    ),
+    "`no-isolation` for a local package": (PIP, lambda: (PIP.with_settings(no_isolation=("Mine",)),)),
+    "`no-build`": (PIP, lambda: (PIP.with_settings(no_build=True),)),
+    "pins of conda, where versions are chosen": (
+        SOLVED,
+        lambda: (SOLVED.with_plan(pinned=("libblas *=*openblas",)),),
+    ),
+    "channels": (CONDA, lambda: (CONDA.with_plan(channels=("https://mirror.example.com/main",)),)),
+    "paths of this machine, and the order of packages": (
+        PIP,
+        lambda: (
+            PIP.with_plan(packages=(TOOLZ, MINE, PYTHON)),
+            PIP.with_plan(python=replace(PLAN.python, prefix="/there", executable="/there/bin/python")),
+            PIP.with_plan(
+                packages=(replace(MINE, source=Source("directory", "file:///there")), PYTHON, TOOLZ)
+            ),
+        ),
+    ),
+    "reasons, requests, and other words of a plan": (
+        PIP,
+        lambda: (with_toolz(PIP, reason="In other words."), with_toolz(PIP, requested=True)),
+    ),
+    "`repository`, and the name of the base image": (
+        PIP,
+        lambda: (PIP.with_settings(repository="elsewhere/env", base="another:name"),),
+    ),
 }
 
 
-def digest(plan: Plan = PLAN, **changed: object) -> str:
-    return environment_hash(plan, **{**INPUTS, **changed})
+def rows() -> dict[str, tuple[bool, bool]]:
+    """Return the table of the documentation: by input, whether it counts in each hash."""
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: (inputs == "yes", content == "yes") for name, inputs, content in cells[1:]}
 
 
-def test_environment_hash_is_a_sha256_digest() -> None:
-    assert digest().startswith("sha256:")
-    assert len(digest()) == len("sha256:") + 64
-    assert digest() == "sha256:" + image_tag(digest()) + digest()[len("sha256:") + 16 :]
+def test_table_of_the_documentation_names_the_inputs_that_are_tested() -> None:
+    assert list(rows()) == list(CHANGES)
 
 
-@pytest.mark.parametrize(
-    "plan",
-    [
-        replace(PLAN, packages=(replace(TOOLZ, version="1.1.1"), MINE)),
-        replace(PLAN, packages=(replace(TOOLZ, specifier="==1.1.0"), MINE)),
-        replace(PLAN, packages=(replace(TOOLZ, extras=("fast",)), MINE)),
-        replace(PLAN, packages=(MINE,)),
-        replace(PLAN, python=replace(PLAN.python, version="3.11.3")),
-        replace(PLAN, platform="linux/arm64"),
-        replace(PLAN, strict=True),
-        replace(PLAN, code=LOOSE),
-    ],
-)
-def test_environment_hash_covers_the_plan(plan: Plan) -> None:
-    assert digest(plan) != digest()
+@pytest.mark.parametrize("name", CHANGES)
+def test_input_counts_in_exactly_the_hashes_that_the_documentation_says(name: str) -> None:
+    before, changes = CHANGES[name]
+    in_inputs, in_content = rows()[name]
+    for after in changes():
+        assert after != before
+        assert (after.input_hash != before.input_hash) == in_inputs
+        assert (after.locked != before.locked) == in_content
+        # What the scan says without a lock is what the lock says.
+        assert after.scanned in (None if after.plan.python.platform == "win-amd64" else after.locked,)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"source_digests": {MINE.name: "sha256:" + "9" * 64}},
-        {"base": BASE._replace(base_hash="sha256:" + "9" * 64)},
-        {"base": BASE._replace(templates_digest="sha256:" + "9" * 64)},
-        {"settings": Settings(allow_inconsistent=True)},
-        {"settings": Settings(resolver="pip-tools")},
-        {"settings": Settings(no_isolation=("Mine",))},
-    ],
-)
-def test_environment_hash_covers_settings_base_and_templates(changed: dict[str, object]) -> None:
-    assert digest(**changed) != digest()
+@pytest.mark.parametrize("case", [PIP, CONDA, FROM_CHANNEL, replace(PIP, built_here={"toolz": NINE})])
+def test_scan_and_lock_give_one_environment_hash(case: Case) -> None:
+    assert case.scanned == case.locked
+    assert case.locked.startswith("sha256:")
+    assert image_tag(case.locked) == case.locked[len("sha256:") :][:16]
 
 
 @pytest.mark.parametrize(
-    "plan",
+    "case",
     [
-        replace(PLAN, packages=(TOOLZ, MINE)),
-        replace(PLAN, packages=(replace(MINE, source=Source(kind="directory", url="file:///x")), TOOLZ)),
-        replace(PLAN, packages=(MINE, replace(TOOLZ, reason="In other words."))),
-        replace(PLAN, python=replace(PLAN.python, prefix="/there", executable="/there/bin/python")),
+        with_toolz(PIP, installed=None),
+        with_toolz(PIP, extras=("fast",)),
+        PIP.with_plan(python=replace(PLAN.python, platform="macosx-14.0-arm64")),
+        PIP.with_plan(python=replace(PLAN.python, libc="musl 1.2")),
+        CONDA.with_plan(conda=(replace(BLAS, record=None), CONDA.plan.conda[1])),
+        replace(PIP, wheels={}),
+        PIP.with_base(python_version=""),
     ],
 )
-def test_environment_hash_ignores_order_and_paths(plan: Plan) -> None:
-    assert digest(plan) == digest()
+def test_no_hash_is_known_by_a_scan_if_versions_are_chosen_or_a_wheel_is_unknown(case: Case) -> None:
+    assert case.scanned is None
 
 
-def test_environment_hash_covers_loose_code_but_not_its_place() -> None:
+def test_version_counts_in_its_normal_form() -> None:
+    odd = with_toolz(PIP, version="1.01.0-rc.1")
+    assert odd.scanned == with_toolz(PIP, version="1.1.0rc1").scanned
+    assert with_toolz(PIP, version="not a version").scanned not in (None, odd.scanned)
+
+
+def test_loose_code_counts_and_not_where_it_lies() -> None:
     (path,) = LOOSE.paths
     moved = replace(
         path, path="/there", root="/there", files=(CodeFile("a.py", "/there/a.py", 3, modified=9),)
     )
-    assert digest(replace(PLAN, code=Code((moved,)))) == digest(replace(PLAN, code=LOOSE))
-    edited = replace(path, digest="sha256:" + "5" * 64)
-    assert digest(replace(PLAN, code=Code((edited,)))) != digest(replace(PLAN, code=LOOSE))
+    with_code = PIP.with_plan(code=LOOSE)
+    for same in (with_code.with_plan(code=Code((moved,))),):
+        assert (same.input_hash, same.scanned) == (with_code.input_hash, with_code.scanned)
     # A path of which nothing goes in is as good as none.
-    assert digest(replace(PLAN, code=Code((replace(path, files=()),)))) == digest()
+    empty = PIP.with_plan(code=Code((replace(path, files=()),)))
+    assert (empty.input_hash, empty.scanned) == (PIP.input_hash, PIP.scanned)
 
 
-def test_environment_hash_ignores_settings_of_this_machine() -> None:
-    assert digest(settings=Settings(repository="elsewhere/env", base="named:otherwise")) == digest()
-    # toolz comes from an index, and isn't built here.
-    assert digest(settings=Settings(no_isolation=("toolz", "nothing"))) == digest()
+def test_unisolated_build_of_a_package_from_an_index_counts_nowhere() -> None:
+    assert PIP.with_settings(no_isolation=("toolz", "nothing")).input_hash == PIP.input_hash
 
 
-def packages(plan: Plan = PLAN, **changed: object) -> str:
-    inputs = {**INPUTS, "indexes": ("https://pypi.org/simple",), **changed}
-    del inputs["source_digests"]
-    return packages_hash(plan, **inputs)
+def packages(case: Case, indexes: tuple[str, ...] = ("https://pypi.org/simple",)) -> str:
+    return packages_input_hash(
+        case.plan, indexes=indexes, built_here=case.built_here, base=case.base, settings=case.settings
+    )
 
 
-def test_packages_hash_ignores_local_packages_and_code() -> None:
-    edited = replace(PLAN, packages=(replace(MINE, version="0.2"), TOOLZ))
-    assert packages(edited) == packages() == packages(replace(PLAN, packages=(TOOLZ,), code=LOOSE))
+def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
+    edited = PIP.with_plan(packages=(replace(MINE, version="0.2"), PYTHON, TOOLZ))
+    assert packages(edited) == packages(PIP)
+    assert packages(PIP.with_plan(packages=(PYTHON, TOOLZ), code=LOOSE)) == packages(PIP)
 
 
 @pytest.mark.parametrize(
-    "changed",
+    "case",
     [
-        {"plan": replace(PLAN, packages=(MINE, replace(TOOLZ, version="1.1.1")))},
-        {"plan": replace(PLAN, packages=(MINE,))},
-        {"plan": replace(PLAN, strict=True)},
-        {"plan": replace(PLAN, python=replace(PLAN.python, version="3.11.3"))},
-        {"indexes": ("https://mirror.example/simple",)},
-        {"base": BASE._replace(base_hash="sha256:" + "9" * 64)},
-        {"base": BASE._replace(templates_digest="sha256:" + "9" * 64)},
-        {"settings": Settings(resolver="pip-tools")},
+        with_toolz(PIP, version="1.1.1"),
+        PIP.with_plan(packages=(MINE, PYTHON)),
+        PIP.with_plan(strict=True),
+        with_python(PIP, "3.11.3"),
+        replace(PIP, built_here={"toolz": NINE}),
+        PIP.with_base(base_hash=NINE),
+        PIP.with_base(templates_digest=NINE),
+        PIP.with_settings(resolver="pip-tools"),
     ],
 )
-def test_packages_hash_covers_what_the_packages_image_holds(changed: dict[str, Any]) -> None:
-    assert packages(**changed) != packages()
+def test_what_decides_the_packages_image_changes_its_input_hash(case: Case) -> None:
+    assert packages(case) != packages(PIP)
+
+
+def test_indexes_decide_the_packages_image() -> None:
+    assert packages(PIP, ("https://mirror.example/simple",)) != packages(PIP)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +387,17 @@ def test_packages_hash_covers_what_the_packages_image_holds(changed: dict[str, A
         replace(PLAN, python=replace(PLAN.python, platform="macosx-14.0-arm64")),
     ],
 )
-def test_packages_hash_covers_local_packages_where_versions_are_resolved(plan: Plan) -> None:
+def test_own_packages_count_where_packages_are_resolved(plan: Plan) -> None:
     needy = Package(name=MINE.name, version="0.1", requires=("toolz>=1",))
-    edited = replace(plan, packages=(replace(MINE, installed=needy), plan.packages[1]))
-    assert packages(edited) != packages(plan)
+    edited = replace(plan, packages=(replace(MINE, installed=needy), *plan.packages[1:]))
+    assert packages(replace(PIP, plan=edited)) != packages(replace(PIP, plan=plan))
+
+
+def test_packages_image_is_named_by_the_digests_of_its_artifacts_and_not_by_deviations() -> None:
+    lock = PIP.lock
+    name = packages_hash(lock, PIP.base)
+    (toolz,) = lock.packages
+    other = replace(toolz, artifact=replace(toolz.artifact, digest=ONE))
+    assert packages_hash(replace(lock, packages=(other,)), PIP.base) != name
+    assert packages_hash(replace(lock, resolver="pip-tools"), PIP.base) == name
+    assert packages_hash(lock, PIP.base._replace(templates_digest=NINE)) != name

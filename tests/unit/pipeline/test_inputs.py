@@ -20,7 +20,7 @@ from tests.progress import RecordedLines
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 TOOLZ = Package(name=canonicalize_name("toolz"), version="1.0.0", location="/env/site-packages")
 ENVIRONMENT = Environment(PYTHON, (TOOLZ,))
-BASE = BaseInputs("sha256:" + "1" * 64, "sha256:" + "2" * 64)
+BASE = BaseInputs("sha256:" + "1" * 64, "sha256:" + "2" * 64, "3.11.2")
 
 
 @pytest.fixture
@@ -33,16 +33,27 @@ def inputs(context: Context) -> EnvironmentInputs:
     return environment_inputs(ENVIRONMENT, context)
 
 
-def test_interpreter_from_a_channel_leaves_the_environment_hash_unchanged(
-    inputs: EnvironmentInputs,
-) -> None:
-    decided = replace(inputs, plan=replace(inputs.plan, interpreter="conda"), hashed_plan=inputs.plan)
-    assert decided.environment_hash(BASE) == inputs.environment_hash(BASE)
-    assert decided.packages_hash(BASE) != inputs.packages_hash(BASE)
-
-
 def test_source_digests_of_a_build_replace_the_known_ones(inputs: EnvironmentInputs) -> None:
-    assert inputs.environment_hash(BASE, {TOOLZ.name: "sha256:" + "3" * 64}) != inputs.environment_hash(BASE)
+    built = inputs.with_sources({TOOLZ.name: "sha256:" + "3" * 64})
+    assert built.input_hash(BASE) != inputs.input_hash(BASE)
+
+
+def test_environment_hash_is_known_with_the_deviation_of_the_interpreter(inputs: EnvironmentInputs) -> None:
+    known = inputs.known_hash(BASE)
+    assert known is not None
+    (python,) = known.deviations
+    assert (python["name"], python["local"], python["locked"]) == ("python", "3.11.7", "3.11.2")
+    same = inputs.known_hash(BASE._replace(python_version="3.11.7"))
+    assert same is not None
+    assert same.deviations == ()
+
+
+def test_environment_hash_of_contradicting_packages_is_known_once_they_are_accepted(context: Context) -> None:
+    needy = Package(canonicalize_name("needy"), "1.0", location="/env/site-packages", requires=("toolz>2",))
+    environment = Environment(PYTHON, (needy, TOOLZ))
+    assert environment_inputs(environment, context).known_hash(BASE) is None
+    accepting = replace(context, settings=replace(context.settings, allow_inconsistent=True))
+    assert environment_inputs(environment, accepting).known_hash(BASE) is not None
 
 
 def test_pythonpath_is_searched_for_loose_code_only_if_an_interpreter_was_run(
@@ -77,19 +88,19 @@ def test_no_sdist_is_built_for_the_lock_of_a_folder(
     assert ("--python PATH" in hint) is sources.is_folder_lock
 
 
-def test_hash_of_a_lock_file_covers_its_lines_and_not_their_ends(tmp_path: Path) -> None:
-    digest = locked(tmp_path, b"one\ntwo\n").environment_hash(BASE)
-    assert locked(tmp_path, b"one\r\ntwo\r\n").environment_hash(BASE) == digest
-    assert locked(tmp_path, b"one\nthree\n").environment_hash(BASE) != digest
+def test_input_hash_of_a_lock_file_covers_its_lines_and_not_their_ends(tmp_path: Path) -> None:
+    digest = locked(tmp_path, b"one\ntwo\n").input_hash(BASE)
+    assert locked(tmp_path, b"one\r\ntwo\r\n").input_hash(BASE) == digest
+    assert locked(tmp_path, b"one\nthree\n").input_hash(BASE) != digest
 
 
-def test_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp_path: Path) -> None:
+def test_input_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp_path: Path) -> None:
     (tmp_path / "hedge.py").write_text("kind = 'box'\n")
     digests = {
-        locked(tmp_path, b"one\n").environment_hash(BASE),
-        locked(tmp_path, b"one\n", strict=True).environment_hash(BASE),
-        locked(tmp_path, b"one\n", code=(tmp_path / "hedge.py",)).environment_hash(BASE),
-        locked(tmp_path, b"one\n").environment_hash(BASE._replace(base_hash="sha256:" + "9" * 64)),
+        locked(tmp_path, b"one\n").input_hash(BASE),
+        locked(tmp_path, b"one\n", strict=True).input_hash(BASE),
+        locked(tmp_path, b"one\n", code=(tmp_path / "hedge.py",)).input_hash(BASE),
+        locked(tmp_path, b"one\n").input_hash(BASE._replace(base_hash="sha256:" + "9" * 64)),
     }
     assert len(digests) == 4
 
@@ -97,7 +108,7 @@ def test_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp_path:
 def test_missing_lock_file_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
     inputs = lock_file_inputs(tmp_path / "missing.yml", Context())
     with pytest.raises(UsageError, match=r"missing\.yml can't be read") as caught:
-        inputs.environment_hash(BASE)
+        inputs.input_hash(BASE)
     assert "imagesync lock -o" in str(caught.value.hint)
 
 

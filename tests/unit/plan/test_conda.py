@@ -14,7 +14,8 @@ from rattler import MatchSpec
 
 from imagesync.core.names import Level
 from imagesync.errors import CriticalPackageMissing, PlanError, UsageError
-from imagesync.pipeline.environment_hash import BaseInputs, environment_hash, packages_hash
+from imagesync.pipeline.environment_hash import BaseInputs
+from imagesync.pipeline.input_hash import input_hash, packages_input_hash
 from imagesync.plan.checks.consistency import inconsistencies
 from imagesync.plan.checks.file_conflicts import check_files
 from imagesync.plan.conda import with_channels
@@ -378,12 +379,12 @@ def test_conda_records_decide_about_consistency_of_conda_packages() -> None:
     assert [conflict.package for conflict in found] == ["mine"]
 
 
-def test_environment_hash_covers_conda_packages() -> None:
+def test_input_hash_covers_conda_packages() -> None:
     def both(plan: Plan, **settings: object) -> tuple[str, str]:
         base, found = BaseInputs("b", "t"), Settings(**settings)  # type: ignore[arg-type]
         return (
-            environment_hash(plan, source_digests={}, base=base, settings=found),
-            packages_hash(plan, indexes=(), base=base, settings=found),
+            input_hash(plan, source_digests={}, built_here={}, base=base, settings=found),
+            packages_input_hash(plan, indexes=(), built_here={}, base=base, settings=found),
         )
 
     plan = make_plan(environment(NUMPY, BLAS), settings=Settings())
@@ -411,11 +412,15 @@ def test_environment_hash_covers_conda_packages() -> None:
     assert both(moved)[1] != both(plan)[1]
 
 
-def test_environment_hash_covers_the_setting_python() -> None:
+def test_input_hash_covers_the_setting_python() -> None:
     plan = make_plan(Environment(PYTHON, (distribution("mine==1.0"),)), settings=Settings())
     digests = {
-        environment_hash(
-            plan, source_digests={}, base=BaseInputs("", ""), settings=Settings(python_source=source)
+        input_hash(
+            plan,
+            source_digests={},
+            built_here={},
+            base=BaseInputs("", ""),
+            settings=Settings(python_source=source),
         )
         for source in ("auto", "base")
     }

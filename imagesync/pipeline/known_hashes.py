@@ -1,0 +1,81 @@
+"""Environment hashes, remembered by the input hashes of the builds that found them out.
+
+A hash is remembered with the deviations from the local environment: another environment may have an image of
+the same content without any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.store.layout import HASHES
+
+if TYPE_CHECKING:
+    from imagesync.plan.plan import Plan
+
+_FORMAT = 1
+
+DeviationDict = Mapping[str, Any]
+"""A deviation as :meth:`imagesync.lock.lock.Deviation.to_dict` gives it."""
+
+
+class KnownHash(NamedTuple):
+    """The hash of an environment or of its packages image.
+
+    Parameters
+    ----------
+    digest
+        ``sha256:<hex>``.
+    deviations
+        By how much the content differs from the local environment.
+    """
+
+    digest: str
+    deviations: tuple[DeviationDict, ...] = ()
+
+
+def recall_hash(cache: Path, input_hash: str) -> KnownHash | None:
+    """Return what is remembered under *input_hash*, or ``None``; *cache* is the cache folder."""
+    known = read_cache(_path(cache, input_hash), key=_FORMAT)
+    return None if known is None else KnownHash(known[0], tuple(known[1]))
+
+
+def remember_hash(cache: Path, input_hash: str, known: KnownHash) -> None:
+    """Remember *known* under *input_hash*."""
+    if recall_hash(cache, input_hash) != known:
+        write_cache(_path(cache, input_hash), [known.digest, list(known.deviations)], key=_FORMAT)
+
+
+def joined_deviations(
+    labelled: Iterable[DeviationDict], known: Iterable[DeviationDict], plan: Plan
+) -> tuple[DeviationDict, ...]:
+    """Return the deviations of an image that was found, from the environment of *plan*.
+
+    Parameters
+    ----------
+    labelled
+        Those in the image's label, from the environment that it was built from.
+    known
+        Those of the content from the environment of *plan*.
+    """
+    joined = {(entry.get("name"), entry.get("manager")): entry for entry in _applicable(labelled, plan)}
+    joined |= {(entry["name"], entry["manager"]): entry for entry in known}
+    return tuple(joined.values())
+
+
+def _applicable(labelled: Iterable[DeviationDict], plan: Plan) -> Iterator[DeviationDict]:
+    """Yield the deviations that don't contradict the versions that are installed here."""
+    versions: dict[tuple[str, str], str] = {("pip", p.name): p.version for p in plan.packages}
+    versions |= {("conda", package.name): package.version for package in plan.conda}
+    for entry in labelled:
+        here = versions.get((str(entry.get("manager")), str(entry.get("name"))))
+        # The local side of a conda package may be its version and its build.
+        if here is None or here == str(entry.get("local")).partition(" ")[0]:
+            yield entry
+
+
+def _path(cache: Path, input_hash: str) -> Path:
+    return cache_path(cache / HASHES, "environment", input_hash)

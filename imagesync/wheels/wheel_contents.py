@@ -1,0 +1,149 @@
+"""What a wheel holds, as one digest, remembered by what the wheel was made from.
+
+A notebook or a lock file beside ``pyproject.toml`` changes the digest of a project's sources, and so costs a
+wheel build. It leaves the wheel as it is, and so the image, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.names import canonical_pattern, matches
+from imagesync.store.layout import HASHES
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+    from imagesync.plan.plan import Plan
+
+_FORMAT = 1
+_CHUNK = 1024 * 1024
+# Lists the other files, or signs that list.
+_RECORDS = ("RECORD", "RECORD.jws", "RECORD.p7s")
+
+
+class WheelContent(NamedTuple):
+    """What is remembered of a wheel.
+
+    Parameters
+    ----------
+    digest
+        ``sha256:<hex>`` over its files and metadata.
+    version
+        Its version, which may differ from that of the installed distribution.
+    """
+
+    digest: str
+    version: str
+
+
+def content_digest(wheel: Path) -> str:
+    """Return ``sha256:<hex>`` over the names, executable bits and bytes of the files in a wheel.
+
+    Neither the archive's order, times and compression count, nor which build back-end wrote it (``Generator``
+    in ``WHEEL``).
+    """
+    import zipfile
+
+    digest = hashlib.sha256()
+    with zipfile.ZipFile(wheel) as archive:
+        for member in sorted(archive.infolist(), key=lambda member: member.filename):
+            folder, _, name = member.filename.rpartition("/")
+            is_metadata = folder.endswith(".dist-info") and "/" not in folder
+            if member.is_dir() or (is_metadata and name in _RECORDS):
+                continue
+            if is_metadata and name == "WHEEL":
+                lines = archive.read(member).splitlines()
+                kept = b"\n".join(line for line in lines if not line.startswith(b"Generator:"))
+                content = hashlib.sha256(kept)
+            else:
+                content = hashlib.sha256()
+                with archive.open(member) as file:
+                    while chunk := file.read(_CHUNK):
+                        content.update(chunk)
+            executable = member.external_attr >> 16 & 0o100 != 0
+            digest.update(f"{member.filename}\0{executable}\0{content.hexdigest()}\0".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def archive_content(wheel: Path, digest: str, *, cache: Path) -> str:
+    """Return the :func:`content_digest` of a wheel, remembered by the digest of its archive.
+
+    Parameters
+    ----------
+    digest
+        Of the archive, ``sha256:<hex>``.
+    cache
+        The cache folder.
+
+    Returns
+    -------
+    str
+        Empty if the file isn't there, or isn't a wheel of that digest.
+    """
+    path = cache_path(cache / HASHES, "archive", digest)
+    if (known := read_cache(path, key=_FORMAT)) is not None:
+        return str(known)
+    from zipfile import BadZipFile
+
+    try:
+        with wheel.open("rb") as file:
+            found = hashlib.sha256()
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+        if digest != f"sha256:{found.hexdigest()}":
+            return ""
+        content = content_digest(wheel)
+    except (OSError, BadZipFile):
+        return ""
+    write_cache(path, content, key=_FORMAT)
+    return content
+
+
+def recall_contents(
+    plan: Plan, source_digests: Mapping[NormalizedName, str], *, no_isolation: Sequence[str], cache: Path
+) -> dict[NormalizedName, WheelContent]:
+    """Return what is remembered of the wheels of *plan*, by name.
+
+    Parameters
+    ----------
+    source_digests
+        For each vendored package the digest of what its wheel is made from.
+    no_isolation
+        Names or patterns of packages that are built without build isolation.
+    cache
+        The cache folder.
+    """
+    found = {}
+    for name, source_digest in source_digests.items():
+        path = _path(plan, name, source_digest, no_isolation, cache)
+        if (known := read_cache(path, key=_FORMAT)) is not None:
+            found[name] = WheelContent(*known)
+    return found
+
+
+def remember_content(
+    plan: Plan,
+    name: NormalizedName,
+    source_digest: str,
+    content: WheelContent,
+    *,
+    no_isolation: Sequence[str],
+    cache: Path,
+) -> None:
+    """Remember what is in the wheel of a package of *plan* that was made from *source_digest*."""
+    path = _path(plan, name, source_digest, no_isolation, cache)
+    if read_cache(path, key=_FORMAT) != list(content):
+        write_cache(path, content, key=_FORMAT)
+
+
+def _path(
+    plan: Plan, name: NormalizedName, source_digest: str, no_isolation: Sequence[str], cache: Path
+) -> Path:
+    is_unisolated = matches([canonical_pattern(entry) for entry in no_isolation], name)
+    made_by = (plan.python.minor, plan.python.platform, plan.platform, is_unisolated)
+    return cache_path(cache / HASHES, "wheel", name, source_digest, *made_by)

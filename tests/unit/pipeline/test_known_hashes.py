@@ -1,0 +1,50 @@
+"""Environment hashes that are remembered, and which deviations an image that is found has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from imagesync.core.names import Level
+from imagesync.pipeline.known_hashes import KnownHash, joined_deviations, recall_hash, remember_hash
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.scan.environment import Interpreter
+
+PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+PLAN = Plan(
+    python=PYTHON,
+    packages=(PlannedPackage(canonicalize_name("toolz"), "1.1.0", Level.COMPATIBLE, "", ""),),
+    conda=(PlannedConda("libblas", "3.9.0", "20_mkl", Level.EXACT, "", ""),),
+)
+
+
+def deviation(name: str, local: str, locked: str, manager: str = "pip") -> dict[str, Any]:
+    return {"name": name, "local": local, "locked": locked, "reason": "", "manager": manager}
+
+
+def test_hash_is_remembered_with_its_deviations(tmp_path: Path) -> None:
+    known = KnownHash("sha256:" + "1" * 64, (deviation("toolz", "1.1.0", "1.1.1"),))
+    assert recall_hash(tmp_path, "sha256:inputs") is None
+    remember_hash(tmp_path, "sha256:inputs", known)
+    assert recall_hash(tmp_path, "sha256:inputs") == known
+    assert recall_hash(tmp_path, "sha256:others") is None
+    other = KnownHash("sha256:" + "2" * 64)
+    remember_hash(tmp_path, "sha256:inputs", other)
+    assert recall_hash(tmp_path, "sha256:inputs") == other
+
+
+def test_deviation_of_another_environment_counts_only_where_its_local_version_is_installed_here() -> None:
+    here = [deviation("toolz", "1.1.0", "1.1.1"), deviation("libblas", "3.9.0 20_mkl", "3.9.0 1", "conda")]
+    unknown = deviation("gone", "1.0", "")
+    there = [deviation("toolz", "1.0.0", "1.1.1"), deviation("libblas", "3.8.0 1", "3.9.0 1", "conda")]
+    assert joined_deviations([*here, unknown], (), PLAN) == (*here, unknown)
+    assert joined_deviations(there, (), PLAN) == ()
+
+
+def test_known_deviation_replaces_that_in_the_label() -> None:
+    known = {**deviation("toolz", "1.1.0", "1.1.1"), "reason": "as of now"}
+    labelled = {**known, "reason": "as it was"}
+    assert joined_deviations([labelled], [known], PLAN) == (known,)
+    assert joined_deviations([], [known], PLAN) == (known,)

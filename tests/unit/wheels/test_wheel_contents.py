@@ -1,0 +1,126 @@
+"""What counts of a wheel: its files and metadata, and neither its archive nor who wrote it."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.plan.plan import Plan
+from imagesync.scan.environment import Interpreter
+from imagesync.wheels.wheel_contents import (
+    WheelContent,
+    archive_content,
+    content_digest,
+    recall_contents,
+    remember_content,
+)
+
+WHEEL = "Wheel-Version: 1.0\nGenerator: flit 3.12.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+METADATA = "Metadata-Version: 2.4\nName: elder\nVersion: 1.0\n"
+FILES = {
+    "elder.py": "berries = 1\n",
+    "elder-1.0.dist-info/METADATA": METADATA,
+    "elder-1.0.dist-info/WHEEL": WHEEL,
+    "elder-1.0.dist-info/RECORD": "elder.py,sha256=x,12\n",
+}
+MINE = canonicalize_name("elder")
+
+
+def make_wheel(
+    path: Path,
+    files: Mapping[str, str] = FILES,
+    *,
+    year: int = 1980,
+    mode: int = 0o644,
+    compression: int = zipfile.ZIP_DEFLATED,
+) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in files.items():
+            member = zipfile.ZipInfo(name, (year, 1, 1, 0, 0, 0))
+            member.external_attr = (0o100000 | mode) << 16
+            member.compress_type = compression
+            archive.writestr(member, content)
+    return path
+
+
+def test_archive_and_back_end_do_not_count(tmp_path: Path) -> None:
+    digest = content_digest(make_wheel(tmp_path / "one.whl"))
+    others = (
+        make_wheel(tmp_path / "order.whl", dict(reversed(FILES.items()))),
+        make_wheel(tmp_path / "time.whl", year=2026),
+        make_wheel(tmp_path / "stored.whl", compression=zipfile.ZIP_STORED),
+        make_wheel(tmp_path / "group.whl", mode=0o664),
+        make_wheel(tmp_path / "folder.whl", {**FILES, "elder/": ""}),
+        make_wheel(
+            tmp_path / "writer.whl",
+            {
+                **FILES,
+                "elder-1.0.dist-info/WHEEL": WHEEL.replace("flit 3.12.0", "other 1"),
+                "elder-1.0.dist-info/RECORD": "",
+            },
+        ),
+    )
+    assert {content_digest(wheel) for wheel in others} == {digest}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"elder.py": "berries = 2\n"},
+        {"elder.PY": ""},
+        {"elder-1.0.dist-info/METADATA": METADATA + "Summary: Berries\n"},
+        {"elder-1.0.dist-info/WHEEL": WHEEL.replace("true", "false")},
+        {"elder-1.0.data/data/RECORD": ""},
+    ],
+)
+def test_files_and_metadata_count(tmp_path: Path, changed: dict[str, str]) -> None:
+    one = make_wheel(tmp_path / "one.whl")
+    assert content_digest(make_wheel(tmp_path / "two.whl", {**FILES, **changed})) != content_digest(one)
+
+
+def test_executable_bit_counts(tmp_path: Path) -> None:
+    one = make_wheel(tmp_path / "one.whl")
+    assert content_digest(make_wheel(tmp_path / "two.whl", mode=0o755)) != content_digest(one)
+
+
+def test_archive_is_read_once_and_only_if_it_has_its_digest(tmp_path: Path) -> None:
+    wheel, cache = make_wheel(tmp_path / "one.whl"), tmp_path / "cache"
+    digest = f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    assert archive_content(wheel, "sha256:" + "0" * 64, cache=cache) == ""
+    assert archive_content(tmp_path / "missing.whl", digest, cache=cache) == ""
+    assert archive_content(wheel, digest, cache=cache) == content_digest(wheel)
+    content = content_digest(wheel)
+    wheel.unlink()
+    assert archive_content(wheel, digest, cache=cache) == content
+
+
+def test_file_that_is_no_archive_has_no_content(tmp_path: Path) -> None:
+    wheel = tmp_path / "one.whl"
+    wheel.write_bytes(b"no archive")
+    digest = f"sha256:{hashlib.sha256(b'no archive').hexdigest()}"
+    assert archive_content(wheel, digest, cache=tmp_path) == ""
+
+
+def test_content_is_remembered_by_sources_interpreter_and_isolation(tmp_path: Path) -> None:
+    python = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+    plan, content = Plan(python=python, packages=()), WheelContent("sha256:" + "1" * 64, "1.0")
+    sources = {MINE: "sha256:" + "2" * 64}
+    remember_content(plan, MINE, sources[MINE], content, no_isolation=(), cache=tmp_path)
+    assert recall_contents(plan, sources, no_isolation=(), cache=tmp_path) == {MINE: content}
+    # A newer patch level builds the same.
+    later = replace(plan, python=replace(python, version="3.11.8"))
+    assert recall_contents(later, sources, no_isolation=("other",), cache=tmp_path) == {MINE: content}
+    for other in (
+        recall_contents(plan, {MINE: "sha256:" + "3" * 64}, no_isolation=(), cache=tmp_path),
+        recall_contents(plan, sources, no_isolation=("Eld*",), cache=tmp_path),
+        recall_contents(
+            replace(plan, python=replace(python, version="3.12.0")), sources, no_isolation=(), cache=tmp_path
+        ),
+    ):
+        assert other == {}
