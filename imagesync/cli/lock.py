@@ -138,15 +138,13 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
     if own:
         rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in own]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
-    headers = ("package", "version", "size", "artifact")
     fetched: dict[str, Sequence[LockedConda | LockedPackage]] = {
         "from conda channels": lock.conda,
         "from the indexes": lock.packages,
     }
     for title, packages in fetched.items():
         if packages:
-            rows = [Row((p.name, p.version, _size(p.artifact), p.artifact.filename)) for p in packages]
-            sections.append(Section(f"artifacts {title}", headers, tuple(rows), frozenset({2})))
+            sections.append(_artifacts_section(f"artifacts {title}", packages))
     target = lock.target
     sizes = [package.artifact.size for packages in fetched.values() for package in packages]
     known = sum(size for size in sizes if size is not None)
@@ -162,6 +160,26 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
         f"lock {lock.digest}",
     )
     return (*sections, Section(title="", notes=notes))
+
+
+def _artifacts_section(title: str, packages: Sequence[LockedConda | LockedPackage]) -> Section:
+    from imagesync.lock.lock import LockedConda
+
+    build = ("build",) if isinstance(packages[0], LockedConda) else ()
+    rows = [
+        Row(
+            (
+                package.name,
+                package.version,
+                *([package.build] if isinstance(package, LockedConda) else []),
+                _size(package.artifact),
+                package.artifact.filename,
+            )
+        )
+        for package in packages
+    ]
+    headers = ("package", "version", *build, "size", "artifact")
+    return Section(title, headers, tuple(rows), frozenset({headers.index("size")}))
 
 
 def _size(artifact: Artifact) -> str:

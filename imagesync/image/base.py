@@ -254,6 +254,12 @@ def _glibc(facts: dict[str, Any], root: str) -> tuple[int, int]:
             " and images are made with CPython for x86_64.",
             hint="Name another one with --base.",
         )
+    # A base image that was made before has no such fact.
+    if facts.get("free_threaded"):
+        raise BaseImageError(
+            f"The base image {root} has a free-threaded build of CPython, which the usual wheels don't fit.",
+            hint="Name one with the usual build with --base.",
+        )
     found = re.fullmatch(r"glibc (\d+)\.(\d+).*", facts["libc"])
     if found is None:
         raise BaseImageError(

@@ -11,7 +11,11 @@ from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError
 from imagesync.lock.conda.lock_conda import lock_conda
-from imagesync.lock.conda.locked_records import provided_distributions, refuse_duplicates
+from imagesync.lock.conda.locked_records import (
+    provided_distributions,
+    refuse_duplicates,
+    refuse_free_threaded,
+)
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
 from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
 from imagesync.lock.resolve_installed import (
@@ -93,6 +97,7 @@ def make_lock(
         plan = _nearest_instead_of_exact(plan)
     conda, conda_repacked = _lock_conda(plan, target, solver, record_distributions)
     # Checked before resolving, which would fail with a less helpful message.
+    refuse_free_threaded(conda.packages)
     refuse_duplicates(conda.packages, (package.name for package in plan.packages if package.name != _PYTHON))
     target = conda.target(target)
     _refuse_other_python(plan, target)

@@ -151,6 +151,12 @@ def _refuse_unsupported(environment: Environment, settings: Settings) -> None:
             f"The environment runs {python.implementation} {python.version}, and an image has CPython.",
             hint="Use an environment of CPython 3.8 or later (imagesync build --python PATH).",
         )
+    if python.abi.removeprefix("cp").strip("0123456789").startswith("t"):
+        raise PlanError(
+            f"The environment runs the free-threaded build of CPython {python.version}, and an image has the "
+            "usual one.",
+            hint=f"Use an environment of the usual CPython {python.minor} (imagesync build --python PATH).",
+        )
     if settings.add_conda and settings.python_source == "base" and not environment.conda:
         raise PlanError(
             f"The setting 'add.conda' names {len(settings.add_conda)} conda package(s), which need conda's "

@@ -247,6 +247,7 @@ def _drifting(minor: str) -> Iterator[CondaPackage]:
     - ``trellis`` 1.4.2 isn't there for Linux, and ``~=1.4.2`` has neighbours.
     - ``lattice`` 3.1.0 isn't there for Linux, and nothing near it.
     - ``gazebo`` 1.0.0 has another dependency on Linux.
+    - ``prism`` 1.0.0 has builds with and without MPI, and for Windows one for CUDA that Linux lacks.
     """
     everywhere = {"linux-64": ("1.4.0", "1.4.1", "1.4.5", "1.5.0", "2.0.0")}
     for subdir in ("osx-arm64", "win-64"):
@@ -258,6 +259,13 @@ def _drifting(minor: str) -> Iterator[CondaPackage]:
         yield platform_pure(
             "gazebo", "1.0.0", subdir, minor, depends=("arbor >=1",) if subdir == "linux-64" else ()
         )
+    builds = [("nompi", 101), ("mpi_openmpi", 1), ("mpi_mpich", 1)]
+    for subdir, letter in (("linux-64", "a"), ("osx-arm64", "b")):
+        for variant, number in builds:
+            prism = platform_pure("prism", "1.0.0", subdir, minor)
+            build = f"{variant}_py{minor.replace('.', '')}h{letter * 7}_{number}"
+            yield replace(prism, build=build, build_number=number)
+    yield replace(platform_pure("prism", "1.0.0", "win-64", minor), build="cuda120_h1234567_3")
     for version in ("1.0.0", "1.1.0", "2.0.0"):
         yield pure("arbor", version)
     yield pure("toolz", "1.0.0")

@@ -17,6 +17,7 @@ import pytest
 from imagesync.core.names import Level
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
+from imagesync.lock.conda.preferences import variant_of
 from imagesync.lock.conda.solver import CondaRequest, virtual_packages
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
@@ -161,6 +162,53 @@ def test_another_platform_gets_the_local_versions_and_names_what_differs(
     assert changed(lock.deviations) == {"trellis": ("1.4.2", "1.4.5"), "arbor": ("", "2.0.0")}
     (trellis,) = (deviation for deviation in lock.deviations if deviation.name == "trellis")
     assert "has no 1.4.2 for linux-64; it has 1.4.0, 1.4.1, 1.4.5, 1.5.0, 2.0.0" in trellis.reason
+
+
+@pytest.mark.parametrize("spec", ["prism ==1.0.0 mpi_openmpi*", "prism[build='mpi_mpich*']", "prism"])
+def test_build_variant_of_another_platform_holds(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench, spec: str
+) -> None:
+    mac = conda_environment("python", spec, platform="osx-arm64")
+    lock = bench(mac, strict=True).lock()
+    (here,) = (p for p in bench(mac).plan().conda if p.name == "prism")
+    (there,) = (p for p in lock.conda if p.name == "prism")
+    assert variant_of(there.build) == variant_of(here.build)
+    assert there.build != here.build
+    assert lock.deviations == ()
+
+
+def test_build_variant_holds_though_only_its_build_says_so(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "prism ==1.0.0 mpi_openmpi*", platform="osx-arm64")
+    for path in mac.records.glob("prism-*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "requested_spec": ""}))
+    (there,) = (p for p in bench(mac).lock().conda if p.name == "prism")
+    assert there.build.startswith("mpi_openmpi_")
+
+
+def test_another_build_variant_is_a_deviation_with_its_name(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    windows = conda_environment("python", "prism", platform="win-64")
+    lock = bench(windows).lock()
+    (deviation,) = (d for d in lock.deviations if d.name == "prism")
+    assert deviation.local == "1.0.0 cuda120_h1234567_3"
+    assert deviation.locked.startswith("1.0.0 nompi_")
+    assert "has mpi_mpich, mpi_openmpi, nompi for linux-64" in deviation.reason
+    with pytest.raises(DeviationError, match=r"prism 1\.0\.0 cuda120_h1234567_3 would become 1\.0\.0 nompi"):
+        bench(windows, strict=True).lock()
+
+
+def test_exact_level_refuses_what_nearest_takes(
+    conda_environment: MakeCondaEnvironment, bench: MakeBench
+) -> None:
+    mac = conda_environment("python", "trellis=1.4.2", platform="osx-arm64")
+    with pytest.raises(UnsolvableError, match=r"trellis \(1\.4\.2 here, exact, ==1\.4\.2\)") as caught:
+        bench(mac, levels={"trellis": "exact"}).lock()
+    assert 'levels = { trellis = "nearest" }' in str(caught.value.hint)
+    lock = bench(mac, levels={"trellis": "nearest"}).lock()
+    assert changed(lock.deviations) == {"trellis": ("1.4.2", "1.4.5")}
 
 
 def test_what_a_channel_has_for_no_linux_is_left_out_and_what_was_asked_for_comes_first(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _GLIBC = re.compile(r"__glibc\s+>=(\d+)\.(\d+)")
 _SPEC_NAME = re.compile(r"[\w.-]+")
+_FREE_THREADED = re.compile(r"_cp[0-9]+t\Z")
 _REASON = "A conda package provides it."
 _EXTRA = re.compile(r";.*\bextra\b")
 
@@ -208,6 +209,23 @@ def _provided_distribution(
     same = package.planned is not None and package.planned.version == package.version
     # For another version conda's version is the best guess: the metadata are in the archive.
     return planned_distribution(local, version=local.version if same else package.version)
+
+
+def refuse_free_threaded(packages: Iterable[LockedConda]) -> None:
+    """Raise an error if the Python among *packages* is a free-threaded build (PEP 703).
+
+    Raises
+    ------
+    LockError
+        It is: wheels, bytecode and the base image are those of the usual build.
+    """
+    for package in packages:
+        if package.name == "python" and _FREE_THREADED.search(package.build):
+            raise LockError(
+                f"The lock has the free-threaded build of Python {package.version} ({package.build}), and an "
+                "image has the usual one.",
+                hint="Lock the usual build, without the package 'python-freethreading'.",
+            )
 
 
 def refuse_duplicates(packages: Iterable[LockedConda], others: Iterable[NormalizedName]) -> None:

@@ -1,9 +1,11 @@
-"""Preferred versions of conda packages: the local one, or the nearest that the level allows."""
+"""Preferred versions and builds of conda packages: the local ones, or the nearest that the level allows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from imagesync.indexes.conda.conda_configuration import ChannelPriority
 
 _SHOWN = 8
+# What a build string says besides a feature: hashes, feature versions of Python and others, platforms.
+_HASH = re.compile(r"(?:py|np|cp|r|pl|lua)?[0-9]*h(?:[0-9a-f]{7}|[0-9]{1,2})\Z")
+_INTERPRETER = re.compile(r"(?:\A|(?<=[0-9]))(?:py|np|cp|r|pl|lua)[0-9.]+\Z")
+_PLATFORM_WORDS = frozenset({"linux", "linux64", "macos", "osx", "osx64", "osxarm64", "unix", "win", "win64"})
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Preference:
         Whether other versions may come from any channel.
     pins
         The user's pins of the package.
+    build
+        The pattern for the build that the user asked for, if the channel has such a build; else empty.
     """
 
     planned: PlannedConda
@@ -47,6 +55,7 @@ class Preference:
     channel: str = ""
     anywhere: bool = False
     pins: tuple[str, ...] = ()
+    build: str = ""
 
     @property
     def name(self) -> str:
@@ -56,7 +65,7 @@ class Preference:
     @property
     def pinned(self) -> str:
         """Return the match spec of the preferred version."""
-        build = allowed_specifier(self.planned).partition(" ")[2]
+        build = self.build or allowed_specifier(self.planned).partition(" ")[2]
         channel = f"{self.channel}::" if self.channel else ""
         return f"{channel}{self.name} =={self.version} {build}".rstrip()
 
@@ -69,6 +78,20 @@ class Preference:
     def relaxed(self) -> str:
         """Return the match spec of any version."""
         return f"{self._prefix}{self.name}"
+
+    def holds_in(self, solution: Iterable[LockedConda]) -> bool:
+        """Return True if *solution* has the preferred version, of the build that the user asked for."""
+        return any(
+            package.name == self.name
+            and package.version == self.version
+            and fnmatchcase(package.build, self.build or "*")
+            for package in solution
+        )
+
+    @property
+    def variants(self) -> frozenset[str]:
+        """Return the variants that the channel has of the preferred version."""
+        return frozenset(variant_of(p.build) for p in self.candidates if p.version == self.version)
 
     @property
     def _prefix(self) -> str:
@@ -107,7 +130,39 @@ def preference_for(
     channel = next((channel for channel in order if channel in having_version), "")
     if len(having) < 2 or (priority == "strict" and channel == having[0]):
         channel = ""  # no other channel can be taken
-    return Preference(planned, version, group, channel, priority == "disabled", tuple(pins))
+    pattern = _requested_build(planned)
+    matches = any(p.version == version and fnmatchcase(p.build, pattern) for p in group)
+    build = pattern if matches else ""
+    return Preference(planned, version, group, channel, priority == "disabled", tuple(pins), build)
+
+
+def _requested_build(planned: PlannedConda) -> str:
+    """Return the pattern for the build in the spec that the user installed the package by; empty for any."""
+    spec = planned.record.requested_spec if planned.record is not None else ""
+    # Most specs are a name, with a version at most; rattler takes 80 ms to import.
+    if spec.count("=") < 2 and "[" not in spec and " " not in spec.strip():
+        return ""
+    from rattler import MatchSpec
+    from rattler.exceptions import InvalidMatchSpecError
+
+    try:
+        return MatchSpec(spec).build or ""
+    except (InvalidMatchSpecError, ValueError):
+        return ""
+
+
+def variant_of(build: str) -> str:
+    """Return the feature that a build string names; empty for the usual build.
+
+    Hashes, numbers, the feature version of Python and the platform are no features.
+
+    >>> variant_of("mpi_openmpi_py311h1234abc_2"), variant_of("py311h41a922d_0"), variant_of("pyhd8ed1ab_0")
+    ('mpi_openmpi', '', '')
+    >>> variant_of("25_osxarm64_openblas"), variant_of("cuda120py311h5cbd639_200")
+    ('openblas', 'cuda120')
+    """
+    words = (_INTERPRETER.sub("", _HASH.sub("", word)) for word in build.split("_"))
+    return "_".join(word for word in words if word and not word.isdigit() and word not in _PLATFORM_WORDS)
 
 
 def _nearest_of(
@@ -189,10 +244,17 @@ def _key(version: str) -> tuple[int, Version | str]:
 
 
 def builds_for(preference: Preference, python: str) -> tuple[LockedConda, ...]:
-    """Return the builds of the preferred version that fit Python *python* (``3.11``), the best one last."""
+    """Return the builds of the preferred version that fit Python *python* (``3.11``), the best one last.
+
+    Those of the local variant, and of the build that the user asked for, are better than others.
+    """
     same = [package for package in preference.candidates if package.version == preference.version]
     digits = f"py{python.replace('.', '')}"
-    return tuple(p for p in same if p.noarch or digits in p.build or not _is_for_one_python(p))
+    fitting = (p for p in same if p.noarch or digits in p.build or not _is_for_one_python(p))
+    variant, pattern = variant_of(preference.planned.build), preference.build or "*"
+    return tuple(
+        sorted(fitting, key=lambda p: (fnmatchcase(p.build, pattern), variant_of(p.build) == variant))
+    )
 
 
 def _is_for_one_python(package: LockedConda) -> bool:

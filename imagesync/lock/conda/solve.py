@@ -15,6 +15,7 @@ from imagesync.lock.conda.preferences import (
     builds_for,
     preference_for,
     shown_versions,
+    variant_of,
 )
 from imagesync.lock.conda.solve_errors import refusal, with_explanation
 from imagesync.lock.conda.solver import CondaRequest, CondaResult, CondaSolver, VirtualPackage
@@ -130,13 +131,12 @@ class _Attempt:
     def run(self) -> tuple[tuple[LockedConda, ...], dict[str, str]]:
         """Return a solution, and the solver's reason for each package without its preferred version."""
         names = {entry.name for entry in self.preferences}
+        variants = self._best_builds(e for e in self.preferences if variant_of(e.planned.build))
         try:
-            return self._solve(names), {}
+            return self._solve(names, variants), {}
         except UnsolvableError as error:
             first = error
-        preferred = tuple(
-            builds[-1] for entry in self.preferences if (builds := builds_for(entry, self.python))
-        )
+        preferred = self._best_builds(self.preferences)
         try:
             solution = self._solve(set(), preferred)
         except UnsolvableError as error:
@@ -144,17 +144,20 @@ class _Attempt:
             raise _with_base(reasons) from first
         return self._improve(solution, preferred)
 
+    def _best_builds(self, preferences: Iterable[Preference]) -> tuple[LockedConda, ...]:
+        return tuple(builds[-1] for entry in preferences if (builds := builds_for(entry, self.python)))
+
     def _improve(
         self, solution: tuple[LockedConda, ...], preferred: tuple[LockedConda, ...]
     ) -> tuple[tuple[LockedConda, ...], dict[str, str]]:
         """Return a solution in which no further package can have its preferred version."""
         deadline = time.monotonic() + _PATIENCE
-        kept = {entry.name for entry in self.preferences if not _moved(entry, solution)}
+        kept = {entry.name for entry in self.preferences if entry.holds_in(solution)}
         reasons: dict[str, str] = {}
         for entry in sorted(self.preferences, key=_priority):
             if entry.name in kept:
                 continue
-            if not _moved(entry, solution):
+            if entry.holds_in(solution):
                 kept.add(entry.name)
                 continue
             if time.monotonic() > deadline:
@@ -182,10 +185,6 @@ def _with_base(error: UnsolvableError) -> UnsolvableError:
     return UnsolvableError(error.message, hint="\n".join(filter(None, (newer, error.hint))))
 
 
-def _moved(entry: Preference, solution: Iterable[LockedConda]) -> bool:
-    return not any(p.name == entry.name and p.version == entry.version for p in solution)
-
-
 def _priority(entry: Preference) -> tuple[bool, bool, str]:
     return entry.planned.level not in (Level.EXACT, Level.NEAREST), not entry.planned.requested, entry.name
 
@@ -200,10 +199,12 @@ def with_plan(package: LockedConda, planned: PlannedConda | None) -> LockedConda
 def _deviations(
     packages: Sequence[LockedConda], preferences: Sequence[Preference], reasons: dict[str, str]
 ) -> Iterable[Deviation]:
-    versions = {package.name: package.version for package in packages}
+    by_name = {package.name: package for package in packages}
     for entry in preferences:
-        planned, locked = entry.planned, versions[entry.name]
+        planned, locked = entry.planned, by_name[entry.name].version
         if locked == planned.version:
+            if deviation := _variant_deviation(entry, by_name[entry.name], reasons.get(entry.name, "")):
+                yield deviation
             continue
         channels = " and ".join(_channels(entry))
         if entry.version == planned.version:
@@ -215,6 +216,27 @@ def _deviations(
         yield Deviation(
             planned.name, planned.version, locked, planned.level, reason, "conda", planned.requested
         )
+
+
+def _variant_deviation(entry: Preference, locked: LockedConda, reason: str) -> Deviation | None:
+    """Return the deviation of a package of the local version and another variant."""
+    planned, here, there = entry.planned, variant_of(entry.planned.build), variant_of(locked.build)
+    # Where a channel has no usual build for Linux, as of tk, its variant is the usual one.
+    if here == there or (not here and "" not in entry.variants):
+        return None
+    variants = ", ".join(variant or "the usual build" for variant in sorted(entry.variants))
+    words = (
+        f"another variant of the same version; {' and '.join(_channels(entry))} has {variants} for linux-64"
+    )
+    return Deviation(
+        planned.name,
+        f"{planned.version} {planned.build}",
+        f"{locked.version} {locked.build}",
+        planned.level,
+        "; ".join(filter(None, (words, reason))),
+        "conda",
+        planned.requested,
+    )
 
 
 def _channels(entry: Preference) -> Iterable[str]:

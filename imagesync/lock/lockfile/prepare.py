@@ -11,7 +11,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, LockError
 from imagesync.lock.conda.archive_files import ArchiveInfo, read_archives
-from imagesync.lock.conda.locked_records import needed_glibc, refuse_duplicates
+from imagesync.lock.conda.locked_records import needed_glibc, refuse_duplicates, refuse_free_threaded
 from imagesync.lock.lock import Deviation, Lock, LockedConda, Target
 from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.environment import CondaRecord
@@ -102,6 +102,7 @@ def check_target(read: ReadLock, base: BaseImage, target: Target) -> Lock:
     LockError
         The base image has another Python or too old a glibc, or doesn't support one of the wheels.
     """
+    refuse_free_threaded(read.lock.conda)
     from_conda = any(package.name == "python" for package in read.lock.conda)
     version = read.interpreter_version
     minor = ".".join(version.split(".")[:2])

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import sysconfig
 
 
 def libc() -> str:
@@ -25,6 +26,7 @@ print(
             "executable": getattr(sys, "_base_executable", sys.executable) or sys.executable,
             "libc": libc(),
             "machine": platform.machine(),
+            "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         }
     )
 )

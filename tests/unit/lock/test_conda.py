@@ -10,7 +10,12 @@ from packaging.utils import canonicalize_name
 from imagesync.core.names import Level
 from imagesync.errors import LockError
 from imagesync.indexes.conda.conda_configuration import ChannelPriority
-from imagesync.lock.conda.locked_records import lock_records, provided_distributions, refuse_duplicates
+from imagesync.lock.conda.locked_records import (
+    lock_records,
+    provided_distributions,
+    refuse_duplicates,
+    refuse_free_threaded,
+)
 from imagesync.lock.conda.missing_archives import repack_missing
 from imagesync.lock.conda.preferences import (
     Preference,
@@ -19,6 +24,7 @@ from imagesync.lock.conda.preferences import (
     nearest_version,
     preference_for,
     shown_versions,
+    variant_of,
 )
 from imagesync.lock.conda.repodata import channel_error, locked, readable
 from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
@@ -137,6 +143,61 @@ def test_builds_fit_the_interpreter() -> None:
     assert wanted.pinned == "demo ==1.4.2"
     assert wanted.limited == "demo ~=1.4.2"
     assert replace(wanted, channel=TEAM).relaxed == f"{TEAM}::demo"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("py311h41a922d_0", ""),
+        ("pyhd8ed1ab_0", ""),
+        ("h889299f_2_cpython", "cpython"),
+        ("h9a9d9e2_0_cp313t", "cp313t"),
+        ("8_cp311", ""),
+        ("py3.11_cuda12.1_cudnn8.9.2_0", "cuda12.1_cudnn8.9.2"),
+        ("cpu_generic_py311_h1234567_1", "cpu_generic"),
+        ("cuda126_mkl_py311_h1234567_300", "cuda126_mkl"),
+        ("25_linux64_openblas", "openblas"),
+        ("35_h5709861_mkl", "mkl"),
+        ("nompi_py311h1234567_101", "nompi"),
+    ],
+)
+def test_variant_is_what_a_build_string_says_besides_hash_number_and_platform(
+    text: str, expected: str
+) -> None:
+    assert variant_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "pinned"),
+    [
+        ("demo=*=mpi_openmpi*", "demo ==1.4.2 mpi_openmpi*"),
+        ("demo[version='1.*', build='mpi*']", "demo ==1.4.2 mpi*"),
+        ("forge/osx-arm64::demo==1.4.2=mpi_openmpi_h7654321_1", "demo ==1.4.2"),
+        ("demo=*=cuda*", "demo ==1.4.2"),
+        ("demo=1.4", "demo ==1.4.2"),
+        ("demo", "demo ==1.4.2"),
+    ],
+)
+def test_build_that_the_user_asked_for_holds_where_the_channel_has_it(spec: str, pinned: str) -> None:
+    asked = replace(planned(), record=replace(RECORD, requested_spec=spec))
+    found = [build("1.4.2", "mpi_openmpi_h1234567_1"), build("1.4.2", "nompi_h1234567_101")]
+    wanted = preference_for(asked, found, [FORGE])
+    assert wanted.pinned == pinned
+    assert wanted.variants == {"mpi_openmpi", "nompi"}
+
+
+def test_builds_of_the_local_variant_are_the_best() -> None:
+    local = replace(planned(), build="mpi_openmpi_h7654321_0")
+    found = (build("1.4.2", "mpi_openmpi_h1234567_1"), build("1.4.2", "nompi_h1234567_101"))
+    assert builds_for(Preference(local, "1.4.2", found), "3.11")[-1].build == "mpi_openmpi_h1234567_1"
+    assert builds_for(Preference(planned(), "1.4.2", found), "3.11")[-1].build == "nompi_h1234567_101"
+
+
+@pytest.mark.parametrize("text", ["h9a9d9e2_0_cp313t", "h1234567_100_cp314t"])
+def test_free_threaded_python_is_refused(text: str) -> None:
+    with pytest.raises(LockError, match="free-threaded"):
+        refuse_free_threaded([replace(build("3.13.1", text), name="python")])
+    refuse_free_threaded([replace(build("3.13.1", "h9a9d9e2_0_cp313"), name="python"), build("1.0", text)])
 
 
 def test_shown_versions_are_unique_and_limited() -> None:

@@ -289,6 +289,12 @@ def test_invalid_addition_is_refused_without_its_password(line: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_free_threaded_interpreter_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"free-threaded build of CPython 3\.13\.1") as caught:
+        make_plan(environment(python=replace(PYTHON, version="3.13.1", abi="cp313t")), settings=Settings())
+    assert "the usual CPython 3.13" in str(caught.value.hint)
+
+
 def test_other_interpreters_are_refused() -> None:
     with pytest.raises(PlanError, match="pypy"):
         make_plan(environment(python=replace(PYTHON, implementation="pypy")), settings=Settings())
