@@ -362,12 +362,14 @@ def image_findings(plan: Plan, environment: Environment, context: Context) -> It
     """Return the findings that concern an image: odd files of packages, and loose code that stays out."""
     from imagesync.loose_code.detect import find_loose_code
     from imagesync.plan.checks.file_conflicts import check_files
+    from imagesync.plan.checks.file_paths import paths_outside
 
     cwd = Path.cwd()
     # PYTHONPATH belongs to this machine's interpreters, and a prefix may be another platform's.
     environ = context.environ if environment.python.executable else {}
     loose = find_loose_code(environment, environ=environ, cwd=cwd, code=context.settings.code)
-    return (*check_files(plan, environment), *(folder.to_finding(cwd) for folder in loose))
+    findings = (*check_files(plan, environment), *paths_outside(plan))
+    return (*findings, *(folder.to_finding(cwd) for folder in loose))
 
 
 def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -> tuple[Finding, ...]:
