@@ -124,15 +124,21 @@ class Session:
         base = finder.base_to_lock_for(inputs.plan)
         return inputs.lock(base, inputs.artifact_sources(for_lock=True))
 
-    def freeze(self) -> Bundle:
-        """Return the lock with the files that others need beside it; wheels of local packages are built."""
+    def freeze(self, *, with_pip: bool = False) -> Bundle:
+        """Return the lock with the files that others need beside it; wheels of local packages are built.
+
+        Parameters
+        ----------
+        with_pip
+            Whether to add conda's pip, which tools of conda install pip's part with.
+        """
         from imagesync.pipeline.artifacts import freeze
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked(for_lock=True)
         builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
-        return freeze(inputs.plan, builder.lock, builder.sources)
+        return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
     def check_lock(self, path: Path) -> tuple[Difference, ...]:
         """Return the packages by which the environment differs from the lock file at *path*."""

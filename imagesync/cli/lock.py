@@ -76,7 +76,7 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     assert form is not None  # noqa: S101  one of them is given
     # First, because locking takes minutes and a missing tool is known at once.
     require(form, path)
-    frozen = session.freeze()
+    frozen = session.freeze(with_pip=form in ("conda-lock", "explicit"))
     files = named_files(frozen, form)
     if missing := left_out(frozen, form):
         session.context.progress.line(f"A lock of the form '{form}' has no place for: {', '.join(missing)}")

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from imagesync.errors import ArtifactGone
+from imagesync.errors import ArtifactGone, FetchError, HashMismatch, LockError
 from imagesync.image.dockerfile import Wheels
 from imagesync.image_layout import site_packages
 from imagesync.lock.conda.missing_archives import fetch_archives, replace_missing_archives
 from imagesync.lock.lock import Lock, LockedConda, VendoredPackage
+from imagesync.lock.lockfile.conda_pip import find_pip, needs_pip
 from imagesync.lock.lockfile.write import ARCHIVES, WHEELS, Bundle, is_local
 from imagesync.lock.update_lock import replace_missing, update_versions
 from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, fetch_packages, uv_installer
@@ -250,10 +251,15 @@ def _compile(wheels: tuple[StoredFile, ...], lock: Lock, sources: ArtifactSource
     )
 
 
-def freeze(plan: Plan, lock: Lock, sources: ArtifactSources) -> Bundle:
+def freeze(plan: Plan, lock: Lock, sources: ArtifactSources, *, with_pip: bool = False) -> Bundle:
     """Return *lock* with the files that a lock file must bring along.
 
     These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
+
+    Parameters
+    ----------
+    with_pip
+        Whether to add conda's pip for others, if the lock has packages of pip beside conda's Python.
 
     Raises
     ------
@@ -266,26 +272,59 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources) -> Bundle:
     local = [package for package in lock.packages if is_local(package.artifact)]
     fetched = fetch_packages(local, sources) if local else ()
     files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
-    md5 = {package.name: package.md5 for package in lock.conda if package.md5}
-    for package, archive in archives:
+    pip, of_pip = _pip_for_others(lock, sources) if with_pip else ((), [])
+    md5 = {package.name: package.md5 for package in (*lock.conda, *pip) if package.md5}
+    for package, archive in (*archives, *of_pip):
         md5.setdefault(package.name, _md5(archive.path))
         if is_local(package.artifact):
             files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
     wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
-    return Bundle(plan, lock, files, wheels, md5)
+    return Bundle(plan, lock, files, wheels, md5, pip)
 
 
 def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
     """Return the archives that are needed, and the lock with something else for those that are gone."""
     while True:
-        wanted = [package for package in lock.conda if not package.md5 or is_local(package.artifact)]
-        found = sources.channels.archives(wanted).obtain(wanted) if wanted else ()
-        pairs = list(zip(wanted, found, strict=True))
-        gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+        found, gone = _obtain(lock.conda, sources)
         if not gone:
-            return lock, [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)]
+            return lock, found
         content = sources.record_distributions(lock.target)
         lock = replace_missing_archives(lock, gone, solver=sources.channels, record_distributions=content)
+
+
+def _obtain(
+    packages: Sequence[LockedConda], sources: ArtifactSources
+) -> tuple[list[tuple[LockedConda, StoredFile]], dict[str, ArtifactGone]]:
+    """Return the archives of packages that a lock file needs, and by name the errors for missing ones."""
+    wanted = [package for package in packages if not package.md5 or is_local(package.artifact)]
+    found = sources.channels.archives(wanted).obtain(wanted) if wanted else ()
+    pairs = list(zip(wanted, found, strict=True))
+    gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
+    return [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)], gone
+
+
+def _pip_for_others(
+    lock: Lock, sources: ArtifactSources
+) -> tuple[tuple[LockedConda, ...], list[tuple[LockedConda, StoredFile]]]:
+    """Return conda's pip and what it needs for a lock file, and their archives; nothing if there is none."""
+    if not needs_pip(lock):
+        return (), []
+    try:
+        pip = find_pip(lock, prefix=sources.python.prefix, solver=sources.channels)
+        found, gone = _obtain(pip, sources)
+    except HashMismatch:
+        raise
+    except (LockError, FetchError):
+        pip, found, gone = (), [], {}
+    finally:
+        sources.channels.close()
+    if pip and not gone:
+        return pip, found
+    sources.context.progress.line(
+        "The lock has packages of pip and no channel has conda's pip: conda-lock and micromamba need one to "
+        "install them"
+    )
+    return (), []
 
 
 def _md5(path: Path) -> str:

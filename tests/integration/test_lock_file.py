@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from tests.channels.environments import CondaEnvironment, make_conda_environment
 from tests.channels.server import ChannelServer
 from tests.commands import BIN, CommandLine
 from tests.environments import run
+from tests.micromamba import make_stand_in, real_micromamba
 
 TOKEN = "tk-in-no-file"
 _PROJECT = """\
@@ -124,8 +127,7 @@ def test_a_lock_of_conda_and_pip_is_built_without_an_environment(
         VIRTUAL_ENV="/nowhere", CONDA_PREFIX="/nowhere", PATH=f"{BIN}:/usr/bin:/bin"
     )
     server.forget_requests()
-    # The channel is otherwise asked for one thing: a micromamba for the build.
-    built = elsewhere("build", "--locked", "--conda-installer", "rattler")
+    built = elsewhere("build", "--locked")
     # What is locked is fetched, and no channel is asked what there is.
     assert server.count("repodata.json") == server.count(".zst") == 0
     code = "import mine, toolz, cachetools, sys; print(mine.answer, toolz.__version__, sys.version_info[:3])"
@@ -275,6 +277,33 @@ def test_the_explicit_file_is_one_that_conda_tools_read(
     assert all(spec.sha256 for spec in specs)
     names = [str(getattr(spec.name, "normalized", spec.name)) for spec in specs if spec.name is not None]
     assert names.index("openssl") < names.index("python") < names.index("toolz")
+
+
+def test_micromamba_and_pip_install_what_the_explicit_file_says(
+    conda_cli: CommandLine, channel: Path, tmp_path: Path, work_dir: Path
+) -> None:
+    local = make_conda_environment(
+        channel, ["python", "toolz", "pip"], tmp_path / "local", pip=["cachetools==6.2.0"]
+    )
+    record = json.loads(local.record("pip").read_text())
+    # Nobody asked for pip: the image doesn't get it.
+    local.record("pip").write_text(json.dumps({**record, "requested_spec": ""}, indent=2))
+    cli = conda_cli.with_environ(**local.activated)
+    cli("lock", "--export", "explicit", "-o", "explicit.txt")
+    locked = cli("lock", "-o", "conda-lock.yml", "--format", "json").json()
+    assert "pip" not in [package["name"] for package in locked["conda"]]
+    assert "pip" in [entry["name"] for entry in contents(work_dir / "conda-lock.yml")["package"]]
+    assert "fits the environment" in cli("lock", "--check").stdout
+    micromamba = real_micromamba() or make_stand_in(tmp_path)
+    made = tmp_path / "made"
+    environ = {**os.environ, "CONDA_PKGS_DIRS": str(tmp_path / "packages")}
+    command = [micromamba, "create", "--yes", "--prefix", made, "--file", "explicit.txt"]
+    subprocess.run(command, cwd=work_dir, env=environ, check=True, capture_output=True)
+    (says,) = re.findall("^#   (sed .*)$", (work_dir / "explicit.txt").read_text(), re.MULTILINE)
+    environ["PATH"] = f"{made}/bin:{environ['PATH']}"
+    subprocess.run(["sh", "-ec", says], cwd=work_dir, env=environ, check=True, capture_output=True)
+    code = "import cachetools, toolz; print(cachetools.__version__)"
+    assert run([made / "bin" / "python", "-c", code]).strip() == "6.2.0"
 
 
 def test_a_pip_environment_is_locked_and_built_on_the_bases_python(

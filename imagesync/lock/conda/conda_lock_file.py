@@ -9,7 +9,7 @@ conda-lock is imported inside functions, because that takes a second.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +114,11 @@ def _conda_lock() -> Any:  # noqa: ANN401  conda-lock has no types
     return module
 
 
-def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
-    """Return the facts of *lock* and *plan* that the entries of the lock file have no field for."""
+def to_metadata(plan: Plan, lock: Lock, *, not_in_image: Sequence[str] = ()) -> dict[str, str]:
+    """Return the facts of *lock* and *plan* that the entries of the lock file have no field for.
+
+    *not_in_image* are the conda packages that the file has for other tools.
+    """
     target = lock.target
     head = {
         "format": FORMAT,
@@ -126,6 +129,7 @@ def to_metadata(plan: Plan, lock: Lock) -> dict[str, str]:
         "profile": plan.profile,
         "critical_imports": list(plan.critical_imports),
         "resolver": lock.resolver,
+        **({"not_in_image": list(not_in_image)} if not_in_image else {}),
     }
     lines: dict[str, Any] = {HEAD: head}
     lines |= {f"{HEAD}.conda.{package.name}": _conda(package) for package in lock.conda}
@@ -174,6 +178,12 @@ class CustomMetadata:
     def is_ours(self) -> bool:
         """Return True if imagesync wrote the lock file, and its packages are unchanged."""
         return bool(self.head) and not self._changed
+
+    @property
+    def not_in_image(self) -> frozenset[str]:
+        """Return the names of the conda packages that the file has for other tools."""
+        names = self.head.get("not_in_image")
+        return frozenset(map(str, names)) if isinstance(names, list) else frozenset()
 
     def changed(self) -> CustomMetadata:
         """Return the metadata without the packages, for a file whose packages another tool has changed."""

@@ -13,7 +13,7 @@ from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError
 from imagesync.lock.lock import Artifact, LockedConda, Target
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.scan.environment import Package
+from imagesync.scan.environment import CondaRecord, Package
 from imagesync.scan.modifications.modification import Modification
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def lock_record(planned: PlannedConda) -> LockedConda:
             f"The record of {planned.name} {planned.version} doesn't say where the package came from.",
             hint=f"Install it again: conda install --force-reinstall {planned.name}",
         )
+    return replace(from_record(record), planned=planned)
+
+
+def from_record(record: CondaRecord) -> LockedConda:
+    """Return a locked package with the archive that an installed *record* names."""
     return LockedConda(
         name=record.name,
         version=record.version,
@@ -73,7 +78,6 @@ def lock_record(planned: PlannedConda) -> LockedConda:
         depends=record.depends,
         constrains=record.constrains,
         distributions=record.distributions,
-        planned=planned,
     )
 
 

@@ -102,7 +102,8 @@ def _read(reader: _Reader, lockfile: Lockfile, platform: str, subdir: str) -> Re
     entries = [entry for entry in lockfile.package if entry.platform == subdir]
     kept = [entry for entry in entries if _CATEGORIES & entry.categories or not entry.categories]
     _refuse_odd_names(reader.path, kept)
-    conda = tuple(sorted(map(reader.conda, _of(kept, "conda")), key=lambda package: package.name))
+    in_image = [entry for entry in _of(kept, "conda") if entry.name not in custom_metadata.not_in_image]
+    conda = tuple(sorted(map(reader.conda, in_image), key=lambda package: package.name))
     pip = list(_of(kept, "pip"))
     python = next((package.version for package in conda if package.name == "python"), "")
     python = python or custom_metadata.head.get("python", "")

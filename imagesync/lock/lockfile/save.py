@@ -147,7 +147,7 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
         # micromamba refuses file URLs without a leading slash.
         f"{paths.get(package.artifact.digest) or strip_credentials(package.artifact.url)}"
         f"#{package.artifact.digest}"
-        for package in topological_order(lock.conda)
+        for package in topological_order((*lock.conda, *bundle.pip))
     ]
     pip = [f"# pip {line}" for line in _pip_lines(bundle)]
     header = _EXPLICIT.format(

@@ -14,7 +14,7 @@ from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
 from imagesync.lock.conda.conda_lock_file import make_file, to_metadata
 from imagesync.lock.conda.locked_records import topological_order
-from imagesync.lock.lock import Artifact, Lock
+from imagesync.lock.lock import Artifact, Lock, LockedConda
 from imagesync.plan.plan import Plan
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
 
@@ -43,6 +43,8 @@ class Bundle:
         The wheels made on this machine, by canonical name.
     md5
         The MD5 of each conda package in hex, which conda's tools check.
+    pip
+        conda's pip and what it needs, for others to install pip's part with; not in the image.
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Bundle:
     files: Mapping[str, StoredFile] = field(default_factory=dict)
     wheels: Mapping[str, StoredFile] = field(default_factory=dict)
     md5: Mapping[str, str] = field(default_factory=dict)
+    pip: tuple[LockedConda, ...] = ()
 
     @property
     def paths(self) -> dict[str, str]:
@@ -75,14 +78,14 @@ def to_lockfile(bundle: Bundle) -> Lockfile:
             "platforms": [platform],
             # micromamba refuses a file without any. conda-lock looks for a file of this name.
             "sources": ["imagesync lock"],
-            "custom_metadata": to_metadata(bundle.plan, lock),
+            "custom_metadata": to_metadata(bundle.plan, lock, not_in_image=[p.name for p in bundle.pip]),
         },
     )
 
 
 def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
     paths = bundle.paths
-    for package in topological_order(bundle.lock.conda):
+    for package in topological_order((*bundle.lock.conda, *bundle.pip)):
         artifact = package.artifact
         yield {
             "name": package.name,

@@ -261,6 +261,30 @@ def test_conda_lock_file_has_dependencies_first_and_a_source(bundle: Bundle) -> 
     assert content["metadata"]["sources"], "micromamba refuses a file without any"
 
 
+@pytest.mark.parametrize("changed_by_others", [False, True])
+def test_pip_for_other_tools_is_written_and_not_read(
+    bundle: Bundle, folder: Path, changed_by_others: bool
+) -> None:
+    python = next(package for package in LOCK.conda if package.name == "python")
+    pip = replace(python, name="pip", version="25.2", depends=("python >=3.9",), noarch="python")
+    both = replace(bundle, pip=(pip,), md5={**bundle.md5, "pip": "d" * 32})
+    path = folder / "conda-lock.yml"
+    save(both, path, "conda-lock")
+    content = yaml.safe_load(path.read_text())
+    names = [entry["name"] for entry in content["package"]]
+    assert names.index("python") < names.index("pip")
+    assert content["metadata"]["content_hash"] == {"linux-64": LOCK.digest.removeprefix("sha256:")}
+    if changed_by_others:
+        (click,) = [entry for entry in content["package"] if entry["name"] == "click"]
+        click["version"] = "8.0.0"
+        path.write_text(yaml.safe_dump(content))
+    found = read(path)
+    assert [package.name for package in found.lock.conda] == [package.name for package in LOCK.conda]
+    assert found.custom_metadata.is_ours is not changed_by_others
+    lines = render(both, "explicit").splitlines()
+    assert any("/pip-" in line or "python" in line for line in lines)
+
+
 def test_archives_beside_a_lock_have_plain_paths(bundle: Bundle) -> None:
     package = next(package for package in bundle.lock.conda if package.name == "numpy")
     path = "packages/linux-64/numpy.conda"
