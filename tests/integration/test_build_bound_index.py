@@ -12,37 +12,20 @@ import pytest
 from tests.commands import BIN, CommandLine
 from tests.environments import LocalEnvironment, run
 from tests.indexes import LocalIndex
+from tests.indexes.bound import LOGIN, PASSWORD, private_index, public_index, uv_manifest
 from tests.integration.test_wheels_vendor import BACKEND
-from tests.passwords import Password
 
-PASSWORD = Password("jane.doe", "s3cret/Passw:rd@42")
-MANIFEST = """
+BUILD = """
+tiny-backend = { index = "farm-private" }
 [build-system]
 requires = ["tiny-backend"]
 build-backend = "tiny_backend"
-[project]
-name = "mine"
-version = "1.0"
-dependencies = ["orchard", "plough"]
-[[tool.uv.index]]
-name = "public"
-url = "{public}"
-default = true
-[[tool.uv.index]]
-name = "farm-private"
-url = "{private}"
-explicit = true
-[tool.uv.sources]
-plough = {{ index = "farm-private" }}
-tiny-backend = {{ index = "farm-private" }}
 """
 
 
 @pytest.fixture
 def public() -> Iterator[LocalIndex]:
-    with LocalIndex() as index:
-        index.add_wheel("orchard", "1.0.0", requires=["plough>=1"])
-        index.add_wheel("plough", "1.0.0")
+    with public_index() as index:
         index.add_wheel(
             "tiny-backend", "1.0", files={"tiny_backend.py": b"raise SystemExit('the public one')"}
         )
@@ -51,8 +34,7 @@ def public() -> Iterator[LocalIndex]:
 
 @pytest.fixture
 def private() -> Iterator[LocalIndex]:
-    with LocalIndex(username=PASSWORD.user, password=PASSWORD.word) as index:
-        index.add_wheel("plough", "1.0.0", files={"plough_is_private.py": b""})
+    with private_index() as index:
         index.add_wheel(
             "tiny-backend", "1.0", files={"tiny_backend.py": BACKEND.format(version="1.0").encode()}
         )
@@ -71,12 +53,9 @@ def test_password_of_a_bound_index_is_nowhere(
     way: str,
 ) -> None:
     project = image_cli.cwd
-    (project / "pyproject.toml").write_text(MANIFEST.format(public=public.url, private=private.url))
+    (project / "pyproject.toml").write_text(uv_manifest(public, private).rstrip() + BUILD)
     if way == "variables":
-        login = {
-            "UV_INDEX_FARM_PRIVATE_USERNAME": PASSWORD.user,
-            "UV_INDEX_FARM_PRIVATE_PASSWORD": PASSWORD.word,
-        }
+        login = LOGIN
     else:
         login = {"UV_CREDENTIALS_DIR": str(tmp_path / "credentials")}
         run(

@@ -20,19 +20,16 @@ from imagesync.pipeline.artifact_sources import download_of
 from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store
 from tests.indexes import LocalIndex
+from tests.indexes.bound import LOGIN, PASSWORD, private_index, public_index, uv_manifest
 from tests.indexes.planning import TARGET, added, installed, plan_of
 from tests.integration.test_lock_resolvers import environment, lock_with
-from tests.passwords import Password
 
 Configure = Callable[[Path, LocalIndex, LocalIndex], dict[str, str]]
-PASSWORD = Password("jane.doe", "s3cret/Passw:rd@42")
 
 
 @pytest.fixture
 def public() -> Iterator[LocalIndex]:
-    with LocalIndex() as index:
-        index.add_wheel("orchard", "1.0.0", requires=["plough>=1"])
-        index.add_wheel("plough", "1.0.0")
+    with public_index() as index:
         index.add_wheel("plough", "9.0.0")
         index.add_wheel("harrow", "1.0.0")
         yield index
@@ -40,9 +37,8 @@ def public() -> Iterator[LocalIndex]:
 
 @pytest.fixture
 def private() -> Iterator[LocalIndex]:
-    with LocalIndex(username=PASSWORD.user, password=PASSWORD.word) as index:
-        index.add_wheel("plough", "1.0.0", files={"plough/private.py": b""})
-        index.add_wheel("plough", "1.1.0", files={"plough/private.py": b""})
+    with private_index() as index:
+        index.add_wheel("plough", "1.1.0")
         index.add_wheel("orchard", "1.0.0")
         index.add_wheel("harrow", "2.0.0")
         yield index
@@ -52,35 +48,12 @@ def private() -> Iterator[LocalIndex]:
 def project(tmp_path: Path, public: LocalIndex, private: LocalIndex) -> Path:
     root = tmp_path / "project"
     root.mkdir()
-    (root / "pyproject.toml").write_text(manifest(public, private))
+    (root / "pyproject.toml").write_text(uv_manifest(public, private))
     return root
 
 
-def manifest(public: LocalIndex, private: LocalIndex) -> str:
-    return f"""
-[project]
-name = "farm"
-version = "1.0"
-dependencies = ["orchard", "plough"]
-[[tool.uv.index]]
-name = "public"
-url = "{public.url}"
-default = true
-[[tool.uv.index]]
-name = "private"
-url = "{private.url}"
-explicit = true
-[tool.uv.sources]
-plough = {{ index = "private" }}
-"""
-
-
-def login() -> dict[str, str]:
-    return {"UV_INDEX_PRIVATE_USERNAME": PASSWORD.user, "UV_INDEX_PRIVATE_PASSWORD": PASSWORD.word}
-
-
 def open_resolver(project: Path, *, prefix: str = ".venv", **variables: str) -> UvResolver:
-    environ = environment(project.parent, **(variables or login()))
+    environ = environment(project.parent, **(variables or LOGIN))
     del environ["UV_NO_CONFIG"]
     indexes = read_index_configuration(project / prefix, environ, cwd=project)
     return UvResolver(indexes, environ=environ, access=make_access(indexes, environ))
@@ -181,7 +154,7 @@ def test_what_only_the_bound_index_has_comes_in_by_a_dependency(
     project: Path, public: LocalIndex, private: LocalIndex
 ) -> None:
     text = (project / "pyproject.toml").read_text()
-    (project / "pyproject.toml").write_text(f'{text}\nspade = {{ index = "private" }}\n')
+    (project / "pyproject.toml").write_text(f'{text}\nspade = {{ index = "farm-private" }}\n')
     private.add_wheel("spade", "1.0.0")
     public.add_wheel("shed", "1.0.0", requires=["spade"])
     lock = lock_with(open_resolver(project), plan_of(added("shed")))
@@ -202,7 +175,7 @@ def test_for_another_platform_the_local_version_is_preferred_on_its_index(
 def test_a_version_that_the_bound_index_lacks_is_not_taken_from_another(project: Path) -> None:
     with pytest.raises(UnsolvableError) as caught:
         lock_with(open_resolver(project), plan_of(installed("plough", "9.0.0")))
-    assert "you require plough==9.0.0" in caught.value.message
+    assert "there is no version of plough==9.0.0" in caught.value.message
     assert "pyproject.toml" in str(caught.value.hint)
 
 
@@ -221,7 +194,9 @@ def test_a_bound_index_that_does_not_answer_is_not_replaced_by_another(
 def test_a_bound_index_that_refuses_is_named(project: Path, private: LocalIndex) -> None:
     with pytest.raises(LockError) as caught:
         lock_with(
-            open_resolver(project, UV_INDEX_PRIVATE_USERNAME="jane", UV_INDEX_PRIVATE_PASSWORD="wr0ng"),
+            open_resolver(
+                project, UV_INDEX_FARM_PRIVATE_USERNAME="jane", UV_INDEX_FARM_PRIVATE_PASSWORD="wr0ng"
+            ),
             plan_of(installed("plough", "1.0.0")),
         )
     assert private.url in caught.value.message
@@ -231,9 +206,9 @@ def test_a_bound_index_that_refuses_is_named(project: Path, private: LocalIndex)
 def test_alternatives_by_extras_are_tried_in_turn(
     project: Path, public: LocalIndex, private: LocalIndex
 ) -> None:
-    text = manifest(public, private).replace(
-        'plough = { index = "private" }',
-        'plough = [{ index = "private", extra = "a" }]\nharrow = [{ index = "private", extra = "a" }]',
+    optional = '[{ index = "farm-private", extra = "a" }]'
+    text = uv_manifest(public, private).replace(
+        'plough = { index = "farm-private" }', f"plough = {optional}\nharrow = {optional}"
     )
     (project / "pyproject.toml").write_text(text)
     lock = lock_with(
@@ -245,7 +220,7 @@ def test_alternatives_by_extras_are_tried_in_turn(
 def test_the_first_index_that_has_a_name_is_the_only_one_for_uv(
     project: Path, public: LocalIndex, private: LocalIndex
 ) -> None:
-    text = manifest(public, private).replace("explicit = true", "").partition("[tool.uv.sources]")[0]
+    text = uv_manifest(public, private).replace("explicit = true", "").partition("[tool.uv.sources]")[0]
     (project / "pyproject.toml").write_text(text)
     resolver = open_resolver(project)
     request = ResolutionRequest(TARGET, requirements=("harrow",))
@@ -262,7 +237,7 @@ def test_the_index_of_an_answer_is_part_of_what_is_remembered(
     request = ResolutionRequest(TARGET, requirements=("plough==1.0.0",))
     resolver = CachingResolver(open_resolver(project), tmp_path / "cache", {})
     (bound,) = resolver.resolve(request)
-    text = manifest(public, private).partition("[tool.uv.sources]")[0]
+    text = uv_manifest(public, private).partition("[tool.uv.sources]")[0]
     (project / "pyproject.toml").write_text(text)
     (unbound,) = CachingResolver(open_resolver(project), tmp_path / "cache", {}).resolve(request)
     assert bound.artifact.url.startswith(private.origin)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from imagesync.errors import LockError
 from imagesync.indexes.pypi.access import Access
+from imagesync.indexes.pypi.index_configuration import binding_of
 from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems
 from imagesync.indexes.pypi.uv_environment import without_indexes, without_variables
 from imagesync.indexes.pypi.uv_files import requirement_name
@@ -152,7 +153,10 @@ class IndexResolver:
     def _note_request(self, request: ResolutionRequest) -> None:
         """Remember a project that the indexes were asked for: uv and pip pass over one that refuses."""
         if not self._requested:
-            self._requested = next(filter(None, map(requirement_name, request.requirements)), "")
+            names = filter(None, map(requirement_name, request.requirements))
+            # The index of a bound package isn't passed over.
+            unbound = (name for name in names if binding_of(self.indexes.bound, name) is None)
+            self._requested = next(unbound, "")
 
     def without(self, urls: Collection[str]) -> Self:
         """Return a resolver of the other indexes; see :class:`Resolver`."""
