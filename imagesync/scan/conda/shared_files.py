@@ -9,14 +9,17 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from imagesync.core.files import read_bytes
 from imagesync.scan.environment import CondaRecord, Interpreter
 
 SITE_PACKAGES = "site-packages/"
 """What paths of modules begin with, whatever the platform and the version of Python."""
+_Entry = Mapping[str, Any]
+_IMPORT = re.compile(rb"^from ([\w.]+) import ", re.MULTILINE)
 _MODULES = re.compile(r"(lib/python3\.\d+t?|Lib)/site-packages/")
 
 
@@ -37,21 +40,35 @@ def shared_files(records: Iterable[CondaRecord], python: Interpreter) -> Mapping
         is the package whose file is installed, or empty; all packages that have the file follow, sorted.
     """
     prefix = _root(python)
+    packages = {record.name: _entries(record, prefix) for record in records}
     claims: defaultdict[str, list[_Claim]] = defaultdict(list)
-    for record in records:
-        for entry in _entries(record, prefix):
+    for name, entries in packages.items():
+        for entry in entries:
             path = str(entry.get("original_path") or entry["_path"])
             if not path.endswith(".pyc"):  # it goes with its module
-                claims[path].append((record.name, entry))
+                claims[path].append(_Claim(name, entry))
     found = {}
     for path, shared in claims.items():
-        if len(shared) > 1 and len({_content(entry) for _, entry in shared}) > 1:
-            owner = _owner(os.path.join(prefix, *path.split("/")), shared)
-            found[_MODULES.sub(SITE_PACKAGES, path)] = (owner, *sorted({name for name, _ in shared}))
+        if len(shared) > 1 and len({claim.content for claim in shared}) > 1:
+            owner = _owner(prefix, path, shared, packages)
+            found[_MODULES.sub(SITE_PACKAGES, path)] = (owner, *sorted({claim.name for claim in shared}))
     return dict(sorted(found.items()))
 
 
-_Claim = tuple[str, Mapping[str, Any]]
+class _Claim(NamedTuple):
+    name: str
+    entry: _Entry
+
+    @property
+    def is_link(self) -> bool:
+        return self.entry.get("path_type") == "softlink"
+
+    @property
+    def content(self) -> tuple[str, bool]:
+        sha256 = str(self.entry.get("sha256_in_prefix") or self.entry.get("sha256") or "")
+        # conda records no digests of the scripts that it generates.
+        is_generated = "entry_point" in str(self.entry.get("path_type", ""))
+        return sha256 or (f"of {self.name}" if is_generated else ""), self.is_link
 
 
 def _root(python: Interpreter) -> str:
@@ -60,7 +77,7 @@ def _root(python: Interpreter) -> str:
     return python.prefix if found else python.base_prefix
 
 
-def _entries(record: CondaRecord, prefix: str) -> list[Mapping[str, Any]]:
+def _entries(record: CondaRecord, prefix: str) -> list[_Entry]:
     stem = f"{record.name}-{record.version}-{record.build}"
     try:
         document = json.loads(read_bytes(os.path.join(prefix, "conda-meta", f"{stem}.json")))
@@ -69,22 +86,33 @@ def _entries(record: CondaRecord, prefix: str) -> list[Mapping[str, Any]]:
         return []  # the scan reports it
 
 
-def _content(entry: Mapping[str, Any]) -> tuple[str, bool]:
-    return str(entry.get("sha256_in_prefix") or entry.get("sha256") or ""), _is_link(entry)
-
-
-def _is_link(entry: Mapping[str, Any]) -> bool:
-    return entry.get("path_type") == "softlink"
-
-
-def _owner(file: str, claims: list[_Claim]) -> str:
-    """Return the last package by name whose entry describes the installed file."""
+def _owner(prefix: str, path: str, claims: list[_Claim], packages: Mapping[str, list[_Entry]]) -> str:
+    """Return the last package by name whose file is the installed one, or empty."""
+    file = os.path.join(prefix, *path.split("/"))
     if os.path.islink(file):
-        owners = [name for name, entry in claims if _is_link(entry)]
-    else:
-        try:
-            sha256 = hashlib.sha256(read_bytes(file)).hexdigest()
-        except OSError:
-            return ""
-        owners = [name for name, entry in claims if _content(entry) == (sha256, False)]
+        return max((claim.name for claim in claims if claim.is_link), default="")
+    try:
+        data = read_bytes(file)
+    except OSError:
+        return ""
+    content = (hashlib.sha256(data).hexdigest(), False)
+    owners = [claim.name for claim in claims if claim.content == content]
+    if not owners and (match := _IMPORT.search(data)) is not None:
+        command = path.rpartition("/")[2]
+        owners = [
+            claim.name
+            for claim in claims
+            if claim.content == (f"of {claim.name}", False)
+            and match[1].decode() in _modules_of(command, prefix, packages[claim.name])
+        ]
     return max(owners, default="")
+
+
+def _modules_of(command: str, prefix: str, entries: list[_Entry]) -> Iterator[str]:
+    """Yield the modules that the distributions of a package have a command from."""
+    point = re.compile(rf"^{re.escape(command)}\s*=\s*([\w.]+)\s*:", re.MULTILINE)
+    for entry in entries:
+        if entry["_path"].endswith(".dist-info/entry_points.txt"):
+            with suppress(OSError):
+                text = read_bytes(os.path.join(prefix, *entry["_path"].split("/")))
+                yield from point.findall(text.decode("utf-8", "replace"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
@@ -81,3 +82,27 @@ def test_owner_of_a_link_is_the_package_with_the_link(made: Path) -> None:
 def test_records_that_cannot_be_read_have_no_shared_files(made: Path) -> None:
     shutil.rmtree(made / "conda-meta")
     assert found(made) == {}
+
+
+def test_owner_of_a_command_is_the_package_whose_module_it_imports(tmp_path: Path) -> None:
+    # As conda and micromamba leave it: nobody records what they generate.
+    commands = {"birch": "birch", "cedar": "cedar.cli"}
+    for name, module in commands.items():
+        metadata = f"lib/python3.11/site-packages/{name}-1.0.0.dist-info/entry_points.txt"
+        path = tmp_path / metadata
+        path.parent.mkdir(parents=True)
+        path.write_text(f"[console_scripts]\nfell = {module}:main\n")
+        paths = [
+            {"_path": "bin/fell", "path_type": "unix_python_entry_point"},
+            {"_path": metadata, "path_type": "hardlink", "sha256": name},
+        ]
+        record = {"name": name, "version": "1.0.0", "build": "0", "paths_data": {"paths": paths}}
+        (tmp_path / "conda-meta").mkdir(exist_ok=True)
+        (tmp_path / "conda-meta" / f"{name}-1.0.0-0.json").write_text(json.dumps(record))
+    command = tmp_path / "bin" / "fell"
+    command.parent.mkdir()
+    for name, module in commands.items():
+        command.write_text(f"#!/usr/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        assert found(tmp_path) == {"bin/fell": (name, "birch", "cedar")}
+    command.write_text("#!/bin/sh\n")
+    assert found(tmp_path) == {"bin/fell": ("", "birch", "cedar")}
