@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from imagesync.core.image_reference import check_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.environment_inputs import (
-    EnvironmentInputs,
-    environment_inputs,
+from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
+from imagesync.pipeline.environment_plan import (
     image_findings,
     plan_environment,
     remembered_system_findings,

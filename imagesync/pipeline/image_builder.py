@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync.engine.lookup import PACKAGES_REPOSITORY
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
 from imagesync.image.base_files import base_system_files, refuse_failing_imports
@@ -22,17 +21,16 @@ from imagesync.image.conda.mounted_images import with_mounted_images
 from imagesync.image.dockerfile import Part, make_context
 from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
-from imagesync.image_layout import USER, Label, image_tag
+from imagesync.image_layout import USER, image_tag
 from imagesync.inventory.inventory import image_inventory
-from imagesync.lock.layers import from_label, join_layers, local_layer, local_packages, shared_layer
-from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.layers import join_layers, local_layer, local_packages, shared_layer
+from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, make_wheels, wheel_contents
-from imagesync.pipeline.environment_hash import packages_hash
-from imagesync.pipeline.known_hashes import KnownHash, recall_hash, remember_hash
-from imagesync.plan.checks.file_conflicts import conflicting_files, with_file_conflicts
+from imagesync.pipeline.packages_image import PackagesImage
+from imagesync.plan.checks.file_conflicts import conflicting_files
 from imagesync.scan.conda.shared_files import shared_files
 
 if TYPE_CHECKING:
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.wheels.wheel_contents import WheelContent
 
 
@@ -94,22 +93,16 @@ class ImageBuilder:
         return self.finder.base_inputs(self.base.identity, self.base.python_version)
 
     @cached_property
-    def packages_input_hash(self) -> str:
-        """Return the hash of what decides the content of the packages image, ``sha256:<hex>``."""
-        digest = self.inputs.packages_input_hash(self.base_inputs)
-        return self._with_conflicts(digest)
-
-    def packages_hash(self, shared: Lock) -> str:
-        """Return the hash of the packages image of a shared layer, ``sha256:<hex>``."""
-        return self._with_conflicts(packages_hash(shared, self.base_inputs))
-
-    def _with_conflicts(self, digest: str) -> str:
-        owners = {path: names[0] for path, names in self.shared_conda_files.items()}
-        return with_file_conflicts(digest, {**self.file_conflicts, **owners})
-
-    def packages_reference(self, shared: Lock) -> str:
-        """Return the reference of the packages image of a shared layer."""
-        return f"{PACKAGES_REPOSITORY}:{image_tag(self.packages_hash(shared))}"
+    def packages_image(self) -> PackagesImage:
+        """Return what names the packages image, and finds it."""
+        return PackagesImage(
+            self.inputs,
+            self.base_inputs,
+            self.target,
+            self.finder,
+            {**self.file_conflicts, **{path: names[0] for path, names in self.shared_conda_files.items()}},
+            self.sources.installed_digests(self.target),
+        )
 
     @cached_property
     def target(self) -> Target:
@@ -141,7 +134,7 @@ class ImageBuilder:
 
     def locked_hash(self) -> KnownHash:
         """Return the environment hash of the lock."""
-        shared = self._find_packages() or shared_layer(self.lock)
+        shared = self.packages_image.find() or shared_layer(self.lock)
         lock = join_layers(shared, self.local)
         refuse_deviations(self.inputs.plan, lock)
         return self.inputs.locked_hash(lock, self.base_inputs, self._made_locals[1])
@@ -202,7 +195,7 @@ class ImageBuilder:
                 progress=progress,
             )
         except BuildError:
-            reference = self.packages_reference(shared_layer(context.lock))
+            reference = self.packages_image.reference(shared_layer(context.lock))
             if not has_layers or engine.inspect(reference) is not None:
                 raise
             # The packages image was removed since the engine was asked.
@@ -242,61 +235,22 @@ class ImageBuilder:
     def _local_context(self, engine: Engine, *, no_cache: bool) -> BuildContext:
         """Return the build context of the layer on top of the packages image, which exists then."""
         plan, context = self.inputs.plan, self.inputs.context
-        shared = None if no_cache else self._find_packages()
+        shared = None if no_cache else self.packages_image.find()
         lock = shared_layer(self.lock) if shared is None else shared
         artifacts = fetch_artifacts(self.local, self.sources)
         joined = join_layers(lock, artifacts.lock)
         refuse_deviations(plan, joined)
         if shared is None:
-            tag = image_tag(self.packages_hash(lock))
+            tag = image_tag(self.packages_image.digest(lock))
             with context.store.lock(f"packages-{tag}", progress=context.progress):
                 # A build of another environment may have made the packages image meanwhile.
                 self.finder.query_engine()
-                shared = None if no_cache else self._find_packages(lock)
+                shared = None if no_cache else self.packages_image.find(lock)
                 if shared is None:
                     shared = self._build_packages(engine, lock, no_cache=no_cache)
             joined = join_layers(shared, artifacts.lock)
             refuse_deviations(plan, joined)
         return self._context("environment", joined, artifacts)
-
-    def _find_packages(self, shared: Lock | None = None) -> Lock | None:
-        """Return the shared layer in a packages image that the engine has, or ``None``.
-
-        Parameters
-        ----------
-        shared
-            The shared layer; without it the image is found by what is remembered of these inputs, or by its
-            label.
-        """
-        cache, key = self.inputs.context.cache_folder, self.packages_input_hash
-        known = recall_hash(cache, key) if shared is None else KnownHash(self.packages_hash(shared))
-        images = self.finder.lookup.packages_images
-        if known is not None:
-            images = tuple(image for image in images if image_tag(known.digest) in image.tags)
-            images = tuple(i for i in images if i.labels.get(Label.PACKAGES_HASH) == known.digest)
-        else:
-            images = tuple(i for i in images if i.labels.get(Label.PACKAGES_INPUT_HASH) == key)
-        for image in images:
-            lock = from_label(image.labels.get(Label.PACKAGES_LOCK, ""), self.inputs.plan)
-            if lock is None or lock.target != self.target or not self._is_current(lock):
-                continue
-            if shared is not None:
-                lock = replace(lock, deviations=shared.deviations)
-            elif known is not None:
-                lock = replace(lock, deviations=tuple(map(Deviation.from_dict, known.deviations)))
-            self._remember_packages(image.labels[Label.PACKAGES_HASH], lock)
-            return lock
-        return None
-
-    def _is_current(self, shared: Lock) -> bool:
-        # A wheel of installed files may be another user's, or these files have been edited since.
-        installed_digest = self.sources.installed_digests(self.target)
-        return all(p.is_bundled or installed_digest(p.planned) == p.content for p in shared.vendored)
-
-    def _remember_packages(self, digest: str, shared: Lock) -> None:
-        deviations = tuple(deviation.to_dict() for deviation in shared.deviations)
-        known = KnownHash(digest, deviations)
-        remember_hash(self.inputs.context.cache_folder, self.packages_input_hash, known)
 
     def _build_packages(self, engine: Engine, shared: Lock, *, no_cache: bool) -> Lock:
         """Build the packages image, and return the lock of what it holds in the end."""
@@ -304,9 +258,8 @@ class ImageBuilder:
         artifacts = fetch_artifacts(shared, self.sources)
         lock = artifacts.lock
         refuse_deviations(self.inputs.plan, lock)
-        progress.line(
-            f"Making {self.packages_reference(lock)}, which all environments with the same packages stand on"
-        )
+        name = self.packages_image.reference(lock)
+        progress.line(f"Making {name}, which all environments with the same packages stand on")
         build_checked(
             self._context("packages", lock, artifacts, engine),
             engine=engine,
@@ -317,7 +270,7 @@ class ImageBuilder:
             ),
             progress=progress,
         )
-        self._remember_packages(self.packages_hash(lock), lock)
+        self.packages_image.remember(lock)
         return lock
 
     def _context(
@@ -333,10 +286,10 @@ class ImageBuilder:
 
         context = self.inputs.context
         is_shared = part == "packages"
-        packages_reference = self.packages_reference(shared_layer(lock))
+        packages_reference = self.packages_image.reference(shared_layer(lock))
         if is_shared:
-            environment_hash = self.packages_hash(lock)
-            hashed_inputs = self.packages_input_hash
+            environment_hash = self.packages_image.digest(lock)
+            hashed_inputs = self.packages_image.input_hash
         else:
             wheels = wheel_contents(artifacts.lock, artifacts.vendored.wheels, self.inputs.plan, context)
             environment_hash = self.inputs.locked_hash(lock, self.base_inputs, wheels).digest

@@ -126,6 +126,23 @@ def recall_contents(
     return found
 
 
+def first_sources(
+    plan: Plan, source_digests: Mapping[NormalizedName, str], *, no_isolation: Sequence[str], cache: Path
+) -> dict[NormalizedName, str]:
+    """Return *source_digests*, each replaced by the first one that gave the same wheel, as far as remembered.
+
+    What is compared by the sources of a wheel is the same then although a README was written beside them.
+    The parameters are those of :func:`recall_contents`.
+    """
+    first = dict(source_digests)
+    for name, content in recall_contents(
+        plan, source_digests, no_isolation=no_isolation, cache=cache
+    ).items():
+        path = _path(plan, name, content.digest, no_isolation, cache)
+        first[name] = read_cache(path, key=_FORMAT) or source_digests[name]
+    return first
+
+
 def remember_content(
     plan: Plan,
     name: NormalizedName,
@@ -139,11 +156,12 @@ def remember_content(
     path = _path(plan, name, source_digest, no_isolation, cache)
     if read_cache(path, key=_FORMAT) != list(content):
         write_cache(path, content, key=_FORMAT)
+    path = _path(plan, name, content.digest, no_isolation, cache)
+    if read_cache(path, key=_FORMAT) is None:
+        write_cache(path, source_digest, key=_FORMAT)
 
 
-def _path(
-    plan: Plan, name: NormalizedName, source_digest: str, no_isolation: Sequence[str], cache: Path
-) -> Path:
+def _path(plan: Plan, name: NormalizedName, digest: str, no_isolation: Sequence[str], cache: Path) -> Path:
     is_unisolated = matches([canonical_pattern(entry) for entry in no_isolation], name)
     made_by = (plan.python.minor, plan.python.platform, plan.platform, is_unisolated)
-    return cache_path(cache / HASHES, "wheel", name, source_digest, *made_by)
+    return cache_path(cache / HASHES, "wheel", name, digest, *made_by)

@@ -107,6 +107,9 @@ def test_file_beside_the_sources_costs_a_wheel_and_is_a_hit(
     assert with_readme.reference == first.reference
     assert is_hit(with_readme)
     assert asked(index) == []
+    # Without a build, and for comparisons, it is what it was.
+    assert "Making wheels" not in build_cli("build").stderr
+    assert build_cli.run("diff", "local", first.reference).returncode == 0
     (project / "elder.py").write_text("berries = 2\n")
     edited = build_cli("build")
     assert edited.reference != first.reference

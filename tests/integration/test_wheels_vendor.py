@@ -16,7 +16,7 @@ from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.environment_inputs import plan_environment
+from imagesync.pipeline.environment_plan import plan_environment
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.scan import scan

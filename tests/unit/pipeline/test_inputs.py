@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 from imagesync.errors import UnsolvableError, UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
-from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs, image_findings
+from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
+from imagesync.pipeline.environment_plan import image_findings
 from imagesync.pipeline.lock_file_inputs import LockFileInputs, lock_file_inputs
 from imagesync.scan.environment import Environment, Interpreter, Package, Source
 from imagesync.settings.model import Settings

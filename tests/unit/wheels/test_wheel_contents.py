@@ -17,6 +17,7 @@ from imagesync.wheels.wheel_contents import (
     WheelContent,
     archive_content,
     content_digest,
+    first_sources,
     recall_contents,
     remember_content,
 )
@@ -30,6 +31,7 @@ FILES = {
     "elder-1.0.dist-info/RECORD": "elder.py,sha256=x,12\n",
 }
 MINE = canonicalize_name("elder")
+PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 
 
 def make_wheel(
@@ -108,19 +110,31 @@ def test_file_that_is_no_archive_has_no_content(tmp_path: Path) -> None:
 
 
 def test_content_is_remembered_by_sources_interpreter_and_isolation(tmp_path: Path) -> None:
-    python = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
-    plan, content = Plan(python=python, packages=()), WheelContent("sha256:" + "1" * 64, "1.0")
+    plan, content = Plan(python=PYTHON, packages=()), WheelContent("sha256:" + "1" * 64, "1.0")
     sources = {MINE: "sha256:" + "2" * 64}
     remember_content(plan, MINE, sources[MINE], content, no_isolation=(), cache=tmp_path)
     assert recall_contents(plan, sources, no_isolation=(), cache=tmp_path) == {MINE: content}
     # A newer patch level builds the same.
-    later = replace(plan, python=replace(python, version="3.11.8"))
+    later = replace(plan, python=replace(PYTHON, version="3.11.8"))
     assert recall_contents(later, sources, no_isolation=("other",), cache=tmp_path) == {MINE: content}
     for other in (
         recall_contents(plan, {MINE: "sha256:" + "3" * 64}, no_isolation=(), cache=tmp_path),
         recall_contents(plan, sources, no_isolation=("Eld*",), cache=tmp_path),
         recall_contents(
-            replace(plan, python=replace(python, version="3.12.0")), sources, no_isolation=(), cache=tmp_path
+            replace(plan, python=replace(PYTHON, version="3.12.0")), sources, no_isolation=(), cache=tmp_path
         ),
     ):
         assert other == {}
+
+
+def test_sources_of_the_same_wheel_are_the_first_ones(tmp_path: Path) -> None:
+    plan, other = Plan(python=PYTHON, packages=()), WheelContent("sha256:" + "8" * 64, "1.0")
+    content = WheelContent("sha256:" + "9" * 64, "1.0")
+    one, two, three, unknown = ("sha256:" + digit * 64 for digit in "1234")
+    for digest, what in ((one, content), (two, content), (three, other)):
+        remember_content(plan, MINE, digest, what, no_isolation=(), cache=tmp_path)
+    found = [
+        first_sources(plan, {MINE: digest}, no_isolation=(), cache=tmp_path)[MINE]
+        for digest in (one, two, three, unknown)
+    ]
+    assert found == [one, one, three, unknown]

@@ -1,0 +1,121 @@
+"""Planning an environment with what lies around it: loose code, changed packages, system libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.core.background import BackgroundCall
+from imagesync.pipeline.modified_packages import plan_modifications
+from imagesync.plan.make_plan import make_plan
+from imagesync.scan.modifications.compare import find_modifications
+from imagesync.store.layout import PYTHONS, TREES
+
+if TYPE_CHECKING:
+    from imagesync.lock.conda.channels import Channels
+    from imagesync.pipeline.context import Context
+    from imagesync.plan.checks.system_libraries import SystemFiles
+    from imagesync.plan.plan import Plan
+    from imagesync.scan.environment import Environment, Finding
+    from imagesync.settings.model import Settings
+
+
+def plan_environment(environment: Environment, context: Context, *, asks_channels: bool = False) -> Plan:
+    """Return the plan of an image of *environment*, with loose code and changed packages.
+
+    The installed files are compared with what their installers wrote while everything else is planned.
+
+    Parameters
+    ----------
+    asks_channels
+        Whether the origin of the image's Python is decided (``python = "auto"``), for which channels are
+        asked whose answer isn't remembered.
+    """
+    settings, reason = context.settings, ""
+    if asks_channels and settings.python_source == "auto" and not (environment.conda or settings.add_conda):
+        settings, reason = _with_interpreter(environment, context)
+    if settings.channels or settings.add_conda or settings.python_source == "conda":
+        from imagesync.plan.conda import with_channels
+
+        environment = with_channels(environment, settings.channels, environ=context.environ)
+    comparison = BackgroundCall(lambda: find_modifications(environment, cache=context.cache_folder / TREES))
+    plan = _with_code(make_plan(environment, settings=settings), environment, context)
+    plan = plan_modifications(plan, environment, comparison.result(), settings)
+    return replace(plan, interpreter_reason=reason)
+
+
+def _with_interpreter(environment: Environment, context: Context) -> tuple[Settings, str]:
+    """Return the settings with the origin of the image's Python, and why it isn't the preferred one."""
+    from imagesync.image.conda.conda_python import choose_python
+
+    def open_(urls: tuple[str, ...]) -> Channels:
+        from imagesync.pipeline.artifact_sources import open_channels
+
+        return open_channels(urls, environment.python, context)
+
+    choice = choose_python(
+        environment,
+        settings=context.settings,
+        environ=context.environ,
+        open_channels=open_,
+        cache=context.cache_folder / PYTHONS,
+    )
+    return replace(context.settings, python_source=choice.source), choice.reason
+
+
+def _with_code(plan: Plan, environment: Environment, context: Context) -> Plan:
+    settings = context.settings
+    if not settings.code:
+        return plan
+    from imagesync.loose_code.collect import collect_code
+
+    code = collect_code(
+        settings.code,
+        max_size=settings.code_max_size,
+        environment=environment,
+        shipped=[*(p.name for p in plan.packages), *(p.name for p in plan.provided)],
+        cache=context.cache_folder,
+    )
+    return replace(plan, code=code, findings=plan.findings + code.findings)
+
+
+def image_findings(plan: Plan, environment: Environment, context: Context) -> Iterable[Finding]:
+    """Return the findings that concern an image: odd files of packages, and loose code that stays out."""
+    from imagesync.loose_code.detect import find_loose_code
+    from imagesync.plan.checks.file_conflicts import check_files
+    from imagesync.plan.checks.file_paths import paths_outside
+
+    cwd = Path.cwd()
+    # PYTHONPATH belongs to this machine's interpreters, and a prefix may be another platform's.
+    environ = context.environ if environment.python.executable else {}
+    loose = find_loose_code(environment, environ=environ, cwd=cwd, code=context.settings.code)
+    findings = (*check_files(plan, environment), *paths_outside(plan))
+    return (*findings, *(folder.to_finding(cwd) for folder in loose))
+
+
+def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -> tuple[Finding, ...]:
+    """Return the findings about what packages of *plan* need of the system and the base image lacks.
+
+    Parameters
+    ----------
+    there
+        The libraries and programs of the base image.
+    base
+        Its reference, for messages.
+    cache
+        The folder of all caches.
+    """
+    from imagesync.plan.checks.system_libraries import check_system_files, local_system_files
+
+    return check_system_files(plan, here=local_system_files(), there=there, base=base, cache=cache / TREES)
+
+
+def remembered_system_findings(plan: Plan, context: Context) -> tuple[Finding, ...]:
+    """Return the same findings without an engine; none if the base image hasn't been listed yet."""
+    from imagesync.image.base_files import remembered_system_files
+
+    settings, cache = context.settings, context.cache_folder
+    there = remembered_system_files(settings.base, settings.apt, cache=cache)
+    return () if there is None else system_findings(plan, there, settings.base, cache=cache)
