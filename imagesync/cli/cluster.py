@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 _HEADERS = ("cluster", "workers", "scheduler", "ends with", "image")
 _WIDTH = max(map(len, TARGETS))
 # A backspace keeps click from filling the lines.
-_TARGETS = "\b\nTargets:\n" + "\n".join(f"  {name:{_WIDTH}}  {each.what}" for name, each in TARGETS.items())
+_TARGETS = "\b\nTargets:\n" + "\n".join(
+    f"  {name:{_WIDTH}}  {each.description}" for name, each in TARGETS.items()
+)
 
 
 @click.group()

@@ -134,9 +134,9 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
         rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
         title = f"{counted(len(rows), 'package')} repacked from the installed files"
         sections.append(Section(title, ("package", "version", "reason"), tuple(rows), tone="warning"))
-    own = [package for package in lock.vendored if not package.repacked]
-    if own:
-        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in own]
+    local = [package for package in lock.vendored if not package.repacked]
+    if local:
+        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in local]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
     fetched: dict[str, Sequence[LockedConda | LockedPackage]] = {
         "from conda channels": lock.conda,

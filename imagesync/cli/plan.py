@@ -113,8 +113,8 @@ def _of_pip(plan: Plan) -> list[PlannedPackage]:
 
 
 def _conda_cells(package: PlannedConda) -> tuple[str, ...]:
-    here = f"{package.version} {package.build}".strip() or "-"
-    return (package.name, here, package.specifier or "any", "conda", package.reason)
+    installed = f"{package.version} {package.build}".strip() or "-"
+    return (package.name, installed, package.specifier or "any", "conda", package.reason)
 
 
 def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:

@@ -74,8 +74,8 @@ class Installation:
         listed = f"[{','.join(extras)}]"
         if self.editable:
             return shlex.join([*self._installing(), "--editable", f"{self.source}{listed}"])
-        place = f" @ {self.source}" if self.source else ""
-        return shlex.join([*self._installing(), f"imagesync{listed}{place}"])
+        source = f" @ {self.source}" if self.source else ""
+        return shlex.join([*self._installing(), f"imagesync{listed}{source}"])
 
     def _installing(self) -> list[str]:
         return {

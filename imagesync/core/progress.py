@@ -114,7 +114,7 @@ class _PlainTask:
         self._lock = threading.Lock()
         self._done = 0
         self._doing = ""
-        self._started = self._said = clock()
+        self._started = self._printed = clock()
         self._quarter = 0
 
     @property
@@ -153,9 +153,9 @@ class _PlainTask:
         now = self._clock()
         quarter = 4 * self._done // self._total if self._total else 0
         pause = QUARTER_PAUSE if quarter > self._quarter else PAUSE
-        if now - self._said < pause:
+        if now - self._printed < pause:
             return ""
-        self._said = now
+        self._printed = now
         self._quarter = quarter
         parts = [format_done(self._done, self._total, self._unit), self._doing]
         return f"{self._label}: " + ", ".join(part for part in parts if part)

@@ -26,7 +26,7 @@ class Target:
     ----------
     name
         Name on the command line.
-    what
+    description
         Short description of the configuration.
     template
         Path below the folder of templates.
@@ -37,7 +37,7 @@ class Target:
     """
 
     name: str
-    what: str
+    description: str
     template: str
     use: str
     local: bool = False

@@ -126,8 +126,8 @@ def bases_with(minor: str) -> tuple[str, ...]:
     """
     if not _MINOR.fullmatch(minor) or not is_supported(minor):
         return ()
-    own = (release.base for release in RELEASES if release.python.startswith(f"{minor}."))
-    return (*own, f"python:{minor}-slim")
+    distributions = (release.base for release in RELEASES if release.python.startswith(f"{minor}."))
+    return (*distributions, f"python:{minor}-slim")
 
 
 def base_hint(minor: str) -> str:

@@ -3,12 +3,12 @@
 ::
 
     <root>/blobs/sha256/<2 hex>/<64 hex>    the artifacts, each under its digest
-    <root>/derived/<32 hex>.json            what was made from something else, by what it was made from
-    <root>/partial/<process>.<random>       what is being written
-    <root>/locks/<name>.lock                one process at a time does what the name says
-    <root>/in-use/<process>.lock, .digests  what a running process has been handed
+    <root>/derived/<32 hex>.json            digests of artifacts by the inputs that they were made from
+    <root>/partial/<process>.<random>       files that are being written
+    <root>/locks/<name>.lock                held by one process at a time
+    <root>/in-use/<process>.lock, .digests  digests that a running process uses
     <root>/answers, build-pins, code, conda-records, hashes, pythons, repodata, trees, wheel-checks
-                                            what is found out again when it is missing
+                                            cache entries, made again when they are missing
     <root>/logs/*.log                       the logs of builds
 """
 
@@ -32,7 +32,7 @@ PARTIAL: Final = "partial"
 LOCKS: Final = "locks"
 IN_USE: Final = "in-use"
 ANSWERS: Final = "answers"
-"""What indexes have of exact versions, and what engines said of base images."""
+"""Answers of indexes about exact versions, and of engines about base images."""
 BUILD_PINS: Final = "build-pins"
 """Versions that build requirements were resolved to."""
 CODE: Final = "code"
@@ -42,7 +42,7 @@ CONDA_RECORDS: Final = "conda-records"
 HASHES: Final = "hashes"
 """Environment hashes by input hash, and what wheels hold by what they were made from."""
 PYTHONS: Final = "pythons"
-"""Which versions of Python channels have."""
+"""Python versions of channels."""
 REPODATA: Final = "repodata"
 """Repodata of channels, as rattler keeps it."""
 TREES: Final = "trees"
@@ -52,7 +52,7 @@ WHEEL_CHECKS: Final = "wheel-checks"
 LOGS: Final = "logs"
 
 CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, PYTHONS, REPODATA, TREES, WHEEL_CHECKS)
-"""Folders whose files are found out again when they are missing."""
+"""Folders of cache entries, which are made again when they are missing."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

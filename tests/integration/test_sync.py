@@ -133,7 +133,7 @@ def test_data_that_cannot_be_computed_again_is_not_lost(
         with pytest.warns(MismatchWarning, match="elder"):
             synced = imagesync.sync(client, session=session)
         assert synced.restarted == ()
-        assert "1 piece of data that can't be computed anew" in " ".join(synced.remarks)
+        assert "1 piece of data that can't be recomputed" in " ".join(synced.remarks)
         assert f"Still with old modules (1 objects of its classes are in memory): {holder}" in str(synced)
         assert client.submit(elder.count, scattered, pure=False).result() == 1
         assert not synced.comparison.matches, "one worker runs the old code, and that is said"

@@ -141,11 +141,11 @@ async def query_members(client: Client) -> Answers:
     """
     import asyncio
 
-    question = Remote("member_facts", "facts")
+    facts = Remote("member_facts", "facts")
     try:
         scheduler, workers = await asyncio.gather(
-            client.run_on_scheduler(question),
-            client.run(question, on_error="return"),
+            client.run_on_scheduler(facts),
+            client.run(facts, on_error="return"),
         )
     except Exception as error:
         raise ImagesyncError(

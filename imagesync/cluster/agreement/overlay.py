@@ -91,7 +91,12 @@ class Overlay:
             "packages": dict(self.contents or {}),
             "modules": {name: list(modules) for name, modules in (self.modules or {}).items()},
         }
-        return {"digest": self.digest, "wheels": list(self.wheels), "code": self.code, "says": description}
+        return {
+            "digest": self.digest,
+            "wheels": list(self.wheels),
+            "code": self.code,
+            "description": description,
+        }
 
 
 def select_packages(comparison: Comparison) -> Selection:

@@ -270,11 +270,11 @@ async def _refresh(
     tuple
         The addresses of the restarted workers, and remarks for the user.
     """
-    question = Remote("imports", "refresh")
+    refresh = Remote("imports", "refresh")
     scheduler: Mapping[str, Any]
     held: dict[str, list[str]]
     scheduler, held = await asyncio.gather(
-        client.run_on_scheduler(question, modules, local_modules, forced=True),
+        client.run_on_scheduler(refresh, modules, local_modules, forced=True),
         _refresh_workers(client, modules, local_modules),
     )
     remarks = []
@@ -283,14 +283,16 @@ async def _refresh(
         remarks.append(f"The scheduler can't be restarted, and still uses old modules: {reasons}.")
     restartable: list[str] = []
     if held and restart is not False:
-        ways = await client.run(Remote("apply_sync", "way_back"), workers=list(held), on_error="ignore")
-        restartable = sorted(address for address, way in ways.items() if way)
+        supervisors = await client.run(
+            Remote("apply_sync", "restarted_by"), workers=list(held), on_error="ignore"
+        )
+        restartable = sorted(address for address, name in supervisors.items() if name)
     if restartable and not restart:
         lost = await client.run_on_scheduler(Remote("apply_sync", "irreplaceable"), restartable)
         if lost:
             remarks.append(
-                f"Workers weren't started again: {counted(lost, 'piece')} of data that can't be computed anew"
-                " would be lost (scattered data, actors). sync(client, restart=True) does it anyway."
+                f"Workers weren't restarted: {counted(lost, 'piece')} of data that can't be recomputed would"
+                " be lost (scattered data, actors). sync(client, restart=True) restarts them anyway."
             )
             restartable = []
     if restartable:

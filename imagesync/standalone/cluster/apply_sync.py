@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 
-SAID = "imagesync-synced.json"
+DESCRIPTION = "imagesync-synced.json"
 NAME = "imagesync-sync"
 
 
 def install(content: dict[str, Any]) -> None:
     """Write an overlay unless it exists, and put it first on the path, in place of an earlier one.
 
-    *content* has its ``digest``, its ``wheels`` and ``code`` as ZIP archives, and its description, ``says``.
+    *content* has its ``digest``, its ``wheels`` and ``code`` as ZIP archives, and its ``description``.
     """
-    for folder in [folder for folder in sys.path if os.path.exists(os.path.join(folder, SAID))]:
+    for folder in [folder for folder in sys.path if os.path.exists(os.path.join(folder, DESCRIPTION))]:
         for path in (folder, os.path.join(folder, "code")):
             while path in sys.path:
                 sys.path.remove(path)
@@ -79,8 +79,8 @@ def _written(content: dict[str, Any]) -> str:
             extract(io.BytesIO(wheel), partial, installed_path)
         if content["code"]:
             extract(io.BytesIO(content["code"]), os.path.join(partial, "code"))
-        with open(os.path.join(partial, SAID), "w", encoding="utf-8") as file:
-            json.dump(content["says"], file)
+        with open(os.path.join(partial, DESCRIPTION), "w", encoding="utf-8") as file:
+            json.dump(content["description"], file)
         os.chmod(partial, 0o755)  # noqa: PTH101, S103  as a folder of packages is
         os.rename(partial, folder)  # noqa: PTH104
     except BaseException as error:
@@ -142,7 +142,7 @@ def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> int:
     return sum(task.run_spec is None for task in held) + sum(len(state.actors) for state in states)
 
 
-def way_back(dask_worker: Worker) -> str:
+def restarted_by(dask_worker: Worker) -> str:
     """Return the name of what restarts this worker: ``nanny``, ``container``, or nothing."""
     if dask_worker.nanny:
         return "nanny"
