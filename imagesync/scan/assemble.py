@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import ScanError
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
-from imagesync.scan.distributions.duplicates import choose
+from imagesync.scan.distributions.duplicates import drop_duplicates
 from imagesync.scan.distributions.editables import mark_editables
 from imagesync.scan.distributions.installed import read_folders
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity
@@ -47,7 +47,7 @@ def assemble(
         findings += folder.findings
     packages = [package for folder in folders for package in folder.packages]
     installer = Installer(answer.interpreter, has_pip=any(package.name == "pip" for package in packages))
-    packages = choose(mark_editables(packages, folders, findings, installer), findings, installer)
+    packages = drop_duplicates(mark_editables(packages, folders, findings, installer), findings, installer)
     root = conda_prefix([folder.path for folder in folders], prefix, base)
     conda: tuple[CondaRecord, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
@@ -55,11 +55,11 @@ def assemble(
     pinned: tuple[str, ...] = ()
     if root or any(package.manager == "conda" for package in packages):
         from imagesync.scan.conda.conda_meta import channels_of
-        from imagesync.scan.conda.packages import settle
+        from imagesync.scan.conda.packages import decide_owners
 
         facts = _conda_facts(root, environ, cache, conda_facts)
         findings += facts.findings
-        owned = settle(packages, facts.records, root, findings, installer)
+        owned = decide_owners(packages, facts.records, root, findings, installer)
         packages, conda, replaced = owned.packages, owned.conda, owned.replaced
         if root:
             channels = channels_of((*conda, *replaced), facts.configuration)

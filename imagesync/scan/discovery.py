@@ -25,7 +25,7 @@ from imagesync.scan.environment_files import (
     is_same_folder,
     tool_of,
 )
-from imagesync.scan.interpreter import HINT, interpreter_of, named_interpreter
+from imagesync.scan.interpreter import INTERPRETER_HINT, interpreter_of, named_interpreter
 
 _PIXI = ".pixi/envs/default"
 _VENV_ORIGIN = "the project's .venv"
@@ -97,7 +97,7 @@ def locate(
     if python is not None:
         return FoundEnvironment(Path(named_interpreter(python, environ)), "as given")
     if not sys.executable:
-        raise ScanError("the running interpreter doesn't know its own path", hint=HINT)
+        raise ScanError("the running interpreter doesn't know its own path", hint=INTERPRETER_HINT)
     return FoundEnvironment(Path(sys.executable), "the running interpreter")
 
 
@@ -178,7 +178,8 @@ def _refuse_missing_uv_environment(environ: Mapping[str, str], folders: tuple[st
     if named and paths and not any(map(is_environment, paths)):
         raise ScanError(
             f"UV_PROJECT_ENVIRONMENT names {paths[-1]}, which is no environment (any more)",
-            hint=f"Make it: uv sync. Or unset UV_PROJECT_ENVIRONMENT to use the project's .venv. {HINT}",
+            hint="Make it: uv sync. Or unset UV_PROJECT_ENVIRONMENT to use the project's .venv. "
+            + INTERPRETER_HINT,
         )
 
 
@@ -187,7 +188,7 @@ def _active(variable: str, folder: str, project: _ProjectEnvironment | None) -> 
     if not os.path.isdir(folder):
         raise ScanError(
             f"{variable} names {folder}, which isn't a folder (any more)",
-            hint=f"Activate an environment that exists, or unset {variable}. {HINT}",
+            hint=f"Activate an environment that exists, or unset {variable}. {INTERPRETER_HINT}",
         )
     interpreter = interpreter_of(folder, f"{variable} names {folder}, which")
     found = FoundEnvironment(Path(interpreter), variable)

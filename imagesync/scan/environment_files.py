@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from imagesync.core.files import read_bytes
 from imagesync.scan.distributions.metadata import read_headers
-from imagesync.scan.interpreter import PLACES
+from imagesync.scan.interpreter import INTERPRETER_PATHS
 
 _UV_CACHE = re.compile(r"(archive|builds|environments)-v[0-9]+")
 _ELF_MACHINES = {
@@ -41,7 +41,7 @@ def is_environment(folder: str) -> bool:
 
 def has_interpreter(folder: str) -> bool:
     """Return True if an interpreter lies in *folder*, even as a dangling link."""
-    return any(os.path.lexists(os.path.join(folder, *place.split("/"))) for place in PLACES)
+    return any(os.path.lexists(os.path.join(folder, *place.split("/"))) for place in INTERPRETER_PATHS)
 
 
 def is_isolated(prefix: str) -> bool:
@@ -114,7 +114,7 @@ def read_platform(root: str, site: str) -> str:
     site
         Its ``site-packages``: wheels name a platform if no executable does.
     """
-    for name in PLACES:
+    for name in INTERPRETER_PATHS:
         try:
             with open(os.path.join(root, *name.split("/")), "rb") as file:
                 platform = platform_of_executable(file.read(4096))

@@ -19,8 +19,8 @@ from imagesync.standalone.programs import program_path
 MARKER = "--- imagesync probe ---"
 OLDEST = (3, 8)
 _TIMEOUT = 60.0
-HINT = "Name an interpreter: imagesync scan --python PATH"
-PLACES = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
+INTERPRETER_HINT = "Name an interpreter: imagesync scan --python PATH"
+INTERPRETER_PATHS = ("bin/python", "bin/python3", "Scripts/python.exe", "python.exe")
 """The paths of an interpreter below its environment."""
 
 
@@ -61,8 +61,8 @@ def named_interpreter(python: Path, environ: Mapping[str, str]) -> str:
         found = shutil.which(name, path=environ.get("PATH"))
         if found:
             return os.path.abspath(found)
-        raise ScanError(f"there is no {name} here, nor on PATH", hint=HINT)
-    raise ScanError(f"{name} doesn't exist", hint=HINT)
+        raise ScanError(f"there is no {name} here, nor on PATH", hint=INTERPRETER_HINT)
+    raise ScanError(f"{name} doesn't exist", hint=INTERPRETER_HINT)
 
 
 def interpreter_of(folder: str, subject: str) -> str:
@@ -78,7 +78,7 @@ def interpreter_of(folder: str, subject: str) -> str:
     ScanError
         There is no interpreter there.
     """
-    for place in PLACES:
+    for place in INTERPRETER_PATHS:
         path = os.path.join(os.path.abspath(folder), *place.split("/"))
         if os.path.exists(path):
             return path
@@ -86,7 +86,7 @@ def interpreter_of(folder: str, subject: str) -> str:
             raise _dangling(path)
     raise ScanError(
         f"{subject} holds no Python interpreter",
-        hint=f"Install Python there. {HINT}",
+        hint=f"Install Python there. {INTERPRETER_HINT}",
     )
 
 
@@ -171,7 +171,7 @@ def _start(command: list[str], environ: Mapping[str, str]) -> subprocess.Popen[s
     except OSError as error:
         raise ScanError(
             f"{command[0]} can't be run: {error.strerror}",
-            hint=f"It isn't a Python interpreter for this machine. {HINT}",
+            hint=f"It isn't a Python interpreter for this machine. {INTERPRETER_HINT}",
         ) from None
 
 
@@ -200,7 +200,7 @@ def _explain(
     asked = _finish(_start([executable, "-V"], environ))
     words = (asked.stdout or asked.stderr).split()  # Python 2 answers on stderr
     if asked.returncode != 0 or len(words) < 2 or words[0] != "Python":
-        return ScanError(f"{executable} isn't a Python interpreter", hint=HINT)
+        return ScanError(f"{executable} isn't a Python interpreter", hint=INTERPRETER_HINT)
     if _minor(words[1]) < OLDEST:
         return _too_old(executable, words[1])
     lines = redact(answer.stderr).strip().splitlines()
@@ -214,7 +214,7 @@ def _explain(
 def _too_old(executable: str, version: str) -> ScanError:
     return ScanError(
         f"{executable} is Python {version}; imagesync scans Python 3.8 and later",
-        hint=f"Make the environment with a newer Python. {HINT}",
+        hint=f"Make the environment with a newer Python. {INTERPRETER_HINT}",
     )
 
 

@@ -57,7 +57,7 @@ _BUILT_IN = {
 
 
 @dataclass(frozen=True, repr=False)
-class Names:
+class ChannelNames:
     """The URLs of channel names, with their credentials.
 
     Parameters
@@ -171,7 +171,7 @@ class CondaConfiguration:
 
     def urls(self, channels: Iterable[str]) -> tuple[str, ...]:
         """Return the URLs of *channels* (names, URLs, folders), with the configured credentials."""
-        names = Names(
+        names = ChannelNames(
             alias=self.channel_alias,
             default=self.default_channels,
             custom=self.custom_channels,
@@ -256,7 +256,7 @@ class _Values:
     def configuration(self, package_caches: tuple[str, ...]) -> CondaConfiguration:
         """Return the configuration, with channels as URLs."""
         alias = self._word("channel_alias") or DEFAULT_ALIAS
-        names = Names(
+        names = ChannelNames(
             alias=alias if "://" in alias else f"https://{alias}",
             default=self.merged_list("default_channels") or DEFAULT_CHANNELS,
             custom={key: self._text(value) for key, value in self._map("custom_channels").items()},

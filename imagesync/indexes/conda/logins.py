@@ -37,12 +37,12 @@ class Login:
     secret: str = field(repr=False)
     username: str = ""
 
-    def opened(self, url: str) -> str:
+    def add_to(self, url: str) -> str:
         """Return *url* with the login, unless that is a bearer token, which is sent in a header.
 
-        >>> Login("token", "tk-1").opened("https://conda.example.com/team")
+        >>> Login("token", "tk-1").add_to("https://conda.example.com/team")
         'https://conda.example.com/t/tk-1/team'
-        >>> Login("basic", "a/b", "me").opened("https://conda.example.com/team")
+        >>> Login("basic", "a/b", "me").add_to("https://conda.example.com/team")
         'https://me:a%2Fb@conda.example.com/team'
         """
         parts = urlsplit(url)
@@ -251,7 +251,7 @@ def with_netrc(url: str, environ: Mapping[str, str]) -> str:
             continue
         if found is not None:
             username, _, password = found
-            return Login("basic", password or "", username).opened(url)
+            return Login("basic", password or "", username).add_to(url)
     return url
 
 

@@ -67,7 +67,7 @@ def expand_login(url: str, environ: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class StoredLogin:
+class UvLogin:
     """A login for all URLs below *service*."""
 
     service: str
@@ -76,12 +76,12 @@ class StoredLogin:
 
 
 @dataclass(frozen=True)
-class StoredLogins:
+class UvLogins:
     """The logins of all services."""
 
-    logins: tuple[StoredLogin, ...] = ()
+    logins: tuple[UvLogin, ...] = ()
 
-    def opened(self, url: str) -> str:
+    def add_to(self, url: str) -> str:
         """Return *url* with the login of the narrowest service that contains it, unless it has one."""
         parts = urlsplit(url)
         if parts.password is not None or not parts.scheme.startswith("http"):
@@ -97,7 +97,7 @@ class StoredLogins:
         return with_login(url, best.username, best.password)
 
 
-def read_stored_logins(environ: Mapping[str, str], platform: str) -> StoredLogins:
+def read_uv_logins(environ: Mapping[str, str], platform: str) -> UvLogins:
     """Return the logins that ``uv auth login`` has stored in its ``credentials.toml``.
 
     Source: uv's ``crates/uv-auth/src/store.rs``. Logins in the system's keychain (uv's preview feature
@@ -113,8 +113,8 @@ def read_stored_logins(environ: Mapping[str, str], platform: str) -> StoredLogin
     for entry in tables(document.get("credential", [])):
         service, password = entry.get("service"), entry.get("password") or entry.get("token")
         if isinstance(service, str) and isinstance(password, str):
-            found.append(StoredLogin(service, str(entry.get("username") or ""), password))
-    return StoredLogins(tuple(found))
+            found.append(UvLogin(service, str(entry.get("username") or ""), password))
+    return UvLogins(tuple(found))
 
 
 def _folder(environ: Mapping[str, str], platform: str) -> Path:

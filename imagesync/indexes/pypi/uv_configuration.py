@@ -27,7 +27,7 @@ from imagesync.indexes.pypi.index_configuration import (
     Project,
     Strategy,
 )
-from imagesync.indexes.pypi.index_urls import StoredLogins, location, read_stored_logins, with_login
+from imagesync.indexes.pypi.index_urls import UvLogins, location, read_uv_logins, with_login
 
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 # Settings of uv that restrict the files to take from indexes; they are passed on as they are.
@@ -76,7 +76,7 @@ def read_uv(
         A configuration file can't be read, or isn't TOML.
     """
     files = _files(project, environ, platform)
-    logins = read_stored_logins(environ, platform)
+    logins = read_uv_logins(environ, platform)
     reader = _Reader(files, environ, logins)
     pool = reader.pool()
     main = next((index for index in pool if index.default), None)
@@ -179,7 +179,7 @@ class _Reader:
         self,
         files: Sequence[tuple[Path, Mapping[str, Any]]],
         environ: Mapping[str, str],
-        logins: StoredLogins,
+        logins: UvLogins,
     ) -> None:
         self._files = files
         self._environ = environ
@@ -256,15 +256,15 @@ class _Reader:
         for path, values in self._files:
             yield from self._configured(tables(values.get("index")), path.parent)
             for url in texts(values.get("extra-index-url")):
-                yield _Index(self._opened(location(url, path.parent)))
+                yield _Index(self._with_login(location(url, path.parent)))
             for url in texts(values.get("index-url")):
-                yield _Index(self._opened(location(url, path.parent)), default=True)
+                yield _Index(self._with_login(location(url, path.parent)), default=True)
 
     def _of_variable(self, value: str, *, default: bool = False) -> _Index:
         name, separator, url = value.partition("=")
         if not separator or "/" in name or ":" in name:
-            return _Index(self._opened(value), default=default)
-        return _Index(self._opened(url, name), name, default=default)
+            return _Index(self._with_login(value), default=default)
+        return _Index(self._with_login(url, name), name, default=default)
 
     def _configured(self, entries: Sequence[Mapping[str, Any]], folder: Path) -> Iterator[_Index]:
         for entry in entries:
@@ -273,7 +273,7 @@ class _Reader:
             name = str(entry.get("name", ""))
             codes = entry.get("ignore-error-codes")
             yield _Index(
-                url=self._opened(location(entry["url"], folder), name),
+                url=self._with_login(location(entry["url"], folder), name),
                 name=name,
                 default=entry.get("default") is True,
                 explicit=entry.get("explicit") is True,
@@ -286,14 +286,14 @@ class _Reader:
                 ),
             )
 
-    def _opened(self, url: str, name: str = "") -> str:
+    def _with_login(self, url: str, name: str = "") -> str:
         """Return the URL of an index with its login, from variables or else from ``uv auth``."""
         if name:
             key = "".join(letter if letter.isalnum() else "_" for letter in name).upper()
             user = self._environ.get(f"UV_INDEX_{key}_USERNAME", "")
             password = self._environ.get(f"UV_INDEX_{key}_PASSWORD", "")
             url = with_login(url, user, password)
-        return self._logins.opened(url)
+        return self._logins.add_to(url)
 
 
 def _applies(source: Mapping[str, Any], markers: Mapping[str, str] | None) -> bool:

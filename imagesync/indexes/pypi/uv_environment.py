@@ -1,7 +1,7 @@
-"""What the user's tool is told about indexes, told to uv (by its environment) and to fetching.
+"""The configuration of indexes for uv, pip and fetching: environment variables, and access.
 
-Credentials travel in the environment of the child process alone: a command line is visible to
-every user of a machine.
+Credentials are passed only in the environment of the child process: a command line is visible to every user
+of the machine.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from imagesync.indexes.pypi.access import Access, Credential, Wording
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
-# What uv would add to the indexes that it is given.
+# Variables that add indexes to the given ones.
 UV_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 _UV_CONSTRAINTS = ("UV_CONSTRAINT", "UV_BUILD_CONSTRAINT")
-# What a file that is written for uv says in their place.
+# Variables that a configuration file for uv replaces.
 _UV_CONFIGURED = (
     *UV_INDEXES,
     *("UV_FIND_LINKS", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER"),
@@ -33,7 +33,7 @@ _UV_CONFIGURED = (
 
 
 def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return *environ* with pip's configuration in uv's variables; what pip is told nothing about stays."""
+    """Return *environ* with pip's configuration in uv's variables; variables without an equivalent stay."""
     environment = dict(environ)
     if indexes.index_url or indexes.extra_index_urls:
         for name in UV_INDEXES:
@@ -47,16 +47,18 @@ def uv_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> d
     else:
         # As pip does since 24.2.
         environment.setdefault("UV_SYSTEM_CERTS", "true")
-    if keyring_wanted(indexes):
+    if may_use_keyring(indexes):
         environment.setdefault("UV_KEYRING_PROVIDER", "subprocess")
         environment["PATH"] = keyring_path(environ)
     return environment
 
 
-def uv_configured(indexes: IndexConfiguration, environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return what uv runs with: :func:`uv_environment`, for a project's own tool by a file in *folder*.
+def write_uv_configuration(
+    indexes: IndexConfiguration, environ: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """Return uv's environment: :func:`uv_environment`, and for the tool of a project a file in *folder*.
 
-    A file can say more of an index than variables can, and keeps uv from adding what it finds elsewhere.
+    A file can have options of an index that variables can't, and keeps uv from reading other files.
     """
     if indexes.tool == "pip":
         return uv_environment(indexes, environ)
@@ -71,16 +73,16 @@ def uv_configured(indexes: IndexConfiguration, environ: Mapping[str, str], folde
 def build_environment(
     indexes: IndexConfiguration, environ: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    """Return what uv installs build requirements with: :func:`uv_configured`, with pip's constraints.
+    """Return uv's environment for build requirements: with pip's constraints.
 
-    As in pip, they hold for the build requirements of build requirements as well.
+    As in pip, these apply to the build requirements of build requirements, too.
 
     Parameters
     ----------
     folder
-        Gets the file by which uv is told of a project's indexes.
+        Gets the file with a project's indexes; see :func:`write_uv_configuration`.
     """
-    return uv_configured(indexes, environ, folder) | _constraints(indexes, environ)
+    return write_uv_configuration(indexes, environ, folder) | _constraints(indexes, environ)
 
 
 def build_variables(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +98,7 @@ def _constraints(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dic
 
 
 def _place(constraints: str) -> str:
-    """Return a URL or path as uv can read it from any folder: it takes a space for the end of an entry."""
+    """Return a URL or path that uv can read from any folder; a space would end the entry."""
     if "://" in constraints or constraints.startswith("file:"):
         return constraints
     path = Path(constraints).absolute()
@@ -106,7 +108,7 @@ def _place(constraints: str) -> str:
 def pip_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> dict[str, str]:
     """Return *environ* with *indexes* in pip's variables; pip reads the rest of its configuration itself."""
     environment = dict(environ)
-    # Options of an installation would stand in the way of a dry run.
+    # Options of an installation would break a dry run.
     for option in ("TARGET", "PREFIX", "ROOT", "USER", "REQUIRE_VIRTUALENV", "REPORT", "DRY_RUN"):
         environment.pop(f"PIP_{option}", None)
     values = {
@@ -158,11 +160,11 @@ def proxy_url(indexes: IndexConfiguration) -> str | None:
 
 
 def _ca_bundle(indexes: IndexConfiguration, environ: Mapping[str, str]) -> str | None:
-    # requests, and so pip, reads these two.
+    # requests, and so pip, reads these variables.
     return indexes.cert or environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE") or None
 
 
-def keyring_wanted(indexes: IndexConfiguration) -> bool:
+def may_use_keyring(indexes: IndexConfiguration) -> bool:
     """Return True if keyring may be asked for a password that no URL and no netrc has."""
     return indexes.keyring_provider != "disabled"
 
@@ -177,7 +179,7 @@ def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Acce
     bound = (url for binding in indexes.bound for url in binding.urls)
     pool = (indexes.index_url, *indexes.extra_index_urls, *indexes.find_links)
     urls = dict.fromkeys(url for url in (*pool, *bound) if url)
-    keyring = shutil.which("keyring", path=keyring_path(environ)) if keyring_wanted(indexes) else None
+    keyring = shutil.which("keyring", path=keyring_path(environ)) if may_use_keyring(indexes) else None
     return Access(
         credentials=tuple(found for url in urls if (found := _credential(url, indexes)) is not None),
         ca_bundle=_ca_bundle(indexes, environ),

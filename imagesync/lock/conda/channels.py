@@ -124,7 +124,7 @@ class Channels:
         if (configured := with_credentials(self.configuration, url)) != url:
             return configured
         if (login := self._login(url)) is not None:
-            return login.opened(url)
+            return login.add_to(url)
         return with_netrc(url, self._environ)
 
     def _login(self, url: str) -> Login | None:

@@ -19,7 +19,7 @@ from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_configuration import binding_of
 from imagesync.indexes.pypi.index_problems import IndexProblem, unusable
-from imagesync.indexes.pypi.uv_environment import uv_configured
+from imagesync.indexes.pypi.uv_environment import write_uv_configuration
 from imagesync.indexes.pypi.uv_files import (
     PROJECT,
     BoundRequirement,
@@ -110,7 +110,7 @@ class UvResolver(IndexResolver):
         if request.preferred:
             # uv prefers the versions of an existing output file.
             output.write_text(_preferences(request.preferred), "utf-8")
-        environment = uv_configured(self.indexes, self._environ, folder)
+        environment = write_uv_configuration(self.indexes, self._environ, folder)
         project = folder / "pyproject.toml"
         if bound:
             environment |= write_project(bound, self.indexes, project)

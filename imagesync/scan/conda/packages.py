@@ -44,7 +44,7 @@ class Ownership:
     replaced: tuple[CondaRecord, ...] = ()
 
 
-def settle(
+def decide_owners(
     packages: Sequence[Package],
     records: Sequence[RecordFile],
     prefix: str,
@@ -69,10 +69,10 @@ def settle(
     installer
         Makes the commands in hints.
     """
-    return _Settling(packages, records, prefix, findings, installer).ownership()
+    return _Owners(packages, records, prefix, findings, installer).ownership()
 
 
-class _Settling:
+class _Owners:
     """The state while owners are decided."""
 
     def __init__(
@@ -101,7 +101,7 @@ class _Settling:
         claims = self._claims()
         for name, package in self._packages.items():
             if name in claims:
-                self._packages[name] = self._settle(package, claims[name])
+                self._packages[name] = self._decide_owner(package, claims[name])
             elif package.manager == "conda":
                 self._packages[name] = self._unrecorded(package)
         self._give_up_replaced()
@@ -121,7 +121,7 @@ class _Settling:
                 claims.setdefault(name, []).append((record_file, metadata))
         return claims
 
-    def _settle(self, package: Package, claims: list[tuple[RecordFile, str]]) -> Package:
+    def _decide_owner(self, package: Package, claims: list[tuple[RecordFile, str]]) -> Package:
         """Return *package* with its owner, and remember the records that it replaces."""
         matching = [
             claim for claim in claims if self._is_at(package, claim[1]) or _same_version(package, claim[1])

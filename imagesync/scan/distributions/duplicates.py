@@ -14,7 +14,9 @@ from imagesync.scan.environment import Finding, Package, Severity
 from imagesync.scan.pip_commands import Installer
 
 
-def choose(packages: Sequence[Package], findings: list[Finding], installer: Installer) -> list[Package]:
+def drop_duplicates(
+    packages: Sequence[Package], findings: list[Finding], installer: Installer
+) -> list[Package]:
     """Return one package for each name; *packages* are in the order of ``sys.path``.
 
     In one folder, the metadata whose RECORD agrees with the files wins. Of several folders, the first on
