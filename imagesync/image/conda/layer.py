@@ -177,7 +177,7 @@ def make_layer(
             strict=True,
         )
     )
-    owners = _owners_of_shared(contents, shared_files, minor=minor)
+    owners = owners_of_shared(contents, shared_files, minor=minor)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
@@ -203,7 +203,7 @@ def make_layer(
     )
 
 
-def _owners_of_shared(
+def owners_of_shared(
     contents: Mapping[str, ArchiveFiles], shared_files: Mapping[str, tuple[str, ...]], *, minor: str
 ) -> dict[str, str]:
     """Return the package that each file is installed from that several packages have, by its path.

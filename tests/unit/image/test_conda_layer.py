@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,10 +15,10 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import FetchError, HashMismatch, LockError, UsageError
 from imagesync.image.conda.conda_installer import CondaInstaller, Setting, choose_installer
-from imagesync.image.conda.layer import CondaLayer
+from imagesync.image.conda.layer import CondaLayer, owners_of_shared
 from imagesync.image.conda.uncompiled_modules import modules_to_compile
 from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
-from imagesync.lock.conda.archive_files import read_archive_files
+from imagesync.lock.conda.archive_files import ArchiveFiles, read_archive_files
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import LockedConda
@@ -128,6 +129,37 @@ def test_explicit_file_names_each_archive_with_its_digest(channel: Path, store: 
     (record,) = json.loads(layer.records())
     assert record["url"] == package.artifact.url
     assert record["requested_spec"] == ""
+
+
+def test_shared_file_is_of_the_installed_package_else_of_the_last_one() -> None:
+    module, cached = "tests/__init__.py", "tests/__pycache__/__init__.cpython-311.pyc"
+    contents = {
+        "first": ArchiveFiles({f"{SITE_PACKAGES}/{module}": "1", "bin/tool": "1", "share/first": "1"}),
+        "second": ArchiveFiles({f"{SITE_PACKAGES}/{module}": "2", f"{SITE_PACKAGES}/{cached}": "2"}),
+        "third": ArchiveFiles({f"{SITE_PACKAGES}/{cached}": "3", "bin/tool": "1"}),
+    }
+    last = {f"{SITE_PACKAGES}/{module}": "second", "bin/tool": "third"}
+    assert owners_of_shared(contents, {}, minor=MINOR) == last, "bytecode goes with its module"
+    installed = {
+        f"site-packages/{module}": ("first", "first", "second"),
+        "bin/tool": ("", "first", "third"),
+        "share/first": ("first", "first", "gone"),
+    }
+    found = owners_of_shared(contents, installed, minor=MINOR)
+    assert found == {**last, f"{SITE_PACKAGES}/{module}": "first"}
+    elsewhere = {f"site-packages/{module}": ("gone", "first", "gone")}
+    assert owners_of_shared(contents, elsewhere, minor=MINOR) == last
+
+
+def test_wheel_is_compared_with_the_shared_file_that_is_installed(store: Store, tmp_path: Path) -> None:
+    path = f"{SITE_PACKAGES}/tests/__init__.py"
+    contents = {
+        name: ArchiveFiles({path: hashlib.sha256(name.encode()).hexdigest()}) for name in ("first", "second")
+    }
+    mine = wheel(store, tmp_path, "mine", files={"tests/__init__.py": b"first"})
+    refuse_file_conflicts(contents, [mine], minor=MINOR, owners={path: "first"})
+    with pytest.raises(LockError, match="the conda package second has it"):
+        refuse_file_conflicts(contents, [mine], minor=MINOR, owners={path: "second"})
 
 
 def no_wheel(requirement: str) -> StoredFile:
