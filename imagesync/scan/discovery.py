@@ -139,8 +139,8 @@ def _candidates(environ: Mapping[str, str], folders: tuple[str, ...]) -> Iterato
     """Yield the candidates, the one with the highest precedence first.
 
     imagesync's own environment is one only if no tool made it. ``python -m imagesync`` names it, as
-    ``python -m pip`` does; and so does ``PATH``, where it has its folder before those of what is active, as
-    that of a notebook's kernel or of a container does.
+    ``python -m pip`` does; and so does ``PATH`` if it has its folder before that of the active environment,
+    as in a notebook's kernel or a container.
     """
     own = None if tool_of(sys.prefix) else locate(environ=environ)
     virtual = environ.get("VIRTUAL_ENV", "")

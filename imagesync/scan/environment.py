@@ -15,7 +15,7 @@ SourceKind = Literal["index", "directory", "vcs", "archive"]
 
 
 class Severity(str, Enum):
-    """How much a finding matters."""
+    """The severity of a finding."""
 
     INFO = "info"
     WARNING = "warning"
@@ -24,20 +24,20 @@ class Severity(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a user should know, which by itself stops nothing.
+    """A fact that the user should know; it stops nothing.
 
     Parameters
     ----------
     code
         A stable slug, such as ``interrupted-uninstall``; documented in ``docs/findings.md``.
     message
-        What was found, free of credentials.
+        The message, without credentials.
     path
-        The file or folder that it is about.
+        The file or folder concerned.
     package
-        The canonical name of the distribution that it is about.
+        The canonical name of the distribution concerned.
     hint
-        What to do about it.
+        The way to solve it.
     """
 
     severity: Severity
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Source:
-    """Where an installed distribution came from (PEP 610).
+    """The source of an installed distribution (PEP 610).
 
     Parameters
     ----------
@@ -63,10 +63,10 @@ class Source:
     url
         Without credentials; for a directory its ``file://`` URL; ``None`` for an index.
     hash
-        Of an archive, ``sha256:<hex>``.
+        The digest of an archive, ``sha256:<hex>``.
     refused
-        Why nothing is fetched from there: its file names what could be an option or a command. *url* and
-        *commit* are ``None`` then.
+        The reason not to fetch it: its file has a possible option or command. *url* and *commit* are
+        ``None`` then.
     """
 
     kind: SourceKind = "index"
@@ -80,42 +80,42 @@ class Source:
     refused: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the source as documented JSON: ``kind``, and what is known beside it."""
+        """Return the source as documented JSON: ``kind``, and the known fields."""
         known = {key: value for key, value in asdict(self).items() if value not in (None, False)}
         return {"kind": self.kind, **known}
 
 
 @dataclass(frozen=True)
 class CondaRecord:
-    """One package as conda installed it: a prefix record (``conda-meta/*.json``).
+    """A conda package as installed: a prefix record (``conda-meta/*.json``).
 
     Parameters
     ----------
     name
-        Its conda name, which may be another one than that of the distributions it provides.
+        The conda name, which may differ from those of its distributions.
     channel
         The channel's URL without credentials and without the subdirectory, such as
-        ``https://conda.anaconda.org/conda-forge``; the name where no URL is known.
+        ``https://conda.anaconda.org/conda-forge``; the name if no URL is known.
     subdir
         ``linux-64``, ``noarch`` ...
     filename
-        Of the archive, such as ``numpy-1.26.4-py311_0.conda``.
+        The name of the archive, such as ``numpy-1.26.4-py311_0.conda``.
     url
-        Of the archive, without credentials.
+        The URL of the archive, without credentials.
     sha256
-        ``sha256:<hex>``; empty where the record has none.
+        ``sha256:<hex>``; empty if the record has none.
     md5
-        In hex; empty where the record has none.
+        In hex; empty if the record has none.
     size
-        Of the archive, in bytes; ``None`` where the record doesn't say.
+        The size of the archive, in bytes; ``None`` if unknown.
     noarch
         ``python``, ``generic``, or empty for a package of the platform.
     requested_spec
-        What the user asked for; empty for a package that came in with another one.
+        The spec that the user requested; empty for a dependency.
     distributions
-        The canonical names of the Python distributions whose metadata it holds.
+        The canonical names of the Python distributions whose metadata it contains.
     has_post_link
-        Whether a script of the package runs after it was linked.
+        The package has a post-link script.
     """
 
     name: str
@@ -149,34 +149,34 @@ class CondaRecord:
 
 @dataclass(frozen=True)
 class Package:
-    """One installed distribution.
+    """An installed distribution.
 
     Parameters
     ----------
     name
         Canonical name (PEP 503).
     version
-        As its metadata writes it.
+        The version as written in its metadata.
     source
-        Where it came from.
+        The source that it was installed from.
     requested
-        Whether the user asked for it by name (``REQUESTED``); ``None`` where nothing says.
+        The user requested it by name (``REQUESTED``); ``None`` if unknown.
     purelib
-        Whether its wheel was pure Python; ``None`` where nothing says.
+        Its wheel was pure Python; ``None`` if unknown.
     location
-        The folder on ``sys.path`` that holds it.
+        Its folder on ``sys.path``.
     metadata_path
-        Its ``.dist-info`` or ``.egg-info``; empty where there is none.
+        Its ``.dist-info`` or ``.egg-info``; empty if there is none.
     installer
-        What ``INSTALLER`` says, such as ``pip`` or ``uv``; empty where nothing says.
+        The content of ``INSTALLER``, such as ``pip`` or ``uv``; empty if unknown.
     tags
         The wheel's tags, such as ``cp311-cp311-manylinux_2_17_x86_64``.
     requires
-        ``Requires-Dist`` lines, as they are written.
+        The ``Requires-Dist`` lines, as written.
     requires_python
-        ``Requires-Python``, as it is written.
+        ``Requires-Python``, as written.
     has_record
-        Whether a RECORD (or ``installed-files.txt``) lists its files.
+        A RECORD (or ``installed-files.txt``) lists its files.
     conda
         The name of the conda package that provides it; empty for one of pip.
     """
@@ -198,7 +198,7 @@ class Package:
 
     @property
     def is_egg(self) -> bool:
-        """Return True if it is an egg, a folder or an archive on ``sys.path`` that holds one package."""
+        """Return True if it is an egg, a folder or an archive on ``sys.path`` with one package."""
         return self.location.endswith(".egg") and bool(self.metadata_path)
 
     def to_dict(self) -> dict[str, Any]:
@@ -230,17 +230,17 @@ class Interpreter:
     implementation
         ``cpython``, ``pypy`` ...
     version
-        With its patch level, such as ``3.11.7``.
+        The version with its patch level, such as ``3.11.7``.
     platform
-        As ``sysconfig.get_platform()`` says: ``linux-x86_64``, ``macosx-14.0-arm64``, ``win-amd64``.
+        The value of ``sysconfig.get_platform()``: ``linux-x86_64``, ``macosx-14.0-arm64``, ``win-amd64``.
     abi
         The wheel ABI tag, such as ``cp311``.
     executable, prefix, base_prefix
-        Paths on the scanned machine; ``executable`` is empty where only files were read.
+        Paths on the scanned machine; ``executable`` is empty if only files were read.
     libc
         ``glibc 2.36``, ``musl 1.2``, or empty.
     markers
-        The marker environment of PEP 508 and its values.
+        The marker environment (PEP 508).
     """
 
     implementation: str
@@ -265,22 +265,22 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment as it is.
+    """A scanned environment.
 
     Parameters
     ----------
     packages
-        Sorted by canonical name; one entry a name.
+        The distributions, sorted by canonical name; one for each name.
     indexes
         The index URLs that the user's configuration names, without credentials.
     path
-        The folders of its ``sys.path`` that exist, in their order, without those of the standard library.
+        The existing folders of its ``sys.path``, in their order, without those of the standard library.
     conda
-        What conda installed, sorted by conda name, without what pip has replaced.
+        The conda packages, sorted by name, without those that pip has replaced.
     channels
-        Where conda packages come from, first the one that wins; URLs without credentials.
+        The channels of conda packages by priority; URLs without credentials.
     replaced
-        What conda installed and pip has replaced since; none of it is in *conda*.
+        The conda packages that pip has replaced; none of them is in *conda*.
     pinned
         Match specs that the user has pinned: ``conda-meta/pinned``, and the setting ``pinned_packages``.
     """

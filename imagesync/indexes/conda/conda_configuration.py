@@ -46,7 +46,7 @@ _PRIORITIES: dict[str, ChannelPriority] = {
 
 
 _SUBDIR = re.compile(r"/(?:noarch|(?:linux|osx|win|emscripten|wasi|freebsd|zos)-[a-z0-9_]+)/?$")
-# What conda itself knows by name besides what is configured.
+# conda's built-in channel names.
 _BUILT_IN = {
     "pkgs/main": "https://repo.anaconda.com",
     "pkgs/r": "https://repo.anaconda.com",

@@ -79,7 +79,7 @@ def root_prefix(prefix: str, environ: Mapping[str, str]) -> str:
 def package_caches(
     configured: tuple[str, ...], root: str, home: str, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Return the folders that conda, mamba, micromamba and rattler keep packages in, as far as they exist."""
+    """Return the existing package caches of conda, mamba, micromamba and rattler."""
     expanded = [os.path.join(home, path[2:]) if path.startswith("~/") else path for path in configured]
     if not expanded:
         expanded = [os.path.join(root, "pkgs")] if root else []

@@ -1,7 +1,7 @@
-"""The files by which uv is told where packages come from: ``uv.toml``, and a project for what is bound.
+"""Files for uv: ``uv.toml`` with the indexes, and a project with the packages that are bound to an index.
 
-uv binds packages to indexes for the dependencies of a project alone (``tool.uv.sources``), so what is bound
-is asked for as a dependency of a project that is made for the question. Logins go by the environment.
+uv binds packages to indexes only for the dependencies of a project (``tool.uv.sources``), so a request for
+them is written as a project. Logins are passed by environment variables.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imagesync.indexes.pypi.index_configuration import IndexOptions, binding_of
 if TYPE_CHECKING:
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
-# What uv calls the project in its messages.
+# The name of the project in uv's messages.
 PROJECT = "imagesync-question"
 
 
@@ -62,9 +62,9 @@ def split_requirements(
     Parameters
     ----------
     attempt
-        Which of several alternatives to take, counted from 0; a package with fewer gets its last.
+        The index of the alternative to use, from 0; a package with fewer alternatives gets its last.
     besides
-        Bound packages that are no requirements and are known to come in.
+        Bound packages that aren't requirements, but known dependencies.
     """
     bound: list[BoundRequirement] = []
     others: list[str] = []
@@ -104,7 +104,7 @@ def write_project(
 
 
 def _toml(value: object) -> str:
-    """Return a text, number, truth value, or list of these as TOML, where they are as in JSON."""
+    """Return a string, number, boolean, or list of these as TOML, which writes them like JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -44,11 +44,11 @@ class CondaFacts:
     Parameters
     ----------
     prefix
-        The conda environment; empty where there is none.
+        The conda environment; empty if there is none.
     findings
         Findings about files that can't be read.
     pinned
-        Match specs that hold for whatever is installed in *prefix*.
+        Match specs for all installations in *prefix*.
     """
 
     prefix: str = ""

@@ -32,7 +32,7 @@ def parse_direct_url(data: bytes) -> Source:
     Raises
     ------
     ValueError
-        It isn't JSON, or not what the direct URL data structure specification asks for.
+        It isn't JSON, or doesn't follow the direct URL data structure specification.
     """
     from imagesync.core.credentials import strip_credentials
 

@@ -222,7 +222,7 @@ class _Marking:
 
 
 def project_root(path: str) -> str:
-    """Return the nearest folder at or above *path* that holds a project, or *path* itself."""
+    """Return the nearest folder at or above *path* with a project, or *path* itself."""
     folder = path if not os.path.isfile(path) else os.path.dirname(path)
     start = folder
     for _ in range(_LEVELS_UP + 1):

@@ -44,7 +44,7 @@ class Headers:
     values
         Lower-case header name to its values, in the order of the file.
     utf8
-        Whether the whole block is valid UTF-8; values that aren't were read as Latin-1.
+        The whole block is valid UTF-8; otherwise invalid values were read as Latin-1.
     """
 
     values: dict[str, list[str]] = field(default_factory=dict)
@@ -202,7 +202,7 @@ def script_name(path: str) -> str:
 def read_record(metadata_path: str) -> Iterator[tuple[str, str, int | None]]:
     """Yield path, digest (``sha256=<base64>``, or empty) and size in bytes of each file listed.
 
-    Paths are as they are written: relative to the folder that holds *metadata_path*, with ``/``.
+    Paths are as they are written: relative to the parent of *metadata_path*, with ``/``.
     A RECORD that can't be read lists nothing, and a path that can't exist isn't listed.
     """
     try:
