@@ -116,7 +116,9 @@ def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
     elif source.kind == "archive" and source.hash:
         identity |= {"hash": source.hash}
     else:
-        identity |= {"url": url, "record": record_digest(package.installed)}
+        identity |= {"url": url}
+    # Another build of the same commit or archive may have other files, and the image gets the installed ones.
+    identity["record"] = record_digest(package.installed)
     if package.modification is not None:
         identity["modified"] = package.modification.digest
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
