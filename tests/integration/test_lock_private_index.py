@@ -20,6 +20,7 @@ from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock
 from imagesync.lock.make_lock import make_lock
+from imagesync.lock.resolvers.resolver_cache import CachingResolver
 from imagesync.store.download import Download
 from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store
@@ -287,6 +288,20 @@ def test_refusal_of_one_of_several_indexes_is_a_warning(
     )
     assert "They were looked for in the index URLs in pip's configuration" in warning
     assert_secret_nowhere(warning)
+
+
+def test_answers_of_others_are_not_cached_while_an_index_refuses(
+    name: str, index: LocalIndex, tmp_path: Path
+) -> None:
+    with LocalIndex() as public:
+        public.add_wheel("demo", "1.0.0")
+        for password in ("wrong", WRITTEN[1]):
+            url = index.url.replace("://", f"://me:{password}@")
+            environ = environment(tmp_path, PIP_INDEX_URL=url, PIP_EXTRA_INDEX_URL=public.url)
+            resolver = open_resolver(name, environ, indexes=configuration(environ))
+            cached = CachingResolver(resolver, tmp_path / "answers", environ)
+            lock_with(cached, PLAN)
+            assert bool(list(tmp_path.glob("answers/*"))) is (password != "wrong")
 
 
 def test_index_that_says_by_403_that_it_lacks_a_project_is_no_refusal(

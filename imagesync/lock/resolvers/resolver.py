@@ -132,6 +132,7 @@ class IndexResolver:
         self._environ = environ
         self._access = access
         self._requested = ""
+        self._refusals: tuple[IndexProblem, ...] | None = None
 
     @property
     def indexes(self) -> IndexConfiguration:
@@ -148,7 +149,10 @@ class IndexResolver:
         others = self.indexes.index_url is None or len(self.indexes.public_urls) > 1
         if not self._requested or not others:
             return ()
-        return tuple(problem for problem in self.index_problems(self._requested) if problem.refuses)
+        if self._refusals is None:
+            problems = self.index_problems(self._requested)
+            self._refusals = tuple(problem for problem in problems if problem.refuses)
+        return self._refusals
 
     def _note_request(self, request: ResolutionRequest) -> None:
         """Remember a project that the indexes were asked for: uv and pip pass over one that refuses."""

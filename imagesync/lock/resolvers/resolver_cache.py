@@ -86,6 +86,9 @@ class CachingResolver:
             return tuple(known.values())
         fresh = self._resolver.resolve(replace(request, requirements=unknown))
         requested = {match["name"]: line for line, match in pins.items() if line not in known}
+        if self._resolver.refusals():
+            # The index that refused may have another file, once it doesn't refuse.
+            return (*known.values(), *fresh)
         answers.add({requested[package.name]: package for package in fresh if package.name in requested})
         return (*known.values(), *fresh)
 
