@@ -141,7 +141,7 @@ def chosen(request: pytest.FixtureRequest) -> Chosen:
     return found
 
 
-def test_engine_over_tls(
+def test_engine_over_tls_is_looked_up_and_runs_containers(
     chosen: Chosen, port: int, certificates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGESYNC_CACHE_DIR", str(tmp_path / "cache"))

@@ -122,7 +122,7 @@ def test_local_cluster_runs_what_the_client_runs() -> None:
     assert comparison.right == "scheduler and 1 worker"
 
 
-def test_asynchronous_client() -> None:
+def test_asynchronous_client_is_checked_by_check_async() -> None:
     async def main() -> Comparison:
         async with (
             LocalCluster(n_workers=1, processes=False, dashboard_address=None, asynchronous=True) as local,
@@ -135,7 +135,7 @@ def test_asynchronous_client() -> None:
     assert asyncio.run(main()).matches
 
 
-def test_diff_speaks_tls(tmp_path: Path, cli: CommandLine) -> None:
+def test_diff_with_a_tls_scheduler_needs_certificates(tmp_path: Path, cli: CommandLine) -> None:
     security = Security.temporary()
     options = []
     for option, role in (("ca-file", "tls_ca_file"), ("cert", "tls_client_cert"), ("key", "tls_client_key")):

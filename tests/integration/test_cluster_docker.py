@@ -151,7 +151,9 @@ def test_scaling_by_hand_and_by_load(make: Make) -> None:
         assert client.submit(sum, [1, 2]).result(timeout=60) == 3
 
 
-def test_asynchronous(dask_project: DaskProject, engine: docker.DockerClient) -> None:
+def test_asynchronous_cluster_computes_and_is_removed(
+    dask_project: DaskProject, engine: docker.DockerClient
+) -> None:
     async def work() -> str:
         async with (
             imagesync.DockerCluster(
@@ -201,7 +203,7 @@ def test_a_worker_whose_container_is_killed_in_a_computation(make: Make, engine:
         assert container_of(engine, cluster, "worker-0").id != killed.id
 
 
-def test_restarting_all_workers(make: Make) -> None:
+def test_client_restart_gives_each_worker_a_new_process(make: Make) -> None:
     cluster = make()
     with Client(cluster) as client:
         cluster.wait_for_workers(2)

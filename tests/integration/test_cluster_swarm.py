@@ -123,7 +123,7 @@ def test_nodes_get_the_image_by_digest(
     assert task["Spec"]["ContainerSpec"]["Image"] == cluster.image
 
 
-def test_constraints_hold(make: Make, swarm: docker.DockerClient) -> None:
+def test_worker_waits_for_a_node_that_meets_its_constraints(make: Make, swarm: docker.DockerClient) -> None:
     cluster = make(constraints=["node.labels.disk==ssd"])
     wait_until(lambda: bool(tasks_of(swarm, cluster, "worker-0")), 20)
     (task,) = tasks_of(swarm, cluster, "worker-0")
@@ -168,7 +168,7 @@ def test_a_killed_client_takes_everything_with_it(
     wait_until(lambda: len(find_resources(swarm.api, name)) == 0, 30)
 
 
-def test_commands_see_it(make: Make, cli: CommandLine) -> None:
+def test_swarm_cluster_is_listed_and_removed_by_commands(make: Make, cli: CommandLine) -> None:
     cluster = make()
     listed = {entry["name"]: entry for entry in cli("cluster", "ls", "--format", "json").json()}
     assert listed[cluster.name]["workers"] == 1

@@ -96,7 +96,9 @@ def containers(engine: docker.DockerClient, label: str) -> list[docker.models.co
 
 # The interpreter of these tests need not be the image's.
 @pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
-def test_compose_runs_it(engine: docker.DockerClient, pushed: Pushed, tmp_path: Path) -> None:
+def test_compose_file_starts_a_cluster_of_the_pushed_image(
+    engine: docker.DockerClient, pushed: Pushed, tmp_path: Path
+) -> None:
     project = f"imagesync-test-{secrets.token_hex(4)}"
     compose = ["docker-compose", "--project-name", project, "--file", write(pushed, "compose", tmp_path)]
     environ = {**pushed.cli.environ, "DASK_PORT": "0", "DASK_DASHBOARD_PORT": "0"}

@@ -139,7 +139,7 @@ def test_pull_that_is_refused(real: Engine) -> None:
         real.pull("127.0.0.1:1/nothing:1", progress=QUIET)
 
 
-def test_interrupted_build(endpoint: Endpoint) -> None:
+def test_interrupted_build_stops_the_running_step(endpoint: Endpoint) -> None:
     # Podman 4 goes on with the step that runs when its client leaves; there it is a short one.
     is_podman = "podman" in endpoint.url
     seconds = "8".zfill(9 + secrets.randbelow(90)) if is_podman else f"{10**6 + secrets.randbelow(10**6)}"

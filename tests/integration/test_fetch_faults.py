@@ -241,7 +241,7 @@ def test_a_killed_process_leaves_nothing_that_prune_does_not_find(index: LocalIn
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs root")
-def test_a_full_disk(index: LocalIndex, tmp_path: Path) -> None:
+def test_full_disk_leaves_nothing_partial_and_hints_at_prune(index: LocalIndex, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "size=2m") as folder:
         store = Store(folder / "store")
         with pytest.raises(StoreError, match="No space is left") as caught:

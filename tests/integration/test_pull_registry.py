@@ -194,7 +194,7 @@ def test_docker_tells_the_bytes(
         ({"auths": "AUTHS", "credsStore": "missing"}, "docker-credential-missing not installed"),
     ],
 )
-def test_credential_helpers(
+def test_image_is_pulled_with_credentials_of_helpers(
     real: Engine,
     registry: LocalRegistry,
     small: str,

@@ -185,7 +185,7 @@ def test_what_the_cluster_runs_on_is_not_replaced(
     assert "imagesync build" in str(synced)
 
 
-def test_loose_code(client: Client, session: Session, tmp_path: Path) -> None:
+def test_loose_code_is_synced_with_its_data_files(client: Client, session: Session, tmp_path: Path) -> None:
     def read() -> str:
         import hedge
 
