@@ -208,7 +208,8 @@ class Session:
             return image
         from imagesync.pipeline.registry_images import open_registry_images
 
-        known = KnownHash(image.environment_hash, image.deviations)
+        artifacts = image.artifacts_digest if locked is not None else ""
+        known = KnownHash(image.environment_hash, image.deviations, artifacts)
         with open_registry_images(context) as images:
             published = images.publish(
                 image,
@@ -281,7 +282,8 @@ class Session:
                 return image, is_published
             with context.open_engine() as engine:
                 image = builder.build(engine, tags=request.tags, no_cache=request.no_cache)
-        finder.remember(builder.made_inputs, KnownHash(image.environment_hash, image.deviations))
+        known = known._replace(digest=image.environment_hash, deviations=image.deviations)
+        finder.remember(builder.made_inputs, known)
         return image, False
 
     def _builder(self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder) -> ImageBuilder:

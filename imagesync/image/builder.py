@@ -77,6 +77,7 @@ def build_image(
         cached=False,
         deviations=tuple(deviation.to_dict() for deviation in context.lock.deviations),
         repacked=tuple(context.lock.repacked_to_list()),
+        artifacts_digest=context.lock.artifacts_digest,
     )
 
 

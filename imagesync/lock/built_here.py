@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imagesync.lock.lock import Artifact
 from imagesync.scan.environment import Package
+
+if TYPE_CHECKING:
+    from imagesync.lock.lock import Artifact
 
 
 def built_here(package: Package | None, artifact: Artifact) -> str:

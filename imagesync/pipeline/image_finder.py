@@ -91,7 +91,8 @@ class ImageFinder:
         if base is None:
             return None
         remembered = recall_hash(self._context.cache_folder, inputs.input_hash(base))
-        return inputs.known_hash(base) if remembered is None and not inputs.plan.strict else remembered
+        is_strict = self._context.settings.strict
+        return inputs.known_hash(base) if remembered is None and not is_strict else remembered
 
     def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
         """Remember the environment hash of *inputs*, for a build that asks nobody."""
@@ -148,7 +149,9 @@ class ImageFinder:
             The image will be pushed, and the registry refuses or doesn't answer.
         """
         digest = "" if known is None else known.digest
-        if not self._uses_registry or (no_cache and not push) or digest in self._asked_registry_for:
+        if not self._uses_registry or digest in self._asked_registry_for:
+            return None
+        if not push and (no_cache or known is None):
             return None
         checked = bool(self._asked_registry_for)
         self._asked_registry_for.add(digest)
@@ -175,10 +178,12 @@ class ImageFinder:
 
         An image with deviations won't do where none may be: its build says why there are some.
         """
-        if not inputs.accepts(image):
+        if (known.artifacts and image.artifacts_digest != known.artifacts) or not inputs.accepts(image):
             return None
-        deviations = joined_deviations(image.deviations, known.deviations, inputs.plan)
-        return None if deviations and inputs.plan.strict else replace(image, deviations=deviations)
+        deviations = known.deviations
+        if image.deviations:  # else a lock file needn't be parsed
+            deviations = joined_deviations(image.deviations, deviations, inputs.plan)
+        return None if deviations and self._context.settings.strict else replace(image, deviations=deviations)
 
     def base_inputs(self, root_digest: str, python_version: str) -> BaseInputs:
         """Return the inputs that all hashes cover besides the plan and the settings.

@@ -16,7 +16,7 @@ from imagesync.store.layout import HASHES
 if TYPE_CHECKING:
     from imagesync.plan.plan import Plan
 
-_FORMAT = 1
+_FORMAT = 2
 
 DeviationDict = Mapping[str, Any]
 """A deviation as :meth:`imagesync.lock.lock.Deviation.to_dict` gives it."""
@@ -31,22 +31,27 @@ class KnownHash(NamedTuple):
         ``sha256:<hex>``.
     deviations
         By how much the content differs from the local environment.
+    artifacts
+        The digest of the artifacts that an image must have, as
+        :attr:`~imagesync.lock.lock.Lock.artifacts_digest` gives it; empty if others of the same versions will
+        do.
     """
 
     digest: str
     deviations: tuple[DeviationDict, ...] = ()
+    artifacts: str = ""
 
 
 def recall_hash(cache: Path, input_hash: str) -> KnownHash | None:
     """Return what is remembered under *input_hash*, or ``None``; *cache* is the cache folder."""
     known = read_cache(_path(cache, input_hash), key=_FORMAT)
-    return None if known is None else KnownHash(known[0], tuple(known[1]))
+    return None if known is None else KnownHash(known[0], tuple(known[1]), known[2])
 
 
 def remember_hash(cache: Path, input_hash: str, known: KnownHash) -> None:
     """Remember *known* under *input_hash*."""
     if recall_hash(cache, input_hash) != known:
-        write_cache(_path(cache, input_hash), [known.digest, list(known.deviations)], key=_FORMAT)
+        write_cache(_path(cache, input_hash), known, key=_FORMAT)
 
 
 def joined_deviations(
@@ -67,13 +72,18 @@ def joined_deviations(
 
 
 def _applicable(labelled: Iterable[DeviationDict], plan: Plan) -> Iterator[DeviationDict]:
-    """Yield the deviations that don't contradict the versions that are installed here."""
+    """Yield the deviations that don't contradict the versions that are installed here.
+
+    What differs with the same version on both sides is a fact of the environment that the image was built
+    from, such as an edited file: of the environment of *plan* that is known.
+    """
     versions: dict[tuple[str, str], str] = {("pip", p.name): p.version for p in plan.packages}
     versions |= {("conda", package.name): package.version for package in plan.conda}
     for entry in labelled:
         here = versions.get((str(entry.get("manager")), str(entry.get("name"))))
         # The local side of a conda package may be its version and its build.
-        if here is None or here == str(entry.get("local")).partition(" ")[0]:
+        fits = here is None or here == str(entry.get("local")).partition(" ")[0]
+        if fits and entry.get("local") != entry.get("locked"):
             yield entry
 
 

@@ -41,6 +41,9 @@ def test_deviation_of_another_environment_counts_only_where_its_local_version_is
     there = [deviation("toolz", "1.0.0", "1.1.1"), deviation("libblas", "3.8.0 1", "3.9.0 1", "conda")]
     assert joined_deviations([*here, unknown], (), PLAN) == (*here, unknown)
     assert joined_deviations(there, (), PLAN) == ()
+    edited_there = deviation("toolz", "1.1.0", "1.1.0")
+    assert joined_deviations([edited_there], (), PLAN) == ()
+    assert joined_deviations([], [edited_there], PLAN) == (edited_there,)
 
 
 def test_known_deviation_replaces_that_in_the_label() -> None:
