@@ -56,6 +56,8 @@ class Session:
 
     Parameters
     ----------
+    context
+        The settings, environment variables and progress.
     python, prefix
         The interpreter to ask, or the folder to read; by default the running interpreter.
     discovers
@@ -323,6 +325,8 @@ class Session:
 
         Parameters
         ----------
+        command
+            The program and its arguments.
         variables
             ``NAME=VALUE``, or ``NAME`` for the value that it has here.
         ports

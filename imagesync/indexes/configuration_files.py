@@ -66,6 +66,8 @@ def home_folder(environ: Mapping[str, str], platform: str) -> Path:
 
     Parameters
     ----------
+    environ
+        Environment variables.
     platform
         In the terms of ``sys.platform``.
     """

@@ -49,6 +49,8 @@ class ArtifactSources:
 
     Parameters
     ----------
+    context
+        The context of the command.
     python
         The scanned interpreter, which builds wheels and compiles bytecode.
     resolver
@@ -139,6 +141,10 @@ def open_artifact_sources(
 
     Parameters
     ----------
+    plan
+        The plan.
+    context
+        The context of the command.
     private_channels
         URLs of channels with their credentials, besides those of the settings.
     for_lock
@@ -188,8 +194,16 @@ def open_channels(
 
     Parameters
     ----------
+    urls
+        URLs without credentials, by priority.
+    python
+        The scanned interpreter.
+    context
+        The context of the command.
     plan
         The plan that is solved for, if one is.
+    private_channels
+        URLs of channels with their credentials, besides those of the settings.
     """
     return Channels(
         urls,

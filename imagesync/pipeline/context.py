@@ -23,8 +23,12 @@ class Context:
 
     Parameters
     ----------
+    settings
+        The settings of the command.
     environ
         Environment variables: those of pip, of conda, of the engine, of proxies.
+    progress
+        Shows progress and warnings.
     """
 
     settings: Settings = field(default_factory=Settings)

@@ -32,6 +32,8 @@ class RegistryImages:
         With the registry's host, without a tag.
     engine
         Pulls and pushes, and says which registries it takes without TLS.
+    progress
+        Shows progress and warnings.
     """
 
     repository: str
@@ -100,13 +102,15 @@ class RegistryImages:
 
         Parameters
         ----------
-        accepts
-            Returns whether an image of the same environment will do, too.
+        image
+            An image that the engine has.
         tags
             Further references that the image has in the engine. Those that name a registry are pushed, and
             taken from the images that have them there.
         rebuilt
             Whether to replace an image of the same environment.
+        accepts
+            Returns whether an image of the same environment will do, too.
 
         Raises
         ------
@@ -194,6 +198,8 @@ def require_registry(repository: str, origin: str) -> None:
 
     Parameters
     ----------
+    repository
+        The name of a repository, perhaps without a registry.
     origin
         Where it was set.
 

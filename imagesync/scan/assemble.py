@@ -34,6 +34,10 @@ def assemble(
 
     Parameters
     ----------
+    answer
+        The answer of the probe.
+    environ
+        Environment variables.
     findings
         Findings of the scan so far; more are appended.
     cache

@@ -82,6 +82,8 @@ def locate(
         An executable, a command on ``PATH``, or the folder of an environment.
     prefix
         A folder whose files are read.
+    environ
+        Environment variables.
 
     Raises
     ------
@@ -113,6 +115,8 @@ def discover(
     ----------
     python, prefix
         As for :func:`locate`.
+    environ
+        Environment variables.
     cwd
         The folder in which, or above which, the project lies.
 
@@ -207,6 +211,10 @@ class _ProjectEnvironment:
 
     Parameters
     ----------
+    folder
+        Its prefix.
+    origin
+        How it was found.
     root
         The folder of the project.
     """
@@ -266,6 +274,8 @@ def no_environment(environ: Mapping[str, str], folders: tuple[str, ...]) -> Scan
 
     Parameters
     ----------
+    environ
+        Environment variables.
     folders
         The folders that were searched: the working folder, then its parents.
     """

@@ -28,6 +28,8 @@ class Finding:
 
     Parameters
     ----------
+    severity
+        ``info``, ``warning`` or ``error``.
     code
         A stable slug, such as ``interrupted-uninstall``; documented in ``docs/findings.md``.
     message
@@ -62,6 +64,16 @@ class Source:
         ``index``, ``directory``, ``vcs`` or ``archive``.
     url
         Without credentials; for a directory its ``file://`` URL; ``None`` for an index.
+    editable
+        It is an editable installation.
+    vcs
+        The version control system, such as ``git``.
+    commit
+        The commit that was installed.
+    requested_revision
+        The branch, tag or commit that the user requested.
+    subdirectory
+        The folder of the project in the source tree.
     hash
         The digest of an archive, ``sha256:<hex>``.
     refused
@@ -93,6 +105,12 @@ class CondaRecord:
     ----------
     name
         The conda name, which may differ from those of its distributions.
+    version
+        The version.
+    build
+        The build string.
+    build_number
+        The build number.
     channel
         The channel's URL without credentials and without the subdirectory, such as
         ``https://conda.anaconda.org/conda-forge``; the name if no URL is known.
@@ -112,8 +130,14 @@ class CondaRecord:
         ``python``, ``generic``, or empty for a package of the platform.
     requested_spec
         The spec that the user requested; empty for a dependency.
+    depends
+        Match specs of its dependencies.
+    constrains
+        Match specs that limit packages without requiring them.
     distributions
         The canonical names of the Python distributions whose metadata it contains.
+    license
+        The license, as the record has it.
     has_post_link
         The package has a post-link script.
     """
@@ -157,6 +181,8 @@ class Package:
         Canonical name (PEP 503).
     version
         The version as written in its metadata.
+    manager
+        Its owner, ``pip`` or ``conda``.
     source
         The source that it was installed from.
     requested
@@ -269,8 +295,12 @@ class Environment:
 
     Parameters
     ----------
+    python
+        Its interpreter.
     packages
         The distributions, sorted by canonical name; one for each name.
+    findings
+        Findings about it, sorted.
     indexes
         The index URLs that the user's configuration names, without credentials.
     path

@@ -30,6 +30,8 @@ class ProbeAnswer:
 
     Parameters
     ----------
+    interpreter
+        The interpreter.
     path
         Its ``sys.path`` with the entries of ``.pth`` files, without the standard library.
     """
@@ -70,6 +72,8 @@ def interpreter_of(folder: str, subject: str) -> str:
 
     Parameters
     ----------
+    folder
+        The prefix of the environment.
     subject
         Begins the error message if there is none.
 

@@ -16,6 +16,8 @@ class Installer:
 
     Parameters
     ----------
+    python
+        The interpreter of the environment.
     has_pip
         Whether pip is installed there; uv takes its place otherwise.
     """

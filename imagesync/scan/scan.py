@@ -53,6 +53,8 @@ def scan_environment(
 
     Parameters
     ----------
+    found
+        The environment.
     environ
         Environment variables.
     cache

@@ -235,6 +235,8 @@ def with_credentials(configuration: CondaConfiguration, url: str) -> str:
 
     Parameters
     ----------
+    configuration
+        conda's configuration.
     url
         Without credentials; one that has some stays as it is.
     """

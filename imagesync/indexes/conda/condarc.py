@@ -29,6 +29,10 @@ def condarc_files(
     ----------
     prefix, root
         The environment, and the installation that it belongs to (empty if there is none).
+    home
+        The user's home folder.
+    environ
+        Environment variables.
     platform
         In the terms of ``sys.platform``.
     """

@@ -31,6 +31,10 @@ class Login:
     ----------
     kind
         The way it is sent: as basic authentication, as ``/t/<token>/`` in the path, or as a bearer token.
+    secret
+        The password or token.
+    username
+        The user name, for basic authentication.
     """
 
     kind: Literal["basic", "token", "bearer"]
@@ -119,6 +123,10 @@ def read_logins(
 
     Parameters
     ----------
+    environ
+        Environment variables.
+    platform
+        In the terms of ``sys.platform``.
     override
         The login file in pixi's configuration.
     keyring, everywhere

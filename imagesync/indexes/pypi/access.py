@@ -23,6 +23,8 @@ class Credential:
     ----------
     url
         The URL of the index, without credentials; they are sent only to its scheme, host and port.
+    username
+        ``None`` if none is configured.
     password
         ``None`` if only a user name is configured: keyring may have it.
     keyring_services

@@ -164,6 +164,8 @@ class Project:
 
     Parameters
     ----------
+    tool
+        The tool that manages it.
     root
         The folder of its manifest.
     pyproject

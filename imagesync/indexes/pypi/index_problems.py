@@ -56,8 +56,12 @@ def find_problems(indexes: IndexConfiguration, project: str, access: Access) -> 
 
     Parameters
     ----------
+    indexes
+        The configured indexes.
     project
         The project to ask for.
+    access
+        Their credentials, certificates and proxy.
     """
     pages = {url: url for url in map(strip_credentials, indexes.find_links)}
     asked = set(pages)

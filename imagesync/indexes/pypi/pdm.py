@@ -49,6 +49,8 @@ def read_pdm(
 
     Parameters
     ----------
+    project
+        The project.
     environ
         ``PDM_*``, ``HOME``, ``XDG_*``, and the variables that a source's login names.
     platform

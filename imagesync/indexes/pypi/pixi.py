@@ -35,6 +35,10 @@ def read_pixi(
 
     Parameters
     ----------
+    project
+        The project.
+    environ
+        Environment variables.
     prefix
         Its folder has the name of the environment in the manifest, whose features apply.
     platform
@@ -147,6 +151,8 @@ def pixi_settings(root: Path | None, environ: Mapping[str, str], platform: str) 
     ----------
     root
         The workspace's folder.
+    environ
+        Environment variables.
     platform
         In the terms of ``sys.platform``.
 

@@ -29,6 +29,8 @@ def read_poetry(
 
     Parameters
     ----------
+    project
+        The project.
     environ
         ``POETRY_*``, ``HOME`` and ``XDG_*`` count.
     platform

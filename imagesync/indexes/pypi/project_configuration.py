@@ -48,6 +48,8 @@ def read_index_configuration(
 
     Parameters
     ----------
+    prefix
+        The prefix of the environment.
     environ
         Environment variables, with ``HOME`` and ``XDG_*``.
     cwd

@@ -62,6 +62,8 @@ def read_uv(
 
     Parameters
     ----------
+    project
+        The project, or ``None``.
     environ
         ``UV_*``, ``HOME`` and ``XDG_*`` count.
     markers

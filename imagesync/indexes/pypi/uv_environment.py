@@ -79,6 +79,10 @@ def build_environment(
 
     Parameters
     ----------
+    indexes
+        The configured indexes.
+    environ
+        Environment variables.
     folder
         Gets the file with a project's indexes; see :func:`write_uv_configuration`.
     """

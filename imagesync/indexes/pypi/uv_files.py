@@ -61,6 +61,10 @@ def split_requirements(
 
     Parameters
     ----------
+    requirements
+        Lines as in ``requirements.txt``.
+    indexes
+        The configured indexes.
     attempt
         The index of the alternative to use, from 0; a package with fewer alternatives gets its last.
     besides

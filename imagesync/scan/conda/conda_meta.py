@@ -45,6 +45,10 @@ class CondaFacts:
     ----------
     prefix
         The conda environment; empty if there is none.
+    records
+        The prefix records.
+    configuration
+        The user's configuration of conda.
     findings
         Findings about files that can't be read.
     pinned
@@ -63,6 +67,10 @@ def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[]
 
     Parameters
     ----------
+    prefix
+        The conda environment.
+    environ
+        Environment variables.
     cache
         Returns the folder for the cache of records; called only if the cache pays.
     """
@@ -155,6 +163,8 @@ def read_record_files(
 
     Parameters
     ----------
+    paths
+        Paths of JSON files.
     findings
         Findings about records that can't be read are appended.
     cache

@@ -35,6 +35,8 @@ class RecordFile:
     ----------
     path
         The JSON file.
+    record
+        The content, without the list of files.
     metadata
         The metadata folders (or files) of distributions that it lists, relative to the prefix.
     witnesses
@@ -104,6 +106,8 @@ def sha256_of_file(record_path: str, file: str) -> str:
 
     Parameters
     ----------
+    record_path
+        The JSON file.
     file
         Relative to the prefix.
     """
@@ -140,9 +144,15 @@ def _cut(data: bytes, line: bytes, opening: bytes, closing: bytes) -> tuple[byte
 
     Parameters
     ----------
+    data
+        The JSON of a record.
     line
         A line break and the indentation of the outermost object's keys. Strings have no line breaks, so
         followed by *closing* it is the end.
+    opening
+        The key, and the bracket that opens the list or object.
+    closing
+        The closing bracket.
     """
     start = data.find(line + opening)
     if start < 0:
@@ -248,6 +258,8 @@ def channel_of(channel: str, url: str, subdir: str) -> str:
         The record's value: a URL with or without subdir, or a name.
     url
         Of the package's archive.
+    subdir
+        The platform folder of the channel, such as ``linux-64``.
 
     >>> channel_of("conda-forge", "https://conda.anaconda.org/conda-forge/noarch/a-1-0.conda", "noarch")
     'https://conda.anaconda.org/conda-forge'

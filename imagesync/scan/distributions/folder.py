@@ -25,6 +25,8 @@ class Folder:
         The folder, or the zipped egg.
     packages
         In the order of their file names; a name may come more than once.
+    findings
+        Findings about the folder's metadata.
     pth, egg_links, finders
         File names: ``*.pth``, ``*.egg-link``, ``__editable__*_finder.py``.
     links
