@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +15,9 @@ from packaging.utils import canonicalize_name
 from imagesync.core.names import Level
 from imagesync.image_layout import image_tag
 from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lockfile.save import save
+from imagesync.lock.lockfile.write import Bundle
+from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import (
     BaseInputs,
     has_only_interpreter,
@@ -21,11 +26,14 @@ from imagesync.pipeline.environment_hash import (
     plan_content,
 )
 from imagesync.pipeline.input_hash import input_hash, packages_input_hash
+from imagesync.pipeline.lock_file_inputs import LockFileInputs
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.scan.modifications.modification import Modification
 from imagesync.settings.model import Settings
+from imagesync.store.store import StoredFile
+from imagesync.wheels.wheel_contents import content_digest
 
 TABLE = Path(__file__).parents[3] / "docs" / "hashes.md"
 ONE, TWO, THREE, NINE = ("sha256:" + digit * 64 for digit in "1239")
@@ -99,7 +107,7 @@ class Case:
         indexed = [p for p in self.plan.packages if not p.vendored and p.name != "python"]
         conda = tuple(locked_conda(package) for package in self.plan.conda)
         if has_only_interpreter(self.plan) and from_conda:
-            conda = (*conda, locked_conda(conda_package("openssl", "3.3.1", "h1")))
+            conda = (replace(locked_conda(conda_package("openssl", "3.3.1", "h1")), planned=None), *conda)
         return Lock(
             target=Target(
                 self.plan.platform,
@@ -107,7 +115,7 @@ class Case:
                 (2, 36),
             ),
             packages=tuple(
-                LockedPackage(p.name, p.version, Artifact(f"{p.name}.whl", "https://x/", NINE))
+                LockedPackage(p.name, p.version, artifact(f"{p.name}-{p.version}-py3-none-any.whl"), p)
                 for p in indexed
                 if p.name not in self.built_here
             ),
@@ -142,8 +150,20 @@ class Case:
 def locked_conda(package: PlannedConda) -> LockedConda:
     record = package.record
     subdir, digest = ("linux-64", NINE) if record is None else (record.subdir, record.sha256)
-    artifact = Artifact(f"{package.name}.conda", f"{CHANNEL}/{subdir}/{package.name}.conda", digest)
-    return LockedConda(package.name, package.version, package.build, CHANNEL, subdir, artifact)
+    filename = f"{package.name}-{package.version}-{package.build or 'h7'}.conda"
+    return LockedConda(
+        package.name,
+        package.version,
+        package.build or "h7",
+        CHANNEL,
+        subdir,
+        Artifact(filename, f"{CHANNEL}/{subdir}/{filename}", digest),
+        planned=package,
+    )
+
+
+def artifact(filename: str) -> Artifact:
+    return Artifact(filename, f"https://files.example.com/{filename}", NINE)
 
 
 PIP = Case()
@@ -305,6 +325,37 @@ def test_scan_and_lock_give_one_environment_hash(case: Case) -> None:
     assert case.scanned == case.locked
     assert case.locked.startswith("sha256:")
     assert image_tag(case.locked) == case.locked[len("sha256:") :][:16]
+
+
+@pytest.mark.parametrize("case", [PIP, CONDA, FROM_CHANNEL])
+def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(case: Case, tmp_path: Path) -> None:
+    wheel = tmp_path / "wheels" / "mine-0.1-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("mine.py", "value = 1\n")
+    digest = f"sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    case = replace(case, wheels={MINE.name: content_digest(wheel)})
+    stored = StoredFile(wheel.name, wheel, digest, wheel.stat().st_size)
+    bundle = Bundle(
+        case.plan,
+        case.lock,
+        files={f"wheels/{wheel.name}": stored},
+        wheels={MINE.name: stored},
+        md5={package.name: "a" * 32 for package in case.lock.conda},
+    )
+    path = tmp_path / "conda-lock.yml"
+    save(bundle, path, "conda-lock")
+    inputs = LockFileInputs(path, Context(Settings(cache_dir=tmp_path / "cache")), Code())
+    known = inputs.known_hash(case.base)
+    assert known is not None
+    assert known.digest == case.scanned
+    assert known.artifacts == case.lock.artifacts_digest
+    # Without its wheels, and on a base with another Python, the build says what is wrong.
+    elsewhere = replace(inputs, context=Context(Settings(cache_dir=tmp_path / "other")))
+    wheel.write_bytes(b"something else")
+    assert elsewhere.known_hash(case.base) is None
+    if case.plan.interpreter == "base":
+        assert inputs.known_hash(case.base._replace(python_version="3.12.1")) is None
 
 
 @pytest.mark.parametrize(
