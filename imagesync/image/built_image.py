@@ -55,7 +55,7 @@ class Image:
     deviations: tuple[Mapping[str, Any], ...] = ()
     repacked: tuple[Mapping[str, Any], ...] = ()
     file_conflicts: Mapping[str, str] = field(default_factory=dict)
-    shared_conda_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared_conda_files: Mapping[str, tuple[str, ...]] | None = None
     artifacts_digest: str = ""
     compiled: tuple[str, ...] = ()
 
@@ -102,13 +102,14 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         file_conflicts={
             path: str(sha256) for path, sha256 in _object(found.labels.get(Label.FILE_CONFLICTS, "")).items()
         },
-        shared_conda_files={
-            path: tuple(map(str, names))
-            for path, names in _object(found.labels.get(Label.SHARED_CONDA_FILES, "")).items()
-        },
+        shared_conda_files=_shared_conda_files(found.labels.get(Label.SHARED_CONDA_FILES, "")),
         artifacts_digest=found.labels.get(Label.ARTIFACTS, ""),
         compiled=tuple(found.labels.get(Label.COMPILED, "").split()),
     )
+
+
+def _shared_conda_files(label: str) -> Mapping[str, tuple[str, ...]] | None:
+    return {path: tuple(map(str, names)) for path, names in _object(label).items()} if label else None
 
 
 def _object(label: str) -> Mapping[str, Any]:

@@ -86,7 +86,7 @@ def make_context(
     packages_image: str | None = None,
     code: CodeLayer | None = None,
     file_conflicts: Mapping[str, str] = MappingProxyType({}),
-    shared_conda_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    shared_conda_files: Mapping[str, tuple[str, ...]] | None = None,
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
     input_hash: str = "",
@@ -126,7 +126,8 @@ def make_context(
     file_conflicts
         The sha256 of each file that several packages have, as it is installed locally.
     shared_conda_files
-        See :func:`~imagesync.scan.conda.shared_files.shared_files`; kept in a label.
+        See :func:`~imagesync.scan.conda.shared_files.shared_files`; kept in a label. ``None`` if it isn't
+        known whose files are installed anywhere.
     conda
         The packages from conda channels; ``None`` if there are none, and on a packages image.
     inventory
@@ -206,12 +207,14 @@ def make_context(
 
 
 def _file_labels(
-    file_conflicts: Mapping[str, str], shared_conda_files: Mapping[str, tuple[str, ...]]
+    file_conflicts: Mapping[str, str], shared_conda_files: Mapping[str, tuple[str, ...]] | None
 ) -> dict[str, str]:
-    contents = {Label.FILE_CONFLICTS: file_conflicts, Label.SHARED_CONDA_FILES: shared_conda_files}
-    return {
-        label: json.dumps(dict(content), sort_keys=True) for label, content in contents.items() if content
-    }
+    labels = {}
+    if file_conflicts:
+        labels[Label.FILE_CONFLICTS] = json.dumps(dict(file_conflicts), sort_keys=True)
+    if shared_conda_files is not None:
+        labels[Label.SHARED_CONDA_FILES] = json.dumps(dict(shared_conda_files), sort_keys=True)
+    return labels
 
 
 def _conda_texts(conda: CondaLayer) -> str:

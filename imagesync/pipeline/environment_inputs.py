@@ -165,13 +165,8 @@ class EnvironmentInputs:
             packages = (package for package in installed.values() if package is not None)
             if not are_installed(image.file_conflicts, packages):
                 return False
-        if image.shared_conda_files:
-            from imagesync.scan.conda.shared_files import shared_files
-
-            names = {name for names in image.shared_conda_files.values() for name in names}
-            records = [p.record for p in self.plan.conda if p.record is not None and p.name in names]
-            if shared_files(records, self.plan.python) != image.shared_conda_files:
-                return False
+        if not self._has_shared_conda_files(image.shared_conda_files):
+            return False
         if not image.repacked:
             return True
         from imagesync.lock.conda.locked_records import planned_distributions
@@ -185,6 +180,28 @@ class EnvironmentInputs:
             and installed_digest(package.installed, package.modification) == entry["content"]
             for entry in image.repacked
         )
+
+    def _has_shared_conda_files(self, known: Mapping[str, tuple[str, ...]] | None) -> bool:
+        """Return whether files of several conda packages are those that an image was built with.
+
+        Unknown for images of other tools' lock files: they have the right ones if there are none.
+        """
+        records = [package.record for package in self.plan.conda if package.record is not None]
+        if not records or known == {}:
+            return True
+        from imagesync.scan.conda.shared_files import shared_files
+
+        names = {name for names in (known or {}).values() for name in names}
+        concerned = [record for record in records if known is None or record.name in names]
+        return shared_files(concerned, self.plan.python) == (known or {})
+
+    @cached_property
+    def shared_conda_files(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the files that several conda packages have, each with the package of the installed one."""
+        from imagesync.scan.conda.shared_files import shared_files
+
+        records = (package.record for package in self.plan.conda)
+        return shared_files((record for record in records if record is not None), self.plan.python)
 
     def _is_compiled_instead(self, image: Image) -> bool:
         """Return whether *image* has a compiled wheel where pure Python is installed."""

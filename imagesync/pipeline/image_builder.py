@@ -31,7 +31,6 @@ from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, make_wheels, wheel_contents
 from imagesync.pipeline.packages_image import PackagesImage
 from imagesync.plan.checks.file_conflicts import conflicting_files
-from imagesync.scan.conda.shared_files import shared_files
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -82,10 +81,8 @@ class ImageBuilder:
 
     @cached_property
     def shared_conda_files(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the files that several conda packages have, each with the package of the installed one."""
-        plan = self.inputs.plan
-        records = (package.record for package in plan.conda)
-        return shared_files((record for record in records if record is not None), plan.python)
+        """Return the files that several conda packages have, as far as it is known which are installed."""
+        return self.inputs.shared_conda_files or {}
 
     @cached_property
     def base_inputs(self) -> BaseInputs:
@@ -309,7 +306,7 @@ class ImageBuilder:
             version=version("imagesync"),
             created=int(context.environ.get("SOURCE_DATE_EPOCH") or 0),
             file_conflicts=self.file_conflicts,
-            shared_conda_files=self.shared_conda_files,
+            shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
             part=part,
             standalone=standalone,
             packages_image=packages_reference if part == "environment" else None,

@@ -36,6 +36,14 @@ class BuildInputs(Protocol):
     def source_digests(self) -> Mapping[NormalizedName, str]:
         """Return the digest of what each vendored package's wheel is made from."""
 
+    @property
+    def shared_conda_files(self) -> Mapping[str, tuple[str, ...]] | None:
+        """Return the files that several conda packages have, each with the package of the installed one.
+
+        ``None`` if nothing says which are installed; see
+        :func:`~imagesync.scan.conda.shared_files.shared_files`.
+        """
+
     def input_hash(self, base: BaseInputs) -> str:
         """Return the hash of everything that decides the content of the image, ``sha256:<hex>``."""
 

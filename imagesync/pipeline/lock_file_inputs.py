@@ -88,6 +88,11 @@ class LockFileInputs:
         lock = self.lock_file.lock
         return {package.name: package.content for package in lock.vendored if not package.repacked}
 
+    @property
+    def shared_conda_files(self) -> Mapping[str, tuple[str, ...]] | None:
+        """Return the files that several conda packages had where imagesync made the lock file."""
+        return self.lock_file.custom_metadata.shared_conda_files
+
     @cached_property
     def plan(self) -> Plan:
         """Return the plan that holds what the lock file says."""
@@ -202,9 +207,11 @@ class LockFileInputs:
         return self
 
     def accepts(self, image: Image) -> bool:
-        """Return ``True``: no installed file goes into the image of a lock file."""
-        del image
-        return True
+        """Return whether *image* has the files of several conda packages that the lock file notes.
+
+        An image may have been made from an environment in which those of another package are installed.
+        """
+        return (image.shared_conda_files or {}) == (self.shared_conda_files or {})
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return no findings: no installed files are known."""

@@ -297,7 +297,11 @@ def test_image_has_the_file_of_several_packages_that_is_installed(
 
     before = module.read_text()
     assert build() == before
+    cli("lock", "-o", "conda-lock.yml")
     other = before.replace(before.split("'")[1], "birch" if "birch" not in before else "cedar")
     module.write_text(other)
     assert build() == other
     assert build() == other, "it is found now"
+    locked = cli("build", "--locked").reference
+    code = ("python", "-c", SHARED_MODULE)
+    assert ours.run(RunRequest(locked, code, timeout=60)).stdout.decode() == before, "as it was locked"

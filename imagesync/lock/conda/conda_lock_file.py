@@ -130,6 +130,7 @@ def to_metadata(plan: Plan, lock: Lock, *, not_in_image: Sequence[str] = ()) -> 
         "critical_imports": list(plan.critical_imports),
         "resolver": lock.resolver,
         **({"not_in_image": list(not_in_image)} if not_in_image else {}),
+        **({"shared_files": shared} if (shared := _shared_files(plan)) else {}),
     }
     lines: dict[str, Any] = {HEAD: head}
     lines |= {f"{HEAD}.conda.{package.name}": _conda(package) for package in lock.conda}
@@ -150,6 +151,13 @@ def to_metadata(plan: Plan, lock: Lock, *, not_in_image: Sequence[str] = ()) -> 
         }
     lines |= {f"{HEAD}.deviation.{each.name}": each.to_dict() for each in lock.deviations}
     return {key: json.dumps(value, separators=(",", ":")) for key, value in sorted(lines.items()) if value}
+
+
+def _shared_files(plan: Plan) -> dict[str, list[str]]:
+    from imagesync.scan.conda.shared_files import shared_files
+
+    records = [package.record for package in plan.conda if package.record is not None]
+    return {path: list(names) for path, names in shared_files(records, plan.python).items()}
 
 
 def _conda(package: LockedConda) -> dict[str, Any]:
@@ -178,6 +186,19 @@ class CustomMetadata:
     def is_ours(self) -> bool:
         """Return True if imagesync wrote the lock file, and its packages are unchanged."""
         return bool(self.head) and not self._changed
+
+    @property
+    def shared_conda_files(self) -> Mapping[str, tuple[str, ...]] | None:
+        """Return the files that several conda packages had locally; ``None`` in a file of another tool.
+
+        See :func:`~imagesync.scan.conda.shared_files.shared_files`.
+        """
+        found = self.head.get("shared_files", {})
+        if not self.head or not isinstance(found, dict):
+            return None
+        return {
+            path: tuple(map(str, names)) for path, names in found.items() if names and isinstance(names, list)
+        }
 
     @property
     def not_in_image(self) -> frozenset[str]:

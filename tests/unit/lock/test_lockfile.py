@@ -285,6 +285,22 @@ def test_pip_for_other_tools_is_written_and_not_read(
     assert any("/pip-" in line or "python" in line for line in lines)
 
 
+def test_shared_files_of_conda_packages_are_kept(bundle: Bundle, folder: Path) -> None:
+    path = folder / "conda-lock.yml"
+    save(bundle, path, "conda-lock")
+    assert read(path).custom_metadata.shared_conda_files == {}, "known to be none"
+    content = yaml.safe_load(path.read_text())
+    metadata = content["metadata"]["custom_metadata"]
+    head = json.loads(metadata["imagesync"])
+    shared = {"share/a": ["numpy", "numpy", "six"], "share/b": ["", "numpy", "six"]}
+    metadata["imagesync"] = json.dumps({**head, "shared_files": {**shared, "share/c": [], "share/d": "x"}})
+    path.write_text(yaml.safe_dump(content))
+    found = read(path).custom_metadata.shared_conda_files
+    assert found == {name: tuple(names) for name, names in shared.items()}
+    path.write_text(yaml.safe_dump(foreign(path)))
+    assert read(path).custom_metadata.shared_conda_files is None
+
+
 def test_archives_beside_a_lock_have_plain_paths(bundle: Bundle) -> None:
     package = next(package for package in bundle.lock.conda if package.name == "numpy")
     path = "packages/linux-64/numpy.conda"
