@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.elf import X86_64, DynamicSection, origin_folders, read_dynamic
 from imagesync.core.files import read_bytes
 from imagesync.core.platforms import runs_on
 from imagesync.plan.checks.apt_packages import DRIVERS, LIBRARIES, PROGRAMS
+from imagesync.plan.checks.elf import X86_64, DynamicSection, origin_folders, read_dynamic
 from imagesync.plan.checks.imported_extensions import loaded_extensions
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.metadata import read_record

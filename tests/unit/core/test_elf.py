@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imagesync.core.elf import X86_64, origin_folders, read_dynamic
+from imagesync.plan.checks.elf import X86_64, origin_folders, read_dynamic
 from tests.elf import compile_library
 
 
