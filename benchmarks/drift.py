@@ -32,7 +32,9 @@ from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
-from imagesync.pipeline.environment_inputs import EnvironmentInputs, image_findings
+from imagesync.pipeline.environment_inputs import EnvironmentInputs
+from imagesync.pipeline.environment_plan import image_findings
+from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.session import Session
 from imagesync.settings.load import load_settings
 from imagesync.wheels.vendor import vendor
@@ -63,7 +65,8 @@ class Change:
     Parameters
     ----------
     package
-        The canonical name of the changed distribution, or the conda name; empty if the file is nobody's.
+        The canonical name of the changed distribution, or of a conda package of another build; empty if the
+        file is nobody's.
     file
         The changed file.
     member
@@ -137,6 +140,7 @@ class Subject:
     cache: Path
     is_conda: bool
     first_hash: str = ""
+    first_known: KnownHash | None = None
     first_lines: frozenset[str] = frozenset()
     owners: Mapping[str, str] = field(default_factory=dict)
     from_folders: frozenset[str] = frozenset()
@@ -156,7 +160,8 @@ class Subject:
             environment = prepare(wanted, folder, python=python)
         subject = cls(environment, folder, work / "cache", "conda" in wanted)
         inputs, lines = subject.look()
-        subject.first_hash, subject.first_lines = inputs.environment_hash(_BASE), frozenset(lines)
+        subject.first_hash, subject.first_lines = inputs.input_hash(_BASE), frozenset(lines)
+        subject.first_known = inputs.known_hash(_base_of(inputs))
         packages = [p for p in inputs.plan.packages if p.installed and not p.source.editable]
         subject.owners = {str(package.name): str(package.name) for package in packages}
         subject.from_folders = frozenset(str(p.name) for p in packages if p.source.kind == "directory")
@@ -186,25 +191,29 @@ class Subject:
                 verdict = self._verdict(change, inputs, lines)
             except ImagesyncError as error:
                 said = f"{error.message} {error.hint}"
-                verdict = "named" if change.package in said or change.file.name in said else "unsaid"
+                names = self._names_package(change, said) or change.file.stem in said
+                verdict = "named" if names else "unsaid"
         inputs, _ = self.look()
-        if inputs.environment_hash(_BASE) != self.first_hash:
+        if inputs.input_hash(_BASE) != self.first_hash:
             raise AssertionError(f"{description}: the environment isn't what it was before")
         return verdict, description
 
     def _verdict(self, change: Change, inputs: EnvironmentInputs, lines: list[str]) -> str:
-        moved = inputs.environment_hash(_BASE) != self.first_hash
+        known = inputs.known_hash(_base_of(inputs))
+        moved = inputs.input_hash(_BASE) != self.first_hash and (known is None or known != self.first_known)
         if moved and change.member and self._wheel_has(change, inputs):
             return "shipped"
         new = [line for line in lines if line not in self.first_lines]
-        names = [name for name in (change.package, change.file.stem) if name]
-        if any(all(name in line for name in names) for line in new):
+        if any(change.file.stem in line and self._names_package(change, line) for line in new):
             return "named"
         if moved and not change.member:
             return "shipped" if change.version in self._planned(change.package, inputs) else "unsaid"
         # What an index has is known once it is asked.
         said = self._lock_lines(change, inputs)
-        return "named" if any(change.package in line for line in said) else "unsaid"
+        return "named" if any(self._names_package(change, line) for line in said) else "unsaid"
+
+    def _names_package(self, change: Change, line: str) -> bool:
+        return change.package in line or bool(change.package and self.owners.get(change.package, "-") in line)
 
     def _wheel_has(self, change: Change, inputs: EnvironmentInputs) -> bool:
         """Return True if the wheel of the package is made here, and has the change."""
@@ -298,6 +307,10 @@ def _distributions(subject: Subject) -> list[Path]:
     return [path for path in found if _name(path) in subject.owners]
 
 
+def _base_of(inputs: EnvironmentInputs) -> BaseInputs:
+    return _BASE._replace(python_version=inputs.plan.python.version)
+
+
 def _name(dist_info: Path) -> str:
     return canonical_name(dist_info.name.removesuffix(".dist-info").rpartition("-")[0])
 
@@ -328,7 +341,7 @@ def _edit(subject: Subject, source: random.Random, undo: _Undo) -> Change:
     content = bytearray(file.read_bytes() or b"\0")
     content[source.randrange(len(content))] ^= 1  # of the same size
     file.write_bytes(content)
-    return Change(subject.owners[_name(dist_info)], file.resolve(), _member(path), bytes(content))
+    return Change(_name(dist_info), file.resolve(), _member(path), bytes(content))
 
 
 def _add(subject: Subject, source: random.Random, undo: _Undo) -> Change:
@@ -355,7 +368,7 @@ def _add(subject: Subject, source: random.Random, undo: _Undo) -> Change:
     undo.save(file)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-    package = subject.owners[_name(dist_info)] if inside else ""
+    package = _name(dist_info) if inside else ""
     if not package:
         return Change("", file)
     return Change(package, file, f"{inside}/{file.name}", content)
@@ -368,7 +381,7 @@ def _delete(subject: Subject, source: random.Random, undo: _Undo) -> Change:
     file = dist_info.parent / path
     undo.save(file)
     file.unlink()
-    return Change(subject.owners[_name(dist_info)], file, _member(path), None)
+    return Change(_name(dist_info), file, _member(path), None)
 
 
 def _edit_metadata(subject: Subject, source: random.Random, undo: _Undo) -> Change:
@@ -381,7 +394,7 @@ def _edit_metadata(subject: Subject, source: random.Random, undo: _Undo) -> Chan
     head, _, rest = file.read_bytes().partition(b"\n")
     content = head + b"\n" + line + rest
     file.write_bytes(content)
-    return Change(subject.owners[_name(dist_info)], file, f"{dist_info.name}/METADATA", content)
+    return Change(_name(dist_info), file, f"{dist_info.name}/METADATA", content)
 
 
 def _rebuild(subject: Subject, source: random.Random, undo: _Undo) -> Change:
@@ -419,7 +432,7 @@ def _rebuild(subject: Subject, source: random.Random, undo: _Undo) -> Change:
         for line in record.read_text().splitlines()
     ]
     record.write_text("\n".join(lines) + "\n")
-    return Change(subject.owners[_name(dist_info)], file, f"{dist_info.name}/WHEEL", content)
+    return Change(_name(dist_info), file, f"{dist_info.name}/WHEEL", content)
 
 
 def _is_pip(dist_info: Path) -> bool:

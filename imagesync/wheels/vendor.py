@@ -18,6 +18,7 @@ from imagesync.errors import ModuleMissing, WheelError
 from imagesync.lock.lock import Target, VendoredPackage
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
+from imagesync.scan.modifications.modification import shown
 from imagesync.store.layout import BUILD_PINS, LOGS, TREES
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_environments import BuildRequest
@@ -32,7 +33,7 @@ from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.source_digests import record_untracked_inputs, source_folder
 from imagesync.wheels.sources.source_tree import tree_digest
-from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, warn_of_secrets
+from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, other_files, warn_of_secrets
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
@@ -91,6 +92,9 @@ def vendor(
         retries=AUTO in no_isolation and not no_build,
     )
     known = [maker.recall(package) for package in vendored]
+    for package, wheel in zip(vendored, known, strict=True):
+        if wheel is not None:
+            maker.report_other_files(package, wheel.wheel.path)
     missing = [package for package, wheel in zip(vendored, known, strict=True) if wheel is None]
     if not missing:
         return tuple(wheel for wheel in known if wheel is not None)
@@ -186,6 +190,7 @@ class _Maker:
                 with build_folder(package.name) as folder:
                     wheel, content, isolated = self._make_in(package, folder)
                     self._check(package, wheel)
+                    self.report_other_files(package, wheel)
                     made = VendoredWheel(self.store.add_file(wheel), content)
                 self.store.remember(self.key(package, content, isolated=isolated), made.wheel)
         task.advance(1)
@@ -269,6 +274,18 @@ class _Maker:
             log=self.store.root / LOGS / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
         )
         return build_wheel(request, output=folder / "wheel", progress=self.progress)
+
+    def report_other_files(self, package: VendoredPackage, wheel: Path) -> None:
+        """Report that a wheel from a folder isn't what is installed, which may be older than the folder."""
+        source, installed = package.planned.source, package.planned.installed
+        if source.kind != "directory" or source.editable or installed is None or not installed.has_record:
+            return
+        if has_only_installed_files(package.planned) or not (files := other_files(wheel, installed)):
+            return
+        self.progress.line(
+            f"{package.name} {package.version} is built from its folder, and isn't what is installed here: "
+            f"{shown(list(files))}. Installing it again brings both together."
+        )
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
         """Raise an error if *wheel* isn't of *package* or doesn't fit; report secrets and another version."""

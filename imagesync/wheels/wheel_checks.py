@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import zipfile
 import zlib
@@ -18,7 +19,8 @@ from imagesync.core.platforms import runs_on
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.wheel_tags import target_tags
-from imagesync.scan.environment import Interpreter
+from imagesync.scan.distributions.metadata import InstalledFile, installed_files
+from imagesync.scan.environment import Interpreter, Package
 from imagesync.wheels.sources.source_tree import looks_secret
 
 if TYPE_CHECKING:
@@ -54,6 +56,26 @@ def host_is_target(python: Interpreter, target: Target) -> bool:
         and python.minor == target.minor
         and runs_on(target.platform, local=python.platform, libc=python.libc)
     )
+
+
+def other_files(wheel: Path, package: Package) -> tuple[str, ...]:
+    """Return the files by which the installed *package* differs from a wheel of its sources, sorted.
+
+    Libraries don't count, because another build of the same sources may differ, nor what lies outside of
+    site-packages.
+    """
+    installed = {file.path: file.sha256 for file in installed_files(package) if file.sha256}
+    with zipfile.ZipFile(wheel) as archive:
+        record = next((name for name in archive.namelist() if name.endswith(".dist-info/RECORD")), None)
+        if record is None:
+            return ()
+        rows = csv.reader(archive.read(record).decode("utf-8", "surrogateescape").splitlines())
+        built = {row[0]: InstalledFile(row[0], row[1]).sha256 for row in rows if len(row) > 1 and row[1]}
+    differing = {path for path in {*installed, *built} if installed.get(path) != built.get(path)}
+    outside = {
+        path for path in differing if path.startswith("..") or path.partition("/")[0].endswith(".data")
+    }
+    return tuple(sorted(path for path in differing - outside if not is_library(path)))
 
 
 def check_identity(filename: str, *, name: str) -> Version:
