@@ -66,6 +66,10 @@ def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool 
 
     Parameters
     ----------
+    settings
+        The user's settings, with ``--target-python`` and ``--target-glibc``.
+    known
+        The facts of another source.
     patch_level
         Whether the known patch level of Python is certain.
 
@@ -74,12 +78,14 @@ def refuse_contradiction(settings: Settings, known: Facts, *, patch_level: bool 
     UsageError
         They contradict them.
     """
-    said = _asked_for(settings)
-    if said.python and known.python and not _same_python(said.python, known.python, patch_level):
-        raise _contradiction(settings, "target-python", said.python, f"Python {known.python}", known.origin)
-    if said.glibc and known.glibc and said.glibc != known.glibc:
+    requested = _asked_for(settings)
+    if requested.python and known.python and not _same_python(requested.python, known.python, patch_level):
+        raise _contradiction(
+            settings, "target-python", requested.python, f"Python {known.python}", known.origin
+        )
+    if requested.glibc and known.glibc and requested.glibc != known.glibc:
         glibc = f"glibc {_dotted(known.glibc)}"
-        raise _contradiction(settings, "target-glibc", _dotted(said.glibc), glibc, known.origin)
+        raise _contradiction(settings, "target-glibc", _dotted(requested.glibc), glibc, known.origin)
 
 
 def facts_of(base: BaseImage, origin: str = "the engine") -> Facts:
@@ -94,8 +100,12 @@ def known_base(
 
     Parameters
     ----------
+    settings
+        Name the root image and the system packages.
     cache
         The folder of earlier answers of engines.
+    progress
+        Reports the facts and their sources.
     digest
         Of the root image, if an engine has it: its registry isn't asked then.
     problem
@@ -113,19 +123,19 @@ def known_base(
     BaseImageError
         No engine can tell, and the C library isn't known.
     """
-    said = _asked_for(settings)
-    complete = bool(said.python and said.glibc)
+    requested = _asked_for(settings)
+    complete = bool(requested.python and requested.glibc)
     if digest and not complete:
         return None
-    sources, pinned, problems = [said], "", [problem] if problem else []
+    sources, pinned, problems = [requested], "", [problem] if problem else []
     if not complete:
         try:
-            there = _read(settings.base, progress)
+            found = _read(settings.base, progress)
         except RegistryError as error:
             problems.append(error.message)
         else:
-            digest, pinned = there.digest, there.reference
-            sources += registry_facts(there.config)
+            digest, pinned = found.digest, found.reference
+            sources += registry_facts(found.config)
     sources += _recall(cache, digest or settings.base)
     for source in sources[1:]:
         refuse_contradiction(settings, source)
@@ -143,12 +153,14 @@ def known_base(
 
 
 def known_python(settings: Settings, *, cache: Path, digest: str) -> str:
-    """Return the version of Python in the base image as far as no network is needed for it, or nothing.
+    """Return the full version of Python in the base image; empty if it isn't known without a network.
 
     Parameters
     ----------
+    settings
+        Name the root image.
     cache
-        The folder in which is remembered what engines said.
+        The folder of earlier answers of engines.
     digest
         Of the root image.
     """
@@ -260,8 +272,8 @@ def _from_table(reference: str) -> list[Facts]:
     return [Facts(origin, known.python, known.glibc, known.executable)]
 
 
-def _same_python(said: str, known: str, patch_level: bool) -> bool:
-    one, other = (version.split(".")[: 3 if patch_level else 2] for version in (said, known))
+def _same_python(requested: str, known: str, patch_level: bool) -> bool:
+    one, other = (version.split(".")[: 3 if patch_level else 2] for version in (requested, known))
     shared = min(len(one), len(other))
     return one[:shared] == other[:shared]
 

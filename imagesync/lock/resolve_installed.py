@@ -91,6 +91,14 @@ def resolve_installed(
 
     Parameters
     ----------
+    packages
+        The installed packages that come from indexes.
+    target
+        The platform and interpreter of the image.
+    resolver
+        Asks the indexes.
+    installed_digest
+        Returns the digest of a package's installed files, if they fit the target.
     silent
         Indexes that don't answer, for the messages.
     install

@@ -48,13 +48,15 @@ def choose_python(
     open_channels: Callable[[tuple[str, ...]], Channels],
     cache: Path,
 ) -> ChosenPython:
-    """Return where the Python of *environment*, which isn't conda's, comes from.
+    """Return the origin of the image's Python for *environment*, whose own Python isn't conda's.
 
-    Channels are asked only if their answer isn't remembered. If one doesn't answer, it is the base image,
-    with that as the reason.
+    Channels are asked only if no answer is cached. If one doesn't answer, the origin is the base image, and
+    that is the reason.
 
     Parameters
     ----------
+    environment
+        The scanned environment.
     settings, environ
         Name the channels.
     open_channels

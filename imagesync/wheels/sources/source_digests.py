@@ -55,6 +55,8 @@ def installed_digest(package: Package | None, modification: Modification | None)
 
     Parameters
     ----------
+    package
+        The installed package; ``None`` if none is known.
     modification
         Their difference to RECORD; ``None`` if there is none.
     """
@@ -75,8 +77,10 @@ def digest_sources(plan: Plan, *, cache: Path | None = None) -> Mapping[Normaliz
 
     Parameters
     ----------
+    plan
+        The plan.
     cache
-        The folder that keeps what is known of unchanged files; ``None`` for none.
+        The folder of the digests of unchanged files; ``None`` for no cache.
 
     Returns
     -------

@@ -65,6 +65,8 @@ def tree_digest(folder: Path, *, cache: Path | None = None) -> str:
 
     Parameters
     ----------
+    folder
+        The top of the project.
     cache
         The folder of the cache, which may be missing; ``None`` for no cache.
 
