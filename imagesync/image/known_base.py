@@ -213,10 +213,10 @@ def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
     container = config.get("config") or {}
     labels = container.get("Labels") or {}
     with suppress(ValueError, LookupError, TypeError):
-        own = json.loads(labels[Label.BASE])
-        match = re.fullmatch(r"glibc (\d+\.\d+).*", own["libc"])
+        recorded = json.loads(labels[Label.BASE])
+        match = re.fullmatch(r"glibc (\d+\.\d+).*", recorded["libc"])
         if match is not None:
-            yield Facts("its registry", own["version"], _version(match[1]), own["executable"])
+            yield Facts("its registry", recorded["version"], _version(match[1]), recorded["executable"])
     variables = dict(entry.partition("=")[::2] for entry in container.get("Env") or ())
     python = variables.get("PYTHON_VERSION", "")
     official = "GPG_KEY" in variables or "PYTHON_SHA256" in variables
@@ -278,10 +278,10 @@ def _same_python(requested: str, known: str, patch_level: bool) -> bool:
     return one[:shared] == other[:shared]
 
 
-def _contradiction(settings: Settings, key: str, said: str, known: str, origin: str) -> UsageError:
+def _contradiction(settings: Settings, key: str, requested: str, known: str, origin: str) -> UsageError:
     where = settings.origins.get(key.replace("-", "_"), f"--{key}")
     return UsageError(
-        f"The base image {settings.base} has {known} ({origin}), and {where} says {said}.",
+        f"The base image {settings.base} has {known} ({origin}), and {where} says {requested}.",
         hint=f"Leave --{key} away, or name the image that you mean with --base.",
     )
 

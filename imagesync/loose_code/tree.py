@@ -112,12 +112,12 @@ def _refuse_folder(path: Path) -> None:
             hint="Name the folders or modules in it that you import.",
         )
     if _is_package(path) and _is_package(path.parent):
-        whole = path.parent
-        while _is_package(whole.parent):
-            whole = whole.parent
+        package = path.parent
+        while _is_package(package.parent):
+            package = package.parent
         raise UsageError(
-            f"{path} is a part of the package {whole}, and can't be imported without it.",
-            hint=f"Name the whole package: --code {whole}",
+            f"{path} is a part of the package {package}, and can't be imported without it.",
+            hint=f"Name the whole package: --code {package}",
         )
 
 

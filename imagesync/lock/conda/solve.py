@@ -220,9 +220,9 @@ def _deviations(
 
 def _variant_deviation(entry: Preference, locked: LockedConda, reason: str) -> Deviation | None:
     """Return the deviation of a package of the local version and another variant."""
-    planned, here, there = entry.planned, variant_of(entry.planned.build), variant_of(locked.build)
+    planned, local, found = entry.planned, variant_of(entry.planned.build), variant_of(locked.build)
     # Where a channel has no usual build for Linux, as of tk, its variant is the usual one.
-    if here == there or (not here and "" not in entry.variants):
+    if local == found or (not local and "" not in entry.variants):
         return None
     variants = ", ".join(variant or "the usual build" for variant in sorted(entry.variants))
     words = (

@@ -67,16 +67,17 @@ def explain(
     """
     deadline = clock() + seconds
 
-    def in_time(some: Sequence[Constraint]) -> bool:
+    def in_time(kept: Sequence[Constraint]) -> bool:
         if clock() > deadline:
             raise Unanswered
-        return solvable(some)
+        return solvable(kept)
 
     likely = set(map(id, suspects))
 
-    def find(some: list[Constraint]) -> list[Constraint]:
-        few = [constraint for constraint in some if id(constraint) in likely]
-        return _minimal_conflict(few if few and not in_time(few) else some, in_time)
+    def find(remaining: list[Constraint]) -> list[Constraint]:
+        suspected = [constraint for constraint in remaining if id(constraint) in likely]
+        is_conflict = bool(suspected) and not in_time(suspected)
+        return _minimal_conflict(suspected if is_conflict else remaining, in_time)
 
     conflict: tuple[Constraint, ...] = ()
     remedies: list[tuple[Constraint, ...]] = []
