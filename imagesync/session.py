@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class _Request(NamedTuple):
-    """How an image is found or built; see :meth:`Session.build`."""
+    """A request for an image; see :meth:`Session.build`."""
 
     finder: ImageFinder
     tags: tuple[str, ...]

@@ -124,12 +124,18 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
 def wheel_contents(
     lock: Lock, wheels: Sequence[StoredFile], plan: Plan, context: Context
 ) -> Mapping[NormalizedName, WheelContent]:
-    """Return what is in the *wheels* of the local packages of *lock*, and remember it.
+    """Return the content of the *wheels* of the local packages of *lock*, and remember it.
 
     Parameters
     ----------
+    lock
+        The lock.
     wheels
         In the order of ``lock.vendored``.
+    plan
+        The plan.
+    context
+        The context of the command.
     """
     contents = {}
     for package, wheel in zip(lock.vendored, wheels, strict=True):
@@ -258,6 +264,12 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources, *, with_pip: bool =
 
     Parameters
     ----------
+    plan
+        The plan.
+    lock
+        The lock.
+    sources
+        The sources of its artifacts.
     with_pip
         Whether to add conda's pip for others, if the lock has packages of pip beside conda's Python.
 

@@ -31,7 +31,7 @@ _NORMAL_VERSION = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")
 
 
 class BaseInputs(NamedTuple):
-    """What all hashes cover besides the environment and the settings.
+    """The inputs that all hashes cover besides the environment and the settings.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class BaseInputs(NamedTuple):
 
 @dataclass(frozen=True)
 class EnvironmentContent:
-    """What the image of an environment holds, in the detail that gives the image its name.
+    """The content of an image, in the detail that the environment hash covers.
 
     Parameters
     ----------
@@ -114,10 +114,14 @@ def plan_content(
 
     Parameters
     ----------
+    plan
+        The plan.
     wheels
         For each vendored package the digest of its wheel's content, as far as it is known.
     modified
         As in :class:`EnvironmentContent`.
+    base
+        The inputs that all hashes cover.
 
     Returns
     -------
@@ -154,10 +158,14 @@ def lock_content(
 
     Parameters
     ----------
+    lock
+        The lock.
     wheels
         For each local package the digest of its wheel's content.
     code
         The digest of loose code.
+    base
+        The inputs that all hashes cover.
     only_interpreter
         Whether the lock's conda packages are the interpreter and its dependencies alone.
     """

@@ -43,6 +43,12 @@ class EnvironmentInputs:
 
     Parameters
     ----------
+    context
+        The context of the command.
+    environment
+        The scanned environment.
+    plan
+        Its plan.
     source_digests
         For each vendored package the digest of what its wheel is made from.
     """
@@ -152,7 +158,7 @@ class EnvironmentInputs:
         return tuple(inconsistencies(self.environment))
 
     def accepts(self, image: Image) -> bool:
-        """Return whether the installed files that went into *image* are still the installed ones.
+        """Return True if the installed files in *image* haven't changed since.
 
         A scan doesn't tell which packages no index has, so the hash doesn't always cover their files.
         """
@@ -182,7 +188,7 @@ class EnvironmentInputs:
         )
 
     def _has_shared_conda_files(self, known: Mapping[str, tuple[str, ...]] | None) -> bool:
-        """Return whether files of several conda packages are those that an image was built with.
+        """Return True if the shared files of conda packages are those that an image was built with.
 
         Unknown for images of other tools' lock files: they have the right ones if there are none.
         """
@@ -204,7 +210,7 @@ class EnvironmentInputs:
         return shared_files((record for record in records if record is not None), self.plan.python)
 
     def _is_compiled_instead(self, image: Image) -> bool:
-        """Return whether *image* has a compiled wheel where pure Python is installed."""
+        """Return True if *image* has a compiled wheel of a package that is pure Python here."""
         if not image.compiled:
             return False
         from imagesync.lock.built_here import is_pure
@@ -295,6 +301,10 @@ def environment_inputs(
 
     Parameters
     ----------
+    environment
+        The scanned environment.
+    context
+        The context of the command.
     asks_channels
         As in :func:`~imagesync.pipeline.environment_plan.plan_environment`.
 

@@ -29,6 +29,10 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
 
     Parameters
     ----------
+    environment
+        The scanned environment.
+    context
+        The context of the command.
     asks_channels
         Whether the origin of the image's Python is decided (``python = "auto"``), for which channels are
         asked whose answer isn't remembered.
@@ -100,6 +104,8 @@ def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -
 
     Parameters
     ----------
+    plan
+        The plan.
     there
         The libraries and programs of the base image.
     base

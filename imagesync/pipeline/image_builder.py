@@ -54,6 +54,10 @@ class ImageBuilder:
 
     Parameters
     ----------
+    inputs
+        The inputs of the build.
+    base
+        The base image.
     finder
         Finds the packages image.
     """
@@ -91,7 +95,7 @@ class ImageBuilder:
 
     @cached_property
     def packages_image(self) -> PackagesImage:
-        """Return what names the packages image, and finds it."""
+        """Return the packages image, with its name and look-up."""
         return PackagesImage(
             self.inputs,
             self.base_inputs,
@@ -153,6 +157,8 @@ class ImageBuilder:
 
         Parameters
         ----------
+        engine
+            The container engine.
         tags
             Further references that the image gets.
         no_cache

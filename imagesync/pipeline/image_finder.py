@@ -105,6 +105,8 @@ class ImageFinder:
 
         Parameters
         ----------
+        inputs
+            The inputs of the build.
         known
             The environment hash of *inputs*; no image is found without one.
 
@@ -134,6 +136,8 @@ class ImageFinder:
 
         Parameters
         ----------
+        inputs
+            The inputs of the build.
         known
             The environment hash of *inputs*; no image is found without one, nor twice for the same.
         tags

@@ -38,10 +38,16 @@ def input_hash(
 
     Parameters
     ----------
+    plan
+        The plan.
     source_digests
         For each vendored package the digest of what its wheel is made from.
     built_here
         The digest of the installed files of each package of an index that was built on this machine.
+    base
+        The inputs that all hashes cover.
+    settings
+        The settings of the command.
     """
     covered = {
         "format": FORMAT_VERSION,
@@ -83,11 +89,17 @@ def packages_input_hash(
 
     Parameters
     ----------
+    plan
+        The plan.
     indexes
         The URLs of the user's indexes, without credentials: another index may have other files of the same
         version.
     built_here
         The digest of the installed files of each package of an index that was built on this machine.
+    base
+        The inputs that all hashes cover.
+    settings
+        The settings of the command.
     """
     local = plan.python
     indexed = [package for package in plan.packages if not package.vendored]
@@ -145,7 +157,7 @@ def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
 
 
 def _is_solved(plan: Plan) -> bool:
-    """Return whether a solver chooses versions of conda packages, rather than the installed records."""
+    """Return True if a solver chooses versions of conda packages, rather than the installed records."""
     return is_elsewhere(plan) or any(package.record is None for package in plan.conda)
 
 

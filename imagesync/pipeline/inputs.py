@@ -57,6 +57,8 @@ class BuildInputs(Protocol):
 
         Parameters
         ----------
+        base
+            The inputs that all hashes cover.
         wheels
             What is in the wheels of local packages; by default what is remembered of them.
         """
@@ -68,6 +70,10 @@ class BuildInputs(Protocol):
 
         Parameters
         ----------
+        lock
+            The lock.
+        base
+            The inputs that all hashes cover.
         wheels
             What is in the wheels of local packages.
         """
@@ -76,7 +82,7 @@ class BuildInputs(Protocol):
         """Return the inputs with other digests, where a build has put more files into its wheels."""
 
     def accepts(self, image: Image) -> bool:
-        """Return whether *image*, of the right content, also has what the environment hash doesn't cover."""
+        """Return True if *image*, of the right hash, also has what the environment hash doesn't cover."""
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks.

@@ -43,7 +43,7 @@ class KnownHash(NamedTuple):
 
 
 def recall_hash(cache: Path, input_hash: str) -> KnownHash | None:
-    """Return what is remembered under *input_hash*, or ``None``; *cache* is the cache folder."""
+    """Return the hash that is remembered under *input_hash*, or ``None``; *cache* is the cache folder."""
     known = read_cache(_path(cache, input_hash), key=_FORMAT)
     return None if known is None else KnownHash(known[0], tuple(known[1]), known[2])
 
@@ -62,9 +62,11 @@ def joined_deviations(
     Parameters
     ----------
     labelled
-        Those in the image's label, from the environment that it was built from.
+        The deviations in the image's label, from the environment that it was built from.
     known
-        Those of the content from the environment of *plan*.
+        The deviations of the image's content from the environment of *plan*.
+    plan
+        The plan.
     """
     joined = {(entry.get("name"), entry.get("manager")): entry for entry in _applicable(labelled, plan)}
     joined |= {(entry["name"], entry["manager"]): entry for entry in known}

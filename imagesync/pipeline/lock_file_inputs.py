@@ -49,6 +49,10 @@ class LockFileInputs:
 
     Parameters
     ----------
+    path
+        The lock file.
+    context
+        The context of the command.
     code
         The loose code that goes into the image; it isn't part of the lock file.
     """
@@ -181,13 +185,13 @@ class LockFileInputs:
 
     @property
     def _has_only_interpreter(self) -> bool:
-        """Return whether the locked environment wasn't conda's, and only got its interpreter from there."""
+        """Return True if only the interpreter of the locked environment is conda's."""
         metadata, conda = self.lock_file.custom_metadata, self.lock_file.lock.conda
         planned = {package.name for package in conda if "level" in metadata.package("conda", package.name)}
         return metadata.is_ours and planned == {"python"}
 
     def _wheels(self) -> Mapping[NormalizedName, WheelContent]:
-        """Return what is in the wheels beside the lock file, without those that aren't what it says."""
+        """Return the content of the wheels beside the lock file that have the right digest."""
         from imagesync.wheels.wheel_contents import WheelContent, archive_content
 
         found = {}
@@ -207,7 +211,7 @@ class LockFileInputs:
         return self
 
     def accepts(self, image: Image) -> bool:
-        """Return whether *image* has the files of several conda packages that the lock file notes.
+        """Return True if *image* has the shared files of conda packages that the lock file names.
 
         An image may have been made from an environment in which those of another package are installed.
         """

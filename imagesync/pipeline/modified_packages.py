@@ -174,7 +174,7 @@ def _finding(entry: PlannedPackage | PlannedConda, environment: Environment) -> 
 
 
 def modification_effect(entry: PlannedPackage | PlannedConda) -> str:
-    """Return what the image gets of a changed package, as a clause."""
+    """Return the clause about a changed package: the files that the image gets."""
     if is_whole(entry):
         return "the image gets it as it is here"
     if isinstance(entry, PlannedPackage) and entry.as_installed:

@@ -27,6 +27,8 @@ class PackagesImage:
 
     Parameters
     ----------
+    inputs
+        The inputs of the build.
     base
         The inputs that all hashes cover.
     target

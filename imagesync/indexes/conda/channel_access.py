@@ -1,4 +1,4 @@
-"""How channels are reached, for fetching and for py-rattler: mirrors, credentials, certificates, proxies."""
+"""Access to channels, for fetching and for py-rattler: mirrors, credentials, certificates, proxies."""
 
 from __future__ import annotations
 

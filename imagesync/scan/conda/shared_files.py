@@ -17,7 +17,7 @@ from imagesync.core.files import read_bytes
 from imagesync.scan.environment import CondaRecord, Interpreter
 
 SITE_PACKAGES = "site-packages/"
-"""What paths of modules begin with, whatever the platform and the version of Python."""
+"""The prefix of module paths for all platforms and versions of Python."""
 _Entry = Mapping[str, Any]
 _IMPORT = re.compile(rb"^from ([\w.]+) import ", re.MULTILINE)
 _MODULES = re.compile(r"(lib/python3\.\d+t?|Lib)/site-packages/")
@@ -30,6 +30,8 @@ def shared_files(records: Iterable[CondaRecord], python: Interpreter) -> Mapping
 
     Parameters
     ----------
+    records
+        The conda packages of an environment.
     python
         The interpreter of their environment.
 

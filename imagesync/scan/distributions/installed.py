@@ -281,7 +281,7 @@ def _add_egg(
 
 
 def _egg_facts(path: str) -> tuple[bool | None, tuple[str, ...]]:
-    """Return whether an egg is pure Python, and its tag as a wheel's, by its filename.
+    """Return True if an egg is pure Python, and its tags in the form of a wheel's, by its file name.
 
     >>> _egg_facts("/site/demo-1.0-py3.11.egg"), _egg_facts("/site/demo-1.0-py3.11-linux-x86_64.egg")
     ((True, ('py311-none-any',)), (False, ('cp311-cp311-linux_x86_64',)))

@@ -37,7 +37,7 @@ _SCRIPT_START = 4096
 
 
 def find_modifications(environment: Environment, *, cache: Path | None = None) -> Modifications:
-    """Return what of the installed files differs from what their installers recorded.
+    """Return the differences between the installed files and the records of their installers.
 
     Bytecode, the files that installers write for themselves, and packages without a RECORD aren't compared.
 

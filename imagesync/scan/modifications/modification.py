@@ -54,7 +54,7 @@ class Modification:
 
     @property
     def summary(self) -> str:
-        """Return what differs, as a phrase.
+        """Return the differences as a phrase.
 
         >>> Modification("demo", "pip", {"demo/a.py": "00"}, {}, ("demo/b.py", "demo/c.py")).summary
         'demo/a.py was edited, demo/b.py, demo/c.py were deleted'
@@ -93,7 +93,7 @@ class Unowned:
 
 @dataclass(frozen=True)
 class Modifications:
-    """What differs from what the installers recorded.
+    """The differences from the records of the installers.
 
     Parameters
     ----------
