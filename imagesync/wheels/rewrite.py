@@ -61,8 +61,16 @@ def installable(
 
     Parameters
     ----------
+    wheels
+        The wheels of the image.
     minor
         The feature version of the image's Python.
+    store
+        Keeps rewritten wheels.
+    uv
+        The path of the executable.
+    progress
+        Names rewritten wheels.
 
     Raises
     ------

@@ -75,6 +75,8 @@ def archive_content(wheel: Path, digest: str, *, cache: Path) -> str:
 
     Parameters
     ----------
+    wheel
+        The path of the wheel.
     digest
         Of the archive, ``sha256:<hex>``.
     cache
@@ -107,10 +109,12 @@ def archive_content(wheel: Path, digest: str, *, cache: Path) -> str:
 def recall_contents(
     plan: Plan, source_digests: Mapping[NormalizedName, str], *, no_isolation: Sequence[str], cache: Path
 ) -> dict[NormalizedName, WheelContent]:
-    """Return what is remembered of the wheels of *plan*, by name.
+    """Return the cached contents of the wheels of *plan*, by name.
 
     Parameters
     ----------
+    plan
+        The plan.
     source_digests
         For each vendored package the digest of what its wheel is made from.
     no_isolation

@@ -92,6 +92,8 @@ def paths_outside_module(file: str, *, depth: int) -> Iterator[PathOutside]:
 
     Parameters
     ----------
+    file
+        The path of the module.
     depth
         How many parts the path of the module has below site-packages: 2 for ``package/module.py``.
     """
