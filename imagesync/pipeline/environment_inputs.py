@@ -100,7 +100,7 @@ class EnvironmentInputs:
         wheels = self._remembered_wheels() if wheels is None else wheels
         digests = {name: content.digest for name, content in wheels.items()}
         content = plan_content(self.plan, wheels=digests, modified=self.built_here, base=base)
-        if content is None or self._refused_conflicts():
+        if content is None or self._refused_conflicts:
             return None
         return KnownHash(content.digest, self._deviations(content, wheels))
 
@@ -149,6 +149,7 @@ class EnvironmentInputs:
             found += [] if deviation is None else [deviation]
         return tuple(deviation.to_dict() for deviation in found)
 
+    @cached_property
     def _refused_conflicts(self) -> tuple[Conflict, ...]:
         """Return the contradictions between installed packages that the user hasn't accepted."""
         if self.context.settings.allow_inconsistent:
@@ -245,7 +246,7 @@ class EnvironmentInputs:
                 continue  # reported with every plan
             self.context.progress.line(f"{finding.severity.value}: {finding.message}")
         refuse_modifications(self.plan, self.context.settings)
-        if conflicts := self._refused_conflicts():
+        if conflicts := self._refused_conflicts:
             remedies = dict.fromkeys(conflict.remedy for conflict in conflicts)
             raise InconsistentEnvironment(
                 "The installed packages contradict each other:\n"
