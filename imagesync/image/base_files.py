@@ -47,7 +47,7 @@ def base_system_files(engine: Engine, base: BaseImage, *, cache: Path) -> System
 
 
 def remembered_system_files(root: str, apt: Sequence[str], *, cache: Path) -> SystemFiles | None:
-    """Return what the base image of *root* with the packages *apt* had when it was listed last.
+    """Return the cached libraries and programs of the base image of *root* with the packages *apt*.
 
     ``None`` if it never was.
     """

@@ -89,7 +89,7 @@ def _path(cache: Path, version: str, urls: Sequence[str]) -> Path:
 
 
 def _ask(version: str, channels: Channels) -> bool | str:
-    """Return whether a channel has that Python, or the URL of a channel that doesn't answer."""
+    """Return True if a channel has that Python, or the URL of a channel that doesn't answer."""
     for url in channels.channels:
         if not _answers(url, channels):
             return url

@@ -127,7 +127,7 @@ def _is_search_path(node: ast.AST) -> bool:
 
 
 def _levels(node: ast.AST) -> int | None:
-    """Return how many parts *node* cuts off ``__file__``; ``None`` if it is no path of that kind.
+    """Return the number of parts that *node* cuts off ``__file__``; ``None`` if it is no path of that kind.
 
     >>> _levels(ast.parse("Path(__file__).resolve().parents[1]", mode="eval").body)
     2
