@@ -271,7 +271,9 @@ class Deviation:
 
     @property
     def change(self) -> str:
-        """Return the local version and the one in the image as a phrase."""
+        """Return the local version and the one in the image as a phrase; one version if it is the same."""
+        if self.local == self.locked:
+            return self.local
         requested = ", though you asked for it" if self.left_out and self.requested else ""
         return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{requested}"
 

@@ -329,11 +329,7 @@ def python_deviation(plan: Plan, version: str) -> Deviation | None:
 
 
 def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
-    lines = [
-        f"- {deviation.name} {deviation.local or '(not installed)'} would "
-        f"{'be left out' if deviation.left_out else f'become {deviation.locked}'}: {deviation.reason}"
-        for deviation in deviations
-    ]
+    lines = [f"- {each.name} {_would_become(each)}: {each.reason}" for each in deviations]
     subject = "1 version" if len(lines) == 1 else f"{len(lines)} versions"
     return DeviationError(
         f"{subject} would differ from the local ones, and you asked for none to (strict):\n"
@@ -341,3 +337,10 @@ def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
         hint="Install locally what the image can have, choose another base image (--base), "
         "or build without --strict.",
     )
+
+
+def _would_become(deviation: Deviation) -> str:
+    if deviation.local == deviation.locked:
+        return deviation.local
+    fate = "be left out" if deviation.left_out else f"become {deviation.locked}"
+    return f"{deviation.local or '(not installed)'} would {fate}"
