@@ -13,7 +13,7 @@ from tests.integration.shared_conda_packages import MODULES
 
 
 def write_old_packages(channel: Path) -> None:
-    """Write ``elder``, from before conda-build 3, and ``secretive``, whose files their owner can read."""
+    """Write ``elder`` and ``elder-pure``, from before conda-build 3, and the private ``secretive``."""
     prefix = PLACEHOLDER.encode()
     files = {
         "bin/elder": File(b"#!" + prefix + b"/bin/python\nprint('elder')\n", executable=True),
@@ -24,6 +24,10 @@ def write_old_packages(channel: Path) -> None:
     }
     elder = generic("elder", "1.0.0", subdir="linux-64", files=files, archive="tar.bz2", depends=("python",))
     _as_before_conda_build_3(write_package(elder, channel), elder)
+    pure_elder = pure("elder-pure", "1.0.0", archive="tar.bz2", entry_points=("older = elder_pure:main",))
+    scripts = {"python-scripts/old": File(b"#!" + prefix + b"/bin/python\nprint('old')\n", executable=True)}
+    pure_elder = replace(pure_elder, files={**pure_elder.files, **scripts})
+    _as_before_conda_build_3(write_package(pure_elder, channel), pure_elder)
     secretive = pure("secretive", "1.0.0", archive="tar.bz2")
     more = {
         "share/secretive/secrets.txt": File(b"of nobody\n"),

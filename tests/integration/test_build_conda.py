@@ -285,7 +285,7 @@ def test_image_has_the_file_of_several_packages_that_is_installed(
     extra = make_channel(tmp_path / "extra", shared_packages())
     write_old_packages(extra)
     index_channel(extra)
-    packages = ["python", "oak", "elder", "secretive"]
+    packages = ["python", "oak", "elder", "elder-pure", "secretive"]
     local = make_conda_environment([extra, channel], packages, tmp_path / "env")
     module = local.site_packages / "tests" / "__init__.py"
     cli = image_cli.with_environ(**local.activated)

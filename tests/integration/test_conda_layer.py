@@ -28,7 +28,7 @@ from tests.micromamba import make_stand_in, real_micromamba
 
 pytestmark = pytest.mark.engine
 PACKAGES = ["python", "greeter-native", "quill", "anvil", "libbeacon", "orchard-suite", "compass"]
-PACKAGES += ["oak", "elder", "secretive"]
+PACKAGES += ["oak", "elder", "elder-pure", "secretive"]
 TREE = """
 import hashlib, json, os, stat
 tree = {}

@@ -95,10 +95,12 @@ def noarch_paths(
     """Return both with installed paths, and the entries with the bytecode that was compiled in the build."""
     folder = (library(prefix) / "site-packages").relative_to(prefix).as_posix()
     original = {noarch_path(name, folder): entry for name, entry in original.items()}
-    modules = [name for name in original if name.endswith(".py") and name.startswith(folder)]
+    # Archives from before conda-build 3 have no paths.json.
+    names = list(original) or [entry["_path"] for entry in entries]
+    modules = [name for name in names if name.endswith(".py") and name.startswith(folder)]
     entries = [entry for entry in entries if entry["path_type"] != "pyc_file"]
     for cached in map(bytecode_path, modules):
-        if cached not in original and (prefix / cached).exists():
+        if cached not in names and (prefix / cached).exists():
             entries.append({"_path": cached, "path_type": "pyc_file"})
     return original, entries
 
