@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import BaseImageError
 from imagesync.plan.checks.system_libraries import SystemFiles
-from imagesync.scan.environment import Finding, Severity
 from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
@@ -54,23 +53,6 @@ def remembered_system_files(root: str, apt: Sequence[str], *, cache: Path) -> Sy
     base_hash = read_cache(_path(cache, root, *sorted(set(apt))), key=_FORMAT)
     known = None if base_hash is None else _recall(cache, base_hash)
     return None if known is None else SystemFiles.from_dict(known)
-
-
-def refuse_failing_imports(findings: Sequence[Finding], base: str) -> None:
-    """Raise an error that names the packages that can't be imported on the base image *base*.
-
-    Raises
-    ------
-    BaseImageError
-        There are some among *findings*.
-    """
-    failing = [finding for finding in findings if finding.severity is Severity.ERROR]
-    if failing:
-        raise BaseImageError(
-            f"The base image {base} lacks libraries that imports need, and strict allows none to fail:\n"
-            + "\n".join(f"- {finding.message}" for finding in failing),
-            hint="\n".join(dict.fromkeys(finding.hint for finding in failing if finding.hint)),
-        )
 
 
 def _recall(cache: Path, base_hash: str) -> Mapping[str, list[str]] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.platforms import runs_on
 from imagesync.errors import InconsistentEnvironment, UnsolvableError
 from imagesync.pipeline.environment_hash import (
     BaseInputs,
@@ -259,6 +260,12 @@ class EnvironmentInputs:
                 ' (python = "base" for the base\'s)'
             )
         return self
+
+    @property
+    def has_image_binaries(self) -> bool:
+        """Return whether installed binaries run in the image, so that they say what it needs."""
+        python = self.plan.python
+        return runs_on(self.plan.platform, local=python.platform, libc=python.libc)
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
-from imagesync.image.base_files import base_system_files, refuse_failing_imports
 from imagesync.image.builder import EngineContainer, build_checked, build_image
 from imagesync.image.conda.layer import make_layer as make_conda_layer
 from imagesync.image.conda.mounted_images import with_mounted_images
@@ -30,6 +29,7 @@ from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, make_wheels, wheel_contents
 from imagesync.pipeline.packages_image import PackagesImage
+from imagesync.pipeline.system_requirements import check_fetched, check_installed
 from imagesync.plan.checks.file_conflicts import conflicting_files
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class ImageBuilder:
             Whether to build both images anew.
         """
         plan, progress = self.inputs.plan, self.inputs.context.progress
-        self._check_system_files(engine)
+        check_installed(engine, self.inputs, self.base)
         templates = self.inputs.context.settings.templates
         has_layers = is_in_parts(templates)
         context = (
@@ -213,27 +213,9 @@ class ImageBuilder:
         BaseImageError
             One does.
         """
-        context = self.inputs.context
-        if not self.inputs.plan.strict:
-            return
-        with context.open_engine() as engine:
-            there = base_system_files(engine, self.base, cache=context.cache_folder)
-        refuse_failing_imports(self.inputs.system_findings(there, self.base.root), self.base.root)
-
-    def _check_system_files(self, engine: Engine) -> None:
-        """Report what packages need of the system and the base image lacks.
-
-        Raises
-        ------
-        BaseImageError
-            The plan is strict, and an import fails there.
-        """
-        there = base_system_files(engine, self.base, cache=self.inputs.context.cache_folder)
-        findings = self.inputs.system_findings(there, self.base.root)
         if self.inputs.plan.strict:
-            refuse_failing_imports(findings, self.base.root)
-        for finding in findings:
-            self.inputs.context.progress.line(f"{finding.severity.value}: {finding.message} {finding.hint}")
+            with self.inputs.context.open_engine() as engine:
+                check_installed(engine, self.inputs, self.base, quiet=True)
 
     def _local_context(self, engine: Engine, *, no_cache: bool) -> BuildContext:
         """Return the build context of the layer on top of the packages image, which exists then."""
@@ -253,7 +235,14 @@ class ImageBuilder:
                     shared = self._build_packages(engine, lock, no_cache=no_cache)
             joined = join_layers(shared, artifacts.lock)
             refuse_deviations(plan, joined)
+        elif plan.strict and not self.inputs.has_image_binaries:
+            # Its packages image may have been made without.
+            self._check_wheels(engine, fetch_artifacts(lock, self.sources))
         return self._context("environment", joined, artifacts)
+
+    def _check_wheels(self, engine: Engine, artifacts: Artifacts) -> None:
+        wheels = (*artifacts.packages.wheels, *artifacts.vendored.wheels)
+        check_fetched(engine, self.inputs, self.base, wheels=wheels)
 
     def _build_packages(self, engine: Engine, shared: Lock, *, no_cache: bool) -> Lock:
         """Build the packages image, and return the lock of what it holds in the end."""
@@ -261,6 +250,7 @@ class ImageBuilder:
         artifacts = fetch_artifacts(shared, self.sources)
         lock = artifacts.lock
         refuse_deviations(self.inputs.plan, lock)
+        self._check_wheels(engine, artifacts)
         name = self.packages_image.reference(lock)
         progress.line(f"Making {name}, which all environments with the same packages stand on")
         build_checked(

@@ -84,6 +84,10 @@ class BuildInputs(Protocol):
     def accepts(self, image: Image) -> bool:
         """Return True if *image*, of the right hash, also has what the environment hash doesn't cover."""
 
+    @property
+    def has_image_binaries(self) -> bool:
+        """Return whether installed binaries run in the image, so that they say what it needs."""
+
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks.
 

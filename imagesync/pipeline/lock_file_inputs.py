@@ -217,6 +217,11 @@ class LockFileInputs:
         """
         return (image.shared_conda_files or {}) == (self.shared_conda_files or {})
 
+    @property
+    def has_image_binaries(self) -> bool:
+        """Return ``False``: no installed files are known."""
+        return False
+
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return no findings: no installed files are known."""
         del there, base

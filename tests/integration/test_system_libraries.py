@@ -51,6 +51,12 @@ def test_missing_library_is_named_with_its_apt_entry_which_cures_it(
     assert named.returncode == 0, named
     assert f"error: lamp 1.0.0 needs {LIBRARY}" in named.stderr
 
+    # A lock file has no installed files: what its wheels need is read from them.
+    lamp("lock", "-o", "pylock.toml")
+    refused = lamp.run("build", "--strict", "--locked", "pylock.toml")
+    assert refused.returncode == 1, refused
+    assert f"lamp 1.0.0 needs {LIBRARY}" in refused.stderr
+
     cured = lamp("build", "--strict", "--apt", PACKAGE)
     assert LIBRARY not in cured.stderr
     engine.containers.run(cured.reference, ["python", "-c", "import lamp"], remove=True)

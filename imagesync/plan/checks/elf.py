@@ -52,8 +52,16 @@ def read_dynamic(path: str) -> DynamicSection | None:
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123  Path.open costs as much as the file's read
-            return _read(file)
-    except (OSError, struct.error, ValueError, IndexError):
+            return read_dynamic_of(file)
+    except OSError:
+        return None
+
+
+def read_dynamic_of(file: BinaryIO) -> DynamicSection | None:
+    """Return the dynamic section of an open file, as :func:`read_dynamic` does."""
+    try:
+        return _read(file)
+    except (struct.error, ValueError, IndexError):
         return None
 
 

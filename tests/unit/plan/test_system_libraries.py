@@ -10,11 +10,17 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
-from imagesync.plan.checks import system_libraries
-from imagesync.plan.checks.system_libraries import SystemFiles, check_system_files, local_system_files
+from imagesync.plan.checks import shared_libraries
+from imagesync.plan.checks.system_libraries import (
+    SystemFiles,
+    check_system_files,
+    check_wheels,
+    local_system_files,
+)
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Finding, Interpreter, Package, Severity
 from tests.elf import compile_library
+from tests.indexes.wheels import make_wheel
 
 BARE = SystemFiles(frozenset({"libc.so.6"}), frozenset({"sh"}))
 GL = "libGL.so.1"
@@ -138,13 +144,34 @@ def test_files_of_another_platform_are_not_looked_at(bench: Bench) -> None:
     assert check_system_files(Plan(python, (lamp,)), here=BARE, there=BARE, base="debian") == ()
 
 
+def test_wheels_say_what_the_image_of_another_platform_needs(tmp_path: Path) -> None:
+    light = compile_library(
+        tmp_path / "light.so", needs=["libglow-1a2b.so.3"], runpath="$ORIGIN/../lamp.libs"
+    )
+    glow = compile_library(tmp_path / "glow.so", needs=[GL])
+    files = {
+        "lamp/__init__.py": b"from ._light import shine",
+        EXTENSION: light.read_bytes(),
+        "lamp.libs/libglow-1a2b.so.3": glow.read_bytes(),
+        "lamp-1.0.data/platlib/lamp/_part.so": glow.read_bytes(),
+    }
+    filename, data = make_wheel("lamp", "1.0", files=files)
+    wheel = tmp_path / filename
+    wheel.write_bytes(data)
+    for _ in range(2):  # read, and remembered
+        (finding,) = check_wheels([("lamp", "1.0", wheel)], there=BARE, base="debian", cache=tmp_path / "c")
+        assert (finding.severity, finding.package) == (Severity.ERROR, "lamp")
+        assert finding.hint == 'Add to the settings: apt = ["libgl1"].'
+    assert check_wheels([("lamp", "1.0", wheel)], there=with_libraries(GL), base="debian") == ()
+
+
 def test_unchanged_libraries_are_not_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     path = compile_library(bench.site_packages / EXTENSION, needs=[GL])
     lamp = bench.install("lamp", EXTENSION, lamp="from ._light import shine")
     first = bench.check(lamp)
     read = []
-    original = system_libraries.read_dynamic
-    monkeypatch.setattr(system_libraries, "read_dynamic", lambda path: (read.append(path), original(path))[1])
+    original = shared_libraries.read_dynamic
+    monkeypatch.setattr(shared_libraries, "read_dynamic", lambda path: (read.append(path), original(path))[1])
     assert bench.check(lamp) == first
     assert read == []
     path.unlink()

@@ -1,0 +1,67 @@
+"""What packages need of the system and the base image lacks: reported, or under ``strict`` refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from imagesync.errors import BaseImageError
+from imagesync.image.base_files import base_system_files
+from imagesync.plan.checks.system_libraries import check_wheels
+from imagesync.scan.environment import Finding, Severity
+from imagesync.store.layout import TREES
+
+if TYPE_CHECKING:
+    from imagesync.engine.engine import Engine
+    from imagesync.image_layout import BaseImage
+    from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.store.store import StoredFile
+
+
+def check_installed(engine: Engine, inputs: BuildInputs, base: BaseImage, *, quiet: bool = False) -> None:
+    """Check what the installed packages of *inputs* need; with *quiet*, nothing is reported.
+
+    Raises
+    ------
+    BaseImageError
+        The plan is strict, and an import fails on *base*.
+    """
+    there = base_system_files(engine, base, cache=inputs.context.cache_folder)
+    _report(inputs.system_findings(there, base.root), inputs, base, quiet=quiet)
+
+
+def check_fetched(
+    engine: Engine, inputs: BuildInputs, base: BaseImage, *, wheels: Iterable[StoredFile]
+) -> None:
+    """Check what *wheels* need, where the installed files say nothing about the image.
+
+    Raises
+    ------
+    BaseImageError
+        The plan is strict, and an import fails on *base*.
+    """
+    if inputs.has_image_binaries:
+        return
+    from packaging.utils import parse_wheel_filename
+
+    cache = inputs.context.cache_folder
+    there = base_system_files(engine, base, cache=cache)
+    named = []
+    for wheel in wheels:
+        name, version, _, _ = parse_wheel_filename(wheel.filename)
+        named.append((str(name), str(version), wheel.path))
+    _report(check_wheels(named, there=there, base=base.root, cache=cache / TREES), inputs, base)
+
+
+def _report(
+    findings: Sequence[Finding], inputs: BuildInputs, base: BaseImage, *, quiet: bool = False
+) -> None:
+    failing = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if failing and inputs.plan.strict:
+        raise BaseImageError(
+            f"The base image {base.root} lacks libraries that imports need, and strict allows none to fail:\n"
+            + "\n".join(f"- {finding.message}" for finding in failing),
+            hint="\n".join(dict.fromkeys(finding.hint for finding in failing if finding.hint)),
+        )
+    for finding in () if quiet else findings:
+        inputs.context.progress.line(f"{finding.severity.value}: {finding.message} {finding.hint}")
