@@ -25,13 +25,13 @@ LEVELS: Final[dict[str, dict[str, str]]] = {
         # Packages that Dask's version check compares (optional_packages of distributed/versions.py), and
         # packages whose data is sent between client and workers: pickled arrays and frames, Arrow messages,
         # Parquet, compressed frames.
-        "numpy": "Arrays are pickled between your machine and the workers, and their format changes"
+        "numpy": "Arrays are pickled between your machine and the image, and their format changes"
         " between releases.",
-        "pandas": "Data frames are pickled between your machine and the workers, and their internals"
+        "pandas": "Data frames are pickled between your machine and the image, and their internals"
         " change between releases.",
-        "pyarrow": "Arrow data and Parquet files pass between your machine and the workers, and must be"
+        "pyarrow": "Arrow data and Parquet files pass between your machine and the image, and must be"
         " read as they were written.",
-        "polars": "Data frames are pickled between your machine and the workers, and their internals"
+        "polars": "Data frames are pickled between your machine and the image, and their internals"
         " change between releases.",
         "blosc": "What one side compresses, the other must be able to decompress.",
         "blosc2": "What one side compresses, the other must be able to decompress.",
@@ -46,8 +46,8 @@ LEVELS: Final[dict[str, dict[str, str]]] = {
         "scikit-learn": "Fitted models are pickled, and load reliably only with the version that wrote them.",
         # Compiled kernels and extension types are tied to one another's binary interface.
         "llvmlite": "numba works with exactly one release of it.",
-        "numba": "Compiled functions are pickled between your machine and the workers.",
-        "torch": "Models and tensors are pickled between your machine and the workers, and its add-ons"
+        "numba": "Compiled functions are pickled between your machine and the image.",
+        "torch": "Models and tensors are pickled between your machine and the image, and its add-ons"
         " are built against one release.",
     },
     "ignore": {

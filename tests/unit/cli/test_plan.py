@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.cli.plan import print_plan
@@ -24,6 +25,14 @@ CONFLICT = Finding(
 
 def planned(name: str, level: Level, *, source: Source | None = None) -> PlannedPackage:
     return PlannedPackage(canonicalize_name(name), "1.2.3", level, "==1.2.3", "as it is", source or Source())
+
+
+@pytest.mark.parametrize("profile", ["none", "dask"])
+def test_only_a_profile_speaks_of_a_cluster(profile: str) -> None:
+    stream = io.StringIO()
+    print_plan(Plan(PYTHON, packages=(planned("demo", Level.CRITICAL),), profile=profile), stream)
+    assert ("the cluster doesn't work with another version" in stream.getvalue()) is (profile != "none")
+    assert "critical (1): " in stream.getvalue()
 
 
 def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> None:
