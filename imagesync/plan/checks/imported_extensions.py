@@ -34,7 +34,9 @@ def loaded_extensions(files: Iterable[str], read: ReadSource) -> frozenset[str]:
         As *read* does.
     """
     modules = {name: path for path in sorted(files) if (name := _module_name(path))}
-    waiting = [name for name in modules if not any(parent in modules for parent in _parents(name))]
+    tops = (name for name in modules if not any(parent in modules for parent in _parents(name)))
+    # Below a folder without modules lie plugins of other programs, as those of Qt.
+    waiting = [name for name in tops if "." not in name or modules[name].endswith(".py")]
     seen: set[str] = set()
     while waiting and len(seen) < _MOST:
         name = waiting.pop()

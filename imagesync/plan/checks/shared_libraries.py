@@ -202,8 +202,28 @@ class Linker:
             and self.find(path, name) is None
         )
 
+    def missing_below(self, path: str) -> frozenset[str]:
+        """Return the names that loading the file at *path* needs and that the image wouldn't have."""
+        waiting, seen = [path], {path}
+        while waiting:
+            current = waiting.pop()
+            needed = self.sections[current].needed
+            found = {other for name in needed if (other := self.find(current, name)) is not None} - seen
+            seen |= found
+            waiting += found
+        return frozenset(name for each in seen for name in self.missing(each))
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], str | None]:
+        return {}
+
     def find(self, path: str, name: str) -> str | None:
         """Return the library *name* of the environment that the file at *path* gets."""
+        if (path, name) not in self._known:
+            self._known[path, name] = self._find(path, name)
+        return self._known[path, name]
+
+    def _find(self, path: str, name: str) -> str | None:
         for folder in self._folders(path):
             candidate = os.path.join(folder, name)
             if candidate in self.sections:
@@ -220,19 +240,6 @@ class Linker:
         """Return True if the system, or a folder outside of the environment, has the library *name* here."""
         outside = (folder for folder in self._folders(path) if not folder.startswith(self.prefix + os.sep))
         return name in self.here or any(os.path.exists(os.path.join(f, name)) for f in outside)
-
-    def reached(self, path: str) -> Iterator[str]:
-        """Yield the files of the environment that loading the file at *path* loads, itself among them."""
-        waiting, seen = [path], set()
-        while waiting:
-            current = waiting.pop()
-            if current in seen or current not in self.sections:
-                continue
-            seen.add(current)
-            yield current
-            waiting += [
-                found for name in self.sections[current].needed if (found := self.find(current, name))
-            ]
 
     def _folders(self, path: str) -> tuple[str, ...]:
         section = self.sections[path]

@@ -5,16 +5,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.platforms import runs_on
 from imagesync.plan.checks.apt_packages import LIBRARIES, PROGRAMS
 from imagesync.plan.checks.imported_extensions import loaded_extensions
 from imagesync.plan.checks.shared_libraries import Linker, PackageFiles, installed_files, wheel_files
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Finding, Severity
+
+_FORMAT = 1
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def check_system_files(
         return programs
     packages = installed_files(plan, cache=cache)
     linker = Linker(packages, plan.python.prefix, here.libraries, there.libraries)
-    return (*_missing_libraries(linker, base), *programs)
+    return (*_missing_libraries(linker, base, cache), *programs)
 
 
 def check_wheels(
@@ -91,20 +95,20 @@ def check_wheels(
     """
     packages = tuple(wheel_files(path, name, version, cache=cache) for name, version, path in wheels)
     linker = Linker(packages, "/site-packages", frozenset(), there.libraries)
-    return tuple(_missing_libraries(linker, base))
+    return tuple(_missing_libraries(linker, base, cache))
 
 
-def _missing_libraries(linker: Linker, base: str) -> Iterator[Finding]:
+def _missing_libraries(linker: Linker, base: str, cache: Path | None) -> Iterator[Finding]:
     for package in linker.packages:
-        if finding := _check(package, linker, base):
+        if finding := _check(package, linker, base, cache):
             yield finding
 
 
-def _check(package: PackageFiles, linker: Linker, base: str) -> Finding | None:
+def _check(package: PackageFiles, linker: Linker, base: str, cache: Path | None) -> Finding | None:
     lacking = {path: found for path in package.sections if (found := linker.missing(path))}
     if not lacking:
         return None
-    on_import = _needed_on_import(package, linker)
+    on_import = _needed_on_import(package, linker, cache)
     names = sorted(
         name
         for name in {name for names in lacking.values() for name in names}
@@ -118,7 +122,7 @@ def _check(package: PackageFiles, linker: Linker, base: str) -> Finding | None:
     return Finding(
         severity=Severity.ERROR if fails else Severity.WARNING,
         code="system-library",
-        message=f"{package.name} {package.version} needs {_listed(names)}, which the base image {base} lacks"
+        message=f"{package.name} {package.version} needs {_shown(names)}, which the base image {base} lacks"
         + (": importing it fails there." if fails else ": a part of it fails there."),
         path=path,
         package=package.name,
@@ -126,29 +130,52 @@ def _check(package: PackageFiles, linker: Linker, base: str) -> Finding | None:
     )
 
 
-def _needed_on_import(package: PackageFiles, linker: Linker) -> frozenset[str]:
+def _needed_on_import(package: PackageFiles, linker: Linker, cache: Path | None) -> frozenset[str]:
     """Return the missing libraries that importing the top level of a package needs."""
-    try:
-        loaded = loaded_extensions(package.files, package.read)
-    except OSError:
-        return frozenset()  # a check of installed files reports it
+    extensions = (file for file in package.files if package.path(file) in package.sections)
+    lacking = {file: names for file in extensions if (names := linker.missing_below(package.path(file)))}
+    if not lacking:
+        return frozenset()
     return frozenset(
-        name
-        for path in loaded
-        for file in linker.reached(package.path(path))
-        for name in linker.missing(file)
+        name for file in _loaded_extensions(package, cache) for name in lacking.get(file, frozenset())
     )
 
 
-def _remedy(names: Iterable[str]) -> str:
-    packages = sorted({LIBRARIES[name] for name in names if name in LIBRARIES})
-    unknown = [name for name in names if name not in LIBRARIES]
-    lines = [f"Add to the settings: {_apt(packages)}."] if packages else []
+def _loaded_extensions(package: PackageFiles, cache: Path | None) -> Iterable[str]:
+    """Return the extension modules that importing the top level of a package loads."""
+    path = cache and cache_path(cache, "imports", package.name, package.location)
+    key = [_FORMAT, package.version, sorted(package.files)]
+    loaded: Iterable[str] | None = read_cache(path, key=key) if path else None
+    if loaded is None:
+        try:
+            loaded = sorted(loaded_extensions(package.files, package.read))
+        except OSError:
+            return ()  # a check of installed files reports it
+        if path:
+            write_cache(path, loaded, key=key)
+    return loaded
+
+
+def _remedy(names: Sequence[str]) -> str:
+    packages = {name: _package_of(name) for name in names}
+    known, unknown = {*packages.values()} - {""}, [name for name in names if not packages[name]]
+    lines = [f"Add to the settings: {_apt(sorted(known))}."] if known else []
     if unknown:
         lines.append(
-            f"`apt-file search {unknown[0]}` tells which package has {_listed(unknown)}; add it to 'apt'."
+            f"`apt-file search {unknown[0]}` tells which package has {_shown(unknown)}; add it to 'apt'."
         )
     return "\n".join(lines)
+
+
+def _package_of(name: str) -> str:
+    """Return the package of apt that brings a library; empty if the table has none.
+
+    >>> _package_of("libgomp.so.1.0.0"), _package_of("libunheard.so.1")
+    ('libgomp1', '')
+    """
+    while name not in LIBRARIES and name.rpartition(".")[2].isdigit():
+        name = name.rpartition(".")[0]
+    return LIBRARIES.get(name, "")
 
 
 def _apt(packages: Iterable[str]) -> str:
@@ -175,6 +202,7 @@ def _missing_programs(plan: Plan, here: SystemFiles, there: SystemFiles, base: s
             )
 
 
-def _listed(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+def _shown(names: Sequence[str]) -> str:
+    if len(names) > _SHOWN:
+        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -69,3 +69,10 @@ def test_package_that_imports_its_extension_by_a_bare_name_as_cv2_does() -> None
 
 def test_extension_at_the_top_is_the_import_itself() -> None:
     assert loaded({"_cffi_backend.so": "", "cffi.libs/libffi-1.so.8": ""}) == {"_cffi_backend.so"}
+
+
+def test_plugin_in_a_folder_without_modules_is_not_loaded() -> None:
+    assert (
+        loaded({"PyQt5/Qt5/plugins/imageformats/libqgif.so": "", "PyQt5/Qt5/lib/libQt5Core.so.5": ""})
+        == set()
+    )
