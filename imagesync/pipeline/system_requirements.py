@@ -64,4 +64,5 @@ def _report(
             hint="\n".join(dict.fromkeys(finding.hint for finding in failing if finding.hint)),
         )
     for finding in () if quiet else findings:
-        inputs.context.progress.line(f"{finding.severity.value}: {finding.message} {finding.hint}")
+        hint = " ".join((finding.hint or "").splitlines())
+        inputs.context.progress.line(f"{finding.severity.value}: {finding.message} {hint}")

@@ -1,0 +1,119 @@
+"""System requirements of packages, reported or refused under ``strict``; this machine is the base image."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from imagesync.engine.run_container import RunRequest, RunResult
+from imagesync.errors import BaseImageError
+from imagesync.image_layout import BaseImage
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.environment_inputs import environment_inputs
+from imagesync.pipeline.environment_plan import remembered_system_findings
+from imagesync.pipeline.system_requirements import check_fetched, check_installed
+from imagesync.scan.environment import Environment, Interpreter, Package
+from imagesync.settings.model import Settings
+from imagesync.store.store import StoredFile
+from tests.elf import compile_library
+from tests.indexes.wheels import make_wheel
+from tests.progress import RecordedLines
+
+LINUX = Interpreter(
+    "cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr", "glibc 2.36"
+)
+MAC = replace(LINUX, platform="macosx-14.0-arm64", libc="")
+BASE = BaseImage(
+    "base", "debian", "sha256:1", "sha256:2", "3.11.2", sys.executable, (2, 36), "sha256:" + "3" * 64
+)
+LIBRARY = "libnobody-has.so.7"
+
+
+@dataclass
+class ThisMachine:
+    """Runs the programs of a base image here."""
+
+    requests: list[RunRequest] = field(default_factory=list)
+
+    def run(self, request: RunRequest) -> RunResult:
+        self.requests.append(request)
+        done = subprocess.run(request.command, capture_output=True, check=False)
+        return RunResult(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def lamp(tmp_path: Path) -> Package:
+    """Return an installed package whose import needs a library that no system has."""
+    site_packages = tmp_path / "site-packages"
+    compile_library(site_packages / "lamp" / "_light.so", needs=[LIBRARY])
+    (site_packages / "lamp" / "__init__.py").write_text("from . import _light\n")
+    metadata = site_packages / "lamp-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "RECORD").write_text("lamp/__init__.py,,\nlamp/_light.so,,\n")
+    return Package(
+        canonicalize_name("lamp"),
+        "1.0",
+        location=str(site_packages),
+        metadata_path=str(metadata),
+        has_record=True,
+    )
+
+
+@pytest.fixture
+def lines() -> RecordedLines:
+    return RecordedLines()
+
+
+@pytest.fixture
+def context(tmp_path: Path, lines: RecordedLines) -> Context:
+    settings = Settings(profile="none", cache_dir=tmp_path / "cache", base="debian")
+    return Context(settings, progress=lines)
+
+
+def test_installed_packages_are_reported_and_the_base_is_asked_once(
+    context: Context, lines: RecordedLines, lamp: Package
+) -> None:
+    engine, inputs = ThisMachine(), environment_inputs(Environment(LINUX, (lamp,)), context)
+    assert remembered_system_findings(inputs.plan, context) == ()
+    for _ in range(2):
+        check_installed(engine, inputs, BASE)
+    assert len(engine.requests) == 1
+    assert f"error: lamp 1.0 needs {LIBRARY}, which the base image debian lacks" in "\n".join(lines.lines)
+    (finding,) = remembered_system_findings(inputs.plan, context)
+    assert finding.package == "lamp"
+
+
+def test_strict_refuses_what_fails_on_import(context: Context, lines: RecordedLines, lamp: Package) -> None:
+    strict = replace(context, settings=replace(context.settings, strict=True))
+    inputs = environment_inputs(Environment(LINUX, (lamp,)), strict)
+    with pytest.raises(BaseImageError, match=r"strict allows none to fail:\n- lamp 1\.0 needs") as caught:
+        check_installed(ThisMachine(), inputs, BASE)
+    assert LIBRARY in str(caught.value.hint)
+    Path(lamp.location, "lamp", "__init__.py").write_text("")
+    check_installed(ThisMachine(), environment_inputs(Environment(LINUX, ()), strict), BASE)
+
+
+def test_wheels_are_read_for_an_environment_of_another_platform(
+    context: Context, lines: RecordedLines, lamp: Package, tmp_path: Path
+) -> None:
+    files = {"lamp/__init__.py": b"from . import _light", "lamp/_light.so": b""}
+    files["lamp/_light.so"] = Path(lamp.location, "lamp", "_light.so").read_bytes()
+    filename, data = make_wheel("lamp", "1.0", tag="py3-none-manylinux_2_17_x86_64", files=files)
+    path = tmp_path / "blob"
+    path.write_bytes(data)
+    wheel = StoredFile(filename, path, "sha256:4", len(data))
+    for python, said in ((LINUX, False), (MAC, True)):
+        inputs = environment_inputs(Environment(python, (lamp,)), context)
+        check_fetched(ThisMachine(), inputs, BASE, wheels=[wheel])
+        assert (f"error: lamp 1.0 needs {LIBRARY}" in "\n".join(lines.lines)) is said
+
+
+def test_base_image_that_cannot_be_listed_is_named(context: Context, lamp: Package) -> None:
+    inputs = environment_inputs(Environment(LINUX, (lamp,)), context)
+    with pytest.raises(BaseImageError, match="libraries of the base image debian can't be listed"):
+        check_installed(ThisMachine(), inputs, replace(BASE, python_executable="/bin/false"))
