@@ -17,9 +17,9 @@ from functools import cached_property
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.plan.checks.elf import X86_64, DynamicSection, origin_folders, read_dynamic, read_dynamic_of
 from imagesync.core.files import read_bytes
 from imagesync.plan.checks.apt_packages import DRIVERS
+from imagesync.plan.checks.elf import X86_64, DynamicSection, origin_folders, read_dynamic, read_dynamic_of
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.metadata import read_record
 
