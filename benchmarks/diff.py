@@ -9,6 +9,7 @@ container engine.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import random
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import docker
 
+import imagesync
 from imagesync.diff.sides import local_side
 from imagesync.image_layout import Label
 from imagesync.inventory.inventory import to_text
@@ -41,7 +43,14 @@ def main() -> int:
     turns = parser.parse_args().turns
     with tempfile.TemporaryDirectory(prefix="imagesync-bench-") as name:
         folder = Path(name)
-        environment = make_environment(folder / "env", python=sys.executable, packages=_make(folder))
+        # As an installed imagesync has it; a checkout may have none.
+        compileall.compile_dir(Path(imagesync.__file__).parent, quiet=1)
+        environment = make_environment(
+            folder / "env",
+            python=sys.executable,
+            packages=_make(folder),
+            arguments=["--no-index", "--find-links", str(folder)],
+        )
         cache = folder / "cache"
         inventory = local_side(open_session(python=environment.python, cache_dir=cache, quiet=True)).inventory
         client = docker.from_env()
@@ -75,9 +84,9 @@ def main() -> int:
 
 
 def _make(folder: Path) -> list[str]:
-    """Return the paths of wheels with random content, which doesn't compress to nothing."""
+    """Write wheels with random content, which doesn't compress to nothing, and return their names."""
     source = random.Random(1)
-    paths = []
+    names = []
     for number in range(PACKAGES):
         name = f"measured{number:03}"
         files = {
@@ -85,10 +94,9 @@ def _make(folder: Path) -> list[str]:
             for part in range(FILES - 3)  # the installer writes three more
         }
         filename, content = make_wheel(name, "1.0", files=files)
-        path = folder / filename
-        path.write_bytes(content)
-        paths.append(str(path))
-    return paths
+        (folder / filename).write_bytes(content)
+        names.append(name)
+    return names
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from imagesync.scan.environment import Environment, Interpreter, Package
 from imagesync.scan.modifications.compare import find_modifications
 from imagesync.wheels.repack import is_portable, portable_digest, repack
 from imagesync.wheels.sources.source_digests import record_digest
-from imagesync.wheels.wheel_checks import check_wheel
+from imagesync.wheels.wheel_checks import check_wheel, other_files
 from tests.indexes.wheels import make_wheel
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
@@ -303,3 +303,13 @@ def test_files_linked_into_the_cache_of_an_installer_are_repacked(tmp_path: Path
     repacked = repack(package, python=interpreter(prefix), into=tmp_path)
     assert without_record(members(repacked.path)) == without_record(members(content))
     assert repacked.refused == ()
+
+
+def test_wheel_of_other_sources_differs_from_the_installed_files(tmp_path: Path) -> None:
+    filename, content = make_wheel("demo", "1.0", files=FILES)
+    package = install(filename, content, tmp_path / "env")
+    (tmp_path / filename).write_bytes(content)
+    assert other_files(tmp_path / filename, package) == ()
+    _, changed = make_wheel("demo", "1.0", files={**FILES, "demo_top.py": b"later", "demo/new.py": b""})
+    (tmp_path / filename).write_bytes(changed)
+    assert other_files(tmp_path / filename, package) == ("demo/new.py", "demo_top.py")
