@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Environment, Finding
     from imagesync.wheels.wheel_contents import WheelContent
 
+# Findings of every build, also of one that finds its image.
+_ALWAYS_REPORTED = MODIFIED | {"required-but-left-out"}
+
 
 @dataclass(frozen=True)
 class EnvironmentInputs:
@@ -243,8 +246,8 @@ class EnvironmentInputs:
         else:
             warnings = image_findings(self.plan, self.environment, self.context)
         for finding in (*self.plan.findings, *warnings):
-            if finding.code in MODIFIED:
-                continue  # reported with every plan
+            if finding.code in _ALWAYS_REPORTED:
+                continue
             self.context.progress.line(f"{finding.severity.value}: {finding.message}")
         refuse_modifications(self.plan, self.context.settings)
         if conflicts := self._refused_conflicts:
@@ -323,8 +326,13 @@ def environment_inputs(
     """
     plan = plan_environment(environment, context, asks_channels=asks_channels)
     for finding in plan.findings:
-        if finding.code in MODIFIED:
+        if finding.code in _ALWAYS_REPORTED:
             context.progress.line(f"{finding.severity.value}: {finding.message}")
+    for package in plan.left_out:
+        if package.missed:
+            context.progress.line(
+                f"left out: {package.name} {package.version}, though you asked for it: {package.reason}"
+            )
     source_digests: Mapping[NormalizedName, str] = {}
     if any(package.vendored for package in plan.packages):
         from imagesync.wheels.sources.source_digests import digest_sources

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.background import BackgroundCall
 from imagesync.pipeline.modified_packages import plan_modifications
 from imagesync.plan.make_plan import make_plan
+from imagesync.plan.undeclared_imports import import_search
 from imagesync.scan.modifications.compare import find_modifications
 from imagesync.store.layout import PYTHONS, TREES
 
@@ -45,7 +46,9 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
 
         environment = with_channels(environment, settings.channels, environ=context.environ)
     comparison = BackgroundCall(lambda: find_modifications(environment, cache=context.cache_folder / TREES))
-    plan = _with_code(make_plan(environment, settings=settings), environment, context)
+    imports = import_search(environment, code=settings.code, cache=context.cache_folder / TREES)
+    plan = make_plan(environment, settings=settings, imports=imports)
+    plan = _with_code(plan, environment, context)
     plan = plan_modifications(plan, environment, comparison.result(), settings)
     return replace(plan, interpreter_reason=reason)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from imagesync.core.names import Level, canonical_pattern, matches, nearest
 from imagesync.errors import UsageError
 from imagesync.plan.dependencies import Candidate, Key, candidates, closure_of, requirers_of_left_out
 from imagesync.plan.levels import CriticalPackage, Levels, Profile, Rule, load_levels, make_levels
+from imagesync.plan.tools import tool_dependencies
+from imagesync.plan.undeclared_imports import ImportSearch, no_imports
 from imagesync.scan.environment import Environment
 from imagesync.settings.model import Settings
 
@@ -16,6 +18,7 @@ PYTHON: Key = ("conda", "python")
 LEFT_OUT = frozenset({Level.PLATFORM_ONLY, Level.IGNORE, Level.IGNORE_UNLESS_REQUESTED})
 
 PYTHON_REASON = "Bytecode and pickled functions belong to one version of Python; conda has exactly yours."
+TOOL_REASON = "Only a tool requires it that has no part in the image, and you didn't ask for it."
 _VENDORED_REASONS = {
     "directory": "It is installed from a folder on this machine, so its wheel is made here.",
     "vcs": "It is installed from a repository, so its wheel is made from the very commit that is installed.",
@@ -147,16 +150,23 @@ def _level_named(text: str, name: str) -> Level:
 
 
 def choose_levels(
-    environment: Environment, *, chooser: Chooser, markers: Mapping[str, str]
+    environment: Environment,
+    *,
+    chooser: Chooser,
+    markers: Mapping[str, str],
+    imports: ImportSearch = no_imports,
 ) -> tuple[dict[Key, Choice], dict[Key, list[str]]]:
-    """Return the choice for each package, and the kept packages that require one that is left out.
+    """Return the choice for each package, and the kept packages that need one that is left out.
 
-    A package that only the shipped levels would leave out is kept if a kept package requires it. For a
-    platform-only package this holds only on Linux: dependencies of conda packages on another platform say
-    nothing about Linux.
+    A package that only the shipped levels would leave out is kept if a kept package requires or imports it.
+    For a platform-only package this holds only on Linux: dependencies of conda packages on another platform
+    say nothing about Linux.
     """
-    choices = {candidate.key: chooser.choose(candidate) for candidate in candidates(environment)}
+    found = tuple(candidates(environment))
+    original = {candidate.key: chooser.choose(candidate) for candidate in found}
+    choices = original | _tool_choices(environment, found, original, markers)
     on_linux = environment.python.platform.startswith("linux")
+    importers: dict[Key, list[tuple[Key | None, str]]] | None = None
     while True:
         left_out = {key for key, choice in choices.items() if not choice.kept}
         foreign = {key for key in left_out if choices[key].level is Level.PLATFORM_ONLY and not on_linux}
@@ -164,15 +174,75 @@ def choose_levels(
         overruled = {
             key: by for key, by in required.items() if not choices[key].by_user and key not in foreign
         }
+        verb = "require"
+        imported: dict[Key, list[str]] = {}
         if not overruled:
-            return choices, required
+            # Sources are only searched for imports of what nobody requires.
+            importers = _importers(environment, choices, imports) if importers is None else importers
+            imported = _imported(importers, left_out - required.keys(), choices)
+            overruled = {key: by for key, by in imported.items() if not choices[key].by_user}
+            verb = "import"
+        if not overruled:
+            return choices, {**imported, **required}
         for key, by in overruled.items():
-            choices[key] = Choice(Level.COMPATIBLE, f"{_listed(by)} {_verb(by)} it.", kept=True)
+            reason = f"{_listed(by)} {verb}{'s' if len(by) == 1 else ''} it."
+            kept = original[key].kept
+            choices[key] = original[key] if kept else Choice(Level.COMPATIBLE, reason, kept=True)
+
+
+def _imported(
+    importers: Mapping[Key, list[tuple[Key | None, str]]],
+    left_out: Collection[Key],
+    choices: Mapping[Key, Choice],
+) -> dict[Key, list[str]]:
+    """Return those of *left_out* that kept packages or loose code import, with the names of these."""
+    found = {
+        key: [name for importer, name in importers[key] if importer is None or choices[importer].kept]
+        for key in left_out
+        if key in importers
+    }
+    return {key: by for key, by in found.items() if by}
+
+
+def _tool_choices(
+    environment: Environment,
+    found: Sequence[Candidate],
+    choices: Mapping[Key, Choice],
+    markers: Mapping[str, str],
+) -> dict[Key, Choice]:
+    """Return the choices for packages that are there because of tools that are left out."""
+    left_out = {key for key, choice in choices.items() if not choice.kept}
+    dependencies = tool_dependencies(environment, found, left_out, markers)
+    return {
+        key: Choice(Level.IGNORE_UNLESS_REQUESTED, TOOL_REASON, kept=False)
+        for key in dependencies
+        if key in choices
+        and choices[key].kept
+        and not choices[key].by_user
+        and choices[key].level is not Level.CRITICAL
+    }
+
+
+def _importers(
+    environment: Environment, choices: Mapping[Key, Choice], imports: ImportSearch
+) -> dict[Key, list[tuple[Key | None, str]]]:
+    """Return who imports the left-out packages: a key and a name; the key is ``None`` for loose code."""
+    keys: dict[str, Key] = {
+        package.name: ("conda", package.conda) if package.conda else ("pip", package.name)
+        for package in environment.packages
+    }
+    left_out = [
+        package
+        for package in environment.packages
+        if (choice := choices.get(keys[package.name])) is not None
+        and not choice.kept
+        and choice.level is not Level.PLATFORM_ONLY
+    ]
+    found: dict[Key, list[tuple[Key | None, str]]] = {}
+    for name, by in imports(left_out).items() if left_out else ():
+        found.setdefault(keys[name], []).extend((keys.get(importer), importer) for importer in by)
+    return found
 
 
 def _listed(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _verb(names: list[str]) -> str:
-    return "requires" if len(names) == 1 else "require"

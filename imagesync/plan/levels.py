@@ -52,6 +52,11 @@ LEVELS: Final[dict[str, dict[str, str]]] = {
     },
     "ignore": {
         "imagesync": "It makes the image and has no part in it.",
+        "conda": "It manages environments, and that of the image is complete.",
+        "conda-libmamba-solver": "It is of conda, which manages environments.",
+        "libmamba": "It is of conda and mamba, which manage environments.",
+        "libmambapy": "It is of conda and mamba, which manage environments.",
+        "mamba": "It manages environments, and that of the image is complete.",
         "pip": "The image is complete when it is built, and its process can't install anything, so pip"
         " has no use there.",
     },

@@ -16,6 +16,8 @@ from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.plan.requirements import target_markers
 from imagesync.plan.settings_findings import left_out_findings, unmatched, unmatched_settings
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
+from imagesync.plan.tools import with_requests
+from imagesync.plan.undeclared_imports import ImportSearch, no_imports
 from imagesync.scan.environment import Environment, Finding, Interpreter, Package, Severity
 from imagesync.settings.model import Settings
 
@@ -32,10 +34,11 @@ _SERIES = "Later fixes of the same release series will do."
 _SHORT_VERSION = "Its version has fewer than three parts, which name no series of fixes, so it is pinned."
 
 
-def make_plan(environment: Environment, *, settings: Settings) -> Plan:
+def make_plan(environment: Environment, *, settings: Settings, imports: ImportSearch = no_imports) -> Plan:
     """Return the plan for *environment*: the packages of the image, each with a level and a reason.
 
-    Package names in *settings* may be written in any form, and ``*`` matches several.
+    Package names in *settings* may be written in any form, and ``*`` matches several. *imports* finds who
+    imports packages that would be left out.
 
     Raises
     ------
@@ -48,9 +51,10 @@ def make_plan(environment: Environment, *, settings: Settings) -> Plan:
     """
     _refuse_unsupported(environment, settings)
     markers = target_markers(environment.python)
+    environment = with_requests(environment, markers)
     profile = find_profile(settings.profile, environment)
     chooser = make_chooser(environment, settings=settings, profile=profile, markers=markers)
-    choices, required = choose_levels(environment, chooser=chooser, markers=markers)
+    choices, required = choose_levels(environment, chooser=chooser, markers=markers, imports=imports)
     _refuse_missing(environment, _all_critical(profile, chooser), profile)
 
     findings = unmatched_settings(environment, settings)

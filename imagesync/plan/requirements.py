@@ -94,7 +94,7 @@ def requirers(
             match = _NAME.match(line)
             if match is None or (name := canonical_name(match[1])) not in wanted:
                 continue
-            if package.name not in found.get(name, ()) and _line_applies(line, markers):
+            if package.name not in found.get(name, ()) and line_applies(line, markers):
                 found.setdefault(name, []).append(package.name)
     return found
 
@@ -105,13 +105,14 @@ def requirements_on(
     """Yield the requirements of *package* on the packages *names*, extras aside."""
     for line in package.requires:
         match = _NAME.match(line)
-        if match is not None and canonical_name(match[1]) in names and _line_applies(line, markers):
+        if match is not None and canonical_name(match[1]) in names and line_applies(line, markers):
             requirement = parse_requirement(line)
             if requirement is not None:
                 yield requirement
 
 
-def _line_applies(line: str, markers: Mapping[str, str]) -> bool:
+def line_applies(line: str, markers: Mapping[str, str]) -> bool:
+    """Return True if the ``Requires-Dist`` *line* holds for *markers*, extras aside."""
     # The two common shapes need no parser: no marker, and the requirement of an extra.
     _, semicolon, marker = line.partition(";")
     if not semicolon:

@@ -1,0 +1,247 @@
+"""Imports of packages that would be left out of the image, by packages and code that don't require them.
+
+A package that imports ``pkg_resources`` without requiring setuptools works wherever setuptools happens to be.
+Nothing is imported: sources are searched once, and again when the package's RECORD has changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.files import read_bytes
+from imagesync.plan.checks.modules import modules
+from imagesync.scan.distributions.metadata import read_record
+from imagesync.scan.environment import Environment, Package
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+_FORMAT = 1
+_MOST_BYTES = 2 << 20
+_IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
+# Where code for builds and tests is, which nobody runs in an image.
+_NOT_RUN = re.compile(
+    r"(^|/)(tests?|testing|_vendor|vendor|distutils|Distutils|mypyc|setup\.py|conftest\.py|setup_helpers\.py"
+    r"|[^/]*(setuptools|distutils|dist_utils|bdist)[^/]*)(/|$)"
+)
+_IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]+([A-Za-z_0-9.]+)")
+YOUR_CODE = "your code"
+"""In place of a package's name, for loose code."""
+
+
+class ImportSearch(Protocol):
+    """Finds who imports packages."""
+
+    def __call__(self, packages: Collection[Package]) -> Mapping[NormalizedName, Sequence[str]]:
+        """Return for each of *packages* that is imported the names of the packages that import it."""
+
+
+def no_imports(packages: Collection[Package]) -> Mapping[NormalizedName, Sequence[str]]:
+    """Return nothing: nobody imports *packages*."""
+    return {}
+
+
+def import_search(environment: Environment, *, code: Sequence[Path] = (), cache: Path | None) -> ImportSearch:
+    """Return a search in the packages of *environment* and in the loose code in *code*.
+
+    Parameters
+    ----------
+    cache
+        The folder that keeps what unchanged packages import; ``None`` for none.
+    """
+    return partial(_importers, environment, code, cache)
+
+
+def _importers(
+    environment: Environment, code: Sequence[Path], cache: Path | None, packages: Collection[Package]
+) -> Mapping[NormalizedName, Sequence[str]]:
+    owners: dict[str, NormalizedName] = {}
+    for package in packages:
+        for name in provided_modules(package, environment.python.minor):
+            owners.setdefault(name, package.name)
+    if not owners:
+        return {}
+    found: dict[NormalizedName, list[str]] = {}
+    for package, names in _imports_of_packages(environment, owners, cache):
+        for owner in dict.fromkeys(owners[name] for name in names):
+            if owner != package.name:
+                found.setdefault(owner, []).append(package.name)
+    for owner in dict.fromkeys(owners[name] for name in sorted(_search(_code_files(code), owners))):
+        found.setdefault(owner, []).append(YOUR_CODE)
+    return found
+
+
+def provided_modules(package: Package, minor: str) -> frozenset[str]:
+    """Return the names that import something of *package*: ``docker``, or ``google.protobuf``.
+
+    Parameters
+    ----------
+    minor
+        The feature version of the interpreter. From 3.12 on setuptools provides distutils.
+    """
+    paths = {path for path, _, _ in read_record(package.metadata_path) if not path.startswith(("../", "/"))}
+    found = set()
+    for path in paths:
+        top, _, rest = path.partition("/")
+        if not path.endswith((".py", ".so", ".pyd")) or top.endswith((".dist-info", ".data")):
+            continue
+        if not rest:
+            found.add(top.partition(".")[0])
+        elif f"{top}/__init__.py" in paths:
+            found.add(top)
+        else:
+            found.add(f"{top}.{rest.partition('/')[0].partition('.')[0]}")
+    if package.name == "setuptools" and tuple(map(int, minor.split("."))) >= (3, 12):
+        found.add("distutils")
+    return frozenset(name for name in found if not name.startswith("_"))
+
+
+def _imports_of_packages(
+    environment: Environment, names: Collection[str], cache: Path | None
+) -> Iterator[tuple[Package, frozenset[str]]]:
+    """Yield each package with those of *names* that it imports."""
+    key = [_FORMAT, sorted(names)]
+    entry = None if cache is None else cache_path(cache, "imports", environment.python.prefix)
+    known = read_cache(entry, key=key) if entry is not None else None
+    known = known if isinstance(known, dict) else {}
+    now: dict[str, list[object]] = {}
+    for package in environment.packages:
+        if package.source.editable:
+            yield package, _search(_editable_files(package), names)
+        elif package.has_record:
+            state = _state(package)
+            remembered = known.get(package.metadata_path)
+            if state is not None and isinstance(remembered, list) and remembered[:2] == state:
+                found = frozenset(remembered[2])
+            else:
+                found = _search(_recorded_files(package), names)
+            yield package, found
+            if state is not None:
+                now[package.metadata_path] = [*state, sorted(found)]
+    if entry is not None and now != known:
+        write_cache(entry, now, key=key)
+
+
+def _state(package: Package) -> list[int] | None:
+    try:
+        status = os.stat(f"{package.metadata_path}/RECORD")  # noqa: PTH116
+    except OSError:
+        return None
+    return [status.st_mtime_ns, status.st_size]
+
+
+def _recorded_files(package: Package) -> Iterator[str]:
+    for path, _, size in read_record(package.metadata_path):
+        is_inside = path.endswith(".py") and not path.startswith(("../", "/"))
+        if is_inside and (size or 0) <= _MOST_BYTES and not _NOT_RUN.search(path):
+            yield f"{package.location}/{path}"
+
+
+def _editable_files(package: Package) -> Iterator[str]:
+    for path, file in modules(package).items():
+        if path.endswith("__init__.py"):
+            yield from _files_below(Path(file).parent)
+        elif file.endswith(".py"):
+            yield file
+
+
+def _code_files(code: Iterable[Path]) -> Iterator[str]:
+    for path in code:
+        if path.is_dir():
+            yield from _files_below(path)
+        elif path.suffix == ".py":
+            yield str(path)
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        inside = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+        # Neither an environment in the folder nor its tests.
+        folders[:] = [name for name in inside if not Path(parent, name, "pyvenv.cfg").exists()]
+        for name in names:
+            path = os.path.join(parent, name)  # noqa: PTH118
+            if name.endswith(".py") and not _NOT_RUN.search(
+                os.path.relpath(path, folder).replace(os.sep, "/")
+            ):
+                yield path
+
+
+def _search(files: Iterable[str], names: Collection[str]) -> frozenset[str]:
+    """Return those of *names* that one of *files* imports and can't do without."""
+    wanted = {name.encode() for name in names}
+    found: set[str] = set()
+    for file in files:
+        try:
+            content = read_bytes(file)
+        except OSError:
+            continue
+        if any(name in content for name in wanted) and not wanted.isdisjoint(_mentioned(content)):
+            found.update(required_imports(content, names))
+    return frozenset(found)
+
+
+def _mentioned(source: bytes) -> Iterator[bytes]:
+    """Yield the names that import statements begin with, and their first two parts."""
+    # A literal in front makes the search ten times as fast as an anchor does.
+    for match in _IMPORT.finditer(b"\n" + source):
+        first, _, rest = match[1].partition(b".")
+        yield first
+        if rest:
+            yield first + b"." + rest.partition(b".")[0]
+
+
+def required_imports(source: bytes, names: Collection[str]) -> frozenset[str]:
+    r"""Return those of *names* that a module imports, on import or later, and can't do without.
+
+    >>> sorted(required_imports(b"import a\ntry:\n import b\nexcept ImportError:\n b = 0", ["a", "b"]))
+    ['a']
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return frozenset()
+    found: set[str] = set()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        for module in _imported(node):
+            found.update(name for name in names if _is_within(module, name))
+        waiting += _required_parts(node)
+    return frozenset(found)
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _is_within(module: str, name: str) -> bool:
+    return module == name or module.startswith(f"{name}.")
+
+
+def _required_parts(node: ast.AST) -> Iterable[ast.AST]:
+    """Return the parts of a statement whose imports must succeed."""
+    if isinstance(node, ast.Try) and any(map(_catches_import_error, node.handlers)):
+        return [*node.orelse, *node.finalbody]
+    if isinstance(node, ast.If):
+        test = ast.unparse(node.test)
+        if "TYPE_CHECKING" in test or "__main__" in test:
+            return node.orelse
+    return ast.iter_child_nodes(node)
+
+
+def _catches_import_error(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(ast.unparse(each).rpartition(".")[2] in _IMPORT_ERRORS for each in caught)

@@ -1,0 +1,153 @@
+"""Build tools, imagesync and conda in the scanned environment: what of them an image gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesync.plan.make_plan import make_plan
+from imagesync.plan.plan import Plan
+from imagesync.plan.tools import with_requests
+from imagesync.plan.undeclared_imports import import_search, required_imports
+from imagesync.scan.environment import Environment
+from imagesync.scan.scan import scan
+from imagesync.settings.model import Settings
+from tests.environments import LocalEnvironment
+from tests.indexes import LocalIndex
+from tests.plans import codes, left_out
+
+MakeEnvironment = Callable[..., LocalEnvironment]
+IMPORTS = b"""
+import one
+def later():
+    import two
+try:
+    import three
+except (ImportError, OSError):
+    three = None
+if TYPE_CHECKING:
+    import four
+class Five:
+    from five.sub import thing
+from six import seven
+from . import eight
+"""
+
+
+def plan_of(
+    found: Environment, *, code: tuple[Path, ...] = (), cache: Path | None = None, **settings: object
+) -> Plan:
+    search = import_search(found, code=code, cache=cache)
+    return make_plan(found, settings=Settings(**{"profile": "none", **settings}), imports=search)  # type: ignore[arg-type]
+
+
+def names(plan: Plan) -> set[str]:
+    return {package.name for package in plan.packages}
+
+
+def test_only_imports_that_must_succeed_count() -> None:
+    wanted = ["one", "two", "three", "four", "five", "six", "six.seven", "eight", "on"]
+    assert sorted(required_imports(IMPORTS, wanted)) == ["five", "one", "six", "six.seven", "two"]
+
+
+@pytest.fixture
+def index() -> Iterator[LocalIndex]:
+    with LocalIndex() as running:
+        files = {"setuptools/__init__.py": b"", "pkg_resources/__init__.py": b""}
+        running.add_wheel("setuptools", "65.0", files=files)
+        running.add_wheel("wheel", "0.40", files={"wheel/__init__.py": b""})
+        use = b"def version():\n    import pkg_resources\n    return pkg_resources\n"
+        running.add_wheel("careless", "1.0", files={"careless/__init__.py": b"", "careless/about.py": use})
+        tests = {
+            "careful/tests/test_it.py": b"import pkg_resources",
+            "careful/setuptools_ext.py": b"import setuptools",
+        }
+        guarded = b"try:\n    import setuptools\nexcept ImportError:\n    setuptools = None\n"
+        running.add_wheel("careful", "1.0", files={"careful/__init__.py": guarded, **tests})
+        yield running
+
+
+def test_setuptools_is_kept_for_who_imports_pkg_resources(
+    environment: MakeEnvironment, index: LocalIndex, tmp_path: Path
+) -> None:
+    made = environment("setuptools", "wheel", "careful", arguments=["--index-url", index.url])
+    for metadata in made.site_packages.glob("*.dist-info"):
+        # As pip writes it for what came with the environment.
+        (metadata / "INSTALLER").unlink()
+        (metadata / "INSTALLER").write_text("pip\n")
+        (metadata / "REQUESTED").unlink(missing_ok=True)
+    cache = tmp_path / "cache"
+    plan = plan_of(scan(python=made.python, environ={}), cache=cache)
+    assert {"setuptools", "wheel"} <= {package.name for package in plan.left_out}
+    made.install("careless", environ={"UV_DEFAULT_INDEX": index.url})
+    plan = plan_of(scan(python=made.python, environ={}), cache=cache)
+    assert "setuptools" in names(plan)
+    assert left_out(plan, "wheel").name == "wheel"
+    assert next(p.reason for p in plan.packages if p.name == "setuptools").startswith("careless imports it.")
+    # The answer is remembered, and the sources aren't read again.
+    (made.site_packages / "careless" / "about.py").unlink()
+    assert "setuptools" in names(plan_of(scan(python=made.python, environ={}), cache=cache))
+    assert "setuptools" not in names(plan_of(scan(python=made.python, environ={})))
+    # What the settings leave out stays out, and that is said.
+    ignored = plan_of(scan(python=made.python, environ={}), cache=cache, ignore=("setuptools",))
+    assert "required-but-left-out" in codes(ignored)
+
+
+def test_setuptools_is_kept_for_loose_code(
+    environment: MakeEnvironment, index: LocalIndex, tmp_path: Path
+) -> None:
+    made = environment("setuptools", arguments=["--index-url", index.url])
+    (metadata,) = made.site_packages.glob("setuptools-*.dist-info")
+    (metadata / "INSTALLER").unlink()
+    (metadata / "INSTALLER").write_text("pip\n")
+    (metadata / "REQUESTED").unlink(missing_ok=True)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "job.py").write_text("import setuptools.command\n")
+    found = scan(python=made.python, environ={})
+    assert "setuptools" not in names(plan_of(found))
+    plan = plan_of(found, code=(tmp_path / "code",))
+    assert next(p.reason for p in plan.packages if p.name == "setuptools").startswith("your code imports it.")
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_dependencies_of_imagesync_alone_stay_out(
+    environment: MakeEnvironment, index: LocalIndex, installer: str
+) -> None:
+    """``pip install 'imagesync[dask]'``: dask is in the image, py-rattler isn't."""
+    index.add_wheel(
+        "imagesync", "9.0", requires=["py-rattler", "click", "jinja2", "rich", "dask; extra == 'dask'"]
+    )
+    index.add_wheel("dask", "2026.1.0", requires=["click>=8", "numpy"])
+    index.add_wheel("jinja2", "3.0", requires=["markupsafe"])
+    for name in ("py-rattler", "click", "markupsafe", "rich", "numpy"):
+        index.add_wheel(name, "8.0.0")
+    made = environment("pip")
+    requirements = ["imagesync[dask]", "rich"] if installer == "pip" else ["imagesync[dask]"]
+    if installer == "pip":
+        alone = {"PIP_CONFIG_FILE": os.devnull, "PIP_EXTRA_INDEX_URL": ""}
+        made.pip_install("--index-url", index.url, *requirements, environ=alone)
+    else:
+        made.install(*requirements, environ={"UV_DEFAULT_INDEX": index.url})
+    plan = plan_of(scan(python=made.python, environ={}))
+    kept = {"python", "dask", "click", "numpy"} | ({"rich"} if installer == "pip" else set())
+    assert names(plan) == kept
+    away = {package.name for package in plan.left_out}
+    assert away >= {"imagesync", "py-rattler", "jinja2", "markupsafe"}
+    assert "Only a tool requires it" in left_out(plan, "py-rattler").reason
+    # Its own level, as without imagesync.
+    assert next(p.level.value for p in plan.packages if p.name == "numpy") == "nearest"
+
+
+def test_package_of_uv_that_nobody_requires_counts_as_requested(
+    environment: MakeEnvironment, index: LocalIndex
+) -> None:
+    index.add_wheel("needs", "1.0", requires=["needed", "other; extra == 'x'"])
+    for name in ("needed", "other"):
+        index.add_wheel(name, "1.0")
+    made = environment("needs", "other", arguments=["--index-url", index.url])
+    found = scan(python=made.python, environ={})
+    requested = {package.name: package.requested for package in with_requests(found, {}).packages}
+    assert requested == {"needs": True, "needed": False, "other": True}
