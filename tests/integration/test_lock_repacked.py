@@ -18,11 +18,14 @@ from imagesync.lock.make_lock import make_lock
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.modified_packages import plan_modifications
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
+from imagesync.scan.modifications.compare import find_modifications
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store
+from imagesync.wheels.sources.source_digests import digest_sources
 from tests.environments import LocalEnvironment, run
 from tests.indexes import LocalIndex
 from tests.indexes.index import Fault
@@ -68,7 +71,9 @@ class Locking:
         found = scan(python=self.environment.python, environ={})
         if platform is not None:
             found = replace(found, python=replace(found.python, platform=platform))
-        plan = make_plan(found, settings=Settings(profile="none", strict=strict))
+        settings = Settings(profile="none", strict=strict)
+        modifications = find_modifications(found, cache=self.store.root / "trees")
+        plan = plan_modifications(make_plan(found, settings=settings), found, modifications, settings)
         sources = self.sources(**variables)
         if platform is not None:
             sources = replace(sources, python=found.python)
@@ -76,7 +81,7 @@ class Locking:
         return make_lock(
             plan,
             target=target,
-            source_digests={},
+            source_digests=digest_sources(plan),
             resolver=sources.resolver,
             progress=self.progress,
             installed_digest=sources.installed_digests(target),
@@ -112,7 +117,7 @@ def test_an_edit_of_installed_files_is_another_lock(locking: Locking, index: Loc
     before = locking.lock(PIP_INDEX_URL=index.url)
     (locking.environment.site_packages / "bluebell.py").write_text("patched = True\n")
     after = locking.lock(PIP_INDEX_URL=index.url)
-    assert before.repacked[0].content != after.repacked[0].content
+    assert before.vendored[0].content != after.vendored[0].content
     assert before.digest != after.digest
 
 
