@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import SilentProgress
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.environment_inputs import environment_inputs
+from imagesync.plan.choice import TOOL_REASON
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.plan.tools import with_requests
 from imagesync.plan.undeclared_imports import import_search, required_imports
-from imagesync.scan.environment import Environment
+from imagesync.scan.environment import CondaRecord, Environment
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
-from tests.plans import codes, left_out
+from tests.plans import PYTHON, codes, left_out
 
 MakeEnvironment = Callable[..., LocalEnvironment]
 IMPORTS = b"""
@@ -35,6 +39,14 @@ class Five:
 from six import seven
 from . import eight
 """
+
+
+class Lines(SilentProgress):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def plan_of(
@@ -151,3 +163,58 @@ def test_package_of_uv_that_nobody_requires_counts_as_requested(
     found = scan(python=made.python, environ={})
     requested = {package.name: package.requested for package in with_requests(found, {}).packages}
     assert requested == {"needs": True, "needed": False, "other": True}
+
+
+def conda_record(name: str, *depends: str, requested: str = "") -> CondaRecord:
+    return CondaRecord(
+        name=name,
+        version="1.0",
+        build="0",
+        build_number=0,
+        channel="https://conda.example.com/main",
+        subdir="linux-64",
+        filename=f"{name}-1.0-0.conda",
+        url=f"https://conda.example.com/main/linux-64/{name}-1.0-0.conda",
+        depends=depends,
+        requested_spec=requested,
+    )
+
+
+def test_dependencies_of_conda_alone_stay_out_of_the_image_of_a_base_environment() -> None:
+    records = (
+        conda_record("python", "openssl", requested="python"),
+        conda_record("openssl"),
+        conda_record("conda", "python", "requests", "conda-package-handling", "menuinst", requested="conda"),
+        conda_record("conda-libmamba-solver", "libmambapy", requested="conda-libmamba-solver"),
+        conda_record("libmambapy", "libmamba"),
+        conda_record("libmamba", "reproc", "openssl"),
+        conda_record("reproc"),
+        conda_record("menuinst"),
+        conda_record("conda-package-handling", "zstandard"),
+        conda_record("zstandard"),
+        conda_record("requests", "idna"),
+        conda_record("idna"),
+        conda_record("pandas", "python", "zstandard", requested="pandas"),
+        conda_record("rich", requested="rich"),
+    )
+    plan = plan_of(Environment(PYTHON, (), conda=records))
+    assert {package.name for package in plan.conda} == {"python", "openssl", "pandas", "zstandard", "rich"}
+    assert left_out(plan, "requests").reason == TOOL_REASON
+    kept = plan_of(Environment(PYTHON, (), conda=records), levels={"conda": "compatible"})
+    assert {"conda", "requests", "idna"} <= {package.name for package in kept.conda}
+
+
+def test_build_names_what_it_leaves_out_though_it_was_asked_for(
+    environment: MakeEnvironment, index: LocalIndex, tmp_path: Path
+) -> None:
+    index.add_wheel("appnope", "0.1")
+    index.add_wheel("needs", "1.0", requires=["needed"])
+    index.add_wheel("needed", "1.0")
+    made = environment("appnope", "needs", arguments=["--index-url", index.url])
+    progress = Lines()
+    settings = Settings(profile="none", ignore=("needed",), cache_dir=tmp_path / "cache")
+    environment_inputs(scan(python=made.python, environ={}), Context(settings, {}, progress))
+    assert progress.lines == [
+        "warning: needed is left out of the image, and needs won't find it there.",
+        "left out: appnope 0.1, though you asked for it: It exists for macOS only.",
+    ]
