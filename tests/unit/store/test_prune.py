@@ -113,6 +113,6 @@ def test_cache_commands_show_and_remove_everything(cli: CommandLine, cache_dir: 
     assert "1, 10 kB" in text
     removed = cli("cache", "prune").stdout
     assert "1 artifact removed, 10 kB" in removed
-    assert "8 cache entries removed" in removed
+    assert f"{len(CACHES)} cache entries removed" in removed
     assert "1 log removed" in removed
     assert cli("cache", "info", "--format", "json").json()["size"] == 0
