@@ -49,6 +49,8 @@ class Installed:
 
     Parameters
     ----------
+    conda
+        The names of the conda packages that an image gets; pip may have replaced others.
     owners
         By canonical name of a distribution that an image gets, its conda name, or its own name.
     from_folders
@@ -56,7 +58,7 @@ class Installed:
     """
 
     environment: LocalEnvironment
-    is_conda: bool
+    conda: frozenset[str]
     owners: Mapping[str, str]
     from_folders: frozenset[str]
 
@@ -194,8 +196,9 @@ def _edit_metadata(installed: Installed, source: random.Random, undo: Undo) -> C
 
 def _rebuild(installed: Installed, source: random.Random, undo: Undo) -> Change:
     """Make a package another build, as its own installer would record it."""
-    if installed.is_conda and source.random() < 0.7:
-        record = source.choice(sorted((installed.environment.prefix / "conda-meta").glob("*-*-*.json")))
+    if installed.conda and source.random() < 0.7:
+        records = sorted((installed.environment.prefix / "conda-meta").glob("*-*-*.json"))
+        record = source.choice([path for path in records if _conda_name(path) in installed.conda])
         document = json.loads(record.read_text())
         other = record.with_name(f"{document['name']}-{document['version']}-drift_7.json")
         undo.save(record)
@@ -228,6 +231,10 @@ def _rebuild(installed: Installed, source: random.Random, undo: Undo) -> Change:
     ]
     record.write_text("\n".join(lines) + "\n")
     return Change(_name(dist_info), file, f"{dist_info.name}/WHEEL", content)
+
+
+def _conda_name(record: Path) -> str:
+    return record.stem.rsplit("-", 2)[0]
 
 
 def _is_pip(dist_info: Path) -> bool:

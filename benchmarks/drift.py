@@ -66,12 +66,12 @@ def main() -> int:
     unsaid: list[str] = []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="imagesync-drift-") as work:
-        for position, case in enumerate(arguments.cases):
+        for case in arguments.cases:
             number = arguments.changes // len(arguments.cases)
             subject = Subject.of(case, Path(work), python=arguments.python)
             source = random.Random(f"{arguments.seed} {case}")
             for turn in range(number):
-                kind = KINDS[(turn + position) % len(KINDS)]
+                kind = KINDS[(turn + CASES.index(case)) % len(KINDS)]
                 verdict, description = subject.try_change(kind, source)
                 counts[kind, verdict] += 1
                 print(f"{case} {turn + 1}: {verdict}: {description}", file=sys.stderr)
@@ -117,16 +117,16 @@ class Subject:
             environment: LocalEnvironment = prepare_conda(wanted, folder, channel=ensure_channel())
         else:
             environment = prepare(wanted, folder, python=python)
-        is_conda = "conda" in wanted
-        subject = cls(Installed(environment, is_conda, {}, frozenset()), folder, work / "cache")
+        subject = cls(Installed(environment, frozenset(), {}, frozenset()), folder, work / "cache")
         inputs, lines = subject.look()
         subject.first_hash, subject.first_lines = inputs.input_hash(_BASE), frozenset(lines)
         subject.first_known = inputs.known_hash(_base_of(inputs))
         packages = [p for p in inputs.plan.packages if p.installed and not p.source.editable]
         owners = {str(package.name): str(package.name) for package in packages}
         owners |= {str(package.name): package.conda for package in inputs.plan.provided}
+        conda = frozenset(package.name for package in inputs.plan.conda)
         from_folders = frozenset(str(p.name) for p in packages if p.source.kind == "directory")
-        subject.installed = Installed(environment, is_conda, owners, from_folders)
+        subject.installed = Installed(environment, conda, owners, from_folders)
         return subject
 
     def look(self) -> tuple[EnvironmentInputs, list[str]]:
