@@ -504,6 +504,8 @@ def test_eggs_are_repacked_as_wheels_that_work(
             (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / path).write_text(text)
         run([made.python, "setup.py", "-q", "install"], cwd=tmp_path / name)
+    found = scan(python=made.python, environ={})
+    assert find_modifications(found).unowned == ()
     locking = Locking(made, tmp_path, "uv")
     lock = locking.lock(PIP_EXTRA_INDEX_URL=index.url)
     assert {package.name: package.repacked for package in lock.repacked} == {

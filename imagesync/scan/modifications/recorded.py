@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections import defaultdict
@@ -69,6 +70,9 @@ def read_claims(environment: Environment, conda_root: str) -> Claims:
             location = folders.setdefault(package.location, os.path.realpath(package.location))
             for path, claim in _claims_of_distribution(package, location):
                 claims[path].append(claim)
+        elif package.is_egg:
+            for path, claim in _claims_of_egg(package, os.path.realpath(environment.python.prefix)):
+                claims[path].append(claim)
     for record in environment.conda:
         for path, claim in _claims_of_record(record, conda_root):
             claims[path].append(claim)
@@ -99,6 +103,17 @@ def _claims_of_distribution(package: Package, location: str) -> Iterator[tuple[s
         for line in read_bytes(listing).decode("utf-8", "surrogateescape").splitlines():
             where = os.path.normpath(os.path.join(location, dist_info, line))
             yield where, Claim(owner, os.path.relpath(where, location))
+
+
+def _claims_of_egg(package: Package, prefix: str) -> Iterator[tuple[str, Claim]]:
+    """Yield the scripts of an egg, which easy_install writes beside the interpreter and lists nowhere."""
+    names = set(entry_point_scripts(package.metadata_path))
+    with contextlib.suppress(OSError):  # it has none, or is an archive
+        names.update(os.listdir(os.path.join(package.metadata_path, "scripts")))  # noqa: PTH208
+    for name in names:
+        for folder in ("bin", "Scripts"):
+            path = os.path.join(prefix, folder, name)
+            yield path, Claim(("pip", package.name), path, is_generated=True, is_optional=True)
 
 
 def _claims_of_record(record: CondaRecord, root: str) -> Iterator[tuple[str, Claim]]:
