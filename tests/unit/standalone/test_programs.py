@@ -20,8 +20,7 @@ HOST_MODULES = {"programs"}
 # What other packages a program finds where it runs: Dask in a cluster, PyPA's installer beside it in a build.
 PROVIDED = {
     "cluster.node": {"dask", "distributed", "tornado"},
-    "cluster.overlay": {"distributed"},
-    "cluster.workers": {"distributed"},
+    "cluster.apply_sync": {"distributed"},
     "image.install_wheels": {"installer"},
 }
 MODULES = sorted(
@@ -73,6 +72,6 @@ def test_program_that_starts_as_a_file_imports_no_other_module(name: str) -> Non
 
 
 def test_text_of_a_program_runs_without_imagesync(tmp_path: Path) -> None:
-    code = program_text("cluster.facts") + "\nprint(facts()['python'], 'imagesync' in sys.modules)\n"
+    code = program_text("cluster.member_facts") + "\nprint(facts()['python'], 'imagesync' in sys.modules)\n"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [".".join(map(str, sys.version_info[:3])), "False"]
