@@ -215,6 +215,10 @@ class LockFileInputs:
 
         An image may have been made from an environment in which those of another package are installed.
         """
+        from imagesync.lock.conda.conda_lock_file import SHARED_FILES
+
+        if not image.shared_conda_files and SHARED_FILES.encode() not in self.path.read_bytes():
+            return True  # without conda-lock, whose import takes a second
         return (image.shared_conda_files or {}) == (self.shared_conda_files or {})
 
     @property

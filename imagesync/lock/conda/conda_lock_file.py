@@ -29,6 +29,7 @@ _HEADER = """\
 """
 FORMAT = 1
 HEAD = "imagesync"
+SHARED_FILES = "shared_files"
 # Keys of a locked conda package that an entry of conda-lock has no field for.
 _CONDA_KEYS = ("subdir", "channel", "build_number", "noarch", "constrains", "distributions")
 
@@ -130,7 +131,7 @@ def to_metadata(plan: Plan, lock: Lock, *, not_in_image: Sequence[str] = ()) -> 
         "critical_imports": list(plan.critical_imports),
         "resolver": lock.resolver,
         **({"not_in_image": list(not_in_image)} if not_in_image else {}),
-        **({"shared_files": shared} if (shared := _shared_files(plan)) else {}),
+        **({SHARED_FILES: shared} if (shared := _shared_files(plan)) else {}),
     }
     lines: dict[str, Any] = {HEAD: head}
     lines |= {f"{HEAD}.conda.{package.name}": _conda(package) for package in lock.conda}
@@ -193,7 +194,7 @@ class CustomMetadata:
 
         See :func:`~imagesync.scan.conda.shared_files.shared_files`.
         """
-        found = self.head.get("shared_files", {})
+        found = self.head.get(SHARED_FILES, {})
         if not self.head or not isinstance(found, dict):
             return None
         return {
