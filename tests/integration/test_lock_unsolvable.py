@@ -154,7 +154,7 @@ def test_a_level_that_would_do_is_named_and_does(index: LocalIndex, tmp_path: Pa
     app = installed("app", "2.0.0")
     plan = plan_of(installed("base", "1.0.0", level=Level.NEAREST), app, platform_name=MAC)
     error = refusal(index, tmp_path, plan)
-    assert "- base 1.0.0 (exact: ==1.0.0)" in error.message
+    assert "- base 1.0.0 (nearest: ==1.0.0)" in error.message
     assert str(error.hint) == (
         "It can be solved if another version of base will do.\n- base: --level base=compatible"
     )
