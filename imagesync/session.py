@@ -2,8 +2,9 @@
 
     scan -> plan -> lock -> fetch -> render -> build -> run
 
-Each stage is a function in the folder of its name, from one frozen value to the next. What an unchanged
-environment doesn't need is imported where it is used: a build that finds its image stays fast.
+Scan, plan and lock have folders of their own; pipeline/, image/ and engine/ do the rest. Each stage makes one
+frozen value from another. What an unchanged environment doesn't need is imported where it is used: a build
+that finds its image stays fast.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Session:
-    """One environment and the settings that apply to it; each stage is a method.
+    """One environment and the settings that apply to it; the methods are the stages.
 
     Parameters
     ----------

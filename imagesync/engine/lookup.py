@@ -87,7 +87,7 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
     base
         A reference, with a tag, a digest or neither, or an image ID.
     repository
-        A reference without tag.
+        A reference without a tag.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def look_up(endpoint: Endpoint, *, base: str, repository: str) -> Lookup:
 
 
 def images_of(endpoint: Endpoint, repository: str) -> tuple[FoundImage, ...]:
-    """Return all tagged images of a repository, which is a reference without tag.
+    """Return all tagged images of a repository, which is a reference without a tag.
 
     Raises
     ------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Image:
-    """An image in the engine that holds an environment.
+    """An image that holds an environment, in the engine or in a registry.
 
     Parameters
     ----------

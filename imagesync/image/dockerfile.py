@@ -104,10 +104,10 @@ def make_context(
     name
         The reference that the image is going to have.
     packages, vendored
-        The wheels from indexes, and those made on this machine: one for each package of the lock. On a
-        packages image there are only those of local packages.
+        The wheels from indexes, and those made on this machine: one for each package of the lock. When
+        building on top of a packages image, only those of local packages.
     installer
-        A uv executable for the image's platform; ``None`` on a packages image.
+        A uv executable for the image's platform; ``None`` on top of a packages image.
     templates
         The user's own templates.
     version
@@ -129,7 +129,7 @@ def make_context(
         See :func:`~imagesync.scan.conda.shared_files.shared_files`; kept in a label. ``None`` if it isn't
         known whose files are installed anywhere.
     conda
-        The packages from conda channels; ``None`` if there are none, and on a packages image.
+        The packages from conda channels; ``None`` if there are none, and on top of a packages image.
     inventory
         The content of the image, for later comparisons; ``None`` for an image without it.
     input_hash

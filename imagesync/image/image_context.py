@@ -24,7 +24,7 @@ _MARKER = ".imagesync.json"
 
 @dataclass(frozen=True)
 class BuildContext:
-    """All inputs of a build but the base image.
+    """The files, labels and name of an image to build, and its base image.
 
     Parameters
     ----------

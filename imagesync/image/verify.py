@@ -40,7 +40,7 @@ def verify(
 
     The interpreter starts as the image's user and has the locked version. The distributions and conda
     packages are those of the lock, with all their files unchanged. The critical packages can be imported,
-    every module has unchecked bytecode, and the user can't change the environment.
+    every module has an unchecked hash-based .pyc file, and the user can't change the environment.
 
     Parameters
     ----------

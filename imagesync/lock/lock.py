@@ -206,7 +206,7 @@ class VendoredPackage:
 
     @property
     def is_bundled(self) -> bool:
-        """Return True if a lock file came with the wheel, which then is the source, with its hash."""
+        """Return True if the wheel came with a lock file; its URL and hash are then the source."""
         source = self.planned.source
         return self.planned.installed is None and (source.url or "").endswith(".whl")
 

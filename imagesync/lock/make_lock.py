@@ -332,7 +332,7 @@ def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
     lines = [f"- {each.name} {_would_become(each)}: {each.reason}" for each in deviations]
     subject = "1 version" if len(lines) == 1 else f"{len(lines)} versions"
     return DeviationError(
-        f"{subject} would differ from the local ones, and you asked for none to (strict):\n"
+        f"{subject} would differ from the local ones, but --strict allows no difference:\n"
         + "\n".join(lines),
         hint="Install locally what the image can have, choose another base image (--base), "
         "or build without --strict.",

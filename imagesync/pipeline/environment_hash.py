@@ -1,8 +1,7 @@
 """The environment hash: one digest over what the image of an environment holds, which gives it its name.
 
-Environments with the same content have one image, whoever builds it, with whichever settings: neither levels
-nor specifiers count, neither strictness nor the resolver. It covers neither times, nor paths of this machine,
-nor the order of anything. ``docs/hashes.md`` says which input counts.
+Environments with the same content have one image, whoever builds it, with whichever settings: levels,
+specifiers, strictness and the resolver don't count, nor do times, local paths or order. ``docs/hashes.md`` says which input counts.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from imagesync.lock.lock import Lock
 
-# Raised when the same content gives another image than before, so that no older image is found for it.
+# Increase this when the same content gives another image than before, so that no older image is found for it.
 FORMAT_VERSION: Final = 3
 PACKAGES_FORMAT_VERSION: Final = 3
 

@@ -64,7 +64,7 @@ class EnvironmentInputs:
 
     @cached_property
     def built_here(self) -> Mapping[str, str]:
-        """Return the digest of the installed files of each package of an index that was built here."""
+        """Return the digest of the installed files of each index package that was built on this machine."""
         from imagesync.lock.built_here import was_built_here
 
         built = [p for p in self.plan.packages if not p.vendored and was_built_here(p.installed)]
@@ -140,7 +140,7 @@ class EnvironmentInputs:
     def _deviations(
         self, content: EnvironmentContent, wheels: Mapping[NormalizedName, WheelContent]
     ) -> tuple[dict[str, Any], ...]:
-        """Return the deviations of an image of *content*, in which no version is another one by the lock."""
+        """Return the deviations of an image of *content*, where the lock changes no version."""
         from imagesync.lock.make_lock import modification_deviations, python_deviation
         from imagesync.lock.update_lock import version_deviation
 

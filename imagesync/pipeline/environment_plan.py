@@ -35,8 +35,8 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
     context
         The context of the command.
     asks_channels
-        Whether the origin of the image's Python is decided (``python = "auto"``), for which channels are
-        asked whose answer isn't remembered.
+        Whether to decide where the image's Python comes from (``python = "auto"``); channels are asked if no
+        answer is cached.
     """
     settings, reason = context.settings, ""
     if asks_channels and settings.python_source == "auto" and not (environment.conda or settings.add_conda):

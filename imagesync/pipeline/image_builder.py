@@ -114,7 +114,7 @@ class ImageBuilder:
     def local(self) -> Lock:
         """Return the lock of the local packages, whose wheels are in the store; they are made first.
 
-        Their builds fail most often, and soonest.
+        They are built first because their builds are the likeliest to fail.
         """
         return self._made_locals[0]
 
@@ -201,7 +201,7 @@ class ImageBuilder:
             reference = self.packages_image.reference(shared_layer(context.lock))
             if not has_layers or engine.inspect(reference) is not None:
                 raise
-            # The packages image was removed since the engine was asked.
+            # The packages image has been removed since the engine was asked.
             self.finder.query_engine()
             return self.build(engine, tags=tags, no_cache=no_cache)
 
@@ -236,7 +236,7 @@ class ImageBuilder:
             joined = join_layers(shared, artifacts.lock)
             refuse_deviations(plan, joined)
         elif plan.strict and not self.inputs.has_image_binaries:
-            # Its packages image may have been made without.
+            # Its packages image may have been made without this check.
             self._check_wheels(engine, fetch_artifacts(lock, self.sources))
         return self._context("environment", joined, artifacts)
 

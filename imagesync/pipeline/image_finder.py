@@ -95,7 +95,7 @@ class ImageFinder:
         return inputs.known_hash(base) if remembered is None and not is_strict else remembered
 
     def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
-        """Remember the environment hash of *inputs*, for a build that asks nobody."""
+        """Remember the environment hash of *inputs*, so that a later build need not work it out."""
         base = self._known_base_inputs()
         if base is not None:
             remember_hash(self._context.cache_folder, inputs.input_hash(base), known)
@@ -139,13 +139,13 @@ class ImageFinder:
         inputs
             The inputs of the build.
         known
-            The environment hash of *inputs*; no image is found without one, nor twice for the same.
+            The environment hash of *inputs*; without it nothing is looked up. The registry is asked once per hash.
         tags
             Further references that the image will get.
         no_cache
             Whether the image will be built in any case.
         push
-            Whether the image will be pushed: if it isn't found, the user must be allowed to.
+            Whether the image will be pushed: if it isn't found, the user must be allowed to push.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""The inputs of a build, which need neither an engine nor a network."""
+"""The inputs of a build; their input hash needs neither an engine nor a network."""
 
 from __future__ import annotations
 

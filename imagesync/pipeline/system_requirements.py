@@ -1,4 +1,4 @@
-"""What packages need of the system and the base image lacks: reported, or under ``strict`` refused."""
+"""System requirements that the base image doesn't meet: reported, or under ``strict`` refused."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class _Maker:
     progress: Progress
     uv: str
     not_isolated: frozenset[str]  # packages that are built with the installed distributions
-    retries: bool  # builds that lack an installed module, too
+    retries: bool  # whether to retry, without isolation, a build that lacks an installed module
 
     @cached_property
     def installed(self) -> InstalledRequirements:
