@@ -1,7 +1,8 @@
 """The environment hash: one digest over what the image of an environment holds, which gives it its name.
 
 Environments with the same content have one image, whoever builds it, with whichever settings: levels,
-specifiers, strictness and the resolver don't count, nor do times, local paths or order. ``docs/hashes.md`` says which input counts.
+specifiers, strictness and the resolver don't count, nor do times, local paths or order. ``docs/hashes.md``
+says which input counts.
 """
 
 from __future__ import annotations

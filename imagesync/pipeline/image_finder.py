@@ -139,7 +139,8 @@ class ImageFinder:
         inputs
             The inputs of the build.
         known
-            The environment hash of *inputs*; without it nothing is looked up. The registry is asked once per hash.
+            The environment hash of *inputs*; without it nothing is looked up. The registry is asked
+            once per hash.
         tags
             Further references that the image will get.
         no_cache
