@@ -26,7 +26,8 @@ from pathlib import Path
 from benchmarks.changes import CHANGES, Change, Installed, Undo
 from imagesync.errors import ImagesyncError
 from imagesync.image_layout import BaseImage
-from imagesync.lock.lock import Target, VendoredPackage
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs

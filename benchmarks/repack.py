@@ -16,7 +16,8 @@ from pathlib import Path
 
 from imagesync.core.progress import SilentProgress
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
-from imagesync.lock.lock import Target, VendoredPackage
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.plan.make_plan import make_plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings

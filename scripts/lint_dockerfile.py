@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image_layout import BaseImage
-from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.plan import Level, PlannedPackage
 from imagesync.scan.environment import Source
 from imagesync.store.store import StoredFile

@@ -15,7 +15,8 @@ from imagesync.errors import LockError, UsageError
 from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
 
 if TYPE_CHECKING:
-    from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage
+    from imagesync.lock.lock import Deviation, Lock
+    from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage
     from imagesync.lock.lockfile.differences import Difference
     from imagesync.session import Session
 
@@ -163,7 +164,7 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
 
 
 def _artifacts_section(title: str, packages: Sequence[LockedConda | LockedPackage]) -> Section:
-    from imagesync.lock.lock import LockedConda
+    from imagesync.lock.locked_packages import LockedConda
 
     build = ("build",) if isinstance(packages[0], LockedConda) else ()
     rows = [

@@ -17,7 +17,8 @@ from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
 from imagesync.image_layout import Label
 from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import Entry, Inventory, from_text, local_inventory, with_levels
-from imagesync.lock.lock import Lock, LockedConda
+from imagesync.lock.lock import Lock
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.registry.registry import read_config
 

@@ -21,7 +21,8 @@ from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_versio
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.lock import Lock, LockedConda
+    from imagesync.lock.lock import Lock
+    from imagesync.lock.locked_packages import LockedConda
     from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
     from imagesync.scan.environment import Package
     from imagesync.scan.modifications.modification import Modification

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from imagesync.scan.environment import Package
 
 if TYPE_CHECKING:
-    from imagesync.lock.lock import Artifact
+    from imagesync.lock.locked_packages import Artifact
 
 
 def built_here(package: Package | None, artifact: Artifact) -> str:

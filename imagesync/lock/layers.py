@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.lock.conda.locked_records import planned_distributions
-from imagesync.lock.lock import Lock, VendoredPackage
+from imagesync.lock.lock import Lock
+from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.plan.plan import Plan
 
 if TYPE_CHECKING:

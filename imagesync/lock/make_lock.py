@@ -17,7 +17,8 @@ from imagesync.lock.conda.locked_records import (
     refuse_free_threaded,
 )
 from imagesync.lock.conda.solver import CondaResult, CondaSolver
-from imagesync.lock.lock import Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
 from imagesync.lock.resolve_installed import (
     InstalledDigest,
     Resolved,

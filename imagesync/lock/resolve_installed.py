@@ -21,7 +21,8 @@ from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.index_configuration import PYPI
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX, IndexProblem, unusable
 from imagesync.lock.built_here import built_here, is_own_egg
-from imagesync.lock.lock import LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.lock import Deviation, LockedPackage, Target
+from imagesync.lock.lock import Deviation, Target
+from imagesync.lock.locked_packages import LockedPackage
 from imagesync.lock.resolve_installed import Resolved, pin
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.install_commands import install_command

@@ -14,7 +14,8 @@ from packaging.version import InvalidVersion, Version
 
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
-from imagesync.lock.lock import Deviation, Lock, LockedPackage, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock
+from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
 from imagesync.lock.resolve_installed import (
     TOO_MANY,
     InstalledDigest,

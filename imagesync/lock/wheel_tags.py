@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.platforms import ARCHITECTURES
 from imagesync.errors import LockError
-from imagesync.lock.lock import Artifact, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact
 
 if TYPE_CHECKING:
     from packaging.tags import Tag

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from imagesync.indexes.pypi.access import Access
     from imagesync.lock.conda.missing_archives import RecordDistributions
     from imagesync.lock.conda.solver import CondaSolver
-    from imagesync.lock.lock import Lock, LockedPackage, Target
+    from imagesync.lock.lock import Lock, Target
+    from imagesync.lock.locked_packages import LockedPackage
     from imagesync.lock.resolve_installed import InstalledDigest
     from imagesync.lock.resolvers.pip_tools import PipToolsResolver
     from imagesync.lock.resolvers.resolver import Resolver

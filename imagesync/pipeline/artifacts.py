@@ -14,7 +14,8 @@ from imagesync.errors import ArtifactGone, FetchError, HashMismatch, LockError
 from imagesync.image.dockerfile import Wheels
 from imagesync.image_layout import site_packages
 from imagesync.lock.conda.missing_archives import fetch_archives, replace_missing_archives
-from imagesync.lock.lock import Lock, LockedConda, VendoredPackage
+from imagesync.lock.lock import Lock
+from imagesync.lock.locked_packages import LockedConda, VendoredPackage
 from imagesync.lock.lockfile.conda_pip import find_pip, needs_pip
 from imagesync.lock.lockfile.write import ARCHIVES, WHEELS, Bundle, is_local
 from imagesync.lock.update_lock import replace_missing, update_versions

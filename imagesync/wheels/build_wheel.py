@@ -26,7 +26,7 @@ from imagesync.wheels.build_environments import (
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.lock.lock import LockedPackage, VendoredPackage
+    from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
 
 # The earliest time that zip supports.
 SOURCE_DATE_EPOCH = "315532800"

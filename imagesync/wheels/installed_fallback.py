@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from packaging.utils import NormalizedName
 
 from imagesync.errors import WheelError
-from imagesync.lock.lock import Lock, LockedPackage, VendoredPackage
+from imagesync.lock.lock import Lock
+from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.distributions.metadata import entry_point_scripts, installed_files
 from imagesync.scan.environment import CondaRecord, Package

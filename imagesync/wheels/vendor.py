@@ -15,7 +15,8 @@ from uv import find_uv_bin
 
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.errors import ModuleMissing, WheelError
-from imagesync.lock.lock import Target, VendoredPackage
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.modifications.modification import shown

@@ -26,7 +26,8 @@ from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.image_context import BuildContext, write_context
 from imagesync.image.verify import verify
 from imagesync.image_layout import BaseImage
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 from imagesync.settings.model import Settings

@@ -17,7 +17,8 @@ from imagesync.errors import WheelError
 from imagesync.image.base import ensure_base
 from imagesync.image.builder import EngineContainer
 from imagesync.image_layout import BaseImage
-from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context

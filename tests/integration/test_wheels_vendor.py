@@ -14,7 +14,8 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
-from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_plan import plan_environment
 from imagesync.plan.make_plan import make_plan

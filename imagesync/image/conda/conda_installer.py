@@ -18,7 +18,7 @@ from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.lock import LockedConda
+    from imagesync.lock.locked_packages import LockedConda
     from imagesync.store.store import Store, StoredFile
 
 Setting = Literal["auto", "micromamba", "rattler"]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.image.conda.conda_installer import CondaInstaller
     from imagesync.lock.conda.archive_files import ArchiveFiles
-    from imagesync.lock.lock import Lock, LockedConda
+    from imagesync.lock.lock import Lock
+    from imagesync.lock.locked_packages import LockedConda
     from imagesync.scan.environment import Interpreter
     from imagesync.store.store import Store, StoredFile
 

@@ -17,7 +17,7 @@ from imagesync.image_layout import PREFIX
 from imagesync.lock.conda.archive_files import archive_path
 
 if TYPE_CHECKING:
-    from imagesync.lock.lock import LockedConda
+    from imagesync.lock.locked_packages import LockedConda
     from imagesync.store.store import Store, StoredFile
 
 _FORMAT = 2  # raised when the same archive gives other modules

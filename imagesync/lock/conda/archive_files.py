@@ -18,7 +18,7 @@ from imagesync.scan.conda.prefix_records import distribution_name
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.lock import LockedConda
+    from imagesync.lock.locked_packages import LockedConda
     from imagesync.store.store import Store, StoredFile
 
 _FORMAT = 1  # raised when the same archive would give other files

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.credentials import redact
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch
 from imagesync.indexes.pypi.access import Access
-from imagesync.lock.lock import Artifact, LockedConda
+from imagesync.lock.locked_packages import Artifact, LockedConda
 from imagesync.store.download import Download
 from imagesync.store.parallel_fetch import fetch_available
 from imagesync.store.source import local_path, open_source, read_chunks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
-from imagesync.lock.lock import LockedConda
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.store.layout import REPODATA
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from imagesync.core.installation import module_command
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.conda_program import CondaExecutable, find_conda
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
-from imagesync.lock.lock import LockedConda
+from imagesync.lock.locked_packages import LockedConda
 
 if TYPE_CHECKING:
     from conda_lock.lockfile.v2prelim.models import LockedDependency

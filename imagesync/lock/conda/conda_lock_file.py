@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from imagesync.core.installation import own_installation
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UsageError
-from imagesync.lock.lock import Deviation, Lock, LockedConda
+from imagesync.lock.lock import Deviation, Lock
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.plan.plan import Plan, PlannedPackage
 
 if TYPE_CHECKING:

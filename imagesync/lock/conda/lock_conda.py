@@ -17,7 +17,8 @@ from imagesync.lock.conda.solver import (
     virtual_packages,
 )
 from imagesync.lock.explain.conflicts import Unanswered, contradiction, explain, way_out
-from imagesync.lock.lock import Deviation, LockedConda, Target
+from imagesync.lock.lock import Deviation, Target
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.plan.plan import Plan, PlannedConda
 
 _SECONDS = 10.0

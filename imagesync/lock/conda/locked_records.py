@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.errors import LockError
-from imagesync.lock.lock import Artifact, LockedConda, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact, LockedConda
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Package
 from imagesync.scan.modifications.modification import Modification

@@ -14,7 +14,8 @@ from imagesync.lock.conda.preferences import allowed_versions, preference_for
 from imagesync.lock.conda.solve import with_plan
 from imagesync.lock.conda.solve_errors import refusal
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver, virtual_packages
-from imagesync.lock.lock import Deviation, Lock, LockedConda, Target, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import LockedConda, VendoredPackage
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.store.store import StoredFile
 

@@ -12,7 +12,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import Level
-from imagesync.lock.lock import LockedConda
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.plan.match_specs import meets_pins
 from imagesync.plan.plan import PlannedConda
 from imagesync.plan.specifiers import nearest_releases

@@ -19,7 +19,7 @@ from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.channel_access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
-from imagesync.lock.lock import Artifact, LockedConda
+from imagesync.lock.locked_packages import Artifact, LockedConda
 from imagesync.lock.wheel_tags import filename_of
 
 _WORKER = Path(__file__).with_name("rattler_worker.py")

@@ -19,7 +19,8 @@ from imagesync.lock.conda.preferences import (
 )
 from imagesync.lock.conda.solve_errors import refusal, with_explanation
 from imagesync.lock.conda.solver import CondaRequest, CondaResult, CondaSolver, VirtualPackage
-from imagesync.lock.lock import Deviation, LockedConda
+from imagesync.lock.lock import Deviation
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.plan.match_specs import pins_for
 from imagesync.plan.plan import PlannedConda
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from imagesync.lock.lock import Deviation, LockedConda, Target
+from imagesync.lock.lock import Deviation, Target
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.lock.wheel_tags import machine
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest, CondaSolver
 from imagesync.scan.conda.prefix_records import read_record_file
 
 if TYPE_CHECKING:
-    from imagesync.lock.lock import Lock, LockedConda
+    from imagesync.lock.lock import Lock
+    from imagesync.lock.locked_packages import LockedConda
 
 _NAME = re.compile(r"[\w.-]+")
 _SECONDS = 30.0

@@ -13,7 +13,7 @@ from imagesync.plan.specifiers import parse_version
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.lock.lock import LockedConda
+    from imagesync.lock.locked_packages import LockedConda
     from imagesync.lock.lockfile.read import ReadLock
     from imagesync.plan.plan import Plan, PlannedConda
 

@@ -12,7 +12,8 @@ from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, LockError
 from imagesync.lock.conda.archive_files import ArchiveInfo, read_archives
 from imagesync.lock.conda.locked_records import needed_glibc, refuse_duplicates, refuse_free_threaded
-from imagesync.lock.lock import Deviation, Lock, LockedConda, Target
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.environment import CondaRecord
 from imagesync.settings.bases import base_hint

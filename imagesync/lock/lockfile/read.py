@@ -14,7 +14,8 @@ from imagesync.core.names import Level, canonical_name, is_valid_conda_part, is_
 from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError
 from imagesync.lock.conda.conda_lock_file import CustomMetadata, parse_file
-from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.wheel_tags import filename_of
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.specifiers import arbitrary

@@ -29,7 +29,8 @@ from imagesync.indexes.pypi.uv_environment import (
     pip_environment,
     without_variables,
 )
-from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.resolvers.resolver import (
     IndexResolver,
     ResolutionRequest,

@@ -15,7 +15,8 @@ from imagesync.indexes.pypi.index_configuration import binding_of
 from imagesync.indexes.pypi.index_problems import IndexProblem, find_problems
 from imagesync.indexes.pypi.uv_environment import without_indexes, without_variables
 from imagesync.indexes.pypi.uv_files import requirement_name
-from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.requirements import parse_requirement
 from imagesync.store.source import local_path, open_source

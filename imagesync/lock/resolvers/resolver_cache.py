@@ -13,7 +13,8 @@ from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials
 from imagesync.indexes.pypi.index_problems import IndexProblem
 from imagesync.indexes.pypi.uv_environment import UV_INDEXES
-from imagesync.lock.lock import LockedPackage, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import LockedPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.store.source import file_stamp
 

@@ -27,7 +27,8 @@ from imagesync.indexes.pypi.uv_files import (
     split_requirements,
     write_project,
 )
-from imagesync.lock.lock import Artifact, LockedPackage, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.resolvers.resolver import (
     IndexResolver,
     ResolutionRequest,

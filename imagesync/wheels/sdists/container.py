@@ -23,7 +23,8 @@ from imagesync.core.files import parse_toml
 from imagesync.core.progress import Progress
 from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.indexes.pypi.access import Access
-from imagesync.lock.lock import LockedPackage, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import LockedPackage
 from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.standalone.programs import program_text
 from imagesync.store.download import Download

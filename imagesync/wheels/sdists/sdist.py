@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from imagesync.errors import EngineNotFound, WheelError
-from imagesync.lock.lock import LockedPackage, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import LockedPackage
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile

@@ -6,7 +6,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.cli.lock import print_lock
 from imagesync.core.names import Level
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source
 

@@ -21,7 +21,7 @@ from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
 from imagesync.lock.conda.archive_files import ArchiveFiles, read_archive_files
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
-from imagesync.lock.lock import LockedConda
+from imagesync.lock.locked_packages import LockedConda
 from imagesync.store.store import Store, StoredFile
 from tests.channels.archive import File
 from tests.channels.channel import make_channel

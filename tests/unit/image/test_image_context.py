@@ -36,15 +36,8 @@ from imagesync.image.templates import (
 )
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label
-from imagesync.lock.lock import (
-    Artifact,
-    Deviation,
-    Lock,
-    LockedConda,
-    LockedPackage,
-    Target,
-    VendoredPackage,
-)
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.loose_code.archive import CodeLayer
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Source

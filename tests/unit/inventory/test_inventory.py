@@ -19,7 +19,8 @@ from imagesync.inventory.inventory import (
     to_json,
     to_text,
 )
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 

@@ -27,7 +27,8 @@ from imagesync.lock.conda.preferences import (
     variant_of,
 )
 from imagesync.lock.conda.repodata import channel_error, locked, readable
-from imagesync.lock.lock import Artifact, Deviation, LockedConda, Target
+from imagesync.lock.lock import Deviation, Target
+from imagesync.lock.locked_packages import Artifact, LockedConda
 from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord, Package
 

@@ -20,7 +20,8 @@ from imagesync.core.names import Level
 from imagesync.errors import LockError, UsageError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label
-from imagesync.lock.lock import Artifact, Deviation, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.differences import differences
 from imagesync.lock.lockfile.prepare import check_target
 from imagesync.lock.lockfile.read import read_lock

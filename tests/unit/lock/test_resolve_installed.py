@@ -6,7 +6,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
-from imagesync.lock.lock import Artifact, Lock, LockedPackage, Target
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.lockfile.save import render_requirements
 from imagesync.lock.resolve_installed import allowed_specifiers, pin
 from tests.indexes.planning import installed

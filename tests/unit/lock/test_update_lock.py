@@ -6,7 +6,8 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
-from imagesync.lock.lock import Lock, Target, VendoredPackage
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.lock.update_lock import update_versions
 from imagesync.plan.plan import PlannedPackage
 from imagesync.scan.environment import Source

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from imagesync.errors import LockError
-from imagesync.lock.lock import Artifact, Target
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact
 from imagesync.lock.wheel_tags import best_artifact, target_tags
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))

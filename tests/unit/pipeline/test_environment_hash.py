@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.image_layout import image_tag
-from imagesync.lock.lock import Artifact, Lock, LockedConda, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.save import save
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.context import Context

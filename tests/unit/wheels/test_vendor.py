@@ -12,7 +12,8 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
-from imagesync.lock.lock import Artifact, LockedPackage, Target, VendoredPackage
+from imagesync.lock.lock import Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.make_plan import make_plan
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
