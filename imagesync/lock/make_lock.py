@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from imagesync.core.names import Level, canonical_name
+from imagesync.core.names import canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress
 from imagesync.errors import DeviationError, LockError
@@ -28,7 +28,7 @@ from imagesync.lock.resolve_installed import (
 )
 from imagesync.lock.resolvers.resolver import Resolver
 from imagesync.plan.install_commands import install_command
-from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _PYTHON = canonical_name("python")
 _NOT_SHIPPED = "its installed files were changed here ({summary}), and the image doesn't get that"
-
-_Planned = TypeVar("_Planned", PlannedPackage, PlannedConda)
 
 
 def make_lock(
@@ -93,9 +91,6 @@ def make_lock(
     LockError
         The resolver doesn't support the target, or no index can be reached.
     """
-    strict_plan = plan if plan.strict else None
-    if plan.strict:
-        plan = _nearest_instead_of_exact(plan)
     conda, conda_repacked = _lock_conda(plan, target, solver, record_distributions)
     # Checked before resolving, which would fail with a less helpful message.
     refuse_free_threaded(conda.packages)
@@ -154,7 +149,7 @@ def make_lock(
     )
     refuse_duplicates(lock.conda, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     refuse_deviations(plan, lock)
-    return lock if strict_plan is None else _planned_by(strict_plan, lock)
+    return lock
 
 
 def _with_additions(
@@ -200,31 +195,6 @@ def _with_additions(
         on_progress=on_progress,
     )
     return (*packages, *added), ()
-
-
-def _nearest_instead_of_exact(plan: Plan) -> Plan:
-    """Return *plan* with the level ``nearest`` for each exact package.
-
-    A strict plan is refused in the end, if anything differs: then the message names every difference, and
-    not only the first package that can't be had.
-    """
-
-    def loosened(package: _Planned) -> _Planned:
-        return replace(package, level=Level.NEAREST) if package.level is Level.EXACT else package
-
-    return replace(plan, packages=tuple(map(loosened, plan.packages)), conda=tuple(map(loosened, plan.conda)))
-
-
-def _planned_by(plan: Plan, lock: Lock) -> Lock:
-    """Return *lock* with the packages of *plan* as the planned ones."""
-    packages = {package.name: package for package in plan.packages}
-    conda = {package.name: package for package in plan.conda}
-    return replace(
-        lock,
-        packages=_with_planned(lock.packages, plan.packages),
-        vendored=tuple(replace(p, planned=packages.get(p.name, p.planned)) for p in lock.vendored),
-        conda=tuple(replace(p, planned=conda.get(p.name, p.planned)) for p in lock.conda),
-    )
 
 
 def _lock_conda(

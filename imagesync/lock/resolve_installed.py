@@ -282,7 +282,7 @@ def allowed_specifiers(package: PlannedPackage) -> Iterator[str]:
         version, specifiers = Version(package.version), SpecifierSet(package.specifier)
     except (InvalidVersion, InvalidSpecifier):
         return
-    nearest = package.level is Level.NEAREST
+    nearest = package.takes_nearest
     if version.local is not None and (nearest or specifiers.contains(version.public, prereleases=True)):
         yield f"=={version.public}"
     if nearest:

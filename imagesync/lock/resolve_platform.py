@@ -205,7 +205,7 @@ def solve_platform(
 def _allowed_requirement(entry: Resolved) -> str:
     planned = entry.planned
     extras = f"[{','.join(planned.extras)}]" if planned.extras else ""
-    if planned.level is Level.NEAREST:
+    if planned.takes_nearest:
         return pin(planned.name, entry.locked.version).replace(planned.name, planned.name + extras, 1)
     return f"{planned.name}{extras}{planned.specifier}"
 

@@ -148,6 +148,7 @@ def _as_wheels(
             installed=replace(package, manager="pip", conda=""),
             modification=modifications.provided.get(package.name),
             as_installed=True,
+            strict=entry.strict,
         )
         for package in distributions
     ]

@@ -55,7 +55,8 @@ def plan_conda(
 
 def _plan_record(record: CondaRecord, choice: Choice, *, strict: bool) -> PlannedConda:
     level, reason = choice.level, choice.reason
-    if strict and level is not Level.CRITICAL:
+    strict = strict and level is not Level.CRITICAL
+    if strict:
         level, reason = Level.EXACT, "You asked for exactly what is installed here (strict)."
     if level.is_pinned:
         specifier = conda_exact(record.version)
@@ -71,6 +72,7 @@ def _plan_record(record: CondaRecord, choice: Choice, *, strict: bool) -> Planne
         reason=reason,
         requested=bool(record.requested_spec),
         record=record,
+        strict=strict,
     )
 
 

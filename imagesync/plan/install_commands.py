@@ -40,12 +40,12 @@ def levels_that_help(
 ) -> str:
     """Return the settings that help if no version of *packages* fits, in words; empty if none does.
 
-    A level can only be loosened: a package with ``nearest``, which allows any version, can only be left out.
+    A level can only be loosened: a package that takes the nearest version of all can only be left out.
     Critical packages are passed over unless *loosen_critical*, for a remedy that is known to work.
     """
     limited, unlimited = [], []
     for package in packages:
-        if package.level is Level.NEAREST:
+        if package.takes_nearest:
             unlimited.append(package.name)
         elif loosen_critical or package.level is not Level.CRITICAL:
             limited.append(package.name)

@@ -214,7 +214,8 @@ def _plan_package(
     package: Package, choice: Choice, *, strict: bool
 ) -> tuple[PlannedPackage | None, list[Finding]]:
     level, reason = choice.level, choice.reason
-    if strict and level is not Level.CRITICAL:
+    strict = strict and level is not Level.CRITICAL
+    if strict:
         level, reason = Level.EXACT, "You asked for exactly what is installed here (strict)."
     vendored = package.source.kind != "index"
     findings = []
@@ -244,6 +245,7 @@ def _plan_package(
             source=package.source,
             requested=package.requested,
             installed=package,
+            strict=strict,
         ),
         findings,
     )

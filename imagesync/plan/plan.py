@@ -16,8 +16,22 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 
+class _Planned:
+    level: Level
+    strict: bool
+
+    @property
+    def takes_nearest(self) -> bool:
+        """Return True if a lock takes the nearest version where the target lacks the local one.
+
+        A strict plan is refused in the end if anything differs. Until then its lock takes the nearest
+        versions, so that the message names every difference, and not only the first.
+        """
+        return self.strict or self.level is Level.NEAREST
+
+
 @dataclass(frozen=True)
-class PlannedPackage:
+class PlannedPackage(_Planned):
     """A package that the image must hold.
 
     Parameters
@@ -44,6 +58,8 @@ class PlannedPackage:
         The difference of its installed files to RECORD; ``None`` if there is none.
     as_installed
         Whether the image gets its installed files instead of an artifact from an index or its source.
+    strict
+        Whether it is exact in a strict plan.
     """
 
     name: NormalizedName
@@ -57,6 +73,7 @@ class PlannedPackage:
     installed: Package | None = None
     modification: Modification | None = field(default=None, repr=False)
     as_installed: bool = False
+    strict: bool = False
 
     @property
     def vendored(self) -> bool:
@@ -79,7 +96,7 @@ class PlannedPackage:
 
 
 @dataclass(frozen=True)
-class PlannedConda:
+class PlannedConda(_Planned):
     """A conda package that the image must hold.
 
     Parameters
@@ -98,7 +115,7 @@ class PlannedConda:
         Whether the user requested it; ``None`` if nothing records it.
     record
         The installed record; ``None`` for an added package.
-    modification
+    modification, strict
         As in :class:`PlannedPackage`.
     """
 
@@ -111,6 +128,7 @@ class PlannedConda:
     requested: bool | None = None
     record: CondaRecord | None = None
     modification: Modification | None = field(default=None, repr=False)
+    strict: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry as documented JSON."""

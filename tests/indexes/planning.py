@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -59,11 +60,17 @@ def plan_of(
     platform_name: str = "linux-x86_64",
     left_out: Sequence[LeftOut] = (),
 ) -> Plan:
-    """Return a plan of *packages*, with Python among them."""
+    """Return a plan of *packages*, with Python among them; those of a strict plan are exact or closer."""
     interpreter = Interpreter("cpython", python, platform_name, "", "", "", "", libc="glibc 2.36")
     entry = PlannedPackage(
         canonicalize_name("python"), python, Level.CRITICAL, f"=={python}", "Python itself"
     )
+    if strict:
+        packages = tuple(
+            replace(package, strict=True, level=Level.EXACT)
+            for package in packages
+            if package.level is not Level.CRITICAL
+        )
     return Plan(
         interpreter,
         tuple(sorted((entry, *packages), key=lambda package: package.name)),

@@ -162,7 +162,9 @@ def test_a_level_that_would_do_is_named_and_does(index: LocalIndex, tmp_path: Pa
     lock = lock_with(open_resolver("uv", environment(tmp_path, PIP_INDEX_URL=index.url)), loosened)
     assert versions(lock) == {"app": "2.0.0", "base": "1.0.5"}
     # Where everything has to be as it is here, no level is a way out.
-    strict = refusal(index, tmp_path, replace(plan, strict=True))
+    exact = installed("base", "1.0.0", level=Level.EXACT)
+    strict = refusal(index, tmp_path, plan_of(exact, app, strict=True, platform_name=MAC))
+    assert "- base 1.0.0 (exact: ==1.0.0)" in strict.message
     assert "- base: uv pip install --python python base==1.0.5" in str(strict.hint)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from imagesync.core.names import Level
 from imagesync.lock.locked_packages import LockedConda
 from imagesync.plan.match_specs import meets_pins
 from imagesync.plan.plan import PlannedConda
@@ -100,7 +99,7 @@ class Preference:
 
 def allowed_specifier(planned: PlannedConda) -> str:
     """Return the versions that the level of a package allows, as in a match spec; empty for all."""
-    return "" if planned.level is Level.NEAREST else planned.specifier
+    return "" if planned.takes_nearest else planned.specifier
 
 
 def preference_for(
@@ -181,7 +180,7 @@ def nearest_version(planned: PlannedConda, versions: Sequence[str]) -> str | Non
     """Return the best of *versions* for an installed package; ``None`` if its level allows none.
 
     The local version is best. Then, as for packages of an index, the newest one that the specifier allows;
-    for :attr:`Level.NEAREST` the newest of the release series, then older ones, then newer ones.
+    if it takes the nearest, the newest of the release series, then older ones, then newer ones.
     """
     if planned.version in versions:
         return planned.version
@@ -198,7 +197,7 @@ def allowed_versions(planned: PlannedConda, versions: Sequence[str]) -> list[str
 
 
 def _specifiers(planned: PlannedConda) -> Iterator[str]:
-    if planned.level is not Level.NEAREST:
+    if not planned.takes_nearest:
         yield planned.specifier
         return
     try:

@@ -98,7 +98,7 @@ def _split_lacking(
     elsewhere = solver.available((package.name for package in lacking), subdirs=(local_subdir,))
     left_out, missing, refused = [], [], []
     for package in lacking:
-        if package.level in (Level.CRITICAL, Level.EXACT):
+        if package.level in (Level.CRITICAL, Level.EXACT) and not package.takes_nearest:
             refused.append((package, "no channel has it for linux-64 or noarch"))
         elif package.name in elsewhere:
             left_out.append(package)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from imagesync.core.names import Level
 from imagesync.errors import LockError, UnsolvableError
-from imagesync.lock.conda.preferences import Preference, allowed_specifier
+from imagesync.lock.conda.preferences import Preference
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
 from imagesync.lock.explain.conflicts import Explanation, Unanswered, contradiction, explain, way_out
 from imagesync.plan.install_commands import levels_that_help
@@ -86,7 +86,7 @@ def _described(constraint: Preference | str) -> str:
     if isinstance(constraint, str):
         return f"{constraint} (add.conda)"
     planned = constraint.planned
-    allowed = allowed_specifier(planned) or "any version"
+    allowed = "any version" if planned.level is Level.NEAREST else planned.specifier or "any version"
     requested = ", which you asked for" if planned.requested else ""
     return f"{planned.name} {planned.version} ({planned.level.value}: {allowed}){requested}"
 

@@ -63,6 +63,7 @@ def build(
         (planned("1.4.2", Level.CRITICAL, "==1.4.2"), None),
         (planned("1.4.2", Level.EXACT, "==1.4.2"), None),
         (planned("1.4.2", Level.NEAREST, "==1.4.2"), "1.4.5"),
+        (replace(planned("1.4.2", Level.EXACT, "==1.4.2"), strict=True), "1.4.5"),
         (planned("1.3.0", Level.NEAREST, "==1.3.0"), "1.5.0"),
         (planned("3.1.0", Level.NEAREST, "==3.1.0"), "2.0.0"),
         (planned("0.1", Level.NEAREST, "==0.1"), "2.0.0"),

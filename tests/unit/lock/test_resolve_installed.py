@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from packaging.utils import canonicalize_name
 
@@ -9,7 +11,7 @@ from imagesync.core.names import Level
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.lockfile.save import render_requirements
-from imagesync.lock.resolve_installed import allowed_specifiers, pin
+from imagesync.lock.resolve_installed import allowance, allowed_specifiers, pin
 from tests.indexes.planning import installed
 
 
@@ -32,6 +34,14 @@ def test_allowed_specifiers_go_from_nearest_to_farthest(
     version: str, level: Level, expected: list[str]
 ) -> None:
     assert list(allowed_specifiers(installed("demo", version, level=level))) == expected
+
+
+def test_exact_package_of_a_strict_plan_is_sought_as_nearest_and_named_as_exact() -> None:
+    exact = replace(installed("demo", "1.4.3", level=Level.EXACT), strict=True)
+    nearest = installed("demo", "1.4.3", level=Level.NEAREST)
+    assert list(allowed_specifiers(exact)) == list(allowed_specifiers(nearest))
+    assert allowance(exact) == "==1.4.3"
+    assert allowance(nearest) == "1.4.3 or the nearest"
 
 
 def test_requirements_pin_and_hash() -> None:

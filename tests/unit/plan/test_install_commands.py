@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def interpreter(prefix: Path, base: Path | None = None) -> Interpreter:
 
 def test_whoever_set_nearest_is_not_told_to_set_it_again() -> None:
     hint = levels_that_help([planned("perf", Level.NEAREST)])
+    assert 'levels = { perf = "ignore" }' in hint
+    assert "nearest" not in hint
+
+
+def test_no_level_loosens_a_package_of_a_strict_plan() -> None:
+    hint = levels_that_help([replace(planned("perf", Level.EXACT), strict=True)])
     assert 'levels = { perf = "ignore" }' in hint
     assert "nearest" not in hint
 

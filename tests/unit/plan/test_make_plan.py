@@ -92,6 +92,7 @@ def test_strict_makes_everything_exact() -> None:
     )
     assert planned(plan, "xarray").level is Level.EXACT
     assert planned(plan, "torch").specifier == "==2.1.0+cu121"
+    assert all(package.strict == (package.level is not Level.CRITICAL) for package in plan.packages)
     assert all(package.specifier.startswith("==") for package in plan.packages)
 
 
