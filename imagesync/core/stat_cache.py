@@ -141,6 +141,24 @@ def fingerprint(stats: Mapping[str, Stat]) -> str:
     return content.hexdigest()
 
 
+def state_of(files: Iterable[str], *, settled_before: int | None = None) -> str:
+    """Return a text that changes with any of *files*; empty if nothing may be remembered of them.
+
+    Parameters
+    ----------
+    settled_before
+        A time in nanoseconds since the epoch. A file that was changed later may change again and keep its
+        times, so nothing is remembered. Unnecessary for files that are replaced as a whole.
+    """
+    try:
+        stats = {file: stat_of(os.stat(file)) for file in files}  # noqa: PTH116 - there are thousands
+    except OSError:
+        return ""
+    if settled_before is not None and any(status[MODIFIED] >= settled_before for status in stats.values()):
+        return ""
+    return fingerprint(stats)
+
+
 def _entry(folder: Path, path: str, value: Stat, previous: Mapping[str, Entry]) -> Entry:
     if (known := previous.get(path)) and known[1] == value:
         return known

@@ -1,7 +1,8 @@
 """Imports of packages that would be left out of the image, by packages and code that don't require them.
 
 A package that imports ``pkg_resources`` without requiring setuptools works wherever setuptools happens to be.
-Nothing is imported: sources are searched once, and again when the package's RECORD has changed.
+Nothing is imported. The sources of a package are searched again when its RECORD has changed, those of an
+editable package when one of them has.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.files import read_bytes
+from imagesync.core.stat_cache import TICK, state_of
 from imagesync.plan.checks.modules import modules
 from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Environment, Package
@@ -23,7 +26,7 @@ from imagesync.scan.environment import Environment, Package
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 2 << 20
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 # Where code for builds and tests is, which nobody runs in an image.
@@ -112,29 +115,27 @@ def _imports_of_packages(
     known = read_cache(entry, key=key) if entry is not None else None
     known = known if isinstance(known, dict) else {}
     now: dict[str, list[object]] = {}
+    files: list[str] | None
     for package in environment.packages:
+        if not package.source.editable and not package.has_record:
+            continue
         if package.source.editable:
-            yield package, _search(_editable_files(package), names)
-        elif package.has_record:
-            state = _state(package)
-            remembered = known.get(package.metadata_path)
-            if state is not None and isinstance(remembered, list) and remembered[:2] == state:
-                found = frozenset(remembered[2])
-            else:
-                found = _search(_recorded_files(package), names)
-            yield package, found
-            if state is not None:
-                now[package.metadata_path] = [*state, sorted(found)]
+            files = list(_editable_files(package))
+            state = state_of(files, settled_before=time.time_ns() - TICK)
+        else:
+            files = None
+            # Installers write another file each time.
+            state = state_of([f"{package.metadata_path}/RECORD"])
+        remembered = known.get(package.metadata_path)
+        if state and isinstance(remembered, list) and remembered[0] == state:
+            found = frozenset(remembered[1])
+        else:
+            found = _search(_recorded_files(package) if files is None else files, names)
+        yield package, found
+        if state:
+            now[package.metadata_path] = [state, sorted(found)]
     if entry is not None and now != known:
         write_cache(entry, now, key=key)
-
-
-def _state(package: Package) -> list[int] | None:
-    try:
-        status = os.stat(f"{package.metadata_path}/RECORD")  # noqa: PTH116
-    except OSError:
-        return None
-    return [status.st_mtime_ns, status.st_size]
 
 
 def _recorded_files(package: Package) -> Iterator[str]:

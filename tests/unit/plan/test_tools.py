@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,17 +12,18 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import environment_inputs
+from imagesync.plan import undeclared_imports
 from imagesync.plan.choice import TOOL_REASON
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.plan.tools import with_requests
 from imagesync.plan.undeclared_imports import import_search, required_imports
-from imagesync.scan.environment import CondaRecord, Environment
+from imagesync.scan.environment import CondaRecord, Environment, Source
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
-from tests.plans import PYTHON, codes, left_out
+from tests.plans import PYTHON, codes, distribution, left_out
 
 MakeEnvironment = Callable[..., LocalEnvironment]
 IMPORTS = b"""
@@ -106,6 +108,31 @@ def test_setuptools_is_kept_for_who_imports_pkg_resources(
     # What the settings leave out stays out, and that is said.
     ignored = plan_of(scan(python=made.python, environ={}), cache=cache, ignore=("setuptools",))
     assert "required-but-left-out" in codes(ignored)
+
+
+def test_sources_of_an_editable_package_are_searched_again_when_one_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, recorded = tmp_path / "mine" / "mine" / "__init__.py", tmp_path / "setuptools-1.dist-info"
+    module.parent.mkdir(parents=True)
+    recorded.mkdir()
+    (recorded / "RECORD").write_text("setuptools/__init__.py,,\n")
+    tool = distribution("setuptools==1", metadata_path=str(recorded), has_record=True)
+    mine = distribution("mine==1", source=Source("directory", url=module.parents[1].as_uri(), editable=True))
+    search = import_search(Environment(PYTHON, packages=(tool, mine)), cache=tmp_path / "cache")
+    searched: list[str] = []
+
+    def read(path: str) -> bytes:
+        searched.append(path)
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr(undeclared_imports, "read_bytes", read)
+    an_hour_ago = time.time() - 3600
+    for source, found in ((b"import setuptools\n", {"setuptools": ["mine"]}), (b"import setuptoolz\n", {})):
+        module.write_bytes(source)
+        os.utime(module, (an_hour_ago, an_hour_ago))
+        assert search([tool]) == search([tool]) == found
+    assert searched == [str(module)] * 2
 
 
 def test_setuptools_is_kept_for_loose_code(
