@@ -178,8 +178,9 @@ def _recorded_modules(metadata_path: str) -> set[str]:
         except OSError:
             continue
         prefix = rb"(?:\.\./)?" if name == "installed-files.txt" else b""
-        names = re.findall(rb'(?m)^"?' + prefix + rb"([^/.,\"\r\n]+)", content)
-        return {os.fsdecode(name) for name in names}
+        # A literal in front makes the search much faster than an anchor does.
+        names = re.findall(rb'\n"?' + prefix + rb"([^/.,\"\r\n]+)", b"\n" + content)
+        return set(map(os.fsdecode, set(names)))
     return set()
 
 

@@ -98,8 +98,8 @@ def image_findings(plan: Plan, environment: Environment, context: Context) -> It
     # PYTHONPATH belongs to this machine's interpreters, and a prefix may be another platform's.
     environ = context.environ if environment.python.executable else {}
     loose = find_loose_code(environment, environ=environ, cwd=cwd, code=context.settings.code)
-    findings = (*check_files(plan, environment), *paths_outside(plan))
-    return (*findings, *(folder.to_finding(cwd) for folder in loose))
+    files = check_files(plan, environment, cache=context.cache_folder / TREES)
+    return (*files, *paths_outside(plan), *(folder.to_finding(cwd) for folder in loose))
 
 
 def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -> tuple[Finding, ...]:

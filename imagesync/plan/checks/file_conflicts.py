@@ -14,29 +14,42 @@ import hashlib
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.files import read_bytes
-from imagesync.plan.checks.modules import ModuleOwners, modules, named, standard_library_conflicts
+from imagesync.core.stat_cache import state_of
+from imagesync.plan.checks.modules import (
+    ModuleOwners,
+    module_name,
+    modules,
+    named,
+    standard_library,
+    standard_library_conflicts,
+)
 from imagesync.plan.checks.sources import missing_sources, unmet_requirements
 from imagesync.plan.install_commands import uninstall_command
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Environment, Finding, Package, Severity
 
+_FORMAT = 1
 _SHOWN = 3
 # An __init__.py with one of these belongs to a namespace package of an old style (packaging guide).
 _NAMESPACE = (b"declare_namespace", b"extend_path")
 
 
-def check_files(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
-    """Return the findings about the files of *plan*: source trees missing or changed, and file conflicts."""
+def check_files(plan: Plan, environment: Environment, *, cache: Path | None = None) -> tuple[Finding, ...]:
+    """Return the findings about the files of *plan*: source trees missing or changed, and file conflicts.
+
+    Parameters
+    ----------
+    cache
+        The folder that keeps which modules conflict while no RECORD changes; ``None`` for none.
+    """
     installed = [package.installed for package in plan.packages if package.installed is not None]
-    owners: ModuleOwners = defaultdict(list)
-    for package in installed:
-        for path, content in modules(package).items():
-            owners[path].append((package, content))
+    owners = _conflicting_modules(installed, environment, cache)
     return (
         *missing_sources(plan, environment),
         *unmet_requirements(plan, environment),
@@ -44,6 +57,32 @@ def check_files(plan: Plan, environment: Environment) -> tuple[Finding, ...]:
         *standard_library_conflicts(owners, environment),
         *_conda_file_conflicts(plan, installed, environment),
     )
+
+
+def _conflicting_modules(
+    installed: Sequence[Package], environment: Environment, cache: Path | None
+) -> ModuleOwners:
+    """Return the modules that several packages have, or a package and the standard library."""
+    editable = {package.name: modules(package) for package in installed if package.source.editable}
+    # Installers write another RECORD each time.
+    recorded = [package for package in installed if package.has_record and package.name not in editable]
+    state = state_of(f"{package.metadata_path}/RECORD" for package in recorded)
+    key = [_FORMAT, environment.python.minor, editable, [package.name for package in recorded], state]
+    entry = cache_path(cache, "module conflicts", environment.python.prefix) if cache and state else None
+    known = read_cache(entry, key=key) if entry is not None else None
+    if known is None:
+        claims: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+        for package in installed:
+            for path, content in (editable.get(package.name) or modules(package)).items():
+                claims[path].append((package.name, content))
+        standard = standard_library(environment.python.minor)
+        known = {
+            path: each for path, each in claims.items() if len(each) > 1 or module_name(path) in standard
+        }
+        if entry is not None:
+            write_cache(entry, known, key=key)
+    packages = {str(package.name): package for package in installed}
+    return {path: [(packages[name], content) for name, content in each] for path, each in known.items()}
 
 
 def conflicting_files(packages: Iterable[Package]) -> Mapping[str, str]:

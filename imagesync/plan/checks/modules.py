@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from imagesync.core.files import read_bytes
 from imagesync.plan.checks.sources import local_path
@@ -20,7 +20,7 @@ _MODULE_SUFFIXES = (".py", ".so", ".pyd")
 # Usual folders of modules, beside the top of a project.
 _SOURCE_FOLDERS = ("src", "python", "lib")
 _NAMESPACE_LEVELS = 3
-ModuleOwners = defaultdict[str, list[tuple[Package, str]]]
+ModuleOwners = Mapping[str, list[tuple[Package, str]]]
 """Path of a module file in site-packages to its packages, each with what identifies the content."""
 # The modules that each feature version after 3.8 removed and added.
 _REMOVED = {
@@ -136,7 +136,7 @@ def standard_library_conflicts(owners: ModuleOwners, environment: Environment) -
     found: defaultdict[str, set[str]] = defaultdict(set)
     packages: dict[str, Package] = {}
     for path, claims in owners.items():
-        name = _module_name(path)
+        name = module_name(path)
         if name in standard:
             for package, _ in claims:
                 packages[str(package.name)] = package
@@ -156,10 +156,10 @@ def standard_library_conflicts(owners: ModuleOwners, environment: Environment) -
         )
 
 
-def _module_name(path: str) -> str:
+def module_name(path: str) -> str:
     """Return the name of the top-level module that *path* is part of.
 
-    >>> _module_name("json/__init__.py"), _module_name("json.py"), _module_name("_x.cpython-311.so")
+    >>> module_name("json/__init__.py"), module_name("json.py"), module_name("_x.cpython-311.so")
     ('json', 'json', '_x')
     """
     top, inside, _ = path.partition("/")

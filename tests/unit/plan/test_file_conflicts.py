@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.plan.checks import file_conflicts
 from imagesync.plan.checks.file_conflicts import check_files
-from imagesync.plan.checks.modules import standard_library
+from imagesync.plan.checks.modules import modules, standard_library
 from imagesync.plan.make_plan import make_plan
-from imagesync.scan.environment import Finding, Severity
+from imagesync.scan.environment import Finding, Package, Severity
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.environments import LocalEnvironment, make_environment
@@ -83,7 +84,11 @@ def project(folder: Path, name: str, *modules: str) -> Path:
 def findings(local: LocalEnvironment, **settings: object) -> list[Finding]:
     environment = scan(python=local.python, environ={})
     plan = make_plan(environment, settings=Settings(profile="none", **settings))
-    return list(check_files(plan, environment))
+    found = check_files(plan, environment)
+    # What is remembered of an earlier state of the environment must not show, nor the lack of it.
+    cache = local.prefix.parent / "cache"
+    assert check_files(plan, environment, cache=cache) == check_files(plan, environment, cache=cache) == found
+    return list(found)
 
 
 def test_module_of_two_packages_is_a_finding(local: LocalEnvironment, wheel: InstallWheel) -> None:
@@ -94,6 +99,33 @@ def test_module_of_two_packages_is_a_finding(local: LocalEnvironment, wheel: Ins
     assert "vision 1.0 and vision-headless 1.0 both have the module cv (cv/__init__.py)" in clash.message
     assert f"uv pip uninstall --python {local.python} vision vision-headless" in (clash.hint or "")
     assert findings(local, ignore=("vision-headless",)) == [], "what is left out clashes with nothing"
+
+
+def test_conflict_that_an_installation_makes_is_found_though_there_was_none(
+    local: LocalEnvironment, wheel: InstallWheel
+) -> None:
+    wheel("vision", cv__in____init__=b"full = True\n")
+    assert findings(local) == []
+    wheel("vision-headless", cv__in____init__=b"full = False\n")
+    assert [finding.code for finding in findings(local)] == ["module-clash"]
+
+
+def test_modules_are_listed_again_only_after_an_installation(
+    local: LocalEnvironment, wheel: InstallWheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel("vision", cv__in____init__=b"full = True\n")
+    environment = scan(python=local.python, environ={})
+    plan = make_plan(environment, settings=Settings(profile="none"))
+    listed: list[str] = []
+
+    def modules_of(package: Package) -> dict[str, str]:
+        listed.append(str(package.name))
+        return modules(package)
+
+    monkeypatch.setattr(file_conflicts, "modules", modules_of)
+    for _ in range(2):
+        assert check_files(plan, environment, cache=tmp_path / "cache") == ()
+    assert listed.count("vision") == 1
 
 
 @pytest.mark.parametrize(
