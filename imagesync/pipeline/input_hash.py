@@ -21,6 +21,7 @@ from imagesync.pipeline.environment_hash import (
 )
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.settings.model import Settings
+from imagesync.wheels.wheel_contents import installed_for_builds
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -70,6 +71,9 @@ def input_hash(
     )
     if unisolated:
         covered["no_isolation"] = unisolated  # their wheels may differ from those of isolated builds
+    vendored = [package for package in plan.packages if package.vendored]
+    if installed := installed_for_builds(plan, vendored, settings.no_isolation):
+        covered["installed"] = installed
     if settings.no_build:
         covered["no_build"] = True  # installed files may replace sdists
     return digest_of(covered)

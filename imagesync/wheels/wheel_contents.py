@@ -7,7 +7,7 @@ wheel build. It leaves the wheel as it is, and so the image, too.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,9 +18,9 @@ from imagesync.store.layout import HASHES
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-    from imagesync.plan.plan import Plan
+    from imagesync.plan.plan import Plan, PlannedPackage
 
-_FORMAT = 1
+_FORMAT = 2
 _CHUNK = 1024 * 1024
 # Lists the other files, or signs that list.
 _RECORDS = ("RECORD", "RECORD.jws", "RECORD.p7s")
@@ -165,7 +165,38 @@ def remember_content(
         write_cache(path, source_digest, key=_FORMAT)
 
 
+def installed_for_builds(
+    plan: Plan, packages: Iterable[PlannedPackage], no_isolation: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the installed versions that builds of *packages* may use, ``<name>==<version>`` each.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    packages
+        Packages of *plan*.
+    no_isolation
+        Names or patterns of packages that are built without build isolation, or ``auto``.
+
+    Returns
+    -------
+    tuple
+        Empty if all are built in isolation.
+    """
+    patterns = [canonical_pattern(entry) for entry in no_isolation]
+    retried = "auto" in no_isolation
+    if not any(matches(patterns, p.name) or (retried and p.source.kind == "directory") for p in packages):
+        return ()
+    installed = (*plan.packages, *plan.conda, *plan.left_out)
+    return tuple(sorted({f"{package.name}=={package.version}" for package in installed}))
+
+
 def _path(plan: Plan, name: NormalizedName, digest: str, no_isolation: Sequence[str], cache: Path) -> Path:
+    packages = [package for package in plan.packages if package.name == name]
+    # The installed version is what builds are told where the version is in no file.
+    versions = [package.version for package in packages]
+    installed = installed_for_builds(plan, packages, no_isolation)
     is_unisolated = matches([canonical_pattern(entry) for entry in no_isolation], name)
-    made_by = (plan.python.minor, plan.python.platform, plan.platform, is_unisolated)
+    made_by = (plan.python.minor, plan.python.platform, plan.platform, versions, is_unisolated, installed)
     return cache_path(cache / HASHES, "wheel", name, digest, *made_by)

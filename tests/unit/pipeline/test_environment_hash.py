@@ -29,7 +29,7 @@ from imagesync.pipeline.environment_hash import (
 from imagesync.pipeline.input_hash import input_hash, packages_input_hash
 from imagesync.pipeline.lock_file_inputs import LockFileInputs
 from imagesync.plan.loose_code import Code, CodeFile, CodePath
-from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.scan.modifications.modification import Modification
 from imagesync.settings.model import Settings
@@ -172,6 +172,8 @@ CONDA = PIP.with_plan(
     conda=(BLAS, conda_package("python", "3.11.7", "h0")), interpreter="conda", channels=(CHANNEL,)
 )
 FROM_CHANNEL = PIP.with_plan(conda=(CONDA_PYTHON,), interpreter="conda", channels=(CHANNEL,))
+UNISOLATED = PIP.with_settings(no_isolation=("Mine",))
+CYTHON = LeftOut("cython", "3.0", Level.IGNORE, "")
 SOLVED = PIP.with_plan(conda=(replace(BLAS, record=None),), python=replace(PLAN.python, platform="win-amd64"))
 
 
@@ -271,6 +273,10 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
         lambda: (CONDA.with_settings(solver="conda-lock"), CONDA.with_settings(cuda="12.4")),
     ),
     "`no-isolation` for a local package": (PIP, lambda: (PIP.with_settings(no_isolation=("Mine",)),)),
+    "any installed version, where a local package is or may be built without isolation": (
+        UNISOLATED,
+        lambda: (UNISOLATED.with_plan(left_out=(CYTHON,)),),
+    ),
     "`no-build`": (PIP, lambda: (PIP.with_settings(no_build=True),)),
     "pins of conda, where versions are chosen": (
         SOLVED,
@@ -396,6 +402,7 @@ def test_loose_code_counts_and_not_where_it_lies() -> None:
 
 def test_unisolated_build_of_a_package_from_an_index_counts_nowhere() -> None:
     assert PIP.with_settings(no_isolation=("toolz", "nothing")).input_hash == PIP.input_hash
+    assert PIP.with_plan(left_out=(CYTHON,)).input_hash == PIP.input_hash
 
 
 def packages(case: Case, indexes: tuple[str, ...] = ("https://pypi.org/simple",)) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.plan.plan import Plan
-from imagesync.scan.environment import Interpreter
+from imagesync.core.names import Level
+from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
+from imagesync.scan.environment import Interpreter, Source
 from imagesync.wheels.wheel_contents import (
     WheelContent,
     archive_content,
@@ -32,6 +33,16 @@ FILES = {
 }
 MINE = canonicalize_name("elder")
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
+
+
+def planned(version: str, *, beside: str = "3.0") -> Plan:
+    source = Source("directory", "file:///home/me/elder", editable=True)
+    mine = PlannedPackage(MINE, version, Level.EXACT, "", "", source=source)
+    return Plan(
+        python=PYTHON,
+        packages=(mine,),
+        left_out=(LeftOut(canonicalize_name("cython"), beside, Level.IGNORE, ""),),
+    )
 
 
 def make_wheel(
@@ -125,6 +136,27 @@ def test_content_is_remembered_by_sources_interpreter_and_isolation(tmp_path: Pa
         ),
     ):
         assert other == {}
+
+
+def test_content_is_remembered_by_the_installed_version_that_the_build_was_told(tmp_path: Path) -> None:
+    tagged, content = planned("1.0"), WheelContent("sha256:" + "1" * 64, "1.0")
+    sources = {MINE: "sha256:" + "2" * 64}
+    remember_content(tagged, MINE, sources[MINE], content, no_isolation=(), cache=tmp_path)
+    assert recall_contents(planned("1.0"), sources, no_isolation=(), cache=tmp_path) == {MINE: content}
+    assert recall_contents(planned("1.1"), sources, no_isolation=(), cache=tmp_path) == {}
+
+
+@pytest.mark.parametrize("no_isolation", [("elder",), ("auto",)])
+def test_content_of_a_build_without_isolation_is_remembered_by_what_is_installed(
+    tmp_path: Path, no_isolation: tuple[str, ...]
+) -> None:
+    one, other = (planned("1.0", beside=version) for version in ("3.0", "3.1"))
+    content, sources = WheelContent("sha256:" + "1" * 64, "1.0"), {MINE: "sha256:" + "2" * 64}
+    for plan, isolation in ((one, no_isolation), (one, ())):
+        remember_content(plan, MINE, sources[MINE], content, no_isolation=isolation, cache=tmp_path)
+    assert recall_contents(one, sources, no_isolation=no_isolation, cache=tmp_path) == {MINE: content}
+    assert recall_contents(other, sources, no_isolation=no_isolation, cache=tmp_path) == {}
+    assert recall_contents(other, sources, no_isolation=(), cache=tmp_path) == {MINE: content}
 
 
 def test_sources_of_the_same_wheel_are_the_first_ones(tmp_path: Path) -> None:
