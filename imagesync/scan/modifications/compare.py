@@ -1,5 +1,5 @@
 # Paths stay strings: there are tens of thousands of them.
-# ruff: noqa: PTH112, PTH113, PTH116, PTH118, PTH120
+# ruff: noqa: PTH116, PTH120
 """Compare the installed files of an environment with what their installers recorded.
 
 A status of each file tells whether anything has changed since the last comparison; only then the records are
@@ -13,27 +13,23 @@ import re
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.stat_cache import MODE, TICK, Stat, fingerprint, stat_of
-from imagesync.scan.assemble import conda_prefix
 from imagesync.scan.environment import Environment
 from imagesync.scan.modifications.modification import Modification, Modifications, Unowned
+from imagesync.scan.modifications.places import Places, is_inside, walk
 from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
+from imagesync.scan.modifications.relocated import is_relocated
 from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
-_FORMAT = 1  # raised when the same files would give another result
-# What an environment holds besides site-packages. The rest of conda's prefix holds caches and environments.
-_VIRTUAL = ("bin", "Scripts", "share", "etc", "include", "Include")
-_CONDA = (*_VIRTUAL, "lib", "libexec", "sbin", "ssl", "Lib", "Library", "DLLs", "conda-meta")
+_FORMAT = 2  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
 _CHUNK = 1 << 20
 _AT_ONCE = 200
-_SCRIPT_START = 4096
 
 
 def find_modifications(environment: Environment, *, cache: Path | None = None) -> Modifications:
@@ -47,106 +43,43 @@ def find_modifications(environment: Environment, *, cache: Path | None = None) -
         The folder that keeps the result and the digests of unchanged files; ``None`` for none.
     """
     began = time.time_ns()
-    places = _Places.of(environment)
-    stats = _walk(places.roots)
+    places = Places.of(environment)
+    stats = walk(places.roots)
     key = [_FORMAT, places.identity, fingerprint(stats)]
     result = None if cache is None else cache_path(cache, "modifications", places.prefix)
-    if result is not None and (known := read_cache(result, key=key)) is not None:
-        return Modifications.from_dict(known)
+    if result is not None and (known := _remembered(result, key)) is not None:
+        return known
     digests = _Digests(None if cache is None else cache_path(cache, "installed files", places.prefix))
-    modifications = _Comparison(environment, places, stats, digests).result()
+    comparison = _Comparison(environment, places, stats, digests)
+    modifications = comparison.result()
     settled = digests.save(settled_before=began - TICK)
-    if result is not None and settled and _is_settled(stats, began - TICK):
-        write_cache(result, modifications.to_dict(), key=key)
+    elsewhere = comparison.elsewhere
+    everything = (*stats.values(), *(value for value in elsewhere.values() if value is not None))
+    if result is not None and settled and _is_settled(everything, began - TICK):
+        write_cache(result, {"result": modifications.to_dict(), "elsewhere": elsewhere}, key=key)
     return modifications
 
 
-@dataclass(frozen=True)
-class _Places:
-    """The folders to look at, without links.
-
-    Parameters
-    ----------
-    prefix
-        The environment's folder.
-    conda
-        The prefix of its conda packages; empty if it has none.
-    sites
-        The folders on ``sys.path`` that hold packages with a RECORD.
-    unlisted
-        Those of *sites* in which a package has no list of its files, as those of Linux distributions have.
-    roots
-        The folders to walk.
-    has_own_prefix
-        Whether nothing but the environment is in *prefix*: it is a virtual environment, or conda's.
-    identity
-        What the comparison depends on besides the files, as a JSON value.
-    """
-
-    prefix: str
-    conda: str
-    sites: tuple[str, ...]
-    unlisted: frozenset[str]
-    roots: tuple[str, ...]
-    has_own_prefix: bool
-    identity: object
-
-    @classmethod
-    def of(cls, environment: Environment) -> _Places:
-        python = environment.python
-        prefix = os.path.realpath(python.prefix)
-        conda = ""
-        if environment.conda:
-            conda = os.path.realpath(conda_prefix(environment.path, python.prefix, python.base_prefix))
-        locations = {package.location for package in environment.packages if package.has_record}
-        sites = tuple(sorted({os.path.realpath(folder) for folder in locations if os.path.isdir(folder)}))
-        roots = [os.path.join(conda, name) for name in _CONDA] if conda else []
-        is_virtual = os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
-        if prefix != conda:
-            roots += [os.path.join(prefix, name) for name in (_VIRTUAL if is_virtual else _VIRTUAL[:2])]
-        # On file systems that ignore case, two names may be one folder.
-        roots = list(dict.fromkeys(folder for folder in roots if os.path.isdir(folder)))
-        roots += [site for site in sites if not any(_is_inside(site, root) for root in roots)]
-        return cls(
-            prefix,
-            conda,
-            sites,
-            frozenset(
-                os.path.realpath(p.location)
-                for p in environment.packages
-                if not p.has_record and not p.source.editable
-            ),
-            tuple(roots),
-            is_virtual or prefix == conda,
-            [
-                [[p.name, p.version, p.location, p.conda, p.has_record] for p in environment.packages],
-                [[record.name, record.version, record.build] for record in environment.conda],
-                [record.name for record in environment.replaced],
-            ],
-        )
+def _remembered(path: Path, key: object) -> Modifications | None:
+    """Return the last result, or ``None`` if a file that isn't in the walked folders has changed since."""
+    known = read_cache(path, key=key)
+    if known is None:
+        return None
+    for file, value in known["elsewhere"].items():
+        if _status(file) != (None if value is None else tuple(value)):
+            return None
+    return Modifications.from_dict(known["result"])
 
 
-def _walk(roots: tuple[str, ...]) -> dict[str, Stat]:
-    """Return the status of each file below *roots* by path; a link to a file has the status of the file."""
-    stats: dict[str, Stat] = {}
-    waiting = list(roots)
-    while waiting:
-        with suppress(OSError), os.scandir(waiting.pop()) as entries:  # nothing imports what can't be read
-            for entry in entries:
-                name = entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    if name != "__pycache__":
-                        waiting.append(entry.path)
-                elif not name.endswith(".pyc"):
-                    try:
-                        stats[entry.path] = stat_of(entry.stat())
-                    except OSError:  # a link that leads nowhere
-                        continue
-    return stats
+def _status(path: str) -> Stat | None:
+    try:
+        return stat_of(os.stat(path))
+    except (OSError, ValueError):
+        return None
 
 
-def _is_settled(stats: Mapping[str, Stat], before: int) -> bool:
-    return all(value[2] < before and value[3] < before for value in stats.values())
+def _is_settled(stats: Iterable[Stat], before: int) -> bool:
+    return all(value[2] < before and value[3] < before for value in stats)
 
 
 class _Digests:
@@ -215,7 +148,7 @@ class _Changes:
 
 class _Comparison:
     def __init__(
-        self, environment: Environment, places: _Places, stats: Mapping[str, Stat], digests: _Digests
+        self, environment: Environment, places: Places, stats: Mapping[str, Stat], digests: _Digests
     ) -> None:
         self._environment = environment
         self._places = places
@@ -224,6 +157,8 @@ class _Comparison:
         self._claims = read_claims(environment, places.conda)
         self._changes: defaultdict[Owner, _Changes] = defaultdict(_Changes)
         self._unowned: list[Unowned] = []
+        self._prefixes = (places.conda, environment.python.prefix, places.prefix)
+        self.elsewhere: dict[str, Stat | None] = {}  # recorded files that the walk didn't see
 
     def result(self) -> Modifications:
         self._compare_recorded()
@@ -251,7 +186,12 @@ class _Comparison:
     def _compare_recorded(self) -> None:
         places = (self._places.prefix, self._places.conda or self._places.prefix, *self._places.sites)
         # A RECORD may name any file of the machine.
-        inside = [path for path in self._claims if any(_is_inside(path, place) for place in places)]
+        inside = [
+            path
+            for path, claims in self._claims.items()
+            if not all(claim.is_optional for claim in claims)
+            and any(is_inside(path, place) for place in places)
+        ]
         present = {path: value for path in inside if (value := self._stat(path)) is not None}
         hashed = {
             path: value
@@ -268,14 +208,9 @@ class _Comparison:
     def _stat(self, path: str) -> Stat | None:
         """Return the status of a recorded file; ``None`` if it is missing."""
         known = self._stats.get(path)
-        if known is not None:
-            return known
-        if any(_is_inside(path, root) for root in self._places.roots) and not path.endswith(".pyc"):
-            return None
-        try:
-            return stat_of(os.stat(path))
-        except (OSError, ValueError):
-            return None
+        if known is None:  # in a folder that is a link, or in none of the walked ones
+            known = self.elsewhere[path] = _status(path)
+        return known
 
     def _add_missing(self, path: str, claims: list[Claim]) -> None:
         exists = os.path.lexists(path)
@@ -291,47 +226,11 @@ class _Comparison:
         if any(claim.sha256 == digest for claim in claims if claim.owner[0] != "provided"):
             claims = [claim for claim in claims if claim.owner[0] == "provided"]
         for claim in claims:
-            if not claim.sha256 or claim.sha256 == digest or self._is_relocated(path, claim):
+            if not claim.sha256 or claim.sha256 == digest or is_relocated(path, claim, self._prefixes):
                 continue
             changes = self._changes[claim.owner]
             changes.edited[claim.path] = digest
             changes.generated += [claim.path] if claim.is_generated else []
-
-    def _is_relocated(self, path: str, claim: Claim) -> bool:
-        """Return True if a file only has another prefix than the recorded one: the environment was moved."""
-        if claim.original is not None:
-            sha256, placeholder = claim.original
-            return self._has_placeholder(path, placeholder, sha256)
-        if not claim.path.startswith("..") and not claim.is_generated:
-            return False
-        return not self._belongs_to_prefix(path)
-
-    def _has_placeholder(self, path: str, placeholder: str, sha256: str) -> bool:
-        import hashlib
-
-        try:
-            content = Path(path).read_bytes()
-        except OSError:
-            return False
-        prefixes = {self._places.conda, self._environment.python.prefix}
-        return any(
-            hashlib.sha256(content.replace(os.fsencode(prefix), os.fsencode(placeholder))).hexdigest()
-            == sha256
-            for prefix in prefixes
-        )
-
-    def _belongs_to_prefix(self, path: str) -> bool:
-        """Return False if a script is for the interpreter of another environment."""
-        try:
-            with open(path, "rb") as file:  # noqa: PTH123
-                start = file.read(_SCRIPT_START)
-        except OSError:
-            return True
-        if not start.startswith(b"#!"):
-            return True
-        lines = b"\n".join(start.split(b"\n")[:3])
-        prefixes = (self._environment.python.prefix, self._places.prefix)
-        return b"python" not in lines or any(os.fsencode(prefix) in lines for prefix in prefixes)
 
     def _sort_unrecorded(self) -> None:
         owners: defaultdict[str, set[Owner]] = defaultdict(set)
@@ -340,9 +239,12 @@ class _Comparison:
         added: dict[str, set[Owner]] = {}
         loose: list[str] = []
         for path in self._stats:
-            if path in self._claims:
+            if path in self._claims or (
+                stat.S_ISDIR(self._stats[path][MODE])  # a link
+                and any(is_inside(folder, path) for folder in owners)
+            ):
                 continue
-            site = next((site for site in self._places.sites if _is_inside(path, site)), "")
+            site = next((site for site in self._places.sites if is_inside(path, site)), "")
             top = site or self._places.conda or self._places.prefix
             relative = path[len(top) + 1 :].replace(os.sep, "/")
             if is_expected(relative, in_site=bool(site)):
@@ -362,7 +264,7 @@ class _Comparison:
 
     def _without_modules(self, paths: Sequence[str]) -> Iterator[str]:
         """Yield *paths* without modules on ``sys.path``, which :mod:`imagesync.loose_code` finds."""
-        found = {path: site for path in paths for site in self._places.sites if _is_inside(path, site)}
+        found = {path: site for path in paths for site in self._places.sites if is_inside(path, site)}
         parents = {os.path.dirname(path) for path in paths if is_module(path)}
         for path in paths:
             site = found.get(path, "")
@@ -389,7 +291,3 @@ def _owners_of_folder(path: str, site: str, owners: Mapping[str, set[Owner]]) ->
             return owners[folder]
         folder = os.path.dirname(folder)
     return set()
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder + os.sep)

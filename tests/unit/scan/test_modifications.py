@@ -199,19 +199,22 @@ def test_file_that_two_packages_have_is_right_as_either_has_it(environment: Loca
     assert sorted(changes(found(environment))) == ["demo", "other"]
 
 
-def test_result_is_remembered_and_found_out_again_after_a_change(
-    environment: LocalEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def settle(environment: LocalEnvironment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the files of *environment* old enough for a result to be remembered."""
     past = time.time() - 60
     for path in environment.prefix.rglob("*"):
         if path.is_file() and not path.is_symlink():
             os.utime(path, (past, past))
-    edited = environment.site_packages / "demo_top.py"
-    edited.write_bytes(b"edited")
-    os.utime(edited, (past, past))
-    cache = tmp_path / "cache"
     # The change times can't be set: without a clock that is ahead, none of them counts as settled.
     monkeypatch.setattr(time, "time_ns", lambda: int((time.time() + 60) * 1e9))
+
+
+def test_result_is_remembered_and_found_out_again_after_a_change(
+    environment: LocalEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (environment.site_packages / "demo_top.py").write_bytes(b"edited")
+    settle(environment, monkeypatch)
+    cache = tmp_path / "cache"
     first = found(environment, cache=cache)
     assert changes(first) == {"demo": (["demo_top.py"], [], [])}
     with monkeypatch.context() as patch:
@@ -221,6 +224,44 @@ def test_result_is_remembered_and_found_out_again_after_a_change(
     assert changes(found(environment, cache=cache)) == {
         "demo": (["demo/data/table.csv", "demo_top.py"], [], [])
     }
+
+
+@pytest.mark.parametrize("place", ["lib", "man", "linked"])
+def test_change_outside_of_the_walked_folders_is_found_after_a_remembered_result(
+    environment: LocalEnvironment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    site = environment.site_packages
+    if place == "linked":
+        (site / "demo").rename(tmp_path / "demo")
+        (site / "demo").symlink_to(tmp_path / "demo")
+        path, recorded = tmp_path / "demo/data/table.csv", "demo/data/table.csv"
+    else:
+        path, recorded = environment.prefix / place / "demo.bin", f"../../../{place}/demo.bin"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        record = site / "demo-1.0.dist-info/RECORD"
+        record.write_text(
+            record.read_text() + f"{recorded},sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0\n"
+        )
+    settle(environment, monkeypatch)
+    cache = tmp_path / "cache"
+    assert found(environment, cache=cache) == Modifications()
+    path.write_bytes(b"edited")
+    assert changes(found(environment, cache=cache)) == {"demo": ([recorded], [], [])}
+    path.unlink()
+    assert changes(found(environment, cache=cache)) == {"demo": ([], [], [recorded])}
+
+
+def test_package_whose_folder_is_a_link_is_compared_through_it(
+    environment: LocalEnvironment, tmp_path: Path
+) -> None:
+    folder = environment.site_packages / "demo"
+    folder.rename(tmp_path / "demo")
+    folder.symlink_to(tmp_path / "demo")
+    assert found(environment) == Modifications()
+    (tmp_path / "demo/__init__.py").write_bytes(b"kind = 'bag'\n")
+    (tmp_path / "demo/data/table.csv").unlink()
+    assert changes(found(environment)) == {"demo": (["demo/__init__.py"], [], ["demo/data/table.csv"])}
 
 
 def _refuse(*arguments: object) -> None:
