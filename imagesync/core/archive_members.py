@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
+from typing import Final
 
 # The earliest time that zip supports.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
+ZIP_DAMAGE: Final = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, OverflowError, RuntimeError, ValueError),
+)
+"""What zipfile raises for an archive that is truncated, corrupt or encrypted."""
 
 
 def zip_member(path: str, *, executable: bool = False, link: bool = False) -> zipfile.ZipInfo:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.files import read_bytes
 from imagesync.core.stat_cache import TICK, state_of
+from imagesync.plan.checks.imported_extensions import imported_by_call
 from imagesync.plan.checks.modules import modules
 from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Environment, Package
@@ -26,7 +27,7 @@ from imagesync.scan.environment import Environment, Package
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-_FORMAT = 2
+_FORMAT = 3
 _MOST_BYTES = 2 << 20
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 # Where code for builds and tests is, which nobody runs in an image.
@@ -34,7 +35,11 @@ _NOT_RUN = re.compile(
     r"(^|/)(tests?|testing|_vendor|vendor|distutils|Distutils|mypyc|setup\.py|conftest\.py|setup_helpers\.py"
     r"|[^/]*(setuptools|distutils|dist_utils|bdist)[^/]*)(/|$)"
 )
-_IMPORT = re.compile(rb"\n[ \t]*(?:from|import)[ \t]+([A-Za-z_0-9.]+)")
+# Behind "from", behind "import" in a statement, or in a call: what doesn't match needn't be parsed.
+_MENTION = (
+    rb"from[ \t]+%(name)b\b|import[ \t](?:\\\r?\n|[^\n]){0,500}?\b%(name)b\b"
+    rb"|import(?:_module|__)\s*\(\s*[\"']%(name)b\b"
+)
 YOUR_CODE = "your code"
 """In place of a package's name, for loose code."""
 
@@ -76,7 +81,7 @@ def _importers(
         for owner in dict.fromkeys(owners[name] for name in names):
             if owner != package.name:
                 found.setdefault(owner, []).append(package.name)
-    for owner in dict.fromkeys(owners[name] for name in sorted(_search(_code_files(code), owners))):
+    for owner in dict.fromkeys(owners[name] for name in sorted(_search(_sources(_code_files(code)), owners))):
         found.setdefault(owner, []).append(YOUR_CODE)
     return found
 
@@ -115,22 +120,23 @@ def _imports_of_packages(
     known = read_cache(entry, key=key) if entry is not None else None
     known = known if isinstance(known, dict) else {}
     now: dict[str, list[object]] = {}
-    files: list[str] | None
     for package in environment.packages:
-        if not package.source.editable and not package.has_record:
-            continue
-        if package.source.editable:
-            files = list(_editable_files(package))
+        sources: Iterable[bytes]
+        if package.source.editable or package.is_egg:
+            files = list(_editable_files(package) if package.source.editable else _egg_files(package))
             state = state_of(files, settled_before=time.time_ns() - TICK)
-        else:
-            files = None
+            sources = _sources(files)
+        elif package.has_record:
             # Installers write another file each time.
             state = state_of([f"{package.metadata_path}/RECORD"])
+            sources = _sources(_recorded_files(package))
+        else:
+            continue
         remembered = known.get(package.metadata_path)
         if state and isinstance(remembered, list) and remembered[0] == state:
             found = frozenset(remembered[1])
         else:
-            found = _search(_recorded_files(package) if files is None else files, names)
+            found = _search(sources, names)
         yield package, found
         if state:
             now[package.metadata_path] = [state, sorted(found)]
@@ -174,28 +180,57 @@ def _files_below(folder: Path) -> Iterator[str]:
                 yield path
 
 
-def _search(files: Iterable[str], names: Collection[str]) -> frozenset[str]:
-    """Return those of *names* that one of *files* imports and can't do without."""
-    wanted = {name.encode() for name in names}
-    found: set[str] = set()
+def _egg_files(package: Package) -> list[str]:
+    """Return the modules of an egg, or the egg itself if it is an archive."""
+    egg = package.location
+    return list(_files_below(Path(egg))) if os.path.isdir(egg) else [egg]  # noqa: PTH112
+
+
+def _sources(files: Iterable[str]) -> Iterator[bytes]:
+    """Yield the content of each of *files* that can be read; of an egg's archive that of each module."""
     for file in files:
         try:
-            content = read_bytes(file)
-        except OSError:
+            if file.endswith(".egg"):
+                yield from _archived_sources(file)
+            else:
+                yield read_bytes(file)
+        except OSError:  # noqa: PERF203 - a call a file would cost more
             continue
-        if any(name in content for name in wanted) and not wanted.isdisjoint(_mentioned(content)):
-            found.update(required_imports(content, names))
+
+
+def _archived_sources(archive: str) -> Iterator[bytes]:
+    import zipfile
+
+    from imagesync.core.archive_members import ZIP_DAMAGE
+
+    try:
+        with zipfile.ZipFile(archive) as egg:
+            for member in egg.infolist():
+                if (
+                    member.filename.endswith(".py")
+                    and member.file_size <= _MOST_BYTES
+                    and not _NOT_RUN.search(member.filename)
+                ):
+                    yield egg.read(member)
+    except ZIP_DAMAGE:
+        return  # the scan says so
+
+
+def _search(sources: Iterable[bytes], names: Collection[str]) -> frozenset[str]:
+    """Return those of *names* that one of *sources* imports and can't do without."""
+    wanted = [tuple(part.encode() for part in name.split(".")) for name in names]
+    found: set[str] = set()
+    for source in sources:
+        if any(_mentions(source, parts) for parts in wanted):
+            found.update(required_imports(source, names))
     return frozenset(found)
 
 
-def _mentioned(source: bytes) -> Iterator[bytes]:
-    """Yield the names that import statements begin with, and their first two parts."""
-    # A literal in front makes the search ten times as fast as an anchor does.
-    for match in _IMPORT.finditer(b"\n" + source):
-        first, _, rest = match[1].partition(b".")
-        yield first
-        if rest:
-            yield first + b"." + rest.partition(b".")[0]
+def _mentions(source: bytes, parts: Sequence[bytes]) -> bool:
+    """Return True if *source* may import the module whose name has these *parts*."""
+    if not all(part in source for part in parts):
+        return False
+    return re.search(_MENTION % {b"name": re.escape(parts[0])}, source) is not None
 
 
 def required_imports(source: bytes, names: Collection[str]) -> frozenset[str]:
@@ -223,7 +258,7 @@ def _imported(node: ast.AST) -> list[str]:
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
         return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+    return [name] if (name := imported_by_call(node)) else []
 
 
 def _is_within(module: str, name: str) -> bool:

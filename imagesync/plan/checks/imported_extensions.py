@@ -98,7 +98,7 @@ def _imports(source: bytes, name: str, *, is_package: bool) -> Iterator[str]:
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
         else:
-            yield from _imported_by_call(node)
+            yield from filter(None, map(imported_by_call, ast.walk(node)))
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
@@ -107,13 +107,13 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join(filter(None, (*above, node.module or "")))
 
 
-def _imported_by_call(node: ast.AST) -> Iterator[str]:
-    """Yield the name in ``import_module("name")``."""
-    for call in ast.walk(node):
-        if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
-            called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-            if called in ("import_module", "__import__") and isinstance(call.args[0].value, str):
-                yield call.args[0].value
+def imported_by_call(node: ast.AST) -> str:
+    """Return ``name`` of the calls ``import_module("name")`` and ``__import__("name")``; empty for others."""
+    if not (isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant)):
+        return ""
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    name = node.args[0].value
+    return name if called in ("import_module", "__import__") and isinstance(name, str) else ""
 
 
 def _executed(

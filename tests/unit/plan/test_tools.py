@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from imagesync.plan.undeclared_imports import import_search, required_imports
 from imagesync.scan.environment import CondaRecord, Environment, Source
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
+from tests.archives import damaged_zip
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.plans import PYTHON, codes, distribution, left_out
@@ -133,6 +135,57 @@ def test_sources_of_an_editable_package_are_searched_again_when_one_has_changed(
         os.utime(module, (an_hour_ago, an_hour_ago))
         assert search([tool]) == search([tool]) == found
     assert searched == [str(module)] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "provided"),
+    [
+        (b"import pkg_resources", "pkg_resources/__init__.py"),
+        (b"import os, pkg_resources", "pkg_resources/__init__.py"),
+        (b"import os; import pkg_resources", "pkg_resources/__init__.py"),
+        (b"if True: import pkg_resources", "pkg_resources/__init__.py"),
+        (b"import os, \\\n    pkg_resources", "pkg_resources/__init__.py"),
+        (b"__import__('pkg_resources').declare_namespace(__name__)", "pkg_resources/__init__.py"),
+        (
+            b"import importlib as i\ni.import_module(\n 'pkg_resources.extern')",
+            "pkg_resources/__init__.py",
+        ),
+        (b"import google.protobuf.message", "google/protobuf/__init__.py"),
+        (b"from google import protobuf", "google/protobuf/__init__.py"),
+        (b"from google import (\n    auth,\n    protobuf as pb,\n)", "google/protobuf/__init__.py"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["code", "egg", "zipped egg"])
+def test_import_is_found_however_it_is_written(
+    tmp_path: Path, source: bytes, provided: str, kind: str
+) -> None:
+    recorded, egg = tmp_path / "tool-1.dist-info", tmp_path / "mine-1-py3.11.egg"
+    recorded.mkdir()
+    (recorded / "RECORD").write_text(f"{provided},,\n")
+    tool = distribution("tool==1", metadata_path=str(recorded), has_record=True)
+    if kind == "zipped egg":
+        with zipfile.ZipFile(egg, "w") as archive:
+            archive.writestr("mine/__init__.py", source)
+    else:
+        (egg / "mine").mkdir(parents=True)
+        (egg / "mine" / "__init__.py").write_bytes(source)
+    mine = distribution("mine==1", location=str(egg), metadata_path=str(egg))
+    if kind == "code":
+        search = import_search(Environment(PYTHON, packages=(tool,)), code=[egg / "mine"], cache=None)
+        assert search([tool]) == {"tool": [undeclared_imports.YOUR_CODE]}
+    else:
+        search = import_search(Environment(PYTHON, packages=(tool, mine)), cache=tmp_path / "cache")
+        assert search([tool]) == {"tool": ["mine"]}
+
+
+def test_damaged_egg_imports_nothing(tmp_path: Path) -> None:
+    recorded, egg = tmp_path / "tool-1.dist-info", tmp_path / "mine-1-py3.11.egg"
+    recorded.mkdir()
+    (recorded / "RECORD").write_text("tool/__init__.py,,\n")
+    egg.write_bytes(damaged_zip({"mine.py": b"import tool\n" * 99}))
+    tool = distribution("tool==1", metadata_path=str(recorded), has_record=True)
+    mine = distribution("mine==1", location=str(egg), metadata_path=str(egg))
+    assert import_search(Environment(PYTHON, packages=(tool, mine)), cache=None)([tool]) == {}
 
 
 def test_setuptools_is_kept_for_loose_code(
