@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import parse_reference
@@ -36,7 +36,7 @@ class Image:
         :meth:`imagesync.lock.lock.Lock.repacked_to_list` gives them.
     file_conflicts
         The sha256 of each file that several packages have, as it was installed locally at the time of the
-        build.
+        build. ``None`` if the image was built from a lock file, which doesn't say that.
     shared_conda_files
         The packages that have each file that several conda packages have, likewise; see
         :func:`~imagesync.scan.conda.shared_files.shared_files`.
@@ -54,7 +54,7 @@ class Image:
     digest: str | None = None
     deviations: tuple[Mapping[str, Any], ...] = ()
     repacked: tuple[Mapping[str, Any], ...] = ()
-    file_conflicts: Mapping[str, str] = field(default_factory=dict)
+    file_conflicts: Mapping[str, str] | None = None
     shared_conda_files: Mapping[str, tuple[str, ...]] | None = None
     artifacts_digest: str = ""
     compiled: tuple[str, ...] = ()
@@ -99,13 +99,15 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         digest=f"{repository}@{found.digest}" if pushed else None,
         deviations=_entries(found.labels.get(Label.DEVIATIONS, "")),
         repacked=_entries(found.labels.get(Label.REPACKED, "")),
-        file_conflicts={
-            path: str(sha256) for path, sha256 in _object(found.labels.get(Label.FILE_CONFLICTS, "")).items()
-        },
+        file_conflicts=_file_conflicts(found.labels.get(Label.FILE_CONFLICTS, "")),
         shared_conda_files=_shared_conda_files(found.labels.get(Label.SHARED_CONDA_FILES, "")),
         artifacts_digest=found.labels.get(Label.ARTIFACTS, ""),
         compiled=tuple(found.labels.get(Label.COMPILED, "").split()),
     )
+
+
+def _file_conflicts(label: str) -> Mapping[str, str] | None:
+    return {path: str(sha256) for path, sha256 in _object(label).items()} if label else None
 
 
 def _shared_conda_files(label: str) -> Mapping[str, tuple[str, ...]] | None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
@@ -85,7 +84,7 @@ def make_context(
     standalone: bool = False,
     packages_image: str | None = None,
     code: CodeLayer | None = None,
-    file_conflicts: Mapping[str, str] = MappingProxyType({}),
+    file_conflicts: Mapping[str, str] | None = None,
     shared_conda_files: Mapping[str, tuple[str, ...]] | None = None,
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
@@ -124,7 +123,8 @@ def make_context(
     code
         Modules without a package; ``None`` if there are none.
     file_conflicts
-        The sha256 of each file that several packages have, as it is installed locally.
+        The sha256 of each file that several packages have, as it is installed locally; kept in a label.
+        ``None`` if no installed files are known.
     shared_conda_files
         See :func:`~imagesync.scan.conda.shared_files.shared_files`; kept in a label. ``None`` if it isn't
         known whose files are installed anywhere.
@@ -142,9 +142,10 @@ def make_context(
     """
     layer = local_layer(lock) if part == "environment" else lock
     names = {package.name for package in layer.packages}, {package.name for package in layer.vendored}
+    conflicting = file_conflicts or {}
     requirements = {
-        "requirements.txt": _requirements(packages.wheels, names[0], file_conflicts),
-        "requirements-vendored.txt": _requirements(vendored.wheels, names[1], file_conflicts),
+        "requirements.txt": _requirements(packages.wheels, names[0], conflicting),
+        "requirements-vendored.txt": _requirements(vendored.wheels, names[1], conflicting),
     }
     labels = _labels(
         lock,
@@ -166,7 +167,7 @@ def make_context(
         "base_args": {"BASE": base.pinned or base.root, "APT": " ".join(base.apt)},
         "base_stage": base_stage(base.pinned or base.root, base.apt) if standalone else None,
         "code": code,
-        "file_conflicts": file_conflicts,
+        "file_conflicts": conflicting,
         "conda": conda,
         "environment_hash": environment_hash,
         "inventory_path": str(INVENTORY) if inventory is not None else None,
@@ -207,10 +208,10 @@ def make_context(
 
 
 def _file_labels(
-    file_conflicts: Mapping[str, str], shared_conda_files: Mapping[str, tuple[str, ...]] | None
+    file_conflicts: Mapping[str, str] | None, shared_conda_files: Mapping[str, tuple[str, ...]] | None
 ) -> dict[str, str]:
     labels = {}
-    if file_conflicts:
+    if file_conflicts is not None:
         labels[Label.FILE_CONFLICTS] = json.dumps(dict(file_conflicts), sort_keys=True)
     if shared_conda_files is not None:
         labels[Label.SHARED_CONDA_FILES] = json.dumps(dict(shared_conda_files), sort_keys=True)

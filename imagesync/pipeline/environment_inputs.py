@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from imagesync.plan.checks.consistency import Conflict
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
-    from imagesync.scan.environment import Environment, Finding
+    from imagesync.scan.environment import Environment, Finding, Package
     from imagesync.wheels.wheel_contents import WheelContent
 
 # Findings of every build, also of one that finds its image.
@@ -167,16 +167,11 @@ class EnvironmentInputs:
 
         A scan doesn't tell which packages no index has, so the hash doesn't always cover their files.
         """
-        installed = {package.name: package.installed for package in self.plan.packages}
-        if self._is_compiled_instead(image):
-            return False
-        if image.file_conflicts:
-            from imagesync.plan.checks.file_conflicts import are_installed
-
-            packages = (package for package in installed.values() if package is not None)
-            if not are_installed(image.file_conflicts, packages):
-                return False
-        if not self._has_shared_conda_files(image.shared_conda_files):
+        if (
+            self._is_compiled_instead(image)
+            or not self._has_file_conflicts(image.file_conflicts)
+            or not self._has_shared_conda_files(image.shared_conda_files)
+        ):
             return False
         if not image.repacked:
             return True
@@ -191,6 +186,29 @@ class EnvironmentInputs:
             and installed_digest(package.installed, package.modification) == entry["content"]
             for entry in image.repacked
         )
+
+    @cached_property
+    def file_conflicts(self) -> Mapping[str, str]:
+        """Return the files that several packages have, each with the sha256 of the installed one."""
+        from imagesync.plan.checks.file_conflicts import conflicting_files
+
+        return conflicting_files(self._installed)
+
+    @property
+    def _installed(self) -> Iterable[Package]:
+        packages = (package.installed for package in self.plan.packages)
+        return (package for package in packages if package is not None)
+
+    def _has_file_conflicts(self, known: Mapping[str, str] | None) -> bool:
+        """Return True if the files that several packages have are those that an image was built with.
+
+        Unknown for images of lock files: they have the right ones if there are none.
+        """
+        if known is None:
+            return not self.file_conflicts
+        from imagesync.plan.checks.file_conflicts import are_installed
+
+        return not known or are_installed(known, self._installed)
 
     def _has_shared_conda_files(self, known: Mapping[str, tuple[str, ...]] | None) -> bool:
         """Return True if the shared files of conda packages are those that an image was built with.

@@ -30,7 +30,6 @@ from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, make_wheels, wheel_contents
 from imagesync.pipeline.packages_image import PackagesImage
 from imagesync.pipeline.system_requirements import check_fetched, check_installed
-from imagesync.plan.checks.file_conflicts import conflicting_files
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -78,12 +77,6 @@ class ImageBuilder:
         return self.inputs.lock(self.base, self.sources)
 
     @cached_property
-    def file_conflicts(self) -> Mapping[str, str]:
-        """Return the files that several packages have, each with the sha256 of the installed one."""
-        packages = (package.installed for package in self.inputs.plan.packages)
-        return conflicting_files(package for package in packages if package is not None)
-
-    @cached_property
     def shared_conda_files(self) -> Mapping[str, tuple[str, ...]]:
         """Return the files that several conda packages have, as far as it is known which are installed."""
         return self.inputs.shared_conda_files or {}
@@ -101,7 +94,10 @@ class ImageBuilder:
             self.base_inputs,
             self.target,
             self.finder,
-            {**self.file_conflicts, **{path: names[0] for path, names in self.shared_conda_files.items()}},
+            {
+                **(self.inputs.file_conflicts or {}),
+                **{path: names[0] for path, names in self.shared_conda_files.items()},
+            },
             self.sources.installed_digests(self.target),
         )
 
@@ -301,7 +297,7 @@ class ImageBuilder:
             templates=context.settings.templates,
             version=version("imagesync"),
             created=int(context.environ.get("SOURCE_DATE_EPOCH") or 0),
-            file_conflicts=self.file_conflicts,
+            file_conflicts=self.inputs.file_conflicts,
             shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
             part=part,
             standalone=standalone,

@@ -44,6 +44,13 @@ class BuildInputs(Protocol):
         :func:`~imagesync.scan.conda.shared_files.shared_files`.
         """
 
+    @property
+    def file_conflicts(self) -> Mapping[str, str] | None:
+        """Return the files that several packages have, each with the sha256 of the installed one.
+
+        ``None`` if no installed files are known.
+        """
+
     def input_hash(self, base: BaseInputs) -> str:
         """Return the hash of everything that decides the content of the image, ``sha256:<hex>``."""
 

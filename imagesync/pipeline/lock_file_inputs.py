@@ -97,6 +97,10 @@ class LockFileInputs:
         """Return the files that several conda packages had where imagesync made the lock file."""
         return self.lock_file.custom_metadata.shared_conda_files
 
+    @property
+    def file_conflicts(self) -> None:
+        """Return ``None``: no installed files are known."""
+
     @cached_property
     def plan(self) -> Plan:
         """Return the plan that holds what the lock file says."""

@@ -11,6 +11,7 @@ import subprocess
 import sysconfig
 import tarfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from packaging.utils import parse_wheel_filename
 
 from imagesync.core.names import Level
 from imagesync.engine.build_context import stream_files
+from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RenderError
+from imagesync.image.built_image import image_of
 from imagesync.image.conda.conda_installer import CondaInstaller
 from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
 from imagesync.image.dockerfile import Wheels, make_context
@@ -318,6 +321,17 @@ def test_labels_describe_the_image(inputs: Inputs) -> None:
     assert labels["org.opencontainers.image.created"] == "2023-11-14T22:13:20Z"
     assert inputs.context().labels["org.opencontainers.image.created"] == "1970-01-01T00:00:00Z"
     assert labels["org.opencontainers.image.base.name"] == "ubuntu:24.04"
+
+
+@pytest.mark.parametrize("conflicts", [None, {}, {"shared.py": "e" * 64}])
+def test_label_of_file_conflicts_tells_none_from_unknown(
+    inputs: Inputs, conflicts: Mapping[str, str] | None
+) -> None:
+    context = inputs.context(file_conflicts=conflicts)
+    found = FoundImage("sha256:" + "1" * 64, ("e" * 16,), context.labels, None)
+    image = image_of(found, repository="imagesync", environment_hash=context.environment_hash)
+    assert image is not None
+    assert image.file_conflicts == conflicts
 
 
 def test_layers_that_change_rarely_come_first(inputs: Inputs) -> None:

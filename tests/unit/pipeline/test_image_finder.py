@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,37 @@ def test_image_with_a_compiled_wheel_is_not_taken_where_pure_python_is_installed
 ) -> None:
     image = replace(IMAGE, compiled=compiled)
     assert (accepted(image, tmp_path, package=replace(TOOLZ, tags=tags)) is not None) is taken
+
+
+def package_with(module: bytes, name: str, folder: Path) -> Package:
+    """Return a package that records and writes *module* as its ``shared.py``."""
+    metadata = folder / f"{name}-1.0.0.dist-info"
+    metadata.mkdir(parents=True)
+    digest = base64.urlsafe_b64encode(hashlib.sha256(module).digest()).decode().rstrip("=")
+    (metadata / "RECORD").write_text(f"shared.py,sha256={digest},{len(module)}\n")
+    (folder / "shared.py").write_bytes(module)
+    return replace(
+        TOOLZ,
+        name=canonicalize_name(name),
+        metadata_path=str(metadata),
+        location=str(folder),
+        has_record=True,
+    )
+
+
+def test_image_of_a_lock_file_is_taken_only_where_no_file_belongs_to_two_packages(tmp_path: Path) -> None:
+    def taken(known: Mapping[str, str] | None, *packages: Package) -> bool:
+        context = Context(Settings(profile="none", cache_dir=tmp_path / "cache"))
+        inputs = environment_inputs(Environment(PYTHON, packages), context)
+        return inputs.accepts(replace(IMAGE, file_conflicts=known))
+
+    folder = tmp_path / "site-packages"
+    first, second = package_with(b"one = 1\n", "first", folder), package_with(b"two = 2\n", "second", folder)
+    installed, other = (hashlib.sha256(module).hexdigest() for module in (b"two = 2\n", b"one = 1\n"))
+    assert taken(None, first)
+    assert not taken(None, first, second)
+    assert taken({"shared.py": installed}, first, second)
+    assert not taken({"shared.py": other}, first, second)
 
 
 def test_package_that_was_compiled_here_has_another_hash(tmp_path: Path) -> None:
