@@ -188,8 +188,12 @@ def installed_for_builds(
     retried = "auto" in no_isolation
     if not any(matches(patterns, p.name) or (retried and p.source.kind == "directory") for p in packages):
         return ()
-    installed = (*plan.packages, *plan.conda, *plan.left_out)
-    return tuple(sorted({f"{package.name}=={package.version}" for package in installed}))
+    installed = {
+        *(f"{package.name}=={package.version}" for package in plan.packages),
+        *(f"{package.name}=={package.version}" for package in plan.conda),
+        *(f"{package.name}=={package.version}" for package in plan.left_out),
+    }
+    return tuple(sorted(installed))
 
 
 def _path(plan: Plan, name: NormalizedName, digest: str, no_isolation: Sequence[str], cache: Path) -> Path:
