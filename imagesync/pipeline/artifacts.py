@@ -127,6 +127,8 @@ def wheel_contents(
 ) -> Mapping[NormalizedName, WheelContent]:
     """Return the content of the *wheels* of the local packages of *lock*, and remember it.
 
+    That of a wheel that came with a lock file isn't remembered: nobody here has seen its sources.
+
     Parameters
     ----------
     lock
@@ -144,6 +146,8 @@ def wheel_contents(
             continue
         digest = archive_content(wheel.path, wheel.digest, cache=context.cache_folder)
         contents[package.name] = content = WheelContent(digest, package.version)
+        if package.is_bundled:
+            continue
         remember_content(
             plan,
             package.name,
