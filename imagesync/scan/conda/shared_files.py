@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,11 +67,26 @@ class _Claim(NamedTuple):
         return self.entry.get("path_type") == "softlink"
 
     @property
-    def content(self) -> tuple[str, bool]:
-        sha256 = str(self.entry.get("sha256_in_prefix") or self.entry.get("sha256") or "")
-        # conda records no digests of the scripts that it generates.
-        is_generated = "entry_point" in str(self.entry.get("path_type", ""))
-        return sha256 or (f"of {self.name}" if is_generated else ""), self.is_link
+    def is_generated(self) -> bool:
+        return "entry_point" in str(self.entry.get("path_type", ""))
+
+    @property
+    def installed(self) -> str:
+        """Return the recorded digest of the installed file."""
+        return str(self.entry.get("sha256_in_prefix") or self.archived)
+
+    @property
+    def archived(self) -> str:
+        """Return the recorded digest of the file in the archive."""
+        return str(self.entry.get("sha256") or "")
+
+    @property
+    def content(self) -> tuple[str, str, str]:
+        """Return what differs between files that may differ."""
+        # No digest tells where a link leads, and conda records none of the scripts that it generates. In an
+        # image, all packages with a file have the installed one's digest.
+        origin = self.name if self.is_link or self.is_generated else ""
+        return origin, self.installed, self.archived
 
 
 def _root(python: Interpreter) -> str:
@@ -89,25 +105,59 @@ def _entries(record: CondaRecord, prefix: str) -> list[_Entry]:
 
 
 def _owner(prefix: str, path: str, claims: list[_Claim], packages: Mapping[str, list[_Entry]]) -> str:
-    """Return the last package by name whose file is the installed one, or empty."""
+    """Return the last package by name whose file is the installed one; empty if that can't be told."""
     file = os.path.join(prefix, *path.split("/"))
     if os.path.islink(file):
-        return max((claim.name for claim in claims if claim.is_link), default="")
+        links = [claim for claim in claims if claim.is_link]
+        return _owner_of_link(os.readlink(file), path, links, packages)  # noqa: PTH115  a string
     try:
         data = read_bytes(file)
     except OSError:
         return ""
-    content = (hashlib.sha256(data).hexdigest(), False)
-    owners = [claim.name for claim in claims if claim.content == content]
-    if not owners and (match := _IMPORT.search(data)) is not None:
-        command = path.rpartition("/")[2]
-        owners = [
-            claim.name
-            for claim in claims
-            if claim.content == (f"of {claim.name}", False)
-            and match[1].decode() in _modules_of(command, prefix, packages[claim.name])
-        ]
-    return max(owners, default="")
+    digest = hashlib.sha256(data).hexdigest()
+    owners = [claim for claim in claims if not claim.is_link and claim.installed == digest]
+    if len({claim.archived for claim in owners}) > 1:
+        owners = [claim for claim in owners if claim.archived == _archived_digest(claim, data, prefix)]
+    if not owners or (len(owners) > 1 and all(claim.is_generated for claim in owners)):
+        scripts = owners or [claim for claim in claims if claim.is_generated and not claim.installed]
+        owners = _with_imported_module(data, path, prefix, scripts, packages)
+    return max((claim.name for claim in owners), default="")
+
+
+def _archived_digest(claim: _Claim, data: bytes, prefix: str) -> str:
+    """Return the digest that an archive records of the file that was installed with content *data*."""
+    if placeholder := claim.entry.get("prefix_placeholder"):
+        data = data.replace(os.fsencode(prefix), str(placeholder).encode())
+    return hashlib.sha256(data).hexdigest()
+
+
+def _owner_of_link(target: str, path: str, links: list[_Claim], packages: Mapping[str, list[_Entry]]) -> str:
+    """Return the package of *links* that has a link to *target*; empty if several may have it, or none."""
+    digest = hashlib.sha256(os.fsencode(target)).hexdigest()
+    owners = [claim.name for claim in links if claim.installed == digest]  # py-rattler's records
+    if owners:
+        return max(owners)
+    if len(links) > 1:
+        leads_to = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        links = [claim for claim in links if _has_path(packages[claim.name], leads_to)]
+    return links[0].name if len(links) == 1 else ""
+
+
+def _has_path(entries: list[_Entry], path: str) -> bool:
+    """Return True if a package has a file, or a folder, of that path."""
+    paths = (str(entry.get("original_path") or entry["_path"]) for entry in entries)
+    return any(each == path or each.startswith(f"{path}/") for each in paths)
+
+
+def _with_imported_module(
+    data: bytes, path: str, prefix: str, claims: list[_Claim], packages: Mapping[str, list[_Entry]]
+) -> list[_Claim]:
+    """Return those of *claims* that have the command at *path* from the module that its script imports."""
+    match = _IMPORT.search(data)
+    if match is None:
+        return []
+    module, command = match[1].decode(), path.rpartition("/")[2]
+    return [claim for claim in claims if module in _modules_of(command, prefix, packages[claim.name])]
 
 
 def _modules_of(command: str, prefix: str, entries: list[_Entry]) -> Iterator[str]:

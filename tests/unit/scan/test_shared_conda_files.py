@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 import subprocess
@@ -84,25 +85,94 @@ def test_records_that_cannot_be_read_have_no_shared_files(made: Path) -> None:
     assert found(made) == {}
 
 
-def test_owner_of_a_command_is_the_package_whose_module_it_imports(tmp_path: Path) -> None:
-    # As conda and micromamba leave it: nobody records what they generate.
-    commands = {"birch": "birch", "cedar": "cedar.cli"}
-    for name, module in commands.items():
-        metadata = f"lib/python3.11/site-packages/{name}-1.0.0.dist-info/entry_points.txt"
-        path = tmp_path / metadata
-        path.parent.mkdir(parents=True)
-        path.write_text(f"[console_scripts]\nfell = {module}:main\n")
-        paths = [
-            {"_path": "bin/fell", "path_type": "unix_python_entry_point"},
-            {"_path": metadata, "path_type": "hardlink", "sha256": name},
-        ]
+def write_records(prefix: Path, entries: Mapping[str, list[dict[str, str]]]) -> None:
+    (prefix / "conda-meta").mkdir(exist_ok=True)
+    for name, paths in entries.items():
         record = {"name": name, "version": "1.0.0", "build": "0", "paths_data": {"paths": paths}}
-        (tmp_path / "conda-meta").mkdir(exist_ok=True)
-        (tmp_path / "conda-meta" / f"{name}-1.0.0-0.json").write_text(json.dumps(record))
+        (prefix / "conda-meta" / f"{name}-1.0.0-0.json").write_text(json.dumps(record))
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("sha256", ["", digest("the same")], ids=["no-digest", "equal-digests"])
+def test_owner_of_a_link_is_the_package_with_the_file_that_it_leads_to(tmp_path: Path, sha256: str) -> None:
+    # conda and micromamba record the digest of the file that a link leads to.
+    link = {"_path": "lib/libx.so", "path_type": "softlink", "sha256": sha256, "sha256_in_prefix": sha256}
+    versions = {"aa": "1", "bb": "2"}
+    write_records(
+        tmp_path,
+        {
+            name: [link, {"_path": f"lib/libx.so.{version}", "path_type": "hardlink", "sha256": version}]
+            for name, version in versions.items()
+        },
+    )
+    file = tmp_path / "lib" / "libx.so"
+    file.parent.mkdir()
+    for target, owner in {
+        "libx.so.1": "aa",
+        "libx.so.2": "bb",
+        "../lib/libx.so.1": "aa",
+        "libx.so.3": "",
+    }.items():
+        file.symlink_to(target)
+        assert found(tmp_path) == {"lib/libx.so": (owner, "aa", "bb")}
+        file.unlink()
+
+
+def test_owner_of_a_link_is_the_package_with_its_digest_in_records_of_rattler(tmp_path: Path) -> None:
+    # The files that they lead to are in neither package.
+    targets = {"aa": "libx.so.1", "bb": "libx.so.2"}
+    link = {"_path": "lib/libx.so", "path_type": "softlink", "sha256": digest("the same")}
+    write_records(
+        tmp_path, {name: [{**link, "sha256_in_prefix": digest(target)}] for name, target in targets.items()}
+    )
+    file = tmp_path / "lib" / "libx.so"
+    file.parent.mkdir()
+    for name, target in targets.items():
+        file.symlink_to(target)
+        assert found(tmp_path) == {"lib/libx.so": (name, "aa", "bb")}
+        file.unlink()
+
+
+@pytest.mark.parametrize("placeholder", ["", "/build/placehold"])
+def test_owner_is_found_in_an_image_where_all_records_have_the_digest_of_the_installed_file(
+    tmp_path: Path, placeholder: str
+) -> None:
+    file = tmp_path / "share" / "text"
+    file.parent.mkdir()
+    for owner in ("aa", "bb"):
+        file.write_text(f"of {owner}{tmp_path if placeholder else ''}\n")
+        installed = {"_path": "share/text", "path_type": "hardlink", "prefix_placeholder": placeholder}
+        installed["sha256_in_prefix"] = digest(file.read_text())
+        write_records(
+            tmp_path,
+            {name: [{**installed, "sha256": digest(f"of {name}{placeholder}\n")}] for name in ("aa", "bb")},
+        )
+        assert found(tmp_path) == {"share/text": (owner, "aa", "bb")}
+
+
+@pytest.mark.parametrize("in_image", [False, True])
+def test_owner_of_a_command_is_the_package_whose_module_it_imports(tmp_path: Path, in_image: bool) -> None:
+    commands = {"birch": "birch", "cedar": "cedar.cli"}
     command = tmp_path / "bin" / "fell"
     command.parent.mkdir()
-    for name, module in commands.items():
+    for owner, module in commands.items():
         command.write_text(f"#!/usr/bin/python\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
-        assert found(tmp_path) == {"bin/fell": (name, "birch", "cedar")}
+        entries = {}
+        for name, own_module in commands.items():
+            metadata = f"lib/python3.11/site-packages/{name}-1.0.0.dist-info/entry_points.txt"
+            path = tmp_path / metadata
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"[console_scripts]\nfell = {own_module}:main\n")
+            # conda and micromamba record no digest of what they generate, and an image the installed file's.
+            sha256 = digest(command.read_text()) if in_image else ""
+            entries[name] = [
+                {"_path": "bin/fell", "path_type": "unix_python_entry_point", "sha256": sha256},
+                {"_path": metadata, "path_type": "hardlink", "sha256": name},
+            ]
+        write_records(tmp_path, entries)
+        assert found(tmp_path) == {"bin/fell": (owner, "birch", "cedar")}
     command.write_text("#!/bin/sh\n")
     assert found(tmp_path) == {"bin/fell": ("", "birch", "cedar")}
