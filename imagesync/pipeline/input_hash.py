@@ -125,6 +125,7 @@ def packages_input_hash(
         "base": base.base_hash,
         "templates": base.templates_digest,
         "strict": plan.strict,
+        "allow_inconsistent": settings.allow_inconsistent,  # contradictions are refused where it is resolved
         "resolver": settings.resolver,
     }
     if settings.no_build:

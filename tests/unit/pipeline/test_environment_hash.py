@@ -428,6 +428,8 @@ def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
         PIP.with_base(base_hash=NINE),
         PIP.with_base(templates_digest=NINE),
         PIP.with_settings(resolver="pip-tools"),
+        PIP.with_settings(allow_inconsistent=True),
+        PIP.with_settings(no_build=True),
     ],
 )
 def test_what_decides_the_packages_image_changes_its_input_hash(case: Case) -> None:
