@@ -253,8 +253,10 @@ def conda_installer(lock: Lock, sources: ArtifactSources) -> CondaInstaller:
         channels=sources.channels,
         store=sources.context.store,
         wheel=lambda requirement: _tool(requirement, lock, sources),
+        progress=sources.context.progress,
     )
-    if settings.micromamba is not None and chosen.kind != "micromamba":
+    solves = settings.solver == "conda-lock"  # what micromamba is named for
+    if settings.micromamba is not None and chosen.kind != "micromamba" and not solves:
         sources.context.progress.line(
             f"py-rattler installs the conda packages, not {settings.micromamba}: "
             "that takes --conda-installer micromamba"
@@ -263,14 +265,14 @@ def conda_installer(lock: Lock, sources: ArtifactSources) -> CondaInstaller:
 
 
 def check_conda_installer(plan: Plan, settings: Settings) -> None:
-    """Check before a build that the micromamba of the settings is one, if *plan* has conda packages.
+    """Check before a build the micromamba of the settings, if it installs conda packages of *plan*.
 
     Raises
     ------
     UsageError
         It can't be used.
     """
-    if plan.conda and settings.micromamba is not None:
+    if plan.conda and settings.micromamba is not None and settings.conda_installer == "micromamba":
         check_micromamba(settings.micromamba)
 
 

@@ -17,6 +17,7 @@ from imagesync.lock.conda.archive_files import archive_path
 from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.locked_packages import LockedConda
     from imagesync.store.store import Store, StoredFile
@@ -59,6 +60,7 @@ def choose_installer(
     channels: Channels | None,
     store: Store,
     wheel: Callable[[str], StoredFile],
+    progress: Progress,
 ) -> CondaInstaller:
     """Return the installer that a build uses for conda packages.
 
@@ -75,22 +77,32 @@ def choose_installer(
         Keeps the executable and the files of py-rattler.
     wheel
         Returns a wheel for the image's platform, for a requirement such as ``py-rattler==0.28.0``.
+    progress
+        Says that micromamba takes the place of py-rattler, and why.
 
     Raises
     ------
     UsageError
-        The named executable isn't a micromamba for the image's platform.
+        The named executable has to install, and isn't a micromamba for the image's platform.
+    FetchError
+        py-rattler can't be had, and nothing takes its place; or its wheel doesn't have its digest.
     """
-    named = check_micromamba(micromamba) if micromamba is not None else None
     if setting == "micromamba":
-        return CondaInstaller("micromamba", named or _from_channel(channels, store))
+        return CondaInstaller("micromamba", _executable(micromamba, channels, store))
     try:
         return CondaInstaller("rattler", rattler=tuple(_rattler(store, wheel)))
-    except (LockError, FetchError):
-        executable = named or _from_channel(channels, store) if setting == "auto" else None
+    except HashMismatch:
+        raise  # an index that sends other content isn't to be trusted
+    except (LockError, FetchError) as error:
+        executable = _executable(micromamba, channels, store) if setting == "auto" else None
         if executable is None:
             raise
+        progress.line(f"micromamba installs the conda packages, because py-rattler can't be had: {error.message}")
         return CondaInstaller("micromamba", executable)
+
+
+def _executable(named: Path | None, channels: Channels | None, store: Store) -> Path | None:
+    return check_micromamba(named) if named is not None else _from_channel(channels, store)
 
 
 def check_micromamba(path: Path) -> Path:

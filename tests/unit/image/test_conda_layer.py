@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
 import shutil
 import subprocess
 import zipfile
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import PlainProgress, Progress, SilentProgress
 from imagesync.errors import FetchError, HashMismatch, LockError, UsageError
 from imagesync.image.conda.conda_installer import CondaInstaller, Setting, choose_installer
 from imagesync.image.conda.layer import CondaLayer, owners_of_shared
@@ -181,8 +183,16 @@ def choose(
     named: Path | None = None,
     channels: Channels | None = None,
     wheel: Callable[[str], StoredFile] = no_wheel,
+    progress: Progress | None = None,
 ) -> CondaInstaller:
-    return choose_installer(setting, micromamba=named, channels=channels, store=store, wheel=wheel)
+    return choose_installer(
+        setting,
+        micromamba=named,
+        channels=channels,
+        store=store,
+        wheel=wheel,
+        progress=progress or SilentProgress(),
+    )
 
 
 def test_rattler_is_preferred_to_a_named_micromamba(store: Store, tmp_path: Path) -> None:
@@ -205,24 +215,71 @@ def test_micromamba_stands_in_for_an_index_without_rattler(
 
     monkeypatch.setattr("imagesync.image.conda.conda_installer.this_machine_runs_on", lambda _: False)
     named = micromamba(tmp_path)
-    assert choose("auto", store, named=named, wheel=refuse) == CondaInstaller("micromamba", named)
+    shown = io.StringIO()
+    chosen = choose("auto", store, named=named, wheel=refuse, progress=PlainProgress(shown))
+    assert chosen == CondaInstaller("micromamba", named)
+    assert re.search(r"micromamba installs .*: py-rattler==\S+ isn't there", shown.getvalue())
     with pytest.raises(FetchError, match="py-rattler"):
         choose("rattler", store, named=named, wheel=refuse)
     with pytest.raises(FetchError, match="py-rattler"):
         choose("auto", store, wheel=refuse)
 
 
-@pytest.mark.parametrize("content", [b"#!/bin/sh\n", b"\xcf\xfa\xed\xfe" + bytes(40), None])
-@pytest.mark.parametrize("setting", ["auto", "micromamba"])
-def test_micromamba_for_another_platform_is_refused(
-    store: Store, tmp_path: Path, content: bytes | None, setting: Setting
+def test_wheel_of_rattler_with_another_digest_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    named = tmp_path / "micromamba"
-    if content is not None:
-        named.write_bytes(content)
-    with pytest.raises(UsageError, match=str(named)) as raised:
-        choose(setting, store, named=named)
-    assert raised.value.hint
+    def refuse(requirement: str) -> StoredFile:
+        raise HashMismatch(f"{requirement} has another digest")
+
+    monkeypatch.setattr("imagesync.image.conda.conda_installer.this_machine_runs_on", lambda _: False)
+    with pytest.raises(HashMismatch, match="py-rattler"):
+        choose("auto", store, named=micromamba(tmp_path), wheel=refuse)
+
+
+@pytest.fixture(params=[b"#!/bin/sh\n", b"\xcf\xfa\xed\xfe" + bytes(40), None])
+def foreign_micromamba(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return the path of a program for another platform, or of none."""
+    path = tmp_path / "micromamba"
+    if request.param is not None:
+        path.write_bytes(request.param)
+    return path
+
+
+def test_micromamba_for_another_platform_is_refused_where_it_installs(
+    store: Store, foreign_micromamba: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(requirement: str) -> StoredFile:
+        raise FetchError(f"{requirement} isn't there")
+
+    monkeypatch.setattr("imagesync.image.conda.conda_installer.this_machine_runs_on", lambda _: False)
+    settings: tuple[Setting, ...] = ("auto", "micromamba")
+    for setting in settings:
+        with pytest.raises(UsageError, match=str(foreign_micromamba)) as raised:
+            choose(setting, store, named=foreign_micromamba, wheel=refuse)
+        assert raised.value.hint
+
+
+@pytest.mark.parametrize("setting", ["auto", "rattler"])
+def test_micromamba_for_another_platform_may_solve_where_rattler_installs(
+    store: Store, foreign_micromamba: Path, setting: Setting
+) -> None:
+    assert choose(setting, store, named=foreign_micromamba).kind == "rattler"
+
+
+@pytest.mark.parametrize("installer", ["auto", "rattler", "micromamba"])
+def test_named_micromamba_is_checked_before_a_build_if_it_installs(
+    foreign_micromamba: Path, installer: Setting
+) -> None:
+    settings = Settings(
+        micromamba=foreign_micromamba, conda_installer=installer, solver="conda-lock"
+    )
+    package = PlannedConda("anvil", "1.0", Level.EXACT, "")
+    plan = SimpleNamespace(conda=(package,))
+    if installer == "micromamba":
+        with pytest.raises(UsageError, match=str(foreign_micromamba)):
+            check_conda_installer(plan, settings)
+    else:
+        check_conda_installer(plan, settings)
 
 
 def test_program_that_is_no_micromamba_is_refused(store: Store, tmp_path: Path) -> None:
