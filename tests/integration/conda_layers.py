@@ -58,6 +58,7 @@ class CondaLayers:
             channels=None,
             store=self.store,
             wheel=_no_wheel,
+            progress=SilentProgress(),
         )
         version = self.lock.target.python_version
         layer = make_layer(

@@ -97,7 +97,9 @@ def choose_installer(
         executable = _executable(micromamba, channels, store) if setting == "auto" else None
         if executable is None:
             raise
-        progress.line(f"micromamba installs the conda packages, because py-rattler can't be had: {error.message}")
+        progress.line(
+            f"micromamba installs the conda packages, because py-rattler can't be had: {error.message}"
+        )
         return CondaInstaller("micromamba", executable)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.names import Level
 from imagesync.core.progress import PlainProgress, Progress, SilentProgress
 from imagesync.errors import FetchError, HashMismatch, LockError, UsageError
 from imagesync.image.conda.conda_installer import CondaInstaller, Setting, choose_installer
@@ -24,6 +25,10 @@ from imagesync.lock.conda.archive_files import ArchiveFiles, read_archive_files
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.locked_packages import LockedConda
+from imagesync.pipeline.artifact_sources import check_conda_installer
+from imagesync.plan.plan import Plan, PlannedConda
+from imagesync.scan.environment import Interpreter
+from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile
 from tests.channels.archive import File
 from tests.channels.channel import make_channel
@@ -270,11 +275,12 @@ def test_micromamba_for_another_platform_may_solve_where_rattler_installs(
 def test_named_micromamba_is_checked_before_a_build_if_it_installs(
     foreign_micromamba: Path, installer: Setting
 ) -> None:
-    settings = Settings(
-        micromamba=foreign_micromamba, conda_installer=installer, solver="conda-lock"
+    settings = Settings(micromamba=foreign_micromamba, conda_installer=installer, solver="conda-lock")
+    python = Interpreter("cpython", "3.11.7", "macosx_14_0_arm64", "", "", "/env", "/env")
+    anvil = PlannedConda("anvil", "1.0", "h1_0", Level.CRITICAL, "==1.0", "")
+    plan = Plan(
+        python, (), conda=(anvil,), channels=(), profile="dask", critical_imports=(), interpreter="conda"
     )
-    package = PlannedConda("anvil", "1.0", Level.EXACT, "")
-    plan = SimpleNamespace(conda=(package,))
     if installer == "micromamba":
         with pytest.raises(UsageError, match=str(foreign_micromamba)):
             check_conda_installer(plan, settings)
