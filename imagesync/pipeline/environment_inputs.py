@@ -79,6 +79,7 @@ class EnvironmentInputs:
         return input_hash(
             self.plan,
             source_digests=self.source_digests,
+            indexes=self.environment.indexes,
             built_here=self.built_here,
             base=base,
             settings=self.context.settings,

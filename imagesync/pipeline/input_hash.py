@@ -31,6 +31,7 @@ def input_hash(
     plan: Plan,
     *,
     source_digests: Mapping[NormalizedName, str],
+    indexes: Sequence[str],
     built_here: Mapping[str, str],
     base: BaseInputs,
     settings: Settings,
@@ -43,6 +44,8 @@ def input_hash(
         The plan.
     source_digests
         For each vendored package the digest of what its wheel is made from.
+    indexes
+        The URLs of the user's indexes, without credentials: another index may have a version that these lack.
     built_here
         The digest of the installed files of each package of an index that was built on this machine.
     base
@@ -58,6 +61,9 @@ def input_hash(
         "modified": plan.modified,
         "built_here": dict(built_here),
         **_covered_conda(plan, settings),
+        # Installed records name their archives.
+        "channels": list(plan.channels) if _is_solved(plan) else [],
+        "indexes": list(indexes),
         "code": plan.code.digest,
         "base": base.base_hash,
         "templates": base.templates_digest,

@@ -383,7 +383,7 @@ def test_input_hash_covers_conda_packages() -> None:
     def both(plan: Plan, **settings: object) -> tuple[str, str]:
         base, found = BaseInputs("b", "t"), Settings(**settings)  # type: ignore[arg-type]
         return (
-            input_hash(plan, source_digests={}, built_here={}, base=base, settings=found),
+            input_hash(plan, source_digests={}, indexes=(), built_here={}, base=base, settings=found),
             packages_input_hash(plan, indexes=(), built_here={}, base=base, settings=found),
         )
 
@@ -418,6 +418,7 @@ def test_input_hash_covers_the_setting_python() -> None:
         input_hash(
             plan,
             source_digests={},
+            indexes=(),
             built_here={},
             base=BaseInputs("", ""),
             settings=Settings(python_source=source),
