@@ -74,18 +74,20 @@ def joined_deviations(
 
 
 def _applicable(labelled: Iterable[DeviationDict], plan: Plan) -> Iterator[DeviationDict]:
-    """Yield the deviations that don't contradict the versions that are installed here.
+    """Yield the deviations from what is installed here, too; of a package that isn't, that it is new.
 
     What differs with the same version on both sides is a fact of the environment that the image was built
     from, such as an edited file: of the environment of *plan* that is known.
     """
-    versions: dict[tuple[str, str], str] = {("pip", p.name): p.version for p in plan.packages}
-    versions |= {("conda", package.name): package.version for package in plan.conda}
+    installed: dict[tuple[str, str], tuple[str, ...]] = {
+        (package.manager, package.name): (package.version,) for package in plan.left_out
+    }
+    installed |= {("pip", package.name): (package.version,) for package in plan.packages}
+    # The local side of a conda package may be its version and its build.
+    installed |= {("conda", p.name): (p.version, f"{p.version} {p.build}") for p in plan.conda}
     for entry in labelled:
-        here = versions.get((str(entry.get("manager")), str(entry.get("name"))))
-        # The local side of a conda package may be its version and its build.
-        fits = here is None or here == str(entry.get("local")).partition(" ")[0]
-        if fits and entry.get("local") != entry.get("locked"):
+        here = installed.get((str(entry.get("manager")), str(entry.get("name"))), ("",))
+        if entry.get("local") in here and entry.get("local") != entry.get("locked"):
             yield entry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
 from imagesync.pipeline.known_hashes import KnownHash, joined_deviations, recall_hash, remember_hash
-from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Interpreter
 
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
@@ -37,13 +38,28 @@ def test_hash_is_remembered_with_its_deviations(tmp_path: Path) -> None:
 
 def test_deviation_of_another_environment_counts_only_where_its_local_version_is_installed_here() -> None:
     here = [deviation("toolz", "1.1.0", "1.1.1"), deviation("libblas", "3.9.0 20_mkl", "3.9.0 1", "conda")]
-    unknown = deviation("gone", "1.0", "")
     there = [deviation("toolz", "1.0.0", "1.1.1"), deviation("libblas", "3.8.0 1", "3.9.0 1", "conda")]
-    assert joined_deviations([*here, unknown], (), PLAN) == (*here, unknown)
+    assert joined_deviations(here, (), PLAN) == tuple(here)
     assert joined_deviations(there, (), PLAN) == ()
     edited_there = deviation("toolz", "1.1.0", "1.1.0")
     assert joined_deviations([edited_there], (), PLAN) == ()
     assert joined_deviations([], [edited_there], PLAN) == (edited_there,)
+
+
+def test_deviation_of_another_build_counts_only_where_that_build_is_installed() -> None:
+    there = deviation("libblas", "3.9.0 1_openblas", "3.9.0 20_mkl", "conda")
+    assert joined_deviations([there], (), PLAN) == ()
+
+
+def test_package_that_is_not_installed_here_was_neither_left_out_nor_changed() -> None:
+    left_out, changed = deviation("appnope", "0.1", "", "conda"), deviation("colorama", "0.3", "0.4")
+    new = deviation("greenlet", "", "3.0")
+    assert joined_deviations([left_out, changed, new], (), PLAN) == (new,)
+    # What is installed here and not wanted in the image isn't new.
+    plan = replace(PLAN, left_out=(LeftOut("greenlet", "2.0", Level.IGNORE, ""),))
+    other = deviation("greenlet", "2.0", "3.0")
+    assert joined_deviations([new], (), plan) == ()
+    assert joined_deviations([other], (), plan) == (other,)
 
 
 def test_known_deviation_replaces_that_in_the_label() -> None:
