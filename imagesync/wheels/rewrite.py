@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import WheelError
 from imagesync.store.layout import WHEEL_CHECKS
@@ -125,7 +126,7 @@ def is_odd(wheel: Path) -> bool:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             return _has_odd_layout(archive, data) or _has_odd_metadata(archive)
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+    except ZIP_DAMAGE as error:
         raise WheelError(
             f"{wheel.name} is damaged: {error}.", hint="Remove it from the store: imagesync cache prune."
         ) from error
@@ -176,15 +177,19 @@ def _has_odd_metadata(archive: zipfile.ZipFile) -> bool:
             continue
         if file == "WHEEL" and b"Wheel-Version:" not in archive.read(name):
             return True
-        if file == "RECORD" and any(len(row) != _COLUMNS for row in _rows(archive.read(name)) if row):
+        if file == "RECORD" and not _is_plain_record(archive.read(name)):
             return True
         if file == "entry_points.txt" and _entry_points(archive.read(name)) is not None:
             return True
     return False
 
 
-def _rows(record: bytes) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(record.decode("utf-8", "replace")))
+def _is_plain_record(content: bytes) -> bool:
+    rows = csv.reader(io.StringIO(content.decode("utf-8", "replace")))
+    try:
+        return all(len(row) in (0, _COLUMNS) for row in rows)
+    except csv.Error:
+        return False  # such as a carriage return within a line
 
 
 def _entry_points(content: bytes) -> bytes | None:
@@ -197,10 +202,10 @@ def _entry_points(content: bytes) -> bytes | None:
         lenient.optionxform = str  # type: ignore[assignment,method-assign]
         try:
             lenient.read_string(text)
+            output = io.StringIO()
+            lenient.write(output)
         except configparser.Error:
             return b"\n"  # which pip takes for none
-        output = io.StringIO()
-        lenient.write(output)
         return output.getvalue().encode()
     return None
 
@@ -245,7 +250,7 @@ def rewrite(wheel: StoredFile, into: Path) -> Path:
         with zipfile.ZipFile(wheel.path) as archive:
             record = next(name for name in archive.namelist() if name.endswith(".dist-info/RECORD"))
             write_wheel(made, _members(archive, record), record=record)
-    except (zipfile.BadZipFile, OSError, RuntimeError, EOFError, StopIteration) as error:
+    except (*ZIP_DAMAGE, StopIteration) as error:
         raise WheelError(
             f"{wheel.filename} is damaged: {error}.", hint="Get another file of this version from the index."
         ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
+from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.platforms import runs_on
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
@@ -128,7 +128,7 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
                     suspects.append(member.filename)
                 if not is_pure(filename) and is_library(member.filename):
                     _check_glibc(filename, member.filename, archive.read(member), target)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:
+    except ZIP_DAMAGE as error:
         raise WheelError(
             f"{filename} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
         ) from error

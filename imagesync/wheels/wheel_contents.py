@@ -90,7 +90,7 @@ def archive_content(wheel: Path, digest: str, *, cache: Path) -> str:
     path = cache_path(cache / HASHES, "archive", digest)
     if (known := read_cache(path, key=_FORMAT)) is not None:
         return str(known)
-    from zipfile import BadZipFile
+    from imagesync.core.archive_members import ZIP_DAMAGE
 
     try:
         with wheel.open("rb") as file:
@@ -100,7 +100,7 @@ def archive_content(wheel: Path, digest: str, *, cache: Path) -> str:
         if digest != f"sha256:{found.hexdigest()}":
             return ""
         content = content_digest(wheel)
-    except (OSError, BadZipFile):
+    except ZIP_DAMAGE:
         return ""
     write_cache(path, content, key=_FORMAT)
     return content

@@ -61,7 +61,7 @@ def read_dynamic_of(file: BinaryIO) -> DynamicSection | None:
     """Return the dynamic section of an open file, as :func:`read_dynamic` does."""
     try:
         return _read(file)
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, ValueError, IndexError, OverflowError):
         return None
 
 

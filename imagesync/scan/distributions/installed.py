@@ -246,12 +246,14 @@ def read_egg(path: str, folder: Folder) -> None:
         return
     import zipfile
 
+    from imagesync.core.archive_members import ZIP_DAMAGE
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             headers = parse_headers(archive.read("EGG-INFO/PKG-INFO"), METADATA_HEADERS)
             text = archive.read("EGG-INFO/requires.txt") if "EGG-INFO/requires.txt" in names else b""
-    except (OSError, KeyError, zipfile.BadZipFile, RuntimeError) as error:
+    except (*ZIP_DAMAGE, KeyError) as error:
         folder.findings.append(unreadable(path, error))
         return
     requires = headers.all("requires-dist") or requires_from_text(text.decode("utf-8", "replace"))

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 
+from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.stat_cache import file_digests
 from imagesync.errors import WheelError
 from imagesync.scan.environment import Package
@@ -82,7 +83,7 @@ def read_egg_files(package: Package) -> Iterator[EggFile]:
             for name in sorted(set(archive.namelist())):
                 if not name.endswith("/") and not _is_bytecode(name):
                     yield EggFile(name, archive.read(name), executable=False)
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+    except ZIP_DAMAGE as error:
         raise WheelError(
             f"{package.name} {package.version}: the egg {egg} can't be read: {error}.",
             hint="Install the package again, with pip.",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 
-from imagesync.plan.checks.elf import X86_64, origin_folders, read_dynamic
+import pytest
+
+from imagesync.plan.checks.elf import X86_64, origin_folders, read_dynamic, read_dynamic_of
 from tests.elf import compile_library
 
 
@@ -41,3 +45,13 @@ def test_file_that_is_no_library_or_is_cut_off_has_no_dynamic_section(tmp_path: 
         part = tmp_path / "part.so"
         part.write_bytes(whole[:size])
         assert read_dynamic(str(part)) is None or size > 200
+
+
+@pytest.mark.parametrize("offset", [1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+def test_file_whose_segments_lie_outside_of_it_has_no_dynamic_section(offset: int, tmp_path: Path) -> None:
+    path = compile_library(tmp_path / "libx.so", needs=["libx.so.1"])
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<Q", content, 32, offset)
+    path.write_bytes(content)
+    assert read_dynamic(str(path)) is None
+    assert read_dynamic_of(io.BytesIO(content)) is None

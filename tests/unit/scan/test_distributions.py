@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from imagesync.scan.environment import Environment, Finding, Package
 from imagesync.scan.scan import scan
+from tests.archives import damaged_zip
 from tests.commands import clean_environ
 from tests.environments import LocalEnvironment, run
 from tests.indexes.wheels import make_wheel
@@ -402,8 +404,6 @@ def test_egg_info_files_and_eggs_are_packages(local: MakeEnvironment) -> None:
 
 
 def test_zipped_egg_is_a_package(local: MakeEnvironment) -> None:
-    import zipfile
-
     made = local("alpha")
     with zipfile.ZipFile(made.site_packages / "zipped-1.0.egg", "w") as archive:
         archive.writestr("EGG-INFO/PKG-INFO", "Name: zipped\nVersion: 1.0\n")
@@ -413,6 +413,15 @@ def test_zipped_egg_is_a_package(local: MakeEnvironment) -> None:
     result = scanned(made)
     assert package(result, "zipped").requires == ("alpha",)
     assert finding(result, "unreadable").path == str(made.site_packages / "broken-1.0.egg")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_egg_is_a_finding(local: MakeEnvironment, method: int) -> None:
+    made = local("alpha")
+    egg = made.site_packages / "broken-1.0.egg"
+    egg.write_bytes(damaged_zip({"EGG-INFO/PKG-INFO": b"Name: broken\nVersion: 1.0\n" * 9}, method=method))
+    (made.site_packages / "easy-install.pth").write_text("./broken-1.0.egg\n")
+    assert finding(scanned(made), "unreadable").path == str(egg)
 
 
 def test_system_site_packages_are_seen_unless_shadowed(tmp_path: Path, local: MakeEnvironment) -> None:

@@ -15,13 +15,17 @@ from hypothesis import strategies as st
 from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
+from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Environment, Interpreter, Package
 from imagesync.scan.modifications.compare import find_modifications
 from imagesync.wheels.repack import is_portable, portable_digest, repack
+from imagesync.wheels.sources.eggs import read_egg_files
 from imagesync.wheels.sources.source_digests import record_digest
 from imagesync.wheels.wheel_checks import check_wheel, other_files
+from tests.archives import damaged_zip
 from tests.indexes.wheels import make_wheel
+from tests.plans import distribution
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
 
@@ -313,3 +317,12 @@ def test_wheel_of_other_sources_differs_from_the_installed_files(tmp_path: Path)
     _, changed = make_wheel("demo", "1.0", files={**FILES, "demo_top.py": b"later", "demo/new.py": b""})
     (tmp_path / filename).write_bytes(changed)
     assert other_files(tmp_path / filename, package) == ("demo/new.py", "demo_top.py")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_egg_is_named(tmp_path: Path, method: int) -> None:
+    egg = tmp_path / "demo-1.0-py3.11.egg"
+    egg.write_bytes(damaged_zip({"demo.py": b"x = 1\n" * 99}, method=method))
+    package = distribution("demo==1.0", location=str(egg), metadata_path=str(egg))
+    with pytest.raises(WheelError, match=r"demo 1\.0: the egg .* can't be read"):
+        list(read_egg_files(package))

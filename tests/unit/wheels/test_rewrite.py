@@ -15,8 +15,10 @@ import pytest
 from uv import find_uv_bin
 
 from imagesync.core.progress import SilentProgress
+from imagesync.errors import WheelError
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.rewrite import installable, is_odd
+from tests.archives import damaged_zip
 from tests.indexes.wheels import make_wheel
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -92,6 +94,7 @@ ODD: dict[str, Callable[[], bytes]] = {
     "gap": lambda: with_gap(PLAIN),
     "checksums": lambda: with_wrong_checksum(PLAIN),
     "record-columns": lambda: written_anew(edit=("RECORD", b"\n", b",\n")),
+    "record-carriage-return": lambda: written_anew(edit=("RECORD", b"\n", b"\r,\n")),
     "wheel-keys": lambda: written_anew(edit=("WHEEL", b"Wheel-Version", b"wheel-version")),
     "entry-point-twice": lambda: written_anew(edit=("points.txt", b"odd =", b"odd = odd:main\nodd =")),
     "no-section": lambda: written_anew(edit=("points.txt", b"[console_scripts]\n", b"")),
@@ -145,3 +148,13 @@ def test_wheel_that_uv_takes_stays_as_it_is(streamed: bool, tmp_path: Path) -> N
     progress, store = Lines(), Store(tmp_path / "store")
     assert installable([wheel], minor=MINOR, store=store, uv="", progress=progress) == (wheel,)
     assert progress.lines == []
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_wheel_is_named(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(PLAIN)) as plain:
+        files = {name: plain.read(name) for name in plain.namelist()}
+    wheel = stored(damaged_zip(files, method=method), tmp_path)
+    store, uv = Store(tmp_path / "store"), find_uv_bin()
+    with pytest.raises(WheelError, match="is damaged"):
+        installable([wheel], minor=MINOR, store=store, uv=uv, progress=SilentProgress())

@@ -13,6 +13,7 @@ from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.wheels.sources.origin import unpack_sdist
 from imagesync.wheels.wheel_checks import check_identity, check_wheel, fits
+from tests.archives import damaged_zip
 from tests.indexes.wheels import make_sdist, make_wheel
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
@@ -69,6 +70,12 @@ def test_wheel_with_dots_in_names_is_accepted(tmp_path: Path) -> None:
 
 def test_damaged_wheel_is_named(tmp_path: Path) -> None:
     (tmp_path / PURE).write_bytes(make_wheel("demo", "1.0")[1][:-30])
+    with pytest.raises(WheelError, match=r"demo-1\.0-py3-none-any\.whl is damaged"):
+        check_wheel(tmp_path / PURE, filename=PURE, target=TARGET)
+
+
+def test_wheel_with_a_damaged_member_is_named(tmp_path: Path) -> None:
+    (tmp_path / PURE).write_bytes(damaged_zip({"demo/a.pem": b"key" * 99}, method=zipfile.ZIP_LZMA))
     with pytest.raises(WheelError, match=r"demo-1\.0-py3-none-any\.whl is damaged"):
         check_wheel(tmp_path / PURE, filename=PURE, target=TARGET)
 
