@@ -31,6 +31,8 @@ from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
@@ -170,6 +172,7 @@ class Session:
         no_cache: bool = False,
         push: bool | None = None,
         locked: Path | None = None,
+        with_digest: bool = False,
     ) -> Image:
         """Return the image of this environment: found by its hash, or built, verified and tagged.
 
@@ -184,6 +187,9 @@ class Session:
             say. An image that is in the registry already is pulled only if it gets tags.
         locked
             A lock file to build from: no environment is scanned then, and nothing is solved.
+        with_digest
+            Whether to ask the registry for the digest of an image that isn't pushed. A registry that doesn't
+            answer is a warning.
         """
         for tag in tags:
             check_reference(tag, given_as="tag", tag=True)
@@ -207,20 +213,39 @@ class Session:
         image, is_published = self._find(inputs, finder.known_hash(inputs), request)
         if image is None:
             image, is_published = self._build(inputs, request)
-        if not push or is_published:
+        if is_published or not (push or with_digest):
             return image
-        from imagesync.pipeline.registry_images import open_registry_images
-
         artifacts = image.artifacts_digest if locked is not None else ""
         known = KnownHash(image.environment_hash, image.deviations, artifacts)
-        with open_registry_images(context) as images:
-            published = images.publish(
-                image,
-                tags=tags,
-                rebuilt=no_cache,
-                accepts=lambda other: finder.accepted(other, inputs, known) is not None,
-            )
+
+        def accepts(other: Image) -> bool:
+            return finder.accepted(other, inputs, known) is not None
+
+        published = self._publish(image, request, accepts) if push else self._published(image, accepts)
         return replace(published, deviations=image.deviations)
+
+    def _publish(self, image: Image, request: _Request, accepts: Callable[[Image], bool]) -> Image:
+        """Return *image* as the registry has it, pushed if it lacks its environment."""
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(self.context) as images:
+            return images.publish(image, tags=request.tags, rebuilt=request.no_cache, accepts=accepts)
+
+    def _published(self, image: Image, accepts: Callable[[Image], bool]) -> Image:
+        """Return *image* with its digest, if the registry that its repository names has it."""
+        from imagesync.core.image_reference import parse_reference
+        from imagesync.errors import RegistryError
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        repository = self.context.settings.repository
+        if image.digest is not None or not parse_reference(repository).names_registry:
+            return image
+        with open_registry_images(self.context) as images:
+            try:
+                return images.find_published(image, accepts=accepts) or image
+            except RegistryError as error:
+                self.context.progress.line(f"warning: {error.message}")
+                return image
 
     def _inputs_of(self, lock_file: Path | None) -> BuildInputs:
         if lock_file is None:
@@ -299,25 +324,6 @@ class Session:
             with self.context.open_engine() as engine:
                 for tag in tags:
                     engine.tag(image.image_id, tag)
-
-    def published(self, image: Image) -> Image:
-        """Return *image* with its digest, if the registry that its repository names has it.
-
-        Nothing is pushed. A registry that doesn't answer is a warning.
-        """
-        from imagesync.core.image_reference import parse_reference
-        from imagesync.errors import RegistryError
-        from imagesync.pipeline.registry_images import open_registry_images
-
-        repository = self.context.settings.repository
-        if image.digest is not None or not parse_reference(repository).names_registry:
-            return image
-        with open_registry_images(self.context) as images:
-            try:
-                return images.find(image.environment_hash) or image
-            except RegistryError as error:
-                self.context.progress.line(f"warning: {error.message}")
-                return image
 
     def run(
         self, command: tuple[str, ...], *, variables: tuple[str, ...] = (), ports: tuple[str, ...] = ()

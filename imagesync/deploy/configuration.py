@@ -180,7 +180,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
             f"The image's name '{repository}' names no registry that others can pull it from.",
             hint="Name one, and push: --push --repository registry.example.com/team/NAME",
         )
-    image = session.published(session.build(push=push))
+    image = session.build(push=push, with_digest=True)
     if image.digest is not None:
         return image.digest
     if not local:

@@ -76,6 +76,27 @@ class RegistryImages:
         remote = self._read(reference)
         return None if remote is None else self._image(remote, reference, environment_hash)
 
+    def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image | None:
+        """Return what the registry has of *image*, or ``None``; nothing is pulled.
+
+        Parameters
+        ----------
+        image
+            An image that the engine has.
+        accepts
+            Returns whether another image of the same environment hash will do, too.
+
+        Raises
+        ------
+        RegistryError
+            The registry doesn't answer, refuses, or has something else under that name.
+        """
+        known = self.find(image.environment_hash)
+        if known is None or is_same(known, image) or accepts(known):
+            return known
+        self.progress.line(f"warning: {known.digest} has that name, and isn't what was built here")
+        return None
+
     def fetch(self, image: Image) -> Image:
         """Pull an image that :meth:`find` found, and return it with its name and ID in the engine.
 
@@ -118,7 +139,7 @@ class RegistryImages:
             It can't be pushed, another image has its name, or the registry doesn't have it afterwards.
         """
         known = self.find(image.environment_hash)
-        if known is not None and known.image_id != image.image_id and (rebuilt or not accepts(known)):
+        if known is not None and not is_same(known, image) and (rebuilt or not accepts(known)):
             self.progress.line(f"{known.digest} loses its tag to what was built anew")
             known = None
         if known is None:
@@ -134,7 +155,7 @@ class RegistryImages:
 
     def _fetch_tagged(self, known: Image, built: Image, tags: Sequence[str]) -> Image:
         """Return *known*, pulled and tagged if it is another build of the environment than *built*."""
-        if known.image_id == built.image_id or not tags:
+        if is_same(known, built) or not tags:
             return known
         fetched = self.fetch(known)
         for tag in tags:
@@ -184,6 +205,15 @@ class RegistryImages:
 
     def _is_insecure(self, reference: str) -> bool:
         return self.engine.takes_without_tls(parse_reference(reference).domain)
+
+
+def is_same(published: Image, image: Image) -> bool:
+    """Return True if an image in a registry is one that an engine has.
+
+    The ID is the digest of the configuration, or of the manifest where the engine keeps images in containerd.
+    """
+    digest = published.digest and parse_reference(published.digest).digest
+    return image.image_id in {published.image_id, digest}
 
 
 @contextmanager
