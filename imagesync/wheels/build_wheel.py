@@ -204,19 +204,37 @@ def build_folder(name: str) -> Iterator[Path]:
     """
     from filelock import FileLock
 
-    if (parent := _private_folder()) is None:
-        with tempfile.TemporaryDirectory(prefix="imagesync-build-") as temporary:
-            yield Path(temporary).resolve()
-        return
-    with FileLock(parent / f"{name}.lock", thread_local=False):
-        folder = parent / name
-        if folder.exists():
-            shutil.rmtree(folder)  # of a build that was killed
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        if (parent := _private_folder()) is not None:
+            stack.enter_context(FileLock(parent / f"{name}.lock", thread_local=False))
+            folder = parent / name
+            if _remove_tree(folder):  # of a build that was killed
+                folder.mkdir()
+                stack.callback(_remove_tree, folder)
+                yield folder
+                return
+        temporary = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="imagesync-build-", ignore_cleanup_errors=True)
+        )
+        yield Path(temporary).resolve()
+
+
+def _remove_tree(folder: Path) -> bool:
+    """Remove *folder* with what is in it, and return True if it isn't there any more.
+
+    Builds leave read-only folders, as Go's module cache, and those in a container files of root.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.is_dir() and not folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.chmod(stat.S_IRWXU)
+            for parent, folders, files in os.walk(folder):
+                # Windows removes no read-only file.
+                for entry in (Path(parent, name) for name in (*folders, *(files if os.name == "nt" else ()))):
+                    if not entry.is_symlink():
+                        entry.chmod(stat.S_IRWXU)
+        shutil.rmtree(folder, ignore_errors=True)
+    return not os.path.lexists(folder)
 
 
 def _private_folder() -> Path | None:
