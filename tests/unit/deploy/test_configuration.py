@@ -18,6 +18,7 @@ from imagesync.deploy.configuration import TARGETS, Shape, make_shape, render_co
 from imagesync.errors import RenderError, UsageError
 from imagesync.image.templates import build_files_digest, shipped_templates
 from tests.commands import CommandLine
+from tests.documented_values import documented_values
 
 HEX = "0123456789" * 6 + "abcd"
 IMAGE = f"registry.example.com:5000/team/env@sha256:{HEX}"
@@ -243,3 +244,11 @@ def test_config_command_refuses_invalid_arguments(
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
     assert (cli.cwd / "other.yaml").read_text() == "image: daskdev/dask:1\n"
+
+
+def test_documented_values_of_templates_are_there(tmp_path: Path) -> None:
+    used = documented_values("Clusters", attributes_of=("shape", "aws", "target"))
+    assert {"image", "shape.fargate()", "target.use", "aws.region"} <= set(used)
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "coiled.yaml.j2").write_text("".join(f"{{{{ {name} }}}}\n" for name in used))
+    assert render("coiled", image=ECR, templates=tmp_path)

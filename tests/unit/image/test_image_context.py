@@ -46,6 +46,7 @@ from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Source
 from imagesync.standalone.programs import program_modules
 from imagesync.store.store import StoredFile
+from tests.documented_values import documented_values
 
 BASE = BaseImage(
     reference="imagesync-base:0123456789abcdef",
@@ -472,6 +473,14 @@ def test_edited_context_is_refused(inputs: Inputs, tmp_path: Path, name: str) ->
         write_context(inputs.context(), folder)
     assert "docs/templates.md" in str(caught.value.hint)
     assert (folder / name).read_text() == "FROM mine\n"
+
+
+def test_documented_values_of_templates_are_there(inputs: Inputs, tmp_path: Path) -> None:
+    used = documented_values("Values", attributes_of=("base", "lock"))
+    assert {"base.python_version", "lock.deviations", "environment_hash"} <= set(used)
+    shown = "".join(f"# {{{{ {name} | string | replace('\\n', ' ') }}}}\n" for name in used)
+    (tmp_path / "Dockerfile.j2").write_text(f"FROM {{{{ base.reference }}}}\n{shown}")
+    assert inputs.context(templates=tmp_path).dockerfile
 
 
 def test_failed_write_keeps_the_earlier_context(inputs: Inputs, tmp_path: Path) -> None:
