@@ -43,7 +43,7 @@ class DockerCluster(ContainerCluster):
     environment
         Variables of scheduler and workers; not for secrets, since ``docker inspect`` shows them.
     mounts
-        ``SOURCE:TARGET[:ro]``, or :class:`~imagesync.engine.engine.Mount`, for scheduler and workers.
+        ``SOURCE:TARGET[:ro]``, or :class:`~imagesync.engine.run_container.Mount`, for scheduler and workers.
     gpus
         GPUs of each worker: ``all``, a number, or IDs (``0,1``).
     resources

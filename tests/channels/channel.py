@@ -66,6 +66,6 @@ def _key() -> str:
     """Return a digest of all that the channel is made from: the code here, and the interpreter."""
     digest = hashlib.sha256(f"{sys.version}\0{sys.base_prefix}\0{os.path.realpath(sys.executable)}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.name not in ("server.py", "environments.py", "channel.py", "fixtures.py"):
+        if path.name not in ("server.py", "environments.py", "channel.py"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

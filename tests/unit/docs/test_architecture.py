@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -61,6 +62,32 @@ def test_every_class_in_backticks_is_defined() -> None:
     named = {text for text in code(DOCS / "architecture.md") if _CLASS.fullmatch(text)}
     assert {"Environment", "Plan", "Lock", "Image", "Session"} <= named
     assert named - defined_names() - {"Settings"} == set()
+
+
+def is_defined(reference: str) -> bool:
+    """Return True if a module of imagesync has the object of that dotted name."""
+    module, _, name = reference.rpartition(".")
+    attributes = [name]
+    while not (ROOT / module.replace(".", "/")).with_suffix(".py").exists():
+        if (ROOT / module.replace(".", "/") / "__init__.py").exists():
+            break
+        module, _, name = module.rpartition(".")
+        attributes.insert(0, name)
+    if not module:
+        return False
+    found = importlib.import_module(module)
+    for name in attributes:
+        if not hasattr(found, name):
+            return name in getattr(found, "__annotations__", {})  # a field of an instance
+        found = getattr(found, name)
+    return True
+
+
+def test_every_cross_reference_of_a_docstring_leads_to_an_object() -> None:
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "imagesync").rglob("*.py"))
+    references = set(re.findall(r":(?:attr|class|data|exc|func|meth):`~?(imagesync\.[\w.]+)`", text))
+    assert "imagesync.scan.conda.shared_files.shared_files" in references
+    assert [each for each in sorted(references) if not is_defined(each)] == []
 
 
 def test_every_room_is_described() -> None:
