@@ -36,6 +36,7 @@ class Label:
     INPUT_HASH: Final = "dev.imagesync.input-hash"
     ARTIFACTS: Final = "dev.imagesync.artifacts"
     COMPILED: Final = "dev.imagesync.compiled"
+    VERIFIED_IMPORTS: Final = "dev.imagesync.verified-imports"
     LOCK_DIGEST: Final = "dev.imagesync.lock-digest"
     VERSION: Final = "dev.imagesync.version"
     DEVIATIONS: Final = "dev.imagesync.deviations"

@@ -216,7 +216,7 @@ class Session:
         if is_published or not (push or with_digest):
             return image
         artifacts = image.artifacts_digest if locked is not None else ""
-        known = KnownHash(image.environment_hash, image.deviations, artifacts)
+        known = KnownHash(image.environment_hash, image.deviations, artifacts, image.verified_imports)
 
         def accepts(other: Image) -> bool:
             return finder.accepted(other, inputs, known) is not None

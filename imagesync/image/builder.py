@@ -17,6 +17,7 @@ from imagesync.engine.build_context import BuildRequest, dockerfile_quote, strea
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.image.built_image import Image
+from imagesync.image_layout import Label
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -78,6 +79,7 @@ def build_image(
         deviations=tuple(deviation.to_dict() for deviation in context.lock.deviations),
         repacked=tuple(context.lock.repacked_to_list()),
         artifacts_digest=context.lock.artifacts_digest,
+        verified_imports=tuple(context.labels.get(Label.VERIFIED_IMPORTS, "").split()),
     )
 
 

@@ -44,6 +44,8 @@ class Image:
         As :attr:`imagesync.lock.lock.Lock.artifacts_digest` gives it.
     compiled
         Names of packages of which the image has a wheel for certain platforms.
+    verified_imports
+        Names of modules that its build has imported in it.
     """
 
     reference: str
@@ -58,11 +60,18 @@ class Image:
     shared_conda_files: Mapping[str, tuple[str, ...]] | None = None
     artifacts_digest: str = ""
     compiled: tuple[str, ...] = ()
+    verified_imports: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""
         content = asdict(self)
-        for key in ("file_conflicts", "shared_conda_files", "artifacts_digest", "compiled"):
+        for key in (
+            "file_conflicts",
+            "shared_conda_files",
+            "artifacts_digest",
+            "compiled",
+            "verified_imports",
+        ):
             del content[key]
         return {
             **content,
@@ -103,6 +112,7 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         shared_conda_files=_shared_conda_files(found.labels.get(Label.SHARED_CONDA_FILES, "")),
         artifacts_digest=found.labels.get(Label.ARTIFACTS, ""),
         compiled=tuple(found.labels.get(Label.COMPILED, "").split()),
+        verified_imports=tuple(found.labels.get(Label.VERIFIED_IMPORTS, "").split()),
     )
 
 

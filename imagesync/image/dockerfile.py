@@ -89,6 +89,7 @@ def make_context(
     conda: CondaLayer | None = None,
     inventory: Inventory | None = None,
     input_hash: str = "",
+    critical_imports: Sequence[str] = (),
 ) -> BuildContext:
     """Return the build context of a lock, or of one of the two parts that an image is built in.
 
@@ -134,6 +135,8 @@ def make_context(
         The content of the image, for later comparisons; ``None`` for an image without it.
     input_hash
         The hash of the inputs that led to this content, ``sha256:<hex>``.
+    critical_imports
+        The modules whose imports will be verified in the image; kept in a label.
 
     Raises
     ------
@@ -159,6 +162,7 @@ def make_context(
     )
     if part != "packages":
         labels |= _file_labels(file_conflicts, shared_conda_files)
+        labels[Label.VERIFIED_IMPORTS] = " ".join(critical_imports)
     if inventory is not None:
         labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {

@@ -107,7 +107,8 @@ class EnvironmentInputs:
         content = plan_content(self.plan, wheels=digests, modified=self.built_here, base=base)
         if content is None or self._refused_conflicts:
             return None
-        return KnownHash(content.digest, self._deviations(content, wheels))
+        deviations = self._deviations(content, wheels)
+        return KnownHash(content.digest, deviations, imports=self.plan.critical_imports)
 
     def locked_hash(
         self, lock: Lock, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent]
@@ -120,7 +121,8 @@ class EnvironmentInputs:
             base=base,
             only_interpreter=has_only_interpreter(self.plan),
         )
-        return KnownHash(content.digest, tuple(deviation.to_dict() for deviation in lock.deviations))
+        deviations = tuple(deviation.to_dict() for deviation in lock.deviations)
+        return KnownHash(content.digest, deviations, imports=self.plan.critical_imports)
 
     def with_sources(self, source_digests: Mapping[NormalizedName, str]) -> EnvironmentInputs:
         """Return the inputs with other digests of sources."""

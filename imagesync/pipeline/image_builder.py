@@ -300,6 +300,8 @@ class ImageBuilder:
             file_conflicts=self.inputs.file_conflicts,
             shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
             part=part,
+            # Nobody imports anything in an image that is built without imagesync.
+            critical_imports=() if standalone else self.inputs.plan.critical_imports,
             standalone=standalone,
             packages_image=packages_reference if part == "environment" else None,
             code=None if is_shared else self._code_layer(),

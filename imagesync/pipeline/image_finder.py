@@ -183,7 +183,9 @@ class ImageFinder:
 
         An image with deviations won't do where none may be: its build says why there are some.
         """
-        if (known.artifacts and image.artifacts_digest != known.artifacts) or not inputs.accepts(image):
+        if known.artifacts and image.artifacts_digest != known.artifacts:
+            return None
+        if not set(known.imports) <= set(image.verified_imports) or not inputs.accepts(image):
             return None
         deviations = known.deviations
         if image.deviations:  # else a lock file needn't be parsed

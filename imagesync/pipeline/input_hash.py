@@ -68,6 +68,7 @@ def input_hash(
         "base": base.base_hash,
         "templates": base.templates_digest,
         "strict": plan.strict,
+        "imports": sorted(plan.critical_imports),
         "allow_inconsistent": settings.allow_inconsistent,
         "resolver": settings.resolver,
     }

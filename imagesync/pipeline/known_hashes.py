@@ -16,7 +16,7 @@ from imagesync.store.layout import HASHES
 if TYPE_CHECKING:
     from imagesync.plan.plan import Plan
 
-_FORMAT = 2
+_FORMAT = 3
 
 DeviationDict = Mapping[str, Any]
 """A deviation as :meth:`imagesync.lock.lock.Deviation.to_dict` gives it."""
@@ -35,17 +35,20 @@ class KnownHash(NamedTuple):
         The digest of the artifacts that an image must have, as
         :attr:`~imagesync.lock.lock.Lock.artifacts_digest` gives it; empty if others of the same versions will
         do.
+    imports
+        Names of modules that must have been imported in an image.
     """
 
     digest: str
     deviations: tuple[DeviationDict, ...] = ()
     artifacts: str = ""
+    imports: tuple[str, ...] = ()
 
 
 def recall_hash(cache: Path, input_hash: str) -> KnownHash | None:
     """Return the hash that is remembered under *input_hash*, or ``None``; *cache* is the cache folder."""
     known = read_cache(_path(cache, input_hash), key=_FORMAT)
-    return None if known is None else KnownHash(known[0], tuple(known[1]), known[2])
+    return None if known is None else KnownHash(known[0], tuple(known[1]), known[2], tuple(known[3]))
 
 
 def remember_hash(cache: Path, input_hash: str, known: KnownHash) -> None:

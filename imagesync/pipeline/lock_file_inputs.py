@@ -185,7 +185,8 @@ class LockFileInputs:
             only_interpreter=self._has_only_interpreter,
         )
         deviations = tuple(deviation.to_dict() for deviation in lock.deviations)
-        return KnownHash(content.digest, deviations, self.lock_file.lock.artifacts_digest)
+        artifacts = self.lock_file.lock.artifacts_digest
+        return KnownHash(content.digest, deviations, artifacts, self.plan.critical_imports)
 
     @property
     def _has_only_interpreter(self) -> bool:

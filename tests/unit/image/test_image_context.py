@@ -324,6 +324,15 @@ def test_labels_describe_the_image(inputs: Inputs) -> None:
     assert labels["org.opencontainers.image.base.name"] == "ubuntu:24.04"
 
 
+def test_label_names_the_imports_that_are_verified(inputs: Inputs) -> None:
+    context = inputs.context(critical_imports=("alder", "birch"))
+    found = FoundImage("sha256:" + "1" * 64, ("e" * 16,), context.labels, None)
+    image = image_of(found, repository="imagesync", environment_hash=context.environment_hash)
+    assert image is not None
+    assert image.verified_imports == ("alder", "birch")
+    assert "dev.imagesync.verified-imports" not in inputs.context(part="packages").labels
+
+
 @pytest.mark.parametrize("conflicts", [None, {}, {"shared.py": "e" * 64}])
 def test_label_of_file_conflicts_tells_none_from_unknown(
     inputs: Inputs, conflicts: Mapping[str, str] | None

@@ -268,6 +268,10 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
         ),
     ),
     "`strict`": (PIP, lambda: (PIP.with_plan(strict=True),)),
+    "the imports that a profile has verified": (
+        PIP,
+        lambda: (PIP.with_plan(critical_imports=("distributed",)),),
+    ),
     "`allow-inconsistent`": (PIP, lambda: (PIP.with_settings(allow_inconsistent=True),)),
     "`resolver`": (PIP, lambda: (PIP.with_settings(resolver="pip-tools"),)),
     "`solver`, `cuda`": (

@@ -91,6 +91,24 @@ def test_image_with_a_compiled_wheel_is_not_taken_where_pure_python_is_installed
     assert (accepted(image, tmp_path, package=replace(TOOLZ, tags=tags)) is not None) is taken
 
 
+def test_image_is_taken_only_if_the_critical_imports_were_verified_in_it(tmp_path: Path) -> None:
+    names = ("cloudpickle", "dask", "distributed", "msgpack", "toolz", "tornado")
+    packages = tuple(replace(TOOLZ, name=canonicalize_name(name)) for name in names)
+    settings = Settings(profile="dask", cache_dir=tmp_path / "cache")
+    inputs = environment_inputs(Environment(PYTHON, packages), Context(settings))
+    assert set(inputs.plan.critical_imports) == set(names)
+    finder, known = ImageFinder(inputs.context), inputs.known_hash(BaseInputs(ONE, TWO, "3.11.7"))
+    assert known is not None
+    for verified, taken in (
+        ((), False),
+        (("toolz",), False),
+        (names, True),
+        ((*names, "ray"), True),
+    ):
+        image = replace(IMAGE, verified_imports=verified)
+        assert (finder.accepted(image, inputs, known) is not None) is taken
+
+
 def package_with(module: bytes, name: str, folder: Path) -> Package:
     """Return a package that records and writes *module* as its ``shared.py``."""
     metadata = folder / f"{name}-1.0.0.dist-info"

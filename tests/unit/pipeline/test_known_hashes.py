@@ -26,7 +26,7 @@ def deviation(name: str, local: str, locked: str, manager: str = "pip") -> dict[
 
 
 def test_hash_is_remembered_with_its_deviations(tmp_path: Path) -> None:
-    known = KnownHash("sha256:" + "1" * 64, (deviation("toolz", "1.1.0", "1.1.1"),))
+    known = KnownHash("sha256:" + "1" * 64, (deviation("toolz", "1.1.0", "1.1.1"),), "", ("toolz",))
     assert recall_hash(tmp_path, "sha256:inputs") is None
     remember_hash(tmp_path, "sha256:inputs", known)
     assert recall_hash(tmp_path, "sha256:inputs") == known
