@@ -40,6 +40,8 @@ _MENTION = (
     rb"from[ \t]+%(name)b\b|import[ \t](?:\\\r?\n|[^\n]){0,500}?\b%(name)b\b"
     rb"|import(?:_module|__)\s*\(\s*[\"']%(name)b\b"
 )
+# What eggs have beside an extension module imports pkg_resources; wheels of eggs are without it.
+_LOADER = b"__bootstrap__()"
 YOUR_CODE = "your code"
 """In place of a package's name, for loose code."""
 
@@ -125,7 +127,7 @@ def _imports_of_packages(
         if package.source.editable or package.is_egg:
             files = list(_editable_files(package) if package.source.editable else _egg_files(package))
             state = state_of(files, settled_before=time.time_ns() - TICK)
-            sources = _sources(files)
+            sources = (source for source in _sources(files) if not package.is_egg or _LOADER not in source)
         elif package.has_record:
             # Installers write another file each time.
             state = state_of([f"{package.metadata_path}/RECORD"])

@@ -178,6 +178,18 @@ def test_import_is_found_however_it_is_written(
         assert search([tool]) == {"tool": ["mine"]}
 
 
+def test_loader_beside_an_extension_of_an_egg_imports_nothing(tmp_path: Path) -> None:
+    recorded, egg = tmp_path / "setuptools-1.dist-info", tmp_path / "mine-1-py3.11-linux-x86_64.egg"
+    for folder in (recorded, egg):
+        folder.mkdir()
+    (recorded / "RECORD").write_text("pkg_resources/__init__.py,,\n")
+    loader = "def __bootstrap__():\n    import sys, pkg_resources, importlib.util\n__bootstrap__()\n"
+    (egg / "_mine.py").write_text(loader)
+    tool = distribution("setuptools==1", metadata_path=str(recorded), has_record=True)
+    mine = distribution("mine==1", location=str(egg), metadata_path=str(egg / "EGG-INFO"))
+    assert import_search(Environment(PYTHON, packages=(tool, mine)), cache=None)([tool]) == {}
+
+
 def test_damaged_egg_imports_nothing(tmp_path: Path) -> None:
     recorded, egg = tmp_path / "tool-1.dist-info", tmp_path / "mine-1-py3.11.egg"
     recorded.mkdir()
