@@ -25,6 +25,8 @@ _HASH = re.compile(r"(?:py|np|cp|r|pl|lua)?[0-9]*h(?:[0-9a-f]{7}|[0-9]{1,2})\Z")
 _INTERPRETER = re.compile(r"(?:\A|(?<=[0-9]))(?:py|np|cp|r|pl|lua)[0-9.]+\Z")
 _PLATFORM_WORDS = frozenset({"linux", "linux64", "macos", "osx", "osx64", "osxarm64", "unix", "win", "win64"})
 
+_BUILD_AFTER_RANGE = re.compile(r"[<>][^=]+=")  # as in "h5py<3.9=mpi_openmpi*"
+
 
 @dataclass(frozen=True)
 class Preference:
@@ -139,7 +141,8 @@ def _requested_build(planned: PlannedConda) -> str:
     """Return the pattern for the build in the spec that the user installed the package by; empty for any."""
     spec = planned.record.requested_spec if planned.record is not None else ""
     # Most specs are a name, with a version at most; rattler takes 80 ms to import.
-    if spec.count("=") < 2 and "[" not in spec and " " not in spec.strip():
+    has_build = spec.count("=") >= 2 or _BUILD_AFTER_RANGE.search(spec) is not None
+    if not has_build and "[" not in spec and " " not in spec.strip():
         return ""
     from rattler import MatchSpec
     from rattler.exceptions import InvalidMatchSpecError
