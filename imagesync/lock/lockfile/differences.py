@@ -110,10 +110,18 @@ class _Comparison:
         if self.ours and self.same_platform:
             return (package.version, package.build) == (entry.version, entry.build)
         if self.ours:
-            return package.version == entry.version
+            return package.version == entry.version and self._has_variant_of(package, entry)
         from rattler import Version, VersionSpec
 
         return VersionSpec(package.specifier or "*").matches(Version(entry.version))
+
+    @staticmethod
+    def _has_variant_of(package: PlannedConda, entry: LockedConda) -> bool:
+        """Return True if the lock has the variant of a build of another platform."""
+        from imagesync.lock.conda.preferences import variant_of
+
+        # The usual build may be a variant elsewhere.
+        return variant_of(package.build) in ("", variant_of(entry.build))
 
     def _is_repacked(self, name: str) -> bool:
         provided = {str(package.name) for package in self.plan.provided if package.conda == name}

@@ -475,6 +475,25 @@ def test_changed_packages_are_differences(bundle: Bundle, folder: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("build", "names"),
+    [("mpi_openmpi_h2_0", []), ("mpi_mpich_h2_0", ["numpy"]), ("h2_0", [])],
+    ids=["same-variant", "other-variant", "usual-build"],
+)
+def test_variant_of_a_build_is_compared_on_another_platform(
+    bundle: Bundle, folder: Path, build: str, names: list[str]
+) -> None:
+    numpy = record("numpy", "1.26.4", build="mpi_openmpi_h1_0")
+    lock = replace(LOCK, conda=(numpy, *LOCK.conda[1:]))
+    save(replace(bundle, lock=lock), folder / "conda-lock.yml", "conda-lock")
+    assert numpy.planned is not None
+    here = replace(numpy.planned, build=build)
+    python = replace(PYTHON, platform="macosx-14.0-arm64")
+    plan = replace(PLAN, python=python, conda=(here, *PLAN.conda[1:]))
+    found = differences(read(folder / "conda-lock.yml"), plan, {MINE.name: digest("content")})
+    assert [each.name for each in found] == names
+
+
 def test_reported_deviation_is_no_difference(bundle: Bundle, folder: Path) -> None:
     idna = indexed("idna", "3.4")
     lock = replace(LOCK, packages=(*LOCK.packages, idna))
