@@ -146,9 +146,12 @@ class LockFileInputs:
         """Return ``sha256:<hex>`` over what the packages image holds: not the wheels beside the lock file."""
         from imagesync.lock.layers import shared_layer
 
-        return self._input_hash({"packages": shared_layer(self.lock_file.lock).digest}, base)
+        lock = self.lock_file.lock
+        # Their sha256 will be known once they are fetched.
+        unknown = [[p.name, p.artifact.url, p.md5] for p in lock.conda if not p.artifact.digest]
+        return self._input_hash({"packages": shared_layer(lock).digest, "unknown": unknown}, base)
 
-    def _input_hash(self, covered: Mapping[str, str], base: BaseInputs) -> str:
+    def _input_hash(self, covered: Mapping[str, object], base: BaseInputs) -> str:
         common = {
             "format": FORMAT_VERSION,
             "strict": self.context.settings.strict,
@@ -160,7 +163,7 @@ class LockFileInputs:
     def known_hash(
         self, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent] | None = None
     ) -> KnownHash | None:
-        """Return the environment hash of the parsed lock file, if that fits and has its wheels."""
+        """Return the environment hash of the parsed lock file, if that fits and names all it holds."""
         from imagesync.lock.lockfile.prepare import with_target
 
         target = self.lock_file.lock.target
@@ -169,7 +172,8 @@ class LockFileInputs:
             if self.lock_file.interpreter_version and self.plan.python.minor != target.minor:
                 return None  # the build says so
         wheels = self._wheels() if wheels is None else wheels
-        if not target.python_version or not wheels.keys() >= set(self.source_digests):
+        known = target.python_version and self.lock_file.lock.artifacts_digest
+        if not known or not wheels.keys() >= set(self.source_digests):
             return None
         return self.locked_hash(with_target(self.lock_file, target), base, wheels)
 
@@ -185,7 +189,7 @@ class LockFileInputs:
             only_interpreter=self._has_only_interpreter,
         )
         deviations = tuple(deviation.to_dict() for deviation in lock.deviations)
-        artifacts = self.lock_file.lock.artifacts_digest
+        artifacts = self.lock_file.lock.artifacts_digest or lock.artifacts_digest
         return KnownHash(content.digest, deviations, artifacts, self.plan.critical_imports)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
@@ -377,6 +378,36 @@ def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(case: Case, tmp_
     assert elsewhere.known_hash(case.base) is None
     if case.plan.interpreter == "base":
         assert inputs.known_hash(case.base._replace(python_version="3.12.1")) is None
+
+
+def test_lock_file_without_sha256_waits_for_the_digests_of_its_archives(tmp_path: Path) -> None:
+    case = replace(CONDA.with_plan(packages=(PYTHON, TOOLZ)), wheels={})
+
+    def inputs(md5: str, channel: str = CHANNEL) -> LockFileInputs:
+        bundle = Bundle(case.plan, case.lock, md5={package.name: md5 for package in case.lock.conda})
+        path = tmp_path / "conda-lock.yml"
+        save(bundle, path, "conda-lock")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        del content["metadata"]["custom_metadata"]  # as another tool writes it
+        for entry in content["package"]:
+            if entry["manager"] == "conda":
+                del entry["hash"]["sha256"]
+                entry["url"] = entry["url"].replace(CHANNEL, channel)
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        found = LockFileInputs(path, Context(Settings(cache_dir=tmp_path / "cache")), Code())
+        assert found.lock_file.lock.artifacts_digest == ""
+        return found
+
+    one = inputs("a" * 32)
+    assert one.known_hash(case.base) is None
+    assert one.locked_hash(case.lock, case.base, {}).artifacts == case.lock.artifacts_digest
+    same, other, elsewhere = (
+        inputs("a" * 32).packages_input_hash(case.base),
+        inputs("b" * 32).packages_input_hash(case.base),
+        inputs("a" * 32, "https://mirror.example.com/main").packages_input_hash(case.base),
+    )
+    assert one.packages_input_hash(case.base) == same
+    assert len({same, other, elsewhere}) == 3
 
 
 @pytest.mark.parametrize(
