@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import docker
 import pytest
 
 from tests.commands import CommandLine
-from tests.environments import LocalEnvironment, feature_version, make_environment
+from tests.environments import LocalEnvironment, feature_version, make_environment, run
 from tests.indexes import LocalIndex
 from tests.indexes.index import Fault
 from tests.indexes.sdists import make_source_archive
+from tests.indexes.wheels import make_wheel
 
 # As crick 0.0.3: setup.py imports what no metadata asks for.
 SETUP = "import undeclared_at_build_time\nfrom setuptools import setup\nsetup(name='imsync-crocus')\n"
@@ -99,3 +102,53 @@ def test_files_in_the_image_are_the_local_ones(
     edited = cli.run(*command)
     assert edited.returncode == 0, edited.stderr
     assert engine.containers.run(edited.reference, ["bluebell"], remove=True) == b"white\n"
+
+
+EGG_SETUP = """
+from setuptools import setup
+
+setup(name="imsync-primula", version="1.0", py_modules=["imsync_primula"], zip_safe=False,
+      entry_points={"console_scripts": ["primula = imsync_primula:main"]})
+"""
+
+
+@pytest.fixture
+def odd(index: LocalIndex, base_python: Path, tmp_path: Path) -> LocalEnvironment:
+    """Return an environment of an egg and of a wheel that uv refuses."""
+    filename, content = make_wheel("imsync-lily", "1.0", files={"imsync_lily.py": b"COLOUR = 'orange'\n"})
+    output = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as plain, zipfile.ZipFile(output, "w") as archive:
+        for member in plain.infolist():
+            archive.writestr(member.filename, plain.read(member), compress_type=zipfile.ZIP_LZMA)
+    index.add_file(filename, output.getvalue())
+    made = make_environment(tmp_path / "env", packages=["pip", "setuptools<66"], python=base_python)
+    made.pip_install("--index-url", index.url, "imsync-lily==1.0")
+    source = tmp_path / "primula"
+    source.mkdir()
+    (source / "setup.py").write_text(EGG_SETUP)
+    (source / "imsync_primula.py").write_text("def main():\n    print('yellow')\n")
+    run([made.python, "setup.py", "-q", "install"], cwd=source)
+    return made
+
+
+def test_egg_and_wheel_that_uv_refuses_are_in_the_image(
+    engine: docker.DockerClient, image_cli: CommandLine, odd: LocalEnvironment, index: LocalIndex
+) -> None:
+    cli = image_cli.with_environ(PIP_EXTRA_INDEX_URL=index.url)
+    ignored = ["--ignore", "setuptools"]
+    command = ["build", "--python", str(odd.python), "--profile", "none", "--strict", *ignored]
+    built = cli.run(*command)
+    assert built.returncode == 0, built.stderr
+    assert "imsync_lily-1.0-py3-none-any.whl: rewritten with the same files, because uv" in built.stderr
+    assert "repacked: imsync-primula 1.0, from the installed files: it is installed as an egg" in built.stderr
+    code = "import imsync_lily; print(imsync_lily.COLOUR)"
+    assert engine.containers.run(built.reference, ["python", "-c", code], remove=True) == b"orange\n"
+    assert engine.containers.run(built.reference, ["primula"], remove=True) == b"yellow\n"
+    again = cli.run(*command)
+    assert (again.returncode, again.stdout) == (0, built.stdout), again.stderr
+    (module,) = odd.site_packages.glob("imsync_primula-*.egg/imsync_primula.py")
+    module.write_text(module.read_text().replace("yellow", "purple"))
+    edited = cli.run(*command)
+    assert edited.returncode == 0, edited.stderr
+    assert edited.reference != built.reference
+    assert engine.containers.run(edited.reference, ["primula"], remove=True) == b"purple\n"
