@@ -98,6 +98,28 @@ class _Comparison:
                 yield Difference(
                     name, "conda", f"{entry.version} {entry.build}", "", "it isn't here any more"
                 )
+        yield from self._shared_conda_files(planned)
+
+    def _shared_conda_files(self, planned: Mapping[str, PlannedConda]) -> Iterator[Difference]:
+        """Yield the packages whose files were installed over those of other packages since the lock."""
+        locked = self.read.custom_metadata.shared_conda_files
+        if not (self.ours and self.same_platform and locked):
+            return
+        from imagesync.scan.conda.shared_files import shared_files
+
+        names = {name for names in locked.values() for name in names}
+        records = [each.record for each in planned.values() if each.name in names and each.record is not None]
+        moved: dict[str, str] = {}
+        for path, (owner, *_) in shared_files(records, self.plan.python).items():
+            # Without an owner, the file itself was changed.
+            if owner and path in locked and locked[path][0] != owner:
+                moved.setdefault(owner, path)
+        for name, path in moved.items():
+            here = f"{planned[name].version} {planned[name].build}".strip()
+            before = f"that of {locked[path][0]}" if locked[path][0] else "no package's"
+            yield Difference(
+                name, "conda", here, here, f"its {path} is installed; when the lock was made, {before} was"
+            )
 
     def _conda_fits(self, package: PlannedConda, entry: LockedConda) -> bool:
         if package.record is None or self._is_reported(package.name, package.version, entry.version):

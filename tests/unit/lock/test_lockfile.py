@@ -6,6 +6,7 @@ import base64
 import json
 import zlib
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -492,6 +493,28 @@ def test_variant_of_a_build_is_compared_on_another_platform(
     plan = replace(PLAN, python=python, conda=(here, *PLAN.conda[1:]))
     found = differences(read(folder / "conda-lock.yml"), plan, {MINE.name: digest("content")})
     assert [each.name for each in found] == names
+
+
+def test_shared_file_of_another_conda_package_is_a_difference(bundle: Bundle, folder: Path) -> None:
+    file = folder / "env" / "share" / "a"
+    file.parent.mkdir(parents=True)
+    (folder / "env" / "conda-meta").mkdir()
+    for name, version in (("numpy", "1.26.4"), ("openssl", "3.2.1")):
+        entry = {"_path": "share/a", "path_type": "hardlink", "sha256": sha256(name.encode()).hexdigest()}
+        content = {"paths_data": {"paths": [entry]}}
+        (folder / "env" / "conda-meta" / f"{name}-{version}-h1_0.json").write_text(json.dumps(content))
+    plan = replace(PLAN, python=replace(PYTHON, prefix=str(folder / "env"), base_prefix=str(folder / "env")))
+    file.write_text("numpy")
+    save(replace(bundle, plan=plan), folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    contents = {MINE.name: digest("content")}
+    assert differences(found, plan, contents) == ()
+    file.write_text("openssl")
+    (only,) = differences(found, plan, contents)
+    assert (only.name, only.locked, only.here) == ("openssl", "3.2.1 h1_0", "3.2.1 h1_0")
+    assert only.reason == "its share/a is installed; when the lock was made, that of numpy was"
+    mac = replace(plan, python=replace(plan.python, platform="macosx-14.0-arm64"))
+    assert differences(found, mac, contents) == (), "the lock is of another platform's files"
 
 
 def test_reported_deviation_is_no_difference(bundle: Bundle, folder: Path) -> None:
