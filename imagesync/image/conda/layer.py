@@ -16,6 +16,7 @@ from imagesync.image_layout import PREFIX, site_packages
 from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.lock.conda.locked_records import topological_order
 from imagesync.scan.conda.shared_files import SITE_PACKAGES
+from imagesync.standalone.image.conda_records import bytecode_path
 from imagesync.wheels.bytecode import compile_bytecode
 
 if TYPE_CHECKING:
@@ -210,7 +211,8 @@ def owners_of_shared(
     """Return the package that each file is installed from that several packages have, by its path.
 
     It is the package whose file is installed locally, else the last one: conda links the packages in this
-    order, and each replaces files of those before it. Bytecode isn't listed if its module is.
+    order, and each replaces files of those before it. Bytecode that the installer replaces together with its
+    module isn't listed if its module is.
 
     Parameters
     ----------
@@ -231,11 +233,14 @@ def owners_of_shared(
         for path in content.files:
             packages[path].append(name)
     shared = {path: names for path, names in packages.items() if len(names) > 1}
-    owners = {}
-    for path, names in shared.items():
-        if _module_of(path) not in shared:
-            owner = installed.get(path, "")
-            owners[path] = owner if owner in names else names[-1]
+    owners: dict[str, str] = {}
+    # Modules come before their bytecode.
+    for path in sorted(shared, key=lambda path: (bool(_module_of(path)), path)):
+        names, module = shared[path], _module_of(path)
+        if module in shared and path == bytecode_path(module):
+            continue  # it goes with its module
+        owner = owners.get(module) or installed.get(path, "")
+        owners[path] = owner if owner in names else names[-1]
     return owners
 
 

@@ -158,6 +158,20 @@ def test_shared_file_is_of_the_installed_package_else_of_the_last_one() -> None:
     assert owners_of_shared(contents, elsewhere, minor=MINOR) == last
 
 
+@pytest.mark.parametrize("tag", ["cpython-311.opt-1", "cpython-310", "pypy310"])
+def test_other_bytecode_of_a_shared_module_is_of_the_modules_package(tag: str) -> None:
+    # The installer replaces the bytecode of the environment's Python alone together with its module.
+    module = f"{SITE_PACKAGES}/tests/core.py"
+    cached = f"{SITE_PACKAGES}/tests/__pycache__/core.{tag}.pyc"
+    contents = {name: ArchiveFiles({module: name, cached: name}) for name in ("first", "second")}
+    contents["third"] = ArchiveFiles({cached: "third"})
+    assert owners_of_shared(contents, {}, minor=MINOR) == {module: "second", cached: "second"}
+    installed = {"site-packages/tests/core.py": ("first", "first", "second")}
+    assert owners_of_shared(contents, installed, minor=MINOR) == {module: "first", cached: "first"}
+    del contents["first"].files[cached]
+    assert owners_of_shared(contents, installed, minor=MINOR) == {module: "first", cached: "third"}
+
+
 def test_wheel_is_compared_with_the_shared_file_that_is_installed(store: Store, tmp_path: Path) -> None:
     path = f"{SITE_PACKAGES}/tests/__init__.py"
     contents = {
