@@ -92,6 +92,14 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources) -> Artifacts:
     )
 
 
+def fetch_wheels(lock: Lock, sources: ArtifactSources) -> tuple[StoredFile, ...]:
+    """Return the wheels of *lock* alone, fetched or made as by :func:`fetch_artifacts`."""
+    lock, fetched = _fetch_all(lock, sources)
+    lock, packages = _build(lock, fetched, sources)
+    _, vendored = make_wheels(lock, sources)
+    return (*packages, *vendored)
+
+
 def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return the lock with the versions of the built wheels, and the wheels of its vendored packages.
 

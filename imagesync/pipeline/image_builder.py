@@ -27,7 +27,7 @@ from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
-from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, make_wheels, wheel_contents
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, fetch_wheels, make_wheels, wheel_contents
 from imagesync.pipeline.packages_image import PackagesImage
 from imagesync.pipeline.system_requirements import check_fetched, check_installed
 
@@ -131,21 +131,29 @@ class ImageBuilder:
 
     def locked_hash(self) -> KnownHash:
         """Return the environment hash of the lock."""
+        lock = self._joined_lock()
+        return self.inputs.locked_hash(lock, self.base_inputs, self._made_locals[1])
+
+    def _joined_lock(self) -> Lock:
         shared = self.packages_image.find() or shared_layer(self.lock)
         lock = join_layers(shared, self.local)
         refuse_deviations(self.inputs.plan, lock)
-        return self.inputs.locked_hash(lock, self.base_inputs, self._made_locals[1])
+        return lock
 
-    def single_stage_context(self, *, standalone: bool = False) -> BuildContext:
+    def single_stage_context(self, engine: Engine | None = None, *, standalone: bool = False) -> BuildContext:
         """Return the build context of the whole image, which needs no packages image.
 
         Parameters
         ----------
+        engine
+            Has the base image, which the wheels are checked against; ``None`` for no check.
         standalone
             Whether its Dockerfile makes the base image, too.
         """
         artifacts = fetch_artifacts(self.lock, self.sources)
         refuse_deviations(self.inputs.plan, artifacts.lock)
+        if engine is not None:
+            self._check_wheels(engine, artifacts)
         return self._context("whole", artifacts.lock, artifacts, standalone=standalone)
 
     def build(self, engine: Engine, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
@@ -165,7 +173,9 @@ class ImageBuilder:
         templates = self.inputs.context.settings.templates
         has_layers = is_in_parts(templates)
         context = (
-            self._local_context(engine, no_cache=no_cache) if has_layers else self.single_stage_context()
+            self._local_context(engine, no_cache=no_cache)
+            if has_layers
+            else self.single_stage_context(engine)
         )
         for deviation in context.lock.deviations:
             progress.line(deviation.message)
@@ -204,14 +214,21 @@ class ImageBuilder:
     def refuse_failing_imports(self) -> None:
         """Raise an error if the plan is strict, and an import fails for want of a system library.
 
+        Also an image that is found may have been built without this check. Where the installed binaries say
+        nothing about it, the wheels are fetched.
+
         Raises
         ------
         BaseImageError
             One does.
         """
-        if self.inputs.plan.strict:
-            with self.inputs.context.open_engine() as engine:
-                check_installed(engine, self.inputs, self.base, quiet=True)
+        if not self.inputs.plan.strict:
+            return
+        with self.inputs.context.open_engine() as engine:
+            check_installed(engine, self.inputs, self.base, quiet=True)
+            if not self.inputs.has_image_binaries:
+                wheels = fetch_wheels(self._joined_lock(), self.sources)
+                check_fetched(engine, self.inputs, self.base, wheels=wheels, quiet=True)
 
     def _local_context(self, engine: Engine, *, no_cache: bool) -> BuildContext:
         """Return the build context of the layer on top of the packages image, which exists then."""
@@ -231,9 +248,6 @@ class ImageBuilder:
                     shared = self._build_packages(engine, lock, no_cache=no_cache)
             joined = join_layers(shared, artifacts.lock)
             refuse_deviations(plan, joined)
-        elif plan.strict and not self.inputs.has_image_binaries:
-            # Its packages image may have been made without this check.
-            self._check_wheels(engine, fetch_artifacts(lock, self.sources))
         return self._context("environment", joined, artifacts)
 
     def _check_wheels(self, engine: Engine, artifacts: Artifacts) -> None:

@@ -31,9 +31,16 @@ def check_installed(engine: Engine, inputs: BuildInputs, base: BaseImage, *, qui
 
 
 def check_fetched(
-    engine: Engine, inputs: BuildInputs, base: BaseImage, *, wheels: Iterable[StoredFile]
+    engine: Engine,
+    inputs: BuildInputs,
+    base: BaseImage,
+    *,
+    wheels: Iterable[StoredFile],
+    quiet: bool = False,
 ) -> None:
     """Check what *wheels* need, where the installed files say nothing about the image.
+
+    With *quiet*, nothing is reported.
 
     Raises
     ------
@@ -50,7 +57,8 @@ def check_fetched(
     for wheel in wheels:
         name, version, _, _ = parse_wheel_filename(wheel.filename)
         named.append((str(name), str(version), wheel.path))
-    _report(check_wheels(named, there=there, base=base.root, cache=cache / TREES), inputs, base)
+    findings = check_wheels(named, there=there, base=base.root, cache=cache / TREES)
+    _report(findings, inputs, base, quiet=quiet)
 
 
 def _report(

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.background import BackgroundCall
+from imagesync.core.names import Level
+from imagesync.engine.lookup import Lookup
 from imagesync.engine.run_container import RunRequest, RunResult
 from imagesync.errors import BaseImageError
 from imagesync.image_layout import BaseImage
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedPackage
+from imagesync.lock.lockfile.save import save
+from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import environment_inputs
 from imagesync.pipeline.environment_plan import remembered_system_findings
+from imagesync.pipeline.image_builder import ImageBuilder
+from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.lock_file_inputs import lock_file_inputs
 from imagesync.pipeline.system_requirements import check_fetched, check_installed
+from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter, Package
 from imagesync.settings.model import Settings
 from imagesync.store.store import StoredFile
@@ -111,6 +125,42 @@ def test_wheels_are_read_for_an_environment_of_another_platform(
         inputs = environment_inputs(Environment(python, (lamp,)), context)
         check_fetched(ThisMachine(), inputs, BASE, wheels=[wheel])
         assert (f"error: lamp 1.0 needs {LIBRARY}" in "\n".join(lines.lines)) is said
+
+
+@dataclass(frozen=True)
+class HasThisMachine(Context):
+    """A context whose engine is this machine."""
+
+    def open_engine(self) -> Any:
+        return nullcontext(ThisMachine())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_wheels_of_a_lock_file_are_checked_before_a_look_up_if_strict_and_else_in_a_build(
+    lamp: Package, tmp_path: Path, lines: RecordedLines, strict: bool
+) -> None:
+    files = {"lamp/__init__.py": b"from . import _light"}
+    files["lamp/_light.so"] = Path(lamp.location, "lamp", "_light.so").read_bytes()
+    filename, data = make_wheel("lamp", "1.0", tag="py3-none-manylinux_2_17_x86_64", files=files)
+    (tmp_path / filename).write_bytes(data)
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    planned = PlannedPackage(lamp.name, "1.0", Level.EXACT, "==1.0", "")
+    artifact = Artifact(filename, (tmp_path / filename).as_uri(), digest)
+    lock = Lock(Target("linux/amd64", "3.11.2", (2, 36)), (LockedPackage(lamp.name, "1.0", artifact),), ())
+    path = tmp_path / "conda-lock.yml"
+    save(Bundle(Plan(LINUX, (planned,)), lock), path, "conda-lock")
+    settings = Settings(cache_dir=tmp_path / "cache", base="debian", strict=strict)
+    inputs = lock_file_inputs(path, HasThisMachine(settings, progress=lines))
+    finder = ImageFinder(inputs.context)
+    finder._query = BackgroundCall(lambda: Lookup("sha256:1", ()))
+    builder = ImageBuilder(inputs, BASE, finder)
+    if strict:
+        with pytest.raises(BaseImageError, match=rf"lamp 1\.0 needs {LIBRARY}"):
+            builder.refuse_failing_imports()
+    else:
+        builder.refuse_failing_imports()
+        builder.single_stage_context(ThisMachine())
+        assert f"lamp 1.0 needs {LIBRARY}" in "\n".join(lines.lines)
 
 
 def test_base_image_that_cannot_be_listed_is_named(context: Context, lamp: Package) -> None:
