@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Image:
 
 
 def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:
-    """Return the image that a look-up found, or ``None`` if its labels name another environment hash.
+    """Return the image that a look-up found; ``None`` if its labels are of another environment or form.
 
     Parameters
     ----------
@@ -99,6 +99,10 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         return None
     tag = image_tag(environment_hash)
     pushed = found.digest is not None and parse_reference(repository).names_registry
+    try:
+        content = _labelled(found.labels)
+    except (LookupError, TypeError, ValueError):
+        return None  # set by hand, or by a later version
     return Image(
         reference=f"{repository}:{tag if tag in found.tags else found.tags[0]}",
         image_id=found.image_id,
@@ -106,35 +110,46 @@ def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Im
         lock_digest=lock_digest,
         cached=True,
         digest=f"{repository}@{found.digest}" if pushed else None,
-        deviations=_entries(found.labels.get(Label.DEVIATIONS, "")),
-        repacked=_entries(found.labels.get(Label.REPACKED, "")),
-        file_conflicts=_file_conflicts(found.labels.get(Label.FILE_CONFLICTS, "")),
-        shared_conda_files=_shared_conda_files(found.labels.get(Label.SHARED_CONDA_FILES, "")),
+        **content,
         artifacts_digest=found.labels.get(Label.ARTIFACTS, ""),
         compiled=tuple(found.labels.get(Label.COMPILED, "").split()),
         verified_imports=tuple(found.labels.get(Label.VERIFIED_IMPORTS, "").split()),
     )
 
 
-def _file_conflicts(label: str) -> Mapping[str, str] | None:
-    return {path: str(sha256) for path, sha256 in _object(label).items()} if label else None
+def _labelled(labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of an image that its labels have as JSON.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError
+        A label isn't what a build writes.
+    """
+    deviations = json.loads(labels.get(Label.DEVIATIONS) or "[]")
+    repacked = json.loads(labels.get(Label.REPACKED) or "[]")
+    conflicts = json.loads(labels.get(Label.FILE_CONFLICTS) or "null")
+    shared = json.loads(labels.get(Label.SHARED_CONDA_FILES) or "null")
+    texts = [entry[key] for entry in repacked for key in ("name", "content")]
+    texts += () if conflicts is None else _object(conflicts).values()
+    owners = None if shared is None else {path: tuple(names) for path, names in _object(shared).items()}
+    texts += (name for names in (owners or {}).values() for name in names)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    return {
+        "deviations": _deviations(deviations) if deviations != [] else (),
+        "repacked": tuple(repacked),
+        "file_conflicts": conflicts,
+        "shared_conda_files": owners,
+    }
 
 
-def _shared_conda_files(label: str) -> Mapping[str, tuple[str, ...]] | None:
-    return {path: tuple(map(str, names)) for path, names in _object(label).items()} if label else None
+def _deviations(entries: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    from imagesync.lock.lock import Deviation
+
+    return tuple(Deviation.from_dict(entry).to_dict() for entry in entries)
 
 
-def _object(label: str) -> Mapping[str, Any]:
-    try:
-        content = json.loads(label or "{}")
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _entries(label: str) -> tuple[Mapping[str, Any], ...]:
-    try:
-        content = json.loads(label or "[]")
-    except ValueError:
-        return ()
-    return tuple(entry for entry in content if isinstance(entry, dict)) if isinstance(content, list) else ()
+def _object(content: object) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise TypeError
+    return content

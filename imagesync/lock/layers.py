@@ -93,5 +93,5 @@ def from_label(text: str, plan: Plan) -> Lock | None:
         if document["format"] != _FORMAT:
             return None
         return Lock.from_dict(document, planned=planned, planned_conda=conda)
-    except (binascii.Error, zlib.error, ValueError, LookupError, TypeError):
+    except (binascii.Error, zlib.error, ValueError, LookupError, TypeError, AttributeError):
         return None

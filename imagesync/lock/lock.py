@@ -116,8 +116,18 @@ class Deviation:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Deviation:
-        """Return the deviation of its JSON form."""
-        return cls(**{**document, "level": Level(document["level"])})
+        """Return the deviation of its JSON form.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            It has another form.
+        """
+        deviation = cls(**{**document, "level": Level(document["level"])})
+        texts = (deviation.name, deviation.local, deviation.locked, deviation.reason, deviation.manager)
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+        return deviation
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,26 @@ class KnownHash(NamedTuple):
 def recall_hash(cache: Path, input_hash: str) -> KnownHash | None:
     """Return the hash that is remembered under *input_hash*, or ``None``; *cache* is the cache folder."""
     known = read_cache(_path(cache, input_hash), key=_FORMAT)
-    return None if known is None else KnownHash(known[0], tuple(known[1]), known[2], tuple(known[3]))
+    if known is None:
+        return None
+    try:
+        return _known_hash(*known)
+    except (LookupError, TypeError, ValueError):
+        return None  # damaged
+
+
+def _known_hash(
+    digest: str, deviations: Iterable[DeviationDict], artifacts: str, imports: Iterable[str]
+) -> KnownHash:
+    known = KnownHash(digest, tuple(deviations), artifacts, tuple(imports))
+    if known.deviations:
+        from imagesync.lock.lock import Deviation
+
+        for entry in known.deviations:
+            Deviation.from_dict(entry)
+    if not all(isinstance(text, str) for text in (digest, artifacts, *known.imports)):
+        raise TypeError
+    return known
 
 
 def remember_hash(cache: Path, input_hash: str, known: KnownHash) -> None:

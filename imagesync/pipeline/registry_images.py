@@ -187,11 +187,14 @@ class RegistryImages:
             )
         return remote.reference
 
-    def _image(self, remote: RemoteImage, reference: str, environment_hash: str) -> Image:
+    def _image(self, remote: RemoteImage, reference: str, environment_hash: str) -> Image | None:
         found = FoundImage(remote.config_digest, (image_tag(environment_hash),), remote.labels, remote.digest)
         image = image_of(found, repository=self.repository, environment_hash=environment_hash)
         if image is None:
             other = remote.labels.get(Label.ENVIRONMENT_HASH)
+            if other == environment_hash:
+                self.progress.line(f"warning: {remote.reference} isn't used: its labels have another form")
+                return None
             what = f"the environment {other}" if other else "an image that isn't imagesync's"
             raise RegistryError(
                 f"In the registry {reference} is taken by {what} ({remote.digest}).",

@@ -125,7 +125,9 @@ def recall_contents(
     found = {}
     for name, source_digest in source_digests.items():
         path = _path(plan, name, source_digest, no_isolation, cache)
-        if (known := read_cache(path, key=_FORMAT)) is not None:
+        known = read_cache(path, key=_FORMAT)
+        # A damaged entry counts as none.
+        if isinstance(known, list) and len(known) == 2 and all(isinstance(text, str) for text in known):
             found[name] = WheelContent(*known)
     return found
 
@@ -143,7 +145,8 @@ def first_sources(
         plan, source_digests, no_isolation=no_isolation, cache=cache
     ).items():
         path = _path(plan, name, content.digest, no_isolation, cache)
-        first[name] = read_cache(path, key=_FORMAT) or source_digests[name]
+        known = read_cache(path, key=_FORMAT)
+        first[name] = known if isinstance(known, str) else source_digests[name]
     return first
 
 

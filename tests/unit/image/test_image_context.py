@@ -37,7 +37,7 @@ from imagesync.image.templates import (
     dockerfile_base,
     template_environment,
 )
-from imagesync.image_layout import BaseImage
+from imagesync.image_layout import BaseImage, Label
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
@@ -342,6 +342,25 @@ def test_label_of_file_conflicts_tells_none_from_unknown(
     image = image_of(found, repository="imagesync", environment_hash=context.environment_hash)
     assert image is not None
     assert image.file_conflicts == conflicts
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        *((Label.DEVIATIONS, value) for value in ("no JSON", "{}x", "5", '["toolz"]', '[{"name": "toolz"}]')),
+        (Label.REPACKED, '[{"content": "sha256:1"}]'),
+        (Label.REPACKED, '[{"name": ["toolz"], "content": ""}]'),
+        (Label.FILE_CONFLICTS, "[]"),
+        (Label.FILE_CONFLICTS, '{"a": 1}'),
+        (Label.SHARED_CONDA_FILES, "[]"),
+        (Label.SHARED_CONDA_FILES, '{"a": 1}'),
+        (Label.SHARED_CONDA_FILES, '{"a": [[]]}'),
+    ],
+)
+def test_image_with_labels_of_another_form_is_none(inputs: Inputs, label: str, value: str) -> None:
+    context = inputs.context()
+    found = FoundImage("sha256:" + "1" * 64, ("e" * 16,), {**context.labels, label: value}, None)
+    assert image_of(found, repository="imagesync", environment_hash=context.environment_hash) is None
 
 
 def test_layers_that_change_rarely_come_first(inputs: Inputs) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
@@ -22,7 +24,31 @@ PLAN = Plan(
 
 
 def deviation(name: str, local: str, locked: str, manager: str = "pip") -> dict[str, Any]:
-    return {"name": name, "local": local, "locked": locked, "reason": "", "manager": manager}
+    texts = {"name": name, "local": local, "locked": locked, "reason": "", "manager": manager}
+    return {**texts, "level": "compatible"}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {},
+        "text",
+        [],
+        ["sha256:1", 5, "", []],
+        ["sha256:1", [{"name": "toolz"}], "", []],
+        ["sha256:1", ["toolz"], "", []],
+        ["sha256:1", [{**deviation("toolz", "1", "2"), "name": ["toolz"]}], "", []],
+        [None, [], "", []],
+    ],
+)
+def test_damaged_entry_is_as_good_as_none(tmp_path: Path, damaged: object) -> None:
+    remember_hash(tmp_path, "sha256:inputs", KnownHash("sha256:1"))
+    (path,) = (path for path in tmp_path.rglob("*.json"))
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps({**entry, "content": damaged}))
+    assert recall_hash(tmp_path, "sha256:inputs") is None
+    remember_hash(tmp_path, "sha256:inputs", KnownHash("sha256:1"))
+    assert recall_hash(tmp_path, "sha256:inputs") == KnownHash("sha256:1")
 
 
 def test_hash_is_remembered_with_its_deviations(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.registry_images import RegistryImages
 from tests.progress import RecordedLines
 
-HASH, LOCK, OTHER = (f"sha256:{digit * 64}" for digit in "123")
+HASH, LOCK, OTHER, DAMAGED = (f"sha256:{digit * 64}" for digit in "1234")
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -25,27 +25,34 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-LABELS = {Label.ENVIRONMENT_HASH: HASH, Label.LOCK_DIGEST: LOCK}
-CONFIG = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Labels": LABELS}}).encode()
-MANIFEST = json.dumps(
-    {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": digest_of(CONFIG),
-            "size": len(CONFIG),
-        },
-        "layers": [],
+def config_with(labels: dict[str, str]) -> bytes:
+    return json.dumps({"architecture": "amd64", "os": "linux", "config": {"Labels": labels}}).encode()
+
+
+def manifest_of(config: bytes) -> bytes:
+    entry = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": digest_of(config),
+        "size": len(config),
     }
-).encode()
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": entry, "layers": []}
+    return json.dumps(manifest).encode()
+
+
+LABELS = {Label.ENVIRONMENT_HASH: HASH, Label.LOCK_DIGEST: LOCK}
+CONFIG = config_with(LABELS)
+MANIFEST = manifest_of(CONFIG)
+DAMAGED_CONFIG = config_with({**LABELS, Label.ENVIRONMENT_HASH: DAMAGED, Label.DEVIATIONS: '["toolz"]'})
+DAMAGED_MANIFEST = manifest_of(DAMAGED_CONFIG)
 
 
 class Registry(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         content = {
             f"/v2/env/manifests/{image_tag(HASH)}": MANIFEST,
+            f"/v2/env/manifests/{image_tag(DAMAGED)}": DAMAGED_MANIFEST,
             f"/v2/env/blobs/{digest_of(CONFIG)}": CONFIG,
+            f"/v2/env/blobs/{digest_of(DAMAGED_CONFIG)}": DAMAGED_CONFIG,
         }.get(self.path)
         self.send_response(404 if content is None else 200)
         self.send_header("Content-Type", MANIFEST_TYPE)
@@ -95,3 +102,9 @@ def test_published_image_is_the_one_that_was_built_or_one_that_is_accepted(
 def test_environment_that_the_registry_lacks_is_not_published(images: RegistryImages) -> None:
     image = Image(f"{images.repository}:{image_tag(OTHER)}", OTHER, OTHER, LOCK, cached=False)
     assert images.find_published(image, accepts=lambda _: True) is None
+
+
+def test_image_with_labels_of_another_form_is_not_found(images: RegistryImages) -> None:
+    assert images.find(DAMAGED) is None
+    reference = f"{images.repository}@{digest_of(DAMAGED_MANIFEST)}"
+    assert images.progress.lines == [f"warning: {reference} isn't used: its labels have another form"]

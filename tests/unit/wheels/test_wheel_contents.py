@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -157,6 +158,17 @@ def test_content_of_a_build_without_isolation_is_remembered_by_what_is_installed
     assert recall_contents(one, sources, no_isolation=no_isolation, cache=tmp_path) == {MINE: content}
     assert recall_contents(other, sources, no_isolation=no_isolation, cache=tmp_path) == {}
     assert recall_contents(other, sources, no_isolation=(), cache=tmp_path) == {MINE: content}
+
+
+@pytest.mark.parametrize("damaged", ["text", {}, [], ["sha256:1"], ["sha256:1", 1], ["a", "b", "c"]])
+def test_damaged_entry_of_a_content_is_as_good_as_none(tmp_path: Path, damaged: object) -> None:
+    plan, sources = planned("1.0"), {MINE: "sha256:" + "2" * 64}
+    content = WheelContent("sha256:" + "1" * 64, "1.0")
+    remember_content(plan, MINE, sources[MINE], content, no_isolation=(), cache=tmp_path)
+    for path in tmp_path.rglob("*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "content": damaged}))
+    assert recall_contents(plan, sources, no_isolation=(), cache=tmp_path) == {}
+    assert first_sources(plan, sources, no_isolation=(), cache=tmp_path) == sources
 
 
 def test_sources_of_the_same_wheel_are_the_first_ones(tmp_path: Path) -> None:
