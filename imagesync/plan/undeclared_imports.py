@@ -42,6 +42,8 @@ _MENTION = (
 )
 # What eggs have beside an extension module imports pkg_resources; wheels of eggs are without it.
 _LOADER = b"__bootstrap__()"
+# In place of RECORD, of what pip installed with setup.py.
+_LISTING = "installed-files.txt"
 YOUR_CODE = "your code"
 """In place of a package's name, for loose code."""
 
@@ -130,7 +132,7 @@ def _imports_of_packages(
             sources = (source for source in _sources(files) if not package.is_egg or _LOADER not in source)
         elif package.has_record:
             # Installers write another file each time.
-            state = state_of([f"{package.metadata_path}/RECORD"])
+            state = state_of([f"{package.metadata_path}/{_record_name(package)}"])
             sources = _sources(_recorded_files(package))
         else:
             continue
@@ -146,10 +148,27 @@ def _imports_of_packages(
         write_cache(entry, now, key=key)
 
 
+def _record_name(package: Package) -> str:
+    return _LISTING if package.metadata_path.endswith(".egg-info") else "RECORD"
+
+
+def _listed_files(package: Package) -> Iterator[tuple[str, int]]:
+    """Yield the path of each recorded file, relative to its folder on ``sys.path``, and its size if known."""
+    if _record_name(package) != _LISTING:
+        yield from ((path, size or 0) for path, _, size in read_record(package.metadata_path))
+        return
+    try:
+        text = read_bytes(f"{package.metadata_path}/{_LISTING}").decode("utf-8", "surrogateescape")
+    except OSError:
+        return
+    folder = os.path.basename(package.metadata_path)  # noqa: PTH119
+    yield from ((os.path.normpath(f"{folder}/{line}").replace(os.sep, "/"), 0) for line in text.splitlines())
+
+
 def _recorded_files(package: Package) -> Iterator[str]:
-    for path, _, size in read_record(package.metadata_path):
+    for path, size in _listed_files(package):
         is_inside = path.endswith(".py") and not path.startswith(("../", "/"))
-        if is_inside and (size or 0) <= _MOST_BYTES and not _NOT_RUN.search(path):
+        if is_inside and size <= _MOST_BYTES and not _NOT_RUN.search(path):
             yield f"{package.location}/{path}"
 
 

@@ -190,6 +190,20 @@ def test_loader_beside_an_extension_of_an_egg_imports_nothing(tmp_path: Path) ->
     assert import_search(Environment(PYTHON, packages=(tool, mine)), cache=None)([tool]) == {}
 
 
+def test_imports_of_what_setup_py_installed_are_found(tmp_path: Path) -> None:
+    recorded, listed = tmp_path / "setuptools-1.dist-info", tmp_path / "mine-1-py3.11.egg-info"
+    for folder in (recorded, listed, tmp_path / "mine"):
+        folder.mkdir()
+    (recorded / "RECORD").write_text("pkg_resources/__init__.py,,\n")
+    (listed / "installed-files.txt").write_text("../mine/__init__.py\n../../../bin/mine.py\nPKG-INFO\n")
+    (tmp_path / "mine" / "__init__.py").write_text("import pkg_resources\n")
+    places = {"location": str(tmp_path), "has_record": True}
+    tool = distribution("setuptools==1", metadata_path=str(recorded), **places)
+    mine = distribution("mine==1", metadata_path=str(listed), **places)
+    search = import_search(Environment(PYTHON, packages=(tool, mine)), cache=tmp_path / "cache")
+    assert search([tool]) == search([tool]) == {"setuptools": ["mine"]}
+
+
 def test_damaged_egg_imports_nothing(tmp_path: Path) -> None:
     recorded, egg = tmp_path / "tool-1.dist-info", tmp_path / "mine-1-py3.11.egg"
     recorded.mkdir()
