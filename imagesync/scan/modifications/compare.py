@@ -263,14 +263,23 @@ class _Comparison:
         self._add(added)
 
     def _without_modules(self, paths: Sequence[str]) -> Iterator[str]:
-        """Yield *paths* without modules on ``sys.path``, which :mod:`imagesync.loose_code` finds."""
-        found = {path: site for path in paths for site in self._places.sites if is_inside(path, site)}
-        parents = {os.path.dirname(path) for path in paths if is_module(path)}
+        """Yield *paths* without the modules on ``sys.path`` that :mod:`imagesync.loose_code` reports.
+
+        These are single modules and folders with an ``__init__.py``, of whose name no package has a file.
+        """
+        recorded: dict[str, set[str]] = {}
+        reported: dict[str, bool] = {}
         for path in paths:
-            site = found.get(path, "")
-            first = path[len(site) + 1 :].partition(os.sep)[0] if site else ""
-            folder = f"{site}{os.sep}{first}"
-            if not site or not (folder in parents or (folder == path and is_module(path))):
+            site = next((site for site in self._places.sites if is_inside(path, site)), "")
+            if not site:
+                yield path
+                continue
+            if site not in recorded:
+                recorded[site] = {_module(claim, site) for claim in self._claims if is_inside(claim, site)}
+            top = f"{site}{os.sep}{path[len(site) + 1 :].partition(os.sep)[0]}"
+            if top not in reported:
+                reported[top] = _module(top, site) not in recorded[site] and is_module(top)
+            if not reported[top]:
                 yield path
 
     def _add(self, added: Mapping[str, set[Owner]]) -> None:
@@ -281,6 +290,10 @@ class _Comparison:
                 base = self._places.conda if kind == "conda" else os.path.realpath(locations.get(name, ""))
                 relative = os.path.relpath(path, base).replace(os.sep, "/")
                 self._changes[kind, name].added[relative] = digest
+
+
+def _module(path: str, site: str) -> str:
+    return path[len(site) + 1 :].partition(os.sep)[0].partition(".")[0]
 
 
 def _owners_of_folder(path: str, site: str, owners: Mapping[str, set[Owner]]) -> set[Owner]:

@@ -1,5 +1,5 @@
 # Paths stay strings: there are tens of thousands of them.
-# ruff: noqa: PTH118, PTH119, PTH120, PTH206
+# ruff: noqa: PTH110, PTH112, PTH118, PTH119, PTH120, PTH206
 """Files that no installer recorded: those that tools leave behind, and the user's own."""
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from imagesync.core.files import read_bytes
 from imagesync.scan.environment import Environment, Finding, Severity
 from imagesync.scan.modifications.modification import Unowned, UnownedKind, shown
 
-_MODULES = (".py", ".so", ".pyd", ".pyi")
+_MODULE_SUFFIXES = (".py", ".so", ".pyd")
+_STARTUP = ("sitecustomize", "usercustomize")
 # What file managers, editors, Jupyter and Python itself write beside any file.
 _ANYWHERE = re.compile(
     r"(.*/)?(\.DS_Store|Thumbs\.db|\.ipynb_checkpoints/.*|\.nfs[0-9a-f]+|\.gitignore|CACHEDIR\.TAG|[^/]*~"
@@ -59,9 +60,7 @@ def is_expected(path: str, *, in_site: bool) -> bool:
 
 def is_startup_file(name: str) -> bool:
     """Return True if Python reads a file of that *name* in a folder of packages when it starts."""
-    return name.endswith(".pth") or (
-        name.partition(".")[0] in ("sitecustomize", "usercustomize") and name.endswith(_MODULES)
-    )
+    return name.endswith(".pth") or (name.partition(".")[0] in _STARTUP and name.endswith(_MODULE_SUFFIXES))
 
 
 def startup_kind(path: str) -> UnownedKind | None:
@@ -90,9 +89,20 @@ def _takes_effect(line: bytes, folder: bytes) -> bool:
     return bool(line.strip()) and not line.startswith(b"#") and named.startswith(folder + b"/")
 
 
-def is_module(name: str) -> bool:
-    """Return True if the file *name* can be imported."""
-    return name.endswith(_MODULES)
+def is_module(path: str) -> bool:
+    """Return True if *path*, in a folder on ``sys.path``, is a module or a regular package."""
+    name = os.path.basename(path)
+    if os.path.isdir(path):
+        is_whole = os.path.exists(os.path.join(path, "__init__.py"))
+        return is_whole and _is_module_name(name)
+    # Of a module and a folder with one name, only the folder is looked at.
+    stem = name.partition(".")[0]
+    folder = os.path.join(os.path.dirname(path), stem)
+    return name.endswith(_MODULE_SUFFIXES) and _is_module_name(stem) and not os.path.isdir(folder)
+
+
+def _is_module_name(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("__") and name not in _STARTUP
 
 
 def unowned_findings(unowned: Iterable[Unowned], environment: Environment) -> tuple[Finding, ...]:

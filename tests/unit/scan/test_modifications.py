@@ -8,12 +8,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from imagesync.loose_code.detect import find_loose_code
 from imagesync.scan.environment import Environment
 from imagesync.scan.modifications import compare
 from imagesync.scan.modifications.compare import find_modifications
@@ -168,6 +169,46 @@ def test_file_of_no_package_is_named(environment: LocalEnvironment, pattern: str
     assert finding.code == ("files-unowned" if kind == "file" else "startup-code")
     assert str(path) in finding.message
     assert finding.hint
+
+
+MODULES_OF_NO_PACKAGE = {
+    "shared/own.py": True,  # other packages have files in folders below
+    "tests/own.py": True,  # two packages have files in the folder
+    "own/part.py": True,  # a namespace package (PEP 420)
+    "own/deep/part.py": True,
+    "own-tool.py": True,  # no import can name it
+    "demo_top/part.py": True,  # hides a module that a package has
+    "whole/__init__.py": False,
+    "whole.cpython-311-x86_64-linux-gnu.so": False,
+}
+"""Files beside installed packages, and whether no other check names them."""
+
+
+@pytest.mark.parametrize("name", MODULES_OF_NO_PACKAGE)
+def test_module_of_no_package_is_named_once(environment: LocalEnvironment, tmp_path: Path, name: str) -> None:
+    site = environment.site_packages
+    for package, files in {"one": ["shared/one/a.py", "tests/a.py"], "two": ["tests/b.py"]}.items():
+        add_distribution(site, package, files)
+    assert found(environment) == Modifications()
+    (site / name).parent.mkdir(parents=True, exist_ok=True)
+    (site / name).write_text("x = 1\n")
+    result = scanned(environment)
+    unowned = [each.path for each in find_modifications(result).unowned]
+    loose = [path for each in find_loose_code(result, environ={}, cwd=tmp_path) for path in each.modules]
+    assert unowned == ([str(site / name)] if MODULES_OF_NO_PACKAGE[name] else [])
+    assert bool(loose) != bool(unowned)
+
+
+def add_distribution(site: Path, name: str, files: Iterable[str]) -> None:
+    """Install a distribution with empty *files*."""
+    for path in files:
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_bytes(b"")
+    folder = site / f"{name}-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    rows = [*files, f"{folder.name}/METADATA", f"{folder.name}/RECORD"]
+    (folder / "RECORD").write_text("".join(f"{path},,\n" for path in rows))
 
 
 @pytest.mark.parametrize("name", ["_virtualenv.pth", "_virtualenv.py", "demo-nspkg.pth", "own.py"])
