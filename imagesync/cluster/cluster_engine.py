@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from imagesync.engine.run_container import Mount
 
 _TAIL = 200  # lines
+_SILENCE = 3.0  # seconds without output, after which the log is read
 # Program and configuration come by standard input: every user of the machine can see command lines.
 _BOOTSTRAP = (
     "import json,sys;c=json.loads(sys.stdin.buffer.readline());"
@@ -147,10 +148,10 @@ class ClusterEngine:
             aliases=[SCHEDULER],
         )
         config = scheduler_config(plan, options, workers=workers, lifeline="stdin")
-        with self._output(container) as lines:
+        with self._output(container) as attached:
             lifeline = self._start(container, config)
             try:
-                self._await_ready(container, lines)
+                self._await_ready(container, attached)
                 with engine_errors("report the ports of the scheduler"):
                     published = api.inspect_container(container)["NetworkSettings"]["Ports"]
             except BaseException:
@@ -282,22 +283,31 @@ class ClusterEngine:
         return attached
 
     @contextmanager
-    def _output(self, container: str) -> Iterator[Iterator[str]]:
+    def _output(self, container: str) -> Iterator[Attachment]:
         with engine_errors("attach to the scheduler"):
             attached = self._attach(container, "stdout", "stderr")
         with attached:
-            yield attached.lines()
+            yield attached
 
     def _attach(self, container: str, *streams: Stream) -> Attachment:
         attached = Attachment(self.api, container, *streams)
         labels.close_in_children(attached.release)
         return attached
 
-    def _await_ready(self, container: str, lines: Iterator[str]) -> None:
+    def _await_ready(self, container: str, attached: Attachment) -> None:
         output: list[str] = []
-        for line in lines:
+        lines = attached.lines()
+        while True:
+            # Docker 20.10 on a busy machine was seen to attach without ever sending a byte; its log has them.
+            if not attached.has_output(_SILENCE):
+                if self._has_logged(container, node.READY):
+                    return
+                continue
+            line = next(lines, None)
             if line == node.READY:
                 return
+            if line is None:
+                break
             output.append(line)
         self.remove(container)
         raise ClusterError(
@@ -305,3 +315,7 @@ class ClusterEngine:
             hint="Check that `distributed` is in the image:"
             f" docker run --rm {self.plan.image} python -c 'import distributed'",
         )
+
+    def _has_logged(self, container: str, line: str) -> bool:
+        with engine_errors("read the log of the scheduler"):
+            return line.encode() in self.api.logs(container, tail=_TAIL).splitlines()

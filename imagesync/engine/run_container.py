@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,11 @@ class Attachment:
 
         for number, data in frames_iter(self._file, tty=False):
             yield "stdout" if number == STDOUT else "stderr", data
+
+    def has_output(self, seconds: float) -> bool:
+        """Wait for output or the end of the streams, at most *seconds*, and return whether there is any."""
+        pending = getattr(self.socket, "pending", None)  # TLS may have decrypted more than was read
+        return bool(pending is not None and pending()) or bool(select.select([self.socket], [], [], seconds)[0])
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of all streams, until the container closes them."""
