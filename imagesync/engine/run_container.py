@@ -59,7 +59,10 @@ class Attachment:
     def has_output(self, seconds: float) -> bool:
         """Wait for output or the end of the streams, at most *seconds*, and return whether there is any."""
         pending = getattr(self.socket, "pending", None)  # TLS may have decrypted more than was read
-        return bool(pending is not None and pending()) or bool(select.select([self.socket], [], [], seconds)[0])
+        if pending is not None and pending():
+            return True
+        readable, _, _ = select.select([self.socket], [], [], seconds)
+        return bool(readable)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of all streams, until the container closes them."""
