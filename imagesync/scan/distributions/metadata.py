@@ -164,8 +164,9 @@ def installed_files(package: Package) -> tuple[InstalledFile, ...]:
     for name, recorded, _ in read_record(package.metadata_path):
         path = name.removeprefix(location)
         if ".." in path:
-            path = os.path.normpath(path)  # what leads out of the folder must begin with ../
-        if not is_by_installer(path, dist_info):
+            # What leads out of the folder must begin with ../
+            path = os.path.normpath(path).replace(os.sep, "/")
+        if path and not is_by_installer(path, dist_info):
             files.append(InstalledFile(path, recorded))
     return tuple(sorted(files))
 
@@ -213,5 +214,6 @@ def read_record(metadata_path: str) -> Iterator[tuple[str, str, int | None]]:
     for row in rows:
         if row and row[0] and "\0" not in row[0]:
             digest = row[1] if len(row) > 1 else ""
-            size = int(row[2]) if len(row) > 2 and row[2].isdecimal() else None
+            # No file has a size of 20 digits, and Python refuses to read one of thousands.
+            size = int(row[2]) if len(row) > 2 and len(row[2]) < 20 and row[2].isdecimal() else None
             yield row[0].replace("\\", "/"), digest, size

@@ -26,7 +26,7 @@ from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
 from imagesync.scan.modifications.relocated import is_relocated
 from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
-_FORMAT = 2  # raised when the same files would give another result
+_FORMAT = 3  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
 _CHUNK = 1 << 20
 _AT_ONCE = 200

@@ -1,5 +1,5 @@
 # Paths stay strings: there are tens of thousands of them.
-# ruff: noqa: PTH113, PTH118, PTH119
+# ruff: noqa: PTH118, PTH119
 """The files that installers recorded: RECORD (PEP 376) of distributions, ``paths_data`` of conda packages."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from imagesync.core.files import read_bytes
@@ -36,7 +37,7 @@ class Claim(NamedTuple):
     sha256
         In hexadecimal; empty if the package recorded none.
     original
-        Of a text in which conda replaced a placeholder by the prefix: its sha256 before, and the placeholder.
+        Of a file in which conda replaced a placeholder by the prefix: its sha256 before, and the placeholder.
     is_generated
         Whether an installer generates the file, so that no wheel holds it.
     is_optional
@@ -90,19 +91,35 @@ def _claims_of_distribution(package: Package, location: str) -> Iterator[tuple[s
     given = package.location.replace("\\", "/").rstrip("/") + "/"
     for listed, digest, _ in read_record(package.metadata_path):
         path = listed.removeprefix(given)
+        if not path:
+            continue  # the folder itself
         if ".." in path:
-            path = os.path.normpath(path)
-        where = os.path.normpath(os.path.join(location, path)) if path[0] in "./" else folder + path
+            path = os.path.normpath(path).replace(os.sep, "/")
+        where = folder + path if path[0] not in "./" and os.sep == "/" else locate(location, path)
         if is_by_installer(path, dist_info):
             yield where, Claim(owner, path, is_optional=True)
         else:
             script = path.startswith("..") and script_name(path) in generated
             yield where, Claim(owner, path, InstalledFile(path, digest).sha256 or "", is_generated=script)
     listing = os.path.join(package.metadata_path, "installed-files.txt")  # pip with setup.py install
-    if os.path.isfile(listing):
+    with contextlib.suppress(OSError):  # most have none
         for line in read_bytes(listing).decode("utf-8", "surrogateescape").splitlines():
-            where = os.path.normpath(os.path.join(location, dist_info, line))
-            yield where, Claim(owner, os.path.relpath(where, location))
+            if line and "\0" not in line:
+                where = locate(os.path.join(location, dist_info), line)
+                yield where, Claim(owner, os.path.relpath(where, location).replace(os.sep, "/"))
+
+
+def locate(folder: str, path: str, *, syntax: ModuleType = os.path) -> str:
+    """Return the path of a recorded file as a walk of the folders gives it.
+
+    Parameters
+    ----------
+    path
+        Relative to *folder*, with ``/``; or absolute.
+    syntax
+        The module for the paths of the system: :mod:`posixpath` or :mod:`ntpath`.
+    """
+    return str(syntax.normpath(syntax.join(folder, path)))
 
 
 def _claims_of_egg(package: Package, prefix: str) -> Iterator[tuple[str, Claim]]:
@@ -128,9 +145,9 @@ def _claims_of_record(record: CondaRecord, root: str) -> Iterator[tuple[str, Cla
         placeholder = entry.get("prefix_placeholder")
         original = None
         if placeholder:
-            if entry.get("file_mode") != "binary" and entry.get("sha256"):
+            if entry.get("sha256"):
                 original = (str(entry["sha256"]).lower(), str(placeholder))
-            elif not entry.get("sha256_in_prefix"):
+            if entry.get("file_mode") == "binary" and not entry.get("sha256_in_prefix"):
                 sha256 = ""  # of the archive's file, which has another prefix
         generated = "entry_point" in str(entry.get("path_type", ""))
         if str(entry.get("path_type", "")) in ("softlink", "directory", "pyc_file"):

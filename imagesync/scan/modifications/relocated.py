@@ -11,9 +11,8 @@ from pathlib import Path
 from imagesync.scan.modifications.recorded import Claim
 
 _SCRIPT_START = 4096
-# pip and uv let a shell start the interpreter if its path is too long for the first line, or has a space.
-_INTERPRETER = re.compile(rb"""(?:#!|'''exec' )[ \t]*(?:"([^"\n]+)"|'([^'\n]+)'|(\S+))""")
-_SHELLS = (b"/bin/sh", b"/usr/bin/sh")
+# A shell starts the interpreter if its path is too long for the first line, or has a space.
+_INTERPRETER = re.compile(rb"""#!(?:/bin/sh\n'''exec')?[ \t]*(?:"([^"\n]+)"|'([^'\n]+)'|(\S+))""")
 
 
 def is_relocated(path: str, claim: Claim, prefixes: Iterable[str]) -> bool:
@@ -38,17 +37,39 @@ def _has_original(path: str, sha256: str, placeholder: str, prefixes: Iterable[b
     except OSError:
         return False
     original = os.fsencode(placeholder)
-    return any(hashlib.sha256(content.replace(prefix, original)).hexdigest() == sha256 for prefix in prefixes)
+    return any(
+        hashlib.sha256(restored).hexdigest() == sha256
+        for prefix in prefixes
+        for restored in (content.replace(prefix, original), _restore_binary(content, prefix, original))
+    )
 
 
-def _starts_foreign_interpreter(path: str, prefixes: list[bytes]) -> bool:
+def _restore_binary(content: bytes, prefix: bytes, placeholder: bytes) -> bytes:
+    """Undo conda's change of a binary: the prefix for the placeholder, padded with null bytes."""
+
+    def restore(match: re.Match[bytes]) -> bytes:
+        text, zeros = match.groups()
+        padding = text.count(prefix) * (len(placeholder) - len(prefix))
+        if not 0 <= padding < len(zeros):
+            return match[0]
+        return text.replace(prefix, placeholder) + zeros[padding:]
+
+    return re.sub(rb"(%s[^\0]*)(\0+)" % re.escape(prefix), restore, content)
+
+
+def _starts_foreign_interpreter(path: str, prefixes: Iterable[bytes]) -> bool:
     """Return True if a script is for the interpreter of another environment."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             start = file.read(_SCRIPT_START)
     except OSError:
         return False
-    if not start.startswith(b"#!"):
+    named = _INTERPRETER.match(start)
+    if named is None:
         return False
-    lines = b"\n".join(start.split(b"\n")[:3])
-    return b"python" in lines and not any(prefix in lines for prefix in prefixes)
+    interpreter = named[1] or named[2] or named[3]
+    return (
+        interpreter.startswith(b"/")
+        and b"python" in interpreter.rpartition(b"/")[2]
+        and not any(interpreter.startswith(prefix + b"/") for prefix in prefixes)
+    )

@@ -86,7 +86,7 @@ def _takes_effect(line: bytes, folder: bytes) -> bool:
     if line.startswith((b"import ", b"import\t")):
         return True
     named = os.path.normpath(os.path.join(folder, line.rstrip()))
-    return bool(line.strip()) and not line.startswith(b"#") and named.startswith(folder + b"/")
+    return bool(line.strip()) and not line.startswith(b"#") and named.startswith(folder + os.fsencode(os.sep))
 
 
 def is_module(path: str) -> bool:

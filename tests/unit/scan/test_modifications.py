@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ntpath
 import os
 import shutil
 import sys
@@ -19,6 +20,7 @@ from imagesync.scan.environment import Environment
 from imagesync.scan.modifications import compare
 from imagesync.scan.modifications.compare import find_modifications
 from imagesync.scan.modifications.modification import Modifications
+from imagesync.scan.modifications.recorded import locate
 from imagesync.scan.modifications.unrecorded import unowned_findings
 from imagesync.scan.scan import scan
 from tests.commands import clean_environ
@@ -373,3 +375,70 @@ def test_text_with_another_prefix_is_no_change_of_a_conda_package(
     assert found(environment).packages == ()
     path.write_text(f"home = '{environment.prefix}/'\n")
     assert found(environment).packages != ()
+
+
+def test_binary_with_another_prefix_is_no_change_of_a_conda_package(
+    conda_environment: MakeCondaEnvironment,
+) -> None:
+    environment = conda_environment("python", "toolz")
+    record = environment.record("toolz")
+    document = json.loads(record.read_text())
+    (entry,) = (e for e in document["paths_data"]["paths"] if e["_path"].endswith("toolz/recipes.py"))
+    placeholder = b"/opt/placeholder" * 20
+    packed = b"\1" + placeholder + b"/lib:" + placeholder + b"/bin\0\2"
+    entry |= {
+        "prefix_placeholder": placeholder.decode(),
+        "file_mode": "binary",
+        "sha256": hashlib.sha256(packed).hexdigest(),
+        "sha256_in_prefix": hashlib.sha256(b"in another prefix").hexdigest(),
+    }
+    record.write_text(json.dumps(document, indent=2))
+    path = environment.site_packages / "toolz/recipes.py"
+    prefix = os.fsencode(environment.prefix)
+    padding = b"\0" * (2 * (len(placeholder) - len(prefix)))
+    path.write_bytes(b"\1" + prefix + b"/lib:" + prefix + b"/bin\0" + padding + b"\2")
+    assert found(environment).packages == ()
+    path.write_bytes(b"\1" + prefix + b"/lib:" + prefix + b"/bin\0" + padding + b"\3")
+    assert found(environment).packages != ()
+
+
+@pytest.mark.parametrize(
+    ("start", "edited"),
+    [
+        ("#!/usr/bin/env python3", True),
+        ("#!python3", True),
+        ("#!/elsewhere/bin/python3", False),
+        ("#!/bin/sh\n'''exec' \"/else where/bin/python\" \"$0\" \"$@\"\n' '''", False),
+        ("#!/bin/sh\necho python", True),
+    ],
+)
+def test_script_of_another_environment_is_one_with_its_interpreter(
+    environment: LocalEnvironment, start: str, edited: bool
+) -> None:
+    (environment.prefix / "bin/demo-tool").write_text(f"{start}\nprint('more')\n")
+    assert bool(found(environment).packages) == edited
+
+
+@pytest.mark.parametrize("row", ["{site}/,,", "demo/a.bin,," + "9" * 5000])
+def test_odd_row_of_a_record_is_no_error(environment: LocalEnvironment, row: str) -> None:
+    site = environment.site_packages
+    (site / "demo/a.bin").write_bytes(b"")
+    record = site / "demo-1.0.dist-info/RECORD"
+    record.write_text(record.read_text() + row.format(site=site) + "\ndemo/a.bin,,\n")
+    assert found(environment) == Modifications()
+
+
+def test_list_of_installed_files_that_cannot_be_read_is_no_error(environment: LocalEnvironment) -> None:
+    listing = environment.site_packages / "demo-1.0.dist-info/installed-files.txt"
+    listing.write_text("../demo/__init__.py\n\n../demo/\0\n")
+    assert found(environment) == Modifications()
+    listing.unlink()
+    listing.mkdir()
+    assert found(environment) == Modifications()
+
+
+def test_recorded_file_has_the_path_that_a_walk_on_windows_gives() -> None:
+    site = "C:\\env\\Lib\\site-packages"
+    assert locate(site, "demo/__init__.py", syntax=ntpath) == site + "\\demo\\__init__.py"
+    assert locate(site, "../../Scripts/demo.exe", syntax=ntpath) == "C:\\env\\Scripts\\demo.exe"
+    assert locate(site, "D:/own/a.py", syntax=ntpath) == "D:\\own\\a.py"
