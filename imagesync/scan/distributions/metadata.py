@@ -147,8 +147,12 @@ class InstalledFile(NamedTuple):
     @property
     def sha256(self) -> str | None:
         """Return the recorded sha256 in hexadecimal; ``None`` if RECORD has none that is valid."""
-        algorithm, _, value = self.hash.partition("=")
-        if algorithm != "sha256":
+        return self.hexdigest("sha256")
+
+    def hexdigest(self, algorithm: str) -> str | None:
+        """Return the digest in hexadecimal; ``None`` if RECORD has none of *algorithm* that is valid."""
+        name, _, value = self.hash.partition("=")
+        if name != algorithm:
             return None
         try:
             return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()

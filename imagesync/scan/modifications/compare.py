@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.stat_cache import MODE, TICK, Stat, fingerprint, stat_of
+from imagesync.core.stat_cache import MODE, SIZE, TICK, Stat, fingerprint, stat_of
 from imagesync.scan.environment import Environment
 from imagesync.scan.modifications.modification import Modification, Modifications, Unowned
 from imagesync.scan.modifications.places import Places, is_inside, walk
@@ -26,7 +26,7 @@ from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
 from imagesync.scan.modifications.relocated import is_relocated
 from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
-_FORMAT = 3  # raised when the same files would give another result
+_FORMAT = 5  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
 _CHUNK = 1 << 20
 _AT_ONCE = 200
@@ -122,13 +122,13 @@ class _Digests:
 
 
 def _sha256_of_each(paths: list[str]) -> list[str]:
-    return [_sha256(path) for path in paths]
+    return [_digest_of(path, "sha256") for path in paths]
 
 
-def _sha256(path: str) -> str:
+def _digest_of(path: str, algorithm: str) -> str:
     import hashlib
 
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm)
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - thousands of small files
             while chunk := file.read(_CHUNK):
@@ -196,7 +196,7 @@ class _Comparison:
         hashed = {
             path: value
             for path, value in present.items()
-            if stat.S_ISREG(value[MODE]) and any(claim.sha256 for claim in self._claims[path])
+            if stat.S_ISREG(value[MODE]) and any(map(_is_comparable, self._claims[path]))
         }
         digests = self._digests.of(hashed)
         for path in inside:
@@ -223,14 +223,30 @@ class _Comparison:
 
     def _compare(self, path: str, claims: list[Claim], digest: str) -> None:
         # Of a file that several packages have, one version is installed, and it is right for all of them.
-        if any(claim.sha256 == digest for claim in claims if claim.owner[0] != "provided"):
+        if any(self._is_right(path, claim, digest) for claim in claims if claim.owner[0] != "provided"):
             claims = [claim for claim in claims if claim.owner[0] == "provided"]
         for claim in claims:
-            if not claim.sha256 or claim.sha256 == digest or is_relocated(path, claim, self._prefixes):
+            if (
+                not _is_comparable(claim)
+                or self._is_right(path, claim, digest)
+                or (claim.size is not None and claim.other is None and self._size(path) == claim.size)
+                or is_relocated(path, claim, self._prefixes)
+            ):
                 continue
             changes = self._changes[claim.owner]
             changes.edited[claim.path] = digest
             changes.generated += [claim.path] if claim.is_generated else []
+
+    def _is_right(self, path: str, claim: Claim, digest: str) -> bool:
+        """Return True if a file has the recorded digest."""
+        if claim.other is not None:
+            algorithm, value = claim.other
+            return _digest_of(path, algorithm) == value
+        return claim.sha256 == digest
+
+    def _size(self, path: str) -> int | None:
+        value = self._stat(path)
+        return None if value is None else value[SIZE]
 
     def _sort_unrecorded(self) -> None:
         owners: defaultdict[str, set[Owner]] = defaultdict(set)
@@ -247,14 +263,15 @@ class _Comparison:
             site = next((site for site in self._places.sites if is_inside(path, site)), "")
             top = site or self._places.conda or self._places.prefix
             relative = path[len(top) + 1 :].replace(os.sep, "/")
-            if is_expected(relative, in_site=bool(site)):
+            starts = bool(site) and "/" not in relative and is_startup_file(relative)
+            if not starts and is_expected(relative, in_site=bool(site)):
                 continue
             holders: set[Owner] = set()
             if site or _STANDARD_LIBRARY.match(relative):
                 holders = _owners_of_folder(path, site, owners)
             if sum(owner[0] != "provided" for owner in holders) == 1:
                 added[path] = holders
-            elif site and "/" not in relative and is_startup_file(relative):
+            elif starts:
                 if (kind := startup_kind(path)) is not None:
                     self._unowned.append(Unowned(path, kind))
             elif site not in self._places.unlisted and (site or self._places.has_own_prefix):
@@ -290,6 +307,10 @@ class _Comparison:
                 base = self._places.conda if kind == "conda" else os.path.realpath(locations.get(name, ""))
                 relative = os.path.relpath(path, base).replace(os.sep, "/")
                 self._changes[kind, name].added[relative] = digest
+
+
+def _is_comparable(claim: Claim) -> bool:
+    return bool(claim.sha256) or claim.other is not None or claim.size is not None
 
 
 def _module(path: str, site: str) -> str:

@@ -26,6 +26,9 @@ OwnerKind = Literal["pip", "conda", "provided"]
 Owner = tuple[OwnerKind, str]
 """The manager and the name of a package; ``provided`` for a distribution of a conda package."""
 
+# What a RECORD may have besides sha256 (binary distribution format).
+_OTHER_DIGESTS = ("sha384", "sha512")
+
 
 class Claim(NamedTuple):
     """A file as one package has recorded it.
@@ -40,6 +43,10 @@ class Claim(NamedTuple):
         Of a file in which conda replaced a placeholder by the prefix: its sha256 before, and the placeholder.
     is_generated
         Whether an installer generates the file, so that no wheel holds it.
+    other
+        Without sha256: the name and the value of another digest.
+    size
+        In bytes, of a file without sha256; ``None`` if it isn't recorded.
     is_optional
         Whether it may be missing: bytecode, and what installers write for themselves.
     """
@@ -50,6 +57,8 @@ class Claim(NamedTuple):
     original: tuple[str, str] | None = None
     is_generated: bool = False
     is_optional: bool = False
+    other: tuple[str, str] | None = None
+    size: int | None = None
 
 
 Claims = Mapping[str, list[Claim]]
@@ -89,7 +98,7 @@ def _claims_of_distribution(package: Package, location: str) -> Iterator[tuple[s
     dist_info = os.path.basename(package.metadata_path)
     generated = entry_point_scripts(package.metadata_path)
     given = package.location.replace("\\", "/").rstrip("/") + "/"
-    for listed, digest, _ in read_record(package.metadata_path):
+    for listed, digest, size in read_record(package.metadata_path):
         path = listed.removeprefix(given)
         if not path:
             continue  # the folder itself
@@ -100,13 +109,21 @@ def _claims_of_distribution(package: Package, location: str) -> Iterator[tuple[s
             yield where, Claim(owner, path, is_optional=True)
         else:
             script = path.startswith("..") and script_name(path) in generated
-            yield where, Claim(owner, path, InstalledFile(path, digest).sha256 or "", is_generated=script)
+            sha256 = InstalledFile(path, digest).sha256 or ""
+            claim = Claim(owner, path, sha256, is_generated=script)
+            yield where, claim if sha256 else _without_sha256(claim, digest, size)
     listing = os.path.join(package.metadata_path, "installed-files.txt")  # pip with setup.py install
     with contextlib.suppress(OSError):  # most have none
         for line in read_bytes(listing).decode("utf-8", "surrogateescape").splitlines():
             if line and "\0" not in line:
                 where = locate(os.path.join(location, dist_info), line)
                 yield where, Claim(owner, os.path.relpath(where, location).replace(os.sep, "/"))
+
+
+def _without_sha256(claim: Claim, digest: str, size: int | None) -> Claim:
+    file = InstalledFile(claim.path, digest)
+    others = ((name, value) for name in _OTHER_DIGESTS if (value := file.hexdigest(name)))
+    return claim._replace(other=next(others, None), size=size)
 
 
 def locate(folder: str, path: str, *, syntax: ModuleType = os.path) -> str:

@@ -21,7 +21,7 @@ _ANYWHERE = re.compile(
 )
 # Written by venv, virtualenv, uv, setuptools and distutils, and in no RECORD; `~` marks what pip has renamed.
 _SITE = re.compile(
-    r"_virtualenv\.py|easy-install\.pth|setuptools\.pth|[^/]*-nspkg\.pth|[^/]*\.egg-link|README(\.txt)?"
+    r"_virtualenv\.py|[^/]*\.egg-link|README(\.txt)?"
     r"|__editable__[^/]*|[^/]*\.egg(/.*)?|[^/]*\.(egg|dist)-info(/.*)?|~.*|\.lock|_manylinux\.py"
 )
 _COMMANDS = re.compile(
@@ -34,11 +34,31 @@ _CONDA = re.compile(
     r"|share/mime/.*|share/info/dir|lib/gdk-pixbuf-2\.0/.*\.cache|lib/gtk-[^/]*/.*\.cache|share/applications/.*\.cache"
     r"|(etc/)?ssl/certs/.*|lib/python[^/]*/config-[^/]*/.*\.pyc|(share/)?fonts/.*\.uuid"
 )
-# The content of .pth files that tools write.
-_PTH = {
-    "_virtualenv.pth": b"import _virtualenv",
-    "distutils-precedence.pth": b"import os; var = 'SETUPTOOLS_USE_DISTUTILS'",
-}
+# The lines of .pth files that tools write, by the name of the file.
+_EASY_INSTALL = (
+    rb"import sys; sys\.__plen = len\(sys\.path\)|(\./)?[^/]+\.egg"
+    rb"|import sys; new=sys\.path\[sys\.__plen:\]; del sys\.path\[sys\.__plen:\];"
+    rb" p=getattr\(sys,'__egginsert',0\); sys\.path\[p:p\]=new; sys\.__egginsert = p\+len\(new\)"
+)
+_PTH_LINES = (
+    (re.compile(r"_virtualenv\.pth"), re.compile(rb"import _virtualenv")),
+    (re.compile(r"easy-install\.pth|setuptools\.pth"), re.compile(_EASY_INSTALL)),
+    (
+        re.compile(r"distutils-precedence\.pth"),
+        re.compile(
+            rb"import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = "
+            rb"os\.environ\.get\(var, '\w+'\) == 'local'; enabled and "
+            rb"__import__\('_distutils_hack'\)(\.add_shim\(\))?;?"
+        ),
+    ),
+    (
+        re.compile(r".*-nspkg\.pth"),
+        re.compile(
+            rb"import sys, ?(types|new), ?os;.*\(p not in mp\) and mp\.append\(p\)"
+            rb"(;\s*m and setattr\(sys\.modules\['[\w.]+'\], '\w+', m\))?"
+        ),
+    ),
+)
 
 
 def is_expected(path: str, *, in_site: bool) -> bool:
@@ -75,10 +95,12 @@ def startup_kind(path: str) -> UnownedKind | None:
         content = read_bytes(path)
     except OSError:
         return None
-    is_known = name in _PTH and content.startswith(_PTH[name])
+    known = [lines for names, lines in _PTH_LINES if names.fullmatch(name)]
     folder = os.fsencode(os.path.dirname(path))
-    has_effect = any(_takes_effect(line, folder) for line in content.splitlines())
-    return "pth" if has_effect and not is_known else None
+    for line in content.splitlines():
+        if _takes_effect(line, folder) and not any(lines.fullmatch(line.strip()) for lines in known):
+            return "pth"
+    return None
 
 
 def _takes_effect(line: bytes, folder: bytes) -> bool:

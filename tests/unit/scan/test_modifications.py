@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import ntpath
@@ -221,8 +222,30 @@ def test_files_of_tools_and_modules_on_the_path_are_not_named(
     assert found(environment) == Modifications()
 
 
-def test_edited_pth_of_a_tool_is_named(environment: LocalEnvironment) -> None:
-    (environment.site_packages / "_virtualenv.pth").write_text("import own\n")
+PTH_OF_TOOLS = {
+    "_virtualenv.pth": "import _virtualenv",
+    "distutils-precedence.pth": "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, "
+    "'local') == 'local'; enabled and __import__('_distutils_hack').add_shim(); ",
+    "easy-install.pth": "import sys; sys.__plen = len(sys.path)\n./own-1.0-py3.11.egg\n/elsewhere/src\n"
+    "import sys; new=sys.path[sys.__plen:]; del sys.path[sys.__plen:]; p=getattr(sys,'__egginsert',0); "
+    "sys.path[p:p]=new; sys.__egginsert = p+len(new)\n",
+    "own-nspkg.pth": "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join("
+    "sys._getframe(1).f_locals['sitedir'], *('own',));m = sys.modules.setdefault('own', "
+    "types.ModuleType('own'));mp = (m or []) and m.__dict__.setdefault('__path__',[]);"
+    "(p not in mp) and mp.append(p)\n",
+}
+
+
+@pytest.mark.parametrize("name", PTH_OF_TOOLS)
+def test_pth_of_a_tool_is_named_once_a_line_of_code_is_added(
+    environment: LocalEnvironment, name: str
+) -> None:
+    path = environment.site_packages / name
+    path.write_text(PTH_OF_TOOLS[name])
+    assert found(environment) == Modifications()
+    path.write_text(PTH_OF_TOOLS[name].rstrip() + "\nimport own\n")
+    assert [each.kind for each in found(environment).unowned] == ["pth"]
+    path.write_text("import own\n")
     assert [each.kind for each in found(environment).unowned] == ["pth"]
 
 
@@ -442,3 +465,22 @@ def test_recorded_file_has_the_path_that_a_walk_on_windows_gives() -> None:
     assert locate(site, "demo/__init__.py", syntax=ntpath) == site + "\\demo\\__init__.py"
     assert locate(site, "../../Scripts/demo.exe", syntax=ntpath) == "C:\\env\\Scripts\\demo.exe"
     assert locate(site, "D:/own/a.py", syntax=ntpath) == "D:\\own\\a.py"
+
+
+@pytest.mark.parametrize("algorithm", ["sha384", "sha512", "md5", ""])
+def test_file_without_sha256_is_compared_by_what_is_recorded(
+    environment: LocalEnvironment, algorithm: str
+) -> None:
+    path = environment.site_packages / "demo/own.bin"
+    path.write_bytes(b"before")
+    digest = ""
+    if algorithm:
+        value = hashlib.new(algorithm, b"before").digest()
+        digest = f"{algorithm}={base64.urlsafe_b64encode(value).decode().rstrip('=')}"
+    record = environment.site_packages / "demo-1.0.dist-info/RECORD"
+    record.write_text(record.read_text() + f"demo/own.bin,{digest},6\n")
+    assert found(environment) == Modifications()
+    path.write_bytes(b"edited")
+    assert bool(found(environment).packages) == (algorithm in ("sha384", "sha512"))
+    path.write_bytes(b"of another size")
+    assert changes(found(environment)) == {"demo": (["demo/own.bin"], [], [])}
