@@ -52,8 +52,8 @@ def test_missing_library_is_named_with_its_apt_entry_which_cures_it(
     assert f"error: lamp 1.0.0 needs {LIBRARY}" in named.stderr
 
     # A lock file has no installed files: what its wheels need is read from them.
-    lamp("lock", "-o", "pylock.toml")
-    refused = lamp.run("build", "--strict", "--locked", "pylock.toml")
+    lamp("lock", "-o", "conda-lock.yml")
+    refused = lamp.run("build", "--strict", "--locked", "conda-lock.yml")
     assert refused.returncode == 1, refused
     assert f"lamp 1.0.0 needs {LIBRARY}" in refused.stderr
 
