@@ -57,7 +57,9 @@ def pushed(
 ) -> Iterator[Pushed]:
     name = f"{registry.host}/team/elder"
     config = registry.docker_config(tmp_path_factory.mktemp("docker") / "docker")
-    cli = dask_project.cli.with_environ(IMAGESYNC_REPOSITORY=name, DOCKER_CONFIG=config)
+    # No channel is asked for the image's Python, nor said to be silent.
+    environ = {"IMAGESYNC_REPOSITORY": name, "DOCKER_CONFIG": config, "IMAGESYNC_PYTHON": "base"}
+    cli = dask_project.cli.with_environ(**environ)
     # This is where it is built and pushed.
     written = cli("cluster", "config", "coiled", "--push")
     tag = dask_project.reference.rpartition(":")[2]
