@@ -17,18 +17,8 @@ from tests.commands import CommandLine
 from tests.engine_proxy import EngineProxy
 from tests.environments import LocalEnvironment, feature_version, make_environment
 from tests.indexes import LocalIndex
+from tests.integration.editable_project import asked, make_project, pyproject
 
-PYPROJECT = """
-[build-system]
-requires = ["flit_core>=3.8"]
-build-backend = "flit_core.buildapi"
-[project]
-name = "{name}"
-version = "1.0"
-description = "Berries"
-[tool.flit.module]
-name = "{module}"
-"""
 PACKAGES_HASH = "dev.imagesync.packages-hash"
 NAME = "org.opencontainers.image.ref.name"
 SIZE = 3_000_000
@@ -40,13 +30,6 @@ def index() -> Iterator[LocalIndex]:
         index.add_wheel("alder", "1.0.0", requires=["birch>=2"], files={"alder/rings": os.urandom(SIZE)})
         index.add_wheel("birch", "2.1.0")
         yield index
-
-
-def make_project(folder: Path, *, name: str = "elder", module: str = "elder") -> Path:
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name, module=module))
-    (folder / f"{module}.py").write_text("berries = 1\n")
-    return folder
 
 
 @pytest.fixture
@@ -69,11 +52,6 @@ def build_cli(
     return image_cli.with_environ(
         VIRTUAL_ENV=local.prefix, PIP_EXTRA_INDEX_URL=index.url, IMAGESYNC_CACHE_DIR=cache_dir
     )
-
-
-def asked(index: LocalIndex) -> list[str]:
-    """Return what the index was asked for, what backends need aside."""
-    return [request.path for request in index.requests if "flit" not in request.path]
 
 
 def layers(engine: docker.DockerClient, reference: str) -> list[str]:
@@ -162,7 +140,7 @@ def test_projects_with_the_same_packages_share_their_image(
         tmp_path / "env2",
         packages=["alder"],
         python=base_python,
-        editable=[make_project(tmp_path / "other", name="rowan", module="rowan")],
+        editable=[make_project(tmp_path / "other", name="rowan")],
         arguments=["--extra-index-url", index.url],
     )
     index.forget_requests()
@@ -227,7 +205,7 @@ def test_two_environments_at_once_build_what_they_share_once(
         tmp_path / "env2",
         packages=["alder"],
         python=base_python,
-        editable=[make_project(tmp_path / "other", name="rowan", module="rowan")],
+        editable=[make_project(tmp_path / "other", name="rowan")],
         arguments=["--extra-index-url", index.url],
     )
     with EngineProxy() as proxy:
@@ -246,9 +224,7 @@ def test_failed_check_of_an_edit_leaves_nothing(
     images = {image.id for image in engine.images.list(repository)}
     # What the environment's interpreter runs at each start ends it.
     (project / "elder.py").write_text("berries = 2\n")
-    (project / "pyproject.toml").write_text(
-        PYPROJECT.format(name="elder", module="elder") + '[tool.flit.external-data]\ndirectory = "data"\n'
-    )
+    (project / "pyproject.toml").write_text(pyproject() + '[tool.flit.external-data]\ndirectory = "data"\n')
     site_packages = project / f"data/lib/python{feature_version(base_python)}/site-packages"
     site_packages.mkdir(parents=True)
     (site_packages / "ends.pth").write_text("import os; os._exit(3)\n")
@@ -261,7 +237,7 @@ def test_failed_check_of_an_edit_leaves_nothing(
     names = [image.labels.get(NAME, "") for image in engine.images.list(filters={"dangling": True})]
     assert not any(name.startswith(repository) for name in names)
     (project / "elder.py").write_text("berries = 1\n")
-    (project / "pyproject.toml").write_text(PYPROJECT.format(name="elder", module="elder"))
+    (project / "pyproject.toml").write_text(pyproject())
     shutil.rmtree(project / "data")
     assert build_cli("build").reference == first
 

@@ -12,16 +12,7 @@ import pytest
 from tests.commands import CommandLine, Finished
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
-
-PYPROJECT = """
-[build-system]
-requires = ["flit_core>=3.8"]
-build-backend = "flit_core.buildapi"
-[project]
-name = "elder"
-version = "1.0"
-description = "Berries"
-"""
+from tests.integration.editable_project import asked, make_project, pyproject
 
 
 @pytest.fixture
@@ -34,11 +25,7 @@ def index() -> Iterator[LocalIndex]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "elder.py").write_text("berries = 1\n")
-    return folder
+    return make_project(tmp_path / "project")
 
 
 @pytest.fixture
@@ -60,11 +47,6 @@ def build_cli(
 
 def is_hit(finished: Finished) -> bool:
     return "Building" not in finished.stderr and "Making imagesync-packages" not in finished.stderr
-
-
-def asked(index: LocalIndex) -> list[str]:
-    """Return what the index was asked for, what back-ends need aside."""
-    return [request.path for request in index.requests if "flit" not in request.path]
 
 
 def test_settings_and_a_lock_file_lead_to_the_image_of_the_same_content(
@@ -119,7 +101,7 @@ def test_file_beside_the_sources_costs_a_wheel_and_is_a_hit(
     assert reverted.reference == first.reference
     assert is_hit(reverted)
     # Metadata counts, too.
-    (project / "pyproject.toml").write_text(PYPROJECT.replace("Berries", "Blue berries"))
+    (project / "pyproject.toml").write_text(pyproject(description="Blue berries"))
     assert build_cli("build").reference not in (first.reference, edited.reference)
 
 

@@ -16,16 +16,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
-
-PYPROJECT = """
-[build-system]
-requires = ["flit_core>=3.8"]
-build-backend = "flit_core.buildapi"
-[project]
-name = "elder"
-version = "1.0"
-description = "Berries"
-"""
+from tests.integration.editable_project import make_project, pyproject
 
 
 class Lines:
@@ -65,11 +56,7 @@ class Watching:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "pyproject.toml").write_text(PYPROJECT)
-    (folder / "elder.py").write_text("berries = 1\n")
-    return folder
+    return make_project(tmp_path / "project")
 
 
 @pytest.fixture
@@ -122,9 +109,9 @@ def test_each_edit_gives_a_reference(
 
 def test_error_is_said_and_the_next_change_mends_it(watching: Watching, project: Path) -> None:
     first = watching.references.next()
-    (project / "pyproject.toml").write_text(PYPROJECT.replace("flit_core.buildapi", "flit_core.nowhere"))
+    (project / "pyproject.toml").write_text(pyproject().replace("flit_core.buildapi", "flit_core.nowhere"))
     assert "elder" in watching.said.until("error: ")
-    (project / "pyproject.toml").write_text(PYPROJECT)
+    (project / "pyproject.toml").write_text(pyproject())
     (project / "elder.py").write_text("berries = 3\n")
     assert watching.references.next() != first
     assert watching.process.poll() is None
