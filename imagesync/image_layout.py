@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 PREFIX: Final = PurePosixPath("/opt/env")
 HOME: Final = PurePosixPath("/home/imagesync")
@@ -109,3 +112,87 @@ class BaseImage:
     def minor(self) -> str:
         """Return the interpreter's feature version, such as ``3.12``."""
         return ".".join(self.python_version.split(".")[:2])
+
+
+class CopiedFile(NamedTuple):
+    """A file of the user's that goes into the image as it is, owned by root.
+
+    Parameters
+    ----------
+    path
+        Its absolute path in the image.
+    source
+        The file on this machine.
+    size
+        In bytes.
+    executable
+        Whether its owner may execute it: its mode is 755, else 644.
+    """
+
+    path: str
+    source: str
+    size: int
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class CopiedFiles:
+    """An entry of the setting ``files``: one file, or those of a folder.
+
+    Parameters
+    ----------
+    target
+        The absolute path of the file or folder in the image.
+    files
+        The files, sorted by path; that of a single file is *target*.
+    digest
+        ``sha256:<hex>`` over names, executable bits and bytes.
+    """
+
+    target: str
+    files: tuple[CopiedFile, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the user's settings say of an image besides its packages.
+
+    Parameters
+    ----------
+    env
+        Variables of the image's processes, besides those of the environment.
+    labels
+        Labels of the user's own.
+    cmd
+        The command that runs where none is given.
+    workdir
+        The working directory, absolute; made for *user* if it is missing.
+    user
+        The user of the image's processes, as in a Dockerfile: ``1000:1000``, or a name.
+    files
+        Files that are copied into the image, above the packages.
+    run
+        Commands of a shell that run as root after everything else is in place.
+    run_network
+        Whether these commands have a network.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cmd: tuple[str, ...] = ("python",)
+    workdir: str = str(HOME)
+    user: str = USER
+    files: tuple[CopiedFiles, ...] = ()
+    run: tuple[str, ...] = ()
+    run_network: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Return ``sha256:<hex>`` over all that reaches the image; empty for the defaults."""
+        if self == ImageOptions():
+            return ""
+        covered = asdict(self)
+        covered["files"] = [[entry.target, entry.digest] for entry in self.files]
+        content = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()

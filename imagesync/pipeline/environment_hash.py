@@ -73,6 +73,8 @@ class EnvironmentContent:
         By name of a package that its index would have, the digest of the installed files that the image has
         in its place: it was built on this machine, or no index has it. The digest is that of
         :attr:`~imagesync.lock.lock.VendoredPackage.content`. Changed packages are among *wheels*.
+    options
+        The digest of :class:`~imagesync.image_layout.ImageOptions`; empty for the defaults.
     """
 
     platform: str
@@ -83,6 +85,7 @@ class EnvironmentContent:
     code: str
     base: BaseInputs
     modified: Mapping[str, str] = field(default_factory=dict)
+    options: str = ""
 
     @property
     def digest(self) -> str:
@@ -97,6 +100,7 @@ class EnvironmentContent:
                 "wheels": dict(self.wheels),
                 "modified": dict(self.modified),
                 "code": self.code,
+                "options": self.options,
                 "base": self.base.base_hash,
                 "templates": self.base.templates_digest,
             }
@@ -148,11 +152,18 @@ def plan_content(
         code=plan.code.digest,
         base=base,
         modified=modified,
+        options=plan.options.digest,
     )
 
 
 def lock_content(
-    lock: Lock, *, wheels: Mapping[NormalizedName, str], code: str, base: BaseInputs, only_interpreter: bool
+    lock: Lock,
+    *,
+    wheels: Mapping[NormalizedName, str],
+    code: str,
+    options: str,
+    base: BaseInputs,
+    only_interpreter: bool,
 ) -> EnvironmentContent:
     """Return the content of the image of *lock*.
 
@@ -162,8 +173,8 @@ def lock_content(
         The lock.
     wheels
         For each local package the digest of its wheel's content.
-    code
-        The digest of loose code.
+    code, options
+        The digests of loose code, and of what the settings say besides packages.
     base
         The inputs that all hashes cover.
     only_interpreter
@@ -183,6 +194,7 @@ def lock_content(
         code=code,
         base=base,
         modified={package.name: package.content for package in lock.repacked},
+        options=options,
     )
 
 

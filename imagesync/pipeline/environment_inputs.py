@@ -118,6 +118,7 @@ class EnvironmentInputs:
             lock,
             wheels={name: content.digest for name, content in wheels.items()},
             code=self.plan.code.digest,
+            options=self.plan.options.digest,
             base=base,
             only_interpreter=has_only_interpreter(self.plan),
         )

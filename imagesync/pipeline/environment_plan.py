@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
+from imagesync.image_layout import ImageOptions
 from imagesync.pipeline.modified_packages import plan_modifications
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.undeclared_imports import import_search
@@ -49,6 +50,8 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
     imports = import_search(environment, code=settings.code, cache=context.cache_folder / TREES)
     plan = make_plan(environment, settings=settings, imports=imports)
     plan = _with_code(plan, environment, context)
+    options, findings = image_options(context)
+    plan = replace(plan, options=options, findings=plan.findings + findings)
     plan = plan_modifications(plan, environment, comparison.result(), settings)
     return replace(plan, interpreter_reason=reason)
 
@@ -86,6 +89,33 @@ def _with_code(plan: Plan, environment: Environment, context: Context) -> Plan:
         cache=context.cache_folder,
     )
     return replace(plan, code=code, findings=plan.findings + code.findings)
+
+
+def image_options(context: Context) -> tuple[ImageOptions, tuple[Finding, ...]]:
+    """Return what the settings say of an image besides its packages, and findings about files to copy.
+
+    Raises
+    ------
+    UsageError
+        A file that is to be copied doesn't exist, or looks like a secret.
+    """
+    settings = context.settings
+    default = ImageOptions()
+    options = ImageOptions(
+        env=settings.env,
+        labels=settings.labels,
+        cmd=settings.cmd or default.cmd,
+        workdir=settings.workdir or default.workdir,
+        user=settings.user or default.user,
+        run=settings.run,
+        run_network=settings.run_network and bool(settings.run),
+    )
+    if not settings.files:
+        return options, ()
+    from imagesync.loose_code.copied_files import copied_files
+
+    files, findings = copied_files(settings.files, cache=context.cache_folder)
+    return replace(options, files=files), findings
 
 
 def image_findings(plan: Plan, environment: Environment, context: Context) -> Iterable[Finding]:

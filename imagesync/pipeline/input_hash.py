@@ -65,6 +65,7 @@ def input_hash(
         "channels": list(plan.channels) if _is_solved(plan) else [],
         "indexes": list(indexes),
         "code": plan.code.digest,
+        "options": plan.options.digest,
         "base": base.base_hash,
         "templates": base.templates_digest,
         "strict": plan.strict,

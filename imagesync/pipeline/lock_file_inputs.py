@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,9 @@ from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
+from imagesync.image_layout import ImageOptions
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
+from imagesync.pipeline.environment_plan import image_options
 from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.plan.checks.sources import local_path
 from imagesync.plan.levels import load_profiles
@@ -55,11 +57,14 @@ class LockFileInputs:
         The context of the command.
     code
         The loose code that goes into the image; it isn't part of the lock file.
+    options
+        What the settings say of the image besides its packages.
     """
 
     path: Path
     context: Context
     code: Code
+    options: ImageOptions = field(default_factory=ImageOptions)
 
     @cached_property
     def digest(self) -> str:
@@ -118,6 +123,7 @@ class LockFileInputs:
                 sorted((python, *planned_packages(self.lock_file)), key=lambda package: package.name)
             ),
             code=self.code,
+            options=self.options,
             profile=head.get("profile", "none"),
             critical_imports=tuple(head.get("critical_imports", _critical_imports(names))),
             strict=self.context.settings.strict,
@@ -140,7 +146,9 @@ class LockFileInputs:
 
     def input_hash(self, base: BaseInputs) -> str:
         """Return ``sha256:<hex>`` over the lock file and everything else that decides the image's content."""
-        return self._input_hash({"locked": self.digest, "code": self.code.digest}, base)
+        return self._input_hash(
+            {"locked": self.digest, "code": self.code.digest, "options": self.options.digest}, base
+        )
 
     def packages_input_hash(self, base: BaseInputs) -> str:
         """Return ``sha256:<hex>`` over what the packages image holds: not the wheels beside the lock file."""
@@ -185,6 +193,7 @@ class LockFileInputs:
             lock,
             wheels={name: content.digest for name, content in wheels.items()},
             code=self.code.digest,
+            options=self.options.digest,
             base=base,
             only_interpreter=self._has_only_interpreter,
         )
@@ -299,8 +308,11 @@ class LockFileInputs:
 def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
     """Return the inputs of a build from the lock file at *path*."""
     settings = context.settings
+    options, findings = image_options(context)
+    for finding in findings:
+        context.progress.line(f"{finding.severity.value}: {finding.message}")
     if not settings.code:
-        return LockFileInputs(path, context, Code())
+        return LockFileInputs(path, context, Code(), options)
     from imagesync.loose_code.collect import collect_code
 
     code = collect_code(
@@ -311,7 +323,7 @@ def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
         shipped=(),
         cache=context.cache_folder,
     )
-    return LockFileInputs(path, context, code)
+    return LockFileInputs(path, context, code, options)
 
 
 def _is_archive(url: str) -> bool:

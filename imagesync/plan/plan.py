@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.image_layout import ImageOptions
 from imagesync.plan.loose_code import Code
 from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Severity, Source
 from imagesync.scan.modifications.modification import Modification
@@ -224,6 +225,8 @@ class Plan:
         Match specs that limit the choice of versions of conda packages.
     provided_modifications
         By name, the modifications of packages in *provided*.
+    options
+        What the settings say of the image besides its packages.
     """
 
     python: Interpreter
@@ -244,6 +247,7 @@ class Plan:
     replaced: tuple[CondaRecord, ...] = ()
     pinned: tuple[str, ...] = ()
     provided_modifications: Mapping[str, Modification] = field(default_factory=dict, repr=False)
+    options: ImageOptions = field(default_factory=ImageOptions)
 
     @property
     def modified(self) -> dict[str, str]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import is_reference, is_repository
-from imagesync.core.names import Level, canonical_pattern, nearest
-from imagesync.errors import UsageError
+from imagesync.core.names import Level
+from imagesync.image_layout import PREFIX
 
-Kind = Literal["switch", "text", "size", "list", "requirements", "table", "path", "paths"]
+Kind = Literal[
+    "switch",
+    "text",
+    "size",
+    "list",
+    "requirements",
+    "table",
+    "path",
+    "paths",
+    "pairs",
+    "copies",
+    "words",
+    "lines",
+]
 
 # PEP 508 names, with * for several; conda's may begin with an underscore, too.
 _NAME = re.compile(r"[A-Za-z0-9*_]([A-Za-z0-9._*-]*[A-Za-z0-9*])?")
@@ -31,6 +43,12 @@ _APT = re.compile(
     r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](:[a-z0-9-]*[a-z0-9])?"
     r"(=[0-9][A-Za-z0-9.+:~-]*(?<!-)|/[a-z0-9.-]*[a-z0-9])?"
 )
+# POSIX.1-2017, 8.1; and what Docker advises for labels.
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+_ENVIRONMENT_VARIABLES = frozenset({"PATH", "HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_SHLVL"})
+_SYSTEM_FOLDERS = (PREFIX, *map(PurePosixPath, ("/proc", "/sys", "/dev")))
 
 
 class Key(NamedTuple):
@@ -89,6 +107,36 @@ def parse_size(text: str) -> int | None:
     return None if match is None else int(float(match["number"]) * _UNITS[match["unit"]])
 
 
+def _is_public(text: str) -> bool:
+    # Everybody who has the image can read it; and a Dockerfile's strings have no line breaks.
+    return redact(text) == text and re.search(r"[\r\n\0]", text) is None
+
+
+def _is_variable(text: str) -> bool:
+    name, _, value = text.partition("=")
+    return _VARIABLE.fullmatch(name) is not None and name not in _ENVIRONMENT_VARIABLES and _is_public(value)
+
+
+def _is_label(text: str) -> bool:
+    name, _, value = text.partition("=")
+    return _LABEL.fullmatch(name) is not None and not name.startswith("dev.imagesync") and _is_public(value)
+
+
+def is_image_path(text: str) -> bool:
+    """Return True if *text* is an absolute path in an image.
+
+    >>> is_image_path("/srv/app"), is_image_path("app"), is_image_path("/srv/../etc")
+    (True, False, False)
+    """
+    return text.startswith("/") and ".." not in text.split("/") and _is_public(text)
+
+
+def _is_copy_target(text: str) -> bool:
+    path = PurePosixPath(text)
+    system = any(path.is_relative_to(folder) for folder in _SYSTEM_FOLDERS)
+    return is_image_path(text) and len(path.parts) > 1 and not system
+
+
 def _one_of(*choices: str) -> Callable[[str], bool]:
     return lambda text: text in choices
 
@@ -142,6 +190,47 @@ KEYS = (
         is_apt_package,
         "the name of a Debian package, such as 'libgomp1' or 'git=1:2.43.0-1ubuntu7'",
     ),
+    Key("toolchain", "toolchain", "switch"),
+    Key(
+        "env",
+        "env",
+        "pairs",
+        _is_variable,
+        "names and values of variables without credentials, such as { OMP_NUM_THREADS = '1' };"
+        " PATH and its like are the environment's own",
+    ),
+    Key(
+        "labels",
+        "labels",
+        "pairs",
+        _is_label,
+        "names and values of labels without credentials, such as { 'com.example.team' = 'weather' }",
+    ),
+    Key("cmd", "cmd", "words", _is_public, "the words of a command, such as ['python', '-m', 'weather']"),
+    Key("workdir", "workdir", "text", is_image_path, "an absolute path in the image, such as '/srv/app'"),
+    Key(
+        "user",
+        "user",
+        "text",
+        lambda text: _USER.fullmatch(text) is not None,
+        "a user of the image, such as '1000:1000' or 'app'",
+    ),
+    Key(
+        "files",
+        "files",
+        "copies",
+        _is_copy_target,
+        f"files and folders with their absolute paths in the image, outside {PREFIX},"
+        " such as { 'odbc.ini' = '/etc/odbc.ini' }",
+    ),
+    Key(
+        "run",
+        "run",
+        "lines",
+        lambda text: bool(text.strip()) and redact(text) == text,
+        "commands of a shell without credentials, such as ['useradd app']",
+    ),
+    Key("run-network", "run_network", "switch"),
     Key("allow-inconsistent", "allow_inconsistent", "switch"),
     Key("base", "base", "text", is_reference, "an image reference, such as 'ubuntu:24.04'"),
     Key(
@@ -200,128 +289,3 @@ KEYS = (
     Key("templates", "templates", "path", expected="a folder's path"),
     Key("cache-dir", "cache_dir", "path", expected="a folder's path"),
 )
-
-
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
-# Between two requirements, but neither inside brackets ("dask[array,dataframe]") nor around the operators
-# of a version ("torch >= 2, < 3").
-_BETWEEN_REQUIREMENTS = re.compile(r"(?<![<>=!~,\s])[,\s]+(?=[A-Za-z0-9])(?![^\[\]]*\])")
-_BETWEEN_NAMES = re.compile(r"[,\s]+")
-
-
-class Place(NamedTuple):
-    """Where a value is set.
-
-    Parameters
-    ----------
-    label
-        Its name in messages: ``--base``, ``IMAGESYNC_BASE``, ``'base' in /x/imagesync.toml``.
-    folder
-        The folder that paths are relative to.
-    """
-
-    label: str
-    folder: Path
-
-
-def read_value(key: Key, value: object, place: Place) -> object:
-    """Return the *value* of a file or a flag, converted to the type of the setting.
-
-    Raises
-    ------
-    UsageError
-        It has the wrong type, or *key* doesn't take it.
-    """
-    if key.kind == "switch":
-        if isinstance(value, bool):
-            return value
-        raise _wrong(place, value, "true or false")
-    if key.kind == "table":
-        return _read_table(key, value, place)
-    if key.kind in ("list", "requirements"):
-        if key.word and value == key.word:
-            value = (value,)
-        if not isinstance(value, list | tuple):
-            raise _wrong(place, value, "a list of texts")
-        return tuple(_accepted(key, entry, place) for entry in value)
-    if key.kind in ("path", "paths"):
-        return _read_paths(key, value, place)
-    if key.kind == "size":
-        # A number without a unit is in bytes; True and False are integers, too.
-        plain = isinstance(value, int) and not isinstance(value, bool)
-        return parse_size(_accepted(key, str(value) if plain else value, place))
-    return _accepted(key, value, place)
-
-
-def parse_text(key: Key, text: str, place: Place) -> object:
-    """Return *text*, the value of an environment variable, converted to the type of the setting.
-
-    Lists are separated by commas or spaces, paths as in ``PATH``, and tables are written
-    ``name=level,name=level``.
-
-    Raises
-    ------
-    UsageError
-        *key* doesn't take it.
-    """
-    if key.kind == "switch":
-        word = text.strip().lower()
-        if word not in _TRUE | _FALSE:
-            raise _wrong(place, text, "1 or 0 (true or false, yes or no)")
-        return word in _TRUE
-    if key.kind == "requirements":
-        return read_value(key, _split(_BETWEEN_REQUIREMENTS, text), place)
-    if key.kind == "paths":
-        return read_value(key, [part for part in text.split(os.pathsep) if part.strip()], place)
-    if key.kind in ("list", "table"):
-        return read_value(key, _split(_BETWEEN_NAMES, text), place)
-    return read_value(key, text.strip(), place)
-
-
-def _split(separator: re.Pattern[str], text: str) -> list[str]:
-    return [part for part in separator.split(text.strip(", \t\r\n")) if part]
-
-
-def _read_table(key: Key, value: object, place: Place) -> dict[str, str]:
-    if isinstance(value, Mapping):
-        for name, level in value.items():
-            _accepted(key, f"{name}={level}" if isinstance(level, str) else level, place)
-        return {canonical_pattern(name): level for name, level in value.items()}
-    if isinstance(value, list | tuple):
-        pairs = [_accepted(key, entry, place).partition("=") for entry in value]
-        return {canonical_pattern(name): level for name, _, level in pairs}
-    raise _wrong(place, value, "a table of names and levels")
-
-
-def _read_paths(key: Key, value: object, place: Place) -> Path | tuple[Path, ...]:
-    if key.kind == "path":
-        return _path(key, value, place)
-    if not isinstance(value, list | tuple):
-        raise _wrong(place, value, key.expected)
-    return tuple(_path(key, entry, place) for entry in value)
-
-
-def _path(key: Key, value: object, place: Place) -> Path:
-    text = _accepted(key, str(value) if isinstance(value, Path) else value, place)
-    return place.folder / Path(text).expanduser()
-
-
-def _accepted(key: Key, value: object, place: Place) -> str:
-    if not isinstance(value, str) or not key.accepts(value):
-        raise _wrong(place, value, key.expected)
-    return value
-
-
-def _wrong(place: Place, value: object, expected: str) -> UsageError:
-    shown = redact(f"'{value}'" if isinstance(value, str) else repr(value))
-    return UsageError(f"{place.label} can't be {shown}.", hint=f"It takes {expected}.")
-
-
-def unknown(label: str, name: str, known: list[str]) -> UsageError:
-    """Return the error for an unknown key, with the most similar *known* key."""
-    close = nearest(name, known)
-    return UsageError(
-        f"{label} isn't a setting of imagesync.",
-        hint=f"Did you mean '{close}'?" if close else f"The keys are {', '.join(known)}.",
-    )

@@ -12,8 +12,9 @@ from typing import Any
 
 from imagesync.core.files import parse_toml
 from imagesync.errors import UsageError
-from imagesync.settings.keys import KEYS, Key, Place, parse_text, read_value, unknown
+from imagesync.settings.keys import KEYS, Key
 from imagesync.settings.model import Settings
+from imagesync.settings.values import Place, parse_text, read_value, unknown
 
 _PREFIX = "IMAGESYNC_"
 _Setting = tuple[Key, object, str]
@@ -98,7 +99,7 @@ def _parse(path: Path, content: bytes) -> dict[str, Any]:
 def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
     """Return the settings for folder *cwd*.
 
-    A list replaces that of a lower priority; ``levels`` are merged by name.
+    A list replaces that of a lower priority; tables are merged by name.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, 
 
 def _merge(values: dict[str, Any], origins: dict[str, str], found: Iterable[_Setting]) -> None:
     for key, value, origin in found:
-        if key.kind == "table" and isinstance(value, Mapping):
+        if isinstance(value, Mapping):
             values[key.field] = {**values.get(key.field, {}), **value}
         else:
             values[key.field] = value

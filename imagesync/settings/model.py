@@ -42,6 +42,18 @@ class Settings:
         Whether no build back-end may run, so that nothing is built from sources.
     apt
         Debian packages of the base image, as ``apt-get install`` takes them.
+    toolchain
+        Whether the image has a compiler, for those who compile where it runs.
+    env, labels
+        Variables and labels of the image.
+    cmd, workdir, user
+        The image's command, working directory and user; empty for the usual ones.
+    files
+        Files and folders to copy into the image, each with its absolute path there.
+    run
+        Shell commands that run in the image after everything else is in place.
+    run_network
+        Whether these commands have a network.
     allow_inconsistent
         Whether to build although installed packages contradict each other.
     base
@@ -84,6 +96,15 @@ class Settings:
     no_isolation: tuple[str, ...] = ()
     no_build: bool = False
     apt: tuple[str, ...] = ()
+    toolchain: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cmd: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    files: Mapping[Path, str] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    run_network: bool = False
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE
     target_python: str = ""

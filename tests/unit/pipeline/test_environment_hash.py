@@ -14,7 +14,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
-from imagesync.image_layout import image_tag
+from imagesync.image_layout import CopiedFile, CopiedFiles, ImageOptions, image_tag
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.save import save
@@ -137,6 +137,7 @@ class Case:
             self.lock,
             wheels=self.wheels,
             code=self.plan.code.digest,
+            options=self.plan.options.digest,
             base=self.base,
             only_interpreter=has_only_interpreter(self.plan),
         ).digest
@@ -235,6 +236,23 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
         lambda: (replace(PIP, built_here={"toolz": NINE}),),
     ),
     "loose code: names, executable bits and bytes": (PIP, lambda: (PIP.with_plan(code=LOOSE),)),
+    "`env`, `labels`, `cmd`, `workdir`, `user`, `run`, `run-network`; names and bytes of `files`": (
+        PIP,
+        lambda: tuple(
+            PIP.with_plan(options=ImageOptions(**changed))
+            for changed in (
+                {"env": {"A": "1"}},
+                {"labels": {"A": "1"}},
+                {"cmd": ("bash",)},
+                {"workdir": "/srv"},
+                {"user": "0:0"},
+                {"run": ("true",)},
+                {"run": ("true",), "run_network": True},
+                {"files": (CopiedFiles("/srv/a", (CopiedFile("/srv/a", "/here/a", 1),), ONE),)},
+                {"files": (CopiedFiles("/srv/a", (CopiedFile("/srv/a", "/here/a", 1),), TWO),)},
+            )
+        ),
+    ),
     "version, build or subdirectory of a conda package": (
         CONDA,
         lambda: (with_blas(version="3.9.1"), with_blas(build="20_mkl"), with_blas(subdir="noarch")),
@@ -460,6 +478,7 @@ def test_own_packages_and_code_leave_the_packages_image_as_it_is() -> None:
     edited = PIP.with_plan(packages=(replace(MINE, version="0.2"), PYTHON, TOOLZ))
     assert packages(edited) == packages(PIP)
     assert packages(PIP.with_plan(packages=(PYTHON, TOOLZ), code=LOOSE)) == packages(PIP)
+    assert packages(PIP.with_plan(options=ImageOptions(env={"A": "1"}, run=("true",)))) == packages(PIP)
 
 
 @pytest.mark.parametrize(

@@ -335,3 +335,65 @@ print(sorted(heavy & set(sys.modules)))
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_image_options_in_a_file_and_in_variables(tmp_path: Path) -> None:
+    (tmp_path / "imagesync.toml").write_text(
+        'cmd = ["python", "-m", "weather"]\nrun = ["""\nuseradd app\ntrue"""]\n'
+        'user = "app"\nworkdir = "/srv"\n'
+        '[env]\nOMP_NUM_THREADS = 1\nA = "x=y z"\n[labels]\n"com.example.team" = "weather"\n'
+        '[files]\n"odbc.ini" = "/etc/odbc.ini"\n'
+    )
+    settings = load(tmp_path)
+    assert settings.cmd == ("python", "-m", "weather")
+    assert settings.run == ("useradd app\ntrue",)
+    assert (settings.user, settings.workdir) == ("app", "/srv")
+    assert settings.env == {"OMP_NUM_THREADS": "1", "A": "x=y z"}
+    assert settings.labels == {"com.example.team": "weather"}
+    assert settings.files == {tmp_path / "odbc.ini": "/etc/odbc.ini"}
+    settings = load(
+        tmp_path,
+        {
+            "IMAGESYNC_ENV": "A='two words' B=",
+            "IMAGESYNC_CMD": "sh -c 'echo hi'",
+            "IMAGESYNC_RUN": "useradd app\ntrue\n",
+            "IMAGESYNC_FILES": "'my data'=/srv/data",
+        },
+    )
+    assert settings.env == {"OMP_NUM_THREADS": "1", "A": "two words", "B": ""}
+    assert settings.cmd == ("sh", "-c", "echo hi")
+    assert settings.run == ("useradd app", "true")
+    assert settings.files[tmp_path / "my data"] == "/srv/data"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'env = { PATH = "/bin" }',
+        'env = { "a b" = "1" }',
+        'env = { INDEX = "https://me:secret@example.com/simple" }',
+        "env = { A = true }",
+        'env = "A=1"',
+        'labels = { "dev.imagesync.version" = "1" }',
+        'cmd = "python -m weather"',
+        'run = [" "]',
+        'run = ["curl https://me:secret@example.com/x"]',
+        'user = "-u"',
+        'workdir = "srv"',
+        'files = { a = "etc/a" }',
+        'files = { a = "/opt/env/a" }',
+        'files = { a = "/" }',
+        'files = ["a"]',
+    ],
+)
+def test_image_options_that_an_image_cannot_have_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "imagesync.toml").write_text(line)
+    with pytest.raises(UsageError) as refused:
+        load(tmp_path)
+    assert "imagesync.toml" in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+def test_variable_with_an_open_quote_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="IMAGESYNC_CMD"):
+        load(tmp_path, {"IMAGESYNC_CMD": "sh -c 'echo"})
