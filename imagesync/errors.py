@@ -18,6 +18,7 @@
     +-- WheelError                   a wheel can't be built, repacked, or used on the target
     |   +-- ModuleMissing            a build imports a module that its environment lacks
     +-- RenderError                  a template fails
+    +-- LayoutError                  an image in a folder or an archive can't be read or written
     +-- MismatchError                a cluster doesn't run what the client runs
     +-- ClusterError                 a cluster can't be started or found, or has been lost
     +-- EngineError                  the engine answers with an error
@@ -123,6 +124,10 @@ class ModuleMissing(WheelError):
 
 class RenderError(ImagesyncError):
     """A template fails."""
+
+
+class LayoutError(ImagesyncError):
+    """An image in a folder or an archive can't be read or written."""
 
 
 class MismatchError(ImagesyncError):

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 needed="git:git gcc:gcc,libc6-dev openssl:openssl"
-[ "${1:-}" = unit ] || needed="$needed /usr/bin/python3-config:python3-dev mount:mount ip:iproute2 busybox:busybox-static podman:podman,runc docker-registry:docker-registry docker-compose:docker-compose"
+[ "${1:-}" = unit ] || needed="$needed /usr/bin/python3-config:python3-dev mount:mount ip:iproute2 busybox:busybox-static podman:podman,runc docker-registry:docker-registry skopeo:skopeo umoci:umoci docker-compose:docker-compose"
 
 missing=
 for entry in $needed; do

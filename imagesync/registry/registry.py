@@ -5,103 +5,30 @@ Source: the OCI image specification 1.1, and Docker's "Image Manifest Version 2,
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.registry.login import registry_credentials
+from imagesync.registry.manifest import (
+    ACCEPTED,
+    MAX_CONFIG,
+    MAX_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_json,
+    parse_manifest,
+    sha256,
+)
 
 if TYPE_CHECKING:
     import requests
-
-INDEXES: Final = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-MANIFESTS: Final = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-ACCEPTED: Final = ", ".join((*MANIFESTS, *INDEXES))
-
-
-@dataclass(frozen=True)
-class Descriptor:
-    """The descriptor of a blob in a manifest.
-
-    Parameters
-    ----------
-    digest
-        ``sha256:<hex>``.
-    size
-        Of the blob in the registry, in bytes.
-    """
-
-    digest: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The manifest of one image for one platform."""
-
-    config: Descriptor
-    layers: tuple[Descriptor, ...]
-
-
-def sha256(content: bytes) -> str:
-    """Return the digest of *content*.
-
-    >>> sha256(b"")[:20]
-    'sha256:e3b0c44298fc1'
-    """
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-def parse_manifest(content: Mapping[str, Any]) -> Manifest:
-    """Return the manifest in *content*, a JSON document.
-
-    Raises
-    ------
-    ValueError
-        *content* isn't an image's manifest.
-    """
-    try:
-        return Manifest(
-            _descriptor(content["config"]), tuple(_descriptor(layer) for layer in content["layers"])
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it isn't an image's manifest ({error!r})") from error
-
-
-def choose_platform(index: Mapping[str, Any], platform: str) -> Descriptor | None:
-    """Return the manifest for *platform*, such as ``linux/amd64``, from an index, or ``None``.
-
-    >>> entry = {"digest": "sha256:1", "size": 1, "platform": {"os": "linux", "architecture": "arm64"}}
-    >>> choose_platform({"manifests": [entry]}, "linux/amd64") is None
-    True
-    """
-    for entry in index.get("manifests") or ():
-        described = entry.get("platform") or {}
-        if f"{described.get('os')}/{described.get('architecture')}" == platform:
-            return _descriptor(entry)
-    return None
-
-
-def _descriptor(entry: Mapping[str, Any]) -> Descriptor:
-    return Descriptor(str(entry["digest"]), int(entry.get("size", 0)))
-
-
-# The specification lets registries refuse manifests above 4 MiB; a configuration holds labels and history.
-_MAX_MANIFEST = 4 << 20
-_MAX_CONFIG = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -237,17 +164,15 @@ class _Repository:
         response = self._get("GET", f"manifests/{self.wanted}", accept=ACCEPTED)
         if response.status_code == 404:
             return None
-        digest, content = self._verified_manifest(response, self._reference.digest)
+        digest, manifest = self._verified_manifest(response, self._reference.digest)
         manifest_digest = digest
-        if content.get("mediaType") in INDEXES or "manifests" in content:
-            chosen = choose_platform(content, platform)
+        if isinstance(manifest, Index):
+            chosen = manifest.for_platform(platform)
             if chosen is None:
                 raise self._unusable(f"it isn't there for {platform}")
-            manifest_digest, content = self._manifest(chosen.digest)
-        try:
-            manifest = parse_manifest(content)
-        except ValueError as error:
-            raise self._unusable(str(error)) from error
+            manifest_digest, manifest = self._manifest(chosen.digest)
+        if isinstance(manifest, Index):
+            raise self._unusable("it is an index of indexes")
         return RemoteImage(
             reference=f"{self.name}@{digest}",
             digest=digest,
@@ -276,23 +201,26 @@ class _Repository:
             with suppress(RegistryError):
                 self._connection.request("DELETE", location, scope=scope)
 
-    def _manifest(self, wanted: str) -> tuple[str, Mapping[str, Any]]:
+    def _manifest(self, wanted: str) -> tuple[str, Manifest | Index]:
         response = self._get("GET", f"manifests/{wanted}", accept=ACCEPTED)
         return self._verified_manifest(response, wanted if ":" in wanted else None)
 
     def _verified_manifest(
         self, response: requests.Response, expected: str | None
-    ) -> tuple[str, Mapping[str, Any]]:
-        content = self._content(response, _MAX_MANIFEST)
+    ) -> tuple[str, Manifest | Index]:
+        content = self._content(response, MAX_MANIFEST)
         digest = sha256(content)
         wanted = expected or response.headers.get("Docker-Content-Digest") or digest
         if wanted.startswith("sha256:") and wanted != digest:
             raise self._unusable(f"its manifest should be {wanted} and is {digest}")
-        return wanted, self._parsed(content)
+        try:
+            return wanted, parse_manifest(content)
+        except ValueError as error:
+            raise self._unusable(str(error)) from error
 
     def _config(self, descriptor: Descriptor) -> Mapping[str, Any]:
         response = self._get("GET", f"blobs/{descriptor.digest}", accept="*/*")
-        content = self._content(response, _MAX_CONFIG)
+        content = self._content(response, MAX_CONFIG)
         if descriptor.digest.startswith("sha256:") and sha256(content) != descriptor.digest:
             raise self._unusable(f"its configuration isn't {descriptor.digest}")
         return self._parsed(content)
@@ -314,12 +242,9 @@ class _Repository:
 
     def _parsed(self, content: bytes) -> Mapping[str, Any]:
         try:
-            parsed = json.loads(content)
+            return parse_json(content)
         except ValueError as error:
-            raise self._unusable("it isn't JSON") from error
-        if not isinstance(parsed, dict):
-            raise self._unusable("it isn't an object")
-        return parsed
+            raise self._unusable(str(error)) from error
 
     def _scope(self, actions: str) -> str:
         return f"repository:{self._reference.path}:{actions}"

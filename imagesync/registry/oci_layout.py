@@ -1,0 +1,273 @@
+"""OCI image layouts in folders: ``oci-layout``, ``index.json``, ``blobs/sha256/<hex>``.
+
+Blobs are written beside their place and moved there, so that readers and a killed process never see a part
+of one; ``index.json`` changes last.
+
+Source: the OCI image specification 1.1, "Image Layout".
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final
+
+from imagesync.core.files import replacing
+from imagesync.errors import LayoutError
+from imagesync.registry.manifest import (
+    REF_NAME,
+    Descriptor,
+    Index,
+    canonical_json,
+    parse_manifest,
+)
+from imagesync.registry.oci_image import CHUNK, OCIImage, load_image, verified
+
+LAYOUT_FILE: Final = "oci-layout"
+INDEX_FILE: Final = "index.json"
+BLOBS: Final = "blobs/sha256"
+LAYOUT_CONTENT: Final = canonical_json({"imageLayoutVersion": "1.0.0"})
+# Files in the layout's folder that aren't part of the format.
+_PARTIAL: Final = ".partial"
+_LOCK: Final = ".imagesync.lock"
+
+
+class BlobWriter:
+    """A new blob of a layout, hashed as it is written.
+
+    As a context manager it leaves nothing behind unless it was committed.
+    """
+
+    def __init__(self, layout: ImageLayout, file: BinaryIO, path: Path) -> None:
+        self._layout = layout
+        self._file = file
+        self._path = path
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Closing writes what is buffered, and a full disk refuses that too.
+        with suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def write(self, chunk: bytes) -> None:
+        """Append *chunk*."""
+        with self._layout.errors():
+            self._file.write(chunk)
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def commit(self, media_type: str) -> Descriptor:
+        """Move the blob to its place, and return its descriptor."""
+        descriptor = Descriptor(media_type, f"sha256:{self._hash.hexdigest()}", self.size)
+        with self._layout.errors():
+            self._file.close()
+            self._path.chmod(0o644)
+            self._path.replace(self._layout.path(descriptor))
+        return descriptor
+
+
+class ImageLayout:
+    """An OCI image layout in a folder; several processes may write to it at once.
+
+    ::
+
+        layout = ImageLayout(Path("image"))
+        layer = layout.add_file(Path("layer.tar.gz"), LAYER_GZIP)
+        image = compose_image(config, [layer], layout)
+        layout.put(image, name="latest")
+
+    Parameters
+    ----------
+    root
+        The folder; made when something is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, descriptor: Descriptor) -> Path:
+        """Return the path of a blob, whether it is there or not."""
+        return self.root / BLOBS / descriptor.hex
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Return True if a blob of that digest and size is there, unverified."""
+        try:
+            return self.path(descriptor).stat().st_size == descriptor.size
+        except OSError:
+            return False
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Yield the content of a blob in chunks; see :class:`~imagesync.registry.oci_image.BlobSource`.
+
+        Raises
+        ------
+        LayoutError
+            It isn't there, or isn't what *descriptor* says.
+        """
+        with self.errors(), self.path(descriptor).open("rb") as file:
+            yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+
+    def begin(self) -> BlobWriter:
+        """Return a writer for a new blob, as a context manager."""
+        with self.errors():
+            self._make()
+            handle, name = tempfile.mkstemp(dir=self.root / _PARTIAL)
+            return BlobWriter(self, os.fdopen(handle, "wb"), Path(name))
+
+    def add_bytes(self, content: bytes, media_type: str) -> Descriptor:
+        """Add a blob with *content*, and return its descriptor."""
+        descriptor = Descriptor.of(content, media_type)
+        return descriptor if self.has(descriptor) else self.add_chunks([content], media_type)
+
+    def add_chunks(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
+        """Add a blob with the content of *chunks*, and return its descriptor."""
+        with self.begin() as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+            return writer.commit(media_type)
+
+    def add_file(self, path: Path, media_type: str) -> Descriptor:
+        """Add a blob with the content of the file at *path*, and return its descriptor."""
+        with self.errors(), path.open("rb") as file:
+            return self.add_chunks(iter(lambda: file.read(CHUNK), b""), media_type)
+
+    def copy(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
+        """Add the blob that *descriptor* describes from *chunks*, unless it is there.
+
+        Raises
+        ------
+        LayoutError
+            The content isn't what *descriptor* says: nothing is kept.
+        """
+        if not self.has(descriptor):
+            self.add_chunks(verified(chunks, descriptor, LayoutError), descriptor.media_type)
+
+    def put(self, image: OCIImage, *, name: str) -> Descriptor:
+        """Add what the layout lacks of *image*, name it, and return the descriptor of its manifest.
+
+        Parameters
+        ----------
+        name
+            Such as ``latest``; another image of that name loses it. May be empty.
+        """
+        for layer in image.manifest.layers:
+            if not self.has(layer):
+                self.copy(layer, image.layers.read(layer))
+        self.add_bytes(image.config_content, image.manifest.config.media_type)
+        return self.put_manifest(image.content, image.descriptor, name=name)
+
+    def put_manifest(self, content: bytes, descriptor: Descriptor, *, name: str) -> Descriptor:
+        """Add the manifest *content* of an image or an artifact, and name it."""
+        self.add_bytes(content, descriptor.media_type)
+        entry = descriptor.named(name) if name else descriptor
+        with self._locked():
+            kept = tuple(
+                known
+                for known in self.index().manifests
+                if known.annotations.get(REF_NAME, "") != name or (not name and known.digest != entry.digest)
+            )
+            self._write_index(Index((*kept, entry)))
+        return entry
+
+    def remove(self, name: str) -> None:
+        """Take the name from an image; its blobs stay."""
+        with self._locked():
+            known = self.index().manifests
+            self._write_index(
+                Index(tuple(entry for entry in known if entry.annotations.get(REF_NAME) != name))
+            )
+
+    def index(self) -> Index:
+        """Return the layout's index, empty if there is no layout.
+
+        Raises
+        ------
+        LayoutError
+            The folder has something else.
+        """
+        path = self.root / INDEX_FILE
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return Index()
+        except OSError as error:
+            raise LayoutError(f"The OCI layout {self.root} can't be read: {error.strerror}.") from error
+        try:
+            found = parse_manifest(content)
+        except ValueError as error:
+            raise LayoutError(f"{path} can't be used: {error}.") from error
+        if not isinstance(found, Index):
+            raise LayoutError(f"{path} can't be used: it isn't an index.")
+        return found
+
+    def image(self, descriptor: Descriptor) -> OCIImage:
+        """Return the image of a manifest in this layout.
+
+        Raises
+        ------
+        LayoutError
+            A blob is missing or damaged, or it isn't an image.
+        """
+        try:
+            return load_image(descriptor, self)
+        except ValueError as error:
+            raise LayoutError(
+                f"{descriptor.digest} in the OCI layout {self.root} can't be used: {error}."
+            ) from error
+
+    def _make(self) -> None:
+        (self.root / BLOBS).mkdir(parents=True, exist_ok=True)
+        (self.root / _PARTIAL).mkdir(exist_ok=True)
+        if not (self.root / LAYOUT_FILE).exists():
+            with replacing(self.root / LAYOUT_FILE, mode=0o644) as file:
+                file.write(LAYOUT_CONTENT)
+        if not (self.root / INDEX_FILE).exists():
+            with self._locked():
+                if not (self.root / INDEX_FILE).exists():
+                    self._write_index(Index())
+
+    def _write_index(self, index: Index) -> None:
+        with self.errors(), replacing(self.root / INDEX_FILE, mode=0o644) as file:
+            file.write(index.to_json())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock
+
+        with self.errors():
+            lock = FileLock(self.root / _LOCK)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Raise any ``OSError`` as a :class:`~imagesync.errors.LayoutError` about this layout."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise LayoutError(
+                    f"No space is left for the OCI layout {self.root}.",
+                    hint="Free space, or name a folder on another disk. What the layout had is intact.",
+                ) from error
+            raise LayoutError(
+                f"The OCI layout {self.root} can't be used: {error.strerror or error}"
+                + (f" ({error.filename})." if error.filename else "."),
+                hint="Name a folder with an OCI layout, or an empty one that you can write to.",
+            ) from error
