@@ -126,7 +126,7 @@ class Session:
         finder.query_in_background()
         inputs = self._build_inputs().checked(for_lock=True)
         base = finder.base_to_lock_for(inputs.plan)
-        return inputs.lock(base, inputs.artifact_sources(for_lock=True))
+        return inputs.lock(base, inputs.artifact_sources(for_files=True))
 
     def freeze(self, *, with_pip: bool = False) -> Bundle:
         """Return the lock with the files that others need beside it; wheels of local packages are built.
@@ -136,12 +136,12 @@ class Session:
         with_pip
             Whether to add conda's pip, which tools of conda install pip's part with.
         """
-        from imagesync.pipeline.artifacts import freeze
+        from imagesync.pipeline.freeze import freeze
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked(for_lock=True)
-        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
+        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
     def check_lock(self, path: Path) -> tuple[Difference, ...]:
@@ -162,7 +162,7 @@ class Session:
         finder.query_in_background()
         inputs = self._build_inputs().checked()
         check_conda_installer(inputs.plan, self.context.settings)
-        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder)
+        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         write_context(builder.single_stage_context(standalone=True), folder)
 
     def build(
@@ -314,10 +314,12 @@ class Session:
         finder.remember(builder.made_inputs, known)
         return image, False
 
-    def _builder(self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder) -> ImageBuilder:
+    def _builder(
+        self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder, *, for_files: bool = False
+    ) -> ImageBuilder:
         from imagesync.pipeline.image_builder import ImageBuilder
 
-        return ImageBuilder(inputs, base, finder)
+        return ImageBuilder(inputs, base, finder, for_files)
 
     def _tag(self, image: Image, tags: tuple[str, ...]) -> None:
         if tags:

@@ -26,6 +26,7 @@ from imagesync.lock.resolvers.resolver import ResolutionRequest, Resolver
 from imagesync.plan.install_commands import levels_that_help
 from imagesync.plan.plan import PlannedPackage
 
+_NEEDS_BUILD = "only a build back-end can make its wheel, and for files with --prefix none is run"
 _VERSION_CHANGED = "its sources have changed their version since it was installed"
 
 
@@ -117,6 +118,27 @@ def update_versions(lock: Lock, filenames: Sequence[str], digests: Sequence[str]
         deviations.append(deviation)
     deviations.sort(key=lambda deviation: deviation.weight)
     return replace(lock, vendored=tuple(vendored), deviations=tuple(deviations))
+
+
+def leave_out_unbuilt(lock: Lock, unbuilt: Sequence[VendoredPackage]) -> Lock:
+    """Return *lock* without *unbuilt*, whose wheels only a build back-end can make; each is a deviation."""
+    left_out = [
+        Deviation(
+            package.name,
+            package.version,
+            "",
+            package.planned.level,
+            _NEEDS_BUILD,
+            requested=package.planned.requested,
+        )
+        for package in unbuilt
+    ]
+    names = {package.name for package in unbuilt}
+    return replace(
+        lock,
+        vendored=tuple(package for package in lock.vendored if package.name not in names),
+        deviations=tuple(sorted((*lock.deviations, *left_out), key=lambda deviation: deviation.weight)),
+    )
 
 
 def version_deviation(package: PlannedPackage, version: str, built: str) -> Deviation | None:

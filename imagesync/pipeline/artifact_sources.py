@@ -68,9 +68,10 @@ class ArtifactSources:
         Where sdists are built that this machine can't build for the target, if there is such a place.
     is_locked
         A lock file names the artifacts, so none may be replaced.
-    is_folder_lock
-        Only a lock is made, from the files of a folder (``--prefix``). No sdist is built for it, because
-        these files name the indexes, too.
+    is_foreign
+        Only files are written, and the environment is a folder that nothing is run of (``--prefix``): no
+        build back-end, and none of an sdist, because the folder's files name the indexes, too. What has no
+        wheel without one is left out.
     """
 
     context: Context
@@ -82,7 +83,17 @@ class ArtifactSources:
     provided: tuple[PlannedPackage, ...] = ()
     container: Container | None = None
     is_locked: bool = False
-    is_folder_lock: bool = False
+    is_foreign: bool = False
+
+    @property
+    def no_build(self) -> bool:
+        """Return True if no build back-end runs."""
+        return self.is_foreign or self.context.settings.no_build
+
+    @property
+    def leaves_out(self) -> bool:
+        """Return True if what needs a build back-end is left out; with ``--no-build`` it is an error."""
+        return self.is_foreign and not self.context.settings.no_build
 
     def responding_resolver(self) -> Resolver:
         """Return a resolver without the indexes that haven't answered."""
@@ -112,8 +123,8 @@ class ArtifactSources:
         return installed_digest
 
     def with_hint(self, error: UnsolvableError) -> UnsolvableError:
-        """Return *error*, with a hint if the cause may be that no sdist is built for the lock of a folder."""
-        if not self.is_folder_lock or self.context.settings.no_build:
+        """Return *error*, with a hint if the cause may be that no sdist is built of a foreign environment."""
+        if not self.leaves_out:
             return error
         hint = (
             "No sdist is built for the lock of a folder (--prefix). If a package has no wheel, lock with "
@@ -136,7 +147,7 @@ class ArtifactSources:
 
 
 def open_artifact_sources(
-    plan: Plan, context: Context, *, private_channels: Sequence[str] = (), for_lock: bool = False
+    plan: Plan, context: Context, *, private_channels: Sequence[str] = (), for_files: bool = False
 ) -> ArtifactSources:
     """Return the sources of the artifacts of *plan*, by the user's configuration of indexes and channels.
 
@@ -148,15 +159,15 @@ def open_artifact_sources(
         The context of the command.
     private_channels
         URLs of channels with their credentials, besides those of the settings.
-    for_lock
-        Only a lock is made, and no image.
+    for_files
+        Only files are written, a lock or a build context, and no image is built.
     """
     python, environ = plan.python, context.environ
     markers = target_markers(python)
     configuration = read_index_configuration(Path(python.prefix), environ, markers=markers)
     access = make_access(configuration, environ)
-    is_folder_lock = for_lock and not python.executable
-    no_build = is_folder_lock or context.settings.no_build
+    is_foreign = for_files and not python.executable
+    no_build = is_foreign or context.settings.no_build
     no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if no_build else {}
     resolver = _resolver_type(context.settings)(
         configuration, environ={**environ, **no_builds}, access=access
@@ -169,7 +180,7 @@ def open_artifact_sources(
         access,
         open_channels(plan.channels, python, context, plan=plan, private_channels=private_channels),
         provided=planned_distributions(plan),
-        is_folder_lock=is_folder_lock,
+        is_foreign=is_foreign,
     )
 
 

@@ -1,8 +1,7 @@
-"""The artifacts of a lock, fetched or made on this machine: for an image, or to lie beside a lock file."""
+"""The artifacts of a lock, fetched or made on this machine."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,14 @@ from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
-from imagesync.errors import ArtifactGone, FetchError, HashMismatch, LockError
+from imagesync.errors import ArtifactGone
 from imagesync.image.dockerfile import Wheels
 from imagesync.image_layout import site_packages
-from imagesync.lock.conda.missing_archives import fetch_archives, replace_missing_archives
+from imagesync.lock.conda.missing_archives import fetch_archives
 from imagesync.lock.lock import Lock
-from imagesync.lock.locked_packages import LockedConda, VendoredPackage
-from imagesync.lock.lockfile.conda_pip import find_pip, needs_pip
-from imagesync.lock.lockfile.write import ARCHIVES, WHEELS, Bundle, is_local
-from imagesync.lock.update_lock import replace_missing, update_versions
-from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, fetch_packages, uv_installer
+from imagesync.lock.locked_packages import VendoredPackage
+from imagesync.lock.update_lock import leave_out_unbuilt, replace_missing, update_versions
+from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, uv_installer
 from imagesync.plan.plan import Plan
 from imagesync.store.download import Download
 from imagesync.store.layout import LOGS
@@ -30,7 +27,7 @@ from imagesync.wheels.installed_fallback import use_installed_files
 from imagesync.wheels.rewrite import installable
 from imagesync.wheels.sdists.container import ContainerBuilder
 from imagesync.wheels.sdists.sdist import build_sdists
-from imagesync.wheels.vendor import vendor
+from imagesync.wheels.vendor import needing_builds, vendor
 from imagesync.wheels.wheel_checks import check_wheel
 from imagesync.wheels.wheel_contents import WheelContent, archive_content, remember_content
 
@@ -110,6 +107,8 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
     FetchError, WheelError
         A wheel can't be fetched or built, or doesn't fit the target.
     """
+    if sources.leaves_out:
+        lock = _leave_out_unbuilt(lock, sources)
     bundled = [package for package in lock.vendored if package.is_bundled]
     built = vendor(
         [package for package in lock.vendored if not package.is_bundled],
@@ -119,7 +118,7 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
         indexes=sources.build_indexes,
         progress=sources.context.progress,
         no_isolation=sources.context.settings.no_isolation,
-        no_build=sources.context.settings.no_build,
+        no_build=sources.no_build,
     )
     bundled_wheels = iter(_bundled_wheels(bundled, sources, lock.target) if bundled else ())
     built_wheels = iter((each.wheel, each.content) for each in built)
@@ -128,6 +127,26 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
     return update_versions(lock, filenames, [content for _, content in wheels]), tuple(
         wheel for wheel, _ in wheels
     )
+
+
+def _leave_out_unbuilt(lock: Lock, sources: ArtifactSources) -> Lock:
+    """Return *lock* without the local packages that need a build back-end; each is reported."""
+    unbuilt = needing_builds(
+        [package for package in lock.vendored if not package.is_bundled],
+        python=sources.python,
+        target=lock.target,
+        store=sources.context.store,
+        indexes=sources.build_indexes,
+        progress=sources.context.progress,
+    )
+    for package in unbuilt:
+        sources.context.progress.line(
+            f"left out: {package.name} {package.version}: only a build back-end can make its wheel, and with "
+            "--prefix none is run for a lock or a context. If you trust its sources, `imagesync build` makes "
+            "it, and so does --python with the interpreter; else leave it out (--ignore "
+            f"{package.name})."
+        )
+    return leave_out_unbuilt(lock, unbuilt)
 
 
 def wheel_contents(
@@ -222,7 +241,7 @@ def _build(
         indexes=sources.build_indexes,
         progress=sources.context.progress,
         containers=_containers(lock, sources) if sdists else None,
-        no_build=sources.context.settings.no_build,
+        no_build=sources.no_build,
     )
     lock, wheels = use_installed_files(
         lock,
@@ -230,7 +249,7 @@ def _build(
         installed_digest=sources.installed_digests(lock.target),
         logs=sources.context.cache_folder / LOGS,
         progress=sources.context.progress,
-        no_build=sources.context.settings.no_build,
+        no_build=sources.no_build,
     )
     files = {**{package.name: file for package, file in pairs}, **wheels}
     return lock, installable(
@@ -268,93 +287,3 @@ def _compile(wheels: tuple[StoredFile, ...], lock: Lock, sources: ArtifactSource
         store=sources.context.store,
         progress=sources.context.progress,
     )
-
-
-def freeze(plan: Plan, lock: Lock, sources: ArtifactSources, *, with_pip: bool = False) -> Bundle:
-    """Return *lock* with the files that a lock file must bring along.
-
-    These are wheels made on this machine, and what comes from an index or a channel in a folder of it.
-
-    Parameters
-    ----------
-    plan
-        The plan.
-    lock
-        The lock.
-    sources
-        The sources of its artifacts.
-    with_pip
-        Whether to add conda's pip for others, if the lock has packages of pip beside conda's Python.
-
-    Raises
-    ------
-    FetchError, WheelError
-        A file can't be had, or a wheel can't be made.
-    """
-    # First, because wheels may have to stand in for archives that are gone.
-    lock, archives = _archives(lock, sources)
-    lock, made = make_wheels(lock, sources)
-    local = [package for package in lock.packages if is_local(package.artifact)]
-    fetched = fetch_packages(local, sources) if local else ()
-    files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}
-    pip, of_pip = _pip_for_others(lock, sources) if with_pip else ((), [])
-    md5 = {package.name: package.md5 for package in (*lock.conda, *pip) if package.md5}
-    for package, archive in (*archives, *of_pip):
-        md5.setdefault(package.name, _md5(archive.path))
-        if is_local(package.artifact):
-            files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
-    wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
-    return Bundle(plan, lock, files, wheels, md5, pip)
-
-
-def _archives(lock: Lock, sources: ArtifactSources) -> tuple[Lock, list[tuple[LockedConda, StoredFile]]]:
-    """Return the archives that are needed, and the lock with something else for those that are gone."""
-    while True:
-        found, gone = _obtain(lock.conda, sources)
-        if not gone:
-            return lock, found
-        content = sources.record_distributions(lock.target)
-        lock = replace_missing_archives(lock, gone, solver=sources.channels, record_distributions=content)
-
-
-def _obtain(
-    packages: Sequence[LockedConda], sources: ArtifactSources
-) -> tuple[list[tuple[LockedConda, StoredFile]], dict[str, ArtifactGone]]:
-    """Return the archives of packages that a lock file needs, and by name the errors for missing ones."""
-    wanted = [package for package in packages if not package.md5 or is_local(package.artifact)]
-    found = sources.channels.archives(wanted).obtain(wanted) if wanted else ()
-    pairs = list(zip(wanted, found, strict=True))
-    gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
-    return [(package, file) for package, file in pairs if not isinstance(file, ArtifactGone)], gone
-
-
-def _pip_for_others(
-    lock: Lock, sources: ArtifactSources
-) -> tuple[tuple[LockedConda, ...], list[tuple[LockedConda, StoredFile]]]:
-    """Return conda's pip and what it needs for a lock file, and their archives; nothing if there is none."""
-    if not needs_pip(lock):
-        return (), []
-    try:
-        pip = find_pip(lock, prefix=sources.python.prefix, solver=sources.channels)
-        found, gone = _obtain(pip, sources)
-    except HashMismatch:
-        raise
-    except (LockError, FetchError):
-        pip, found, gone = (), [], {}
-    finally:
-        sources.channels.close()
-    if pip and not gone:
-        return pip, found
-    sources.context.progress.line(
-        "The lock has packages of pip and no channel has conda's pip: conda-lock and micromamba need one to "
-        "install them"
-    )
-    return (), []
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        found = hashlib.md5(usedforsecurity=False)
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()

@@ -296,11 +296,11 @@ class EnvironmentInputs:
         """Return the findings about what packages need of the system and the base image lacks."""
         return system_findings(self.plan, there, base, cache=self.context.cache_folder)
 
-    def artifact_sources(self, *, for_lock: bool = False) -> ArtifactSources:
-        """Return the sources of the artifacts; with *for_lock* only a lock is made, and no image."""
+    def artifact_sources(self, *, for_files: bool = False) -> ArtifactSources:
+        """Return the sources of the artifacts; with *for_files* no image is built."""
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
-        return open_artifact_sources(self.plan, self.context, for_lock=for_lock)
+        return open_artifact_sources(self.plan, self.context, for_files=for_files)
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
         """Return the exact artifact of each package; see :func:`~imagesync.lock.make_lock.make_lock`."""

@@ -59,17 +59,20 @@ class ImageBuilder:
         The base image.
     finder
         Finds the packages image.
+    for_files
+        Whether only files are written, a lock or a build context, and no image is built.
     """
 
     inputs: BuildInputs
     base: BaseImage
     finder: ImageFinder
+    for_files: bool = False
 
     @cached_property
     def sources(self) -> ArtifactSources:
         """Return the sources of the artifacts; sdists can be built in a container of the base image."""
         container = EngineContainer(self.base, lambda: self.finder.base_for_wheels(self.base))
-        return replace(self.inputs.artifact_sources(), container=container)
+        return replace(self.inputs.artifact_sources(for_files=self.for_files), container=container)
 
     @cached_property
     def lock(self) -> Lock:

@@ -115,8 +115,14 @@ class BuildInputs(Protocol):
             Installed packages contradict each other.
         """
 
-    def artifact_sources(self) -> ArtifactSources:
-        """Return the sources of the artifacts."""
+    def artifact_sources(self, *, for_files: bool = False) -> ArtifactSources:
+        """Return the sources of the artifacts.
+
+        Parameters
+        ----------
+        for_files
+            Whether only files are written, a lock or a build context, and no image is built.
+        """
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
         """Return the exact artifact of each package, for an image on *base*.

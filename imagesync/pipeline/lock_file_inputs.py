@@ -258,14 +258,16 @@ class LockFileInputs:
             )
         return self
 
-    def artifact_sources(self) -> ArtifactSources:
+    def artifact_sources(self, *, for_files: bool = False) -> ArtifactSources:
         """Return the sources of the artifacts, with the credentials of the URLs in the lock file."""
         from imagesync.pipeline.artifact_sources import open_artifact_sources
 
         channels = [
             url.rpartition("/")[0].rpartition("/")[0] for url in self.lock_file.private if _is_archive(url)
         ]
-        sources = open_artifact_sources(self.plan, self.context, private_channels=channels)
+        sources = open_artifact_sources(
+            self.plan, self.context, private_channels=channels, for_files=for_files
+        )
         return replace(sources, access=self._with_credentials(sources.access), is_locked=True)
 
     def _with_credentials(self, access: Access) -> Access:

@@ -106,6 +106,20 @@ def vendor(
     return tuple(wheel if wheel is not None else next(made) for wheel in known)
 
 
+def needing_builds(
+    vendored: Sequence[VendoredPackage],
+    *,
+    python: Interpreter,
+    target: Target,
+    store: Store,
+    indexes: BuildIndexes,
+    progress: Progress,
+) -> tuple[VendoredPackage, ...]:
+    """Return those of *vendored* whose wheel the store lacks and only a build back-end can make."""
+    maker = _Maker(python, target, store, indexes, progress, uv="", not_isolated=frozenset(), retries=False)
+    return tuple(each for each in vendored if maker.recall(each) is None and maker.needs_build(each))
+
+
 def _in_parallel(
     packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], VendoredWheel]
 ) -> list[VendoredWheel]:

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.errors import LockError, UnsolvableError, WheelError
+from imagesync.errors import DeviationError, LockError, UnsolvableError, WheelError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lockfile.write import Bundle
-from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, freeze
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.freeze import freeze
 from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.session import Session
 from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
+from tests.progress import RecordedLines
 from tests.unit.scan.test_direct_url import hostile_repository
 
 
@@ -256,4 +258,35 @@ def test_lock_of_a_prefix_builds_nothing(
     except UnsolvableError as error:
         hints = (error.hint or "").splitlines()
     assert not hints or "--python PATH" in hints[-1]
+    assert foreign.ran == set()
+
+
+def test_lock_file_and_context_of_a_prefix_leave_out_what_needs_a_build(
+    foreign: Foreign, cli_here: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_interpreter(foreign)
+    monkeypatch.setattr(ImageFinder, "base_to_lock_for", lambda _self, plan: base_image(plan.python.version))
+    progress = RecordedLines()
+
+    def session(**settings: object) -> Session:
+        chosen = Settings(
+            profile="none",
+            python_source="base",
+            allow_inconsistent=True,
+            cache_dir=foreign.folder / "cache",
+            **settings,  # type: ignore[arg-type]
+        )
+        context = Context(chosen, environ=cli_here.environ, progress=progress)
+        return Session(context, prefix=foreign.environment.prefix)
+
+    lock = session().freeze().lock
+    assert [package.name for package in lock.vendored] == ["sdisted"]
+    assert [each.name for each in lock.deviations if each.left_out] == ["mine"]
+    session().render(foreign.folder / "context")
+    wheels = {path.name for path in (foreign.folder / "context" / "wheels").rglob("*.whl")}
+    assert wheels == {"sdisted-1.0-py3-none-any.whl"}
+    assert sum("left out: mine 1.0" in line and "--ignore mine" in line for line in progress.lines) == 2
+    for step in (session(strict=True).freeze, lambda: session(strict=True).render(foreign.folder / "other")):
+        with pytest.raises(DeviationError, match=r"mine 1\.0 would be left out"):
+            step()
     assert foreign.ran == set()

@@ -78,15 +78,15 @@ def locked(tmp_path: Path, content: bytes, **settings: object) -> LockFileInputs
     return lock_file_inputs(path, Context(chosen))
 
 
-@pytest.mark.parametrize(("executable", "for_lock"), [("", True), ("", False), ("/env/bin/python", True)])
+@pytest.mark.parametrize(("executable", "for_files"), [("", True), ("", False), ("/env/bin/python", True)])
 def test_no_sdist_is_built_for_the_lock_of_a_folder(
-    context: Context, executable: str, for_lock: bool
+    context: Context, executable: str, for_files: bool
 ) -> None:
     environment = replace(ENVIRONMENT, python=replace(PYTHON, executable=executable))
-    sources = environment_inputs(environment, context).artifact_sources(for_lock=for_lock)
-    assert sources.is_folder_lock is (for_lock and not executable)
+    sources = environment_inputs(environment, context).artifact_sources(for_files=for_files)
+    assert sources.is_foreign is (for_files and not executable)
     hint = sources.with_hint(UnsolvableError("no wheel")).hint or ""
-    assert ("--python PATH" in hint) is sources.is_folder_lock
+    assert ("--python PATH" in hint) is sources.is_foreign
 
 
 def test_input_hash_of_a_lock_file_covers_its_lines_and_not_their_ends(tmp_path: Path) -> None:
