@@ -17,6 +17,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import LockError, ScanError, UnsolvableError, UsageError, WheelError
 from imagesync.image.base import check_apt
+from imagesync.indexes.conda.logins import _ask_keyring
 from imagesync.indexes.pypi.access import Access, Credential
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
@@ -163,6 +164,14 @@ def test_conda_lock_gets_no_options(word: str) -> None:
     with pytest.raises(LockError, match="neither a match spec nor a channel"):
         _refuse_options(["python 3.11.*", word])
     _refuse_options(["python 3.11.*", "https://conda.example.com/team"])
+
+
+def test_keyring_gets_no_options_for_channels(tmp_path: Path) -> None:
+    keyring = program(tmp_path / "keyring", 'printf "%s\n" "$@" > "$(dirname "$0")/arguments"; echo "{}"')
+    _ask_keyring(str(keyring), "--keyring-backend=evil")
+    assert (tmp_path / "arguments").read_text().splitlines() == [
+        *("get", "--", "rattler", "--keyring-backend=evil")
+    ]
 
 
 def test_keyring_gets_no_options(tmp_path: Path) -> None:
