@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.measure import Ratio, Run, median_seconds, ratio
-from imagesync.cli.output import Row, Section, print_sections
+from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import format_size
 
 

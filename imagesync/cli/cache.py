@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from imagesync.cli.options import cache_option, format_option, session_of
-from imagesync.cli.output import Row, Section, print_json, print_sections
+from imagesync.cli.output import print_json
+from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
 
 if TYPE_CHECKING:

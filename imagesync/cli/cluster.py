@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from imagesync.cli.options import PATH, format_option, session_of, settings_options
-from imagesync.cli.output import Row, Section, print_sections
+from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.cluster.cleanup import FoundCluster, find_clusters
 from imagesync.cluster.cluster_engine import ClusterEngine
 from imagesync.cluster.cluster_plan import cluster_image, make_plan
@@ -195,7 +195,7 @@ def print_clusters(clusters: Sequence[FoundCluster], stream: TextIO | None = Non
     notes = () if rows else ("no clusters",)
     if any(cluster.is_leftover for cluster in clusters):
         notes = ("Remove the leftovers: imagesync cluster down --leftovers",)
-    print_sections([Section("", _HEADERS, rows, frozenset({1}), notes)], stream)
+    print_sections([Section("", _HEADERS, rows, frozenset({1}), notes, optional=(4,))], stream)
 
 
 def _end(cluster: FoundCluster) -> str:

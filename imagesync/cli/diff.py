@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
@@ -9,9 +10,11 @@ from typing import TextIO
 import click
 
 from imagesync.cli.options import format_option, session_of, settings_options
-from imagesync.cli.output import Row as TableRow
-from imagesync.cli.output import Section, Tone, print_json, print_sections
+from imagesync.cli.output import print_json
+from imagesync.cli.tables import Row as TableRow
+from imagesync.cli.tables import Section, Tone, print_sections
 from imagesync.cluster.agreement.members import SCHEMES, Certificates, read_scheduler
+from imagesync.core.terminal import is_interactive
 from imagesync.core.text import counted
 from imagesync.diff.sides import find_side
 from imagesync.inventory.compare_sides import compare
@@ -29,6 +32,7 @@ _TITLES = {
 @click.command()
 @settings_options
 @format_option
+@click.option("--all", "every", is_flag=True, help="List packages that are the same, too, as in a pipe.")
 @click.option(
     "--tls-ca-file", type=_FILE, metavar="FILE", help="Certificate authority of a tls:// scheduler."
 )
@@ -44,6 +48,7 @@ def diff(
     right: str,
     *,
     output: str,
+    every: bool,
     tls_ca_file: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -68,21 +73,28 @@ def diff(
     if output == "json":
         print_json(comparison.to_dict())
     else:
-        print_comparison(comparison)
+        print_comparison(comparison, every=every)
     context.exit(0 if comparison.matches else 1)
 
 
-def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
-    """Print a comparison, to stdout by default."""
-    print_sections(comparison_sections(comparison), stream)
+def print_comparison(comparison: Comparison, stream: TextIO | None = None, *, every: bool = False) -> None:
+    """Print a comparison, to stdout by default.
+
+    A terminal gets packages that are the same only if *every* package is to be listed.
+    """
+    short = is_interactive(sys.stdout if stream is None else stream) and not every
+    print_sections(comparison_sections(comparison, short=short), stream)
 
 
-def comparison_sections(comparison: Comparison) -> tuple[Section, ...]:
+def comparison_sections(comparison: Comparison, *, short: bool = False) -> tuple[Section, ...]:
     """Return the tables of a comparison: differences first, and among them the critical ones."""
-    sections = [_group_section(comparison, group) for group in _TITLES]
+    groups = [group for group in _TITLES if not (short and group is Group.SAME)]
+    sections = [_group_section(comparison, group) for group in groups]
     if comparison.silent:
         rows = tuple(TableRow((member, why), "warning") for member, why in comparison.silent.items())
-        sections.append(Section("gave no answer", ("member", "reason"), rows, tone="warning"))
+        sections.append(
+            Section("gave no answer", ("member", "reason"), rows, tone="warning", shared=1, wraps=True)
+        )
     return (*(section for section in sections if section.rows), _summary(comparison))
 
 
@@ -93,7 +105,7 @@ def _group_section(comparison: Comparison, group: Group) -> Section:
     title += f", of which {counting} critical, exact, nearest or local code)" if counting else ")"
     tone: Tone = "bad" if counting else "plain"
     headers = ("package", comparison.left, comparison.right, "level", "")
-    return Section(title, headers, tuple(_table_rows(rows)), tone=tone)
+    return Section(title, headers, tuple(_table_rows(rows)), tone=tone, shared=4, optional=(3,), wraps=True)
 
 
 def _table_rows(rows: Iterable[Row]) -> Iterable[TableRow]:

@@ -18,7 +18,8 @@ from imagesync.cli.doctor_checks import (
     tool_checks,
 )
 from imagesync.cli.options import format_option, session_of, settings_options
-from imagesync.cli.output import Row, Section, Tone, print_json, print_sections
+from imagesync.cli.output import print_json
+from imagesync.cli.tables import Row, Section, Tone, print_sections
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.core.text import counted
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from imagesync.cli.options import LOCK_FILE, PATH, format_option, session_of, settings_options
-from imagesync.cli.output import Row, Section, print_json, print_sections, source_text
+from imagesync.cli.output import print_json, short_channels, source_text
+from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
@@ -120,7 +121,8 @@ def print_moved(moved: Sequence[Difference], stream: TextIO | None = None) -> No
         for each in moved
     )
     headers = ("package", "manager", "locked", "here", "what")
-    print_sections([Section(f"{counted(len(rows), 'package')} moved", headers, rows, tone="warning")], stream)
+    title = f"{counted(len(rows), 'package')} moved"
+    print_sections([Section(title, headers, rows, tone="warning", shared=4, wraps=True)], stream)
 
 
 def print_lock(lock: Lock, stream: TextIO | None = None) -> None:
@@ -134,20 +136,19 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
     if lock.repacked:
         rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
         title = f"{counted(len(rows), 'package')} repacked from the installed files"
-        sections.append(Section(title, ("package", "version", "reason"), tuple(rows), tone="warning"))
+        headers = ("package", "version", "reason")
+        sections.append(Section(title, headers, tuple(rows), tone="warning", shared=2, wraps=True))
     local = [package for package in lock.vendored if not package.repacked]
     if local:
         rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in local]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
-    fetched: dict[str, Sequence[LockedConda | LockedPackage]] = {
-        "from conda channels": lock.conda,
-        "from the indexes": lock.packages,
-    }
-    for title, packages in fetched.items():
-        if packages:
-            sections.append(_artifacts_section(f"artifacts {title}", packages))
+    if lock.conda:
+        sections.append(_conda_section(lock.conda))
+    if lock.packages:
+        sections.append(_index_section(lock.packages))
     target = lock.target
-    sizes = [package.artifact.size for packages in fetched.values() for package in packages]
+    fetched = [package.artifact for package in lock.conda] + [package.artifact for package in lock.packages]
+    sizes = [artifact.size for artifact in fetched]
     known = sum(size for size in sizes if size is not None)
     at_least = "at least " if None in sizes else ""
     conda = f"{counted(len(lock.conda), 'conda package')}, " if lock.conda else ""
@@ -163,24 +164,21 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
     return (*sections, Section(title="", notes=notes))
 
 
-def _artifacts_section(title: str, packages: Sequence[LockedConda | LockedPackage]) -> Section:
-    from imagesync.lock.locked_packages import LockedConda
-
-    build = ("build",) if isinstance(packages[0], LockedConda) else ()
+def _conda_section(packages: Sequence[LockedConda]) -> Section:
+    channels = short_channels({package.channel for package in packages})
     rows = [
-        Row(
-            (
-                package.name,
-                package.version,
-                *([package.build] if isinstance(package, LockedConda) else []),
-                _size(package.artifact),
-                package.artifact.filename,
-            )
-        )
-        for package in packages
+        Row((p.name, p.version, p.build, channels[p.channel], _size(p.artifact), p.artifact.filename))
+        for p in packages
     ]
-    headers = ("package", "version", *build, "size", "artifact")
-    return Section(title, headers, tuple(rows), frozenset({headers.index("size")}))
+    headers = ("package", "version", "build", "channel", "size", "artifact")
+    # The artifact's name repeats the first three.
+    return Section("artifacts from conda channels", headers, tuple(rows), frozenset({4}), optional=(5, 4, 3))
+
+
+def _index_section(packages: Sequence[LockedPackage]) -> Section:
+    rows = [Row((p.name, p.version, _size(p.artifact), p.artifact.filename)) for p in packages]
+    headers = ("package", "version", "size", "artifact")
+    return Section("artifacts from the indexes", headers, tuple(rows), frozenset({2}))
 
 
 def _size(artifact: Artifact) -> str:
@@ -196,4 +194,4 @@ def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
     ]
     title = f"{counted(len(rows), 'deviation')} from the local environment"
     headers = ("package", "here", "in the image", "level", "reason")
-    return (Section(title, headers, tuple(rows), tone="warning"),)
+    return (Section(title, headers, tuple(rows), tone="warning", shared=4, optional=(3,), wraps=True),)

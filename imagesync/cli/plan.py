@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from imagesync.cli.options import format_option, session_of, settings_options
-from imagesync.cli.output import Row, Section, Tone, finding_sections, print_json, print_sections
+from imagesync.cli.output import finding_sections, print_json
+from imagesync.cli.tables import Row, Section, Tone, print_sections
 from imagesync.core.names import Level
+from imagesync.core.terminal import is_interactive
 from imagesync.core.text import counted, format_size
 from imagesync.errors import ImagesyncError
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage, possible_drift
+from imagesync.scan.environment import Severity
 
 if TYPE_CHECKING:
     from imagesync.plan.loose_code import Code
@@ -23,24 +28,28 @@ _LEVELS = {
     Level.NEAREST: "this version if the target has it, else the nearest",
     Level.COMPATIBLE: "this version preferred, a compatible one allowed",
 }
+_CHANGES_LOST = "Its installed files were changed, and the image gets it unchanged."
 
 
 @click.command()
 @settings_options
 @format_option
+@click.option("--all", "every", is_flag=True, help="List every package, as in a pipe.")
 @click.option(
     "--fail-on",
     type=click.Choice(["nearest", "any"]),
     help="Exit 1 if a package from critical to nearest isn't pinned (nearest), or any could differ (any).",
 )
 @click.pass_context
-def plan(context: click.Context, /, output: str, fail_on: str | None, **options: object) -> None:
+def plan(
+    context: click.Context, /, output: str, fail_on: str | None, *, every: bool, **options: object
+) -> None:
     """Show the packages of the image, and the reasons."""
     planned = session_of(context, options).plan()
     if output == "json":
         print_json(planned.to_dict())
     else:
-        print_plan(planned)
+        print_plan(planned, every=every)
     if fail_on and (drifting := possible_drift(planned, every=fail_on == "any")):
         raise ImagesyncError(
             f"The image could differ in: {', '.join(drifting)}.",
@@ -48,29 +57,98 @@ def plan(context: click.Context, /, output: str, fail_on: str | None, **options:
         )
 
 
-def print_plan(plan: Plan, stream: TextIO | None = None) -> None:
-    """Print what the image will contain and why, to stdout by default."""
-    print_sections(plan_sections(plan), stream)
+def print_plan(plan: Plan, stream: TextIO | None = None, *, every: bool = False) -> None:
+    """Print what the image will contain and why, to stdout by default.
+
+    A terminal gets the short form unless *every* package is to be listed.
+    """
+    short = is_interactive(sys.stdout if stream is None else stream) and not every
+    print_sections(short_sections(plan) if short else plan_sections(plan), stream)
 
 
 def plan_sections(plan: Plan) -> tuple[Section, ...]:
-    """Return the tables of a plan: packages by level, the closest first, then what is left out."""
+    """Return the tables of a plan: what differs, packages by level, the closest first, what is left out."""
     levels = [_level_section(plan, level) for level in Level]
-    missed = [package for package in plan.left_out if package.missed]
     rest = [package for package in plan.left_out if not package.missed]
-    title = f"you asked for {counted(len(missed), 'package')} that won't be in the image"
-    sections = [*_left_out_section(title, missed, "warning")]
+    sections = [*_differing_section(plan), *_missed_section(plan)]
     sections += [section for section in levels if section.rows]
     sections += _left_out_section(f"left out: {counted(len(rest), 'package')} not in the image", rest)
     sections += [*code_sections(plan.code), *finding_sections(plan.findings)]
     return (*sections, _plan_summary(plan))
 
 
+def short_sections(plan: Plan) -> tuple[Section, ...]:
+    """Return a plan in short: what differs, is left out or needs attention, and the number of packages."""
+    differing = _differing_section(plan) or (Section("No package is known to differ from this environment."),)
+    reasons: dict[str, list[str]] = {}
+    for package in plan.left_out:
+        if not package.missed:
+            reasons.setdefault(package.reason, []).append(package.name)
+    rows = tuple(Row((f"{', '.join(names)}: {reason}",)) for reason, names in reasons.items())
+    left_out = (Section(f"left out ({sum(map(len, reasons.values()))})", rows=rows),) if rows else ()
+    serious = [finding for finding in plan.findings if finding.severity is not Severity.INFO]
+    return (
+        *differing,
+        *_missed_section(plan),
+        *left_out,
+        *code_sections(plan.code),
+        *finding_sections(serious),
+        _counts_section(plan),
+        _plan_summary(plan, hint="Every package with its reason: imagesync plan --all"),
+    )
+
+
+def _counts_section(plan: Plan) -> Section:
+    packages = [*plan.conda, *_of_pip(plan)]
+    numbers = Counter(package.level for package in packages)
+    rows = tuple(
+        Row((level.value, str(numbers[level]), _level_words(plan, level)))
+        for level in Level
+        if numbers[level]
+    )
+    return Section(counted(len(packages), "package"), rows=rows, right=frozenset({1}))
+
+
+def _differing_section(plan: Plan) -> tuple[Section, ...]:
+    packages: list[PlannedConda | PlannedPackage] = [*plan.conda, *_of_pip(plan)]
+    rows = [
+        Row((package.name, package.version or "-", package.specifier or "any", why), "warning")
+        for package in packages
+        if (why := _difference(package))
+    ]
+    if not rows:
+        return ()
+    title = f"{counted(len(rows), 'package')} will differ from this environment"
+    headers = ("package", "here", "in the image", "reason")
+    return (Section(title, headers, tuple(rows), tone="warning", shared=3, wraps=True),)
+
+
+def _difference(package: PlannedConda | PlannedPackage) -> str:
+    """Return why a package is known to differ in the image, or nothing."""
+    if isinstance(package, PlannedConda):
+        if package.record is None:
+            return package.reason
+        return _CHANGES_LOST if package.modification is not None else ""
+    if package.installed is None:
+        return package.reason if package.name != "python" else ""
+    if package.modification is not None and not package.as_installed:
+        return _CHANGES_LOST
+    drops_label = "+" in package.version and "+" not in package.specifier and not package.vendored
+    return package.reason if drops_label else ""
+
+
+def _missed_section(plan: Plan) -> tuple[Section, ...]:
+    missed = [package for package in plan.left_out if package.missed]
+    title = f"you asked for {counted(len(missed), 'package')} that won't be in the image"
+    return _left_out_section(title, missed, "warning")
+
+
 def _left_out_section(title: str, left_out: Sequence[LeftOut], tone: Tone = "plain") -> tuple[Section, ...]:
     if not left_out:
         return ()
     rows = tuple(Row((p.name, p.version, p.level.value, p.reason), tone) for p in left_out)
-    return (Section(title, ("package", "version", "level", "reason"), rows, tone=tone),)
+    headers = ("package", "version", "level", "reason")
+    return (Section(title, headers, rows, tone=tone, shared=3, wraps=tone != "plain"),)
 
 
 def code_sections(code: Code) -> tuple[Section, ...]:
@@ -98,14 +176,20 @@ def _level_section(plan: Plan, level: Level) -> Section:
     # A conda environment's Python is one of its packages.
     conda = [_conda_cells(package) for package in plan.conda if package.level is level]
     packages = [_planned_cells(p) for p in _of_pip(plan) if p.level is level]
-    words = f": {_LEVELS[level]}" if level in _LEVELS else ""
-    if level is Level.CRITICAL and plan.profile == "none":
-        words = ": this version, and the image doesn't work with another"
+    words = _level_words(plan, level)
     return Section(
-        title=f"{level.value} ({len(conda) + len(packages)}){words}",
+        title=f"{level.value} ({len(conda) + len(packages)}){f': {words}' if words else ''}",
         headers=("package", "here", "in the image", "source", "reason"),
         rows=tuple(map(Row, (*conda, *packages))),
+        shared=4,
+        optional=(3,),
     )
+
+
+def _level_words(plan: Plan, level: Level) -> str:
+    if level is Level.CRITICAL and plan.profile == "none":
+        return "this version, and the image doesn't work with another"
+    return _LEVELS.get(level, "")
 
 
 def _of_pip(plan: Plan) -> list[PlannedPackage]:
@@ -123,7 +207,7 @@ def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
     return (name, package.version or "-", package.specifier or "any", source, package.reason)
 
 
-def _plan_summary(plan: Plan) -> Section:
+def _plan_summary(plan: Plan, *, hint: str = "") -> Section:
     parts = [
         f"profile {plan.profile}{', strict' if plan.strict else ''}",
         *([counted(len(plan.conda), "conda package")] if plan.conda else []),
@@ -136,4 +220,6 @@ def _plan_summary(plan: Plan) -> Section:
         notes.insert(0, f"system packages: {' '.join(plan.apt)}")
     if plan.channels:
         notes.insert(0, f"channels: {' '.join(plan.channels)}")
+    if hint:
+        notes.append(hint)
     return Section(title="", notes=tuple(notes))

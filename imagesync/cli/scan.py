@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from imagesync.cli.options import environment_options, format_option
-from imagesync.cli.output import Row, Section, finding_sections, print_json, print_sections, source_text
+from imagesync.cli.output import finding_sections, print_json, short_channels, source_text
+from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.terminal import make_progress
 from imagesync.core.text import counted
 from imagesync.errors import UsageError
@@ -68,7 +68,8 @@ def environment_sections(environment: Environment) -> tuple[Section, ...]:
     if environment.channels:
         notes.insert(0, f"channels: {' '.join(environment.channels)}")
     headers = ("package", "version", "manager", "requested", "source")
-    packages = Section("from pip" if environment.conda else title, headers, rows, notes=tuple(notes))
+    title_of_pip = "from pip" if environment.conda else title
+    packages = Section(title_of_pip, headers, rows, notes=tuple(notes), optional=(2, 3))
     findings = finding_sections(environment.findings)
     if not environment.conda:
         return (packages, *findings)
@@ -79,20 +80,13 @@ def environment_sections(environment: Environment) -> tuple[Section, ...]:
 
 
 def _conda_section(environment: Environment, title: str) -> Section:
-    shown = _short_names({record.channel for record in environment.conda})
+    shown = short_channels({record.channel for record in environment.conda})
     rows = tuple(
         Row((r.name, r.version, r.build, r.requested_spec or "-", shown[r.channel], _others(r)))
         for r in environment.conda
     )
     headers = ("conda package", "version", "build", "requested", "channel", "distributions")
-    return Section(title, headers, rows)
-
-
-def _short_names(channels: Iterable[str]) -> dict[str, str]:
-    """Return for each channel the last part of its URL, or the whole URL if that is ambiguous."""
-    last = {channel: channel.rpartition("/")[2] or "-" for channel in channels}
-    names = list(last.values())
-    return {channel: name if names.count(name) == 1 else channel for channel, name in last.items()}
+    return Section(title, headers, rows, optional=(5, 4, 3))
 
 
 def _others(record: CondaRecord) -> str:
