@@ -130,6 +130,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, 
         "open_session": "imagesync.session",
         "sync": "imagesync.cluster.agreement.sync",
     }
+    if name == "errors":
+        return import_module("imagesync.errors")
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if homes[name].startswith("imagesync.cluster."):

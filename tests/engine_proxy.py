@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -33,13 +34,25 @@ class EngineProxy:
         What happens once before a request of that method and path is passed on.
     refused
         Requests that are answered with 403, as proxies do that let only some through.
+    stalled
+        The end of paths that get no answer until the proxy ends, as of an engine whose disk is too slow.
+    engine
+        The URL of the engine; by default that of DOCKER_HOST, or Docker's own.
     """
 
     def __init__(
-        self, before: Mapping[str, Callable[[], None]] | None = None, *, refused: Sequence[str] = ()
+        self,
+        before: Mapping[str, Callable[[], None]] | None = None,
+        *,
+        refused: Sequence[str] = (),
+        stalled: Sequence[str] = (),
+        engine: str = "",
     ) -> None:
+        self._engine = engine or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         self._before = dict(before or {})
         self._refused = frozenset(refused)
+        self._stalled = tuple(stalled)
+        self._ended = threading.Event()
 
     def __enter__(self) -> EngineProxy:
         # A socket's path may have 107 bytes, fewer than pytest's folders need.
@@ -49,6 +62,7 @@ class EngineProxy:
         self._listener.listen(64)
         self._requests: list[str] = []
         self._sent = 0
+        self._clients: set[socket.socket] = set()
         self._asked = threading.Condition()
         threading.Thread(target=self._accept, daemon=True).start()
         return self
@@ -56,10 +70,20 @@ class EngineProxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Closing alone doesn't wake the thread that waits in accept.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.stop()
         shutil.rmtree(self._folder)
+
+    def stop(self) -> None:
+        """End all connections, and take no more: the engine is gone."""
+        if not self._ended.is_set():
+            self._ended.set()
+            # Closing alone doesn't wake the thread that waits in accept.
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        with self._asked:
+            for client in self._clients:
+                with suppress(OSError):
+                    client.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:
@@ -96,10 +120,19 @@ class EngineProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+            with self._asked:
+                self._clients.add(client)
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            self._pass_on(client)
+        finally:
+            with self._asked:
+                self._clients.remove(client)
 
     def _pass_on(self, client: socket.socket) -> None:
-        with client, _connect() as engine, selectors.DefaultSelector() as selector:
+        with client, self._connect() as engine, selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, engine)
             selector.register(engine, selectors.EVENT_READ, client)
             while selector.get_map():
@@ -111,6 +144,9 @@ class EngineProxy:
                         if source is client:
                             if self._refused & set(_requests(data)):
                                 client.sendall(_FORBIDDEN)
+                                return
+                            if any(request.endswith(self._stalled) for request in _requests(data)):
+                                self._ended.wait()
                                 return
                             self._interfere(data)
                         sink.sendall(data)
@@ -125,6 +161,14 @@ class EngineProxy:
                             return
                     elif source is client:
                         self._note(data)
+
+    def _connect(self) -> socket.socket:
+        host = urlsplit(self._engine)
+        if host.scheme == "unix":
+            engine = socket.socket(socket.AF_UNIX)
+            engine.connect(host.path)
+            return engine
+        return socket.create_connection((host.hostname, host.port or 2375))
 
     def _interfere(self, data: bytes) -> None:
         for request in _requests(data):
@@ -141,12 +185,3 @@ class EngineProxy:
 
 def _requests(data: bytes) -> list[str]:
     return [f"{m[1].decode()} {urlsplit(m[2].decode()).path}" for m in _REQUEST.finditer(data)]
-
-
-def _connect() -> socket.socket:
-    host = urlsplit(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
-    if host.scheme == "unix":
-        engine = socket.socket(socket.AF_UNIX)
-        engine.connect(host.path)
-        return engine
-    return socket.create_connection((host.hostname, host.port or 2375))

@@ -240,6 +240,10 @@ def _registry_check(base: str, endpoint: Endpoint) -> Check:
         return Check("registry", "failed", f"{base} can't be pulled: {explanation(error)}", _base_hint(base))
     except (docker.errors.DockerException, requests.RequestException) as error:
         return Check("registry", "failed", f"{base} can't be pulled: {innermost(error)}", _base_hint(base))
+    except (AttributeError, TypeError, ValueError) as error:
+        # The SDK reads the settings of credential helpers as they are.
+        message = f"the credential helpers in Docker's config.json can't be used: {error}"
+        return Check("registry", "failed", message, "Correct credsStore and credHelpers there.")
     finally:
         client.close()
     return Check("registry", "ok", f"{base} can be pulled")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Final, NoReturn
 
 import click
@@ -38,8 +40,10 @@ def main() -> NoReturn:
     """Run the command line, and exit with the code of its command or of the error that ended it."""
     # Unwind on SIGTERM as on an interrupt, so that nothing is left in the engine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    _open_closed_streams()
     try:
         code = cli(standalone_mode=False)
+        sys.stdout.flush()
     except ImagesyncError as error:
         print_error(error)
         code = error.exit_code
@@ -52,10 +56,46 @@ def main() -> NoReturn:
         click.echo("interrupted", err=True)
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader closed the pipe, as in `imagesync scan | head`; keep Python from reporting it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader closed the pipe, as in `imagesync scan | head`.
+        _discard_output()
         code = 0
+    except OSError as error:
+        print_error(_system_error(error))
+        code = ImagesyncError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_closed_streams() -> None:
+    """Open the standard streams that the parent process has closed (``>&-``), to read and write nothing.
+
+    Otherwise the next file to be opened would become the output of every program that is run.
+    """
+    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
+def _discard_output() -> None:
+    """Send what is left of the output nowhere, so that Python doesn't report it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _system_error(error: OSError) -> ImagesyncError:
+    """Return the error for what the system refuses: a write to stdout, the working folder, a file."""
+    reason = error.strerror or str(error)
+    with suppress(OSError):
+        sys.stdout.flush()
+    _discard_output()
+    try:
+        Path.cwd()
+    except OSError:
+        hint = "Change to a folder that exists: cd"
+        return ImagesyncError(f"The working folder can't be used: {reason}.", hint=hint)
+    if error.filename:
+        return ImagesyncError(f"{error.filename}: {reason}.")
+    hint = "Check where stdout is redirected to, and the disks of the cache folder and of TMPDIR."
+    return ImagesyncError(f"The output or a file can't be written: {reason}.", hint=hint)
 
 
 class _LazyGroup(click.Group):

@@ -17,6 +17,7 @@ from imagesync.cluster.cluster_plan import (
     common_config,
     part_of,
     reachable_host,
+    require_reachable,
     run_as,
     scheduler_config,
     spawn_environment,
@@ -154,10 +155,11 @@ class ClusterEngine:
                 self._await_ready(container, attached)
                 with engine_errors("report the ports of the scheduler"):
                     published = api.inspect_container(container)["NetworkSettings"]["Ports"]
+                address, dashboard = (f"{host}:{published[f'{port}/tcp'][0]['HostPort']}" for port in ports)
+                require_reachable(self.endpoint, address)
             except BaseException:
                 lifeline.close()
                 raise
-        address, dashboard = (f"{host}:{published[f'{port}/tcp'][0]['HostPort']}" for port in ports)
         if plan.owner is None:
             lifeline.close()
         return RunningScheduler(

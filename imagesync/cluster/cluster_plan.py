@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -208,6 +209,10 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
     return image
 
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds for this process to connect to a scheduler that listens."""
+# Docker and Podman make one of these in each container.
+_CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 
@@ -237,6 +242,40 @@ def reachable_host(endpoint: Endpoint, published: str) -> str:
             " the cluster there, too.",
         )
     return engine if published in _ANY_ADDRESS else published
+
+
+def require_reachable(endpoint: Endpoint, scheduler: str) -> None:
+    """Connect to a scheduler that listens, and end the connection.
+
+    Parameters
+    ----------
+    endpoint
+        Address of the engine.
+    scheduler
+        ``host:port``, as :func:`reachable_host` gives the host.
+
+    Raises
+    ------
+    ClusterError
+        Nobody answers: this process has another network than the engine, or a firewall is between them.
+    """
+    host, _, port = scheduler.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
+    except OSError as error:
+        hint = "Check the firewalls on the way, or publish at another address: host=, --host."
+        if endpoint.socket_path is not None and any(map(os.path.exists, _CONTAINER_FILES)):
+            hint = (
+                "This process runs in a container, which has a loopback of its own. Give that the engine's"
+                " network (`docker run --network host`), or publish at the address of its default gateway:"
+                " host=, --host."
+            )
+        reason = (error.strerror or str(error)).lower()
+        raise ClusterError(
+            f"The scheduler listens at {scheduler} on the engine's machine, which this process can't reach:"
+            f" {reason}.",
+            hint=hint,
+        ) from error
 
 
 def run_as(endpoint: Endpoint, mounts: Sequence[Mount], environment: Mapping[str, str]) -> dict[str, object]:

@@ -24,6 +24,7 @@ from imagesync.cluster.cluster_plan import (
     common_config,
     part_of,
     reachable_host,
+    require_reachable,
     scheduler_config,
     spawn_environment,
     worker_config,
@@ -182,6 +183,7 @@ class SwarmEngine(ClusterEngine):
             target: f"{host}:{port}"
             for target, port in _published(task["Status"]["PortStatus"]["Ports"]).items()
         }
+        require_reachable(self.endpoint, addresses[node.PORT])
         return RunningScheduler(
             service,
             f"{self.plan.protocol}://{addresses[node.PORT]}",

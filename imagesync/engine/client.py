@@ -10,11 +10,12 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from imagesync.core.credentials import redact
 from imagesync.core.installation import own_installation
 from imagesync.engine.endpoint import Endpoint, TLSMaterial
-from imagesync.errors import EngineError, EngineNotFound
+from imagesync.errors import EngineError, EngineNotFound, UsageError
 
 if TYPE_CHECKING:
     import docker
@@ -36,9 +37,12 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
     ------
     EngineNotFound
         Nobody answers there.
+    UsageError
+        The SDK can't use the settings in Docker's ``config.json``.
     """
     import docker
     import docker.errors
+    import docker.utils.config
     import requests
 
     class Client(docker.APIClient):  # type: ignore[misc]
@@ -71,6 +75,11 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
             f"The container engine at {endpoint.url} ({endpoint.origin}) can't be used: {redact(str(error))}",
             hint=_hint(endpoint),
         ) from error
+    except (AttributeError, LookupError, TypeError) as error:
+        raise UsageError(
+            f"Docker's settings in {docker.utils.config.find_config_file()} can't be used: {error}.",
+            hint="Correct the file, or set DOCKER_CONFIG to a folder with other settings.",
+        ) from error
 
 
 def _tls_config(tls: TLSMaterial) -> docker.tls.TLSConfig:
@@ -95,13 +104,15 @@ def _hint(endpoint: Endpoint) -> str:
 
 
 @contextmanager
-def engine_errors(action: str) -> Iterator[None]:
+def engine_errors(action: str, *, hint: str | None = None) -> Iterator[None]:
     """Raise the SDK's errors inside the block as :class:`EngineError`.
 
     Parameters
     ----------
     action
         Follows "The container engine failed to" in the message, such as ``tag imagesync:1234``.
+    hint
+        What to do if the engine refuses; if it doesn't answer, that is the hint.
     """
     import docker.errors
     import requests
@@ -109,10 +120,19 @@ def engine_errors(action: str) -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
-        raise EngineError(f"The container engine failed to {action}: {explanation(error)}") from error
-    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineError(
-            f"The container engine failed to {action}: {redact(str(error))}",
+            f"The container engine failed to {action}: {explanation(error)}", hint=hint
+        ) from error
+    except requests.Timeout as error:
+        raise EngineError(
+            f"The container engine failed to {action}: it didn't answer within {REQUEST_TIMEOUT} s.",
+            hint="The engine or its disk may be busy: see its log, and try again.",
+        ) from error
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        from imagesync.registry.http import reason
+
+        raise EngineError(
+            f"The container engine failed to {action}: {reason(error)}.",
             hint="If the engine was stopped or restarted, try again.",
         ) from error
 
@@ -154,7 +174,9 @@ CERTIFICATES = (
 
 def can_speak_to(endpoint: Endpoint) -> bool:
     """Return True if :func:`open_connection` supports the endpoint's scheme."""
-    return endpoint.scheme in {"unix", "tcp"}
+    return endpoint.scheme == "unix" or (
+        endpoint.scheme == "tcp" and not urlsplit(endpoint.url).path.strip("/")
+    )
 
 
 def open_connection(endpoint: Endpoint, *, timeout: float) -> socket.socket:
@@ -187,8 +209,8 @@ def open_connection(endpoint: Endpoint, *, timeout: float) -> socket.socket:
 def _host_and_port(endpoint: Endpoint) -> tuple[str, int]:
     if endpoint.scheme == "unix":
         return "localhost", 0
-    host, _, port = endpoint.url.partition("://")[2].rstrip("/").rpartition(":")
-    return host.strip("[]"), int(port)
+    parts = urlsplit(endpoint.url)
+    return parts.hostname or "", parts.port or 0
 
 
 def _open_socket(endpoint: Endpoint, host: str, port: int) -> socket.socket:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from imagesync.errors import EngineNotFound, UsageError
 
@@ -107,6 +108,11 @@ def _docker_folder(environ: Mapping[str, str]) -> Path:
 def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator:
+        if url.startswith(("/", ".", "~", "\\")):
+            raise UsageError(
+                f"{origin} is {url!r}, a path without the scheme of a URL.",
+                hint=f"Set it to unix://{Path(url).expanduser().absolute()}.",
+            )
         scheme, rest = "tcp", url
     if scheme not in _SCHEMES or not rest:
         raise UsageError(
@@ -121,11 +127,26 @@ def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
         )
     if scheme in {"http", "https"}:
         scheme = "tcp"
-    if scheme == "tcp" and ":" not in rest.rpartition("]")[2]:
-        tls = url.startswith("https") or _wants_tls(environ)
-        rest = f"{rest.rstrip('/')}:{2376 if tls else 2375}"
+    if scheme == "tcp":
+        rest = _with_port(rest, url, origin, 2376 if url.startswith("https") or _wants_tls(environ) else 2375)
     # Docker takes unix://var/run/docker.sock for an absolute path too.
     return f"unix:///{rest.lstrip('/')}" if scheme == "unix" else f"{scheme}://{rest}"
+
+
+def _with_port(rest: str, url: str, origin: str, default: int) -> str:
+    """Return host, port and path of a ``tcp://`` URL, with *default* for a missing port."""
+    try:
+        parts = urlsplit(f"//{rest}")
+        host = (parts.hostname or "").encode("idna").decode()
+        port = parts.port or default
+    except ValueError:
+        host, port = "", 0
+    if not host or parts.username or parts.query or parts.fragment:
+        raise UsageError(
+            f"{origin} is {url!r}, which doesn't name a host and a port.",
+            hint="Set it to tcp://host:port, or unset it.",
+        )
+    return f"[{host}]:{port}{parts.path}" if ":" in host else f"{host}:{port}{parts.path}"
 
 
 def _wants_tls(environ: Mapping[str, str]) -> bool:
@@ -156,6 +177,11 @@ def _chosen_context(environ: Mapping[str, str]) -> tuple[str | None, str]:
     if not name:
         config = _docker_folder(environ) / "config.json"
         name, chosen_by = _read_json(config).get("currentContext"), str(config)
+    if name and not isinstance(name, str):
+        raise UsageError(
+            f"{chosen_by} names {name!r} as the current context, which is no name.",
+            hint="Choose a context with `docker context use`, or set DOCKER_CONTEXT or DOCKER_HOST.",
+        )
     return (name, chosen_by) if name and name != "default" else (None, "")
 
 
@@ -173,7 +199,7 @@ def _endpoint_of_context(name: str, chosen_by: str, environ: Mapping[str, str]) 
     identifier = hashlib.sha256(name.encode()).hexdigest()
     endpoints = _read_json(contexts / "meta" / identifier / "meta.json").get("Endpoints")
     docker = endpoints.get("docker") if isinstance(endpoints, dict) else None
-    if not isinstance(docker, dict) or not docker.get("Host"):
+    if not isinstance(docker, dict) or not docker.get("Host") or not isinstance(docker["Host"], str):
         raise UsageError(
             f"{chosen_by} chooses the Docker context {name!r}, which doesn't exist.",
             hint="Choose one of `docker context ls` with `docker context use`, or unset DOCKER_CONTEXT.",

@@ -10,13 +10,14 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagesync.engine.client import connect
-from imagesync.engine.run_container import Attachment
+from imagesync.engine.client import connect, engine_errors
+from imagesync.engine.run_container import Attachment, removing
 from imagesync.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 WORKSPACE = "/workspace"
 _CHUNK = 64 * 1024  # bytes
+_Errors = Callable[[], contextlib.AbstractContextManager[None]]
 _GRACE = 10  # seconds that an interrupted command gets, as with `docker stop`
 
 
@@ -65,26 +67,19 @@ def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
     EngineError
         The container can't be created or started, for example because the command doesn't exist.
     """
-    import docker.errors
-
     terminal = _is_terminal()
-    container = ""
-    api = connect(endpoint)
-    try:
-        container = api.create_container(**_configuration(api, run, terminal=terminal))["Id"]
-        copy = _copy_terminal if terminal else _copy_streams
-        copy(api, container)
-        return int(api.wait(container)["StatusCode"])
-    except docker.errors.APIError as error:
-        raise EngineError(
-            f"the engine can't run {' '.join(run.command) or 'the image'} in {run.reference}: "
-            f"{error.explanation or error}",
-            hint="Check that the command exists in the image: imagesync run -- ls /opt/env/bin",
-        ) from error
-    finally:
-        if container:
-            api.remove_container(container, force=True, v=True)
-        api.close()
+    copy = _copy_terminal if terminal else _copy_streams
+    action = f"run {' '.join(run.command) or 'the image'} in {run.reference}"
+    hint = "Check that the command exists in the image: imagesync run -- ls /opt/env/bin"
+    # Not around all of it: this process's own output may fail, too.
+    errors = partial(engine_errors, action, hint=hint)
+    with contextlib.closing(connect(endpoint)) as api:
+        with errors():
+            container = api.create_container(**_configuration(api, run, terminal=terminal))["Id"]
+        with removing(api, container):
+            copy(api, container, errors)
+            with errors():
+                return int(api.wait(container)["StatusCode"])
 
 
 def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) -> dict[str, Any]:
@@ -120,29 +115,33 @@ def _is_terminal() -> bool:
     return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _copy_streams(api: docker.APIClient, container: str) -> None:
+def _copy_streams(api: docker.APIClient, container: str, errors: _Errors) -> None:
     """Start the container, and copy its streams until it closes its output.
 
     An interrupt is sent to the command as SIGINT, and its output is still copied to the end. A command
     that doesn't end in time is killed; a second interrupt doesn't wait for it.
     """
     # Two connections: over TLS, one whose sending side is closed can't be read any more.
-    with (
-        Attachment(api, container, "stdout", "stderr") as attached,
-        Attachment(api, container, "stdin") as stdin,
-    ):
-        api.start(container)
+    with contextlib.ExitStack() as connections:
+        with errors():
+            attached = connections.enter_context(Attachment(api, container, "stdout", "stderr"))
+            stdin = connections.enter_context(Attachment(api, container, "stdin"))
+            api.start(container)
         threading.Thread(target=_send_stdin, args=(stdin,), daemon=True).start()
         try:
             _copy_output(attached)
         except KeyboardInterrupt:
             # The engine waits until the command has ended, which may want its output read.
-            stop = threading.Thread(
-                target=api.stop, args=(container,), kwargs={"timeout": _GRACE}, daemon=True
-            )
+            stop = threading.Thread(target=_stop, args=(api, container), daemon=True)
             stop.start()
             _copy_output(attached)
             stop.join()
+
+
+def _stop(api: docker.APIClient, container: str) -> None:
+    # If the engine is gone, the thread that reads the output reports it.
+    with contextlib.suppress(EngineError), engine_errors("stop the command"):
+        api.stop(container, timeout=_GRACE)
 
 
 def _copy_output(attached: Attachment) -> None:
@@ -159,27 +158,31 @@ def _send_stdin(attached: Attachment) -> None:
         attached.end_input()
 
 
-def _copy_terminal(api: docker.APIClient, container: str) -> None:
+def _copy_terminal(api: docker.APIClient, container: str, errors: _Errors) -> None:
     """Start the container with this terminal as its own, window size included."""
-    with Attachment(api, container, "stdin", "stdout", "stderr") as attached:
-        api.start(container)
+    with contextlib.ExitStack() as connections:
+        with errors():
+            attached = connections.enter_context(Attachment(api, container, "stdin", "stdout", "stderr"))
+            api.start(container)
         with _raw_terminal(), _window_size(api, container):
-            _copy_both_ways(attached.socket)
+            _copy_both_ways(attached.socket, errors)
 
 
-def _copy_both_ways(connection: socket.socket) -> None:
+def _copy_both_ways(connection: socket.socket, errors: _Errors) -> None:
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     sources: list[Any] = [connection, stdin]
     while True:
         ready, _, _ = select.select(sources, [], [])
         if connection in ready:
-            data = connection.recv(_CHUNK)
+            with errors():
+                data = connection.recv(_CHUNK)
             if not data:
                 return
             os.write(stdout, data)
         if stdin in ready:
             if data := os.read(stdin, _CHUNK):
-                connection.sendall(data)
+                with errors():
+                    connection.sendall(data)
             else:
                 sources.remove(stdin)
 
@@ -199,12 +202,10 @@ def _raw_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _window_size(api: docker.APIClient, container: str) -> Iterator[None]:
-    import docker.errors
-
     def resize(*_: object) -> None:
         size = shutil.get_terminal_size()
         # The command may have ended already.
-        with contextlib.suppress(docker.errors.APIError):
+        with contextlib.suppress(EngineError), engine_errors("resize the terminal"):
             api.resize(container, height=size.lines, width=size.columns)
 
     before = signal.signal(signal.SIGWINCH, resize)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -53,8 +55,9 @@ class Attachment:
         """Yield stream and content of each piece of output, until the container closes its streams."""
         from docker.utils.socket import STDOUT, frames_iter
 
-        for number, data in frames_iter(self._file, tty=False):
-            yield "stdout" if number == STDOUT else "stderr", data
+        with engine_errors("send the output of a container"):
+            for number, data in frames_iter(self._file, tty=False):
+                yield "stdout" if number == STDOUT else "stderr", data
 
     def has_output(self, seconds: float) -> bool:
         """Wait for output or the end of the streams, at most *seconds*, and return whether there is any."""
@@ -194,28 +197,41 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
     def collect(stream: Literal["stdout", "stderr"], data: bytes) -> None:
         collected[stream] += data
 
+    end = time.monotonic() + (inf if request.timeout is None else request.timeout)
     with engine_errors(f"run {request.command[0]} in {request.image}"), _container(api, request) as name:
         receive = output or collect
         with (
             Attachment(api, name, "stdout", "stderr") as attached,
+            _time_limit(attached, request.timeout) as expired,
             _started(api, name, request.stdin),
-            _time_limit(api, name, request.timeout) as expired,
         ):
-            for stream, data in attached.output():
+            for stream, data in _until(expired, attached):
                 receive(stream, data)
-            exit_code = int(api.wait(name)["StatusCode"])
-    if expired.is_set():
-        log = bytes(collected["stderr"][-2000:]).decode(errors="replace").strip()
-        raise EngineError(
-            f"{request.command[0]} in {request.image} was stopped after {request.timeout:g} s."
-            + (f"\n{log}" if log else "")
-        )
+            exit_code = None if expired.is_set() else _wait(api, name, end)
+        if exit_code is None:
+            log = bytes(collected["stderr"][-2000:]).decode(errors="replace").strip()
+            raise EngineError(
+                f"{request.command[0]} in {request.image} was stopped after {request.timeout:g} s."
+                + (f"\n{log}" if log else "")
+            )
     return RunResult(exit_code, bytes(collected["stdout"]), bytes(collected["stderr"]))
+
+
+def _wait(api: docker.APIClient, name: str, end: float) -> int | None:
+    """Return the exit code of a container; ``None`` if it still runs at *end*, on the monotonic clock."""
+    import requests
+
+    timeout = None if end == inf else max(1.0, end - time.monotonic())
+    try:
+        return int(api.wait(name, timeout=timeout)["StatusCode"])
+    except requests.RequestException:
+        if time.monotonic() < end:
+            raise
+        return None
 
 
 @contextmanager
 def _container(api: docker.APIClient, request: RunRequest) -> Iterator[str]:
-    import docker.errors
     import docker.types
 
     # We choose the name, so that the container can be removed even if the answer to its creation is lost.
@@ -228,7 +244,7 @@ def _container(api: docker.APIClient, request: RunRequest) -> Iterator[str]:
         ],
         mem_limit=request.memory,
     )
-    try:
+    with removing(api, name):
         api.create_container(
             request.image,
             entrypoint=[request.command[0]],
@@ -242,9 +258,27 @@ def _container(api: docker.APIClient, request: RunRequest) -> Iterator[str]:
             use_config_proxy=request.network != "none",
         )
         yield name
-    finally:
-        with suppress(docker.errors.NotFound):
+
+
+@contextmanager
+def removing(api: docker.APIClient, name: str) -> Iterator[None]:
+    """Remove a container at the end of the block, running or not, if it exists.
+
+    An error of the block is raised even if the engine no longer answers.
+    """
+    import docker.errors
+
+    def remove() -> None:
+        with engine_errors(f"remove the container {name}"), suppress(docker.errors.NotFound):
             api.remove_container(name, force=True, v=True)
+
+    try:
+        yield
+    except BaseException:
+        with suppress(EngineError):
+            remove()
+        raise
+    remove()
 
 
 @contextmanager
@@ -274,24 +308,35 @@ def _send(attached: Attachment, stdin: bytes) -> None:
 
 
 @contextmanager
-def _time_limit(api: docker.APIClient, name: str, seconds: float | None) -> Iterator[threading.Event]:
-    """Kill the container after *seconds*, which ends its output; yield the event that says so."""
-    import docker.errors
+def _time_limit(attached: Attachment, seconds: float | None) -> Iterator[threading.Event]:
+    """End the connection to the output after *seconds*; yield the event that says so.
 
+    The container isn't killed here: an engine that is too busy to answer must not hold up the limit.
+    """
     expired = threading.Event()
 
-    def kill() -> None:
+    def expire() -> None:
         expired.set()
-        with suppress(docker.errors.APIError):
-            api.kill(name)
+        attached.disconnect()
 
     if seconds is None:
         yield expired
         return
-    timer = threading.Timer(seconds, kill)
+    timer = threading.Timer(seconds, expire)
     timer.daemon = True
     timer.start()
     try:
         yield expired
     finally:
         timer.cancel()
+
+
+def _until(
+    expired: threading.Event, attached: Attachment
+) -> Iterator[tuple[Literal["stdout", "stderr"], bytes]]:
+    """Yield the output up to the time limit, which ends the connection in the middle of a read."""
+    try:
+        yield from attached.output()
+    except (EngineError, ValueError):
+        if not expired.is_set():
+            raise

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -42,6 +43,16 @@ def cluster_cli(
     yield cli
     cli.run("cluster", "down", NAME)
     assert belongings(engine, NAME) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a network namespace")
+def test_up_from_another_network_than_the_engines_is_an_error(cluster_cli: CommandLine) -> None:
+    # As in a container with the host's socket: the loopback isn't the engine's.
+    elsewhere = replace(cluster_cli, command=("unshare", "--net", *cluster_cli.command))
+    refused = elsewhere.run("cluster", "up", "--name", NAME, "--workers", "0", *SMALL)
+    assert refused.returncode == 1
+    assert "on the engine's machine, which this process can't reach: " in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_up_use_scale_logs_down(cluster_cli: CommandLine, engine: docker.DockerClient) -> None:

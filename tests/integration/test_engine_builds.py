@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, RegistryError
+from tests.engine_proxy import EngineProxy
 from tests.integration.engines import wait_until
 from tests.integration.tiny_image import REFERENCE, context
 
@@ -59,6 +62,38 @@ def test_run_feeds_a_script(real: Engine) -> None:
 def test_run_is_stopped_in_time(real: Engine) -> None:
     with pytest.raises(EngineError, match="was stopped after 1 s"):
         real.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
+
+
+def test_run_whose_output_ends_early_is_stopped_in_time(real: Engine) -> None:
+    with pytest.raises(EngineError, match="was stopped after 1 s"):
+        real.run(RunRequest(REFERENCE, ("sh", "-c", "exec sleep 60 >/dev/null 2>&1 <&-"), timeout=1))
+
+
+@pytest.mark.parametrize("path", ["/start", "/wait", "/kill"])
+def test_limit_of_a_run_holds_for_an_engine_that_does_not_answer(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr("imagesync.engine.client.REQUEST_TIMEOUT", 2)
+    with (
+        EngineProxy(stalled=[path], engine=endpoint.url) as proxy,
+        Engine(Endpoint(proxy.url, "the test")) as engine,
+    ):
+        started = time.monotonic()
+        with pytest.raises(EngineError, match=r"was stopped after 1 s|didn't answer within 2 s"):
+            engine.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
+        assert time.monotonic() - started < 20
+
+
+# The SDK doesn't close a socket that it can't connect.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_engine_that_is_gone_during_a_run_is_an_error(endpoint: Endpoint) -> None:
+    request = RunRequest(REFERENCE, ("sh", "-c", "echo here; sleep 3"))
+    with EngineProxy(engine=endpoint.url) as proxy, Engine(Endpoint(proxy.url, "the test")) as engine:
+        with pytest.raises(EngineError, match=r"The container engine failed to .*: ") as caught:
+            engine.run(request, output=lambda *_: proxy.stop())
+        assert caught.value.hint == "If the engine was stopped or restarted, try again."
+        del caught
+        gc.collect()
 
 
 def test_run_of_a_command_that_is_missing(real: Engine) -> None:

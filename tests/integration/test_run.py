@@ -14,6 +14,7 @@ import docker
 import pytest
 
 from tests.commands import BIN, CommandLine
+from tests.engine_proxy import EngineProxy
 from tests.environments import make_environment
 from tests.indexes import LocalIndex
 
@@ -87,6 +88,19 @@ def test_a_signal_ends_command_and_container(
         process.send_signal(number)
         assert process.wait(timeout=30) != 0
     assert containers(engine, run_cli) == []
+
+
+def test_engine_that_is_gone_during_a_command_is_an_error(run_cli: CommandLine) -> None:
+    run_cli("build")
+    command = ("sh", "-c", "echo started; exec sleep 5")
+    with EngineProxy() as proxy, start(run_cli.with_environ(DOCKER_HOST=proxy.url), *command) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"started\n"
+        proxy.stop()
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stderr.startswith(b"error: The container engine failed to "), stderr
+    assert b"Traceback" not in stderr
 
 
 def test_a_terminal_is_a_terminal_inside(run_cli: CommandLine, engine: docker.DockerClient) -> None:

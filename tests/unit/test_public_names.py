@@ -36,6 +36,11 @@ def test_a_name_that_does_not_exist() -> None:
         imagesync.sessions  # noqa: B018
 
 
+def test_errors_are_there_without_an_import_of_their_module() -> None:
+    statement = "import imagesync; assert imagesync.errors.ImagesyncError is imagesync.ImagesyncError"
+    subprocess.run([sys.executable, "-c", statement], check=True)
+
+
 @pytest.mark.parametrize(
     "statement",
     [

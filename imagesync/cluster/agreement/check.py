@@ -48,7 +48,7 @@ def check(client: Client, *, strict: bool = False, session: Session | None = Non
     if client.asynchronous:
         raise UsageError(
             "This client is asynchronous.",
-            hint="Use `await imagesync.cluster.agreement.check.check_async(client)`.",
+            hint="from imagesync.cluster.agreement.check import check_async; await check_async(client)",
         )
     local = _local_side(session)
     answers = client.sync(query_members, client)

@@ -138,7 +138,7 @@ def sync(client: Client, *, session: Session | None = None, restart: bool | None
     if client.asynchronous:
         raise UsageError(
             "This client is asynchronous.",
-            hint="Use `await imagesync.cluster.agreement.sync.sync_async(client)`.",
+            hint="from imagesync.cluster.agreement.sync import sync_async; await sync_async(client)",
         )
     synced: Synced = client.sync(_sync, client, session, restart)
     report(synced.comparison, reachable_address(client), strict=False)

@@ -178,12 +178,13 @@ class _Owners:
         return bool(expected) and expected != _sha256(os.path.join(package.metadata_path, "INSTALLER"))
 
     def _unrecorded(self, package: Package) -> Package:
+        lacking = f"no record in {self._prefix} names it" if self._prefix else "there is no conda-meta here"
         self._findings.append(
             Finding(
                 Severity.WARNING,
                 "conda-record-missing",
-                f"{package.name} {package.version} was installed by conda, but no record in "
-                f"{self._prefix} names it; it counts as one from a package index",
+                f"{package.name} {package.version} was installed by conda, but {lacking};"
+                " it counts as one from a package index",
                 path=package.metadata_path,
                 package=package.name,
                 hint=f"Install it again: conda install --force-reinstall {package.name}={package.version}",

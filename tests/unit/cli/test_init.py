@@ -8,6 +8,7 @@ import pytest
 from imagesync.cli.init import write_settings
 from imagesync.core.files import parse_toml
 from imagesync.errors import UsageError
+from imagesync.settings.keys import KEYS
 from imagesync.settings.load import load_settings
 
 
@@ -85,15 +86,20 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("project", [False, True])
-def test_every_commented_setting_is_valid_once_uncommented(tmp_path: Path, project: bool) -> None:
+def test_settings_are_valid_once_all_lines_are_uncommented(tmp_path: Path, project: bool) -> None:
+    # As an editor does it, which removes one comment character and one space from each line.
     if project:
         (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "imagesync-templates").mkdir()
     written = write_settings(tmp_path)
     text = written.read_text("utf-8")
-    written.write_text(re.sub(r"^# (?=\[|[a-z-]+ = )", "", text, flags=re.MULTILINE))
+    written.write_text(re.sub(r"^# ?", "", text, flags=re.MULTILINE))
     settings = load_settings(cwd=tmp_path, environ={}, flags={})
+    assert settings.profile == "auto"
+    assert set(settings.origins) == {key.field for key in KEYS}
     assert set(settings.apt) == {"git", "libgomp1"}
     assert settings.add_pip == ("gunicorn>=23",)
     assert settings.levels == {"xarray": "exact"}
+    assert dict(settings.env) == {"OMP_NUM_THREADS": "1"}
+    assert dict(settings.labels) == {"com.example.team": "weather"}
     assert settings.templates == tmp_path / "imagesync-templates"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -39,6 +41,22 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_nobody_is_sent_to_an_index_that_has_no_release(page: Path) -> None:
     # Drop this once there is one.
     assert re.findall(r"(?:pip|pipx|tool) install ['\"]?imagesync", page.read_text("utf-8")) == []
+
+
+def test_names_of_the_package_exist_once_it_is_imported() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES if page.parent.name != "decisions")
+    imports = set(re.findall(r"^ *(from imagesync[\w.]* import [\w, ]+)$", text, re.MULTILINE))
+    imports |= set(re.findall(r"`(from imagesync[\w.]* import \w+)`", text))
+    names = set(
+        re.findall(
+            r"(?<![\w./-])imagesync(?:\.[A-Za-z_]\w*)+(?![\w/-])", re.sub("from imagesync.*", "", text)
+        )
+    )
+    names = {name for name in names if name.rpartition(".")[2] not in {"json", "toml"}}
+    assert {"imagesync.errors.MismatchError", "imagesync.scan"} <= names
+    # Each in the order of a newcomer's: the names first, before imports make modules into attributes.
+    program = "\n".join(["import imagesync", *sorted(names), *sorted(imports)])
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_every_page_is_in_the_index() -> None:

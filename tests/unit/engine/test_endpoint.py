@@ -32,7 +32,7 @@ def listening(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def write_context(home: Path, name: str, host: str, *, tls: bool = False) -> None:
+def write_context(home: Path, name: str, host: object, *, tls: bool = False) -> None:
     identifier = hashlib.sha256(name.encode()).hexdigest()
     meta = home / ".docker" / "contexts" / "meta" / identifier / "meta.json"
     meta.parent.mkdir(parents=True)
@@ -96,6 +96,53 @@ def test_ssh_url_with_an_option_is_refused(home: dict[str, str], tmp_path: Path,
     value = f"ssh://{rest}" if by == "DOCKER_HOST" else "hostile"
     with pytest.raises(UsageError, match="none of which begins with a dash"):
         find_endpoint({**home, by: value})
+
+
+@pytest.mark.parametrize("path", ["/var/run/docker.sock", "./docker.sock", "~/.docker/run/docker.sock"])
+@pytest.mark.parametrize("variable", ["DOCKER_HOST", "CONTAINER_HOST"])
+def test_path_without_a_scheme_is_told_its_scheme(
+    home: dict[str, str], path: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesync.engine.endpoint._first_answering", tuple)  # ask for all of them
+    with pytest.raises(UsageError, match="a path without the scheme") as caught:
+        find_endpoint({**home, variable: path})
+    assert caught.value.message.startswith(f"{variable} is '{path}'")
+    assert caught.value.hint == f"Set it to unix://{Path(path).expanduser().absolute()}."
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "tcp://a:b:c",
+        "tcp://build.example.com:port",
+        "tcp://build.example.com:99999",
+        "tcp://[::1",
+        "tcp://:2375",
+        "tcp://..:2375",
+        "tcp://me@build.example.com",
+        "https://build.example.com?x=1",
+        "C:\\docker",
+    ],
+)
+def test_tcp_url_without_a_host_and_a_port_is_refused(home: dict[str, str], host: str) -> None:
+    with pytest.raises(UsageError, match="doesn't name a host and a port"):
+        find_endpoint({**home, "DOCKER_HOST": host})
+
+
+@pytest.mark.parametrize("name", [3, ["a"], {"a": "b"}, True])
+def test_current_context_that_is_no_name_is_refused(
+    home: dict[str, str], tmp_path: Path, name: object
+) -> None:
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "config.json").write_text(json.dumps({"currentContext": name}))
+    with pytest.raises(UsageError, match="which is no name"):
+        find_endpoint(home)
+
+
+def test_context_without_a_text_as_its_host_is_refused(home: dict[str, str], tmp_path: Path) -> None:
+    write_context(tmp_path, "broken", 3)
+    with pytest.raises(UsageError, match="'broken', which doesn't exist"):
+        find_endpoint({**home, "DOCKER_CONTEXT": "broken"})
 
 
 def test_docker_cert_path_gives_tls_files(home: dict[str, str], tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The command as a process: standard streams that are full or closed, a working folder that is gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import ImagesyncError
+
+pytestmark = pytest.mark.skipif(
+    os.name != "posix", reason="only POSIX has /dev/full and removes working folders"
+)
+
+
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run *command*, in which ``$imagesync`` is the command line, in a shell."""
+    environ = {**os.environ, "imagesync": f"{sys.executable} -m imagesync"}
+    done = subprocess.run(
+        ["sh", "-c", command], env=environ, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "command", ["scan", "scan --format json", "completion bash", "--help", "plan --help", "--version"]
+)
+def test_full_output_is_an_error(command: str, tmp_path: Path) -> None:
+    done = shell(f"$imagesync {command} >/dev/full", tmp_path)
+    assert done.returncode == ImagesyncError.exit_code
+    assert "error: The output or a file can't be written: No space left on device.\n" in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
+    assert shell(f"$imagesync scan {closed}", tmp_path).returncode == 0
+
+
+def test_what_a_program_prints_does_not_go_to_a_closed_stream(tmp_path: Path) -> None:
+    # Without stdout, the next file to be opened would be number 1, which interpreters and git print to.
+    done = shell("$imagesync scan --format json >&- && $imagesync init >&-", tmp_path)
+    assert done.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"imagesync.toml"}
+    assert (tmp_path / "imagesync.toml").read_text().startswith("#")
+
+
+@pytest.mark.parametrize("command", ["scan", "plan", "init", "cache info", "diff local local"])
+def test_removed_working_folder_is_an_error(command: str, tmp_path: Path) -> None:
+    done = shell(f"mkdir gone && cd gone && rmdir ../gone && $imagesync {command}", tmp_path)
+    assert done.returncode == ImagesyncError.exit_code
+    assert done.stderr.splitlines()[-2:] == [
+        "error: The working folder can't be used: No such file or directory.",
+        "hint: Change to a folder that exists: cd",
+    ]
+
+
+def test_help_needs_no_working_folder(tmp_path: Path) -> None:
+    assert shell("mkdir gone && cd gone && rmdir ../gone && $imagesync --help", tmp_path).returncode == 0
