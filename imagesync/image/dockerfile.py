@@ -7,17 +7,16 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
 
-from imagesync.core.image_reference import split_reference
 from imagesync.core.names import canonical_name
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.image_context import BuildContext
+from imagesync.image.labels import Part, image_labels
 from imagesync.image.templates import (
     base_stage,
     build_programs,
@@ -26,10 +25,9 @@ from imagesync.image.templates import (
     shipped_templates,
     user_files,
 )
-from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, Label, site_packages
+from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
 from imagesync.inventory.inventory import to_json
-from imagesync.inventory.inventory import to_text as inventory_to_label
-from imagesync.lock.layers import local_layer, to_label
+from imagesync.lock.layers import local_layer
 
 if TYPE_CHECKING:
     from imagesync.image.conda.layer import CondaLayer
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
     from imagesync.store.store import StoredFile
 
 
-Part = Literal["whole", "packages", "environment"]
 # Values of the templates that are the same for each image.
 _PATHS = {
     "code_folder": str(CODE),
@@ -150,7 +147,7 @@ def make_context(
         "requirements.txt": _requirements(packages.wheels, names[0], conflicting),
         "requirements-vendored.txt": _requirements(vendored.wheels, names[1], conflicting),
     }
-    labels = _labels(
+    labels = image_labels(
         lock,
         base,
         environment_hash=environment_hash,
@@ -159,12 +156,11 @@ def make_context(
         version=version,
         created=created,
         part=part,
+        file_conflicts=file_conflicts,
+        shared_conda_files=shared_conda_files,
+        critical_imports=critical_imports,
+        inventory=inventory,
     )
-    if part != "packages":
-        labels |= _file_labels(file_conflicts, shared_conda_files)
-        labels[Label.VERIFIED_IMPORTS] = " ".join(critical_imports)
-    if inventory is not None:
-        labels[Label.INVENTORY] = inventory_to_label(inventory)
     values = {
         **_PATHS,
         "base": base,
@@ -209,17 +205,6 @@ def make_context(
     files.sort(key=lambda file: file.path)
     files.insert(0, ContextFile.from_text("Dockerfile", dockerfile))
     return BuildContext(tuple(files), base, lock, environment_hash, labels, name)
-
-
-def _file_labels(
-    file_conflicts: Mapping[str, str] | None, shared_conda_files: Mapping[str, tuple[str, ...]] | None
-) -> dict[str, str]:
-    labels = {}
-    if file_conflicts is not None:
-        labels[Label.FILE_CONFLICTS] = json.dumps(dict(file_conflicts), sort_keys=True)
-    if shared_conda_files is not None:
-        labels[Label.SHARED_CONDA_FILES] = json.dumps(dict(shared_conda_files), sort_keys=True)
-    return labels
 
 
 def _conda_texts(conda: CondaLayer) -> str:
@@ -276,47 +261,6 @@ def _conda_files(conda: CondaLayer, values: Mapping[str, Any], templates: Path |
         *([] if micromamba is None else [ContextFile.from_file("tools/micromamba", micromamba, mode=0o755)]),
         *(ContextFile.from_file(f"tools/rattler/{name}", path) for name, path in rattler),
     ]
-
-
-def _labels(
-    lock: Lock,
-    base: BaseImage,
-    *,
-    environment_hash: str,
-    input_hash: str,
-    name: str,
-    version: str,
-    created: int,
-    part: Part,
-) -> dict[str, str]:
-    deviations = json.dumps([deviation.to_dict() for deviation in lock.deviations], sort_keys=True)
-    if part == "packages":
-        identity = {Label.PACKAGES_HASH: environment_hash, Label.PACKAGES_LOCK: to_label(lock)}
-        identity[Label.PACKAGES_INPUT_HASH] = input_hash
-    else:
-        identity = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: lock.digest}
-        identity |= {Label.INPUT_HASH: input_hash, Label.ARTIFACTS: lock.artifacts_digest}
-        identity[Label.COMPILED] = " ".join(p.name for p in lock.packages if p.artifact.is_compiled)
-        identity[Label.DEVIATIONS] = deviations
-        identity[Label.REPACKED] = json.dumps(lock.repacked_to_list(), sort_keys=True)
-    if part == "environment":
-        # Replaces the inherited label, which is long and unused.
-        identity[Label.PACKAGES_LOCK] = ""
-    count = len(lock.packages) + len(lock.vendored) + len(lock.conda)
-    _, tag = split_reference(name)
-    timestamp = datetime.fromtimestamp(created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "org.opencontainers.image.title": "Python environment",
-        "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",
-        # These replace the root image's version and name.
-        "org.opencontainers.image.version": tag,
-        "org.opencontainers.image.ref.name": name,
-        "org.opencontainers.image.created": timestamp,
-        "org.opencontainers.image.base.name": base.root,
-        **({"org.opencontainers.image.base.digest": base.digest} if base.digest else {}),
-        Label.VERSION: version,
-        **identity,
-    }
 
 
 def _requirements(

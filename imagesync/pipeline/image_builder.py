@@ -17,7 +17,8 @@ from imagesync.image.base import target_of
 from imagesync.image.builder import EngineContainer, build_checked, build_image
 from imagesync.image.conda.layer import make_layer as make_conda_layer
 from imagesync.image.conda.mounted_images import with_mounted_images
-from imagesync.image.dockerfile import Part, make_context
+from imagesync.image.dockerfile import make_context
+from imagesync.image.labels import Part
 from imagesync.image.templates import is_in_parts
 from imagesync.image.verify import verify
 from imagesync.image_layout import USER, image_tag

@@ -7,7 +7,7 @@
     <root>/partial/<process>.<random>       files that are being written
     <root>/locks/<name>.lock                held by one process at a time
     <root>/in-use/<process>.lock, .digests  digests that a running process uses
-    <root>/answers, build-pins, code, conda-records, hashes, pythons, repodata, trees, wheel-checks
+    <root>/answers, build-pins, code, conda-records, hashes, layers, pythons, repodata, trees, wheel-checks
                                             cache entries, made again when they are missing
     <root>/logs/*.log                       the logs of builds
 """
@@ -47,11 +47,15 @@ REPODATA: Final = "repodata"
 """Repodata of channels, as rattler keeps it."""
 TREES: Final = "trees"
 """Digests of files in source trees, and of installed files."""
+LAYERS: Final = "layers"
+"""Digests of layers and their parts by what they were made from."""
 WHEEL_CHECKS: Final = "wheel-checks"
 """Which wheels uv refuses."""
 LOGS: Final = "logs"
 
-CACHES: Final = (ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, PYTHONS, REPODATA, TREES, WHEEL_CHECKS)
+CACHES: Final = (
+    *(ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, LAYERS, PYTHONS, REPODATA, TREES, WHEEL_CHECKS),
+)
 """Folders of cache entries, which are made again when they are missing."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

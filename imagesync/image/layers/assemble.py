@@ -1,0 +1,160 @@
+"""An image of a base and layers: its configuration, as the Dockerfile would set it, and its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final
+
+from imagesync.errors import BaseImageError, LayoutError
+from imagesync.image_layout import HOME, PREFIX, ImageOptions
+from imagesync.registry.config import ContainerConfig, History
+from imagesync.registry.manifest import Descriptor
+from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
+
+if TYPE_CHECKING:
+    from imagesync.image.layers.layer import Layer
+
+_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CREATOR: Final = "imagesync"
+
+
+class _Blobs:
+    """The layers of a build, in the store, and those of its base."""
+
+    def __init__(self, layers: Sequence[Layer], base: BlobSource) -> None:
+        self._paths = {layer.stored.digest: layer.stored.path for layer in layers}
+        self._base = base
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        path = self._paths.get(descriptor.digest)
+        if path is None:
+            yield from self._base.read(descriptor)
+            return
+        with path.open("rb") as file:
+            yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+
+
+def assemble(
+    base: OCIImage,
+    layers: Sequence[Layer],
+    *,
+    options: ImageOptions,
+    labels: Mapping[str, str],
+    conda: bool,
+    activated: bool,
+    created: int,
+) -> OCIImage:
+    """Return the image of an environment.
+
+    Parameters
+    ----------
+    base
+        The base image.
+    layers
+        From the system layer up.
+    options
+        The user's settings.
+    labels
+        All labels.
+    conda
+        Whether the environment is conda's.
+    activated
+        Whether an environment of conda needs no scripts that activate it.
+    created
+        Seconds since the epoch.
+
+    Raises
+    ------
+    BaseImageError
+        The base is for another platform, or has too many layers.
+    """
+    timestamp = datetime.fromtimestamp(created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    history = base.config.history
+    if not history:  # a base without any would give its layers to the first entries
+        history = tuple(History(comment="base image") for _ in base.config.diff_ids)
+    own = tuple(History(timestamp, f"{_CREATOR}: {layer.comment}") for layer in layers)
+    config = replace(
+        base.config,
+        diff_ids=(*base.config.diff_ids, *(layer.diff_id for layer in layers)),
+        container=_container(base.config.container, options, labels, conda=conda, activated=activated),
+        history=(*history, *own),
+        created=timestamp,
+        author="",
+    )
+    descriptors = [Descriptor(layer.media_type, layer.stored.digest, layer.stored.size) for layer in layers]
+    annotations = {
+        key: value
+        for key, value in labels.items()
+        if key.startswith("org.opencontainers.image.") and not key.endswith(".ref.name")
+    }
+    return compose_image(
+        config,
+        (*base.manifest.layers, *descriptors),
+        _Blobs(layers, base.layers),
+        annotations=annotations,
+    )
+
+
+def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None:
+    """Check that an environment can be put on a base image.
+
+    Parameters
+    ----------
+    base
+        The image.
+    platform
+        Such as ``linux/amd64``.
+    root
+        Its name, for messages.
+    budget
+        The most layers of the whole image.
+
+    Raises
+    ------
+    BaseImageError
+        It is for another platform, or has too many layers.
+    """
+    if "/".join(base.config.platform.split("/")[:2]) != platform:
+        raise BaseImageError(
+            f"The base image {root} is for {base.config.platform}, and images are made for {platform}.",
+            hint="Name another one with --base.",
+        )
+    if len(base.config.diff_ids) + 4 > budget:
+        raise BaseImageError(
+            f"The base image {root} has {len(base.config.diff_ids)} layers, and max-layers is {budget}.",
+            hint="Raise max-layers, or name a base image with fewer layers.",
+        )
+
+
+def _container(
+    base: ContainerConfig,
+    options: ImageOptions,
+    labels: Mapping[str, str],
+    *,
+    conda: bool,
+    activated: bool,
+) -> ContainerConfig:
+    variables = base.variables
+    path = variables.get("PATH", _DEFAULT_PATH)
+    variables["PATH"] = f"{PREFIX}/bin:{path}"
+    if conda:
+        variables |= {"CONDA_PREFIX": str(PREFIX), "CONDA_DEFAULT_ENV": str(PREFIX)}
+        if activated:
+            variables["CONDA_SHLVL"] = "1"
+    else:
+        variables["VIRTUAL_ENV"] = str(PREFIX)
+    variables |= {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "HOME": str(HOME), "USER": "imagesync"}
+    for name, value in options.env.items():
+        variables[name] = value
+    return replace(
+        base,
+        env=tuple(f"{name}={value}" for name, value in variables.items()),
+        entrypoint=(f"{PREFIX}/share/imagesync/activate",) if conda else (),
+        cmd=options.cmd,
+        user=options.user,
+        working_dir=options.workdir,
+        labels={**base.labels, **labels},
+        other={key: value for key, value in base.other.items() if key not in ("Shell", "ArgsEscaped")},
+    )

@@ -1,0 +1,113 @@
+"""Layers: parts, one after the other, and the end of the archive."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.errors import StoreError
+from imagesync.image.layers.entries import END
+from imagesync.image.layers.parts import Part, names_of
+from imagesync.store.layout import LAYERS
+
+if TYPE_CHECKING:
+    from imagesync.image.layers.compression import Compression
+    from imagesync.store.store import Store, StoredFile
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of an image.
+
+    Parameters
+    ----------
+    comment
+        Its packages, for the image's history.
+    stored
+        The compressed archive.
+    diff_id
+        ``sha256:<hex>`` of the uncompressed archive (OCI image specification, "Layer DiffID").
+    media_type
+        Of the compressed archive.
+    """
+
+    comment: str
+    stored: StoredFile
+    diff_id: str
+    media_type: str
+
+
+def write_layers(
+    groups: Sequence[tuple[str, Sequence[Part]]], *, store: Store, compression: Compression, workers: int
+) -> tuple[Layer, ...]:
+    """Return a layer for each of *groups*, from the store or written now.
+
+    Parameters
+    ----------
+    groups
+        The name of each layer and its parts in their order.
+    store
+        Keeps the layers.
+    compression
+        Of all parts.
+    workers
+        The most layers that are written at once.
+
+    Raises
+    ------
+    StoreError
+        The store can't be written, or a part in it is damaged.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="layers") as pool:
+
+        def write(group: tuple[str, Sequence[Part]]) -> Layer:
+            name, parts = group
+            return _layer(name, parts, store, compression)
+
+        # The largest first, so that no worker has a long task at the end.
+        order = sorted(
+            range(len(groups)), key=lambda index: -sum(part.stored.size for part in groups[index][1])
+        )
+        futures = {index: pool.submit(write, groups[index]) for index in order}
+        return tuple(futures[index].result() for index in range(len(groups)))
+
+
+def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compression) -> Layer:
+    comment = f"{name}: {names_of(parts)}" if name else names_of(parts)
+    key = ["layer", compression.identity, *(part.stored.digest for part in parts)]
+    path = cache_path(store.root / LAYERS, key)
+    known: dict[str, Any] | None = read_cache(path, key=key)
+    if known is not None and store.has(known["digest"]):
+        # Whoever copies the layer elsewhere compares its digest.
+        stored = store.hand_out(known["digest"], comment, known["size"])
+        return Layer(comment, stored, known["diff_id"], compression.media_type)
+    content = hashlib.sha256()
+    with store.begin() as writer:
+        for part in parts:
+            for member, plain in _members(part, compression):
+                writer.write(member)
+                content.update(plain)
+        writer.write(compression.compress(END))
+        content.update(END)
+        stored = store.commit(writer, filename=comment)
+    diff_id = f"sha256:{content.hexdigest()}"
+    write_cache(path, {"digest": stored.digest, "size": stored.size, "diff_id": diff_id}, key=key)
+    return Layer(comment, stored, diff_id, compression.media_type)
+
+
+def _members(part: Part, compression: Compression) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the members of a part, each with its content."""
+    with part.stored.path.open("rb") as file:
+        for size, plain in part.members:
+            member = file.read(size)
+            try:
+                yield member, compression.decompress(member, plain)
+            except ValueError as error:
+                raise StoreError(
+                    f"The part of {part.name} in the artifact store is damaged: {error}",
+                    hint="`imagesync cache prune` removes it; the next build makes it again.",
+                ) from error

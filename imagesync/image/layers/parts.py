@@ -1,0 +1,108 @@
+"""Parts of layers: all entries of one package, compressed once and kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.image.layers.compression import Compression, blocks
+from imagesync.image.layers.entries import Entry, tar_stream
+from imagesync.store.layout import LAYERS
+
+if TYPE_CHECKING:
+    from imagesync.store.store import Store, StoredFile
+
+FORMAT: Final = 1
+"""Raised when the same package would give other entries, so that no older part is found for it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The compressed entries of one package.
+
+    Parameters
+    ----------
+    name
+        The package, for people.
+    stored
+        The compressed bytes, without an end of the archive.
+    members
+        The compressed and the uncompressed size of each gzip member or zstd frame.
+    """
+
+    name: str
+    stored: StoredFile
+    members: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PartRequest:
+    """A part that is wanted, and how it's made if the store lacks it.
+
+    Parameters
+    ----------
+    name
+        The package, for people.
+    key
+        What its bytes depend on, besides the compression.
+    entries
+        Returns the entries in their order, parent directories included.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    entries: Callable[[], Iterable[Entry]]
+
+
+class PartStore:
+    """The parts in a store, compressed in one way.
+
+    Parameters
+    ----------
+    store
+        Keeps the compressed bytes.
+    compression
+        Compresses them.
+    """
+
+    def __init__(self, store: Store, compression: Compression) -> None:
+        self._store = store
+        self.compression = compression
+
+    def get(self, request: PartRequest) -> Part:
+        """Return a part, from the store or made now.
+
+        Raises
+        ------
+        RenderError, WheelError
+            The package's archive can't become a part.
+        StoreError
+            The store can't be written.
+        """
+        key = ["part", FORMAT, self.compression.identity, *request.key]
+        path = cache_path(self._store.root / LAYERS, key)
+        known = read_cache(path, key=key)
+        if known is not None:
+            stored = self._store.open(known["digest"], filename=request.name)
+            if stored is not None:
+                return Part(request.name, stored, tuple((size, plain) for size, plain in known["members"]))
+        part = self._make(request)
+        write_cache(path, {"digest": part.stored.digest, "members": part.members}, key=key)
+        return part
+
+    def _make(self, request: PartRequest) -> Part:
+        members = []
+        with self._store.begin() as writer:
+            for block in blocks(tar_stream(request.entries())):
+                member = self.compression.compress(block)
+                writer.write(member)
+                members.append((len(member), len(block)))
+            stored = self._store.commit(writer, filename=request.name)
+        return Part(request.name, stored, tuple(members))
+
+
+def names_of(parts: Sequence[Part]) -> str:
+    """Return the names of *parts*, as a history entry lists them."""
+    return ", ".join(part.name for part in parts)

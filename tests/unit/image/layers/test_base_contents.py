@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imagesync.core.progress import SilentProgress
+from imagesync.errors import BaseImageError
+from imagesync.image.layers.base_contents import AccountFile, BaseContents, read_base
+from imagesync.image.layers.base_python import environment_entries
+from imagesync.image.layers.system import system_entries
+from imagesync.registry.config import ContainerConfig, ImageConfig
+from imagesync.registry.manifest import LAYER_GZIP
+from imagesync.registry.oci_image import compose_image
+from imagesync.registry.oci_layout import ImageLayout
+from tests.oci_images import small_image
+
+PYTHON = b"\x7fELF\x00not 3.12.1\x003.11.2\x00 more"
+LIBC = b"GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n"
+DEBIAN: dict[str, bytes | str] = {
+    "bin": "usr/bin",
+    "lib": "usr/lib",
+    "usr/bin/python3": "python3.11",
+    "usr/bin/python3.11": PYTHON,
+    "usr/bin/bash": b"",
+    "usr/lib/x86_64-linux-gnu/libc.so.6": LIBC,
+    "usr/lib/python3.11/venv/__init__.py": b"context.prompt = '(%s) ' % prompt",
+    "usr/lib/python3.11/venv/scripts/common/activate": b'VIRTUAL_ENV="__VENV_DIR__" __VENV_PROMPT__',
+    "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+    "etc/group": b"root:x:0:\n",
+    "etc/ssl/certs/ca-certificates.crt": b"certificate",
+}
+# Those of pyenv, where there are any, have other versions of the module venv.
+PYENV = sorted(Path("~/.pyenv/versions").expanduser().glob("3.1[0-9].*/bin/python3"))
+PYTHONS = [sys._base_executable, *map(str, PYENV)]
+
+
+def read(tmp_path: Path, *layers: dict[str, bytes | str], path: str = "/usr/local/bin:/bin") -> BaseContents:
+    container = ContainerConfig(env=(f"PATH={path}",))
+    image = small_image(ImageLayout(tmp_path / "base"), *layers, container=container)
+    found = read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
+    shutil.rmtree(tmp_path / "base")
+    # By its digest: the layers aren't there any more.
+    assert read_base(image, cache=tmp_path / "cache", progress=SilentProgress()) == found
+    return found
+
+
+def test_facts_of_a_base_come_from_its_layers(tmp_path: Path) -> None:
+    found = read(tmp_path, DEBIAN)
+    assert found.glibc == (2, 36)
+    assert (found.python_executable, found.python_target) == ("/bin/python3", "/usr/bin/python3.11")
+    assert found.python_version == "3.11.2"
+    assert sorted(found.venv) == ["__init__.py", "scripts/common/activate"]
+    assert found.accounts["etc/passwd"].content == b"root:x:0:0:root:/root:/bin/sh\n"
+    assert found.shell == "/usr/bin/bash"
+    assert "opt/env" not in found.present
+
+
+def test_later_layers_replace_and_remove_files(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        DEBIAN,
+        {
+            "usr/local/bin/python3": "python3.12",
+            "usr/local/bin/python3.12": b"small",
+            "usr/local/lib/libpython3.12.so.1.0": b"\x003.12.7\x00",
+            "usr/bin/.wh.bash": b"",
+            "etc/.wh..wh..opq": b"",
+        },
+    )
+    assert (found.python_executable, found.python_version) == ("/usr/local/bin/python3", "3.12.7")
+    assert not found.accounts
+    assert found.shell == "/bin/sh"
+
+
+def test_base_without_python_has_none(tmp_path: Path) -> None:
+    found = read(tmp_path, {"etc/passwd": b""})
+    assert (found.python_executable, found.python_version, found.glibc) == ("", "", None)
+
+
+def test_truncated_layer_of_a_base_is_named(tmp_path: Path) -> None:
+    layout = ImageLayout(tmp_path / "base")
+    layer = layout.add_bytes(b"\x1f\x8b\x08\x00not gzip", LAYER_GZIP)
+    image = compose_image(ImageConfig("linux/amd64", ("sha256:" + "a" * 64,)), [layer], layout)
+    with pytest.raises(BaseImageError, match=f"The layer {layer.digest} of the base image can't be read"):
+        read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_environment_of_a_python_is_that_of_its_module_venv(tmp_path: Path, python: str) -> None:
+    code = "import os, platform, sys, venv; print(sys._base_executable, os.path.realpath(sys.executable), "
+    code += "platform.python_version(), os.path.dirname(venv.__file__), sep='\\n')"
+    run = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True)
+    executable, target, version, module = run.stdout.split("\n")[:4]
+    prefix = tmp_path / "env"
+    subprocess.run([executable, "-m", "venv", "--without-pip", str(prefix)], check=True)
+    folder = Path(module)
+    base = BaseContents(
+        python_executable=executable,
+        python_target=target,
+        python_version=version,
+        venv={
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in (
+                folder / "__init__.py",
+                *folder.glob("scripts/common/*"),
+                *folder.glob("scripts/posix/*"),
+            )
+        },
+    )
+    found = {
+        f"/{entry.path}": (entry.kind, entry.target, b"".join(entry.read()))
+        for entry in environment_entries(base, prefix=str(prefix))
+        if f"/{entry.path}/".startswith(f"{prefix}/")
+    }
+    made = {}
+    for path in (prefix, *prefix.rglob("*")):
+        if path.is_symlink():
+            made[str(path)] = ("symlink", str(path.readlink()), b"")
+        else:
+            made[str(path)] = ("directory", "", b"") if path.is_dir() else ("file", "", path.read_bytes())
+    assert found == made
+
+
+def test_user_is_added_to_the_accounts_of_a_base() -> None:
+    shadow = AccountFile(b"root:*:1:0:99999:7:::", 0o640, 0, 42)
+    base = BaseContents(
+        accounts={"etc/shadow": shadow}, present=frozenset({"etc/ssl/certs/ca-certificates.crt"})
+    )
+    entries = {entry.path: entry for entry in system_entries(base)}
+    assert sorted(entries) == ["etc", "etc/group", "etc/passwd", "etc/shadow", "home", "home/imagesync"]
+    assert b"".join(entries["etc/passwd"].read()).endswith(
+        b"imagesync:x:1000:1000::/home/imagesync:/bin/sh\n"
+    )
+    assert (entries["etc/shadow"].mode, entries["etc/shadow"].gid) == (0o640, 42)
+    assert b"".join(entries["etc/shadow"].read()).splitlines()[1].startswith(b"imagesync:!:")
+    assert (entries["home/imagesync"].mode, entries["home/imagesync"].uid) == (0o1777, 1000)
+
+
+def test_user_1000_of_a_base_stays_and_certificates_come_from_certifi() -> None:
+    passwd = AccountFile(b"ubuntu:x:1000:1000::/home/ubuntu:/bin/bash\n", 0o644, 0, 0)
+    group = AccountFile(b"ubuntu:x:1000:\n", 0o644, 0, 0)
+    base = BaseContents(accounts={"etc/passwd": passwd, "etc/group": group})
+    entries = {entry.path: entry for entry in system_entries(base)}
+    assert "etc/passwd" not in entries
+    assert b"BEGIN CERTIFICATE" in b"".join(entries["etc/ssl/certs/ca-certificates.crt"].read())
