@@ -294,7 +294,11 @@ def python_deviation(plan: Plan, version: str) -> Deviation | None:
     if planned is None or (planned.version == version and not plan.interpreter_reason):
         return None
     reason = f"the base image has Python {version}"
-    if plan.interpreter_reason:
+    if plan.interpreter_reason and planned.version == version:
+        # Another build of the same version: the image has another name once the channel answers.
+        because = plan.interpreter_reason
+        reason = f'it is the base image\'s, because {because}; with `python = "base"` it always is'
+    elif plan.interpreter_reason:
         reason += f", and {plan.interpreter_reason}"
     return Deviation(_PYTHON, planned.version, version, planned.level, reason)
 

@@ -117,4 +117,9 @@ def test_base_python_for_want_of_an_answer_is_a_deviation_of_the_same_version_to
     assert python_deviation(plan, "3.11.7") is None
     deviation = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.7")
     assert deviation is not None
-    assert deviation.reason == "the base image has Python 3.11.7, and nobody answers"
+    assert deviation.reason == (
+        'it is the base image\'s, because nobody answers; with `python = "base"` it always is'
+    )
+    other = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.2")
+    assert other is not None
+    assert other.reason == "the base image has Python 3.11.2, and nobody answers"
