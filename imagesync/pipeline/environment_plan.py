@@ -47,7 +47,12 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
 
         environment = with_channels(environment, settings.channels, environ=context.environ)
     comparison = BackgroundCall(lambda: find_modifications(environment, cache=context.cache_folder / TREES))
-    imports = import_search(environment, code=settings.code, cache=context.cache_folder / TREES)
+    imports = import_search(
+        environment,
+        code=settings.code,
+        modifications=comparison.result,
+        cache=context.cache_folder / TREES,
+    )
     plan = make_plan(environment, settings=settings, imports=imports)
     plan = _with_code(plan, environment, context)
     options, findings = image_options(context)

@@ -1,8 +1,8 @@
 """Imports of packages that would be left out of the image, by packages and code that don't require them.
 
 A package that imports ``pkg_resources`` without requiring setuptools works wherever setuptools happens to be.
-Nothing is imported. The sources of a package are searched again when its RECORD has changed, those of an
-editable package when one of them has.
+Nothing is imported. The sources of a package are searched again when its RECORD has changed, or what differs
+from it; those of an editable package when one of them has changed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ast
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,11 +23,14 @@ from imagesync.plan.checks.imported_extensions import imported_by_call
 from imagesync.plan.checks.modules import modules
 from imagesync.scan.distributions.metadata import read_record
 from imagesync.scan.environment import Environment, Package
+from imagesync.scan.modifications.modification import Modifications
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
-_FORMAT = 3
+    from imagesync.scan.modifications.modification import Modification
+
+_FORMAT = 4
 _MOST_BYTES = 2 << 20
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 # Where code for builds and tests is, which nobody runs in an image.
@@ -60,19 +63,31 @@ def no_imports(packages: Collection[Package]) -> Mapping[NormalizedName, Sequenc
     return {}
 
 
-def import_search(environment: Environment, *, code: Sequence[Path] = (), cache: Path | None) -> ImportSearch:
+def import_search(
+    environment: Environment,
+    *,
+    code: Sequence[Path] = (),
+    modifications: Callable[[], Modifications] = Modifications,
+    cache: Path | None,
+) -> ImportSearch:
     """Return a search in the packages of *environment* and in the loose code in *code*.
 
     Parameters
     ----------
+    modifications
+        Returns the differences between the installed files and their records.
     cache
         The folder that keeps what unchanged packages import; ``None`` for none.
     """
-    return partial(_importers, environment, code, cache)
+    return partial(_importers, environment, code, modifications, cache)
 
 
 def _importers(
-    environment: Environment, code: Sequence[Path], cache: Path | None, packages: Collection[Package]
+    environment: Environment,
+    code: Sequence[Path],
+    modifications: Callable[[], Modifications],
+    cache: Path | None,
+    packages: Collection[Package],
 ) -> Mapping[NormalizedName, Sequence[str]]:
     owners: dict[str, NormalizedName] = {}
     for package in packages:
@@ -81,7 +96,7 @@ def _importers(
     if not owners:
         return {}
     found: dict[NormalizedName, list[str]] = {}
-    for package, names in _imports_of_packages(environment, owners, cache):
+    for package, names in _imports_of_packages(environment, owners, modifications(), cache):
         for owner in dict.fromkeys(owners[name] for name in names):
             if owner != package.name:
                 found.setdefault(owner, []).append(package.name)
@@ -116,7 +131,7 @@ def provided_modules(package: Package, minor: str) -> frozenset[str]:
 
 
 def _imports_of_packages(
-    environment: Environment, names: Collection[str], cache: Path | None
+    environment: Environment, names: Collection[str], modifications: Modifications, cache: Path | None
 ) -> Iterator[tuple[Package, frozenset[str]]]:
     """Yield each package with those of *names* that it imports."""
     key = [_FORMAT, sorted(names)]
@@ -124,6 +139,8 @@ def _imports_of_packages(
     known = read_cache(entry, key=key) if entry is not None else None
     known = known if isinstance(known, dict) else {}
     now: dict[str, list[object]] = {}
+    changed = {each.name: each for each in modifications.packages if each.manager == "pip"}
+    changed |= modifications.provided
     for package in environment.packages:
         sources: Iterable[bytes]
         if package.source.editable or package.is_egg:
@@ -132,8 +149,11 @@ def _imports_of_packages(
             sources = (source for source in _sources(files) if not package.is_egg or _LOADER not in source)
         elif package.has_record:
             # Installers write another file each time.
+            modification = changed.get(package.name)
             state = state_of([f"{package.metadata_path}/{_record_name(package)}"])
-            sources = _sources(_recorded_files(package))
+            if state and modification is not None:
+                state = f"{state} {modification.digest}"
+            sources = _sources(_recorded_files(package, modification))
         else:
             continue
         remembered = known.get(package.metadata_path)
@@ -165,8 +185,9 @@ def _listed_files(package: Package) -> Iterator[tuple[str, int]]:
     yield from ((os.path.normpath(f"{folder}/{line}").replace(os.sep, "/"), 0) for line in text.splitlines())
 
 
-def _recorded_files(package: Package) -> Iterator[str]:
-    for path, size in _listed_files(package):
+def _recorded_files(package: Package, modification: Modification | None) -> Iterator[str]:
+    added = [] if modification is None else [(path, 0) for path in modification.added]
+    for path, size in (*_listed_files(package), *added):
         is_inside = path.endswith(".py") and not path.startswith(("../", "/"))
         if is_inside and size <= _MOST_BYTES and not _NOT_RUN.search(path):
             yield f"{package.location}/{path}"

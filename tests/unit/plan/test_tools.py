@@ -20,6 +20,7 @@ from imagesync.plan.plan import Plan
 from imagesync.plan.tools import with_requests
 from imagesync.plan.undeclared_imports import import_search, required_imports
 from imagesync.scan.environment import CondaRecord, Environment, Source
+from imagesync.scan.modifications.modification import Modification, Modifications
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.archives import damaged_zip
@@ -135,6 +136,41 @@ def test_sources_of_an_editable_package_are_searched_again_when_one_has_changed(
         os.utime(module, (an_hour_ago, an_hour_ago))
         assert search([tool]) == search([tool]) == found
     assert searched == [str(module)] * 2
+
+
+def test_sources_of_a_package_are_searched_again_when_they_differ_from_its_record(tmp_path: Path) -> None:
+    for name in ("setuptools", "mine"):
+        (tmp_path / f"{name}-1.dist-info").mkdir()
+        (tmp_path / f"{name}-1.dist-info" / "RECORD").write_text(f"{name}/__init__.py,,\n")
+    tool, mine = (
+        distribution(
+            f"{name}==1",
+            metadata_path=str(tmp_path / f"{name}-1.dist-info"),
+            location=str(tmp_path),
+            has_record=True,
+        )
+        for name in ("setuptools", "mine")
+    )
+    module = tmp_path / "mine" / "__init__.py"
+    module.parent.mkdir()
+    module.write_text("")
+
+    def imported_by(modification: Modification | None) -> dict[str, list[str]]:
+        found = Modifications(() if modification is None else (modification,))
+        search = import_search(
+            Environment(PYTHON, packages=(tool, mine)), modifications=lambda: found, cache=tmp_path / "cache"
+        )
+        return {str(name): list(importers) for name, importers in search([tool]).items()}
+
+    assert imported_by(None) == {}
+    module.write_text("import setuptools\n")
+    assert imported_by(Modification("mine", "pip", edited={"mine/__init__.py": "1"})) == {
+        "setuptools": ["mine"]
+    }
+    module.write_text("")
+    (tmp_path / "mine" / "added.py").write_text("import setuptools\n")
+    assert imported_by(Modification("mine", "pip", added={"mine/added.py": "2"})) == {"setuptools": ["mine"]}
+    assert imported_by(None) == {}
 
 
 @pytest.mark.parametrize(
