@@ -12,7 +12,7 @@ from imagesync.plan.install_commands import install_command
 from imagesync.plan.make_plan import has_usable_files
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.plan.specifiers import arbitrary, exact, parse_version
-from imagesync.scan.environment import Environment, Finding, Package, Severity
+from imagesync.scan.environment import Environment, Finding, Severity
 from imagesync.scan.modifications.unrecorded import unowned_findings
 
 if TYPE_CHECKING:
@@ -22,17 +22,14 @@ if TYPE_CHECKING:
 CODES = frozenset({"modified", "files-unowned", "startup-code"})
 """The codes of the findings that :func:`plan_modifications` adds."""
 
-_DAMAGED_METADATA = frozenset({"metadata-incomplete", "metadata-not-utf8"})
-
 
 def plan_modifications(
     plan: Plan, environment: Environment, modifications: Modifications, settings: Settings
 ) -> Plan:
     """Return *plan* with the changed packages of *environment*, each shipped as it is here or only named.
 
-    A package is shipped if the setting ``modified`` says so and its files can run in the image, and if its
-    metadata can be read. A conda package is shipped as the wheels of its distributions, like one that pip has
-    replaced.
+    A package is shipped if the setting ``modified`` says so and its files can run in the image. A conda
+    package is shipped as the wheels of its distributions, like one that pip has replaced.
     """
     if not modifications.packages:
         return replace(plan, findings=(*plan.findings, *unowned_findings(modifications.unowned, environment)))
@@ -115,17 +112,7 @@ def _plan_package(
     specifier = _pinned(package.version)
     if specifier is None or not has_usable_files(installed, environment.python):
         return changed
-    if _has_damaged_metadata(installed, environment):
-        return changed
     return replace(changed, as_installed=True, specifier=specifier)
-
-
-def _has_damaged_metadata(package: Package, environment: Environment) -> bool:
-    """Return True if an image couldn't tell what *package* is, with its metadata as they are here."""
-    return any(
-        finding.code in _DAMAGED_METADATA and (finding.path or "").startswith(package.metadata_path)
-        for finding in environment.findings
-    )
 
 
 def _pinned(version: str) -> str | None:

@@ -275,7 +275,8 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
 def has_usable_files(package: Package, python: Interpreter) -> bool:
     """Return True if the installed files of *package* can be made into a wheel that runs in an image."""
     is_pure = bool(package.purelib) and all(tag.endswith("-none-any") for tag in package.tags)
-    return package.has_record and bool(package.tags) and (is_pure or python.platform == "linux-x86_64")
+    is_complete = package.has_record and package.has_identity and bool(package.tags)
+    return is_complete and (is_pure or python.platform == "linux-x86_64")
 
 
 def _refused_finding(package: Package, *, is_usable: bool) -> Finding:

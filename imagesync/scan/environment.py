@@ -205,6 +205,8 @@ class Package:
         A RECORD (or ``installed-files.txt``) lists its files.
     conda
         The name of the conda package that provides it; empty for one of pip.
+    has_identity
+        Its metadata has name and version. Otherwise these are from its file name, and installers refuse it.
     """
 
     name: NormalizedName
@@ -221,6 +223,7 @@ class Package:
     requires_python: str | None = None
     has_record: bool = False
     conda: str = ""
+    has_identity: bool = True
 
     @property
     def is_egg(self) -> bool:

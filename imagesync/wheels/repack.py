@@ -58,7 +58,7 @@ def is_portable(package: Package, *, python: Interpreter, target: Target) -> boo
 
     :func:`portable_digest` also checks the glibc that its libraries require.
     """
-    if not (package.is_egg or has_record(package)) or not package.tags:
+    if not (package.is_egg or has_record(package)) or not package.tags or not package.has_identity:
         return False
     if package.purelib and all(tag.endswith("-none-any") for tag in package.tags):
         return True

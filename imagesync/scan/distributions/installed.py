@@ -109,6 +109,7 @@ def _read_metadata_folder(path: str, folder: Folder) -> None:
             requires=headers.all("requires-dist"),
             requires_python=headers.first("requires-python") or None,
             has_record="RECORD" in files,
+            has_identity=bool(headers.first("name") and headers.first("version")),
         )
     )
 

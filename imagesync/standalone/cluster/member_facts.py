@@ -18,10 +18,9 @@ import sys
 import sysconfig
 from typing import Any
 
-from imagesync.standalone.distributions import canonical_name
+from imagesync.standalone.distributions import canonical_name, identity
 
 _METADATA = re.compile(r'site-packages/([^/"]+?)-[^-/"]+\.dist-info/METADATA"')
-_FIELD = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
 def facts() -> dict[str, Any]:
@@ -67,14 +66,12 @@ def distributions() -> list[dict[str, Any]]:
     """Return the distributions of the path in its order; of equal names, an import finds the first."""
     found = []
     for distribution in importlib.metadata.distributions():
-        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
-        # Parsing it as a message takes ten times as long.
-        fields = dict(reversed(_FIELD.findall(text.partition("\n\n")[0])))
-        if "Name" in fields:
+        name, version = identity(distribution)
+        if name:
             found.append(
                 {
-                    "name": canonical_name(fields["Name"]),
-                    "version": fields.get("Version", ""),
+                    "name": canonical_name(name),
+                    "version": version,
                     "location": str(distribution.locate_file("")),
                     "installer": (distribution.read_text("INSTALLER") or "").strip(),
                     "local": distribution.read_text("direct_url.json") is not None,

@@ -22,7 +22,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from imagesync.standalone.distributions import canonical_name
+from imagesync.standalone.distributions import canonical_name, identity
 
 # Thousands of files: os.path is several times as fast as pathlib.
 # ruff: noqa: PTH113, PTH118, PTH120, PTH123
@@ -68,9 +68,9 @@ def failed_imports(process: subprocess.Popen[bytes], timeout: float) -> dict[str
 
 
 def installed() -> list[tuple[str, str, importlib.metadata.Distribution]]:
-    """Return name, version and object of all distributions, which parse their metadata at each access."""
-    found = ((distribution.metadata, distribution) for distribution in importlib.metadata.distributions())
-    return [(metadata["Name"], metadata["Version"], distribution) for metadata, distribution in found]
+    """Return name, version and object of all distributions that have both."""
+    found = [(*identity(distribution), distribution) for distribution in importlib.metadata.distributions()]
+    return [(name, version, distribution) for name, version, distribution in found if name and version]
 
 
 def conda_records(prefix: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from imagesync.inventory.inventory import local_inventory
 from imagesync.lock.make_lock import modification_deviations
 from imagesync.pipeline.modified_packages import plan_modifications, refuse_modifications
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.scan.environment import CondaRecord, Environment, Finding, Package, Severity, Source
+from imagesync.scan.environment import CondaRecord, Environment, Package, Source
 from imagesync.scan.modifications.modification import Modification, Modifications, Unowned
 from imagesync.settings.model import Settings
 from tests.plans import PYTHON
@@ -104,11 +104,9 @@ def test_change_that_the_image_does_not_get_is_a_deviation(
         refuse_modifications(replace(plan, strict=True), settings)
 
 
-@pytest.mark.parametrize("code", ["metadata-incomplete", "metadata-not-utf8"])
-def test_package_with_damaged_metadata_is_not_shipped(code: str) -> None:
-    installed = package()
-    finding = Finding(Severity.INFO, code, "damaged", path=f"{installed.metadata_path}/METADATA")
-    environment = Environment(PYTHON, (installed,), findings=(finding,))
+def test_package_whose_metadata_has_no_name_is_not_shipped() -> None:
+    installed = package(has_identity=False)
+    environment = Environment(PYTHON, (installed,))
     plan = plan_modifications(plan_of(installed), environment, Modifications((EDITED,)), SHIP)
     assert not plan.packages[0].as_installed
     (deviation,) = modification_deviations(plan)

@@ -345,6 +345,7 @@ def test_metadata_without_a_version_takes_it_from_the_folder_name(local: MakeEnv
     (metadata_folder(made, "alpha") / "METADATA").write_bytes(b"Name: alpha\n")
     result = scanned(made)
     assert package(result, "alpha").version == "1.0"
+    assert not package(result, "alpha").has_identity
     assert finding(result, "metadata-incomplete").package == "alpha"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import stat
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.standalone.distributions import extract, installed_path
+from imagesync.standalone.distributions import extract, identity, installed_path
 
 
 def archive(*members: tuple[str, str, int]) -> io.BytesIO:
@@ -65,3 +66,22 @@ def test_links_and_executables_are_extracted_as_such(tmp_path: Path) -> None:
 )
 def test_member_of_a_wheel_has_its_path_below_site_packages(member: str, path: str) -> None:
     assert installed_path(member) == path
+
+
+@pytest.mark.parametrize(
+    ("folder", "metadata", "expected"),
+    [
+        ("a-1.dist-info", b"Name: A\nVersion: 1\n\nVersion: 2\n", ("A", "1")),
+        ("a-1.dist-info", b"Author: Ren\xe9\nname: A\nVersion: 1\n", ("A", "1")),
+        ("a-1.dist-info", b"Version: 1\n", ("", "1")),
+        ("a-1.dist-info", None, ("", "")),
+    ],
+)
+def test_identity_of_a_distribution_is_read_from_odd_metadata_too(
+    tmp_path: Path, folder: str, metadata: bytes | None, expected: tuple[str, str]
+) -> None:
+    (tmp_path / folder).mkdir()
+    if metadata is not None:
+        (tmp_path / folder / "METADATA").write_bytes(metadata)
+    (found,) = importlib.metadata.distributions(path=[str(tmp_path)])
+    assert identity(found) == expected
