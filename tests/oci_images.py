@@ -39,7 +39,7 @@ def small_image(
     """Put an image of these layers into *layout*, and return it."""
     tars = [layer_tar(files) for files in layers]
     descriptors: list[Descriptor] = [
-        layout.add_bytes(gzip.compress(content, mtime=0), LAYER_GZIP) for content in tars
+        layout.add_bytes(gzip.compress(content, 1, mtime=0), LAYER_GZIP) for content in tars
     ]
     config = ImageConfig(
         platform,

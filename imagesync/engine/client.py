@@ -129,7 +129,7 @@ def engine_errors(action: str, *, hint: str | None = None) -> Iterator[None]:
             hint="The engine or its disk may be busy: see its log, and try again.",
         ) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        from imagesync.registry.http import reason
+        from imagesync.registry.responses import reason
 
         raise EngineError(
             f"The container engine failed to {action}: {reason(error)}.",

@@ -10,25 +10,32 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import re
+import random
 import ssl
-import warnings
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import urllib3.exceptions
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from imagesync.core.credentials import redact
 from imagesync.core.tls import TLSAdapter, system_context
 from imagesync.errors import RegistryError
+from imagesync.registry.authentication import Authorization, Session, challenges
+from imagesync.registry.responses import TRANSIENT, hint, is_dropped, reason, refusal, retry_after
 
 TIMEOUT = (5.0, 30.0)
 """Seconds to wait for a connection, and between two parts of a response."""
+ATTEMPTS = 5
+"""How often a request is sent at most, if the registry is busy or drops the connection."""
+_LONGEST_PAUSE = 60.0
 _DOCKER_HUB = "registry-1.docker.io"
 # Where engines look for a registry's own certificates, by its host and port.
 _CERTIFICATES = (
@@ -37,13 +44,43 @@ _CERTIFICATES = (
     Path("~/.docker/certs.d"),
     Path("/etc/containers/certs.d"),
 )
-# RFC 9110, section 11.6.1: a header may hold several challenges, of which each has parameters.
-_CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:\s*,?\s*[a-z_]+=(?:"[^"]*"|[^\s",]+))*)')
-_PARAMETER = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s",]+))')
+
+
+class Body:
+    """The body of a request, read anew for each attempt.
+
+    Parameters
+    ----------
+    chunks
+        Returns the chunks from the first one on.
+    size
+        Of all of them, in bytes.
+    """
+
+    def __init__(self, chunks: Callable[[], Iterable[bytes]], size: int) -> None:
+        self._chunks = chunks
+        self._size = size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks())
+
+    def __len__(self) -> int:
+        # With it requests sends a Content-Length, without which several registries refuse a blob.
+        return self._size
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    path: str
+    scope: str
+    headers: Mapping[str, str] | None
+    data: bytes | Body
+    stream: bool
 
 
 class Connection:
-    """Requests to one registry, with the user's credentials where it asks for them.
+    """Requests to one registry, with the user's credentials where it asks for them; for several threads.
 
     Parameters
     ----------
@@ -54,19 +91,34 @@ class Connection:
         the token service that it names.
     insecure
         Whether certificates aren't checked and plain HTTP is allowed, as engines do for loopback.
+    pause
+        Waits between two attempts, for a number of seconds.
     """
 
-    def __init__(self, registry: str, credentials: Mapping[str, Any], *, insecure: bool = False) -> None:
+    def __init__(
+        self,
+        registry: str,
+        credentials: Mapping[str, Any],
+        *,
+        insecure: bool = False,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.registry = registry
         self._host = _DOCKER_HUB if registry == "docker.io" else registry
         self._credentials = credentials
         self._insecure = insecure or is_loopback(registry)
-        self._session = _Session()
+        self._pause = pause
+        self._session = Session()
         self._session.headers["User-Agent"] = "imagesync"
         self._session.mount("https://", TLSAdapter(_tls_context(registry), check=not self._insecure))
         self._session.mount("http://", HTTPAdapter())
         self._scheme = ""
         self._authorizations: dict[str, str] = {}
+        self._login = threading.Lock()
+        if self._insecure:
+            # The user configured that the certificate isn't checked. For the process, because
+            # warnings.catch_warnings isn't safe with several threads.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
     def __enter__(self) -> Connection:
         return self
@@ -83,7 +135,9 @@ class Connection:
         *,
         scope: str,
         headers: Mapping[str, str] | None = None,
-        data: bytes = b"",
+        data: bytes | Body = b"",
+        stream: bool = False,
+        attempts: int = ATTEMPTS,
     ) -> requests.Response:
         """Return the response to a request, whatever its status.
 
@@ -94,54 +148,77 @@ class Connection:
         path
             Below the registry, such as ``/v2/team/env/manifests/1``, or a URL from an earlier response.
         scope
-            The scope of a token, such as ``repository:team/env:pull``.
+            The scope of a token, such as ``repository:team/env:pull``; several with spaces between them.
+        stream
+            Whether the caller reads the body from ``response.raw``, and closes the response.
+        attempts
+            How often the request is sent at most, if the registry is busy, fails or drops the connection.
 
         Raises
         ------
         RegistryError
             The registry can't be reached, or the token service refuses.
         """
-        response = self._send(method, path, scope, headers, data)
-        challenges = _challenges(response.headers) if response.status_code == 401 else {}
-        # A password goes to no token service that another host names.
-        if challenges and self._is_own(response.url):
-            authorization = self._authorize(challenges, scope)
-            if authorization is not None:
-                self._authorizations[scope] = authorization
-                response = self._send(method, path, scope, headers, data)
-        return response
+        request = _Request(method, path, scope, headers, data, stream)
+        for attempt in range(1, attempts):
+            try:
+                response = self._authorized(request)
+            except RegistryError as error:  # noqa: PERF203  each attempt on its own
+                if error.__cause__ is None or not is_dropped(error.__cause__):
+                    raise
+                self.wait(attempt)
+            else:
+                if response.status_code not in TRANSIENT:
+                    return response
+                response.close()
+                self.wait(attempt, retry_after(response))
+        return self._authorized(request)
 
-    def refused(self, action: str, response: requests.Response) -> RegistryError:
-        """Return the error for an unexpected response.
+    def wait(self, attempt: int, seconds: float | None = None) -> None:
+        """Wait before another attempt.
 
         Parameters
         ----------
-        action
-            What was tried, to follow "doesn't let you": ``push to team/env``.
-        response
-            The registry's, or its token service's.
+        attempt
+            How many there were: each pause is about twice the one before.
+        seconds
+            What the registry asks for.
         """
-        message, status = explanation(response), response.status_code
-        if status in {401, 403}:
-            return RegistryError(
-                f"The registry {self.registry} doesn't let you {action}: {message} (HTTP {status}).",
-                hint=f"Log in with an account that has the permission: `docker login {self.registry}`;"
-                " or correct the image's name.",
-            )
-        return RegistryError(
-            f"The registry {self.registry} fails to {action}: {message} (HTTP {status}).",
-            hint="Try again; if the error persists, ask the operator of the registry.",
-        )
+        if seconds is None:
+            seconds = 0.25 * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311  no secret
+        self._pause(min(seconds, _LONGEST_PAUSE))
 
-    def _send(
-        self, method: str, path: str, scope: str, headers: Mapping[str, str] | None, data: bytes
-    ) -> requests.Response:
+    def refused(self, action: str, response: requests.Response) -> RegistryError:
+        """Return the error for an unexpected response; see :func:`~imagesync.registry.responses.refusal`."""
+        return refusal(self.registry, action, response)
+
+    def _authorized(self, request: _Request) -> requests.Response:
+        used = self._authorizations.get(request.scope)
+        response = self._send(request, used)
+        asked = challenges(response.headers) if response.status_code == 401 else {}
+        # A password goes to no token service that another host names.
+        if not asked or not self._is_own(response.url):
+            return response
+        with self._login:
+            authorization = self._authorizations.get(request.scope)
+            # Another thread may have logged in meanwhile.
+            if authorization == used:
+                authorization = self._authorize(asked, request.scope)
+                if authorization is None:
+                    return response
+                self._authorizations[request.scope] = authorization
+        response.close()
+        return self._send(request, authorization)
+
+    def _send(self, request: _Request, authorization: str | None) -> requests.Response:
         last: Exception | None = None
         for scheme in self._schemes():
-            url = urljoin(f"{scheme}://{self._host}", path)
-            authorization = self._authorizations.get(scope) if self._is_own(url) else None
+            url = urljoin(f"{scheme}://{self._host}", request.path)
+            own = authorization if self._is_own(url) else None
             try:
-                response = self._fetch(method, url, authorization, headers, data)
+                response = self._fetch(
+                    request.method, url, own, request.headers, request.data, stream=request.stream
+                )
             except requests.RequestException as error:
                 last = error
             else:
@@ -167,26 +244,23 @@ class Connection:
         url: str,
         authorization: str | None,
         headers: Mapping[str, str] | None = None,
-        data: bytes | Mapping[str, str] = b"",
+        data: bytes | Body | Mapping[str, str] = b"",
         **options: Any,  # noqa: ANN401  as in requests
     ) -> requests.Response:
-        with warnings.catch_warnings():
-            # The user configured that the certificate isn't checked.
-            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-            return self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=data or None,
-                auth=_Authorization(authorization),
-                timeout=TIMEOUT,
-                **options,
-            )
+        return self._session.request(
+            method,
+            url,
+            headers=headers,
+            data=data or None,
+            auth=Authorization(authorization),
+            timeout=TIMEOUT,
+            **options,
+        )
 
-    def _authorize(self, challenges: Mapping[str, Mapping[str, str]], scope: str) -> str | None:
+    def _authorize(self, asked: Mapping[str, Mapping[str, str]], scope: str) -> str | None:
         """Return the ``Authorization`` header for a challenge, or ``None`` without credentials."""
-        if "bearer" in challenges:
-            return f"Bearer {self._token(challenges['bearer'], scope)}"
+        if "bearer" in asked:
+            return f"Bearer {self._token(asked['bearer'], scope)}"
         return self._basic()
 
     def _basic(self) -> str | None:
@@ -202,12 +276,18 @@ class Connection:
             raise RegistryError(
                 f"The registry {self.registry} wants the password sent to {redact(realm)!r}, without TLS."
             )
-        wanted = {"scope": scope, "service": challenge.get("service", ""), "client_id": "imagesync"}
+        wanted: dict[str, Any] = {
+            "scope": scope,
+            "service": challenge.get("service", ""),
+            "client_id": "imagesync",
+        }
         try:
             if identity := self._credentials.get("identitytoken"):
                 form = {**wanted, "grant_type": "refresh_token", "refresh_token": identity}
                 response = self._fetch("POST", realm, None, data=form)
             else:
+                # Docker's token services take each scope as a parameter of its own.
+                wanted["scope"] = scope.split()
                 response = self._fetch("GET", realm, self._basic(), params=wanted)
             content = response.json() if response.ok else {}
         except requests.RequestException as error:
@@ -219,44 +299,6 @@ class Connection:
         if not token:
             raise self.refused("log in", response)
         return str(token)
-
-
-class _Authorization(requests.auth.AuthBase):
-    """Sets the ``Authorization`` header, and keeps requests from reading netrc."""
-
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value is not None:
-            request.headers["Authorization"] = self._value
-        return request
-
-
-class _Session(requests.Session):
-    """A session whose redirects carry no credentials to another host, not even those of netrc."""
-
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        before = response.request.url or ""
-        after = prepared_request.url or ""
-        if self.should_strip_auth(before, after):  # type: ignore[no-untyped-call]
-            prepared_request.headers.pop("Authorization", None)
-
-
-def _challenges(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Return the parameters of each authentication scheme in the headers of a 401.
-
-    >>> _challenges({"WWW-Authenticate": 'Bearer realm="https://a.example/token",service="r"'})
-    {'bearer': {'realm': 'https://a.example/token', 'service': 'r'}}
-    >>> _challenges({"WWW-Authenticate": 'Basic realm="registry", charset="UTF-8"'})
-    {'basic': {'realm': 'registry', 'charset': 'UTF-8'}}
-    """
-    return {
-        scheme.lower(): {
-            key.lower(): quoted or plain for key, quoted, plain in _PARAMETER.findall(parameters)
-        }
-        for scheme, parameters in _CHALLENGE.findall(headers.get("WWW-Authenticate", ""))
-    }
 
 
 def is_loopback(registry: str) -> bool:
@@ -290,43 +332,3 @@ def _tls_context(registry: str) -> ssl.SSLContext:
                 hint="`docker` uses them, too: *.crt is an authority, *.cert with *.key the client's own.",
             ) from error
     return context
-
-
-def explanation(response: requests.Response) -> str:
-    """Return a registry's own message (OCI distribution specification, "Error Codes"), in one line."""
-    try:
-        content = response.json()
-        errors = content.get("errors") or [content]
-        messages = [
-            str(entry.get("message") or entry.get("details") or entry.get("code")) for entry in errors
-        ]
-        message = ", ".join(dict.fromkeys(messages))
-    except (ValueError, AttributeError, TypeError):
-        message = (
-            response.text[:200].strip() if "html" not in response.headers.get("Content-Type", "") else ""
-        )
-    return " ".join(redact(message or response.reason or "no explanation").split()).rstrip(".")
-
-
-def reason(error: BaseException | None) -> str:
-    """Return the reason of a failed request, from the innermost exception."""
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    inner = error
-    while inner is not None:
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return f"its certificate isn't trusted ({inner.verify_message})"
-        if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, requests.RequestException):
-            return inner.strerror.lower()
-        inner = inner.__context__
-    return redact(str(error)).rstrip(".")
-
-
-def hint(registry: str, error: BaseException | None) -> str:
-    """Return the hint for a failed request."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return (
-            "Put the certificate of its authority where engines look for it:"
-            f" /etc/docker/certs.d/{registry}/ca.crt; or name a bundle in REQUESTS_CA_BUNDLE."
-        )
-    return "Check the registry's name, the network, and the proxy (HTTPS_PROXY, NO_PROXY)."

@@ -1,0 +1,52 @@
+"""HTTP authentication: what a registry asks for, and a session that keeps credentials with their host."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import requests
+
+# RFC 9110, section 11.6.1: a header may hold several challenges, of which each has parameters.
+_CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:\s*,?\s*[a-z_]+=(?:"[^"]*"|[^\s",]+))*)')
+_PARAMETER = re.compile(r'([a-zA-Z_]+)=(?:"([^"]*)"|([^\s",]+))')
+
+
+class Authorization(requests.auth.AuthBase):
+    """Sets the ``Authorization`` header, and keeps requests from reading netrc."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Return *request* with the header."""
+        if self._value is not None:
+            request.headers["Authorization"] = self._value
+        return request
+
+
+class Session(requests.Session):
+    """A session whose redirects carry no credentials to another host, not even those of netrc."""
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Remove the credentials if the redirect leads to another host."""
+        before = response.request.url or ""
+        after = prepared_request.url or ""
+        if self.should_strip_auth(before, after):  # type: ignore[no-untyped-call]
+            prepared_request.headers.pop("Authorization", None)
+
+
+def challenges(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return the parameters of each authentication scheme in the headers of a 401.
+
+    >>> challenges({"WWW-Authenticate": 'Bearer realm="https://a.example/token",service="r"'})
+    {'bearer': {'realm': 'https://a.example/token', 'service': 'r'}}
+    >>> challenges({"WWW-Authenticate": 'Basic realm="registry", charset="UTF-8"'})
+    {'basic': {'realm': 'registry', 'charset': 'UTF-8'}}
+    """
+    return {
+        scheme.lower(): {
+            key.lower(): quoted or plain for key, quoted, plain in _PARAMETER.findall(parameters)
+        }
+        for scheme, parameters in _CHALLENGE.findall(headers.get("WWW-Authenticate", ""))
+    }
