@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from imagesync.cli.options import LOCK_FILE, PATH, format_option, session_of, settings_options
-from imagesync.cli.output import print_json, short_channels, source_text
+from imagesync.cli.output import print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
 from imagesync.errors import LockError, UsageError
@@ -140,7 +140,7 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
         sections.append(Section(title, headers, tuple(rows), tone="warning", shared=2, wraps=True))
     local = [package for package in lock.vendored if not package.repacked]
     if local:
-        rows = [Row((p.name, p.version, source_text(p.planned.source))) for p in local]
+        rows = [Row((p.name, p.version, p.planned.source.description)) for p in local]
         sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
     if lock.conda:
         sections.append(_conda_section(lock.conda))

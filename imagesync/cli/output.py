@@ -1,4 +1,4 @@
-"""Output that several commands share: JSON, errors on stderr, sources and findings."""
+"""Output that several commands share: JSON, errors on stderr, and findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imagesync.core.text import clean_lines, counted, encodable
 
 if TYPE_CHECKING:
     from imagesync.errors import ImagesyncError
-    from imagesync.scan.environment import Finding, Source
+    from imagesync.scan.environment import Finding
 
 # Tones of findings by severity, the worst first.
 _TONES: dict[str, Tone] = {"error": "bad", "warning": "warning", "info": "quiet"}
@@ -43,21 +43,6 @@ def _print(word: str, text: str, stream: TextIO | None) -> None:
     click.echo(
         encodable("\n".join([f"{lead} {first}", *rest]), stream), file=stream, color=has_colour(stream)
     )
-
-
-def source_text(source: Source) -> str:
-    """Return a short description of *source*, with an abbreviated commit."""
-    if source.kind == "index":
-        return "index"
-    if source.kind == "directory":
-        return f"{'editable ' if source.editable else ''}directory {source.url or '(unknown)'}"
-    if source.refused:
-        return f"{source.vcs or 'vcs'}, refused"
-    if source.kind == "vcs":
-        commit = f" at {source.commit[:12]}" if source.commit else ""
-        revision = f" ({source.requested_revision})" if source.requested_revision else ""
-        return f"{source.vcs or 'vcs'} {source.url or '(unknown)'}{commit}{revision}"
-    return f"archive {source.url or '(unknown)'}"
 
 
 def short_channels(channels: Iterable[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from imagesync.cli.options import environment_options, format_option
-from imagesync.cli.output import finding_sections, print_json, short_channels, source_text
+from imagesync.cli.output import finding_sections, print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.terminal import make_progress
 from imagesync.core.text import counted
@@ -60,7 +60,7 @@ def environment_sections(environment: Environment) -> tuple[Section, ...]:
     python = environment.python
     title = f"{python.implementation} {python.version} ({python.platform}) in {python.prefix}"
     rows = tuple(
-        Row((p.name, p.version, p.manager, _yes_no(p.requested), source_text(p.source)))
+        Row((p.name, p.version, p.manager, _yes_no(p.requested), p.source.description))
         for p in environment.packages
         if not p.conda
     )

@@ -25,20 +25,25 @@ def has_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool
 def make_progress(
     *, quiet: bool, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
 ) -> Progress:
-    """Return bars for a terminal, plain lines for anything else, nothing if *quiet*.
+    """Return bars for a terminal or a notebook, plain lines for anything else, nothing if *quiet*.
 
     Parameters
     ----------
     quiet
         Whether progress is hidden.
     stream
-        Where progress is shown; stderr by default.
+        Where progress is shown; the notebook by default, else stderr.
     environ
         Environment variables; the process's own by default.
     """
-    stream = sys.stderr if stream is None else stream
     if quiet:
         return SilentProgress()
+    if stream is None and "IPython" in sys.modules:
+        from imagesync.core.notebook_progress import notebook_progress
+
+        if (in_notebook := notebook_progress()) is not None:
+            return in_notebook
+    stream = sys.stderr if stream is None else stream
     if is_interactive(stream, environ):
         # Importing rich takes 0.1 s.
         from imagesync.core.rich_progress import RichProgress

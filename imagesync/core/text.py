@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TextIO
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -41,6 +42,16 @@ def encodable(text: str, stream: TextIO) -> str:
     """Return *text* with escapes for characters that the encoding of *stream* lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return *rows*, of the same number of cells, as indented lines with aligned columns.
+
+    >>> aligned([("package", "here"), ("toolz", "1.1.0")])
+    ['  package  here', '  toolz    1.1.0']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, map(clean, row), widths)).rstrip() for row in rows]
 
 
 def format_size(size: int) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.text import counted
 from imagesync.image_layout import Label, image_tag
 
 if TYPE_CHECKING:
     from imagesync.engine.lookup import FoundImage
 
 
-@dataclass(frozen=True)
-class Image:
+@dataclass(frozen=True, repr=False)
+class Image(NotebookValue):
     """An image that holds an environment, in the engine or in a registry.
 
     Parameters
@@ -61,6 +63,29 @@ class Image:
     artifacts_digest: str = ""
     compiled: tuple[str, ...] = ()
     verified_imports: tuple[str, ...] = ()
+
+    def _summary(self) -> str:
+        parts = ["found" if self.cached else "built"]
+        if self.digest is not None:
+            parts.append("in its registry")
+        if self.deviations:
+            parts.append(f"{counted(len(self.deviations), 'package')} not as here")
+        return f"{self.reference}: {', '.join(parts)}"
+
+    def _tables(self) -> Iterator[Table]:
+        from imagesync.lock.lock import Deviation, deviation_table
+
+        yield deviation_table(map(Deviation.from_dict, self.deviations))
+        rows = [(p["name"], p["version"], p["reason"]) for p in self.repacked]
+        title = f"{counted(len(rows), 'package')} made from the installed files"
+        yield Table(title, ("package", "version", "reason"), rows)
+        digests = {
+            "image ID": self.image_id,
+            "environment hash": self.environment_hash,
+            "lock digest": self.lock_digest,
+            "in the registry": self.digest or "",
+        }
+        yield Table("digests", ("", ""), [(name, digest) for name, digest in digests.items() if digest])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the metadata file (``docs/json.md``)."""

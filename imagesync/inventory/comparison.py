@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 from imagesync.core.names import Level
-from imagesync.core.text import counted
+from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.text import aligned, counted
 from imagesync.inventory.inventory import LOOSE_CODE, Inventory, Kind
 
 SCHEDULER = "scheduler"
@@ -129,7 +130,7 @@ class Row:
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(NotebookValue):
     """The comparison of two sides.
 
     Parameters
@@ -156,15 +157,39 @@ class Comparison:
         """Rows to report: packages that differ or that the right side lacks."""
         return tuple(row for row in self.rows if row.counts or _is_notable(row))
 
-    def __repr__(self) -> str:
-        return f"<Comparison of {str(self).splitlines()[0]}>"
-
     def __str__(self) -> str:
-        """Return the number of packages in each group, and the differences, one per line."""
-        groups = [f"{len(self.of(group))} {group.value}" for group in Group if self.of(group)]
+        """Return the number of packages in each group, and a table of the differences."""
         rows = sorted(self.differences, key=lambda row: (not row.counts, row.name))
-        head = f"{self.left} and {self.right}: {', '.join(groups)}"
-        return "\n".join((head, *(f"  {line(row)}" for row in rows)))
+        table = aligned([self._headers, *map(_cells, rows)]) if rows else []
+        return "\n".join((self._counts, *table))
+
+    @property
+    def _counts(self) -> str:
+        groups = [f"{len(self.of(group))} {group.value}" for group in Group if self.of(group)]
+        return f"{self.left} and {self.right}: {', '.join(groups)}"
+
+    def _summary(self) -> str:
+        return f"of {self._counts}"
+
+    @property
+    def _headers(self) -> tuple[str, ...]:
+        return ("package", self.left, self.right, "level", "")
+
+    def _tables(self) -> Iterator[Table]:
+        silent = list(self.silent.items())
+        yield Table(
+            f"{counted(len(silent), 'member')} gave no answer", ("member", "reason"), silent, is_open=True
+        )
+        for group in reversed(Group):
+            rows = sorted(self.of(group), key=lambda row: (not row.counts, row.intended, row.name))
+            tones = ["bad" if row.counts else "warning" if _is_notable(row) else "" for row in rows]
+            yield Table(
+                f"{counted(len(rows), 'package')}: {group.value}",
+                self._headers,
+                [_cells(row) for row in rows],
+                tones,
+                is_open=any(tones),
+            )
 
     @property
     def matches(self) -> bool:
@@ -247,6 +272,11 @@ def line(row: Row) -> str:
     if row.name == LOOSE_CODE:
         return f"loose code{notes}"
     return f"{row.name} ({level}): {states(row.left)} here, {states(row.right)} there{notes}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    level = "local code" if row.local else "" if row.level is None else row.level.value
+    return (row.name, states(row.left), states(row.right), level, "; ".join(row.notes))
 
 
 def states(found: Sequence[State], *, shown: int = 2) -> str:

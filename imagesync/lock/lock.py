@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
+from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.text import counted, format_size
 from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.scan.environment import Manager
@@ -130,8 +132,20 @@ class Deviation:
         return deviation
 
 
-@dataclass(frozen=True)
-class Lock:
+def deviation_table(deviations: Iterable[Deviation]) -> Table:
+    """Return the table of deviations, open if there is one."""
+    rows = [(each.name, each.local, each.locked, each.level.value, each.reason) for each in deviations]
+    return Table(
+        f"{counted(len(rows), 'package')} not as here",
+        ("package", "here", "in the image", "level", "reason"),
+        rows,
+        ["warning"] * len(rows),
+        is_open=True,
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class Lock(NotebookValue):
     """The exact content of an image.
 
     Parameters
@@ -157,6 +171,26 @@ class Lock:
     resolver: Literal["uv", "pip-tools"] = "uv"
     conda: tuple[LockedConda, ...] = ()
     channels: tuple[str, ...] = ()
+
+    def _summary(self) -> str:
+        target = f"{self.target.platform}, Python {self.target.python_version}"
+        parts = [counted(len(self.conda), "conda package")] if self.conda else []
+        parts += [f"{len(self.packages)} from indexes", f"{len(self.vendored)} made here"]
+        if self.deviations:
+            parts.append(f"{len(self.deviations)} not as here")
+        return f"{self.digest[:19]} for {target}: {', '.join(parts)}"
+
+    def _tables(self) -> Iterator[Table]:
+        yield deviation_table(self.deviations)
+        local = [(p.name, p.version, p.planned.source.description, p.repacked) for p in self.vendored]
+        title = f"{counted(len(local), 'package')} made on this machine"
+        yield Table(title, ("package", "version", "source", "repacked"), local)
+        conda = [(p.name, p.version, p.build, p.channel, _size(p.artifact.size)) for p in self.conda]
+        title = counted(len(conda), "conda package")
+        yield Table(title, ("package", "version", "build", "channel", "size"), conda)
+        files = [(p.name, p.version, p.artifact.filename, _size(p.artifact.size)) for p in self.packages]
+        title = f"{counted(len(files), 'package')} from indexes"
+        yield Table(title, ("package", "version", "file", "size"), files)
 
     @property
     def repacked(self) -> tuple[VendoredPackage, ...]:
@@ -247,3 +281,7 @@ class Lock:
             ),
             channels=tuple(document.get("channels", ())),
         )
+
+
+def _size(size: int | None) -> str:
+    return "" if size is None else format_size(size)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
+from imagesync.core.notebook import NotebookValue, Table
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.text import counted, format_size
 from imagesync.image_layout import ImageOptions
 from imagesync.plan.loose_code import Code
-from imagesync.scan.environment import CondaRecord, Finding, Interpreter, Manager, Package, Severity, Source
+from imagesync.scan.environment import (
+    CondaRecord,
+    Finding,
+    Interpreter,
+    Manager,
+    Package,
+    Severity,
+    Source,
+    finding_table,
+)
 from imagesync.scan.modifications.modification import Modification
 
 if TYPE_CHECKING:
@@ -183,8 +194,8 @@ class LeftOut:
         return {**asdict(self), "level": self.level.value}
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(NotebookValue):
     """The packages that the image must hold, known before anything is fetched.
 
     Parameters
@@ -255,6 +266,44 @@ class Plan:
         pip = {f"pip/{p.name}": p.modification.digest for p in self.packages if p.modification is not None}
         conda = {f"conda/{p.name}": p.modification.digest for p in self.conda if p.modification is not None}
         return pip | conda
+
+    def _summary(self) -> str:
+        parts = [f"profile {self.profile}{', strict' if self.strict else ''}"]
+        parts += [counted(len(self.conda), "conda package")] if self.conda else []
+        of_pip = len(self._of_pip())
+        parts.append(f"{of_pip} from pip" if self.conda else counted(of_pip, "package"))
+        parts += [f"{len(self.left_out)} left out", counted(len(self.findings), "finding")]
+        return f"for {self.platform}, Python {self.python.minor}: {', '.join(parts)}"
+
+    def _of_pip(self) -> list[PlannedPackage]:
+        # A conda environment's Python is one of its packages.
+        return [p for p in self.packages if p.name != "python" or self.interpreter == "base"]
+
+    def _tables(self) -> Iterator[Table]:
+        yield finding_table(self.findings)
+        headers: tuple[str, ...] = ("package", "version", "level", "reason")
+        rows: list[tuple[str, ...]]
+        for missed, title in ((True, "won't be in the image though you asked for it"), (False, "left out")):
+            rows = [(p.name, p.version, p.level.value, p.reason) for p in self.left_out if p.missed is missed]
+            tones = ["warning" if missed else ""] * len(rows)
+            yield Table(f"{counted(len(rows), 'package')} {title}", headers, rows, tones, is_open=missed)
+        headers = ("package", "here", "in the image", "source", "reason")
+        for level in Level:
+            rows = [
+                (p.name, f"{p.version} {p.build}".strip(), p.specifier or "any", "conda", p.reason)
+                for p in self.conda
+                if p.level is level
+            ]
+            rows += [
+                (p.name, p.version, p.specifier or "any", p.source.description, p.reason)
+                for p in self._of_pip()
+                if p.level is level
+            ]
+            yield Table(f"{len(rows)} {level.value}", headers, rows)
+        paths = [
+            (p.path, " ".join(p.modules), str(len(p.files)), format_size(p.size)) for p in self.code.paths
+        ]
+        yield Table("loose code", ("path", "modules", "files", "size"), paths)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as documented JSON (``docs/json.md``)."""

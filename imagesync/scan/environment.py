@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
+
+from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.text import counted
 
 if TYPE_CHECKING:  # only for the checker: importing packaging.utils takes longer than a scan's reading
     from packaging.utils import NormalizedName
@@ -54,6 +57,19 @@ class Finding:
         return {**asdict(self), "severity": self.severity.value}
 
 
+def finding_table(findings: Iterable[Finding]) -> Table:
+    """Return the table of findings, errors first; it is open if one is a warning or an error."""
+    tones = {Severity.ERROR: "bad", Severity.WARNING: "warning", Severity.INFO: ""}
+    ordered = sorted(findings, key=lambda finding: list(tones).index(finding.severity))
+    return Table(
+        counted(len(ordered), "finding"),
+        ("severity", "code", "message", "hint"),
+        [(each.severity.value, each.code, each.message, each.hint or "") for each in ordered],
+        [tones[each.severity] for each in ordered],
+        is_open=any(each.severity is not Severity.INFO for each in ordered),
+    )
+
+
 @dataclass(frozen=True)
 class Source:
     """The source of an installed distribution (PEP 610).
@@ -90,6 +106,21 @@ class Source:
     subdirectory: str | None = None
     hash: str | None = None
     refused: str | None = None
+
+    @property
+    def description(self) -> str:
+        """Return the source in a few words, with an abbreviated commit."""
+        if self.kind == "index":
+            return "index"
+        if self.kind == "directory":
+            return f"{'editable ' if self.editable else ''}directory {self.url or '(unknown)'}"
+        if self.refused:
+            return f"{self.vcs or 'vcs'}, refused"
+        if self.kind == "vcs":
+            commit = f" at {self.commit[:12]}" if self.commit else ""
+            revision = f" ({self.requested_revision})" if self.requested_revision else ""
+            return f"{self.vcs or 'vcs'} {self.url or '(unknown)'}{commit}{revision}"
+        return f"archive {self.url or '(unknown)'}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the source as documented JSON: ``kind``, and the known fields."""
@@ -292,8 +323,8 @@ class Interpreter:
         return {**asdict(self), "markers": dict(self.markers)}
 
 
-@dataclass(frozen=True)
-class Environment:
+@dataclass(frozen=True, repr=False)
+class Environment(NotebookValue):
     """A scanned environment.
 
     Parameters
@@ -327,6 +358,23 @@ class Environment:
     channels: tuple[str, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
     pinned: tuple[str, ...] = ()
+
+    def _summary(self) -> str:
+        python, of_pip = self.python, sum(not package.conda for package in self.packages)
+        parts = [counted(len(self.conda), "conda package"), f"{of_pip} from pip"] if self.conda else []
+        parts = parts or [counted(of_pip, "package")]
+        if self.findings:
+            parts.append(counted(len(self.findings), "finding"))
+        return f"{python.prefix}: {python.implementation} {python.version}, {', '.join(parts)}"
+
+    def _tables(self) -> Iterator[Table]:
+        yield finding_table(self.findings)
+        conda = [(r.name, r.version, r.build, r.requested_spec, r.channel) for r in self.conda]
+        headers = ("package", "version", "build", "requested", "channel")
+        yield Table(counted(len(conda), "conda package"), headers, conda)
+        of_pip = [(p.name, p.version, p.source.description) for p in self.packages if not p.conda]
+        title = f"{counted(len(of_pip), 'package')}{' from pip' if conda else ''}"
+        yield Table(title, ("package", "version", "source"), of_pip)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the environment as documented JSON (``docs/json.md``)."""

@@ -196,6 +196,7 @@ def test_comparison_as_text_lists_the_differences() -> None:
     comparison = compare(side(EXACT, OWN), side(replace(EXACT, version="2.1.1"), OWN, name="there"))
     assert str(comparison).splitlines() == [
         "here and there: 1 same, 1 differs",
-        "  numpy (exact): 2.1.0 here, 2.1.1 there",
+        "  package  here   there  level",
+        "  numpy    2.1.0  2.1.1  exact",
     ]
     assert repr(comparison) == "<Comparison of here and there: 1 same, 1 differs>"
