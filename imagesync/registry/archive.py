@@ -14,7 +14,7 @@ import posixpath
 import tarfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, BinaryIO, Final
@@ -179,13 +179,16 @@ class ImageArchive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._archive = tarfile.open(path)  # noqa: SIM115  closed by the context manager
-            self._members = {entry.name.removeprefix("./"): entry for entry in self._archive}
-        except OSError as error:
-            raise LayoutError(f"The archive {path} can't be read: {error.strerror or error}.") from error
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise self._unusable(f"it isn't a whole tar archive ({error})") from error
+        with ExitStack() as stack:
+            try:
+                self._archive = stack.enter_context(tarfile.open(path))
+                self._members = {entry.name.removeprefix("./"): entry for entry in self._archive}
+            except OSError as error:
+                raise LayoutError(f"The archive {path} can't be read: {error.strerror or error}.") from error
+            except (tarfile.TarError, EOFError, zlib.error) as error:
+                raise self._unusable(f"it isn't a whole tar archive ({error})") from error
+            # From here on the context manager closes it.
+            stack.pop_all()
         # Members by the digest of what they hold; in archives of Docker alone they have other names.
         self._blobs: dict[str, str] = {}
 
@@ -221,6 +224,25 @@ class ImageArchive:
             return load_image(descriptor, self)
         except ValueError as error:
             raise self._unusable(str(error)) from error
+
+    def docker_entry(self, reference: str = "") -> Descriptor | None:
+        """Return the manifest of an image in the layout that newer engines add; ``None`` if there is none.
+
+        Parameters
+        ----------
+        reference
+            The image's name; empty for the only one.
+        """
+        if not self.is_layout:
+            return None
+        index = self.index()
+        if not reference:
+            return index.find()
+        names = (entry.annotations.get(_CONTAINERD_NAME) for entry in index.manifests)
+        pairs = zip(names, index.manifests, strict=True)
+        return next(
+            (entry for name, entry in pairs if name and _full_name(name) == _full_name(reference)), None
+        )
 
     def docker_image(self, reference: str = "") -> OCIImage:
         """Return an image of ``manifest.json``, as ``docker save`` writes it.

@@ -108,6 +108,7 @@ def load_image(descriptor: Descriptor, blobs: BlobSource) -> OCIImage:
     manifest = parse_manifest(content)
     if isinstance(manifest, Index):
         raise ValueError("it is an index, not a manifest")  # noqa: TRY004  callers handle one error
+    check_layers(manifest.layers)
     return read_image(descriptor, content, read_document(manifest.config, blobs, MAX_CONFIG), blobs)
 
 
@@ -137,6 +138,8 @@ def read_image(descriptor: Descriptor, content: bytes, config_content: bytes, la
     if described != listed:
         raise ValueError(f"its configuration describes {described} layers, and its manifest {listed}")
     manifest = replace(manifest, layers=tuple(layer.as_oci() for layer in manifest.layers))
+    # Annotations of an index, such as a name, are the index's.
+    descriptor = replace(descriptor, annotations={}, platform=config.platform)
     return OCIImage(descriptor, content, config_content, manifest, config, layers)
 
 

@@ -7,26 +7,23 @@ one finds what was sent.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.progress import Progress
 from imagesync.core.text import counted
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import Descriptor, Manifest, parse_manifest
-from imagesync.registry.oci_image import BlobSource, OCIImage
+from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.repository import Repository
+from imagesync.registry.transfer import Stoppable, in_parallel
 from imagesync.registry.upload import upload
 
-WORKERS = 4
 _FORMAT = 1
 # Below this size a blob is sent without asking for it: that takes as long as the question.
 _TINY = 16 << 10
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class _Push:
             return
         label = f"Pushing {counted(len(blobs), 'blob')} to {self._repository.name}"
         with self._progress.task(label, total=sum(blob.size for blob in blobs), unit="bytes") as task:
-            sources = _Stoppable(_Blobs(self._image))
+            sources = Stoppable(_Blobs(self._image))
 
             def send(blob: Descriptor) -> None:
                 source = self._mount_from.get(blob.digest, "")
@@ -160,51 +157,6 @@ class _Blobs:
             yield self._image.config_content
         else:
             yield from self._image.layers.read(descriptor)
-
-
-class _Stoppable:
-    """A source of blobs that ends all transfers at their next chunk when it is stopped."""
-
-    def __init__(self, blobs: BlobSource) -> None:
-        self._blobs = blobs
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
-        for chunk in self._blobs.read(descriptor):
-            if self._stopped.is_set():
-                raise RegistryError("stopped, because another transfer failed")
-            yield chunk
-
-
-def in_parallel(
-    function: Callable[[Descriptor], _T],
-    blobs: Sequence[Descriptor],
-    *,
-    stop: Callable[[], None] = lambda: None,
-) -> list[_T]:
-    """Return the results of *function* for each of *blobs*; the first error stops all.
-
-    Parameters
-    ----------
-    stop
-        Called on an error or an interrupt, to end what is running.
-    """
-    if len(blobs) < 2:
-        return [function(blob) for blob in blobs]
-    with ThreadPoolExecutor(min(WORKERS, len(blobs)), thread_name_prefix="registry") as pool:
-        futures = [pool.submit(function, blob) for blob in blobs]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _check(repository: Repository, name: str, digest: str) -> None:

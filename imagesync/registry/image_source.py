@@ -1,0 +1,238 @@
+"""An image from a registry, a layout or an archive, resolved to one platform; its layers are read on demand.
+
+What was read once is kept in a layout of the cache folder. An image that is named by its digest, and that was
+resolved before, needs no request.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from imagesync.core.image_location import ImageLocation
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Progress
+from imagesync.core.text import counted
+from imagesync.errors import BaseImageError, LayoutError, RegistryError
+from imagesync.registry.archive import ImageArchive
+from imagesync.registry.manifest import Descriptor, Index, parse_manifest
+from imagesync.registry.oci_image import BlobSource, OCIImage, load_image, read_document
+from imagesync.registry.oci_layout import ImageLayout
+from imagesync.registry.repository import Repository
+from imagesync.registry.transfer import Stoppable, in_parallel
+
+_HINT = "Name another image with --base, or correct this one's name."
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image, and where it is.
+
+    Parameters
+    ----------
+    image
+        Its layers are read from the layout that keeps them, or else from their source.
+    reference
+        The image by its digest: ``registry/repository@sha256:<hex>``; for a layout or an archive the
+        location as it was written.
+    digest
+        What the name stands for: the digest of the image's index or manifest.
+    repository
+        Of a registry, with its host; empty for a layout and an archive.
+    """
+
+    image: OCIImage
+    reference: str
+    digest: str
+    repository: str = ""
+
+    def mounts(self, target: str) -> dict[str, str]:
+        """Return where a push to the repository *target* can mount this image's layers from.
+
+        Returns
+        -------
+        dict
+            Repositories by the digests of layers; empty if the image is in another registry.
+        """
+        if not self.repository:
+            return {}
+        here, there = parse_reference(self.repository), parse_reference(target)
+        if here.domain != there.domain or here.path == there.path:
+            return {}
+        return {layer.digest: here.path for layer in self.image.manifest.layers}
+
+
+@contextmanager
+def open_image(
+    location: ImageLocation, *, platform: str, kept: ImageLayout, progress: Progress, insecure: bool = False
+) -> Iterator[SourceImage]:
+    """Give an image of a registry, a layout or an archive, whose layers can be read inside the block.
+
+    Parameters
+    ----------
+    platform
+        The manifest to choose from an index.
+    kept
+        Keeps documents and layers that were read from a registry.
+    progress
+        Gets a line if a credential helper fails.
+    insecure
+        Whether the registry is accepted without TLS.
+
+    Raises
+    ------
+    BaseImageError
+        There is no such image, it isn't there for *platform*, or can't be used.
+    """
+    with ExitStack() as stack:
+        try:
+            if location.transport == "registry":
+                repository = stack.enter_context(
+                    Repository(location.path, progress=progress, insecure=insecure)
+                )
+                found = _from_registry(repository, platform, kept)
+            elif location.transport == "oci":
+                layout = ImageLayout(Path(location.path))
+                found = _from_layout(layout, location, platform)
+            else:
+                archive = stack.enter_context(ImageArchive(Path(location.path)))
+                found = _from_archive(archive, location, platform)
+        except (RegistryError, LayoutError) as error:
+            raise BaseImageError(error.message, hint=error.hint or _HINT) from error
+        actual = found.image.config.platform
+        if actual != platform and not actual.startswith(f"{platform}/"):
+            raise BaseImageError(f"{location} isn't there for {platform}, but for {actual}.", hint=_HINT)
+        yield found
+
+
+class _Layout(BlobSource, Protocol):
+    def index(self) -> Index: ...
+
+    def image(self, descriptor: Descriptor) -> OCIImage: ...
+
+
+class KeptBlobs:
+    """Blobs of a source that are kept in a layout when they are read; for several threads."""
+
+    def __init__(self, source: BlobSource, kept: ImageLayout) -> None:
+        self._source = source
+        self._kept = kept
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Yield the content of a blob, from the layout or else from the source."""
+        with self._guard:
+            lock = self._locks.setdefault(descriptor.digest, threading.Lock())
+        with lock:
+            if not self._kept.has(descriptor):
+                self._kept.copy(descriptor, self._source.read(descriptor))
+        yield from self._kept.read(descriptor)
+
+
+def fetch_layers(
+    image: OCIImage,
+    layout: ImageLayout,
+    *,
+    progress: Progress,
+    without: Collection[str] = (),
+) -> None:
+    """Copy the layers of an image to a layout, in parallel.
+
+    Parameters
+    ----------
+    progress
+        Shows the bytes.
+    without
+        Digests of layers to leave out.
+    """
+    missing: Sequence[Descriptor] = [
+        layer
+        for layer in dict.fromkeys(image.manifest.layers)
+        if layer.digest not in without and not layout.has(layer)
+    ]
+    if not missing:
+        return
+    label = f"Fetching {counted(len(missing), 'layer')} of the base image"
+    with progress.task(label, total=sum(layer.size for layer in missing), unit="bytes") as task:
+        blobs = Stoppable(image.layers)
+
+        def fetch(layer: Descriptor) -> None:
+            def chunks() -> Iterator[bytes]:
+                for chunk in blobs.read(layer):
+                    yield chunk
+                    task.advance(len(chunk))
+
+            layout.copy(layer, chunks())
+
+        in_parallel(fetch, sorted(missing, key=lambda layer: -layer.size), stop=blobs.stop)
+
+
+def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> SourceImage:
+    digest = repository.reference.digest or repository.head(repository.wanted)
+    if digest is None:
+        raise BaseImageError(f"Its registry has no image {repository.text}.", hint=_HINT)
+    pinned = f"{repository.name}@{digest}"
+    # Documents are the same wherever an image is, and those of another platform have another name.
+    name = f"{digest}+{platform}"
+    entry = kept.index().find(name)
+    image = None
+    if entry is not None:
+        try:
+            image = load_image(entry, kept)
+        except (LayoutError, ValueError):
+            # Pruned, or damaged: it is asked for again.
+            image = None
+    if image is None:
+        found = Repository(pinned, connection=repository.connection).resolve(platform)
+        if found is None:
+            raise BaseImageError(f"Its registry has no image {pinned}.", hint=_HINT)
+        _, image = found
+        kept.add_bytes(image.config_content, image.manifest.config.media_type)
+        kept.put_manifest(image.content, image.descriptor, name=name)
+    image = replace(image, layers=KeptBlobs(repository, kept))
+    return SourceImage(image, pinned, digest, repository.name)
+
+
+def _from_layout(source: _Layout, location: ImageLocation, platform: str) -> SourceImage:
+    index = source.index()
+    entry = index.find(location.name)
+    if entry is None:
+        # An index of several manifests without names is that of one image.
+        entry = index.for_platform(platform) if not location.name and not index.names else None
+    if entry is None:
+        names = ", ".join(index.names) or "none with a name"
+        wanted = f"no image {location.name!r}" if location.name else "several images, or none"
+        raise LayoutError(f"{location} has {wanted}; it has {names}.", hint="Name one: oci:FOLDER:NAME.")
+    return _resolved(source, entry, location, platform)
+
+
+def _resolved(source: _Layout, entry: Descriptor, location: ImageLocation, platform: str) -> SourceImage:
+    descriptor = entry
+    for _ in range(2):
+        try:
+            document = parse_manifest(read_document(descriptor, source))
+        except ValueError as error:
+            raise LayoutError(f"{location} can't be used: {error}.") from error
+        if not isinstance(document, Index):
+            return SourceImage(source.image(descriptor), str(location), entry.digest)
+        chosen = document.for_platform(platform)
+        if chosen is None:
+            others = ", ".join(document.platforms) or "no platform"
+            raise LayoutError(f"{location} isn't there for {platform}, but for {others}.")
+        descriptor = chosen
+    raise LayoutError(f"{location} can't be used: it is an index of indexes.")
+
+
+def _from_archive(archive: ImageArchive, location: ImageLocation, platform: str) -> SourceImage:
+    if location.transport == "oci-archive":
+        return _from_layout(archive, location, platform)
+    entry = archive.docker_entry(location.name)
+    if entry is not None:
+        return _resolved(archive, entry, location, platform)
+    image = archive.docker_image(location.name)
+    return SourceImage(image, str(location), image.digest)
