@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -164,6 +164,11 @@ class Engine:
         if image is None:
             raise EngineError(f"{reference} was pulled, but has been removed since.", hint="Try again.")
         return image
+
+    def save(self, reference: str) -> Iterator[bytes]:
+        """Yield an image as an archive, as ``docker save`` writes it."""
+        with engine_errors(f"save {reference}"):
+            yield from self._api.get_image(reference)
 
     def import_archive(self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str]) -> None:
         """Make an image of one layer from a tar archive, which is sent as it is produced.

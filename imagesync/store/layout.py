@@ -9,6 +9,7 @@
     <root>/in-use/<process>.lock, .digests  digests that a running process uses
     <root>/answers, build-pins, code, conda-records, hashes, layers, pythons, repodata, trees, wheel-checks
                                             cache entries, made again when they are missing
+    <root>/images                           an OCI layout: built images, and base images
     <root>/logs/*.log                       the logs of builds
 """
 
@@ -52,6 +53,8 @@ LAYERS: Final = "layers"
 WHEEL_CHECKS: Final = "wheel-checks"
 """Which wheels uv refuses."""
 LOGS: Final = "logs"
+IMAGES: Final = "images"
+"""An OCI layout: images that were built without an engine, and base images."""
 
 CACHES: Final = (
     *(ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, LAYERS, PYTHONS, REPODATA, TREES, WHEEL_CHECKS),

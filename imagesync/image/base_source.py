@@ -1,0 +1,155 @@
+"""The base image of a build without an engine: from a registry, a layout, an archive, or an engine's own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.image_location import ImageLocation
+from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.errors import BaseImageError, LayoutError
+from imagesync.image.layers.compression import Gzip, blocks
+from imagesync.registry.archive import ImageArchive
+from imagesync.registry.image_source import SourceImage, open_image
+from imagesync.registry.manifest import LAYER, Descriptor
+from imagesync.registry.oci_image import OCIImage, compose_image
+from imagesync.registry.oci_layout import ImageLayout
+from imagesync.store.layout import ANSWERS, IMAGES, PARTIAL, store_errors
+
+if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
+    from imagesync.engine.engine import Engine
+
+_FORMAT: Final = 1
+
+
+@contextmanager
+def open_base(
+    location: ImageLocation,
+    *,
+    cache: Path,
+    progress: Progress,
+    open_engine: Callable[[], AbstractContextManager[Engine]],
+    insecure: bool = False,
+) -> Iterator[SourceImage]:
+    """Give the base image, whose layers can be read inside the block.
+
+    Layers that aren't compressed, as those that an engine saves, are compressed once: the same layer always
+    becomes the same blob.
+
+    Parameters
+    ----------
+    cache
+        The cache folder: its layout keeps what was read from a registry or an engine.
+    open_engine
+        Opens the engine, for ``docker-daemon:``.
+    insecure
+        Whether the registry is accepted without TLS.
+
+    Raises
+    ------
+    BaseImageError
+        There is no such image for the images' platform, or it can't be used.
+    """
+    kept = ImageLayout(cache / IMAGES)
+    if location.transport == "docker-daemon":
+        with open_engine() as engine:
+            yield _from_engine(location, engine, kept, cache, progress)
+        return
+    with open_image(
+        location, platform=IMAGE_PLATFORM, kept=kept, progress=progress, insecure=insecure
+    ) as found:
+        image = _compressed(found.image, kept, cache, progress)
+        yield replace(found, image=image, digest=found.digest if image is found.image else image.digest)
+
+
+def _from_engine(
+    location: ImageLocation, engine: Engine, kept: ImageLayout, cache: Path, progress: Progress
+) -> SourceImage:
+    held = engine.inspect(location.path)
+    if held is None:
+        raise BaseImageError(
+            f"The engine has no image {location.path}.",
+            hint="Name one of `docker images`, or leave docker-daemon: away to take it from its registry.",
+        )
+    if held.platform != IMAGE_PLATFORM:
+        raise BaseImageError(
+            f"The base image {location} is for {held.platform}, and images are made for {IMAGE_PLATFORM}."
+        )
+    name = f"docker-daemon {held.image_id}"
+    try:
+        entry = kept.index().find(name)
+        image = None if entry is None else kept.image(entry)
+    except LayoutError:
+        # Pruned in part: it is saved again.
+        image = None
+    if image is None or not all(map(kept.has, image.manifest.layers)):
+        with store_errors(cache):
+            (cache / PARTIAL).mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache / PARTIAL) as folder:
+            path = Path(folder) / "image.tar"
+            _save(engine, location.path, path, size=held.size, progress=progress)
+            try:
+                with ImageArchive(path) as archive:
+                    image = _compressed(archive.docker_image(), kept, cache, progress)
+                    kept.put(image, name=name)
+            except LayoutError as error:
+                raise BaseImageError(
+                    f"What the engine saved of {location.path} can't be used: {error.message}"
+                ) from error
+    return SourceImage(replace(image, layers=kept), str(location), image.digest)
+
+
+def _save(engine: Engine, reference: str, path: Path, *, size: int, progress: Progress) -> None:
+    with progress.task(f"Saving {reference}", total=size, unit="bytes") as task, path.open("wb") as file:
+        for chunk in engine.save(reference):
+            with store_errors(path.parent):
+                file.write(chunk)
+            task.advance(len(chunk))
+
+
+def _compressed(image: OCIImage, kept: ImageLayout, cache: Path, progress: Progress) -> OCIImage:
+    """Return the image with each of its layers compressed."""
+    plain = [layer for layer in image.manifest.layers if layer.media_type == LAYER]
+    if not plain:
+        return image
+    compressed: dict[str, Descriptor] = {}
+    total = sum(layer.size for layer in plain)
+    with progress.task("Compressing the base image", total=total, unit="bytes") as task:
+        for layer in dict.fromkeys(plain):
+            compressed[layer.digest] = _compress(image, layer, kept, cache)
+            task.advance(layer.size)
+    layers = [compressed.get(layer.digest, layer) for layer in image.manifest.layers]
+    return compose_image(image.config, layers, _Either(kept, image), annotations=image.manifest.annotations)
+
+
+def _compress(image: OCIImage, layer: Descriptor, kept: ImageLayout, cache: Path) -> Descriptor:
+    compression = Gzip()
+    path = cache_path(cache / ANSWERS, "compressed layer", layer.digest, compression.identity)
+    known = read_cache(path, key=_FORMAT)
+    if known is not None:
+        found = Descriptor(compression.media_type, known["digest"], known["size"])
+        if kept.has(found):
+            return found
+    found = kept.add_chunks(
+        map(compression.compress, blocks(image.layers.read(layer))), compression.media_type
+    )
+    write_cache(path, {"digest": found.digest, "size": found.size}, key=_FORMAT)
+    return found
+
+
+class _Either:
+    """Layers of a layout, or else of an image."""
+
+    def __init__(self, kept: ImageLayout, image: OCIImage) -> None:
+        self._kept = kept
+        self._image = image
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        source = self._kept if self._kept.has(descriptor) else self._image.layers
+        yield from source.read(descriptor)
