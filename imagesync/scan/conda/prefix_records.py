@@ -281,3 +281,24 @@ def channel_of(channel: str, url: str, subdir: str) -> str:
 def _subdir_of(url: str) -> str:
     match = _SUBDIR.search(url.rpartition("/")[0])
     return match[0].strip("/") if match else ""
+
+
+def with_placeholder(content: bytes, prefix: bytes, placeholder: bytes) -> tuple[bytes, bytes]:
+    r"""Return what a file had in its archive, if it is a text and if it is a binary.
+
+    conda puts the prefix in place of the placeholder, and ends strings of a binary with null bytes for the
+    difference.
+
+    >>> with_placeholder(b"/env/lib\0\0\0\0/x", b"/env", b"/build")
+    (b'/build/lib\x00\x00\x00\x00/x', b'/build/lib\x00\x00/x')
+    """
+
+    def restore(match: re.Match[bytes]) -> bytes:
+        text, zeros = match.groups()
+        padding = text.count(prefix) * (len(placeholder) - len(prefix))
+        if not 0 <= padding < len(zeros):
+            return match[0]
+        return text.replace(prefix, placeholder) + zeros[padding:]
+
+    strings = rb"(%s[^\0]*)(\0+)" % re.escape(prefix)
+    return content.replace(prefix, placeholder), re.sub(strings, restore, content)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from imagesync.core.files import read_bytes
+from imagesync.scan.conda.prefix_records import with_placeholder
 from imagesync.scan.environment import CondaRecord, Interpreter
 
 SITE_PACKAGES = "site-packages/"
@@ -117,18 +118,20 @@ def _owner(prefix: str, path: str, claims: list[_Claim], packages: Mapping[str, 
     digest = hashlib.sha256(data).hexdigest()
     owners = [claim for claim in claims if not claim.is_link and claim.installed == digest]
     if len({claim.archived for claim in owners}) > 1:
-        owners = [claim for claim in owners if claim.archived == _archived_digest(claim, data, prefix)]
+        owners = [claim for claim in owners if claim.archived in _archived_digests(claim, data, prefix)]
     if not owners or (len(owners) > 1 and all(claim.is_generated for claim in owners)):
         scripts = owners or [claim for claim in claims if claim.is_generated and not claim.installed]
         owners = _with_imported_module(data, path, prefix, scripts, packages)
     return max((claim.name for claim in owners), default="")
 
 
-def _archived_digest(claim: _Claim, data: bytes, prefix: str) -> str:
-    """Return the digest that an archive records of the file that was installed with content *data*."""
-    if placeholder := claim.entry.get("prefix_placeholder"):
-        data = data.replace(os.fsencode(prefix), str(placeholder).encode())
-    return hashlib.sha256(data).hexdigest()
+def _archived_digests(claim: _Claim, data: bytes, prefix: str) -> set[str]:
+    """Return the digests that an archive may record of the file that was installed with content *data*."""
+    placeholder = claim.entry.get("prefix_placeholder")
+    if not placeholder:
+        return {hashlib.sha256(data).hexdigest()}
+    originals = with_placeholder(data, os.fsencode(prefix), os.fsencode(str(placeholder)))
+    return {hashlib.sha256(original).hexdigest() for original in originals}
 
 
 def _owner_of_link(target: str, path: str, links: list[_Claim], packages: Mapping[str, list[_Entry]]) -> str:

@@ -1,5 +1,5 @@
 # Paths stay strings: there are tens of thousands of them.
-# ruff: noqa: PTH116, PTH120
+# ruff: noqa: PTH114, PTH116, PTH120
 """Compare the installed files of an environment with what their installers recorded.
 
 A status of each file tells whether anything has changed since the last comparison; only then the records are
@@ -20,16 +20,16 @@ from pathlib import Path
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.stat_cache import MODE, SIZE, TICK, Stat, fingerprint, stat_of
 from imagesync.scan.environment import Environment
+from imagesync.scan.modifications.file_digests import FileDigests, digest_of
+from imagesync.scan.modifications.links import leads_elsewhere, target_digest
 from imagesync.scan.modifications.modification import Modification, Modifications, Unowned
 from imagesync.scan.modifications.places import Places, is_inside, walk
 from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
 from imagesync.scan.modifications.relocated import is_relocated
 from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
-_FORMAT = 5  # raised when the same files would give another result
+_FORMAT = 6  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
-_CHUNK = 1 << 20
-_AT_ONCE = 200
 
 
 def find_modifications(environment: Environment, *, cache: Path | None = None) -> Modifications:
@@ -49,7 +49,7 @@ def find_modifications(environment: Environment, *, cache: Path | None = None) -
     result = None if cache is None else cache_path(cache, "modifications", places.prefix)
     if result is not None and (known := _remembered(result, key)) is not None:
         return known
-    digests = _Digests(None if cache is None else cache_path(cache, "installed files", places.prefix))
+    digests = FileDigests(None if cache is None else cache_path(cache, "installed files", places.prefix))
     comparison = _Comparison(environment, places, stats, digests)
     modifications = comparison.result()
     settled = digests.save(settled_before=began - TICK)
@@ -82,62 +82,6 @@ def _is_settled(stats: Iterable[Stat], before: int) -> bool:
     return all(value[2] < before and value[3] < before for value in stats)
 
 
-class _Digests:
-    """The sha256 of files, of which those with an unchanged status aren't read."""
-
-    def __init__(self, cached: Path | None) -> None:
-        self._cached = cached
-        known = None if cached is None else read_cache(cached, key=_FORMAT)
-        self._known: dict[str, tuple[Stat, str]] = {
-            path: (tuple(value), digest) for path, (value, digest) in (known or {}).items()
-        }
-        self._current: dict[str, tuple[Stat, str]] = {}
-
-    def of(self, paths: Mapping[str, Stat]) -> Mapping[str, str]:
-        """Return the digest of each of *paths*, in hexadecimal; empty if it can't be read."""
-        for path, value in paths.items():
-            if (known := self._known.get(path)) is not None and known[0] == value:
-                self._current[path] = known
-        fresh = [path for path in paths if path not in self._current]
-        if fresh:
-            from concurrent.futures import ThreadPoolExecutor
-
-            parts = [fresh[start : start + _AT_ONCE] for start in range(0, len(fresh), _AT_ONCE)]
-            with ThreadPoolExecutor() as pool:  # reading and hashing need no lock of the interpreter
-                for part, found in zip(parts, pool.map(_sha256_of_each, parts), strict=True):
-                    for path, digest in zip(part, found, strict=True):
-                        self._current[path] = (paths[path], digest)
-        return {path: self._current[path][1] for path in paths}
-
-    def save(self, *, settled_before: int) -> bool:
-        """Remember the digests of files that can't change unnoticed; return True if these are all."""
-        settled = {
-            path: (value, digest)
-            for path, (value, digest) in self._current.items()
-            if value[2] < settled_before and value[3] < settled_before
-        }
-        if self._cached is not None and settled != self._known:
-            write_cache(self._cached, settled, key=_FORMAT)
-        return len(settled) == len(self._current)
-
-
-def _sha256_of_each(paths: list[str]) -> list[str]:
-    return [_digest_of(path, "sha256") for path in paths]
-
-
-def _digest_of(path: str, algorithm: str) -> str:
-    import hashlib
-
-    digest = hashlib.new(algorithm)
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - thousands of small files
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError:
-        return ""
-    return digest.hexdigest()
-
-
 @dataclass
 class _Changes:
     edited: dict[str, str] = field(default_factory=dict)
@@ -148,17 +92,39 @@ class _Changes:
 
 class _Comparison:
     def __init__(
-        self, environment: Environment, places: Places, stats: Mapping[str, Stat], digests: _Digests
+        self, environment: Environment, places: Places, stats: Mapping[str, Stat], digests: FileDigests
     ) -> None:
         self._environment = environment
         self._places = places
         self._stats = stats
         self._digests = digests
         self._claims = read_claims(environment, places.conda)
+        self.elsewhere: dict[str, Stat | None] = {}  # what the walk didn't see
+        self._stats = {**stats, **self._stats_in_linked_folders()}
         self._changes: defaultdict[Owner, _Changes] = defaultdict(_Changes)
         self._unowned: list[Unowned] = []
         self._prefixes = (places.conda, environment.python.prefix, places.prefix)
-        self.elsewhere: dict[str, Stat | None] = {}  # recorded files that the walk didn't see
+
+    def _stats_in_linked_folders(self) -> dict[str, Stat]:
+        """Return the status of each file in the target of a link that stands for the folder of a package."""
+        sites = tuple(site + os.sep for site in self._places.sites)
+        links = [
+            path
+            for path, value in self._stats.items()
+            if stat.S_ISDIR(value[MODE]) and path.startswith(sites)
+        ]
+        if not links:
+            return {}
+        folders = {os.path.dirname(path) for path in self._claims}
+        found: dict[str, Stat] = {}
+        for link in links:
+            if any(is_inside(folder, link) for folder in folders):
+                inside = walk((link,))
+                found |= inside
+                # A file that is added changes the status of its folder.
+                holders = {link, *map(os.path.dirname, inside)}
+                self.elsewhere |= {**inside, **{holder: _status(holder) for holder in holders}}
+        return found
 
     def result(self) -> Modifications:
         self._compare_recorded()
@@ -204,6 +170,8 @@ class _Comparison:
                 self._add_missing(path, self._claims[path])
             elif path in digests:
                 self._compare(path, self._claims[path], digests[path])
+            elif all(claim.link for claim in self._claims[path]):
+                self._compare_link(path, self._claims[path])
 
     def _stat(self, path: str) -> Stat | None:
         """Return the status of a recorded file; ``None`` if it is missing."""
@@ -237,11 +205,24 @@ class _Comparison:
             changes.edited[claim.path] = digest
             changes.generated += [claim.path] if claim.is_generated else []
 
+    def _compare_link(self, path: str, claims: list[Claim]) -> None:
+        moved = [claim for claim in claims if leads_elsewhere(path, claim, self._claims, self._digest)]
+        if len(moved) < len(claims):
+            return
+        digest = target_digest(path) if os.path.islink(path) else self._digest(path)
+        for claim in moved:
+            self._changes[claim.owner].edited[claim.path] = digest
+
+    def _digest(self, path: str) -> str:
+        value = self._stat(path)
+        is_file = value is not None and stat.S_ISREG(value[MODE])
+        return self._digests.of({path: value})[path] if value is not None and is_file else ""
+
     def _is_right(self, path: str, claim: Claim, digest: str) -> bool:
         """Return True if a file has the recorded digest."""
         if claim.other is not None:
             algorithm, value = claim.other
-            return _digest_of(path, algorithm) == value
+            return digest_of(path, algorithm) == value
         return claim.sha256 == digest
 
     def _size(self, path: str) -> int | None:

@@ -49,6 +49,8 @@ class Claim(NamedTuple):
         In bytes, of a file without sha256; ``None`` if it isn't recorded.
     is_optional
         Whether it may be missing: bytecode, and what installers write for themselves.
+    link
+        Of a symbolic link of a conda package: the digests that its archive and its installer recorded.
     """
 
     owner: Owner
@@ -59,6 +61,7 @@ class Claim(NamedTuple):
     is_optional: bool = False
     other: tuple[str, str] | None = None
     size: int | None = None
+    link: tuple[str, str] | None = None
 
 
 Claims = Mapping[str, list[Claim]]
@@ -167,9 +170,17 @@ def _claims_of_record(record: CondaRecord, root: str) -> Iterator[tuple[str, Cla
             if entry.get("file_mode") == "binary" and not entry.get("sha256_in_prefix"):
                 sha256 = ""  # of the archive's file, which has another prefix
         generated = "entry_point" in str(entry.get("path_type", ""))
-        if str(entry.get("path_type", "")) in ("softlink", "directory", "pyc_file"):
+        kind = str(entry.get("path_type", ""))
+        if kind in ("softlink", "directory", "pyc_file"):
             sha256 = ""
-        yield where, Claim(owner, path, sha256, original, generated)
+        claim = Claim(owner, path, sha256, original, generated)
+        if kind == "softlink":
+            claim = claim._replace(link=_digests_of(entry))
+        yield where, claim
+
+
+def _digests_of(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return str(entry.get("sha256") or "").lower(), str(entry.get("sha256_in_prefix") or "").lower()
 
 
 def _paths_of(record: CondaRecord, root: str) -> Mapping[str, Mapping[str, Any]]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from imagesync.scan.conda.prefix_records import with_placeholder
 from imagesync.scan.modifications.recorded import Claim
 
 _SCRIPT_START = 4096
@@ -36,25 +37,11 @@ def _has_original(path: str, sha256: str, placeholder: str, prefixes: Iterable[b
         content = Path(path).read_bytes()
     except OSError:
         return False
-    original = os.fsencode(placeholder)
     return any(
-        hashlib.sha256(restored).hexdigest() == sha256
+        hashlib.sha256(original).hexdigest() == sha256
         for prefix in prefixes
-        for restored in (content.replace(prefix, original), _restore_binary(content, prefix, original))
+        for original in with_placeholder(content, prefix, os.fsencode(placeholder))
     )
-
-
-def _restore_binary(content: bytes, prefix: bytes, placeholder: bytes) -> bytes:
-    """Undo conda's change of a binary: the prefix for the placeholder, padded with null bytes."""
-
-    def restore(match: re.Match[bytes]) -> bytes:
-        text, zeros = match.groups()
-        padding = text.count(prefix) * (len(placeholder) - len(prefix))
-        if not 0 <= padding < len(zeros):
-            return match[0]
-        return text.replace(prefix, placeholder) + zeros[padding:]
-
-    return re.sub(rb"(%s[^\0]*)(\0+)" % re.escape(prefix), restore, content)
 
 
 def _starts_foreign_interpreter(path: str, prefixes: Iterable[bytes]) -> bool:

@@ -40,6 +40,21 @@ _EASY_INSTALL = (
     rb"|import sys; new=sys\.path\[sys\.__plen:\]; del sys\.path\[sys\.__plen:\];"
     rb" p=getattr\(sys,'__egginsert',0\); sys\.path\[p:p\]=new; sys\.__egginsert = p\+len\(new\)"
 )
+# The statements of all versions of setuptools that declare a namespace package.
+_NAMESPACE = (
+    rb"(import sys, ?(types|new), ?os|has_mfs = sys\.version_info > \(3, 5\)"
+    rb"|p = os\.path\.join\((sys\._getframe\(1\)\.f_locals\['sitedir'\]|'([^'\\]|\\\\)*')"
+    rb", \*\(('\w+',? ?)+\)\)"
+    rb"|ie = os\.path\.exists\(os\.path\.join\(p, ?'__init__\.py'\)\)"
+    rb"|importlib = has_mfs and __import__\('importlib\.util'\)"
+    rb"|has_mfs and __import__\('importlib\.machinery'\)"
+    rb"|m = has_mfs and sys\.modules\.setdefault\('[\w.]+', importlib\.util\.module_from_spec\("
+    rb"importlib\.machinery\.PathFinder\.find_spec\('[\w.]+', \[os\.path\.dirname\(p\)\]\)\)\)"
+    rb"|m = ((not ie and|m or) )?sys\.modules\.setdefault\('[\w.]+', ?(types\.ModuleType|new\.module)"
+    rb"\('[\w.]+'\)\)"
+    rb"|mp = \(m or \[\]\) and m\.__dict__\.setdefault\('__path__', ?\[\]\)"
+    rb"|\(p not in mp\) and mp\.append\(p\)|m and setattr\(sys\.modules\['[\w.]+'\], '\w+', m\))"
+)
 _PTH_LINES = (
     (re.compile(r"_virtualenv\.pth"), re.compile(rb"import _virtualenv")),
     (re.compile(r"easy-install\.pth|setuptools\.pth"), re.compile(_EASY_INSTALL)),
@@ -51,13 +66,7 @@ _PTH_LINES = (
             rb"__import__\('_distutils_hack'\)(\.add_shim\(\))?;?"
         ),
     ),
-    (
-        re.compile(r".*-nspkg\.pth"),
-        re.compile(
-            rb"import sys, ?(types|new), ?os;.*\(p not in mp\) and mp\.append\(p\)"
-            rb"(;\s*m and setattr\(sys\.modules\['[\w.]+'\], '\w+', m\))?"
-        ),
-    ),
+    (re.compile(r".*-nspkg\.pth"), re.compile(rb"%(one)s(;\s*%(one)s)*" % {b"one": _NAMESPACE})),
 )
 
 
@@ -159,8 +168,8 @@ def _file_finding(folder: str, paths: list[str]) -> Finding:
         f"{shown(paths)} {belong} to no package, so the image won't have "
         f"{'it' if len(paths) == 1 else 'them'}.",
         path=paths[0] if len(paths) == 1 else folder,
-        hint="Put files that your program reads into a package, or mount them where it runs; modules can go "
-        f"in as they are (--code {folder}).",
+        hint="Put files that your program reads into a package, or mount them where it runs. Modules belong "
+        "in a package, too, or in a folder outside of the environment that goes in as it is (--code FOLDER).",
     )
 
 

@@ -233,6 +233,18 @@ PTH_OF_TOOLS = {
     "sys._getframe(1).f_locals['sitedir'], *('own',));m = sys.modules.setdefault('own', "
     "types.ModuleType('own'));mp = (m or []) and m.__dict__.setdefault('__path__',[]);"
     "(p not in mp) and mp.append(p)\n",
+    "own-py3.11-nspkg.pth": "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join("
+    "sys._getframe(1).f_locals['sitedir'], *('own', 'sub'));importlib = has_mfs and "
+    "__import__('importlib.util');has_mfs and __import__('importlib.machinery');m = has_mfs and "
+    "sys.modules.setdefault('own.sub', importlib.util.module_from_spec("
+    "importlib.machinery.PathFinder.find_spec('own.sub', [os.path.dirname(p)])));m = m or "
+    "sys.modules.setdefault('own.sub', types.ModuleType('own.sub'));mp = (m or []) and "
+    "m.__dict__.setdefault('__path__',[]);(p not in mp) and mp.append(p);"
+    "m and setattr(sys.modules['own'], 'sub', m)\n",
+    "old-nspkg.pth": "import sys,new,os; p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('old',)); "
+    "ie = os.path.exists(os.path.join(p,'__init__.py')); m = not ie and "
+    "sys.modules.setdefault('old',new.module('old')); mp = (m or []) and "
+    "m.__dict__.setdefault('__path__',[]); (p not in mp) and mp.append(p)\n",
 }
 
 
@@ -246,6 +258,12 @@ def test_pth_of_a_tool_is_named_once_a_line_of_code_is_added(
     path.write_text(PTH_OF_TOOLS[name].rstrip() + "\nimport own\n")
     assert [each.kind for each in found(environment).unowned] == ["pth"]
     path.write_text("import own\n")
+    assert [each.kind for each in found(environment).unowned] == ["pth"]
+
+
+def test_namespace_pth_with_an_edited_middle_is_named(environment: LocalEnvironment) -> None:
+    path = environment.site_packages / "own-nspkg.pth"
+    path.write_text(PTH_OF_TOOLS["own-nspkg.pth"].replace(";p = ", ";import own;p = "))
     assert [each.kind for each in found(environment).unowned] == ["pth"]
 
 
@@ -330,6 +348,24 @@ def test_package_whose_folder_is_a_link_is_compared_through_it(
     assert changes(found(environment)) == {"demo": (["demo/__init__.py"], [], ["demo/data/table.csv"])}
 
 
+def test_file_added_behind_a_linked_folder_is_found_after_a_remembered_result(
+    environment: LocalEnvironment, tmp_path: Path
+) -> None:
+    folder = environment.site_packages / "demo"
+    folder.rename(tmp_path / "demo")
+    folder.symlink_to(tmp_path / "demo")
+    an_hour_ago = time.time() - 3600
+    cache = tmp_path / "cache"
+    for path in (*(tmp_path / "demo").rglob("*"), tmp_path / "demo"):
+        os.utime(path, (an_hour_ago, an_hour_ago))
+    assert found(environment, cache=cache) == Modifications()
+    (tmp_path / "demo/own.py").write_text("")
+    assert changes(found(environment, cache=cache)) == {"demo": ([], ["demo/own.py"], [])}
+    (tmp_path / "demo/own.py").unlink()
+    (tmp_path / "demo/data/own.csv").write_text("")
+    assert changes(found(environment, cache=cache)) == {"demo": ([], ["demo/data/own.csv"], [])}
+
+
 def _refuse(*arguments: object) -> None:
     raise AssertionError(f"read again: {arguments}")
 
@@ -376,6 +412,42 @@ def test_changes_of_conda_packages_are_found(conda_environment: MakeCondaEnviron
     own.parent.mkdir(parents=True, exist_ok=True)
     own.write_text("")
     assert [each.path for each in found(environment).unowned] == [str(own)]
+
+
+@pytest.mark.parametrize("installer", ["conda", "rattler"])
+def test_link_of_a_conda_package_that_leads_elsewhere_is_a_change(
+    conda_environment: MakeCondaEnvironment, installer: str
+) -> None:
+    environment = conda_environment("python", "toolz")
+    record = environment.record("toolz")
+    document = json.loads(record.read_text())
+    paths = document["paths_data"]["paths"]
+    (linked,) = (e for e in paths if e["_path"].endswith("toolz/recipes.py"))
+    link = environment.site_packages / "toolz/link.py"
+    in_prefix = hashlib.sha256(b"recipes.py").hexdigest() if installer == "rattler" else linked["sha256"]
+    paths.append(
+        {
+            "_path": linked["_path"].replace("recipes", "link"),
+            "path_type": "softlink",
+            "sha256": linked["sha256"],
+            "sha256_in_prefix": in_prefix,
+        }
+    )
+    record.write_text(json.dumps(document))
+    link.symlink_to("recipes.py")
+    assert found(environment).packages == ()
+    for target in ("utils.py", "../own.py"):
+        (environment.site_packages / "own.py").write_text("")
+        link.unlink()
+        link.symlink_to(target)
+        (modification,) = found(environment).packages
+        assert list(modification.edited) == [paths[-1]["_path"]]
+    # A copy without links.
+    link.unlink()
+    link.write_bytes((environment.site_packages / "toolz/recipes.py").read_bytes())
+    assert found(environment).packages == ()
+    link.write_bytes(b"edited")
+    assert len(found(environment).packages) == 1
 
 
 def test_text_with_another_prefix_is_no_change_of_a_conda_package(

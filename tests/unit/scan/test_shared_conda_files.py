@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,23 @@ def test_owner_of_a_link_is_the_package_with_its_digest_in_records_of_rattler(tm
         file.symlink_to(target)
         assert found(tmp_path) == {"lib/libx.so": (name, "aa", "bb")}
         file.unlink()
+
+
+def test_owner_of_a_binary_is_found_by_its_padded_prefix(tmp_path: Path) -> None:
+    prefix, placeholder = os.fsencode(tmp_path), b"/build/placehold" * 20
+    padding = b"\0" * (len(placeholder) - len(prefix))
+    installed = prefix + b"/lib\0" + padding + b"\1"
+    entry = {"_path": "lib/libx.so", "path_type": "hardlink", "file_mode": "binary"}
+    entry["sha256_in_prefix"] = hashlib.sha256(installed).hexdigest()
+    entry["prefix_placeholder"] = placeholder.decode()
+    archived = {"aa": placeholder + b"/lib\0\1", "bb": placeholder + b"/lib\0\2"}
+    write_records(
+        tmp_path,
+        {name: [{**entry, "sha256": hashlib.sha256(data).hexdigest()}] for name, data in archived.items()},
+    )
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/libx.so").write_bytes(installed)
+    assert found(tmp_path) == {"lib/libx.so": ("aa", "aa", "bb")}
 
 
 @pytest.mark.parametrize("placeholder", ["", "/build/placehold"])
