@@ -50,7 +50,7 @@ def main() -> int:
     compileall.compile_dir(Path(imagesync.__file__).parent, quiet=1)
     work = Path(".work/bench").absolute()
     work.mkdir(parents=True, exist_ok=True)
-    progress = make_progress(quiet=False)
+    progress = make_progress()
     with Engine(find_endpoint(os.environ)) as engine:
         base = ensure_base(engine, settings=Settings(base=arguments.base), progress=progress)
         requirements = SMALL_REQUIREMENTS if arguments.quick else REQUIREMENTS

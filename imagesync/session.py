@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.image_reference import check_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.progress import Severity, SilentProgress
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
 from imagesync.pipeline.environment_plan import (
@@ -82,7 +83,7 @@ class Session:
         else:
             found = locate(python=self.python, prefix=self.prefix, environ=environ)
         for warning in found.warnings:
-            self.context.progress.line(f"warning: {warning}")
+            self.context.progress.line(f"{warning}", Severity.WARNING)
         return found
 
     @cached_property
@@ -244,7 +245,7 @@ class Session:
             try:
                 return images.find_published(image, accepts=accepts) or image
             except RegistryError as error:
-                self.context.progress.line(f"warning: {error.message}")
+                self.context.progress.line(f"{error.message}", Severity.WARNING)
                 return image
 
     def _inputs_of(self, lock_file: Path | None) -> BuildInputs:
@@ -281,7 +282,7 @@ class Session:
             from imagesync.lock.lock import Deviation
 
             for deviation in map(Deviation.from_dict, image.deviations):
-                self.context.progress.line(deviation.message)
+                self.context.progress.line(deviation.message, Severity.DEVIATION)
         return image, is_published
 
     def _build(self, inputs: BuildInputs, request: _Request) -> tuple[Image, bool]:
@@ -366,7 +367,7 @@ def open_session(
     python, prefix
         The interpreter to ask, or the folder to read; by default the interpreter that runs this.
     quiet
-        Whether to report no progress; it goes to stderr otherwise.
+        Whether to report nothing; progress and warnings go to stderr otherwise.
     settings
         Fields of :class:`~imagesync.settings.model.Settings`; they override variables and files.
 
@@ -382,6 +383,6 @@ def open_session(
     context = Context(
         settings=load_settings(cwd=Path.cwd(), environ=environ, flags=settings),
         environ=environ,
-        progress=make_progress(quiet=quiet),
+        progress=SilentProgress() if quiet else make_progress(),
     )
     return Session(context, python=python, prefix=prefix)

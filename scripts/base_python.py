@@ -18,7 +18,7 @@ def main() -> None:
     """Print the version."""
     settings = Settings(base=os.environ.get("IMAGESYNC_BASE", DEFAULT_BASE))
     with Engine(find_endpoint(os.environ)) as engine:
-        base = ensure_base(engine, settings=settings, progress=make_progress(quiet=False))
+        base = ensure_base(engine, settings=settings, progress=make_progress())
     print(base.python_version)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import Severity, SilentProgress
 
 
 class RecordedLines(SilentProgress):
@@ -11,5 +11,6 @@ class RecordedLines(SilentProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        if severity.is_shown(Severity.INFO):
+            self.lines.append(severity.lead + text)

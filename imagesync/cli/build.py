@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.cli.options import LOCK_FILE, PATH, session_of, settings_options
+from imagesync.cli.options import LOCK_FILE, PATH, invocation_of, session_of, settings_options
 from imagesync.cli.output import print_error
 from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
@@ -56,6 +56,7 @@ def build(
     if no_cache or locked is not None:
         other = "--no-cache" if no_cache else "--locked"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
+    invocation_of(context).is_timed = False
     images = rebuild_on_change(
         lambda: session_of(context, options),
         build=lambda session: session.build(tags=tags),

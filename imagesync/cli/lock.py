@@ -11,6 +11,7 @@ import click
 from imagesync.cli.options import LOCK_FILE, PATH, format_option, session_of, settings_options
 from imagesync.cli.output import print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
+from imagesync.core.progress import Severity
 from imagesync.core.text import counted, format_size
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
@@ -81,7 +82,9 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     frozen = session.freeze(with_pip=form in ("conda-lock", "explicit"))
     files = named_files(frozen, form)
     if missing := left_out(frozen, form):
-        session.context.progress.line(f"A lock of the form '{form}' has no place for: {', '.join(missing)}")
+        session.context.progress.line(
+            f"A lock of the form '{form}' has no place for: {', '.join(missing)}", Severity.WARNING
+        )
     if path is not None:
         save(frozen, path, form)
         if output == "json":

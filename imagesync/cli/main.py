@@ -12,8 +12,10 @@ from typing import Final, NoReturn
 
 import click
 
+from imagesync.cli.options import Invocation, invocation_of
 from imagesync.cli.output import print_error
 from imagesync.cli.suggestions import hint_for
+from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
@@ -41,9 +43,11 @@ def main() -> NoReturn:
     # Unwind on SIGTERM as on an interrupt, so that nothing is left in the engine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     _open_closed_streams()
+    invocation = Invocation()
     try:
-        code = cli(standalone_mode=False)
+        code = cli(standalone_mode=False, obj=invocation)
         sys.stdout.flush()
+        invocation.report_duration()
     except ImagesyncError as error:
         print_error(error)
         code = error.exit_code
@@ -116,11 +120,20 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(None, "-V", "--version", package_name="imagesync", message="%(package)s %(version)s")
-@click.option("-q", "--quiet", is_flag=True, help="Print only the result, without progress and notes.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only the result, warnings and deviations.")
+@click.option(
+    "-v", "--verbose", count=True, help="Print requests and commands, too; -vv their answers and output."
+)
 @click.pass_context
-def cli(context: click.Context, /, *, quiet: bool) -> None:
+def cli(context: click.Context, /, *, quiet: bool, verbose: int) -> None:
     """Your local Python environment becomes an OCI image.
 
     scan and plan show what would go into it, build makes it, run uses it.
     """
-    context.obj = quiet
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other.")
+    invocation = invocation_of(context)
+    if quiet:
+        invocation.least = Severity.DEVIATION
+    elif verbose:
+        invocation.least = Severity.DETAIL if verbose == 1 else Severity.TRACE

@@ -5,12 +5,18 @@ An option that sets a setting is ``None`` or empty by default.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from imagesync.core.progress import Progress, Severity
+from imagesync.core.terminal import make_progress
+from imagesync.core.text import format_duration
 
 if TYPE_CHECKING:
     from imagesync.session import Session
@@ -134,13 +140,52 @@ settings_options = _all(
 )
 
 
+@dataclass
+class Invocation:
+    """One call of the command line.
+
+    Parameters
+    ----------
+    started
+        When it started, in seconds of ``time.monotonic``.
+    least
+        The least severe messages that are shown.
+    is_timed
+        Whether the duration is reported at the end.
+    """
+
+    started: float = field(default_factory=time.monotonic)
+    least: Severity = Severity.INFO
+    is_timed: bool = True
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Return where the command reports."""
+        progress = make_progress(least=self.least)
+        if Severity.DETAIL.is_shown(self.least):
+            from imagesync.cli.trace import report_activity
+
+            report_activity(progress)
+        return progress
+
+    def report_duration(self) -> None:
+        """Report the duration of a command that had tasks, unless the user's own program was part of it."""
+        if self.is_timed and "progress" in vars(self) and self.progress.had_tasks:
+            self.progress.line(f"Finished in {format_duration(time.monotonic() - self.started)}")
+
+
+def invocation_of(context: click.Context, /) -> Invocation:
+    """Return the invocation that *context* belongs to."""
+    return context.find_root().ensure_object(Invocation)
+
+
 def session_of(context: click.Context, /, options: Mapping[str, object]) -> Session:
     """Return the session that *options* describe, by default of the active environment or the project's.
 
     Parameters
     ----------
     context
-        The context of the command; its object says whether to be quiet.
+        The context of the command; its object is the invocation.
     options
         The command's options for settings and the environment, by parameter name.
     """
@@ -149,8 +194,9 @@ def session_of(context: click.Context, /, options: Mapping[str, object]) -> Sess
 
     settings = {key: value for key, value in options.items() if value not in (None, ())}
     python, prefix = (_optional_path(settings.pop(key, None)) for key in ("python", "prefix"))
-    session = open_session(python=python, prefix=prefix, quiet=context.obj, **settings)
-    return replace(session, discovers=True)
+    session = open_session(python=python, prefix=prefix, quiet=True, **settings)
+    reporting = replace(session.context, progress=invocation_of(context).progress)
+    return replace(session, context=reporting, discovers=True)
 
 
 def _optional_path(value: object) -> Path | None:

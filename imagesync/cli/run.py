@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from imagesync.cli.options import session_of, settings_options
+from imagesync.cli.options import invocation_of, session_of, settings_options
 
 
 @click.command()
@@ -30,4 +30,6 @@ def run(
     This folder is mounted at /workspace. The image is built if it is missing. Put -- before a command that
     has options of its own. The exit code is the command's. A port is given as [HOST:]CONTAINER.
     """
+    # The duration would be that of the command.
+    invocation_of(context).is_timed = False
     context.exit(session_of(context, options).run(command, variables=variables, ports=ports))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import environment_options, format_option
+from imagesync.cli.options import environment_options, format_option, invocation_of
 from imagesync.cli.output import finding_sections, print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
-from imagesync.core.terminal import make_progress
+from imagesync.core.progress import Severity
 from imagesync.core.text import counted
 from imagesync.errors import UsageError
 from imagesync.scan.discovery import discover
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 @click.pass_context
 def scan(context: click.Context, /, python: Path | None, prefix: Path | None, output: str) -> None:
     """Show the installed packages and the source of each."""
-    progress = make_progress(quiet=context.obj)
+    progress = invocation_of(context).progress
     found = discover(python=python, prefix=prefix, environ=os.environ, cwd=Path.cwd())
     for warning in found.warnings:
-        progress.line(f"warning: {warning}")
+        progress.line(f"{warning}", Severity.WARNING)
     environment = scan_environment(found, environ=os.environ, cache=_record_cache)
     progress.line(found.describe(environment.python))
     if output == "json":

@@ -32,7 +32,13 @@ _COMMANDS: Final = {
 _DRY_RUN: Final = (
     "imagesync plan shows what the image will hold, and imagesync lock its artifacts; neither builds."
 )
-_ANYWHERE: Final = {"--dry-run": _DRY_RUN, "--verbose": "Progress is always shown; --quiet hides it."}
+_ANYWHERE: Final = {
+    "--dry-run": _DRY_RUN,
+    "--verbose": "Before the command: imagesync --verbose COMMAND",
+    "--quiet": "Before the command: imagesync --quiet COMMAND",
+    "-v": "Before the command: imagesync -v COMMAND",
+    "-q": "Before the command: imagesync -q COMMAND",
+}
 _FILE: Final = (
     "imagesync writes the Dockerfile itself: `imagesync render -o DIR` shows it, and --templates DIR names"
     " templates of your own. The environment is chosen by --python or --prefix, a lock file by --locked."
@@ -74,7 +80,6 @@ _OPTIONS: Final = {
         "--volume": _MOUNT,
         "-w": _DOCKER_RUN,
     },
-    "imagesync": {"-v": "-V, or --version"},
 }
 _COMMAND: Final = re.compile(r"No such command '(?P<name>[^']+)'")
 _ARGUMENT: Final = re.compile(r"unexpected extra argument")

@@ -205,7 +205,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
     check_reference(image, given_as="image")
     with Engine(endpoint) as engine:
         if engine.inspect(image) is None:
-            engine.pull(image, progress=make_progress(quiet=False))
+            engine.pull(image, progress=make_progress())
     return image
 
 

@@ -11,8 +11,8 @@ from html import escape
 from typing import Any, Protocol
 
 from imagesync.core.notebook import Table, card
-from imagesync.core.progress import Task, Unit
-from imagesync.core.text import clean, clean_lines, format_done, format_duration, format_total
+from imagesync.core.progress import OpenTask, Severity, Task, Unit
+from imagesync.core.text import clean, clean_lines, format_duration, format_elapsed, format_total
 
 _DRAW_INTERVAL = 0.1
 """Least time between two drawings, in seconds."""
@@ -67,11 +67,13 @@ class NotebookProgress:
         self._steps: list[_Step] = []
         self._lines: list[str] = []
         self._started = self._drawn = 0.0
+        self.had_tasks = False
 
     @contextmanager
     def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
         """Open a task with the bar; when it ends, it becomes one of the finished steps."""
-        task = _NotebookTask(self, clean(label), total, unit, self._clock())
+        task = _NotebookTask(self, clean(label), total, unit, self._clock)
+        self.had_tasks = True
         with self._lock:
             self._enter_cell()
             self._tasks.append(task)
@@ -91,16 +93,16 @@ class NotebookProgress:
             ticker.join()
             with self._lock:
                 self._tasks.remove(task)
-                seconds = self._clock() - task.started
-                done = format_total(task.done, unit) if task.done else ""
-                self._steps.append(_Step(task.label, done, seconds, outcome))
+                self._steps.append(_Step(task.label, task.summary, task.seconds, outcome))
                 self.draw()
 
-    def line(self, text: str) -> None:
-        """Show *text* below the bar."""
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        """Show *text* below the bar, after the word for its severity."""
+        if not severity.is_shown(Severity.INFO):
+            return
         with self._lock:
             self._enter_cell()
-            self._lines += clean_lines(text)
+            self._lines += clean_lines(severity.lead + text)
             self.draw()
 
     def draw(self, *, always: bool = True) -> None:
@@ -133,8 +135,9 @@ class NotebookProgress:
         if self._tasks:
             task = self._tasks[-1]
             value = f' value="{task.done}" max="{task.total}"' if task.total else ""
-            state = f"{task.state} {format_duration(now - task.started)}".strip()
-            parts.append(f"<div>{escape(task.label)} {escape(task.doing)}</div>")
+            state = f"{task.state} {format_elapsed(task.seconds)}".strip()
+            doing = f"{task.doing} {task.counted}".strip()
+            parts.append(f"<div>{escape(task.label)} {escape(doing)}</div>")
             parts.append(f'<div><progress style="width: 20em"{value}></progress> {escape(state)}</div>')
         steps = [
             (step.label, f"{step.outcome} {step.done}".strip(), format_duration(step.seconds))
@@ -154,41 +157,21 @@ class NotebookProgress:
         yield from self._lines
 
 
-class _NotebookTask:
-    """A task with the bar; safe to advance from several threads."""
+class _NotebookTask(OpenTask):
+    """A task with the bar."""
 
     def __init__(
-        self, progress: NotebookProgress, label: str, total: int | None, unit: Unit, started: float
+        self,
+        progress: NotebookProgress,
+        label: str,
+        total: int | None,
+        unit: Unit,
+        clock: Callable[[], float],
     ) -> None:
+        super().__init__(label, total, unit, clock)
         self._progress = progress
-        self._unit = unit
-        self._lock = threading.Lock()
-        self.label = label
-        self.total = total
-        self.started = started
-        self.done = 0
-        self.doing = ""
 
-    @property
-    def state(self) -> str:
-        """Return the completed work in the task's unit; empty if nothing is known."""
-        return format_done(self.done, self.total, self._unit)
-
-    def advance(self, amount: int) -> None:
-        """Add *amount* to the completed work."""
-        with self._lock:
-            self.done += amount
-        self._progress.draw(always=False)
-
-    def grow(self, amount: int) -> None:
-        """Add *amount* to the total."""
-        with self._lock:
-            self.total = (self.total or 0) + amount
-        self._progress.draw(always=False)
-
-    def describe(self, text: str) -> None:
-        """Show *text* beside the label."""
-        self.doing = clean(text)
+    def _changed(self) -> None:
         self._progress.draw(always=False)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO
 
-from imagesync.core.progress import PlainProgress, Progress, SilentProgress
+from imagesync.core.progress import PlainProgress, Progress, Severity
 
 
 def is_interactive(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
@@ -23,30 +23,31 @@ def has_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool
 
 
 def make_progress(
-    *, quiet: bool, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
+    *,
+    least: Severity = Severity.INFO,
+    stream: TextIO | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Progress:
-    """Return bars for a terminal or a notebook, plain lines for anything else, nothing if *quiet*.
+    """Return bars for a terminal or a notebook, plain lines for anything else.
 
     Parameters
     ----------
-    quiet
-        Whether progress is hidden.
+    least
+        The least severe messages that are shown. Without those of severity ``INFO`` there is no progress.
     stream
         Where progress is shown; the notebook by default, else stderr.
     environ
         Environment variables; the process's own by default.
     """
-    if quiet:
-        return SilentProgress()
     if stream is None and "IPython" in sys.modules:
         from imagesync.core.notebook_progress import notebook_progress
 
         if (in_notebook := notebook_progress()) is not None:
             return in_notebook
     stream = sys.stderr if stream is None else stream
-    if is_interactive(stream, environ):
+    if Severity.INFO.is_shown(least) and is_interactive(stream, environ):
         # Importing rich takes 0.1 s.
         from imagesync.core.rich_progress import RichProgress
 
-        return RichProgress(stream)
-    return PlainProgress(stream)
+        return RichProgress(stream, least=least)
+    return PlainProgress(stream, least=least)

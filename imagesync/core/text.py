@@ -83,6 +83,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def format_elapsed(seconds: float) -> str:
+    """Return the duration of what isn't over yet, in whole seconds.
+
+    >>> format_elapsed(0.4), format_elapsed(12.34), format_elapsed(83.2)
+    ('0 s', '12 s', '1 min 23 s')
+    """
+    return f"{int(seconds)} s" if seconds < 60 else format_duration(int(seconds))
+
+
 def counted(number: int, noun: str) -> str:
     """Return *number* and *noun*, in the plural if needed.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import check_reference, parse_reference, repository_of, split_reference
+from imagesync.core.progress import Severity
 from imagesync.errors import RegistryError, RenderError, UsageError
 from imagesync.image.templates import render_template
 from imagesync.registry.registry import read_digest
@@ -188,7 +189,8 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
             f"{image.reference} isn't in its registry, so others can't pull it.", hint="Push it: --push"
         )
     session.context.progress.line(
-        f"warning: {image.reference} is in no registry: the configuration works with this engine alone."
+        f"{image.reference} is in no registry: the configuration works with this engine alone.",
+        Severity.WARNING,
     )
     return image.reference
 

@@ -11,13 +11,15 @@ from types import TracebackType
 from typing import TextIO
 
 from imagesync.core.credentials import redact
-from imagesync.core.progress import Progress, Task
+from imagesync.core.progress import Progress, Severity, Task
 from imagesync.errors import BuildError
 
 LOG_TAIL = 40
 """Number of lines of a failed step's output that the error quotes."""
 _NAME_WIDTH = 100
 _OPTIONS = re.compile(r"(\] [A-Z]+ )(?:--\S+ )+")
+# What install programs print after each package.
+_COUNT = re.compile(r"\[(?P<done>\d+)/(?P<total>\d+)\] (?P<name>.+)")
 _EXIT_CODE = re.compile(r"(?:exit code: |exit status |returned a non-zero code: )(\d+)")
 
 
@@ -28,6 +30,7 @@ class _Step:
     unfinished: str = ""
     done: bool = False
     numbered: bool = False
+    running: bool = False
 
 
 class Steps:
@@ -48,6 +51,7 @@ class Steps:
         self._steps: dict[str, _Step] = {}
         self._failed: tuple[str, str] | None = None
         self._task: Task | None = None
+        self._shown: _Step | None = None
         self._exits = ExitStack()
 
     def __enter__(self) -> Steps:
@@ -84,8 +88,9 @@ class Steps:
     def started(self, key: str) -> None:
         """Show that a step runs now."""
         step = self._steps[key]
-        if step.numbered and not step.done and self._task is not None:
-            self._task.describe(_shortened(step.label))
+        if step.numbered and not step.done and not step.running:
+            step.running = True
+            self._show(step)
 
     def output(self, key: str, text: str) -> None:
         """Add a piece of a step's output, which may end in the middle of a line."""
@@ -100,12 +105,20 @@ class Steps:
         self._flush(step)
         if step.done:
             return
-        step.done = True
+        step.done, step.running = True, False
         how = "cached" if cached else "done" if seconds is None else f"{seconds:.1f} s"
         self._write(f"{step.label}: {how}")
         if step.numbered and self._task is not None:
             self._task.advance(1)
             self._progress.line(f"{_shortened(step.label)}: {how}")
+            if others := [other for other in self._steps.values() if other.running]:
+                self._show(others[-1])
+
+    def _show(self, step: _Step) -> None:
+        """Show that a step runs now."""
+        self._shown = step
+        if self._task is not None:
+            self._task.describe(_shortened(step.label))
 
     def failed(self, key: str, error: str) -> None:
         """Record why a step failed."""
@@ -142,6 +155,12 @@ class Steps:
         # Keep only the last state of a progress bar that overwrites itself.
         text = redact(line.rstrip("\r").rpartition("\r")[2])
         step.tail.append(text)
+        if step is self._shown and self._task is not None:
+            if count := _COUNT.fullmatch(text):
+                self._task.count(int(count["done"]), int(count["total"]), count["name"])
+            else:
+                self._task.output(text)
+        self._progress.line(f"{step.label.partition(' ')[0]} {text}", Severity.TRACE)
         self._write(f"{step.label.partition(' ')[0]} {text}")
 
     def _write(self, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import canonical_name
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import Severity, SilentProgress
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, VerifyError
 from imagesync.image_layout import PREFIX
@@ -87,8 +87,9 @@ def verify(
         )
     for name in facts["failed_scripts"]:
         (progress or SilentProgress()).line(
-            f"warning: the post-link script of the conda package {name} failed in the build,"
-            " which has no network; what it sets up is missing in the image"
+            f"the post-link script of the conda package {name} failed in the build,"
+            " which has no network; what it sets up is missing in the image",
+            Severity.WARNING,
         )
     variables: Mapping[str, str] = facts["activation"]
     return variables

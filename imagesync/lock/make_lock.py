@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import runs_on
-from imagesync.core.progress import Progress
+from imagesync.core.progress import Progress, Severity
 from imagesync.errors import DeviationError, LockError
 from imagesync.lock.conda.lock_conda import lock_conda
 from imagesync.lock.conda.locked_records import (
@@ -136,7 +136,7 @@ def make_lock(
             task.describe("nothing is from an index")
         task.advance(len(indexed) - len(installed))
     for problem in resolver.refusals():
-        progress.line(f"warning: {problem.url} {problem.reason}; it was passed over. {problem.hint}")
+        progress.line(f"{problem.url} {problem.reason}; it was passed over. {problem.hint}", Severity.WARNING)
     made = [VendoredPackage(p.name, p.version, source_digests[p.name], p) for p in vendored]
     lock = Lock(
         target=target,

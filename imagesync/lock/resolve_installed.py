@@ -16,7 +16,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import Level
-from imagesync.core.progress import Progress
+from imagesync.core.progress import Progress, Severity
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.index_configuration import PYPI
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX, IndexProblem, unusable
@@ -195,7 +195,7 @@ def resolve_on_usable_indexes(
             raise failure
         return resolved, repacked, resolver
     for problem in problems:
-        progress.line(f"warning: {problem.url} {problem.reason}; going on without it.")
+        progress.line(f"{problem.url} {problem.reason}; going on without it.", Severity.WARNING)
     silent = tuple(problem.url for problem in problems)
     if on_silent is not None:
         on_silent(silent)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.platforms import runs_on
+from imagesync.core.progress import Severity
 from imagesync.errors import InconsistentEnvironment, UnsolvableError
 from imagesync.pipeline.environment_hash import (
     BaseInputs,
@@ -270,7 +271,7 @@ class EnvironmentInputs:
         for finding in (*self.plan.findings, *warnings):
             if finding.code in _ALWAYS_REPORTED:
                 continue
-            self.context.progress.line(f"{finding.severity.value}: {finding.message}")
+            self.context.progress.line(finding.message, finding.severity)
         refuse_modifications(self.plan, self.context.settings)
         if conflicts := self._refused_conflicts:
             remedies = dict.fromkeys(conflict.remedy for conflict in conflicts)
@@ -349,11 +350,12 @@ def environment_inputs(
     plan = plan_environment(environment, context, asks_channels=asks_channels)
     for finding in plan.findings:
         if finding.code in _ALWAYS_REPORTED:
-            context.progress.line(f"{finding.severity.value}: {finding.message}")
+            context.progress.line(finding.message, finding.severity)
     for package in plan.left_out:
         if package.missed:
             context.progress.line(
-                f"left out: {package.name} {package.version}, though you asked for it: {package.reason}"
+                f"left out: {package.name} {package.version}, though you asked for it: {package.reason}",
+                Severity.DEVIATION,
             )
     source_digests: Mapping[NormalizedName, str] = {}
     if any(package.vendored for package in plan.packages):

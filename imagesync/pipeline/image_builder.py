@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from imagesync.core.progress import Severity
 from imagesync.errors import BuildError
 from imagesync.image.base import target_of
 from imagesync.image.builder import EngineContainer, build_checked, build_image
@@ -182,10 +183,11 @@ class ImageBuilder:
             else self.single_stage_context(engine)
         )
         for deviation in context.lock.deviations:
-            progress.line(deviation.message)
+            progress.line(deviation.message, Severity.DEVIATION)
         for package in context.lock.repacked:
             progress.line(
-                f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}"
+                f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}",
+                Severity.DEVIATION,
             )
         # The shipped templates only add packages; the steps of the user's own may have changed anything.
         local = local_layer(context.lock).vendored

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import Lookup, look_up
 from imagesync.errors import EngineError, EngineNotFound, RegistryError
@@ -175,7 +176,7 @@ class ImageFinder:
             except RegistryError as error:
                 if push:
                     raise
-                self._context.progress.line(f"warning: {error.message} Building without it.")
+                self._context.progress.line(f"{error.message} Building without it.", Severity.WARNING)
         return None
 
     def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
@@ -255,7 +256,7 @@ class ImageFinder:
             lookup = self.lookup
         except EngineError as error:
             problem = error.message
-            context.progress.line(f"Going on without an engine: {problem}")
+            context.progress.line(f"Going on without an engine: {problem}", Severity.WARNING)
         else:
             base = find_base(lookup, settings=context.settings)
             if base is not None:

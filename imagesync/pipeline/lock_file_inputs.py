@@ -312,7 +312,7 @@ def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
     settings = context.settings
     options, findings = image_options(context)
     for finding in findings:
-        context.progress.line(f"{finding.severity.value}: {finding.message}")
+        context.progress.line(finding.message, finding.severity)
     if not settings.code:
         return LockFileInputs(path, context, Code(), options)
     from imagesync.loose_code.collect import collect_code

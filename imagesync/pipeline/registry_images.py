@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RegistryError, UsageError
 from imagesync.image.built_image import image_of
@@ -94,7 +95,7 @@ class RegistryImages:
         known = self.find(image.environment_hash)
         if known is None or is_same(known, image) or accepts(known):
             return known
-        self.progress.line(f"warning: {known.digest} has that name, and isn't what was built here")
+        self.progress.line(f"{known.digest} has that name, and isn't what was built here", Severity.WARNING)
         return None
 
     def fetch(self, image: Image) -> Image:
@@ -140,7 +141,7 @@ class RegistryImages:
         """
         known = self.find(image.environment_hash)
         if known is not None and not is_same(known, image) and (rebuilt or not accepts(known)):
-            self.progress.line(f"{known.digest} loses its tag to what was built anew")
+            self.progress.line(f"{known.digest} loses its tag to what was built anew", Severity.WARNING)
             known = None
         if known is None:
             image = replace(image, digest=self._push(image.reference, image.image_id))
@@ -193,7 +194,9 @@ class RegistryImages:
         if image is None:
             other = remote.labels.get(Label.ENVIRONMENT_HASH)
             if other == environment_hash:
-                self.progress.line(f"warning: {remote.reference} isn't used: its labels have another form")
+                self.progress.line(
+                    f"{remote.reference} isn't used: its labels have another form", Severity.WARNING
+                )
                 return None
             what = f"the environment {other}" if other else "an image that isn't imagesync's"
             raise RegistryError(

@@ -73,4 +73,4 @@ def _report(
         )
     for finding in () if quiet else findings:
         hint = " ".join((finding.hint or "").splitlines())
-        inputs.context.progress.line(f"{finding.severity.value}: {finding.message} {hint}")
+        inputs.context.progress.line(f"{finding.message} {hint}".strip(), finding.severity)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import redact
-from imagesync.core.progress import Progress
+from imagesync.core.progress import Progress, Severity
 
 if TYPE_CHECKING:
     import docker.auth
@@ -49,7 +49,10 @@ def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
         config, tokens = _read_config()
         _drop_unsafe_helpers(config, progress)
     except (docker.errors.DockerException, OSError, ValueError, AttributeError) as error:
-        progress.line(f"Docker's config.json can't be read ({redact(str(error))}): going on without it.")
+        progress.line(
+            f"Docker's config.json can't be read ({redact(str(error))}): going on without it.",
+            Severity.WARNING,
+        )
         return {}
     try:
         with warnings.catch_warnings():
@@ -59,7 +62,9 @@ def _from_docker(registry: str, *, progress: Progress) -> dict[str, Any]:
     except (docker.errors.DockerException, ValueError, TypeError, AttributeError) as error:
         # The SDK expects a JSON object from any helper.
         reason = redact(str(error.__cause__ or error)).strip()
-        progress.line(f"The credential helper for {registry} fails ({reason}): going on without it.")
+        progress.line(
+            f"The credential helper for {registry} fails ({reason}): going on without it.", Severity.WARNING
+        )
         found = docker.auth.AuthConfig({"auths": config.auths}).resolve_authconfig(registry)
     credentials = {key.lower(): value for key, value in (found or {}).items() if value}
     if token := tokens.get(registry):
@@ -95,7 +100,8 @@ def _drop_unsafe_helpers(config: docker.auth.AuthConfig, progress: Progress) -> 
     for key, name in unsafe.items():
         progress.line(
             f"{name!r} (for {key}) can't be the name of a credential helper, which is "
-            "docker-credential-<name> on PATH: going on without it. Correct it in Docker's config.json."
+            "docker-credential-<name> on PATH: going on without it. Correct it in Docker's config.json.",
+            Severity.WARNING,
         )
     if "credsStore" in unsafe:
         del config["credsStore"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.progress import Severity as Severity  # noqa: PLC0414  of findings, too
 from imagesync.core.text import counted
 
 if TYPE_CHECKING:  # only for the checker: importing packaging.utils takes longer than a scan's reading
@@ -15,14 +15,6 @@ if TYPE_CHECKING:  # only for the checker: importing packaging.utils takes longe
 
 Manager = Literal["pip", "conda"]
 SourceKind = Literal["index", "directory", "vcs", "archive"]
-
-
-class Severity(str, Enum):
-    """The severity of a finding."""
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from imagesync.core.progress import Progress, SilentProgress
+from imagesync.core.progress import Progress, Severity, SilentProgress
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_configuration import PYPI, IndexConfiguration, Strategy
 from imagesync.indexes.pypi.index_problems import find_problems
@@ -130,7 +130,7 @@ class BuildIndexes:
         if answering.index_url is not None and set(answering.public_urls) <= set(silent):
             return
         for url, reason in silent.items():
-            self._progress.line(f"warning: {url} {reason}; build requirements come from the others.")
+            self._progress.line(f"{url} {reason}; build requirements come from the others.", Severity.WARNING)
         self.leave_out(silent)
 
     def _answering(self) -> IndexConfiguration:

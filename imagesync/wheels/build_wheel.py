@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
 from imagesync.core.files import parse_toml
+from imagesync.core.progress import Severity
 from imagesync.errors import ModuleMissing, WheelError
 from imagesync.wheels.build_environments import (
     PYTHON_VARIABLES,
@@ -130,8 +131,9 @@ def _report(warnings: Collection[str], request: BuildRequest, run: Runner, progr
     first = redact(next(filter(None, lines), ""))
     more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
     progress.line(
-        f"warning: {request.name} {request.version}: its build back-end warns: {first}{more}; "
-        f"the log is {request.log}"
+        f"{request.name} {request.version}: its build back-end warns: {first}{more}; "
+        f"the log is {request.log}",
+        Severity.WARNING,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import NormalizedName
 
+from imagesync.core.progress import Severity
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
@@ -59,7 +60,8 @@ def use_installed_files(
             log = "" if no_build else f"; the log is {log_path(package, logs)}"
             progress.line(
                 f"{package.name} {package.version}: its sdist {why}, so the installed files go into the "
-                f"image{log}"
+                f"image{log}",
+                Severity.DEVIATION,
             )
         elif result is not None:
             wheels[package.name] = result

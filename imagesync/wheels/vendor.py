@@ -14,6 +14,7 @@ from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
 from imagesync.core.names import canonical_pattern, matches
+from imagesync.core.progress import Severity
 from imagesync.errors import ModuleMissing, WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import VendoredPackage
@@ -225,8 +226,9 @@ class _Maker:
             repacked = repack(installed, python=self.python, into=folder, modification=modification)
             for path in repacked.refused:
                 self.progress.line(
-                    f"warning: {package.name} {package.version}: RECORD lists {path!r}, which leads out of "
-                    "the environment or isn't a file; the image doesn't get it."
+                    f"{package.name} {package.version}: RECORD lists {path!r}, which leads out of "
+                    "the environment or isn't a file; the image doesn't get it.",
+                    Severity.WARNING,
                 )
             return repacked.path, self._is_isolated(package)
         from imagesync.wheels.sources.origin import fetch_source
@@ -244,8 +246,9 @@ class _Maker:
         finally:
             for path in copy.untracked.changed():
                 self.progress.line(
-                    f"warning: {path} was changed while {package.name} {package.version} was built. "
-                    "It is too large to be copied for a build, so one that writes into it writes into yours."
+                    f"{path} was changed while {package.name} {package.version} was built. "
+                    "It is too large to be copied for a build, so one that writes into it writes into yours.",
+                    Severity.WARNING,
                 )
         content = record_untracked_inputs(
             tree, wheel, copy.untracked.sizes, digest=digest, listed=copy.files, cache=cache
@@ -299,7 +302,8 @@ class _Maker:
             return
         self.progress.line(
             f"{package.name} {package.version} is built from its folder, and isn't what is installed here: "
-            f"{shown(list(files))}. Installing it again brings both together."
+            f"{shown(list(files))}. Installing it again brings both together.",
+            Severity.DEVIATION,
         )
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
@@ -310,7 +314,8 @@ class _Maker:
         if not _same_version(package.version, version):
             self.progress.line(
                 f"{package.name}: installed as {package.version}, and its sources give {version}; "
-                "the image gets the latter. Installing it again brings both together."
+                "the image gets the latter. Installing it again brings both together.",
+                Severity.DEVIATION,
             )
 
 

@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.platforms import runs_on
+from imagesync.core.progress import Severity
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.wheel_tags import target_tags
@@ -139,8 +140,9 @@ def warn_of_secrets(filename: str, suspects: Iterable[str], progress: Progress) 
     """Warn of *suspects*: members of the wheel *filename* that look like secrets (:func:`check_wheel`)."""
     for suspect in suspects:
         progress.line(
-            f"warning: {filename} holds {suspect}, which looks like a secret, and so will the image. "
-            "Leave it out in the project's build configuration."
+            f"{filename} holds {suspect}, which looks like a secret, and so will the image. "
+            "Leave it out in the project's build configuration.",
+            Severity.WARNING,
         )
 
 

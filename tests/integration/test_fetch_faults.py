@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import SilentProgress, Task, Unit
+from imagesync.core.progress import Severity, SilentProgress, Task, Unit
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, StoreError
 from imagesync.indexes.pypi.access import Access
 from imagesync.store.download import Download
@@ -46,8 +46,9 @@ class Recorder(SilentProgress):
 
     def describe(self, text: str) -> None: ...
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        if severity.is_shown(Severity.INFO):
+            self.lines.append(severity.lead + text)
 
 
 def large(index: LocalIndex, name: str = "large") -> str:
@@ -297,7 +298,7 @@ from imagesync.store.store import Store
 from imagesync.core.progress import SilentProgress
 
 class Talking(SilentProgress):
-    def line(self, text):
+    def line(self, text, severity=None):
         print(text, flush=True)
 
 root, *rest = sys.argv[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from imagesync.core.progress import SilentProgress, Task
+from imagesync.core.progress import Severity, SilentProgress, Task
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up, root_digest
@@ -39,8 +39,9 @@ class Recording(SilentProgress):
         self.lines: list[str] = []
         self.total = self.done = 0
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        if severity.is_shown(Severity.INFO):
+            self.lines.append(severity.lead + text)
 
     @contextmanager
     def task(self, label: str, *, total: int | None, unit: str) -> Iterator[Task]:

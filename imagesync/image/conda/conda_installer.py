@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.core.platforms import IMAGE_PLATFORM, this_machine_runs_on
+from imagesync.core.progress import Severity
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
 from imagesync.lock.conda.archive_files import archive_path
 from imagesync.store.source import read_chunks
@@ -98,7 +99,8 @@ def choose_installer(
         if executable is None:
             raise
         progress.line(
-            f"micromamba installs the conda packages, because py-rattler can't be had: {error.message}"
+            f"micromamba installs the conda packages, because py-rattler can't be had: {error.message}",
+            Severity.WARNING,
         )
         return CondaInstaller("micromamba", executable)
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import own_installation
 from imagesync.core.names import canonical_name
+from imagesync.core.progress import REQUEST_EVENT
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.channel_access import ChannelSettings
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
@@ -101,6 +102,7 @@ class Repodata:
             self._process = None
 
     def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        sys.audit(REQUEST_EVENT, f"py-rattler asks {' '.join(self.settings.channels)}")
         if self._process is None:
             self._process = _Process(self.settings, self._environ)
         try:

@@ -91,7 +91,10 @@ def main(requirements: str, wheels: str, *archives: str) -> None:
     files = sorted(Path(wheels).glob("*.whl"))
     check_hashes(Path(requirements), files)
     conflicts = conflicting_files(Path(requirements))
-    modules = [module for wheel in files for module in install_wheel(wheel, conflicts)]
+    modules = []
+    for number, wheel in enumerate(files, start=1):
+        modules += install_wheel(wheel, conflicts)
+        print(f"[{number}/{len(files)}] {' '.join(wheel.name.split('-')[:2])}", flush=True)
     site_packages = site_packages_folder()
     resolve_conflicts(conflicts, files, Path(site_packages))
     for archive in sorted(path for folder in archives for path in Path(folder).iterdir()):

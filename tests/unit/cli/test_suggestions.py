@@ -24,7 +24,8 @@ from tests.commands import CommandLine
         ("run --rm python", "the container is removed"),
         ("run -v .:/data python", "/workspace"),
         ("lock --dry-run", "imagesync plan"),
-        ("-v", "--version"),
+        ("plan -v", "imagesync -v COMMAND"),
+        ("lock --quiet", "imagesync --quiet COMMAND"),
     ],
 )
 def test_guess_of_docker_and_uv_users_gets_a_hint(command: str, hint: str) -> None:

@@ -149,7 +149,7 @@ def test_cell_has_one_output_for_all_steps_and_lines(kernel: Kernel) -> None:
     (output,) = kernel.run(
         """
 from imagesync.core.terminal import make_progress
-progress = make_progress(quiet=False)
+progress = make_progress()
 progress.line("Using <CPython>")
 for label in ("Fetching", "Building"):
     with progress.task(label, total=2, unit="packages") as task:
@@ -167,7 +167,7 @@ progress.line("differs: numpy")
 def test_bar_is_shown_while_a_task_runs_and_another_cell_has_its_own(kernel: Kernel) -> None:
     (output,) = kernel.run(
         """
-progress = make_progress(quiet=False)
+progress = make_progress()
 running = progress.task("Building", total=4, unit="steps")
 task = running.__enter__()
 task.advance(1)

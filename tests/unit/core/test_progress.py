@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, SilentProgress
+from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, Severity
 from imagesync.core.terminal import make_progress
 from tests.terminals import on_terminal
 
@@ -84,7 +84,7 @@ def test_plain_progress_prints_each_quarter(
         clock.now += QUARTER_PAUSE
         task.describe("numpy")
         task.advance(1)
-    assert stream.getvalue().splitlines()[1] == "Fetching: 1/4 packages, numpy"
+    assert stream.getvalue().splitlines()[1] == "Fetching: 1/4 packages, numpy, 2 s"
 
 
 def test_plain_progress_follows_a_growing_total(
@@ -95,7 +95,7 @@ def test_plain_progress_follows_a_growing_total(
         task.grow(10)
         clock.now += PAUSE
         task.advance(5)
-    assert stream.getvalue().splitlines()[1] == "Fetching: 5/20 packages"
+    assert stream.getvalue().splitlines()[1] == "Fetching: 5/20 packages, 5 s"
 
 
 def test_plain_progress_writes_no_control_characters(
@@ -107,7 +107,7 @@ def test_plain_progress_writes_no_control_characters(
         progress.line("first \x1b]0;title\x07line\nsecond\x9b line")
     assert stream.getvalue().splitlines() == [
         "Step one\\r",
-        "Step one\\r: pip install\\x07",
+        "Step one\\r: pip install\\x07, 5 s",
         "first line",
         "second\\x9b line",
         "Step one\\r: done in 5.0 s",
@@ -140,16 +140,106 @@ def test_plain_progress_counts_exactly_from_several_threads(
     assert stream.getvalue().splitlines()[-1].startswith("Fetching: 16000 packages in ")
 
 
-def test_pipe_gets_lines_and_quiet_gets_nothing(stream: io.StringIO) -> None:
-    assert isinstance(make_progress(quiet=False, stream=stream), PlainProgress)
-    assert isinstance(make_progress(quiet=True, stream=stream), SilentProgress)
+def test_plain_progress_says_what_runs_after_a_silence(stream: io.StringIO) -> None:
+    printed = threading.Event()
+
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            if self.getvalue().count("\n") == 2:
+                printed.set()
+
+    shown = Stream()
+    with PlainProgress(shown, silence=0.05).task("Building", total=9, unit="steps") as task:
+        task.advance(3)
+        task.describe("[4/9] RUN install_conda.py")
+        task.output("Linking a package")
+        assert printed.wait(10)
+        task.count(12, 162, "numpy 2.1.0")
+    lines = shown.getvalue().splitlines()
+    assert lines[1] == "Building: 3/9 steps, [4/9] RUN install_conda.py, 0 s: Linking a package"
+
+
+def test_line_after_a_silence_has_the_counted_packages(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
+    with progress.task("Building", total=9, unit="steps") as task:
+        task.describe("[4/9] RUN install_conda.py")
+        clock.now += 80
+        task.count(12, 162, "numpy 2.1.0")
+    assert (
+        "Building: 0/9 steps, [4/9] RUN install_conda.py, 12/162 packages, numpy 2.1.0, 1 min 20 s\n"
+        in stream.getvalue()
+    )
+
+
+@pytest.mark.parametrize(
+    ("least", "shown"),
+    [
+        (Severity.DEVIATION, ["warning: w", "differs: numpy"]),
+        (Severity.INFO, ["warning: w", "differs: numpy", "note", "Task", "Task: done in 0.00 s"]),
+        (
+            Severity.DETAIL,
+            ["warning: w", "differs: numpy", "note", "run: uv", "Task", "Task: done in 0.00 s"],
+        ),
+    ],
+)
+def test_messages_are_shown_by_their_severity(
+    stream: io.StringIO, clock: Clock, least: Severity, shown: list[str]
+) -> None:
+    progress = PlainProgress(stream, least=least, clock=clock)
+    progress.line("w", Severity.WARNING)
+    progress.line("differs: numpy", Severity.DEVIATION)
+    progress.line("note")
+    progress.line("run: uv", Severity.DETAIL)
+    progress.line("output", Severity.TRACE)
+    with progress.task("Task", total=None, unit="steps"):
+        pass
+    assert stream.getvalue().splitlines() == shown
+
+
+def test_pipe_gets_lines(stream: io.StringIO) -> None:
+    assert isinstance(make_progress(stream=stream), PlainProgress)
+
+
+LONG = """
+import os, sys
+from imagesync.core.rich_progress import RichProgress
+
+now = 100.0
+progress = RichProgress(sys.stderr, clock=lambda: now)
+with progress.task("Building the image", total=9, unit="steps") as task:
+    task.advance(3)
+    task.describe("[4/9] RUN python3 install_conda.py " + "x" * 100)
+    for number in range(9):
+        task.output(f"line {number} " + "y" * 100)
+    task.count(12, 162, "numpy 2.1.0")
+    progress._bars.refresh()
+    os.write(2, b"SHORT")
+    now += 75
+    progress._bars.refresh()
+    os.write(2, b"LONG")
+"""
+
+
+def test_long_activity_shows_its_time_its_count_and_the_end_of_its_output() -> None:
+    code, shown = on_terminal(LONG, columns=80)
+    assert code == 0
+    early, _, late = plain(shown).partition("SHORT")
+    late = late.partition("LONG")[0]
+    assert "line 8" not in early
+    assert "3/9 steps  1 min 15 s" in late
+    assert "12/162 packages, numpy 2.1.0, 1 min 15 s" in late
+    assert "line 3 " not in late
+    assert "line 4 " in late
+    assert "line 8 " in late
+    assert max(len(line) for line in re.split(r"[\r\n]+", late)) <= 80
 
 
 SHOW = """
 import sys, threading
 from imagesync.core.terminal import make_progress
 
-progress = make_progress(quiet=False, stream=sys.stderr)
+progress = make_progress(stream=sys.stderr)
 barrier = threading.Barrier(4)
 
 def work():
@@ -214,7 +304,7 @@ def test_interrupt_restores_the_cursor() -> None:
 import signal, sys
 from imagesync.core.terminal import make_progress
 
-with make_progress(quiet=False, stream=sys.stderr).task("Building", total=10, unit="steps"):
+with make_progress(stream=sys.stderr).task("Building", total=10, unit="steps"):
     signal.raise_signal(signal.SIGINT)
 """,
         columns=80,

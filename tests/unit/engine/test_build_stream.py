@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import Task, Unit
+from imagesync.core.progress import Severity, Task, Unit
 from imagesync.engine.build_steps import Steps
 from imagesync.engine.build_trace import decode_trace
 from imagesync.engine.buildkit import BuildStream
@@ -23,7 +23,9 @@ class Recorder:
     def __init__(self) -> None:
         self.total = 0
         self.done = 0
+        self.had_tasks = False
         self.lines: list[str] = []
+        self.counts: list[tuple[int, int, str]] = []
 
     def task(self, label: str, *, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
         self.total = total or 0
@@ -37,8 +39,14 @@ class Recorder:
 
     def describe(self, text: str) -> None: ...
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def count(self, done: int, total: int, text: str) -> None:
+        self.counts.append((done, total, text))
+
+    def output(self, line: str) -> None: ...
+
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        if severity.is_shown(Severity.INFO):
+            self.lines.append(severity.lead + text)
 
 
 def test_trace_of_buildkit_is_decoded() -> None:

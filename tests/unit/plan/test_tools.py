@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import Severity, SilentProgress
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import environment_inputs
 from imagesync.plan import undeclared_imports
@@ -50,8 +50,9 @@ class Lines(SilentProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        if severity.is_shown(Severity.INFO):
+            self.lines.append(severity.lead + text)
 
 
 def plan_of(

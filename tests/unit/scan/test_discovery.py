@@ -294,6 +294,7 @@ def test_activated_environment_of_imagesync_is_used(
     warning, line = activated("scan").stderr.splitlines()
     assert warning.startswith(f"warning: VIRTUAL_ENV names {own.prefix}, which is used; ")
     assert line.endswith(f" in {own.prefix} (VIRTUAL_ENV)")
+    assert activated("-q", "scan").stderr.splitlines() == [warning]
     on_path = own.by_script(cli, project).with_environ(PATH=path)
     assert on_path("scan").stderr.endswith(" (imagesync is installed in it, and it is on PATH)\n")
 

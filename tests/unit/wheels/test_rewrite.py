@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import WheelError
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.rewrite import installable, is_odd
@@ -32,8 +32,9 @@ class Lines(SilentProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        if severity.is_shown(Severity.INFO):
+            self.lines.append(severity.lead + text)
 
 
 def written_anew(
