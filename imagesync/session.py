@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.image_reference import check_reference
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.differences import Difference
+    from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
@@ -145,14 +145,18 @@ class Session:
         builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
-    def check_lock(self, path: Path) -> tuple[Difference, ...]:
-        """Return the packages by which the environment differs from the lock file at *path*."""
-        from imagesync.lock.lockfile.differences import differences
-        from imagesync.lock.lockfile.read import read_lock
+    def check_lock(self, path: Path, selection: Selection | None = None) -> tuple[Difference, ...]:
+        """Return the packages by which the environment differs from the lock file at *path*.
 
-        lock_file = read_lock(path, platform=IMAGE_PLATFORM, environ=self.context.environ)
-        inputs = self.inputs()
-        return differences(lock_file, inputs.plan, inputs.source_digests)
+        *selection* is the part of the lock file that counts; by default the project's dependencies.
+        """
+        from imagesync.pipeline.lock_drift import lock_differences, read_to_compare
+
+        environment = self.scan()
+        lock_file = read_to_compare(
+            path, self.context, python=lambda: environment.python.version, selection=selection
+        )
+        return lock_differences(lock_file, environment_inputs(environment, self.context))
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
@@ -173,6 +177,7 @@ class Session:
         no_cache: bool = False,
         push: bool | None = None,
         locked: Path | None = None,
+        selection: Selection | None = None,
         with_digest: bool = False,
     ) -> Image:
         """Return the image of this environment: found by its hash, or built, verified and tagged.
@@ -188,6 +193,8 @@ class Session:
             say. An image that is in the registry already is pulled only if it gets tags.
         locked
             A lock file to build from: no environment is scanned then, and nothing is solved.
+        selection
+            The part of the lock file to take; by default the project's dependencies.
         with_digest
             Whether to ask the registry for the digest of an image that isn't pushed. A registry that doesn't
             answer is a warning.
@@ -208,7 +215,7 @@ class Session:
             clear_answers(context.cache_folder / ANSWERS)
         finder = ImageFinder(context)
         finder.query_in_background()
-        inputs = self._inputs_of(locked)
+        inputs = self._inputs_of(locked, selection, finder)
         finder.require_engine()
         request = _Request(finder, tags, no_cache, push)
         image, is_published = self._find(inputs, finder.known_hash(inputs), request)
@@ -248,7 +255,9 @@ class Session:
                 self.context.progress.line(f"{error.message}", Severity.WARNING)
                 return image
 
-    def _inputs_of(self, lock_file: Path | None) -> BuildInputs:
+    def _inputs_of(
+        self, lock_file: Path | None, selection: Selection | None, finder: ImageFinder
+    ) -> BuildInputs:
         if lock_file is None:
             from imagesync.pipeline.modified_packages import refuse_modifications
 
@@ -257,7 +266,7 @@ class Session:
             return inputs
         from imagesync.pipeline.lock_file_inputs import lock_file_inputs
 
-        return lock_file_inputs(lock_file, self.context)
+        return lock_file_inputs(lock_file, self.context, base=finder.base_to_read_for, selection=selection)
 
     def _find(
         self, inputs: BuildInputs, known: KnownHash | None, request: _Request
@@ -297,7 +306,7 @@ class Session:
         context, finder = self.context, request.finder
         inputs = inputs.checked()
         check_conda_installer(inputs.plan, context.settings)
-        builder = self._builder(inputs, finder.base_image(inputs.plan), finder)
+        builder = self._builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject), finder)
         builder.refuse_failing_imports()
         image, is_published = self._find(builder.made_inputs, builder.planned_hash(), request)
         if image is not None:
@@ -353,7 +362,7 @@ class Session:
             environment=parse_variables(variables, environ),
             ports=parse_ports(ports),
         )
-        image = self.build(push=False)
+        image = self.build(push=False, locked=self.context.settings.locked)
         return run_container(find_endpoint(environ), replace(request, reference=image.reference))
 
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.cli.options import LOCK_FILE, PATH, invocation_of, session_of, settings_options
+from imagesync.cli.options import (
+    LOCK_FILE,
+    PATH,
+    invocation_of,
+    selection_options,
+    session_of,
+    settings_options,
+)
 from imagesync.cli.output import print_error
 from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
@@ -17,6 +24,7 @@ from imagesync.core.files import write_text
 if TYPE_CHECKING:
     from imagesync.errors import ImagesyncError
     from imagesync.image.built_image import Image
+    from imagesync.lock.lockfile.models import Selection
 
 
 @click.command()
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     metavar="[FILE]",
     help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
 )
+@selection_options
 @click.option(
     "--metadata-file", type=PATH, metavar="FILE", help="Write a description of the image to a file, as JSON."
 )
@@ -43,6 +52,7 @@ def build(
     tags: tuple[str, ...],
     metadata_file: Path | None,
     locked: Path | None,
+    selection: Selection,
     *,
     no_cache: bool,
     watch: bool,
@@ -50,7 +60,13 @@ def build(
 ) -> None:
     """Build or find the environment's image, and print its reference."""
     if not watch:
-        image = session_of(context, options).build(tags=tags, no_cache=no_cache, locked=locked)
+        session = session_of(context, options)
+        locked = locked or session.context.settings.locked
+        if selection and locked is None:
+            raise click.UsageError(
+                "--group, --extra, --no-dev and --environment choose from a lock file: --locked FILE."
+            )
+        image = session.build(tags=tags, no_cache=no_cache, locked=locked, selection=selection)
         _print_image(image, metadata_file)
         return
     if no_cache or locked is not None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import LOCK_FILE, PATH, format_option, session_of, settings_options
+from imagesync.cli.options import (
+    LOCK_FILE,
+    PATH,
+    format_option,
+    selection_options,
+    session_of,
+    settings_options,
+)
 from imagesync.cli.output import print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.progress import Severity
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Deviation, Lock
     from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage
     from imagesync.lock.lockfile.differences import Difference
+    from imagesync.lock.lockfile.models import Selection
     from imagesync.session import Session
 
 
@@ -44,6 +52,7 @@ if TYPE_CHECKING:
     metavar="[FILE]",
     help=f"Exit 1 if a lock file ({LOCK_FILE}) no longer fits the environment.",
 )
+@selection_options
 @click.pass_context
 def lock(
     context: click.Context,
@@ -52,6 +61,8 @@ def lock(
     output_file: Path | None,
     form: Form | None,
     checked: Path | None,
+    *,
+    selection: Selection,
     **options: object,
 ) -> None:
     """Find the exact artifact of each package for the image.
@@ -61,9 +72,13 @@ def lock(
     """
     if checked is not None and (output_file is not None or form is not None):
         raise click.UsageError("--check can't be combined with -o and --export.")
+    if selection and checked is None:
+        raise click.UsageError(
+            "--group, --extra, --no-dev and --environment choose from a lock file: --check FILE."
+        )
     session = session_of(context, options)
     if checked is not None:
-        _check(session, checked, output)
+        _check(session, checked, selection, output)
     elif output_file is None and form is None:
         lock = session.lock()
         if output == "json":
@@ -102,8 +117,10 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     click.echo(render(frozen, form), nl=False)
 
 
-def _check(session: Session, path: Path, output: str) -> None:
-    moved = session.check_lock(path)
+def _check(session: Session, path: Path, selection: Selection, output: str) -> None:
+    from imagesync.lock.lockfile.read import remedy
+
+    moved = session.check_lock(path, selection)
     if output == "json":
         print_json([each.to_dict() for each in moved])
     elif moved:
@@ -113,7 +130,7 @@ def _check(session: Session, path: Path, output: str) -> None:
     if moved:
         raise LockError(
             f"{path} no longer fits the environment: {counted(len(moved), 'package')} moved.",
-            hint=f"Lock again: imagesync lock -o {path}",
+            hint=remedy(path),
         )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -138,6 +138,44 @@ settings_options = _all(
     ),
     cache_option,
 )
+
+
+_selection_options = _all(
+    click.option(
+        "--group",
+        "groups",
+        multiple=True,
+        metavar="NAME",
+        help="Take a dependency group of the lock file, too.",
+    ),
+    click.option(
+        "--extra", "extras", multiple=True, metavar="NAME", help="Take an extra of the lock file, too."
+    ),
+    click.option(
+        "--no-dev", is_flag=True, help="Leave out the lock file's group dev, where it is a default."
+    ),
+    click.option("--environment", default="", metavar="NAME", help="Take this environment of a pixi.lock."),
+)
+
+
+def selection_options(command: F) -> F:
+    """Add options for the part of a lock file to take; the command gets it as ``selection``."""
+
+    @wraps(command)
+    def with_selection(
+        *args: object,
+        groups: tuple[str, ...],
+        extras: tuple[str, ...],
+        no_dev: bool,
+        environment: str,
+        **options: object,
+    ) -> object:
+        from imagesync.lock.lockfile.models import Selection
+
+        selection = Selection(groups, extras, no_dev, environment)
+        return command(*args, selection=selection, **options)
+
+    return _selection_options(cast("F", with_selection))
 
 
 @dataclass

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_reference import check_reference, parse_reference
-from imagesync.core.platforms import IMAGE_PLATFORM, sysconfig_platform
+from imagesync.core.platforms import sysconfig_platform
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
@@ -19,7 +18,6 @@ from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import Entry, Inventory, from_text, local_inventory, with_levels
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import LockedConda
-from imagesync.lock.lockfile.read import read_lock
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
@@ -70,7 +68,7 @@ def find_side(text: str, *, session: Session) -> Side:
     if path.is_dir():
         return Side(text, {text: local_side(_folder_session(session, path)).inventory})
     if path.is_file():
-        return Side(text, {text: read_inventory(path)})
+        return Side(text, {text: _file_inventory(path, session)})
     if path.suffix in _FILES or text.startswith((".", "/", "~")):
         raise UsageError(
             f"{text} isn't there.", hint="Give a lock file, an environment's folder, or an image."
@@ -122,20 +120,22 @@ def read_inventory(path: Path) -> Inventory:
         reason = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
         raise UsageError(f"{path} can't be read: {reason}") from error
     try:
-        return _reader(path)(text)
+        return _from_json(text)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} isn't a lock that imagesync can read.", hint=_JSON) from error
 
 
-def _reader(path: Path) -> Callable[[str], Inventory]:
-    """Return the parser for a file of that name."""
-    if path.suffix in (".yml", ".yaml"):
-        return lambda _: _from_lock(_lock_file(path))
-    return _from_json
+def _file_inventory(path: Path, session: Session) -> Inventory:
+    """Return the inventory of a JSON document or a lock file, which is read for the local Python."""
+    from imagesync.pipeline.lock_drift import read_to_compare
 
-
-def _lock_file(path: Path) -> Lock:
-    return read_lock(path, platform=IMAGE_PLATFORM, environ=os.environ).lock
+    if path.suffix == ".json" or path.read_bytes()[:1] == b"{":
+        return read_inventory(path)
+    lock = read_to_compare(path, session.context, python=lambda: session.scan().python.version).lock
+    if not lock.target.python_version:
+        python = session.scan().python.version
+        lock = replace(lock, target=replace(lock.target, python_version=python))
+    return _from_lock(lock)
 
 
 def _from_json(text: str) -> Inventory:

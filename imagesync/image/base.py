@@ -62,9 +62,10 @@ def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(apt)))
 
 
-def check_interpreter(base: BaseImage, plan: Plan) -> None:
+def check_interpreter(base: BaseImage, plan: Plan, *, subject: str = "The environment") -> None:
     """Check that the base's interpreter has the local one's feature version; the patch level may differ.
 
+    *subject* is what needs the interpreter, in the message: the environment, or a lock file.
     If the image's interpreter is conda's, that of the base only runs the installer, and need not be the same.
 
     Raises
@@ -87,10 +88,16 @@ def check_interpreter(base: BaseImage, plan: Plan) -> None:
             f"Which Python the base image {base.root} has isn't known.",
             hint=f"Say it: --target-python {local.minor}; or start an engine, which can ask the image.",
         )
+    is_environment = subject == "The environment"
     raise BaseImageError(
-        f"The environment has Python {local.version}, and the base image {base.root} has"
-        f" {base.python_version}.",
-        hint=f"{base_hint(local.minor)}\nOr make the environment with Python {base.minor}.",
+        f"{subject} {'has' if is_environment else 'is for'} Python {local.version}, and the base image"
+        f" {base.root} has {base.python_version}.",
+        hint=f"{base_hint(local.minor)}\n"
+        + (
+            f"Or make the environment with Python {base.minor}."
+            if is_environment
+            else f"Or lock again for Python {base.minor}."
+        ),
     )
 
 

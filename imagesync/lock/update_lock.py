@@ -112,7 +112,7 @@ def update_versions(lock: Lock, filenames: Sequence[str], digests: Sequence[str]
         built = str(parse_wheel_filename(filename)[1])
         deviation = version_deviation(package.planned, package.version, built)
         if deviation is None:
-            vendored.append(package)
+            vendored.append(package if package.version else replace(package, version=built))
             continue
         vendored.append(replace(package, version=built))
         deviations.append(deviation)
@@ -142,7 +142,12 @@ def leave_out_unbuilt(lock: Lock, unbuilt: Sequence[VendoredPackage]) -> Lock:
 
 
 def version_deviation(package: PlannedPackage, version: str, built: str) -> Deviation | None:
-    """Return the deviation of a local package of *version* whose wheel is of *built*, or ``None``."""
+    """Return the deviation of a local package of *version* whose wheel is of *built*, or ``None``.
+
+    There is none where *version* is empty: a lock file has named the source tree alone.
+    """
+    if not version:
+        return None
     try:
         same = Version(version) == Version(built)
     except InvalidVersion:

@@ -63,6 +63,11 @@ class EnvironmentInputs:
     plan: Plan
     source_digests: Mapping[NormalizedName, str]
 
+    @property
+    def subject(self) -> str:
+        """Return the environment, as the subject of messages."""
+        return "The environment"
+
     @cached_property
     def built_here(self) -> Mapping[str, str]:
         """Return the digest of the installed files of each index package that was built on this machine."""

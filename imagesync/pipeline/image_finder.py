@@ -210,8 +210,10 @@ class ImageFinder:
             python_version,
         )
 
-    def base_image(self, plan: Plan) -> BaseImage:
+    def base_image(self, plan: Plan, *, subject: str = "The environment") -> BaseImage:
         """Return the base image: one that the engine has, or a new one.
+
+        *plan* is that of *subject*, the environment or a lock file, in messages.
 
         Raises
         ------
@@ -225,8 +227,20 @@ class ImageFinder:
             base = self._make_base()
         else:
             self._remember(base)
-        check_interpreter(base, plan)
+        check_interpreter(base, plan, subject=subject)
         return base
+
+    def base_to_read_for(self) -> BaseImage:
+        """Return the base image as far as reading a lock file needs it: its Python and its C library.
+
+        Raises
+        ------
+        BaseImageError
+            There is no engine, and nothing else knows enough of it.
+        """
+        base = self._known_base()
+        is_known = base is not None and base.python_version.count(".") == 2
+        return base if base is not None and is_known else self._make_base()
 
     def base_to_lock_for(self, plan: Plan) -> BaseImage:
         """Return the base image as far as a lock needs it; it's made only if nothing else knows it.

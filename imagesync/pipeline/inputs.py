@@ -29,6 +29,10 @@ class BuildInputs(Protocol):
         """Return the settings, environment variables, progress and store of the build."""
 
     @property
+    def subject(self) -> str:
+        """Return what is built from, as the subject of messages: ``The environment``, or the lock file."""
+
+    @property
     def plan(self) -> Plan:
         """Return the plan: what the image must hold."""
 

@@ -1,14 +1,14 @@
 """The inputs of a build from a lock file: nothing is scanned, and nothing solved.
 
-The input hash covers the file's bytes. With it the environment hash is remembered, so that a second build
-that finds its image doesn't parse the file.
+The input hash covers the file's bytes, and the sources of its local packages. With it the environment hash is
+remembered, so that a second build that finds its image doesn't parse a file without local packages.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from imagesync.plan.levels import load_profiles
 from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Environment, Interpreter
+from imagesync.store.layout import TREES
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.indexes.pypi.access import Access
-    from imagesync.lock.lock import Lock
-    from imagesync.lock.lockfile.read import ReadLock
+    from imagesync.lock.lock import Lock, Target
+    from imagesync.lock.locked_packages import VendoredPackage
+    from imagesync.lock.lockfile.models import ReadLock, Selection
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
     from imagesync.plan.checks.system_libraries import SystemFiles
@@ -57,6 +59,10 @@ class LockFileInputs:
         The context of the command.
     code
         The loose code that goes into the image; it isn't part of the lock file.
+    base
+        Returns the base image, as far as it is known: its interpreter is the image's where the file has none.
+    selection
+        The part of the file to take; ``None`` for the project's dependencies.
     options
         What the settings say of the image besides its packages.
     """
@@ -64,7 +70,14 @@ class LockFileInputs:
     path: Path
     context: Context
     code: Code
+    base: Callable[[], BaseImage]
+    selection: Selection | None = None
     options: ImageOptions = field(default_factory=ImageOptions)
+
+    @property
+    def subject(self) -> str:
+        """Return the lock file, as messages name it."""
+        return f"The lock file {self.path}"
 
     @cached_property
     def digest(self) -> str:
@@ -87,9 +100,31 @@ class LockFileInputs:
     @cached_property
     def lock_file(self) -> ReadLock:
         """Return the content of the lock file for the image's platform."""
+        from imagesync.lock.lockfile.models import ReadRequest, Selection
         from imagesync.lock.lockfile.read import read_lock
 
-        return read_lock(self.path, platform=IMAGE_PLATFORM, environ=self.context.environ)
+        selection = self.selection or Selection()
+        read = read_lock(ReadRequest(self.path, lambda: self._target, self.context.environ, selection))
+        return replace(read, lock=replace(read.lock, vendored=self._with_sources(read.lock.vendored)))
+
+    @cached_property
+    def _target(self) -> Target:
+        from imagesync.lock.lock import Target
+
+        base = self.base()
+        return Target(IMAGE_PLATFORM, base.python_version, base.glibc)
+
+    def _with_sources(self, vendored: tuple[VendoredPackage, ...]) -> tuple[VendoredPackage, ...]:
+        """Return local packages with the digests of their sources; those with a wheel have them."""
+        from imagesync.wheels.sources.source_digests import package_digest
+
+        cache = self.context.cache_folder / TREES
+        return tuple(
+            package
+            if package.content
+            else replace(package, content=package_digest(package.planned, cache=cache))
+            for package in vendored
+        )
 
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
@@ -112,7 +147,7 @@ class LockFileInputs:
         from imagesync.lock.lockfile.read import planned_packages
 
         lock, head = self.lock_file.lock, self.lock_file.custom_metadata.head
-        version = self.lock_file.interpreter_version
+        version = self.lock_file.interpreter_version or self._target.python_version
         names = {*(p.name for p in lock.packages), *(p.name for p in lock.vendored)}
         names |= {name for package in lock.conda for name in package.distributions}
         names |= {canonical_name(package.name) for package in lock.conda}
@@ -146,9 +181,23 @@ class LockFileInputs:
 
     def input_hash(self, base: BaseInputs) -> str:
         """Return ``sha256:<hex>`` over the lock file and everything else that decides the image's content."""
-        return self._input_hash(
-            {"locked": self.digest, "code": self.code.digest, "options": self.options.digest}, base
-        )
+        covered: dict[str, object] = {
+            "locked": self.digest,
+            "code": self.code.digest,
+            "options": self.options.digest,
+        }
+        if self.selection:
+            covered["selection"] = asdict(self.selection)
+        if self._may_have_sources:
+            covered["sources"] = dict(self.source_digests)
+        return self._input_hash(covered, base)
+
+    @property
+    def _may_have_sources(self) -> bool:
+        """Return True if the file may name source trees, whose digests aren't in it."""
+        from imagesync.lock.lockfile.read import kind_of
+
+        return kind_of(self.path) in ("uv", "pylock", "pixi")
 
     def packages_input_hash(self, base: BaseInputs) -> str:
         """Return ``sha256:<hex>`` over what the packages image holds: not the wheels beside the lock file."""
@@ -157,6 +206,7 @@ class LockFileInputs:
         lock = self.lock_file.lock
         # Their sha256 will be known once they are fetched.
         unknown = [[p.name, p.artifact.url, p.md5] for p in lock.conda if not p.artifact.digest]
+        unknown += [[name, *sorted(digests)] for name, digests in sorted(self.lock_file.hashes.items())]
         return self._input_hash({"packages": shared_layer(lock).digest, "unknown": unknown}, base)
 
     def _input_hash(self, covered: Mapping[str, object], base: BaseInputs) -> str:
@@ -209,14 +259,23 @@ class LockFileInputs:
         return metadata.is_ours and planned == {"python"}
 
     def _wheels(self) -> Mapping[NormalizedName, WheelContent]:
-        """Return the content of the wheels beside the lock file that have the right digest."""
-        from imagesync.wheels.wheel_contents import WheelContent, archive_content
+        """Return the content of the local wheels, as far as it is known.
 
-        found = {}
-        for package in self.lock_file.lock.vendored:
+        Those beside the lock file must have the right digest; those of source trees are remembered.
+        """
+        from imagesync.wheels.wheel_contents import WheelContent, archive_content, recall_contents
+
+        vendored = self.lock_file.lock.vendored
+        found = recall_contents(
+            self.plan,
+            {p.name: p.content for p in vendored if not (p.is_bundled or p.repacked)},
+            no_isolation=self.context.settings.no_isolation,
+            cache=self.context.cache_folder,
+        )
+        for package in vendored:
             source = package.planned.source
             wheel = local_path(source)
-            if package.repacked or wheel is None:
+            if package.repacked or not package.is_bundled or wheel is None:
                 continue
             content = archive_content(Path(wheel), source.hash or "", cache=self.context.cache_folder)
             if content:
@@ -233,7 +292,7 @@ class LockFileInputs:
 
         An image may have been made from an environment in which those of another package are installed.
         """
-        from imagesync.lock.conda.conda_lock_file import SHARED_FILES
+        from imagesync.lock.lockfile.custom_metadata import SHARED_FILES
 
         if not image.shared_conda_files and SHARED_FILES.encode() not in self.path.read_bytes():
             return True  # without conda-lock, whose import takes a second
@@ -250,12 +309,12 @@ class LockFileInputs:
         return ()
 
     def checked(self) -> LockFileInputs:
-        """Return these inputs, after a line about the packages that stay out of the image."""
-        if self.lock_file.left_out:
-            names = ", ".join(self.lock_file.left_out)
-            self.context.progress.line(
-                f"left out, being in categories of their own in {self.path.name}: {names}"
-            )
+        """Return these inputs, after a line about what is taken of the file, if that isn't all of it."""
+        from imagesync.lock.lockfile.read import describe_selection
+
+        line = describe_selection(self.lock_file, self.selection)
+        if line:
+            self.context.progress.line(line)
         return self
 
     def artifact_sources(self, *, for_files: bool = False) -> ArtifactSources:
@@ -294,9 +353,13 @@ class LockFileInputs:
             Another tool wrote the lock file, and an archive that has to be read can't be fetched.
         """
         from imagesync.lock.lock import Target
-        from imagesync.lock.lockfile.prepare import check_target
+        from imagesync.lock.lockfile.prepare import check_target, with_artifacts
 
-        lock = check_target(self.lock_file, base, Target(IMAGE_PLATFORM, base.python_version, base.glibc))
+        target = Target(IMAGE_PLATFORM, base.python_version, base.glibc)
+        read = self.lock_file
+        if read.hashes:
+            read = replace(read, lock=with_artifacts(read, target, sources.resolver))
+        lock = check_target(read, base, target)
         if self.lock_file.custom_metadata.is_ours or not lock.conda:
             return lock
         from imagesync.lock.conda.locked_records import refuse_duplicates
@@ -307,14 +370,16 @@ class LockFileInputs:
         return lock
 
 
-def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
-    """Return the inputs of a build from the lock file at *path*."""
+def lock_file_inputs(
+    path: Path, context: Context, *, base: Callable[[], BaseImage], selection: Selection | None = None
+) -> LockFileInputs:
+    """Return the inputs of a build from the lock file at *path*; see :class:`LockFileInputs`."""
     settings = context.settings
     options, findings = image_options(context)
     for finding in findings:
         context.progress.line(finding.message, finding.severity)
     if not settings.code:
-        return LockFileInputs(path, context, Code(), options)
+        return LockFileInputs(path, context, Code(), base, selection, options)
     from imagesync.loose_code.collect import collect_code
 
     code = collect_code(
@@ -325,7 +390,7 @@ def lock_file_inputs(path: Path, context: Context) -> LockFileInputs:
         shipped=(),
         cache=context.cache_folder,
     )
-    return LockFileInputs(path, context, code, options)
+    return LockFileInputs(path, context, code, base, selection, options)
 
 
 def _is_archive(url: str) -> bool:

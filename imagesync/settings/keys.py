@@ -287,5 +287,6 @@ KEYS = (
     Key("resolver", "resolver", "text", _one_of("uv", "pip-tools"), "'uv' or 'pip-tools'"),
     Key("solver", "solver", "text", _one_of("rattler", "conda-lock"), "'rattler' or 'conda-lock'"),
     Key("templates", "templates", "path", expected="a folder's path"),
+    Key("locked", "locked", "path", expected="a lock file's path, such as 'uv.lock'"),
     Key("cache-dir", "cache_dir", "path", expected="a folder's path"),
 )

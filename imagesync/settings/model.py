@@ -77,6 +77,9 @@ class Settings:
         Whether a build pushes the image to the registry that *repository* names.
     templates
         A folder whose templates override the shipped ones.
+    locked
+        The team's lock file, which ``build`` and ``run`` build from; drift of the environment from it is a
+        warning elsewhere.
     cache_dir
         The cache folder; by default the user's.
     origins
@@ -119,5 +122,6 @@ class Settings:
     resolver: Literal["uv", "pip-tools"] = "uv"
     solver: Literal["rattler", "conda-lock"] = "rattler"
     templates: Path | None = None
+    locked: Path | None = None
     cache_dir: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

@@ -311,7 +311,7 @@ class _Maker:
         suspects = check_wheel(wheel, filename=wheel.name, target=self.target)
         warn_of_secrets(wheel.name, suspects, self.progress)
         version = check_identity(wheel.name, name=package.name)
-        if not _same_version(package.version, version):
+        if package.version and not _same_version(package.version, version):
             self.progress.line(
                 f"{package.name}: installed as {package.version}, and its sources give {version}; "
                 "the image gets the latter. Installing it again brings both together.",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.lock.locked_packages import LockedConda
-    from imagesync.lock.lockfile.read import ReadLock
+    from imagesync.lock.lockfile.models import ReadLock
     from imagesync.plan.plan import Plan, PlannedConda
 
 
@@ -79,13 +79,14 @@ class _Comparison:
     def conda(self) -> Iterator[Difference]:
         locked = {package.name: package for package in self.read.lock.conda}
         planned = {package.name: package for package in self.plan.conda}
-        if not planned:
+        if not planned or self.read.is_pip_only:
             return  # an environment without conda only gets its interpreter from a channel
         for name, package in planned.items():
             entry = locked.get(name)
             here = f"{package.version} {package.build}".strip()
             if entry is None:
-                if not self._is_reported(name, package.version, "") and not self._is_repacked(name):
+                is_known = self._is_reported(name, package.version, "") or name in self.read.left_out
+                if not is_known and not self._is_repacked(name):
                     yield Difference(name, "conda", "", here, "it isn't in the lock")
             elif not self._has_reported_changes(package):
                 yield Difference(
@@ -129,7 +130,7 @@ class _Comparison:
             package.name, f"{package.version} {package.build}", f"{entry.version} {entry.build}"
         ):
             return True
-        if self.ours and self.same_platform:
+        if self.read.is_exact and self.same_platform:
             return (package.version, package.build) == (entry.version, entry.build)
         if self.ours:
             return package.version == entry.version and self._has_variant_of(package, entry)
@@ -155,7 +156,7 @@ class _Comparison:
         planned = {str(package.name): package for package in self.plan.packages if package.name != "python"}
         for name, package in planned.items():
             if name not in locked:
-                if not self._is_reported(name, package.version, ""):
+                if not self._is_reported(name, package.version, "") and name not in self.read.left_out:
                     yield Difference(name, "pip", "", package.version, "it isn't in the lock")
                 continue
             known = self.read.custom_metadata.package("pip", name)
@@ -177,7 +178,9 @@ class _Comparison:
     def _pip_fits(self, package: PlannedPackage, locked: str) -> bool:
         if package.installed is None or self._is_reported(package.name, package.version, locked):
             return True
-        if self.ours or package.vendored:
+        if not locked:
+            return True  # only a build knows the version of this source tree
+        if self.read.is_exact or package.vendored:
             return (
                 parse_version(package.version) == parse_version(locked)
                 if parse_version(locked)

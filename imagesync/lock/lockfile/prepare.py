@@ -14,6 +14,8 @@ from imagesync.lock.conda.archive_files import ArchiveInfo, read_archives
 from imagesync.lock.conda.locked_records import needed_glibc, refuse_duplicates, refuse_free_threaded
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import LockedConda
+from imagesync.lock.resolve_installed import pin
+from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.environment import CondaRecord
 from imagesync.settings.bases import base_hint
@@ -21,10 +23,33 @@ from imagesync.settings.bases import base_hint
 if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
     from imagesync.lock.conda.channels import Channels
-    from imagesync.lock.lockfile.read import ReadLock
+    from imagesync.lock.lockfile.models import ReadLock
+    from imagesync.lock.resolvers.resolver import Resolver
     from imagesync.store.store import StoredFile
 
 _SHOWN = 10
+
+
+def with_artifacts(read: ReadLock, target: Target, resolver: Resolver) -> Lock:
+    """Return the lock of *read* with the artifacts that the indexes have for its digests.
+
+    Raises
+    ------
+    LockError
+        An index doesn't have an artifact with one of the digests of a package, or doesn't answer.
+    """
+    wanted = [package for package in read.lock.packages if package.name in read.hashes]
+    pins = tuple(pin(package.name, package.version) for package in wanted)
+    found = resolver.resolve(ResolutionRequest(target, pins, hashes=read.hashes))
+    artifacts = {package.name: package.artifact for package in found}
+    for package in wanted:
+        if package.name not in artifacts or artifacts[package.name].digest not in read.hashes[package.name]:
+            raise LockError(
+                f"{read.path}: the indexes have no {package.name} {package.version} with the locked digest.",
+                hint=f"Look at {resolver.indexes.source}, or lock again.",
+            )
+    packages = (replace(p, artifact=artifacts.get(p.name, p.artifact)) for p in read.lock.packages)
+    return replace(read.lock, packages=tuple(packages))
 
 
 def enrich(lock: Lock, channels: Channels) -> Lock:

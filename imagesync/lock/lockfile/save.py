@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,6 +14,7 @@ from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import UsageError
 from imagesync.lock.conda.locked_records import topological_order
+from imagesync.lock.lockfile.custom_metadata import HEAD, to_metadata
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.lock.resolve_installed import pin
 
@@ -153,7 +155,9 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
     header = _EXPLICIT.format(
         name=name, platform=SUBDIRS[lock.target.platform], pip=_PIP.format(name=name) if pip else ""
     )
-    return header + "".join(f"{line}\n" for line in (*lines, *pip))
+    metadata = to_metadata(bundle.plan, lock, not_in_image=[package.name for package in bundle.pip])
+    facts = [f"# {key}: {value}" for key, value in metadata.items()]
+    return header + "".join(f"{line}\n" for line in (*lines, *pip, *facts))
 
 
 def _pip_lines(bundle: Bundle) -> Iterator[str]:
@@ -198,6 +202,7 @@ def render_pylock(bundle: Bundle) -> str:
         requires_python=SpecifierSet(f"=={lock.target.minor}.*"),
         created_by="imagesync",
         packages=packages,
+        tool={HEAD: to_metadata(replace(bundle.plan, conda=()), replace(lock, conda=(), channels=()))},
     )
     pylock.validate()
     return tomli_w.dumps(dict(pylock.to_dict()))

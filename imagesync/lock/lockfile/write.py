@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
-from imagesync.lock.conda.conda_lock_file import make_file, to_metadata
+from imagesync.lock.conda.conda_lock_file import make_file
 from imagesync.lock.conda.locked_records import topological_order
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import Artifact, LockedConda
+from imagesync.lock.lockfile.custom_metadata import to_metadata
 from imagesync.plan.plan import Plan
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
 

@@ -40,6 +40,8 @@ from imagesync.lock.resolvers.resolver import (
 from imagesync.lock.wheel_tags import filename_of, target_platforms
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 _PIP_DRY_RUN = ("pip", "install", "--quiet", "--no-input", "--dry-run", "--ignore-installed")
@@ -111,6 +113,8 @@ class PipToolsResolver(IndexResolver):
             if request.dependencies and request.versions_only:
                 # The requirements are pins now.
                 return tuple(map(_version_alone, requirements))
+            if request.hashes:
+                requirements = [_with_hashes(line, request.hashes) for line in requirements]
             report = self._report(requirements, request.target, folder)
         return tuple(self._locked(entry) for entry in report)
 
@@ -207,6 +211,11 @@ class PipToolsResolver(IndexResolver):
         return LockedPackage(
             canonical_name(about["name"]), about["version"], with_digest(artifact, self._access)
         )
+
+
+def _with_hashes(line: str, hashes: Mapping[NormalizedName, frozenset[str]]) -> str:
+    allowed = sorted(hashes.get(canonical_name(Requirement(line).name), ()))
+    return " ".join((line, *(f"--hash={digest}" for digest in allowed)))
 
 
 def _version_alone(line: str) -> LockedPackage:

@@ -53,6 +53,8 @@ class ResolutionRequest:
         not run.
     versions_only
         Only the versions are needed: artifacts and digests may be missing.
+    hashes
+        The digests that the artifact of a package may have; packages without an entry may have any.
     timeout
         In seconds; ``None`` for no limit.
     """
@@ -65,6 +67,7 @@ class ResolutionRequest:
     dependencies: bool = False
     wheels_only: tuple[NormalizedName, ...] = ()
     versions_only: bool = False
+    hashes: Mapping[NormalizedName, frozenset[str]] = field(default_factory=dict)
     timeout: float | None = None
 
 

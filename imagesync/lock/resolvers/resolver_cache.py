@@ -77,7 +77,7 @@ class CachingResolver:
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
         """Return the packages that satisfy *request*, from the cache if possible."""
         pins = {line: match for line in request.requirements if (match := _PIN.fullmatch(line))}
-        alone = not (request.dependencies or request.vendored or request.constraints)
+        alone = not (request.dependencies or request.vendored or request.constraints or request.hashes)
         if not alone or len(pins) < len(request.requirements):
             return self._resolver.resolve(request)
         answers = _Answers(self._file(request.target))

@@ -167,7 +167,18 @@ class UvResolver(IndexResolver):
 
     def _locked(self, entry: Mapping[str, Any], request: ResolutionRequest) -> LockedPackage:
         name = canonical_name(entry["name"])
-        artifact = best_artifact(_artifacts(entry), request.target)
+        artifacts = _artifacts(entry)
+        if allowed := request.hashes.get(name):
+            listed = (with_digest(each, self._access) for each in artifacts)
+            artifacts = (each for each in listed if each.digest in allowed)
+        artifact = best_artifact(artifacts, request.target)
+        if artifact is None and allowed:
+            raise LockError(
+                f"The indexes have no artifact of {name} {entry.get('version', '')} that fits the image and "
+                "has one of the locked digests.",
+                hint="Lock again for Linux and this Python, with the digests of all files (`uv pip compile "
+                "--universal --generate-hashes`); or ask whoever runs the index what became of the file.",
+            )
         if artifact is None:
             raise UnsolvableError(
                 f"{name} {entry.get('version', '')} has neither a wheel for the target nor an sdist"

@@ -24,6 +24,7 @@ from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.differences import differences
+from imagesync.lock.lockfile.models import ReadRequest
 from imagesync.lock.lockfile.prepare import check_target
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, render_explicit, render_pylock, save
@@ -131,7 +132,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(path: Path, **environ: str) -> Any:
-    return read_lock(path, platform="linux/amd64", environ=environ)
+    return read_lock(ReadRequest(path, lambda: TARGET, environ))
 
 
 def edited(path: Path, **metadata: Any) -> dict[str, Any]:

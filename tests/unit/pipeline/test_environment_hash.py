@@ -14,10 +14,10 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
-from imagesync.image_layout import CopiedFile, CopiedFiles, ImageOptions, image_tag
+from imagesync.image_layout import BaseImage, CopiedFile, CopiedFiles, ImageOptions, image_tag
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
-from imagesync.lock.lockfile.save import save
+from imagesync.lock.lockfile.save import form_of, save
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import (
@@ -73,6 +73,16 @@ def conda_package(name: str, version: str, build: str) -> PlannedConda:
 
 
 BASE = BaseInputs(TWO, THREE, "3.11.2")
+BASE_IMAGE = BaseImage(
+    reference="imagesync-base:1",
+    root="debian:bookworm-slim",
+    digest=ONE,
+    image_id=ONE,
+    python_version="3.11.2",
+    python_executable="/usr/bin/python3",
+    glibc=(2, 36),
+    base_hash=TWO,
+)
 BLAS = conda_package("libblas", "3.9.0", "20_openblas")
 CONDA_PYTHON = PlannedConda("python", "3.11.7", "", Level.CRITICAL, "==3.11.7", "")
 
@@ -367,8 +377,25 @@ def test_scan_and_lock_give_one_environment_hash(case: Case) -> None:
     assert image_tag(case.locked) == case.locked[len("sha256:") :][:16]
 
 
-@pytest.mark.parametrize("case", [PIP, CONDA, FROM_CHANNEL])
-def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(case: Case, tmp_path: Path) -> None:
+def inputs_of(path: Path, cache: Path) -> LockFileInputs:
+    return LockFileInputs(path, Context(Settings(cache_dir=cache)), Code(), lambda: BASE_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        (PIP, "conda-lock.yml"),
+        (PIP, "pylock.toml"),
+        (PIP, "explicit.txt"),
+        (CONDA, "conda-lock.yml"),
+        (CONDA, "explicit.txt"),
+        (FROM_CHANNEL, "conda-lock.yml"),
+        (FROM_CHANNEL, "explicit.txt"),
+    ],
+)
+def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(
+    case: Case, name: str, tmp_path: Path
+) -> None:
     wheel = tmp_path / "wheels" / "mine-0.1-py3-none-any.whl"
     wheel.parent.mkdir()
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -383,9 +410,9 @@ def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(case: Case, tmp_
         wheels={MINE.name: stored},
         md5={package.name: "a" * 32 for package in case.lock.conda},
     )
-    path = tmp_path / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
-    inputs = LockFileInputs(path, Context(Settings(cache_dir=tmp_path / "cache")), Code())
+    path = tmp_path / name
+    save(bundle, path, "explicit" if name == "explicit.txt" else form_of(path))
+    inputs = inputs_of(path, tmp_path / "cache")
     known = inputs.known_hash(case.base)
     assert known is not None
     assert known.digest == case.scanned
@@ -396,6 +423,15 @@ def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(case: Case, tmp_
     assert elsewhere.known_hash(case.base) is None
     if case.plan.interpreter == "base":
         assert inputs.known_hash(case.base._replace(python_version="3.12.1")) is None
+
+
+def test_requirements_with_hashes_of_an_environment_give_the_hash_of_its_scan(tmp_path: Path) -> None:
+    case = replace(PIP.with_plan(packages=(PYTHON, TOOLZ)), wheels={})
+    path = tmp_path / "requirements.txt"
+    save(Bundle(case.plan, case.lock), path, "requirements")
+    inputs = inputs_of(path, tmp_path / "cache")
+    assert inputs.known_hash(case.base) is None  # an index has to say which artifacts these are
+    assert inputs.locked_hash(case.lock, case.base, {}).digest == case.scanned
 
 
 def test_lock_file_without_sha256_waits_for_the_digests_of_its_archives(tmp_path: Path) -> None:
@@ -412,7 +448,7 @@ def test_lock_file_without_sha256_waits_for_the_digests_of_its_archives(tmp_path
                 del entry["hash"]["sha256"]
                 entry["url"] = entry["url"].replace(CHANNEL, channel)
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        found = LockFileInputs(path, Context(Settings(cache_dir=tmp_path / "cache")), Code())
+        found = inputs_of(path, tmp_path / "cache")
         assert found.lock_file.lock.artifacts_digest == ""
         return found
 

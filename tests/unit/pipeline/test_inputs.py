@@ -9,6 +9,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.errors import UnsolvableError, UsageError
+from imagesync.image_layout import BaseImage
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
@@ -71,11 +72,15 @@ def test_pythonpath_is_searched_for_loose_code_only_if_an_interpreter_was_run(
     assert "loose-pythonpath" not in found
 
 
+def no_base() -> BaseImage:
+    raise AssertionError("the lock file names its Python")
+
+
 def locked(tmp_path: Path, content: bytes, **settings: object) -> LockFileInputs:
     path = tmp_path / "conda-lock.yml"
     path.write_bytes(content)
     chosen = Settings(cache_dir=tmp_path / "cache", **settings)  # type: ignore[arg-type]
-    return lock_file_inputs(path, Context(chosen))
+    return lock_file_inputs(path, Context(chosen), base=no_base)
 
 
 @pytest.mark.parametrize(("executable", "for_files"), [("", True), ("", False), ("/env/bin/python", True)])
@@ -107,7 +112,7 @@ def test_input_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp
 
 
 def test_missing_lock_file_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
-    inputs = lock_file_inputs(tmp_path / "missing.yml", Context())
+    inputs = lock_file_inputs(tmp_path / "missing.yml", Context(), base=no_base)
     with pytest.raises(UsageError, match=r"missing\.yml can't be read") as caught:
         inputs.input_hash(BASE)
     assert "imagesync lock -o" in str(caught.value.hint)

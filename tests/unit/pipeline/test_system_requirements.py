@@ -150,7 +150,7 @@ def test_wheels_of_a_lock_file_are_checked_before_a_look_up_if_strict_and_else_i
     path = tmp_path / "conda-lock.yml"
     save(Bundle(Plan(LINUX, (planned,)), lock), path, "conda-lock")
     settings = Settings(cache_dir=tmp_path / "cache", base="debian", strict=strict)
-    inputs = lock_file_inputs(path, HasThisMachine(settings, progress=lines))
+    inputs = lock_file_inputs(path, HasThisMachine(settings, progress=lines), base=lambda: BASE)
     finder = ImageFinder(inputs.context)
     finder._query = BackgroundCall(lambda: Lookup("sha256:1", ()))
     builder = ImageBuilder(inputs, BASE, finder)

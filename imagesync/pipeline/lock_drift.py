@@ -1,0 +1,99 @@
+"""The differences between an environment and a lock file, by what is in wheels and not by what made them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.errors import ImagesyncError
+from imagesync.lock.layers import local_packages
+from imagesync.lock.lock import Lock, Target
+from imagesync.lock.lockfile.differences import Difference, differences
+from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection
+from imagesync.lock.lockfile.read import read_lock
+from imagesync.plan.checks.sources import local_path
+from imagesync.settings.bases import well_known
+from imagesync.wheels.wheel_contents import archive_content, recall_contents
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.environment_inputs import EnvironmentInputs
+
+# Of images whose C library isn't known here: that of Ubuntu 24.04.
+_USUAL_GLIBC = (2, 39)
+
+
+def _target(python: str, context: Context) -> Target:
+    # Names and versions are compared, so the C library need not be exact.
+    known = well_known(context.settings.base)
+    glibc = known.glibc if known is not None and known.glibc is not None else _USUAL_GLIBC
+    return Target(IMAGE_PLATFORM, python.rstrip("+"), glibc)
+
+
+def read_to_compare(
+    path: Path, context: Context, *, python: Callable[[], str], selection: Selection | None = None
+) -> ReadLock:
+    """Return the lock of the file at *path* for a comparison with an environment.
+
+    *python* returns the version of the environment's Python, for which a lock file for several is read.
+    """
+
+    def target() -> Target:
+        return _target(python(), context)
+
+    return read_lock(ReadRequest(path, target, context.environ, selection or Selection()))
+
+
+def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Difference, ...]:
+    """Return the packages by which the environment of *inputs* differs from a lock file.
+
+    A file beside the sources of a local package, such as the lock file itself, is no difference: where the
+    sources aren't those that were locked, the wheel is made and compared with the locked one.
+    """
+    digests = {**inputs.source_digests, **_same_wheels(lock_file, inputs)}
+    return differences(lock_file, inputs.plan, digests)
+
+
+def _same_wheels(lock_file: ReadLock, inputs: EnvironmentInputs) -> Mapping[NormalizedName, str]:
+    """Return the locked digests of sources that differ, and give the wheel that lies beside the lock file."""
+    cache = inputs.context.cache_folder
+    locked = {}
+    for package in lock_file.lock.vendored:
+        source, digest = package.planned.source, inputs.source_digests.get(package.name)
+        wheel = local_path(source) if package.is_bundled and not package.repacked else None
+        if digest is None or digest == package.content or wheel is None:
+            continue
+        if content := archive_content(Path(wheel), source.hash or "", cache=cache):
+            locked[package.name] = (package.content, content)
+    if not locked:
+        return {}
+    contents = _contents(lock_file, inputs, {name: inputs.source_digests[name] for name in locked})
+    return {name: digest for name, (digest, content) in locked.items() if contents.get(name) == content}
+
+
+def _contents(
+    lock_file: ReadLock, inputs: EnvironmentInputs, digests: Mapping[NormalizedName, str]
+) -> dict[NormalizedName, str]:
+    """Return the content of the wheels of local packages: remembered, or of wheels that are made now."""
+    context = inputs.context
+    no_isolation = context.settings.no_isolation
+    recalled = recall_contents(inputs.plan, digests, no_isolation=no_isolation, cache=context.cache_folder)
+    found = {name: content.digest for name, content in recalled.items()}
+    missing = {name: digest for name, digest in digests.items() if name not in found}
+    if not missing:
+        return found
+    from imagesync.pipeline.artifacts import make_wheels, wheel_contents
+
+    local = Lock(lock_file.lock.target, (), local_packages(inputs.plan, missing))
+    try:
+        made, wheels = make_wheels(local, inputs.artifact_sources(for_lock=True))
+    except ImagesyncError as error:
+        # What can't be built may have changed.
+        context.progress.line(f"warning: {error.message}")
+        return found
+    contents = wheel_contents(made, wheels, inputs.plan, context)
+    return {**found, **{name: content.digest for name, content in contents.items()}}
