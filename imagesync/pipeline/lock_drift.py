@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 from imagesync.lock.layers import local_packages
 from imagesync.lock.lock import Lock, Target
@@ -90,10 +91,10 @@ def _contents(
 
     local = Lock(lock_file.lock.target, (), local_packages(inputs.plan, missing))
     try:
-        made, wheels = make_wheels(local, inputs.artifact_sources(for_lock=True))
+        made, wheels = make_wheels(local, inputs.artifact_sources(for_files=True))
     except ImagesyncError as error:
         # What can't be built may have changed.
-        context.progress.line(f"warning: {error.message}")
+        context.progress.line(error.message, Severity.WARNING)
         return found
     contents = wheel_contents(made, wheels, inputs.plan, context)
     return {**found, **{name: content.digest for name, content in contents.items()}}

@@ -41,7 +41,8 @@ def parse_file(path: Path) -> Lockfile:
         ) from error
     except Exception as error:
         # YAML's, pydantic's and conda-lock's own errors have no common base.
-        reason = " ".join(str(error).split())
+        # Its assertion about entries has no message.
+        reason = " ".join(str(error).split()) or "two entries are for the same package"
         raise UsageError(
             f"{path} isn't a lock file that conda-lock can read: {reason[:300]}",
             hint="Write it again, or with the newest conda-lock.",

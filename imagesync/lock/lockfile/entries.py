@@ -180,7 +180,7 @@ def refuse_unknown(path: Path, what: str, wanted: Iterable[str], known: Collecti
     UsageError
         It lacks one.
     """
-    missing = sorted(set(wanted) - set(known))
+    missing = [name for name in wanted if name not in known and canonical_name(name) not in known]
     if missing:
         has = f"It has {', '.join(sorted(known))}." if known else f"It has no {what} to choose."
         raise UsageError(f"{path} has no {what} {missing[0]!r}.", hint=has)

@@ -145,7 +145,7 @@ def remedy(path: Path) -> str:
 
 def describe_selection(read: ReadLock, selection: Selection | None) -> str:
     """Return a line about the part of a lock file that is taken; empty if that is all of it."""
-    if not read.left_out:
+    if not (read.left_out and read.others):
         return ""
     chosen = selection or Selection()
     if chosen.environment or read.path.name == "pixi.lock":
@@ -154,7 +154,10 @@ def describe_selection(read: ReadLock, selection: Selection | None) -> str:
         names = ", ".join((*chosen.groups, *chosen.extras))
         taken = f"the project's dependencies{f' and {names}' if names else ''}"
     shown = ", ".join(read.left_out[:_SHOWN]) + (", ..." if len(read.left_out) > _SHOWN else "")
-    return f"{read.path.name}: {taken}, without what only {', '.join(read.others)} needs: {shown}"
+    *first, last = read.others
+    others = f"{', '.join(first)} and {last}" if first else last
+    needs = "needs" if len(read.others) == 1 else "need"
+    return f"{read.path.name}: {taken}, without what only {others} {needs}: {shown}"
 
 
 def planned_packages(read: ReadLock) -> Iterator[PlannedPackage]:

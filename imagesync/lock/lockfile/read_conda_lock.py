@@ -23,6 +23,7 @@ from imagesync.lock.lockfile.entries import (
     is_relative,
     place_of,
     recorded_target,
+    refuse_duplicates,
     refuse_unknown,
 )
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest
@@ -60,6 +61,8 @@ def _read(reader: _Reader, lockfile: Lockfile, subdir: str) -> ReadLock:
     kept = [entry for entry in entries if wanted & entry.categories or not entry.categories]
     for entry in kept:
         check_entry(path, entry.name, entry.version, is_conda=entry.manager == "conda")
+    for manager in ("conda", "pip"):
+        refuse_duplicates(path, (entry.name for entry in _of(kept, manager)))
     in_image = [entry for entry in _of(kept, "conda") if entry.name not in metadata.not_in_image]
     conda = tuple(sorted(map(reader.conda, in_image), key=lambda package: package.name))
     pip = list(_of(kept, "pip"))

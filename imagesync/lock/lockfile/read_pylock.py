@@ -80,8 +80,8 @@ def read_document(request: ReadRequest, document: Mapping[str, Any]) -> ReadLock
     groups = {*defaults, *map(canonical_name, selection.groups)}
     extras = set(map(canonical_name, selection.extras))
     known_groups = {*(pylock.dependency_groups or ()), *(pylock.default_groups or ())}
-    refuse_unknown(path, "group", groups, known_groups)
-    refuse_unknown(path, "extra", extras, pylock.extras or ())
+    refuse_unknown(path, "group", selection.groups, known_groups)
+    refuse_unknown(path, "extra", selection.extras, pylock.extras or ())
     reader = _Reader(request, _metadata(pylock))
     selected = reader.select(pylock, groups=groups, extras=extras)
     read = reader.lock(selected)

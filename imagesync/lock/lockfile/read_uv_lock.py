@@ -42,8 +42,8 @@ def read(request: ReadRequest) -> ReadLock:
     locked = _parsed(path, text)
     groups, extras = _known(project, locked)
     selection = request.selection
-    refuse_unknown(path, "group", map(canonical_name, selection.groups), groups)
-    refuse_unknown(path, "extra", map(canonical_name, selection.extras), extras)
+    refuse_unknown(path, "group", selection.groups, groups)
+    refuse_unknown(path, "extra", selection.extras, extras)
     options = ["--no-default-groups", *_options(selection)]
     if "project" not in project:
         options.append("--all-packages")  # the root of a workspace that is no package
