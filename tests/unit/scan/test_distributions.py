@@ -454,20 +454,3 @@ def test_unreadable_metadata_is_a_finding(local: MakeEnvironment) -> None:
     result = scanned(made)
     assert names(result) == ["beta-pack"]
     assert finding(result, "unreadable").path == str(file)
-
-
-def test_all_findings_are_documented() -> None:
-    import re
-
-    root = Path(__file__).parents[3]
-    package = root / "imagesync"
-    rooms = ("scan", "plan/checks", "pipeline")
-    files = [file for room in rooms for file in package.glob(f"{room}/**/*.py")]
-    sources = "".join(file.read_text() for file in files)
-    codes = set(re.findall(r'Severity\.\w+(?: if same else Severity\.\w+)?,\s*"([a-z0-9-]+)"', sources))
-    codes |= set(re.findall(r'(?:Severity\.WARNING,\s*|\bcode=)"([a-z0-9-]+)"', sources))
-    documented, of_levels = (
-        set(re.findall(r"^\| `([a-z0-9-]+)` \|", (root / "docs" / page).read_text(), re.MULTILINE))
-        for page in ("findings.md", "levels.md")
-    )
-    assert documented == codes - (of_levels - documented)

@@ -1,0 +1,190 @@
+"""The reference pages have what the code has: settings, findings, errors, commands and their options."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import product, takewhile
+from pathlib import Path
+
+import click
+import pytest
+
+from imagesync.cli.main import cli
+from imagesync.core.text import format_size
+from imagesync.settings.keys import KEYS, Key
+from imagesync.settings.model import Settings
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+SOURCES = {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "imagesync").rglob("*.py"))}
+
+
+def rows(page: str) -> list[list[str]]:
+    """Return the cells of all rows of tables of a page, without headers."""
+    lines = re.findall(r"^\| (.*) \|$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE)
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+
+
+def code_in(cell: str) -> list[str]:
+    """Return what a cell has as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def documented_settings() -> dict[str, tuple[str, str, str]]:
+    """Return the columns of each key of docs/settings.md: type and default, variable, option."""
+    found = {}
+    for cells in rows("settings.md"):
+        if len(cells) == 5 and (names := code_in(cells[0])):
+            for number, name in enumerate(names):
+                variables = code_in(cells[2])
+                options = code_in(cells[3])
+                found[name] = (cells[1], variables[number], options[number] if options else "")
+    return found
+
+
+def option_of(key: Key) -> str:
+    """Return the option that sets a key: of ``build``, which takes all of them; empty if there is none."""
+    context = click.Context(cli)
+    build = cli.resolve_command(context, ["build"])[1]
+    assert build is not None
+    flags = {flag for parameter in build.params for flag in parameter.opts}
+    return key.flag if key.flag in flags else ""
+
+
+def test_settings_page_has_the_keys_variables_and_options_of_the_code() -> None:
+    documented = {
+        name: (row[1], row[2].split()[0] if row[2] else "") for name, row in documented_settings().items()
+    }
+    assert documented == {key.name: (key.variable, option_of(key)) for key in KEYS}
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_settings_page_has_the_default_of_the_code(key: Key) -> None:
+    default = next(field.default for field in fields(Settings) if field.name == key.field)
+    shown = code_in(documented_settings()[key.name][0])
+    if isinstance(default, bool):
+        assert shown[-1] == str(default).lower()
+    elif isinstance(default, str) and default:
+        assert shown[-1] == f'"{default}"'
+    elif isinstance(default, int):
+        assert shown[-1] == f'"{format_size(default).replace(".0", "")}"'
+    elif default == () and shown and shown[-1] != '"auto"':
+        # The image's own values stand where a setting is empty.
+        assert shown[-1] == "[]" or key.name == "cmd"
+
+
+def findings() -> Iterator[tuple[str, set[str]]]:
+    """Yield code and severities of each finding that the code makes with a constant code."""
+    for tree in SOURCES.values():
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Finding":
+                named = {keyword.arg: keyword.value for keyword in call.keywords}
+                severity, code = [
+                    *call.args[:2],
+                    *(named[key] for key in ("severity", "code") if key in named),
+                ]
+                if isinstance(code, ast.Constant):
+                    attributes = (node for node in ast.walk(severity) if isinstance(node, ast.Attribute))
+                    yield str(code.value), {node.attr.lower() for node in attributes} & SEVERITIES
+
+
+SEVERITIES = {"error", "warning", "info"}
+
+
+def documented_findings() -> dict[str, str]:
+    """Return the severities of each finding of the pages, by code."""
+    found: dict[str, str] = {}
+    for page in ("findings.md", "levels.md", "code.md"):
+        for cells in rows(page):
+            if re.fullmatch(r"`[a-z0-9-]+`", cells[0]) and SEVERITIES & set(re.findall(r"\w+", cells[1])):
+                code = cells[0].strip("`")
+                found[code] = f"{found.get(code, '')} {cells[1]}"
+    return found
+
+
+@pytest.mark.parametrize(("code", "severities"), sorted(findings(), key=str))
+def test_finding_is_documented_with_its_severities(code: str, severities: set[str]) -> None:
+    assert severities <= set(re.findall(r"\w+", documented_findings()[code]))
+
+
+def test_documented_findings_are_those_of_the_code() -> None:
+    constants = {
+        node.value
+        for tree in SOURCES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert set(documented_findings()) <= constants
+
+
+def messages() -> Iterator[str]:
+    """Yield all texts of the code, with an ellipsis for each value in them, and each choice of words."""
+    for tree in SOURCES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                yield from map("".join, product(*map(choices, node.values)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def choices(part: ast.expr) -> list[str]:
+    """Return the texts that a part of an f-string may be."""
+    if isinstance(part, ast.Constant):
+        return [str(part.value)]
+    if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.IfExp):
+        words = [
+            node.value for node in (part.value.body, part.value.orelse) if isinstance(node, ast.Constant)
+        ]
+        return [*map(str, words), "..."]
+    return ["..."]
+
+
+def documented_messages() -> list[str]:
+    """Return each message of docs/errors.md and the README; alternatives are separate."""
+    readme = (ROOT / "README.md").read_text("utf-8").partition("| it says |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (.*?) \|", readme, re.MULTILINE)
+    cells += [row[0] for row in rows("errors.md") if row[0] not in ("what it says", "---")]
+    return [message for cell in cells for message in re.split(r" / |; ", cell)]
+
+
+TEXTS = list(messages())
+
+
+@pytest.mark.parametrize("message", documented_messages())
+def test_documented_error_is_one_of_the_code(message: str) -> None:
+    # Versions and platforms stand for any.
+    parts = re.split(r"\.\.\.|\b3\.[xy]\b|linux[-/]\w+", message)
+    pattern = re.compile(".*".join(re.escape(part.strip(" ,.")) for part in parts), re.DOTALL)
+    assert any(pattern.search(text) for text in TEXTS)
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Return page and arguments of each command line of imagesync in the pages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        blocks = re.findall(r"^```(?:console|sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+        lines = [line for line in lines if line.startswith("imagesync ")]
+        found += [(page.name, line.removeprefix("imagesync ")) for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_command_line_is_one_that_imagesync_takes(page: str, line: str) -> None:
+    words = shlex.split(line.partition(" #")[0].partition(" | ")[0].partition(" > ")[0])
+    command: click.Command = cli
+    context = click.Context(cli)
+    while isinstance(command, click.Group):
+        # Options of a group come first, and none in the pages has a value.
+        options = list(takewhile(lambda word: word.startswith("-"), words))
+        if len(options) == len(words):
+            break
+        name, found, words = command.resolve_command(context, words[len(options) :])
+        assert found is not None
+        command, context = found, click.Context(found, parent=context, info_name=name)
+    command.parse_args(context, words)
