@@ -32,6 +32,7 @@ SUMMARIES: Final = {
     "init": "Write commented settings to pyproject.toml or imagesync.toml.",
     "lock": "Find the exact artifact of each package for the image.",
     "plan": "Show the packages of the image, and the reasons.",
+    "push": "Push an image that was built without an engine to a registry.",
     "render": "Write the build context, which `docker build` accepts too.",
     "run": "Run COMMAND in the environment's image.",
     "scan": "Show the installed packages and the source of each.",

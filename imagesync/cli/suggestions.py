@@ -23,7 +23,6 @@ _COMMANDS: Final = {
     "prune": "imagesync cache prune",
     "ps": "imagesync cluster ls",
     "pull": "imagesync build --repository REGISTRY/NAME, which pulls what is there already",
-    "push": "imagesync build --push --repository REGISTRY/NAME",
     "rmi": "docker rmi REFERENCE",
     "shell": "imagesync run -- bash",
     "tag": "imagesync build --tag REFERENCE",

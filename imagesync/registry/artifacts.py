@@ -105,7 +105,7 @@ def push_artifact(artifact: Artifact, repository: Repository, *, tag: str = "", 
     blobs = [artifact.manifest.layers[0], artifact.manifest.config]
     lacking = in_parallel(lambda blob: not repository.has_blob(blob), blobs)
     total = sum(blob.size for blob, lacks in zip(blobs, lacking, strict=True) if lacks)
-    with progress.task(f"Pushing {artifact.manifest.artifact_type}", total=total, unit="bytes") as task:
+    with progress.task(f"Attaching {artifact.manifest.artifact_type}", total=total, unit="bytes") as task:
         for blob, lacks in zip(blobs, lacking, strict=True):
             if lacks:
                 upload(repository, blob, artifact, task)

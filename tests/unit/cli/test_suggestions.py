@@ -15,7 +15,7 @@ from tests.commands import CommandLine
         ("build -f Dockerfile", "--templates DIR"),
         ("build --dry-run", "imagesync plan"),
         ("build -n", "imagesync plan"),
-        ("push", "imagesync build --push"),
+        ("pull", "imagesync build --repository"),
         ("images", "docker images imagesync"),
         ("ls", "imagesync cluster ls"),
         ("export", "imagesync lock --export"),
@@ -42,6 +42,6 @@ def test_other_mistakes_get_no_hint(command: str) -> None:
 
 
 def test_hint_is_the_last_line_on_stderr(cli: CommandLine) -> None:
-    finished = cli.run("push")
+    finished = cli.run("pull")
     assert finished.returncode == 2
-    assert finished.stderr.splitlines()[-1].startswith("hint: imagesync build --push")
+    assert finished.stderr.splitlines()[-1].startswith("hint: imagesync build --repository")

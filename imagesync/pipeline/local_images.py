@@ -1,0 +1,207 @@
+"""Images that were built without an engine: in the layout of the cache folder, or in layouts and archives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from imagesync.core.image_location import ImageLocation, parse_location
+from imagesync.core.image_reference import parse_reference, repository_of, split_reference
+from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.errors import LayoutError, UsageError
+from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
+from imagesync.registry.image_source import SourceImage, open_image
+from imagesync.registry.manifest import Descriptor
+from imagesync.registry.oci_image import OCIImage
+from imagesync.registry.oci_layout import ImageLayout
+from imagesync.registry.push import Pushed, push_image
+from imagesync.registry.repository import Repository
+from imagesync.store.layout import ANSWERS, IMAGES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagesync.core.progress import Progress
+    from imagesync.pipeline.context import Context
+
+BASE_NAME: Final = "org.opencontainers.image.base.name"
+BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
+
+
+@dataclass(frozen=True)
+class LocalImage:
+    """An image outside of registries and engines.
+
+    Parameters
+    ----------
+    image
+        All of its layers can be read: those that aren't here from the registry of its base.
+    name
+        Its name, with a tag; empty if it has none.
+    base
+        The image that it is built on, if layers of that aren't here.
+    artifacts
+        The documents about it.
+    """
+
+    image: OCIImage
+    name: str
+    base: SourceImage | None
+    artifacts: tuple[Artifact, ...] = ()
+
+
+@contextmanager
+def open_local_image(text: str, *, cache: Path, progress: Progress) -> Iterator[LocalImage]:
+    """Give a local image, whose layers can be read inside the block.
+
+    Parameters
+    ----------
+    text
+        The name of an image in the cache folder's layout, or a location such as ``oci:DIR:TAG``.
+    cache
+        The cache folder.
+    progress
+        Gets warnings.
+
+    Raises
+    ------
+    UsageError
+        There is no such image.
+    LayoutError
+        It can't be used.
+    """
+    location = parse_location(text, given_as="the image")
+    kept = ImageLayout(cache / IMAGES)
+    with ExitStack() as stack:
+        if location.transport == "registry":
+            image = _from_cache(text, kept)
+            artifacts = tuple(layout_artifacts(kept, image.digest))
+            base = _base(image, kept, progress, stack)
+            if base is not None:
+                image = replace(image, layers=_Layers(kept, base))
+            yield LocalImage(image, ":".join(split_reference(text)), base, artifacts)
+        elif location.transport == "docker-daemon":
+            raise UsageError(
+                f"{location.path} is an engine's.", hint=f"The engine pushes it: docker push {location.path}"
+            )
+        else:
+            found = stack.enter_context(
+                open_image(location, platform=IMAGE_PLATFORM, kept=kept, progress=progress)
+            )
+            yield LocalImage(found.image, location.name, None)
+
+
+def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
+    """Push a local image, and the documents about it.
+
+    Parameters
+    ----------
+    text
+        As for :func:`open_local_image`.
+    target
+        The reference to push to; empty for *text* itself, or else for the setting ``repository``.
+
+    Raises
+    ------
+    UsageError
+        There is no such image, or *target* names no registry.
+    RegistryError
+        It can't be pushed.
+    """
+    cache, progress = context.cache_folder, context.progress
+    with open_local_image(text, cache=cache, progress=progress) as local:
+        reference = push_target(target or local.name, local.name, repository=context.settings.repository)
+        _, tag = split_reference(reference)
+        with Repository(reference, progress=progress) as repository:
+            mounts = {} if local.base is None else local.base.mounts(repository.name)
+            pushed = push_image(
+                local.image,
+                repository,
+                tags=[tag],
+                progress=progress,
+                cache=cache / ANSWERS,
+                mount_from=mounts,
+            )
+            for artifact in local.artifacts:
+                push_artifact(artifact, repository, progress=progress)
+    return pushed
+
+
+def push_target(target: str, name: str, *, repository: str) -> str:
+    """Return the reference to push an image to.
+
+    Parameters
+    ----------
+    target
+        As the user wrote it; without a registry the setting *repository* stands for it.
+    name
+        The image's own name, whose tag it keeps.
+
+    Raises
+    ------
+    UsageError
+        There is no registry to push to, or *target* has a digest.
+
+    >>> push_target("registry.example.com/team/env", "imagesync:abc", repository="imagesync")
+    'registry.example.com/team/env:abc'
+    >>> push_target("imagesync:abc", "imagesync:abc", repository="registry.example.com/env")
+    'registry.example.com/env:abc'
+    """
+    _, tag = split_reference(name) if name else ("", "latest")
+    if target and parse_reference(target).names_registry:
+        if "@" in target:
+            raise UsageError(f"{target} has a digest, and an image is pushed under a tag.")
+        return f"{repository_of(target)}:{parse_reference(target).tag or tag}"
+    if parse_reference(repository).names_registry:
+        return f"{repository}:{tag}"
+    raise UsageError(
+        f"{target or 'The image'} names no registry to push to.",
+        hint="Name one: imagesync push IMAGE registry.example.com/team/NAME; or set `repository`.",
+    )
+
+
+class _Layers:
+    """Layers of an image in a layout, or else of its base."""
+
+    def __init__(self, kept: ImageLayout, base: SourceImage) -> None:
+        self._kept = kept
+        self._base = base
+        self._of_base = {layer.digest for layer in base.image.manifest.layers}
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        if descriptor.digest in self._of_base and not self._kept.has(descriptor):
+            yield from self._base.image.layers.read(descriptor)
+        else:
+            yield from self._kept.read(descriptor)
+
+
+def _from_cache(text: str, kept: ImageLayout) -> OCIImage:
+    index = kept.index()
+    name = ":".join(split_reference(text))
+    entry = index.find(text) or index.find(name)
+    if entry is None:
+        # Base images have names with a blank or a plus in them.
+        names = [known for known in index.names if " " not in known and "+" not in known]
+        there = f"it has {', '.join(names[-5:])}" if names else "it has no images yet"
+        raise UsageError(
+            f"There is no image {text} in {kept.root}: {there}.",
+            hint="`imagesync build --builder oci` makes one. `docker push` pushes those of an engine.",
+        )
+    return kept.image(entry)
+
+
+def _base(image: OCIImage, kept: ImageLayout, progress: Progress, stack: ExitStack) -> SourceImage | None:
+    """Return the image's base from its registry, if layers of it aren't here."""
+    missing = [layer for layer in image.manifest.layers if not kept.has(layer)]
+    if not missing:
+        return None
+    name, digest = (image.manifest.annotations.get(key, "") for key in (BASE_NAME, BASE_DIGEST))
+    location = parse_location(name, given_as="the base image") if name else None
+    if location is None or location.transport != "registry" or not digest:
+        raise LayoutError(
+            f"The layer {missing[0].digest} of the image isn't in {kept.root}.", hint="Build the image again."
+        )
+    pinned = ImageLocation("registry", f"{repository_of(location.path)}@{digest}")
+    return stack.enter_context(open_image(pinned, platform=IMAGE_PLATFORM, kept=kept, progress=progress))
