@@ -70,7 +70,7 @@ class BaseImage:
     Parameters
     ----------
     reference
-        The reference in a Dockerfile's ``FROM``: ``imagesync-base:<16 hex digits of base_hash>``.
+        The reference of the image with Python: ``imagesync-base:<16 hex digits of base_hash>``.
     root
         The root image, as the user named it, such as ``ubuntu:24.04``.
     digest
@@ -85,11 +85,13 @@ class BaseImage:
     glibc
         The version of the C library, such as ``(2, 39)``.
     base_hash
-        ``sha256:<hex>`` over the root image, ``Dockerfile.base`` and the system packages.
+        ``sha256:<hex>`` over the root image, ``Dockerfile.base``, the system packages and *toolchain*.
     apt
         The system packages that the settings name.
     pinned
         The root image by its digest, if its registry was asked.
+    toolchain
+        Whether it has a compiler, so that it is all three stages of ``Dockerfile.base`` at once.
     """
 
     reference: str
@@ -102,6 +104,17 @@ class BaseImage:
     base_hash: str
     apt: tuple[str, ...] = ()
     pinned: str = ""
+    toolchain: bool = False
+
+    @property
+    def minimal(self) -> str:
+        """Return the reference of the image without Python, for environments that bring their own."""
+        return self.reference if self.toolchain else f"{self.reference}-minimal"
+
+    @property
+    def for_wheels(self) -> str:
+        """Return the reference of the image with a compiler, which wheels are built in."""
+        return self.reference if self.toolchain else f"{self.reference}-build"
 
     @property
     def identity(self) -> str:

@@ -338,7 +338,17 @@ class Session:
                     engine.tag(image.image_id, tag)
 
     def run(
-        self, command: tuple[str, ...], *, variables: tuple[str, ...] = (), ports: tuple[str, ...] = ()
+        self,
+        command: tuple[str, ...],
+        *,
+        variables: tuple[str, ...] = (),
+        ports: tuple[str, ...] = (),
+        mounts: tuple[str, ...] = (),
+        user: str = "",
+        network: str = "",
+        gpus: str = "",
+        shm_size: str = "",
+        tty: bool | None = None,
     ) -> int:
         """Run *command* in the environment's image, with this folder mounted, and return its exit code.
 
@@ -350,17 +360,31 @@ class Session:
             ``NAME=VALUE``, or ``NAME`` for the value that it has here.
         ports
             ``OUTSIDE:INSIDE``, or one number for both; published on loopback.
+        mounts
+            Further mounts, as ``docker run --volume`` or ``--mount`` takes them.
+        user, network, gpus, shm_size
+            As the options of ``docker run``; by default the caller's ids, the engine's network, no GPUs, 1
+            GiB.
+        tty
+            Whether to give the terminal to the command; by default if stdin and stdout are one.
         """
+        from imagesync.engine import run_options
         from imagesync.engine.endpoint import find_endpoint
-        from imagesync.engine.interactive import ContainerRun, parse_ports, parse_variables, run_container
+        from imagesync.engine.interactive import run_container
 
-        environ = self.context.environ
-        request = ContainerRun(
+        environ, folder = self.context.environ, Path.cwd()
+        request = run_options.ContainerRun(
             reference="",
             command=command,
-            folder=Path.cwd(),
-            environment=parse_variables(variables, environ),
-            ports=parse_ports(ports),
+            folder=folder,
+            environment=run_options.parse_variables(variables, environ),
+            ports=run_options.parse_ports(ports),
+            mounts=run_options.parse_mounts(mounts, folder=folder),
+            user=run_options.check_user(user),
+            network=network,
+            gpus=gpus,
+            shm_size=run_options.parse_size(shm_size) if shm_size else run_options.SHM_SIZE,
+            tty=tty,
         )
         image = self.build(push=False, locked=self.context.settings.locked)
         return run_container(find_endpoint(environ), replace(request, reference=image.reference))

@@ -20,7 +20,6 @@ from imagesync.cluster.cluster_plan import cluster_image, make_plan
 from imagesync.cluster.container_options import (
     SchedulerOptions,
     WorkerOptions,
-    parse_mounts,
     require_dask,
     size_workers,
 )
@@ -37,7 +36,7 @@ from imagesync.deploy.configuration import (
 )
 from imagesync.deploy.replace_image import update_image
 from imagesync.engine.endpoint import find_endpoint
-from imagesync.engine.interactive import parse_variables
+from imagesync.engine.run_options import parse_mounts, parse_variables
 from imagesync.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from imagesync.errors import ImagesyncError
 
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 TERMINATED = 143  # and for SIGTERM
+HUNG_UP = 129  # and for SIGHUP
 
 # The summary of each command, which is a function of the same name in a module of the same name.
 SUMMARIES: Final = {
@@ -41,8 +42,10 @@ SUMMARIES: Final = {
 
 def main() -> NoReturn:
     """Run the command line, and exit with the code of its command or of the error that ended it."""
-    # Unwind on SIGTERM as on an interrupt, so that nothing is left in the engine.
+    # Unwind on SIGTERM and SIGHUP as on an interrupt, so that nothing is left in the engine.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
     _open_closed_streams()
     invocation = Invocation()
     try:

@@ -12,7 +12,7 @@ _COMMANDS: Final = {
     "config": "imagesync cluster config TARGET; settings: imagesync init",
     "create": "imagesync build",
     "down": "imagesync cluster down NAME",
-    "exec": "imagesync run -- COMMAND",
+    "exec": "imagesync run COMMAND",
     "export": "imagesync lock -o FILE, or imagesync lock --export FORM",
     "freeze": "imagesync lock --export requirements",
     "images": "docker images imagesync (or what `repository` says)",
@@ -24,7 +24,7 @@ _COMMANDS: Final = {
     "ps": "imagesync cluster ls",
     "pull": "imagesync build --repository REGISTRY/NAME, which pulls what is there already",
     "rmi": "docker rmi REFERENCE",
-    "shell": "imagesync run -- bash",
+    "shell": "imagesync run bash",
     "tag": "imagesync build --tag REFERENCE",
     "up": "imagesync cluster up",
 }
@@ -44,8 +44,6 @@ _FILE: Final = (
 )
 _PLATFORM: Final = "Images are for linux/amd64."
 _DOCKER_RUN: Final = "For other options: docker run OPTIONS $(imagesync build) COMMAND"
-_TERMINAL: Final = "Omit it: the command gets the terminal where there is one."
-_MOUNT: Final = f"This folder is mounted already, at /workspace. {_DOCKER_RUN}"
 _OPTIONS: Final = {
     "build": {
         "-f": _FILE,
@@ -64,19 +62,8 @@ _OPTIONS: Final = {
         "-d": _DOCKER_RUN,
         "--detach": _DOCKER_RUN,
         "--entrypoint": _DOCKER_RUN,
-        "--gpus": _DOCKER_RUN,
-        "-i": _TERMINAL,
-        "--interactive": _TERMINAL,
-        "--mount": _MOUNT,
         "--name": _DOCKER_RUN,
-        "--network": _DOCKER_RUN,
         "--rm": "Omit it: the container is removed when the command ends.",
-        "-t": _TERMINAL,
-        "--tty": _TERMINAL,
-        "-u": _DOCKER_RUN,
-        "--user": _DOCKER_RUN,
-        "-v": _MOUNT,
-        "--volume": _MOUNT,
         "-w": _DOCKER_RUN,
     },
 }

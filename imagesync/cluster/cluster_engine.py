@@ -23,7 +23,7 @@ from imagesync.cluster.cluster_plan import (
     spawn_environment,
     worker_config,
 )
-from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions, device_requests
+from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions
 from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.resources import (
     CONFLICT,
@@ -35,6 +35,7 @@ from imagesync.cluster.resources import (
 )
 from imagesync.engine.client import connect, engine_errors
 from imagesync.engine.run_container import Attachment, Stream
+from imagesync.engine.run_options import SHM_SIZE, device_requests, mount_objects
 from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
 
@@ -180,6 +181,7 @@ class ClusterEngine:
                 "memswap_limit": options.memory_limit or None,
                 "nano_cpus": int(options.cpus * 1e9) or None,
                 "device_requests": device_requests(options.gpus),
+                "shm_size": SHM_SIZE,
             },
         )
         config = worker_config(plan, name, options)
@@ -233,8 +235,6 @@ class ClusterEngine:
         ports: list[int] | None = None,
         aliases: list[str] | None = None,
     ) -> str:
-        import docker.types
-
         api, plan = self.api, self.plan
         role = SCHEDULER if name == SCHEDULER else "worker"
         # Unique, since the name of a container that is being removed is still taken.
@@ -250,12 +250,7 @@ class ClusterEngine:
                 host_config=api.create_host_config(
                     auto_remove=True,
                     network_mode=plan.network,
-                    mounts=[
-                        docker.types.Mount(
-                            mount.target, mount.source, type=mount.kind, read_only=mount.read_only
-                        )
-                        for mount in mounts
-                    ],
+                    mounts=mount_objects(mounts),
                     **host_config,
                 ),
                 networking_config=api.create_networking_config(

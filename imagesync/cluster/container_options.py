@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imagesync.core.installation import own_installation
 from imagesync.engine.run_container import Mount
 from imagesync.errors import ClusterError, UsageError
-
-if TYPE_CHECKING:
-    import docker
-
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
 
@@ -103,48 +99,6 @@ def check_name(name: str) -> str:
             hint="Use up to 40 of a-z, 0-9, '-', '_' and '.', starting with a letter or a digit.",
         )
     return name
-
-
-def parse_mounts(mounts: Iterable[str | Mount]) -> tuple[Mount, ...]:
-    """Return mounts, from values or from ``SOURCE:TARGET[:ro|rw]`` as ``docker run --volume`` takes them.
-
-    A source that isn't an absolute path names a volume.
-
-    >>> parse_mounts(["/data:/data:ro", "scratch:/scratch"])[1].kind
-    'volume'
-
-    Raises
-    ------
-    UsageError
-        A mount has another form.
-    """
-    return tuple(_parse_mount(mount) if isinstance(mount, str) else mount for mount in mounts)
-
-
-def _parse_mount(text: str) -> Mount:
-    # The first colon of C:\data:/data belongs to the drive.
-    match = re.fullmatch(r"((?:[A-Za-z]:[\\/])?[^:]+):(/[^:]*)(?::(ro|rw))?", text)
-    if match is None:
-        raise UsageError(
-            f"The mount {text!r} has another form.", hint="Write SOURCE:TARGET, or SOURCE:TARGET:ro."
-        )
-    source, target, mode = match.groups()
-    bind = source.startswith("/") or bool(re.match(r"[A-Za-z]:[\\/]", source))
-    return Mount(source, target, read_only=mode == "ro", kind="bind" if bind else "volume")
-
-
-def device_requests(gpus: str) -> list[docker.types.DeviceRequest] | None:
-    """Return the device requests of ``docker run --gpus``."""
-    import docker.types
-
-    if not gpus:
-        return None
-    kind = [["gpu"]]
-    if gpus == "all":
-        return [docker.types.DeviceRequest(count=-1, capabilities=kind)]
-    if gpus.isdigit():
-        return [docker.types.DeviceRequest(count=int(gpus), capabilities=kind)]
-    return [docker.types.DeviceRequest(device_ids=gpus.split(","), capabilities=kind)]
 
 
 def require_dask() -> None:

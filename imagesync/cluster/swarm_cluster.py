@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.cluster_plan import make_plan
 from imagesync.cluster.container_cluster import ContainerCluster
-from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, parse_mounts, size_workers
+from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, size_workers
 from imagesync.cluster.labels import this_process
 from imagesync.cluster.swarm_engine import Placement, SwarmEngine
 from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.run_options import parse_mounts
 from imagesync.errors import UsageError
 
 if TYPE_CHECKING:

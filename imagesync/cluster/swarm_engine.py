@@ -35,6 +35,7 @@ from imagesync.cluster.resources import find_resources, labels_of
 from imagesync.core.image_reference import repository_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.run_options import SHM_SIZE, mount_objects
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 
@@ -313,10 +314,9 @@ class SwarmEngine(ClusterEngine):
 
 
 def _mounts(options: SchedulerOptions | WorkerOptions) -> list[docker.types.Mount]:
-    return [
-        docker.types.Mount(mount.target, mount.source, type=mount.kind, read_only=mount.read_only)
-        for mount in options.mounts
-    ]
+    # A service has no option for its shared memory.
+    shared_memory = docker.types.Mount("/dev/shm", None, type="tmpfs", tmpfs_size=SHM_SIZE)  # noqa: S108
+    return [*mount_objects(options.mounts), shared_memory]
 
 
 def _published(ports: Sequence[Mapping[str, Any]]) -> dict[int, int]:

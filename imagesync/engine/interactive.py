@@ -10,14 +10,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from imagesync.engine.client import connect, engine_errors
-from imagesync.engine.run_container import Attachment, removing
+from imagesync.engine.client import connect, engine_errors, explanation
+from imagesync.engine.mounted_folder import check_mounted
+from imagesync.engine.run_container import Attachment, Mount, removing
+from imagesync.engine.run_options import WORKSPACE, ContainerRun, device_requests, mount_objects
 from imagesync.errors import EngineError, UsageError
 
 if TYPE_CHECKING:
@@ -25,73 +27,97 @@ if TYPE_CHECKING:
 
     from imagesync.engine.endpoint import Endpoint
 
-WORKSPACE = "/workspace"
 _CHUNK = 64 * 1024  # bytes
 _Errors = Callable[[], contextlib.AbstractContextManager[None]]
-_GRACE = 10  # seconds that an interrupted command gets, as with `docker stop`
-
-
-@dataclass(frozen=True)
-class ContainerRun:
-    """A command to run in a container of an image.
-
-    Parameters
-    ----------
-    reference
-        The image.
-    command
-        Its words; empty for the image's own command.
-    folder
-        Mounted at ``/workspace``, which is also the working directory.
-    environment
-        Variables of the command.
-    ports
-        Host port by container port, both TCP, published on loopback only.
-    """
-
-    reference: str
-    command: tuple[str, ...]
-    folder: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
-    ports: Mapping[int, int] = field(default_factory=dict)
+_GRACE = 10  # seconds that a command gets after a signal, as with `docker stop`
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_NO_COMMAND = ("executable file not found", "no such file or directory", "not found in $path")
 
 
 def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
     """Run the command with this process's stdin, stdout and stderr, and return its exit code.
 
-    The command runs with this user's ids, so that this user owns the files that it writes in the folder. The
+    SIGINT, SIGTERM and SIGHUP are forwarded; a command that goes on for ten seconds afterwards is killed. The
     container is always removed.
 
     Raises
     ------
     EngineError
-        The container can't be created or started, for example because the command doesn't exist.
+        The container can't be created or started, for example because the command doesn't exist; the engine
+        sees another folder than this machine; or it goes away.
+    UsageError
+        A terminal is asked for, and there is none.
     """
-    terminal = _is_terminal()
+    terminal = _is_terminal() if run.tty is None else run.tty
+    if terminal and not _is_terminal():
+        raise UsageError(
+            "--tty needs a terminal, and stdin or stdout isn't one.", hint="Leave --tty (-t) away."
+        )
+    with contextlib.closing(connect(endpoint)) as api, _explained(endpoint):
+        try:
+            return _run(api, endpoint, run, terminal=terminal, init=True)
+        except EngineError as error:
+            # Debian's Podman only recommends catatonit, its process 1.
+            if "init binary" not in error.message and "container-init" not in error.message:
+                raise
+        return _run(api, endpoint, run, terminal=terminal, init=False)
+
+
+@contextlib.contextmanager
+def _explained(endpoint: Endpoint) -> Iterator[None]:
+    """Give an engine's error the hint that fits: about a missing command, or an engine that went away."""
+    import docker.errors
+    import requests
+
+    try:
+        yield
+    except EngineError as error:
+        cause = error.__cause__
+        if isinstance(cause, docker.errors.APIError):
+            message = explanation(cause).lower()
+            if any(words in message for words in _NO_COMMAND) and "mount" not in message:
+                error.hint = "See which commands the image has: imagesync run ls /opt/env/bin"
+            raise
+        if cause is None or isinstance(cause, requests.Timeout):
+            raise
+        raise EngineError(
+            f"The container engine at {endpoint.url} went away while the command ran in it.",
+            hint="Start it again, and see its log (`journalctl -u docker`). If it keeps containers alive, the"
+            " command's may still run: docker ps --filter label=dev.imagesync.run",
+        ) from cause
+
+
+def _run(api: docker.APIClient, endpoint: Endpoint, run: ContainerRun, *, terminal: bool, init: bool) -> int:
     copy = _copy_terminal if terminal else _copy_streams
-    action = f"run {' '.join(run.command) or 'the image'} in {run.reference}"
-    hint = "Check that the command exists in the image: imagesync run -- ls /opt/env/bin"
     # Not around all of it: this process's own output may fail, too.
-    errors = partial(engine_errors, action, hint=hint)
-    with contextlib.closing(connect(endpoint)) as api:
+    errors = partial(engine_errors, f"run {' '.join(run.command) or 'the image'} in {run.reference}")
+    with errors():
+        container = api.create_container(**_configuration(api, run, terminal=terminal, init=init))["Id"]
+    with removing(api, container):
         with errors():
-            container = api.create_container(**_configuration(api, run, terminal=terminal))["Id"]
-        with removing(api, container):
-            copy(api, container, errors)
+            check_mounted(api, container, run.folder, WORKSPACE, reference=run.reference)
+        with _forwarded_signals(endpoint, container) as was_signalled:
+            copy(api, container, errors, was_signalled)
             with errors():
                 return int(api.wait(container)["StatusCode"])
 
 
-def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) -> dict[str, Any]:
+def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool, init: bool) -> dict[str, Any]:
     environment = dict(run.environment)
     if terminal:
         environment.setdefault("TERM", os.environ.get("TERM", "xterm"))
+    workspace = Mount(str(run.folder), WORKSPACE, read_only=False)
+    user, options = _user(api, run, environment)
     host = api.create_host_config(
-        binds=[f"{run.folder}:{WORKSPACE}"],
+        mounts=mount_objects((workspace, *run.mounts)),
         port_bindings={inner: ("127.0.0.1", outer) for inner, outer in run.ports.items()},
-        init=True,
+        network_mode=run.network or None,
+        device_requests=device_requests(run.gpus),
+        shm_size=run.shm_size,
+        init=init or None,
+        **options,
     )
-    configuration: dict[str, Any] = {
+    return {
         "image": run.reference,
         "command": list(run.command) or None,
         "stdin_open": True,
@@ -102,12 +128,74 @@ def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool) 
         "ports": list(run.ports),
         "host_config": host,
         "labels": {"dev.imagesync.run": str(os.getpid())},
+        **user,
     }
+
+
+def _user(
+    api: docker.APIClient, run: ContainerRun, environment: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the container's user, and options of its host, so that this user owns what it writes."""
     # Docker Desktop maps file owners by itself, and Windows has no ids.
-    if sys.platform == "linux":
-        configuration["user"] = f"{os.getuid()}:{os.getgid()}"
-        environment.setdefault("HOME", "/tmp")  # noqa: S108  the image's own user owns the image's home
-    return configuration
+    if run.user or sys.platform != "linux":
+        return ({"user": run.user} if run.user else {}), {}
+    environment.setdefault("HOME", "/tmp")  # noqa: S108  the image's own user owns the image's home
+    features = " ".join(api.info().get("SecurityOptions") or ())
+    if "name=rootless" in features:
+        return {"user": "0:0"}, {}  # that is whoever started the engine
+    options = {"userns_mode": "host"} if "name=userns" in features else {}
+    return {"user": f"{os.getuid()}:{os.getgid()}"}, options
+
+
+@contextlib.contextmanager
+def _forwarded_signals(endpoint: Endpoint, container: str) -> Iterator[Callable[[], bool]]:
+    """Send signals on to the container while the block runs; yield a function that tells if one came.
+
+    A second signal, or ten seconds, kill the container.
+    """
+    received: list[str] = []
+    ended = threading.Event()
+
+    def forward(name: str) -> None:
+        # A client of its own: the SDK's isn't thread-safe. An engine that is gone is noticed in the block.
+        with (
+            contextlib.suppress(EngineError),
+            engine_errors("signal the command"),
+            contextlib.closing(connect(endpoint)) as api,
+        ):
+            _send_signal(api, container, name, ended)
+            if not ended.wait(_GRACE):
+                api.kill(container)
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        name = "SIGKILL" if received else signal.Signals(number).name
+        received.append(name)
+        threading.Thread(target=forward, args=(name,), daemon=True).start()
+
+    before = {}
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        # What is ignored stays ignored: nohup, and a shell's jobs in the background.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, handle)
+    try:
+        yield lambda: bool(received)
+    finally:
+        ended.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _send_signal(api: docker.APIClient, container: str, name: str, ended: threading.Event) -> None:
+    """Send a signal, again and again until the container has started."""
+    import docker.errors
+
+    end = time.monotonic() + _GRACE
+    while not ended.is_set() and time.monotonic() < end:
+        with contextlib.suppress(docker.errors.APIError):
+            api.kill(container, signal=name)
+            return
+        ended.wait(0.1)
 
 
 def _is_terminal() -> bool:
@@ -115,12 +203,10 @@ def _is_terminal() -> bool:
     return os.name == "posix" and sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _copy_streams(api: docker.APIClient, container: str, errors: _Errors) -> None:
-    """Start the container, and copy its streams until it closes its output.
-
-    An interrupt is sent to the command as SIGINT, and its output is still copied to the end. A command
-    that doesn't end in time is killed; a second interrupt doesn't wait for it.
-    """
+def _copy_streams(
+    api: docker.APIClient, container: str, errors: _Errors, was_signalled: Callable[[], bool]
+) -> None:
+    """Start the container, and copy its streams until it closes its output."""
     # Two connections: over TLS, one whose sending side is closed can't be read any more.
     with contextlib.ExitStack() as connections:
         with errors():
@@ -128,27 +214,15 @@ def _copy_streams(api: docker.APIClient, container: str, errors: _Errors) -> Non
             stdin = connections.enter_context(Attachment(api, container, "stdin"))
             api.start(container)
         threading.Thread(target=_send_stdin, args=(stdin,), daemon=True).start()
-        try:
-            _copy_output(attached)
-        except KeyboardInterrupt:
-            # The engine waits until the command has ended, which may want its output read.
-            stop = threading.Thread(target=_stop, args=(api, container), daemon=True)
-            stop.start()
-            _copy_output(attached)
-            stop.join()
-
-
-def _stop(api: docker.APIClient, container: str) -> None:
-    # If the engine is gone, the thread that reads the output reports it.
-    with contextlib.suppress(EngineError), engine_errors("stop the command"):
-        api.stop(container, timeout=_GRACE)
-
-
-def _copy_output(attached: Attachment) -> None:
-    for stream, data in attached.output():
-        target = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
-        target.write(data)
-        target.flush()
+        for stream, data in attached.output():
+            target = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
+            try:
+                target.write(data)
+                target.flush()
+            except OSError:
+                # With the terminal gone (SIGHUP) the command still gets its time to end.
+                if not was_signalled():
+                    raise
 
 
 def _send_stdin(attached: Attachment) -> None:
@@ -158,8 +232,11 @@ def _send_stdin(attached: Attachment) -> None:
         attached.end_input()
 
 
-def _copy_terminal(api: docker.APIClient, container: str, errors: _Errors) -> None:
+def _copy_terminal(
+    api: docker.APIClient, container: str, errors: _Errors, was_signalled: Callable[[], bool]
+) -> None:
     """Start the container with this terminal as its own, window size included."""
+    del was_signalled  # a terminal that is gone is noticed where it is read
     with contextlib.ExitStack() as connections:
         with errors():
             attached = connections.enter_context(Attachment(api, container, "stdin", "stdout", "stderr"))
@@ -178,13 +255,21 @@ def _copy_both_ways(connection: socket.socket, errors: _Errors) -> None:
                 data = connection.recv(_CHUNK)
             if not data:
                 return
-            os.write(stdout, data)
+            with contextlib.suppress(OSError):  # the terminal is gone
+                os.write(stdout, data)
         if stdin in ready:
-            if data := os.read(stdin, _CHUNK):
+            if data := _read_terminal(stdin):
                 with errors():
                     connection.sendall(data)
             else:
                 sources.remove(stdin)
+
+
+def _read_terminal(stdin: int) -> bytes:
+    try:
+        return os.read(stdin, _CHUNK)
+    except OSError:
+        return b""  # the terminal is gone
 
 
 @contextlib.contextmanager
@@ -197,7 +282,8 @@ def _raw_terminal() -> Iterator[None]:
     try:
         yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager
@@ -214,41 +300,3 @@ def _window_size(api: docker.APIClient, container: str) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGWINCH, before)
-
-
-def parse_variables(words: Iterable[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return variables by name, from ``NAME=VALUE``, or ``NAME`` alone for the value in *environ*.
-
-    >>> parse_variables(["A=1=2", "HOME", "UNSET"], {"HOME": "/home/me"})
-    {'A': '1=2', 'HOME': '/home/me'}
-    """
-    variables = {}
-    for word in words:
-        name, separator, value = word.partition("=")
-        if not name:
-            raise UsageError(f"--env {word} has no name.", hint="Write --env NAME=VALUE, or --env NAME.")
-        if separator or name in environ:
-            variables[name] = value if separator else environ[name]
-    return variables
-
-
-def parse_ports(words: Iterable[str]) -> dict[int, int]:
-    """Return the host port of each container port, from ``OUTSIDE:INSIDE`` or one number for both.
-
-    >>> parse_ports(["8787", "9000:80"])
-    {8787: 8787, 80: 9000}
-    """
-    ports = {}
-    for word in words:
-        outside, _, inside = word.partition(":")
-        try:
-            numbers = int(outside), int(inside or outside)
-        except ValueError:
-            numbers = (0, 0)
-        if not all(0 < number < 65536 for number in numbers):
-            raise UsageError(
-                f"--publish {word} isn't a port mapping.",
-                hint="Write --publish 8787, or --publish 9000:8787.",
-            )
-        ports[numbers[1]] = numbers[0]
-    return ports

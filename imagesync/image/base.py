@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import split_reference
@@ -14,7 +15,7 @@ from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
-from imagesync.image.templates import dockerfile_base
+from imagesync.image.templates import Stage, base_target, dockerfile_base
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
 from imagesync.lock.lock import Target
 from imagesync.settings.bases import base_hint, is_supported
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from imagesync.settings.model import Settings
 
 
-def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
+def base_hash(digest: str, dockerfile: str, apt: Sequence[str], *, toolchain: bool = False) -> str:
     """Return ``sha256:<hex>`` over the inputs of a base image.
 
     Parameters
@@ -40,9 +41,23 @@ def base_hash(digest: str, dockerfile: str, apt: Sequence[str]) -> str:
         The text of ``Dockerfile.base``.
     apt
         System packages, in any order.
+    toolchain
+        Whether environments get its compiler.
     """
-    inputs = json.dumps([digest, dockerfile, sorted(set(apt))], ensure_ascii=True)
+    inputs = json.dumps([digest, dockerfile, sorted(set(apt)), toolchain], ensure_ascii=True)
     return "sha256:" + hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def base_identity(digest: str, settings: Settings) -> str:
+    """Return the base hash of the base image that *settings* describe, on a root image with that digest.
+
+    Raises
+    ------
+    UsageError
+        The name of a system package is wrong.
+    """
+    dockerfile = dockerfile_base(settings.templates)
+    return base_hash(digest, dockerfile, check_apt(settings.apt), toolchain=settings.toolchain)
 
 
 def check_apt(apt: Sequence[str]) -> tuple[str, ...]:
@@ -114,19 +129,37 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
     UsageError
         The name of a system package is wrong.
     """
-    apt = check_apt(settings.apt)
+    check_apt(settings.apt)
     root = _root_image(engine, settings.base, progress)
-    dockerfile = dockerfile_base()
     digest = root_digest(root.image_id, root.digests, settings.base)
-    identity = base_hash(digest, dockerfile, apt)
+    identity = base_identity(digest, settings)
     reference = base_reference(identity)
     image = engine.inspect(reference)
     if image is None or not _is_described(image.labels, identity):
         if image is None:
             progress.line(f"Making the base image {reference} from {settings.base}, once")
-            _build(engine, dockerfile, reference, settings.base, apt, progress=progress)
+            stage: Stage = "build" if settings.toolchain else "runtime"
+            _build(engine, reference, stage, settings, progress=progress)
         image = _describe(engine, reference, settings.base, identity, progress=progress)
     return _base_image(image.image_id, image.labels, identity=identity, digest=digest, settings=settings)
+
+
+def ensure_stage(
+    engine: Engine, base: BaseImage, stage: Stage, *, settings: Settings, progress: Progress
+) -> BaseImage:
+    """Return *base* with the reference of another stage of its ``Dockerfile.base``, built if it's missing.
+
+    Raises
+    ------
+    BaseImageError
+        The build fails.
+    """
+    reference = base.minimal if stage == "minimal" else base.for_wheels
+    if engine.inspect(reference) is None:
+        purpose = "build wheels in" if stage == "build" else "stand on"
+        progress.line(f"Making the base image {reference} from {settings.base}, to {purpose}, once")
+        _build(engine, reference, stage, settings, progress=progress)
+    return replace(base, reference=reference)
 
 
 def target_of(plan: Plan, base: BaseImage) -> Target:
@@ -150,7 +183,7 @@ def find_base(lookup: Lookup, *, settings: Settings) -> BaseImage | None:
     """
     if lookup.base_digest is None:
         return None
-    identity = base_hash(lookup.base_digest, dockerfile_base(), check_apt(settings.apt))
+    identity = base_identity(lookup.base_digest, settings)
     _, tag = split_reference(base_reference(identity))
     found = next((image for image in lookup.base_images if tag in image.tags), None)
     if found is None or not _is_described(found.labels, identity):
@@ -179,6 +212,7 @@ def _base_image(
         glibc=_glibc(facts, settings.base),
         base_hash=identity,
         apt=check_apt(settings.apt),
+        toolchain=settings.toolchain,
     )
 
 
@@ -200,10 +234,13 @@ def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineIma
     return image
 
 
-def _build(
-    engine: Engine, dockerfile: str, reference: str, root: str, apt: tuple[str, ...], *, progress: Progress
-) -> None:
-    request = BuildRequest(network="default", build_args={"BASE": root, "APT": " ".join(apt)})
+def _build(engine: Engine, reference: str, stage: Stage, settings: Settings, *, progress: Progress) -> None:
+    root, dockerfile = settings.base, dockerfile_base(settings.templates)
+    request = BuildRequest(
+        network="default",
+        build_args={"BASE": root, "APT": " ".join(check_apt(settings.apt))},
+        target=base_target(dockerfile, stage) or None,
+    )
     try:
         engine.tag(engine.build_dockerfile(dockerfile, request, progress=progress), reference)
     except BuildError as error:
@@ -217,8 +254,9 @@ def _advice(log: str) -> str:
     if re.search(r"Temporary failure|Could not (resolve|connect)|Failed to fetch|Unable to connect", log):
         return (
             "Making the base image needs the servers of its distribution. Behind a proxy, set `proxies`"
-            " in Docker's config.json. Without a network, name an image with --base that has python3,"
-            " python3-dev, python3-venv, build-essential and ca-certificates already."
+            " in Docker's config.json. Without a network, name an image with --base that has python3 and"
+            " ca-certificates already; for wheels that are built in it python3-dev, python3-venv and"
+            " build-essential, too."
         )
     # Second, because without its lists apt knows no package.
     if "Unable to locate package" in log or "has no installation candidate" in log:

@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING, Final, Literal
 from imagesync.engine.build_context import BuildRequest, dockerfile_quote, stream_files
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
+from imagesync.errors import BuildError
 from imagesync.image.built_image import Image
+from imagesync.image.options import run_lines
 from imagesync.image_layout import Label
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.engine.endpoint import Endpoint
     from imagesync.image.image_context import BuildContext
-    from imagesync.image_layout import BaseImage
+    from imagesync.image_layout import BaseImage, ImageOptions
 
 ACTIVE: Final = "CONDA_SHLVL"
 """The variable by which conda, and the image's entry point, recognise an activated environment."""
-_REPOSITORY = "imagesync-activated"
+_REPOSITORY = "imagesync-unfinished"
 # Large projects may compile for this long.
 _BUILD_SECONDS = 3600.0
 # Variables of a container or of its user.
@@ -96,6 +98,8 @@ def build_checked(
     request = BuildRequest(network="none", no_cache=no_cache)
     image_id = engine.build(stream_files(context.files), request, progress=progress)
     with _removed_on_failure(engine, image_id):
+        image_id = _with_commands(engine, image_id, context.options, no_cache=no_cache, progress=progress)
+    with _removed_on_failure(engine, image_id):
         image_id = _with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
         _tag_all(engine, image_id, (context.name, *extra_tags))
     return image_id
@@ -159,13 +163,44 @@ def _with_variables(
     added = _image_variables(variables)
     if not added:
         return image_id
+    lines = [f"ENV {name}={dockerfile_quote(value)}" for name, value in added.items()]
+    return _extended(engine, image_id, lines, BuildRequest(network="none"), progress=progress)
+
+
+def _with_commands(
+    engine: Engine, image_id: str, options: ImageOptions, *, no_cache: bool, progress: Progress
+) -> str:
+    """Return the ID of an image in which the user's commands have run; *image_id* itself without any.
+
+    They have a build of their own, because a network is a matter of a whole build.
+
+    Raises
+    ------
+    BuildError
+        A command failed.
+    """
+    if not options.run:
+        return image_id
+    request = BuildRequest(network="default" if options.run_network else "none", no_cache=no_cache)
+    try:
+        return _extended(engine, image_id, run_lines(options), request, progress=progress)
+    except BuildError as error:
+        if not options.run_network:
+            offline = "The commands of `run` have no network; `run-network = true` gives them one."
+            error.hint = "\n".join(filter(None, (offline, error.hint)))
+        raise
+
+
+def _extended(
+    engine: Engine, image_id: str, lines: Sequence[str], request: BuildRequest, *, progress: Progress
+) -> str:
+    """Return the ID of an image that *lines* of a Dockerfile make from another one, which goes."""
     # Not every engine takes an ID in FROM.
     reference = f"{_REPOSITORY}:{image_id.removeprefix('sha256:')[:16]}"
-    lines = [f"FROM {reference}", *(f"ENV {name}={dockerfile_quote(value)}" for name, value in added.items())]
     engine.tag(image_id, reference)
     try:
-        request = BuildRequest(network="none")
-        return engine.build_dockerfile("\n".join(lines) + "\n", request, progress=progress)
+        text = "\n".join((f"FROM {reference}", *lines)) + "\n"
+        return engine.build_dockerfile(text, request, progress=progress)
     finally:
         engine.remove(reference)
 

@@ -17,15 +17,32 @@ from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
 from imagesync.image.image_context import BuildContext
 from imagesync.image.labels import Part, image_labels
+from imagesync.image.options import (
+    copied_files,
+    copy_instructions,
+    environment_variables,
+    owner_of,
+    run_lines,
+)
 from imagesync.image.templates import (
-    base_stage,
+    base_stages,
+    base_target,
     build_programs,
     dockerfile_base,
     render_template,
     shipped_templates,
     user_files,
 )
-from imagesync.image_layout import CODE, HOME, INVENTORY, PREFIX, PYTHON, USER, site_packages
+from imagesync.image_layout import (
+    CODE,
+    HOME,
+    INVENTORY,
+    PREFIX,
+    PYTHON,
+    USER,
+    ImageOptions,
+    site_packages,
+)
 from imagesync.inventory.inventory import to_json
 from imagesync.lock.layers import local_layer
 
@@ -87,6 +104,7 @@ def make_context(
     inventory: Inventory | None = None,
     input_hash: str = "",
     critical_imports: Sequence[str] = (),
+    options: ImageOptions | None = None,
 ) -> BuildContext:
     """Return the build context of a lock, or of one of the two parts that an image is built in.
 
@@ -134,12 +152,17 @@ def make_context(
         The hash of the inputs that led to this content, ``sha256:<hex>``.
     critical_imports
         The modules whose imports will be verified in the image; kept in a label.
+    options
+        What the user's settings say of the image besides its packages; by default, and for *packages*,
+        nothing. Its commands are in the Dockerfile if that is *standalone*, else they are the last build's.
 
     Raises
     ------
     RenderError
         A template fails, or the wheels aren't those of the lock.
     """
+    options = options or ImageOptions()
+    base_text = dockerfile_base(templates)
     layer = local_layer(lock) if part == "environment" else lock
     names = {package.name for package in layer.packages}, {package.name for package in layer.vendored}
     conflicting = file_conflicts or {}
@@ -160,20 +183,28 @@ def make_context(
         shared_conda_files=shared_conda_files,
         critical_imports=critical_imports,
         inventory=inventory,
+        own=options.labels,
     )
+    stages = base_stages(base_text, base.pinned or base.root, base.apt) if standalone else None
     values = {
         **_PATHS,
         "base": base,
         "base_args": {"BASE": base.pinned or base.root, "APT": " ".join(base.apt)},
-        "base_stage": base_stage(base.pinned or base.root, base.apt) if standalone else None,
+        "base_images": _base_images(base, stages, is_conda=bool(lock.conda)),
+        "base_stages": stages,
         "code": code,
+        "conda_stage": conda is not None and not base.toolchain,
+        "copied_files": copy_instructions(options),
         "file_conflicts": conflicting,
         "conda": conda,
+        "environment": environment_variables(lock, options),
         "environment_hash": environment_hash,
         "inventory_path": str(INVENTORY) if inventory is not None else None,
         "labels": labels,
         "lock": lock,
         "name": name,
+        "options": options,
+        "owner": owner_of(options.user),
         "packages": layer.packages,
         "packages_bytecode": packages.bytecode,
         "packages_image": packages_image,
@@ -182,6 +213,7 @@ def make_context(
             **{path: _digest(text) for path, text in requirements.items()},
             "conda": _digest(_conda_texts(conda)) if conda is not None else "",
         },
+        "run_lines": run_lines(options) if standalone else [],
         "site_packages": str(site_packages(lock.target.minor)),
         "vendored": layer.vendored,
         "vendored_bytecode": vendored.bytecode,
@@ -189,9 +221,11 @@ def make_context(
     }
     dockerfile = render_template("Dockerfile.j2", values, folder=templates)
     files = [
-        *(_documentation(values, lock, dockerfile, templates) if standalone else []),
+        *(_documentation(values, lock, dockerfile, templates, base_text) if standalone else []),
         *(ContextFile.from_text(path, text) for path, text in requirements.items()),
         *_tools(installer, is_conda=conda is not None, is_vendored=bool(layer.vendored)),
+        *copied_files(options),
+        *([] if part == "environment" else [_profile(values, templates)]),
         *_stored("wheels/index", packages.wheels),
         *_stored("wheels/vendored", vendored.wheels),
         *_stored("bytecode/index", packages.bytecode),
@@ -204,7 +238,25 @@ def make_context(
     _refuse_duplicates(files)
     files.sort(key=lambda file: file.path)
     files.insert(0, ContextFile.from_text("Dockerfile", dockerfile))
-    return BuildContext(tuple(files), base, lock, environment_hash, labels, name)
+    return BuildContext(tuple(files), base, lock, environment_hash, labels, name, options)
+
+
+def _base_images(base: BaseImage, stages: str | None, *, is_conda: bool) -> dict[str, str]:
+    """Return the base image with Python and that of the environment, as ``FROM`` names them.
+
+    They are stages where *stages* are part of the Dockerfile.
+    """
+    own = base.minimal if is_conda else base.reference
+    if stages is None:
+        return {"python": base.reference, "environment": own}
+    python = base_target(stages, "build" if base.toolchain else "runtime")
+    is_minimal = own != base.reference
+    return {"python": python, "environment": base_target(stages, "minimal") if is_minimal else python}
+
+
+def _profile(values: Mapping[str, Any], templates: Path | None) -> ContextFile:
+    text = render_template("image/profile.sh.j2", values, folder=templates)
+    return ContextFile.from_text("tools/profile.sh", text)
 
 
 def _conda_texts(conda: CondaLayer) -> str:
@@ -222,16 +274,18 @@ def _tools(installer: Path | None, *, is_conda: bool, is_vendored: bool) -> list
 
 
 def _documentation(
-    values: Mapping[str, Any], lock: Lock, dockerfile: str, templates: Path | None
+    values: Mapping[str, Any], lock: Lock, dockerfile: str, templates: Path | None, base_text: str
 ) -> list[ContextFile]:
     """Return files for people, and the base image's Dockerfile if *dockerfile* has no stage for it."""
     # The user's own template may leave the stage out.
-    is_apart = values["base_stage"] not in dockerfile
-    readme = render_template("context/README.md.j2", {**values, "base_apart": is_apart}, folder=templates)
+    is_apart = values["base_stages"] not in dockerfile
+    target = base_target(base_text, "build" if values["base"].toolchain else "runtime")
+    apart = {"base_apart": is_apart, "base_target": target}
+    readme = render_template("context/README.md.j2", {**values, **apart}, folder=templates)
     return [
         ContextFile.from_text("README.md", readme),
         ContextFile.from_text("lock.json", json.dumps(lock.to_dict(), indent=2, sort_keys=True) + "\n"),
-        *([ContextFile.from_text("base/Dockerfile", dockerfile_base())] if is_apart else []),
+        *([ContextFile.from_text("base/Dockerfile", base_text)] if is_apart else []),
     ]
 
 

@@ -7,12 +7,13 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.errors import RenderError
+from imagesync.image_layout import ImageOptions
 
 if TYPE_CHECKING:
     from imagesync.engine.build_context import ContextFile
@@ -40,6 +41,8 @@ class BuildContext:
         The image's labels, which the Dockerfile sets.
     name
         The reference of the image, ``<repository>:<tag>``.
+    options
+        What the user's settings say of the image besides its packages.
     """
 
     files: tuple[ContextFile, ...]
@@ -48,6 +51,7 @@ class BuildContext:
     environment_hash: str
     labels: Mapping[str, str]
     name: str
+    options: ImageOptions = field(default_factory=ImageOptions)
 
     @cached_property
     def dockerfile(self) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import BaseImageError, RegistryError, UsageError
-from imagesync.image.base import base_hash, base_reference, check_apt
+from imagesync.image.base import base_identity, base_reference, check_apt
 from imagesync.image_layout import BaseImage, Label
 from imagesync.settings.bases import find_release, well_known
 from imagesync.store.layout import ANSWERS
@@ -179,11 +179,9 @@ def _python(sources: Sequence[Facts]) -> Facts:
 
 
 def _base_image(settings: Settings, facts: Facts, *, digest: str, pinned: str) -> BaseImage:
-    from imagesync.image.templates import dockerfile_base
-
     assert facts.glibc is not None  # noqa: S101  what isn't known was refused before
     apt = check_apt(settings.apt)
-    identity = base_hash(digest or settings.base, dockerfile_base(), apt)
+    identity = base_identity(digest or settings.base, settings)
     return BaseImage(
         reference=base_reference(identity),
         root=settings.base,
@@ -195,6 +193,7 @@ def _base_image(settings: Settings, facts: Facts, *, digest: str, pinned: str) -
         base_hash=identity,
         apt=apt,
         pinned=pinned,
+        toolchain=settings.toolchain,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.core.image_reference import split_reference
@@ -34,6 +35,7 @@ def image_labels(
     shared_conda_files: Mapping[str, tuple[str, ...]] | None = None,
     critical_imports: Sequence[str] = (),
     inventory: Inventory | None = None,
+    own: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Return the labels of the image of *lock* on *base*.
 
@@ -55,6 +57,8 @@ def image_labels(
         The modules whose imports are verified in the image.
     inventory
         The content of the image, or ``None``.
+    own
+        Labels of the user's own, which win over the titles and descriptions here.
     """
     labels = _identity(
         lock,
@@ -71,7 +75,7 @@ def image_labels(
         labels[Label.VERIFIED_IMPORTS] = " ".join(critical_imports)
     if inventory is not None:
         labels[Label.INVENTORY] = inventory_to_label(inventory)
-    return labels
+    return {**labels, **own}
 
 
 def _file_labels(

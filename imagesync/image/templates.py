@@ -12,7 +12,7 @@ import shlex
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from imagesync.engine.build_context import dockerfile_quote
 from imagesync.errors import RenderError
@@ -21,7 +21,15 @@ from imagesync.standalone.programs import program_modules, program_path, program
 if TYPE_CHECKING:
     import jinja2
 
-TEMPLATES: Final = ("Dockerfile.j2", "image/activate.sh.j2", "image/conda.j2", "image/wheels.j2")
+Stage = Literal["minimal", "runtime", "build"]
+"""The stages of ``Dockerfile.base``."""
+TEMPLATES: Final = (
+    "Dockerfile.j2",
+    "image/activate.sh.j2",
+    "image/conda.j2",
+    "image/profile.sh.j2",
+    "image/wheels.j2",
+)
 """The templates of the Dockerfile and of what it copies."""
 PROGRAMS: Final = ("compile_modules", "install_code", "install_wheels", "restore_conflicts")
 """The programs of ``standalone/image`` that run in every build."""
@@ -37,33 +45,64 @@ def shipped_templates() -> Path:
     return installed if installed.is_dir() else package.parent / "templates"
 
 
-def dockerfile_base() -> str:
-    """Return the text of ``Dockerfile.base``."""
+def dockerfile_base(templates: Path | None = None) -> str:
+    """Return the text of ``Dockerfile.base``: the one in the user's *templates*, else the shipped one.
+
+    Raises
+    ------
+    RenderError
+        The user's own can't be read.
+    """
+    own = None if templates is None else templates / "Dockerfile.base"
+    if own is not None and own.is_file():
+        try:
+            return own.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RenderError(f"can't read the template {own}: {error}") from error
     folder = shipped_templates()
     installed = folder / "Dockerfile.base"
     path = installed if installed.is_file() else folder.parent / "Dockerfile.base"
     return path.read_text(encoding="utf-8")
 
 
-def base_stage(root: str, apt: Sequence[str]) -> str:
-    """Return ``Dockerfile.base`` as the first stage of another Dockerfile; the stage is called ``base``.
+def base_target(dockerfile: str, stage: Stage) -> str:
+    r"""Return the name of the stage of a ``Dockerfile.base`` that serves as *stage*; empty if it has none.
+
+    A user's own needn't have all of them: its last stage serves as those that it lacks.
+
+    >>> base_target("FROM a AS runtime\nFROM b AS build\n", "minimal"), base_target("FROM a\n", "build")
+    ('runtime', '')
+    """
+    names = re.findall(r"^FROM\s+\S+(?:\s+AS\s+(\S+))?\s*$", dockerfile, re.MULTILINE | re.IGNORECASE)
+    wanted = ("minimal", "runtime") if stage == "minimal" else (stage,)
+    return next((name for name in wanted if name in names), names[-1] if names else "")
+
+
+def base_stages(dockerfile: str, root: str, apt: Sequence[str]) -> str:
+    """Return a ``Dockerfile.base`` as the first stages of another Dockerfile.
+
+    A last stage without a name is called ``base``.
 
     Parameters
     ----------
+    dockerfile
+        The text of ``Dockerfile.base``.
     root
         The reference of the root image.
     apt
         The system packages that the settings name.
     """
-    replaced = {
-        "ARG BASE=": f"ARG BASE={root}",
-        "FROM ": "FROM ${BASE} AS base",
-        "ARG APT=": f"ARG APT={dockerfile_quote(' '.join(apt))}",
-    }
-    lines = dockerfile_base().splitlines()
-    return "\n".join(
-        next((line for start, line in replaced.items() if old.startswith(start)), old) for old in lines
+    replaced = {"ARG BASE=": f"ARG BASE={root}", "ARG APT=": f"ARG APT={dockerfile_quote(' '.join(apt))}"}
+    lines = [
+        next((line for start, line in replaced.items() if old.startswith(start)), old)
+        for old in dockerfile.strip().splitlines()
+    ]
+    last = max(
+        (number for number, line in enumerate(lines) if line.upper().startswith("FROM ")), default=None
     )
+    if last is not None and " AS " not in lines[last].upper():
+        lines[last] += " AS base"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 
 def is_in_parts(folder: Path | None) -> bool:

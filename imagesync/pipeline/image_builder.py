@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Severity
 from imagesync.errors import BuildError
-from imagesync.image.base import target_of
+from imagesync.image.base import ensure_stage, target_of
 from imagesync.image.builder import EngineContainer, build_checked, build_image
 from imagesync.image.conda.layer import make_layer as make_conda_layer
 from imagesync.image.conda.mounted_images import with_mounted_images
@@ -159,6 +159,7 @@ class ImageBuilder:
         refuse_deviations(self.inputs.plan, artifacts.lock)
         if engine is not None:
             self._check_wheels(engine, artifacts)
+            self._ensure_minimal(engine, artifacts.lock)
         return self._context("whole", artifacts.lock, artifacts, standalone=standalone)
 
     def build(self, engine: Engine, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
@@ -191,7 +192,8 @@ class ImageBuilder:
             )
         # The shipped templates only add packages; the steps of the user's own may have changed anything.
         local = local_layer(context.lock).vendored
-        new = [package.name for package in local] if has_layers and templates is None else None
+        only_added = has_layers and templates is None and not plan.options.run
+        new = [package.name for package in local] if only_added else None
         try:
             return build_image(
                 context,
@@ -206,6 +208,8 @@ class ImageBuilder:
                     code_modules=plan.code.modules,
                     progress=progress,
                     new=new,
+                    # Whoever wants root in the image still has an environment that others can't change.
+                    user=USER if plan.options.user.partition(":")[0] in ("0", "root") else None,
                 ),
                 progress=progress,
             )
@@ -256,6 +260,12 @@ class ImageBuilder:
             refuse_deviations(plan, joined)
         return self._context("environment", joined, artifacts)
 
+    def _ensure_minimal(self, engine: Engine, lock: Lock) -> None:
+        """Make the base image without Python, if the environment stands on it."""
+        if lock.conda:
+            context = self.inputs.context
+            ensure_stage(engine, self.base, "minimal", settings=context.settings, progress=context.progress)
+
     def _check_wheels(self, engine: Engine, artifacts: Artifacts) -> None:
         wheels = (*artifacts.packages.wheels, *artifacts.vendored.wheels)
         check_fetched(engine, self.inputs, self.base, wheels=wheels)
@@ -267,6 +277,7 @@ class ImageBuilder:
         lock = artifacts.lock
         refuse_deviations(self.inputs.plan, lock)
         self._check_wheels(engine, artifacts)
+        self._ensure_minimal(engine, lock)
         name = self.packages_image.reference(lock)
         progress.line(f"Making {name}, which all environments with the same packages stand on")
         build_checked(
@@ -325,6 +336,7 @@ class ImageBuilder:
             standalone=standalone,
             packages_image=packages_reference if part == "environment" else None,
             code=None if is_shared else self._code_layer(),
+            options=None if is_shared else self.inputs.plan.options,
             conda=self._conda_layer(lock, artifacts, engine) if part != "environment" else None,
             inventory=None
             if is_shared

@@ -12,10 +12,10 @@ from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import Lookup, look_up
 from imagesync.errors import EngineError, EngineNotFound, RegistryError
-from imagesync.image.base import base_hash, check_interpreter, ensure_base, find_base
+from imagesync.image.base import base_identity, check_interpreter, ensure_base, ensure_stage, find_base
 from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, known_base, known_python, refuse_contradiction, remember
-from imagesync.image.templates import build_files_digest, dockerfile_base
+from imagesync.image.templates import build_files_digest
 from imagesync.image_layout import image_tag
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.known_hashes import joined_deviations, recall_hash, remember_hash
@@ -205,7 +205,7 @@ class ImageFinder:
         """
         settings = self._context.settings
         return BaseInputs(
-            base_hash(root_digest, dockerfile_base(), settings.apt),
+            base_identity(root_digest, settings),
             build_files_digest(settings.templates),
             python_version,
         )
@@ -260,8 +260,12 @@ class ImageFinder:
         return base
 
     def base_for_wheels(self, base: BaseImage) -> tuple[Endpoint, BaseImage]:
-        """Return the engine's endpoint, and *base* as the engine has it, to build wheels there."""
-        return find_endpoint(self._context.environ), base if base.image_id else self._make_base()
+        """Return the engine's endpoint, and *base* with a compiler, to build wheels there."""
+        context = self._context
+        base = base if base.image_id else self._make_base()
+        with context.open_engine() as engine:
+            base = ensure_stage(engine, base, "build", settings=context.settings, progress=context.progress)
+        return find_endpoint(context.environ), base
 
     def _known_base(self) -> BaseImage | None:
         context = self._context

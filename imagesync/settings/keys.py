@@ -47,6 +47,8 @@ _APT = re.compile(
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+# Without what a Dockerfile or a shell would expand.
+_IMAGE_PATH = re.compile(r"/[\w.+@%~ /-]*")
 _ENVIRONMENT_VARIABLES = frozenset({"PATH", "HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_SHLVL"})
 _SYSTEM_FOLDERS = (PREFIX, *map(PurePosixPath, ("/proc", "/sys", "/dev")))
 
@@ -128,7 +130,7 @@ def is_image_path(text: str) -> bool:
     >>> is_image_path("/srv/app"), is_image_path("app"), is_image_path("/srv/../etc")
     (True, False, False)
     """
-    return text.startswith("/") and ".." not in text.split("/") and _is_public(text)
+    return _IMAGE_PATH.fullmatch(text) is not None and ".." not in text.split("/")
 
 
 def _is_copy_target(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import docker
 import pytest
@@ -14,7 +15,7 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import BASE_REPOSITORY
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BaseImageError
-from imagesync.image.base import ensure_base
+from imagesync.image.base import ensure_base, ensure_stage
 from imagesync.image.templates import dockerfile_base
 from imagesync.image_layout import BaseImage
 from imagesync.settings.model import Settings
@@ -56,15 +57,34 @@ def make_root(ours: Engine, engine: docker.DockerClient, base: BaseImage) -> Ite
 
 def test_base_has_what_an_environment_needs(ours: Engine, base: BaseImage) -> None:
     script = (
-        'set -eu; id -u; umask; "$0" --version; "$0" -m venv --without-pip /tmp/env; cc --version >/dev/null;'
-        " make --version >/dev/null; test -s /etc/ssl/certs/ca-certificates.crt; touch ~/mine;"
-        " \"$0\" -c \"import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')\""
+        'set -eu; id -u; umask; "$0" --version; "$0" -m venv --without-pip /tmp/env;'
+        " test -s /etc/ssl/certs/ca-certificates.crt; touch ~/mine; ! command -v cc; ! command -v make"
     )
     result = ours.run(RunRequest(base.reference, ("sh", "-c", script, base.python_executable)))
     assert (result.exit_code, result.stderr) == (0, b"")
     assert result.stdout.decode().split() == ["1000", "0022", "Python", base.python_version]
     assert base.glibc >= (2, 31)
     assert base.reference == f"imagesync-base:{base.base_hash.removeprefix('sha256:')[:16]}"
+
+
+def test_base_for_wheels_has_a_compiler_and_the_minimal_one_no_python(
+    ours: Engine, root_image: str, base: BaseImage
+) -> None:
+    settings, progress = Settings(base=root_image), SilentProgress()
+    compiler = ensure_stage(ours, base, "build", settings=settings, progress=progress)
+    script = (
+        'set -eu; id -u; cc --version >/dev/null; make --version >/dev/null; "$0" -m venv /tmp/env;'
+        " \"$0\" -c \"import os, sysconfig; os.stat(sysconfig.get_path('include') + '/Python.h')\""
+    )
+    result = ours.run(RunRequest(compiler.reference, ("sh", "-c", script, base.python_executable)))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, b"1000\n", b"")
+    minimal = ensure_stage(ours, base, "minimal", settings=settings, progress=progress)
+    script = "set -eu; id -u; test -s /etc/ssl/certs/ca-certificates.crt; touch ~/mine; ! command -v python3"
+    result = ours.run(RunRequest(minimal.reference, ("sh", "-c", script)))
+    assert (result.exit_code, result.stdout, result.stderr) == (0, b"1000\n", b"")
+    again = RecordedLines()
+    assert ensure_stage(ours, base, "minimal", settings=settings, progress=again) == minimal
+    assert again.lines == []
 
 
 def test_base_is_found_the_second_time(ours: Engine, root_image: str, base: BaseImage) -> None:
@@ -89,6 +109,7 @@ def test_nameless_images_are_not_left_behind(
 
 def test_complete_root_needs_no_network(ours: Engine, engine: docker.DockerClient, base: BaseImage) -> None:
     request = BuildRequest(network="none", build_args={"BASE": base.reference}, no_cache=True)
+    request = replace(request, target="runtime")
     image = ours.build(dockerfile(dockerfile_base()), request, progress=SilentProgress())
     try:
         sizes = [layer["Size"] for layer in engine.api.history(image)]
@@ -117,8 +138,7 @@ def test_user_1000_of_the_root_is_kept(ours: Engine, make_root: MakeRoot) -> Non
 def test_interpreter_in_usr_local_is_taken(ours: Engine, make_root: MakeRoot) -> None:
     # As in the official python images: not the distribution's, and first on PATH.
     root = make_root(
-        "USER 0:0\nRUN python3 -m venv /opt/py && ln -s /usr/bin/python3 /usr/local/bin/python3"
-        " && rm /usr/include/python3*/Python.h"
+        "USER 0:0\nRUN python3 -m venv --without-pip /opt/py && ln -s /usr/bin/python3 /usr/local/bin/python3"
     )
     made = ensure_base(ours, settings=Settings(base=root), progress=SilentProgress())
     assert made.python_executable == "/usr/local/bin/python3"
@@ -167,7 +187,7 @@ def test_root_without_python_and_apt_is_refused(ours: Engine, root_image: str, m
 
 
 def test_root_without_apt_but_with_python_is_taken(ours: Engine, make_root: MakeRoot) -> None:
-    root = make_root("USER 0:0\nRUN rm /usr/bin/apt-get /usr/bin/g++ /usr/bin/make")
+    root = make_root("USER 0:0\nRUN rm /usr/bin/apt-get")
     made = ensure_base(ours, settings=Settings(base=root), progress=SilentProgress())
     assert made.python_executable == "/usr/bin/python3"
 

@@ -242,7 +242,8 @@ def test_command_in_a_container_reads_to_its_end_over_tls(
 ) -> None:
     script = (
         "import os, pathlib, sys; from imagesync.engine.endpoint import find_endpoint;"
-        "from imagesync.engine.interactive import ContainerRun, run_container;"
+        "from imagesync.engine.interactive import run_container;"
+        "from imagesync.engine.run_options import ContainerRun;"
         "run = ContainerRun(sys.argv[1], ('sh', '-c', 'wc -c; echo after; exit 5'), pathlib.Path.cwd());"
         "sys.exit(run_container(find_endpoint(os.environ), run))"
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import termios
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
@@ -78,15 +80,18 @@ def test_stdin_reaches_the_command_to_its_end(run_cli: CommandLine) -> None:
     assert stdout.split() == [hashlib.sha256(data).hexdigest().encode(), b"-"], stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_command_and_container(
     run_cli: CommandLine, engine: docker.DockerClient, number: signal.Signals
 ) -> None:
-    with start(run_cli, "sh", "-c", "echo started; exec sleep 300") as process:
+    name = number.name.removeprefix("SIG")
+    command = f"trap 'echo {name}; exit 3' {name}; echo started; sleep 300 & wait"
+    with start(run_cli, "sh", "-c", command) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
         process.send_signal(number)
-        assert process.wait(timeout=30) != 0
+        assert process.stdout.read() == name.encode() + b"\n"
+        assert process.wait(timeout=30) == 3, "the command ended in its own way"
     assert containers(engine, run_cli) == []
 
 
@@ -99,8 +104,55 @@ def test_engine_that_is_gone_during_a_command_is_an_error(run_cli: CommandLine) 
         proxy.stop()
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert stderr.startswith(b"error: The container engine failed to "), stderr
+    assert re.match(rb"error: The container engine at .* went away.*\nhint: Start it again", stderr), stderr
     assert b"Traceback" not in stderr
+
+
+def test_options_after_the_command_belong_to_it_and_those_before_to_its_container(
+    run_cli: CommandLine,
+) -> None:
+    code = "import sys; print(sys.argv[1:])"
+    ran = run_cli("run", "python", "-c", code, "--strict", "-e", "A", "--", "--help")
+    assert ran.stdout == "['--strict', '-e', 'A', '--', '--help']\n"
+    folder = run_cli.cwd / "a:b"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "here.txt").write_text("outside\n")
+    here = replace(run_cli, cwd=folder)
+    shown = "id -u; pwd; cat /data/here.txt; df --output=size --block-size=1M /dev/shm | tail -1"
+    mount = f"type=bind,source={folder}/data,target=/data"
+    options = ("--mount", f"{mount},readonly", "--network", "none", "--user", "1234", "--shm-size", "64m")
+    ran = here("run", "-i", *options, "sh", "-c", f"{shown}; ls /sys/class/net; ! touch /data/x 2>/dev/null")
+    assert ran.stdout.split() == ["1234", "/workspace", "outside", "64", "lo"]
+    ran = here("run", "--mount", mount, "sh", "-c", f"{shown}; touch made")
+    assert ran.stdout.split() == [str(os.getuid()), "/workspace", "outside", "1024"]
+    assert (folder / "made").stat().st_uid == os.getuid()
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "made"], "nothing else was left"
+
+
+def test_terminal_that_is_not_there_is_a_wrong_use(run_cli: CommandLine) -> None:
+    refused = run_cli.run("run", "-it", "sh")
+    assert refused.returncode == 2
+    assert "--tty needs a terminal" in refused.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="needs root")
+def test_folder_that_the_engine_does_not_see_stops_the_run(
+    run_cli: CommandLine, engine: docker.DockerClient
+) -> None:
+    run_cli("build")
+    # As in a dev container with its host's socket: this process's folder is another one than the engine's.
+    script = f"mount -t tmpfs none {run_cli.cwd} && cd {run_cli.cwd} && exec {BIN}/imagesync run touch lost"
+    other = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        env=dict(run_cli.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert other.returncode == 1
+    assert f"The engine has another folder than this machine at {run_cli.cwd}" in other.stderr
+    assert not (run_cli.cwd / "lost").exists()
+    assert containers(engine, run_cli) == []
 
 
 def test_a_terminal_is_a_terminal_inside(run_cli: CommandLine, engine: docker.DockerClient) -> None:

@@ -272,7 +272,7 @@ def write_history(prefix: Path, records: list[Record]) -> None:
 
 
 def write_activation(prefix: Path) -> None:
-    """Write the scripts that activate the environment, for a command and for login shells."""
+    """Write the scripts that activate the environment."""
     folder = prefix / "share" / "imagesync"
     folder.mkdir(parents=True, exist_ok=True)
     shell = shutil.which("bash") or "/bin/sh"
@@ -290,10 +290,6 @@ def write_activation(prefix: Path) -> None:
         encoding="utf-8",
     )
     command.chmod(0o755)
-    # Login shells reset PATH.
-    profile = Path("/etc/profile.d")
-    if profile.is_dir():
-        (profile / "imagesync.sh").write_text(f". {folder}/activate.sh\n", encoding="utf-8")
 
 
 def package_variables(prefix: Path) -> dict[str, str]:

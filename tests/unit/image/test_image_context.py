@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import meta
@@ -28,6 +29,7 @@ from imagesync.image.conda.conda_installer import CondaInstaller
 from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.image_context import BuildContext, write_context
+from imagesync.image.options import uses_cuda
 from imagesync.image.templates import (
     CONDA_PROGRAMS,
     PROGRAMS,
@@ -37,7 +39,7 @@ from imagesync.image.templates import (
     dockerfile_base,
     template_environment,
 )
-from imagesync.image_layout import BaseImage, Label
+from imagesync.image_layout import BaseImage, CopiedFile, CopiedFiles, ImageOptions, Label
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
@@ -67,6 +69,7 @@ PROGRAMS_STARTED = (
     "tools/install_wheels.py",
     "tools/install_code.py",
 )
+RENDERED = ("Dockerfile.j2", "image/activate.sh.j2", "image/profile.sh.j2")
 INTERPRETER = Interpreter("cpython", "3.12.3", "linux-x86_64", "cp312", "/usr/bin/python3", "/usr", "/usr")
 
 
@@ -145,12 +148,12 @@ def test_build_files_are_the_shipped_files_of_a_context(inputs: Inputs, tmp_path
     tools = {file.path: file.content for file in context.files if file.path.startswith("tools/")}
     others = {path for path in tools if path.startswith("tools/installer/")} | {"tools/uv"}
     programs = build_programs(conda=True)
-    assert set(tools) - others == {*programs, "tools/activate.sh"}
+    assert set(tools) - others == {*programs, "tools/activate.sh", "tools/profile.sh"}
     # What the programs are put together from, and the templates that rendering reads, count in the digest.
     covered = dict(build_files())
     names = (*PROGRAMS, *CONDA_PROGRAMS)
     modules = {f"standalone/{module}" for name in names for module in program_modules(f"image.{name}")}
-    templates = {f"templates/{name}" for name in templates_read("Dockerfile.j2", "image/activate.sh.j2")}
+    templates = {f"templates/{name}" for name in templates_read(*RENDERED)}
     assert set(covered) == {*modules, *templates, RATTLER_INSTALL.name}
     assert all(tools[path] == text.encode() for path, text in programs.items())
     used = {word for word in context.dockerfile.split() if word.startswith("/mnt/tools/")}
@@ -252,6 +255,7 @@ def test_archive_has_all_files_and_no_trace_of_this_machine(inputs: Inputs) -> N
         "tools/restore_conflicts.py",
         "tools/install_wheels.py",
         "tools/install_code.py",
+        "tools/profile.sh",
         "tools/uv",
         "wheels/index/Birch.Tree-2.0-py3-none-any.whl",
         "wheels/index/alder-1.0-py3-none-any.whl",
@@ -398,12 +402,104 @@ def test_rendered_dockerfile_passes_hadolint(inputs: Inputs, own: bool, tmp_path
 def test_standalone_dockerfile_makes_its_base_image(inputs: Inputs) -> None:
     base = replace(BASE, pinned="ubuntu@sha256:" + "a" * 64, apt=("libgl1", "libgomp1"))
     context = inputs.context(base=base, standalone=True)
-    first, second = context.dockerfile.split("\nFROM base\n")
-    assert f"ARG BASE=ubuntu@sha256:{'a' * 64}\nFROM ${{BASE}} AS base\n" in first
+    first, second = context.dockerfile.split("\nFROM runtime\n")
+    assert f"ARG BASE=ubuntu@sha256:{'a' * 64}\nFROM ${{BASE}} AS root\n" in first
     assert '\nARG APT="libgl1 libgomp1"\n' in first
-    assert "-m venv" not in first.partition("USER 1000:1000")[2]
+    assert "-m venv" not in first
     assert "FROM" not in second
     assert BASE.reference not in context.dockerfile
+    with_compiler = inputs.context(base=replace(BASE, toolchain=True), standalone=True)
+    assert "\nFROM build\n" in with_compiler.dockerfile
+
+
+def test_environment_with_conda_python_stands_on_the_base_without_python(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    python = stored(tmp_path, "python-3.12.3-0.conda")
+    artifact = Artifact(python.filename, f"https://channel.example/linux-64/{python.filename}", python.digest)
+    package = LockedConda("python", "3.12.3", "0", "https://channel.example", "linux-64", artifact)
+
+    def stages(**options: Any) -> list[str]:
+        context = inputs.context(
+            lock=replace(inputs.lock, conda=(package,)),
+            conda=CondaLayer((package,), (python,), CondaInstaller("rattler")),
+            **options,
+        )
+        lines = context.dockerfile.splitlines()
+        found = [line for line in lines if line.startswith("FROM ")]
+        is_copied = any(line.endswith(" AS conda") for line in found)
+        assert ("COPY --from=conda /opt/env /opt/env" in lines) == is_copied
+        return found
+
+    assert stages() == [f"FROM {BASE.reference} AS conda", f"FROM {BASE.reference}-minimal"]
+    assert stages(base=replace(BASE, toolchain=True)) == [f"FROM {BASE.reference}"]
+    assert stages(standalone=True)[6:] == ["FROM runtime AS conda", "FROM minimal"]
+    assert stages(standalone=True, base=replace(BASE, toolchain=True))[6:] == ["FROM build"]
+
+
+def test_base_of_the_users_own_serves_as_the_stages_that_it_lacks(inputs: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile.base").write_text("ARG BASE=x\nFROM ${BASE}\nRUN mine\n")
+    context = inputs.context(templates=tmp_path, standalone=True)
+    assert context.dockerfile.startswith("ARG BASE=ubuntu:24.04\nFROM ${BASE} AS base\nRUN mine\n")
+    assert "\nFROM base\n" in context.dockerfile
+    (tmp_path / "Dockerfile.base").write_text("ARG BASE=x\nFROM ${BASE} AS a\nFROM a AS runtime\n")
+    assert "\nFROM runtime\n" in inputs.context(templates=tmp_path, standalone=True).dockerfile
+
+
+def test_options_are_in_the_dockerfile_of_the_environment_and_not_of_its_packages(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    source = tmp_path / "odbc.ini"
+    source.write_text("x")
+    files = (
+        CopiedFiles("/etc/odbc.ini", (CopiedFile("/etc/odbc.ini", str(source), 1),), "sha256:1"),
+        CopiedFiles("/srv/data", (CopiedFile("/srv/data/a/b", str(source), 1, executable=True),), "sha256:2"),
+    )
+    options = ImageOptions(
+        env={"PRICE": '$5 "net"'},
+        labels={"com.example.team": "weather"},
+        cmd=("python", "-m", "mine"),
+        workdir="/srv/app",
+        user="2000",
+        files=files,
+        run=("useradd app\ntrue",),
+    )
+    whole = inputs.context(options=options, standalone=True)
+    for line in (
+        'ENV PRICE="\\$5 \\"net\\""',
+        'COPY ["copied/0/file", "/etc/odbc.ini"]',
+        'COPY ["copied/1/", "/srv/data"]',
+        "RUN [ -d /srv/app ] || { mkdir -p /srv/app; chown 2000:2000 /srv/app; }",
+        'WORKDIR "/srv/app"',
+        'CMD ["python", "-m", "mine"]',
+        'RUN ["/bin/sh", "-euc", "useradd app\\ntrue"]',
+    ):
+        assert line in whole.dockerfile.splitlines(), line
+    assert whole.dockerfile.rstrip().endswith("USER 2000")
+    assert whole.labels["com.example.team"] == "weather"
+    modes = {file.path: file.mode for file in whole.files if file.path.startswith("copied/")}
+    assert modes == {"copied/0/file": 0o644, "copied/1/a/b": 0o755}
+    built = inputs.context(options=options)
+    assert "useradd" not in built.dockerfile
+    assert built.options.run == options.run
+
+
+def test_image_with_cuda_asks_for_the_driver(inputs: Inputs, tmp_path: Path) -> None:
+    assert "NVIDIA" not in inputs.context().dockerfile
+    for filename in ("nvidia_cublas_cu12-12.4.5-py3-none-any.whl", "torch-2.6.0+cu124-py3-none-any.whl"):
+        wheel = stored(tmp_path, filename)
+        lock = replace(inputs.lock, packages=(*inputs.lock.packages, locked(wheel)))
+        wheels = Wheels((inputs.alder, inputs.birch, wheel))
+        text = inputs.context(lock=lock, packages=wheels).dockerfile
+        assert (
+            'ENV NVIDIA_DRIVER_CAPABILITIES="compute,utility" \\\n    NVIDIA_VISIBLE_DEVICES="all"\n' in text
+        )
+        own = ImageOptions(env={"NVIDIA_VISIBLE_DEVICES": "0"})
+        assert (
+            'NVIDIA_VISIBLE_DEVICES="0"' in inputs.context(lock=lock, packages=wheels, options=own).dockerfile
+        )
+    pynvml = locked(stored(tmp_path, "nvidia_ml_py-12.0-py3-none-any.whl"))
+    assert not uses_cuda(replace(inputs.lock, packages=(pynvml,)))
 
 
 def test_template_without_that_stage_gets_its_base_image_beside_it(inputs: Inputs, tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_every_form_of_a_lock_is_written_without_an_engine(offline: CommandLine)
 def test_context_is_rendered_without_an_engine(offline: CommandLine) -> None:
     offline("render", "-o", "context")
     dockerfile = (offline.cwd / "context" / "Dockerfile").read_text()
-    assert f"ARG BASE={BASE}\nFROM ${{BASE}} AS base\n" in dockerfile
+    assert f"ARG BASE={BASE}\nFROM ${{BASE}} AS root\n" in dockerfile
     assert "base.digest" not in dockerfile
     assert (offline.cwd / "context" / "wheels" / "index" / "alder-1.0-py3-none-any.whl").is_file()
 
