@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import cache_option, format_option, session_of
+from imagesync.cli.options import Group, cache_option, format_option, session_of
 from imagesync.cli.output import print_json
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from imagesync.store.prune import Total, Usage
 
 
-@click.group()
+@click.group(cls=Group)
 def cache() -> None:
     """Show the size of the cache folder, or prune it."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import PATH, format_option, session_of, settings_options
+from imagesync.cli.options import PATH, Group, format_option, session_of, settings_options
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.cluster.cleanup import FoundCluster, find_clusters
 from imagesync.cluster.cluster_engine import ClusterEngine
@@ -51,7 +51,7 @@ _TARGETS = "\b\nTargets:\n" + "\n".join(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def cluster() -> None:
     """Start, list and end Dask clusters that outlive a script."""
 

@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 import click
 
-from imagesync.cli.options import Invocation, invocation_of
+from imagesync.cli.options import Group, Invocation, invocation_of
 from imagesync.cli.output import print_error
 from imagesync.cli.suggestions import hint_for
 from imagesync.core.progress import Severity
@@ -22,6 +22,14 @@ INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 TERMINATED = 143  # and for SIGTERM
 HUNG_UP = 129  # and for SIGHUP
 
+# The groups of commands in the help.
+HEADINGS: Final = {
+    "Look": ("scan", "plan", "diff"),
+    "Build": ("lock", "build", "render"),
+    "Run": ("run",),
+    "Cluster": ("cluster",),
+    "Maintain": ("doctor", "init", "cache", "completion"),
+}
 # The summary of each command, which is a function of the same name in a module of the same name.
 SUMMARIES: Final = {
     "build": "Build or find the environment's image, and print its reference.",
@@ -106,8 +114,10 @@ def _system_error(error: OSError) -> ImagesyncError:
     return ImagesyncError(f"The output or a file can't be written: {reason}.", hint=hint)
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     """A group that imports a command's module only to run the command or show its help."""
+
+    headings = HEADINGS
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -178,6 +178,28 @@ def selection_options(command: F) -> F:
     return _selection_options(cast("F", with_selection))
 
 
+class Group(click.Group):
+    """A group of commands whose help shows their whole summaries.
+
+    ``headings`` has the names of the commands below each heading of the help.
+    """
+
+    headings: Mapping[str, tuple[str, ...]] = {}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their summaries, which wrap instead of being cut."""
+        width = max(map(len, self.commands))
+        for heading, names in (self.headings or {"Commands": tuple(self.list_commands(ctx))}).items():
+            rows = [(f"{name:{width}}", _summary(self.commands[name])) for name in names]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def _summary(command: click.Command) -> str:
+    """Return the first paragraph of a command's help."""
+    return " ".join((command.help or "").partition("\n\n")[0].split())
+
+
 @dataclass
 class Invocation:
     """One call of the command line.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -8,8 +9,9 @@ from importlib.resources import files
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from imagesync.cli.main import SUMMARIES, cli
+from imagesync.cli.main import HEADINGS, SUMMARIES, cli
 
 LISTING = """
 import json, sys
@@ -44,10 +46,25 @@ def test_name_of_a_command_is_resolved_to_the_command_itself(name: str) -> None:
 
 def test_help_lists_every_command_without_importing_any() -> None:
     done = subprocess.run([sys.executable, "-c", LISTING], check=True, capture_output=True, text=True)
-    listed = {line.split()[0] for line in done.stdout.partition("Commands:")[2].splitlines() if line}
-    assert listed == set(SUMMARIES)
+    for name, summary in SUMMARIES.items():
+        assert re.search(rf"^  {name} +{re.escape(summary)}$", done.stdout, re.MULTILINE)
+    assert [line[:-1] for line in done.stdout.splitlines() if line in {f"{h}:" for h in HEADINGS}] == list(
+        HEADINGS
+    )
     imported = set(json.loads(done.stderr))
     assert imported.isdisjoint({"imagesync.session", *(f"imagesync.cli.{name}" for name in SUMMARIES)})
+
+
+def test_every_command_is_in_one_group_of_the_help() -> None:
+    assert sorted(name for names in HEADINGS.values() for name in names) == sorted(SUMMARIES)
+
+
+@pytest.mark.parametrize("arguments", [[], ["cluster"], ["cache"]])
+def test_help_cuts_no_summary(arguments: list[str]) -> None:
+    for columns in (60, 80):
+        shown = CliRunner().invoke(cli, [*arguments, "--help"], terminal_width=columns)
+        assert "..." not in shown.output.partition("Options:")[2]
+        assert max(map(len, shown.output.splitlines())) <= columns
 
 
 def test_misspelt_command_is_refused_with_the_nearest_names() -> None:
