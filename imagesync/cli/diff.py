@@ -17,6 +17,7 @@ from imagesync.cluster.agreement.members import SCHEMES, Certificates, read_sche
 from imagesync.core.terminal import is_interactive
 from imagesync.core.text import counted
 from imagesync.diff.sides import find_side
+from imagesync.errors import ImagesyncError
 from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Comparison, Group, Row, states
 
@@ -59,16 +60,21 @@ def diff(
     Local code is compared by content. Each side is `local` (the environment here), a lock (the file that
     `imagesync lock --format json` printed), an image (nothing is pulled), the folder of an environment, or
     the address of a running scheduler, tcp:// or tls://. Exit 1 if anything critical, exact, nearest or
-    local differs.
+    local differs, and 2 if the sides can't be compared.
     """
-    session = session_of(context, options)
-    certificates = Certificates(tls_ca_file, tls_cert, tls_key)
-    one, other = (
-        read_scheduler(text, session=session, certificates=certificates)
-        if text.startswith(SCHEMES)
-        else find_side(text, session=session)
-        for text in (left, right)
-    )
+    try:
+        session = session_of(context, options)
+        certificates = Certificates(tls_ca_file, tls_cert, tls_key)
+        one, other = (
+            read_scheduler(text, session=session, certificates=certificates)
+            if text.startswith(SCHEMES)
+            else find_side(text, session=session)
+            for text in (left, right)
+        )
+    except ImagesyncError as error:
+        # As with diff(1): 1 says that the sides differ.
+        error.exit_code = 2
+        raise
     comparison = compare(one, other)
     if output == "json":
         print_json(comparison.to_dict())

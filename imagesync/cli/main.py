@@ -25,7 +25,7 @@ HUNG_UP = 129  # and for SIGHUP
 # The groups of commands in the help.
 HEADINGS: Final = {
     "Look": ("scan", "plan", "diff"),
-    "Build": ("lock", "build", "render"),
+    "Build": ("lock", "build", "push", "render"),
     "Run": ("run",),
     "Cluster": ("cluster",),
     "Maintain": ("doctor", "init", "cache", "completion"),

@@ -52,19 +52,22 @@ def levels_that_help(
     lines = []
     if limited:
         lines.append(
-            f"To take the nearest version instead, set {_levels(limited, Level.NEAREST)} in [tool.imagesync];"
+            f"To take the nearest version instead: {_levels(limited, Level.NEAREST)} in [tool.imagesync];"
             ' or "ignore" to go without it.'
         )
     if unlimited:
         lines.append(
-            f"No version of {' or '.join(unlimited[:_SHOWN])} fits. To go without, set"
+            f"No version of {' or '.join(unlimited[:_SHOWN])} fits. To go without:"
             f" {_levels(unlimited, Level.IGNORE)} in [tool.imagesync]."
         )
     return "\n".join(lines)
 
 
 def _levels(names: Sequence[str], level: Level) -> str:
-    return "levels = { " + ", ".join(f'{name} = "{level.value}"' for name in names[:_SHOWN]) + " }"
+    """Return the option, which overrides whatever set the level, and the setting."""
+    options = " ".join(f"--level {name}={level.value}" for name in names[:_SHOWN])
+    settings = ", ".join(f'{name} = "{level.value}"' for name in names[:_SHOWN])
+    return f"{options}, or levels = {{ {settings} }}"
 
 
 def uninstall_command(environment: Environment, names: Iterable[str]) -> str:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from imagesync.cli.diff import comparison_sections
 from imagesync.core.names import Level
@@ -34,6 +37,25 @@ def test_table_lists_members_that_gave_no_answer() -> None:
 
 
 def test_invalid_image_reference_is_refused(cli: CommandLine) -> None:
-    finished = cli.run("diff", "local", "Bad Image", "--python", sys.executable)
+    finished = cli.run("diff", "Bad Image", "local", "--python", sys.executable)
     assert finished.returncode == 2
     assert "'Bad Image' isn't an image reference" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("left", "message"),
+    [
+        ("absent.json", "isn't there"),
+        ("empty", "holds no Python environment"),
+        ("127.0.0.1:9/absent:1", "127.0.0.1:9"),
+    ],
+)
+def test_sides_that_cannot_be_compared_exit_2(
+    cli: CommandLine, work_dir: Path, left: str, message: str
+) -> None:
+    (work_dir / "empty").mkdir()
+    command = cli.with_environ(DOCKER_HOST=f"unix://{work_dir}/absent.sock")
+    finished = command.run("diff", left, "local", "--profile", "none")
+    assert finished.returncode == 2, finished.stderr
+    assert message in finished.stderr
+    assert "Traceback" not in finished.stderr

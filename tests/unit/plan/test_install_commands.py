@@ -73,3 +73,8 @@ def test_externally_managed_python_is_not_installed_into(managed: Path) -> None:
 def test_virtual_environment_of_such_a_python_is(managed: Path, tmp_path: Path) -> None:
     command = Installer(interpreter(tmp_path / "env", managed), has_pip=True).install(["dask"])
     assert command == f"{tmp_path}/env/bin/python3 -m pip install dask"
+
+
+def test_hint_names_the_option_which_overrides_one_that_was_given() -> None:
+    package = planned("click", Level.EXACT)
+    assert "--level click=nearest, or levels" in levels_that_help([package])
