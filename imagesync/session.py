@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Environment
 
 
+# Packages that a warning of drift names.
+_SHOWN = 5
+
+
 class _Request(NamedTuple):
     """A request for an image; see :meth:`Session.build`."""
 
@@ -157,6 +161,28 @@ class Session:
             path, self.context, python=lambda: environment.python.version, selection=selection
         )
         return lock_differences(lock_file, environment_inputs(environment, self.context))
+
+    def warn_of_drift(self) -> None:
+        """Report by which packages the environment differs from the lock file of the settings, if any."""
+        path = self.context.settings.locked
+        if path is None:
+            return
+        from imagesync.errors import ImagesyncError
+        from imagesync.lock.lockfile.read import remedy
+
+        try:
+            moved = self.check_lock(path)
+            hint = remedy(path) if moved else ""
+        except ImagesyncError as error:
+            self.context.progress.line(str(error), Severity.WARNING)
+            return
+        if moved:
+            more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
+            shown = ", ".join(f"{each.name} {each.here or 'is missing'}" for each in moved[:_SHOWN])
+            self.context.progress.line(
+                f"This environment, which the image is made of, differs from {path}: {shown}{more}. {hint}",
+                Severity.WARNING,
+            )
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""

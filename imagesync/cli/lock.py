@@ -20,7 +20,7 @@ from imagesync.cli.output import print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.progress import Severity
 from imagesync.core.text import counted, format_size
-from imagesync.errors import LockError, UsageError
+from imagesync.errors import LockError
 from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
 
 if TYPE_CHECKING:
@@ -110,9 +110,10 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
         print_lock(frozen.lock)
         return
     if files:
-        raise UsageError(
-            f"The lock names {files[0]}{' and others' if len(files) > 1 else ''}, which lies beside it.",
-            hint=f"Name a file for the lock: --export {form} -o FILE",
+        others = f" and {counted(len(files) - 1, 'other file')}" if len(files) > 1 else ""
+        session.context.progress.line(
+            f"The lock names {files[0]}{others}, which --export {form} -o FILE writes beside it",
+            Severity.WARNING,
         )
     click.echo(render(frozen, form), nl=False)
 

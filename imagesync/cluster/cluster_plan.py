@@ -197,6 +197,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         from imagesync.session import open_session
 
         session = session or open_session()
+        session.warn_of_drift()
         # The engine needs the image: one that is only in a registry isn't enough.
         return session.build(push=False).reference
     from imagesync.core.image_reference import check_reference

@@ -181,6 +181,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
             f"The image's name '{repository}' names no registry that others can pull it from.",
             hint="Name one, and push: --push --repository registry.example.com/team/NAME",
         )
+    session.warn_of_drift()
     image = session.build(push=push, with_digest=True)
     if image.digest is not None:
         return image.digest

@@ -127,11 +127,13 @@ def read_inventory(path: Path) -> Inventory:
 
 def _file_inventory(path: Path, session: Session) -> Inventory:
     """Return the inventory of a JSON document or a lock file, which is read for the local Python."""
-    from imagesync.pipeline.lock_drift import read_to_compare
+    from imagesync.pipeline.lock_drift import read_to_compare, with_sources
 
     if path.suffix == ".json" or path.read_bytes()[:1] == b"{":
         return read_inventory(path)
     lock = read_to_compare(path, session.context, python=lambda: session.scan().python.version).lock
+    if not all(package.content for package in lock.vendored):
+        lock = replace(lock, vendored=with_sources(lock.vendored, session.inputs()))
     if not lock.target.python_version:
         python = session.scan().python.version
         lock = replace(lock, target=replace(lock.target, python_version=python))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection
 from imagesync.lock.lockfile.read import read_lock
 from imagesync.plan.checks.sources import local_path
 from imagesync.settings.bases import well_known
+from imagesync.store.layout import TREES
 from imagesync.wheels.wheel_contents import archive_content, recall_contents
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.lock.locked_packages import VendoredPackage
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
 
@@ -57,6 +60,27 @@ def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Di
     """
     digests = {**inputs.source_digests, **_same_wheels(lock_file, inputs)}
     return differences(lock_file, inputs.plan, digests)
+
+
+def with_sources(
+    vendored: tuple[VendoredPackage, ...], inputs: EnvironmentInputs
+) -> tuple[VendoredPackage, ...]:
+    """Return the local packages of a lock file with the digests of their sources.
+
+    Those of a source tree that the environment of *inputs* has, too, are the environment's.
+    """
+    from imagesync.wheels.sources.source_digests import package_digest
+
+    installed = {package.source.url: package.name for package in inputs.plan.packages if package.vendored}
+    cache = inputs.context.cache_folder / TREES
+
+    def digest(package: VendoredPackage) -> str:
+        name = installed.get(package.planned.source.url)
+        if package.content or name is None or package.planned.source.kind != "directory":
+            return package.content or package_digest(package.planned, cache=cache)
+        return inputs.source_digests[name]
+
+    return tuple(replace(package, content=digest(package)) for package in vendored)
 
 
 def _same_wheels(lock_file: ReadLock, inputs: EnvironmentInputs) -> Mapping[NormalizedName, str]:

@@ -259,6 +259,15 @@ def refuse_duplicates(path: Path, names: Iterable[str]) -> None:
 
 def version_of(filename: str) -> str:
     """Return the version in the file name of a wheel or sdist; empty if it has none."""
+    return name_and_version(filename)[1]
+
+
+def name_and_version(filename: str) -> tuple[str, str]:
+    """Return the canonical name and the version in the file name of a wheel or sdist; empty if it has none.
+
+    >>> name_and_version("ruamel_yaml-0.18-py3-none-any.whl"), name_and_version("notes.txt")
+    (('ruamel-yaml', '0.18'), ('', ''))
+    """
     from packaging.utils import (
         InvalidSdistFilename,
         InvalidWheelFilename,
@@ -268,9 +277,10 @@ def version_of(filename: str) -> str:
 
     try:
         parse = parse_wheel_filename if filename.endswith(".whl") else parse_sdist_filename
-        return str(parse(filename)[1])
+        name, version = parse(filename)[:2]
     except (InvalidWheelFilename, InvalidSdistFilename):
-        return ""
+        return "", ""
+    return name, str(version)
 
 
 def marker_values(target: Target) -> Environment:

@@ -1,7 +1,8 @@
 """Reading explicit files (``@EXPLICIT``) of conda, micromamba, conda-lock and imagesync.
 
 Each line is the URL of an archive with its digest: ``#<md5>`` of conda, ``#sha256:<hex>`` of micromamba.
-pip's packages are comments, as conda-lock writes them: ``# pip NAME @ URL#sha256=<hex>``.
+pip's packages are comments: ``# pip NAME @ URL#sha256=<hex>`` as of conda-lock, and for files beside the lock
+file ``# pip ./wheels/FILE --hash=sha256:<hex>``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from imagesync.lock.lockfile.entries import (
     check_entry,
     is_relative,
     local_package,
+    name_and_version,
     place_of,
     recorded_target,
     refuse_duplicates,
@@ -33,7 +35,7 @@ from imagesync.scan.environment import Source
 
 _ARCHIVE = re.compile(r"(?P<name>.+)-(?P<version>[^-]+)-(?P<build>[^-]+)\.(conda|tar\.bz2)")
 _DIGEST = re.compile(r"(?P<md5>[0-9a-f]{32})|sha256:(?P<sha256>[0-9a-f]{64})|(?P<bare>[0-9a-f]{64})")
-_PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>[^#\s]+)(?P<rest>.*)")
+_PIP = re.compile(r"# pip (?:(?P<name>\S+) @ )?(?P<url>[^#\s]+)(?P<rest>.*)")
 _PIP_DIGEST = re.compile(r"(?:#|--hash=|\s)sha256[=:](?P<sha256>[0-9a-f]{64})\b")
 _METADATA = re.compile(rf"# (?P<key>{HEAD}(\.\S+)?): (?P<value>\{{.*)")
 _PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)
@@ -75,7 +77,7 @@ class _Reader:
         pip: list[LockedPackage | VendoredPackage] = []
         for line in map(str.strip, text.splitlines()):
             if match := _PIP.fullmatch(line):
-                pip.append(self._pip(match["name"], match["url"], match["rest"]))
+                pip.append(self._pip(match["name"] or "", match["url"], match["rest"]))
             elif line and not line.startswith(("#", "@")):
                 package = self._conda(line)
                 conda += [package] if package.name not in self.metadata.not_in_image else []
@@ -131,6 +133,7 @@ class _Reader:
     def _pip(self, name: str, url: str, rest: str) -> LockedPackage | VendoredPackage:
         path = self.request.path
         digest = _PIP_DIGEST.search(rest)
+        name = name or name_and_version(unquote(url.rpartition("/")[2]))[0]
         check_entry(path, name, "")
         if digest is None:
             raise LockError(

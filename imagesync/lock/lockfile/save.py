@@ -163,15 +163,20 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
 def _pip_lines(bundle: Bundle) -> Iterator[str]:
     paths = bundle.paths
     for package in bundle.lock.packages:
-        url = _url(package.artifact.url, package.artifact.digest, paths)
-        yield f"{package.name} @ {url}#{package.artifact.digest.replace(':', '=')}"
+        digest = package.artifact.digest
+        if digest in paths:
+            yield _beside(paths[digest], digest)
+        else:
+            url = strip_credentials(package.artifact.url)
+            yield f"{package.name} @ {url}#{digest.replace(':', '=')}"
     for vendored in bundle.lock.vendored:
         wheel = bundle.wheels[vendored.name]
-        yield f"{vendored.name} @ file:{paths[wheel.digest]}#{wheel.digest.replace(':', '=')}"
+        yield _beside(paths[wheel.digest], wheel.digest)
 
 
-def _url(url: str, digest: str, paths: dict[str, str]) -> str:
-    return f"file:{paths[digest]}" if digest in paths else strip_credentials(url)
+def _beside(path: str, digest: str) -> str:
+    # pip before 24 reads no `NAME @ file:wheels/...`.
+    return f"./{path} --hash={digest}"
 
 
 def render_requirements(lock: Lock) -> str:

@@ -253,7 +253,7 @@ def test_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None
     assert f"{CHANNEL}/linux-64/openssl-3.2.1-h1_0.conda#{digest('openssl')}" in packages
     order = [line.rpartition("/")[2].partition("-")[0] for line in packages]
     assert order.index("openssl") < order.index("python") < order.index("numpy")
-    assert f"# pip mine @ file:wheels/{WHEEL}#sha256={'c' * 64}" in lines
+    assert f"# pip ./wheels/{WHEEL} --hash=sha256:{'c' * 64}" in lines
     assert any("sed -n 's/^# pip //p' x.txt | pip install" in line for line in lines)
 
 
