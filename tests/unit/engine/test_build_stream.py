@@ -26,6 +26,8 @@ class Recorder:
         self.had_tasks = False
         self.lines: list[str] = []
         self.counts: list[tuple[int, int, str]] = []
+        self.described: list[str] = []
+        self.shown: list[str] = []
 
     def task(self, label: str, *, total: int | None, unit: Unit) -> AbstractContextManager[Task]:
         self.total = total or 0
@@ -37,12 +39,14 @@ class Recorder:
     def grow(self, amount: int) -> None:
         self.total += amount
 
-    def describe(self, text: str) -> None: ...
+    def describe(self, text: str) -> None:
+        self.described.append(text)
 
     def count(self, done: int, total: int, text: str) -> None:
         self.counts.append((done, total, text))
 
-    def output(self, line: str) -> None: ...
+    def output(self, line: str) -> None:
+        self.shown.append(line)
 
     def line(self, text: str, severity: Severity = Severity.INFO) -> None:
         if severity.is_shown(Severity.INFO):
@@ -112,3 +116,21 @@ def test_image_id_of_either_builder_is_read() -> None:
         assert stream.image_id == "sha256:1"
         stream.feed({"aux": {"ID": "sha256:2"}})
         assert stream.image_id == "sha256:2"
+
+
+def test_packages_that_a_step_reports_are_counted_and_its_output_is_shown() -> None:
+    recorder = Recorder()
+    with Steps(progress=recorder, log=None) as steps:
+        steps.expect(2)
+        steps.known("a", "[1/2] RUN install_conda.py", numbered=True)
+        steps.known("b", "[2/2] RUN echo", numbered=True)
+        steps.started("b")
+        steps.started("a")
+        steps.output("a", "[12/162] numpy 2.1.0\nrunning a script")
+        steps.output("b", "of another step\n")
+        steps.output("a", " of a package\n")
+        steps.finished("a")
+        steps.output("b", "now shown\n")
+    assert recorder.counts == [(12, 162, "numpy 2.1.0")]
+    assert recorder.described == ["[2/2] RUN echo", "[1/2] RUN install_conda.py", "[2/2] RUN echo"]
+    assert recorder.shown == ["running a script of a package", "now shown"]

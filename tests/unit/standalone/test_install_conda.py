@@ -78,3 +78,14 @@ def test_prefix_in_a_binary_file_keeps_its_length() -> None:
     assert found.startswith(b"\x7fELF\0/opt/env/lib:/opt/env/share\0")
     assert found.rstrip(b"\0").endswith(b"rest/opt/env")
     assert placeholder not in found
+
+
+def test_each_installed_package_is_counted_by_its_prefix_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with install_conda.counted(tmp_path, 3):
+        (tmp_path / "conda-meta").mkdir()
+        (tmp_path / "conda-meta" / "scikit-learn-1.5.2-py311h57cc02b_1.json").touch()
+        (tmp_path / "conda-meta" / "numpy-2.1.0-py311h71ddf71_0.json").touch()
+        (tmp_path / "conda-meta" / "history").touch()
+    assert capsys.readouterr().out.splitlines() == ["[1/3] numpy 2.1.0", "[2/3] scikit-learn 1.5.2"]
