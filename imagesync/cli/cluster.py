@@ -201,7 +201,7 @@ def _end(cluster: FoundCluster) -> str:
     if cluster.is_leftover:
         return "leftover"
     owner = cluster.owner
-    return "imagesync cluster down" if owner is None else f"process {owner.pid} on {owner.host}"
+    return "cluster down" if owner is None else f"process {owner.pid} on {owner.host}"
 
 
 @cluster.command("logs")

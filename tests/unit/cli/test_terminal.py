@@ -150,3 +150,61 @@ def test_diff_shows_differences_and_counts_the_rest(
     assert not any("package-" in line for line in same)
     assert "44 packages: 44 same" in same
     assert cli("diff", "--profile", "none", prefix, prefix).stdout.count("package-") == 40
+
+
+LOCK = """
+from imagesync.cli.lock import print_lock
+from imagesync.core.names import Level
+from imagesync.lock.lock import Deviation, Lock, Target
+from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage
+
+def conda(name, channel="conda-forge"):
+    version, build = "2024.10.2.post1", "py311_mkl_py_hf3ee4f3_100_cuda12"
+    artifact = Artifact(f"{name}-{version}-{build}.conda", "https://e/n", "sha256:00", 18_300_000)
+    return LockedConda(name, version, build, f"https://conda.anaconda.org/{channel}", "linux-64", artifact)
+
+print_lock(Lock(
+    Target("linux/amd64", "3.11.2", (2, 36)),
+    conda=tuple(conda(f"lib{number}") for number in range(40)) + (conda("nvcc", "nvidia"),),
+    packages=tuple(
+        LockedPackage(f"package-{number}", "1.2.3", Artifact(
+            f"package_{number}-1.2.3-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+            "https://e/n", "sha256:00", 18_300_000))
+        for number in range(40)),
+    deviations=(Deviation("numpy", "1.26.5", "1.26.4", Level.COMPATIBLE,
+                          "1.26.5 has no file for the target and the index has nothing nearer than END"),),
+))
+"""
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_lock_has_one_line_per_package_with_build_and_channel(columns: int) -> None:
+    exit_code, out = on_terminal(LOCK, columns=columns)
+    assert exit_code == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+    assert sum(bool(re.match(r"  (lib\d|nvcc)", line)) for line in shown) == 41
+    assert sum(line.startswith("  package-") for line in shown) == 40
+    assert len(shown) < 105
+    text = " ".join(" ".join(shown).split())
+    assert "py311_mkl_py" in text
+    assert "nothing nearer than END" in text
+    assert columns == 60 or "nvidia" in text
+    assert max(len(line) for line in shown if "sha256:" not in line) <= columns
+
+
+CLUSTERS = """
+from imagesync.cli.cluster import print_clusters
+from imagesync.cluster.cleanup import FoundCluster
+image = "registry.example.com/a-team/with/a/long/name/of/an/image:" + "0" * 32
+print_clusters([FoundCluster(f"imagesync-{n:08}", image, None, "127.0.0.1:8786", "", 4) for n in range(3)])
+"""
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_clusters_have_one_line_each(columns: int) -> None:
+    exit_code, out = on_terminal(CLUSTERS, columns=columns)
+    assert exit_code == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out).splitlines()
+    assert sum("imagesync-0000000" in line for line in shown) == 3
+    assert max(len(line) for line in shown if "image: " not in line) <= columns
+    assert len(shown) == 5
