@@ -18,7 +18,6 @@ from imagesync.cli.options import (
     settings_options,
 )
 from imagesync.cli.output import print_error
-from imagesync.cli.watch import rebuild_on_change
 from imagesync.core.files import write_text
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def build(
     tags: tuple[str, ...],
     metadata_file: Path | None,
     locked: Path | None,
-    selection: Selection,
+    selection: Selection | None,
     *,
     no_cache: bool,
     watch: bool,
@@ -73,6 +72,8 @@ def build(
         other = "--no-cache" if no_cache else "--locked"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
     invocation_of(context).is_timed = False
+    from imagesync.cli.watch import rebuild_on_change
+
     images = rebuild_on_change(
         lambda: session_of(context, options),
         build=lambda session: session.build(tags=tags),

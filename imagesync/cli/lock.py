@@ -62,7 +62,7 @@ def lock(
     form: Form | None,
     checked: Path | None,
     *,
-    selection: Selection,
+    selection: Selection | None,
     **options: object,
 ) -> None:
     """Find the exact artifact of each package for the image.
@@ -118,7 +118,7 @@ def _write(session: Session, path: Path | None, form: Form | None, output: str) 
     click.echo(render(frozen, form), nl=False)
 
 
-def _check(session: Session, path: Path, selection: Selection, output: str) -> None:
+def _check(session: Session, path: Path, selection: Selection | None, output: str) -> None:
     from imagesync.lock.lockfile.read import remedy
 
     moved = session.check_lock(path, selection)

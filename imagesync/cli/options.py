@@ -159,7 +159,7 @@ _selection_options = _all(
 
 
 def selection_options(command: F) -> F:
-    """Add options for the part of a lock file to take; the command gets it as ``selection``."""
+    """Add options for the part of a lock file to take; the command gets it as ``selection``, if given."""
 
     @wraps(command)
     def with_selection(
@@ -170,6 +170,8 @@ def selection_options(command: F) -> F:
         environment: str,
         **options: object,
     ) -> object:
+        if not (groups or extras or no_dev or environment):
+            return command(*args, selection=None, **options)
         from imagesync.lock.lockfile.models import Selection
 
         selection = Selection(groups, extras, no_dev, environment)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from imagesync.core.archive_members import tar_member
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import RenderError
 
@@ -118,6 +117,8 @@ def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
     RenderError
         A file can't be read, or has become shorter.
     """
+    from imagesync.core.archive_members import tar_member
+
     folders: set[PurePosixPath] = set()
     for file in files:
         for parent in reversed(PurePosixPath(file.path).parents[:-1]):

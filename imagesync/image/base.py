@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
-from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
-from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 from imagesync.image.templates import Stage, base_target, dockerfile_base
 from imagesync.image_layout import TAG_DIGITS, BaseImage, Label
-from imagesync.lock.lock import Target
 from imagesync.settings.bases import base_hint, is_supported
 from imagesync.settings.keys import is_apt_package
 from imagesync.standalone.programs import program_text
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine, EngineImage
     from imagesync.engine.lookup import Lookup
+    from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan
     from imagesync.settings.model import Settings
 
@@ -167,6 +165,8 @@ def target_of(plan: Plan, base: BaseImage) -> Target:
 
     If the patch level of the base's Python isn't known, it's the local one.
     """
+    from imagesync.lock.lock import Target
+
     local = plan.python
     version = local.version if base.python_version == local.minor else base.python_version
     versions = (package.version for package in plan.conda if package.name == "python")
@@ -235,6 +235,8 @@ def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineIma
 
 
 def _build(engine: Engine, reference: str, stage: Stage, settings: Settings, *, progress: Progress) -> None:
+    from imagesync.engine.build_context import BuildRequest
+
     root, dockerfile = settings.base, dockerfile_base(settings.templates)
     request = BuildRequest(
         network="default",
@@ -272,6 +274,9 @@ def _is_described(labels: Mapping[str, str], identity: str) -> bool:
 
 def _describe(engine: Engine, reference: str, root: str, identity: str, *, progress: Progress) -> EngineImage:
     """Return the image with the facts of its interpreter in a label, so that it is asked only once."""
+    from imagesync.engine.build_context import BuildRequest
+    from imagesync.engine.run_container import RunRequest
+
     bare = engine.inspect(reference)
     command = ("python3", "-c", program_text("image.base_facts"))
     result = engine.run(RunRequest(reference, command, timeout=120))

@@ -14,22 +14,23 @@ from imagesync.scan.modifications.modification import Unowned, UnownedKind, show
 
 _MODULE_SUFFIXES = (".py", ".so", ".pyd")
 _STARTUP = ("sitecustomize", "usercustomize")
+# The patterns are compiled where they are used: where nothing has changed, none is.
 # What file managers, editors, Jupyter and Python itself write beside any file.
-_ANYWHERE = re.compile(
+_ANYWHERE = (
     r"(.*/)?(\.DS_Store|Thumbs\.db|\.ipynb_checkpoints/.*|\.nfs[0-9a-f]+|\.gitignore|CACHEDIR\.TAG|[^/]*~"
     r"|lib2to3/Grammar[0-9.a-z]*\.pickle)"
 )
 # Written by venv, virtualenv, uv, setuptools and distutils, and in no RECORD; `~` marks what pip has renamed.
-_SITE = re.compile(
+_SITE = (
     r"_virtualenv\.py|[^/]*\.egg-link|README(\.txt)?"
     r"|__editable__[^/]*|[^/]*\.egg(/.*)?|[^/]*\.(egg|dist)-info(/.*)?|~.*|\.lock|_manylinux\.py"
 )
-_COMMANDS = re.compile(
+_COMMANDS = (
     r"(bin|Scripts)/(python|pip|wheel|easy_install|pydoc|idle|2to3|[Aa]ctivate|deactivate|conda)[^/]*"
     r"|(bin|Scripts)/\..*|include/(site/)?python[^/]*/.*|etc/xml/catalog"
 )
 # Made by scripts of conda packages from the files of all packages.
-_CONDA = re.compile(
+_CONDA = (
     r"conda-meta/.*|share/glib-2\.0/schemas/gschemas\.compiled|share/icons/[^/]*/icon-theme\.cache"
     r"|share/mime/.*|share/info/dir|lib/gdk-pixbuf-2\.0/.*\.cache|lib/gtk-[^/]*/.*\.cache|share/applications/.*\.cache"
     r"|(etc/)?ssl/certs/.*|lib/python[^/]*/config-[^/]*/.*\.pyc|(share/)?fonts/.*\.uuid"
@@ -56,17 +57,15 @@ _NAMESPACE = (
     rb"|\(p not in mp\) and mp\.append\(p\)|m and setattr\(sys\.modules\['[\w.]+'\], '\w+', m\))"
 )
 _PTH_LINES = (
-    (re.compile(r"_virtualenv\.pth"), re.compile(rb"import _virtualenv")),
-    (re.compile(r"easy-install\.pth|setuptools\.pth"), re.compile(_EASY_INSTALL)),
+    (r"_virtualenv\.pth", rb"import _virtualenv"),
+    (r"easy-install\.pth|setuptools\.pth", _EASY_INSTALL),
     (
-        re.compile(r"distutils-precedence\.pth"),
-        re.compile(
-            rb"import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = "
-            rb"os\.environ\.get\(var, '\w+'\) == 'local'; enabled and "
-            rb"__import__\('_distutils_hack'\)(\.add_shim\(\))?;?"
-        ),
+        r"distutils-precedence\.pth",
+        rb"import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = "
+        rb"os\.environ\.get\(var, '\w+'\) == 'local'; enabled and "
+        rb"__import__\('_distutils_hack'\)(\.add_shim\(\))?;?",
     ),
-    (re.compile(r".*-nspkg\.pth"), re.compile(rb"%(one)s(;\s*%(one)s)*" % {b"one": _NAMESPACE})),
+    (r".*-nspkg\.pth", rb"%(one)s(;\s*%(one)s)*" % {b"one": _NAMESPACE}),
 )
 
 
@@ -80,11 +79,11 @@ def is_expected(path: str, *, in_site: bool) -> bool:
     in_site
         Whether it is relative to a folder on ``sys.path``.
     """
-    if _ANYWHERE.fullmatch(path):
+    if re.fullmatch(_ANYWHERE, path):
         return True
     if in_site:
-        return _SITE.fullmatch(path) is not None
-    return _COMMANDS.fullmatch(path) is not None or _CONDA.fullmatch(path) is not None
+        return re.fullmatch(_SITE, path) is not None
+    return re.fullmatch(_COMMANDS, path) is not None or re.fullmatch(_CONDA, path) is not None
 
 
 def is_startup_file(name: str) -> bool:
@@ -104,10 +103,10 @@ def startup_kind(path: str) -> UnownedKind | None:
         content = read_bytes(path)
     except OSError:
         return None
-    known = [lines for names, lines in _PTH_LINES if names.fullmatch(name)]
+    known = [lines for names, lines in _PTH_LINES if re.fullmatch(names, name)]
     folder = os.fsencode(os.path.dirname(path))
     for line in content.splitlines():
-        if _takes_effect(line, folder) and not any(lines.fullmatch(line.strip()) for lines in known):
+        if _takes_effect(line, folder) and not any(re.fullmatch(lines, line.strip()) for lines in known):
             return "pth"
     return None
 
