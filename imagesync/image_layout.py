@@ -16,6 +16,8 @@ INVENTORY: Final = PREFIX / "share" / "imagesync" / "environment.json"
 CODE: Final = PREFIX / "code"
 PYTHON: Final = PREFIX / "bin" / "python"
 TAG_DIGITS: Final = 16
+LAYER_CONTENTS: Final = "dev.imagesync.contents"
+"""Annotation of a layer: a JSON object of its packages and the bytes that each takes of it."""
 
 
 def site_packages(minor: str) -> PurePosixPath:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from imagesync.errors import BaseImageError, LayoutError
-from imagesync.image_layout import HOME, PREFIX, ImageOptions
+from imagesync.image_layout import HOME, LAYER_CONTENTS, PREFIX, ImageOptions
 from imagesync.registry.config import ContainerConfig, History
 from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
@@ -83,7 +84,7 @@ def assemble(
         created=timestamp,
         author="",
     )
-    descriptors = [Descriptor(layer.media_type, layer.stored.digest, layer.stored.size) for layer in layers]
+    descriptors = [_descriptor(layer) for layer in layers]
     annotations = {
         key: value
         for key, value in labels.items()
@@ -95,6 +96,12 @@ def assemble(
         _Blobs(layers, base.layers),
         annotations=annotations,
     )
+
+
+def _descriptor(layer: Layer) -> Descriptor:
+    # What `imagesync inspect` shows the size of each package by.
+    contents = {LAYER_CONTENTS: json.dumps(dict(layer.contents), sort_keys=True)} if layer.contents else {}
+    return Descriptor(layer.media_type, layer.stored.digest, layer.stored.size, contents)
 
 
 def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
@@ -33,12 +33,15 @@ class Layer:
         ``sha256:<hex>`` of the uncompressed archive (OCI image specification, "Layer DiffID").
     media_type
         Of the compressed archive.
+    contents
+        The compressed size of each of its packages, in bytes by name.
     """
 
     comment: str
     stored: StoredFile
     diff_id: str
     media_type: str
+    contents: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_layers(
@@ -78,13 +81,14 @@ def write_layers(
 
 def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compression) -> Layer:
     comment = f"{name}: {names_of(parts)}" if name else names_of(parts)
+    contents = {part.name: part.stored.size for part in parts if part.name}
     key = ["layer", compression.identity, *(part.stored.digest for part in parts)]
     path = cache_path(store.root / LAYERS, key)
     known: dict[str, Any] | None = read_cache(path, key=key)
     if known is not None and store.has(known["digest"]):
         # Whoever copies the layer elsewhere compares its digest.
         stored = store.hand_out(known["digest"], comment, known["size"])
-        return Layer(comment, stored, known["diff_id"], compression.media_type)
+        return Layer(comment, stored, known["diff_id"], compression.media_type, contents)
     content = hashlib.sha256()
     with store.begin() as writer:
         for part in parts:
@@ -96,7 +100,7 @@ def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compress
         stored = store.commit(writer, filename=comment)
     diff_id = f"sha256:{content.hexdigest()}"
     write_cache(path, {"digest": stored.digest, "size": stored.size, "diff_id": diff_id}, key=key)
-    return Layer(comment, stored, diff_id, compression.media_type)
+    return Layer(comment, stored, diff_id, compression.media_type, contents)
 
 
 def _members(part: Part, compression: Compression) -> Iterator[tuple[bytes, bytes]]:
