@@ -170,6 +170,14 @@ class Engine:
         with engine_errors(f"save {reference}"):
             yield from self._api.get_image(reference)
 
+    def history(self, reference: str) -> list[tuple[str, int]]:
+        """Return the command and the size in bytes of each step of an image, from the base up."""
+        with engine_errors(f"look at the history of {reference}"):
+            steps = self._api.history(reference)
+        return [
+            (step.get("CreatedBy") or step.get("Comment") or "", step["Size"]) for step in reversed(steps)
+        ]
+
     def import_archive(self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str]) -> None:
         """Make an image of one layer from a tar archive, which is sent as it is produced.
 

@@ -1,4 +1,4 @@
-"""A report on an image from its documents alone: environment, layers by size and owner, base, attestations."""
+"""A report on an image from its documents: environment, layers by size and owner, base, attestations."""
 
 from __future__ import annotations
 
@@ -22,6 +22,20 @@ _OCI: Final = "org.opencontainers.image"
 PREDICATE: Final = "in-toto.io/predicate-type"
 _OWN = "imagesync: "
 _SHELL = re.compile(r"^(/bin/(ba)?sh -c( -[a-z]+)* )?(#\(nop\) +)?(RUN )?(/bin/(ba)?sh( -[a-z]+)* -c )?")
+# What the steps of the shipped Dockerfiles do, by a part of their command.
+_STEPS: Final = (
+    ("missing=''; if ! command -v python3", "Python, compiler and certificates of the distribution"),
+    ("getent group 1000", "user 1000 and its home"),
+    ("apt-get install", "system packages"),
+    ("install_conda.py", "conda packages"),
+    ("rattler_install.py", "conda packages"),
+    ("micromamba", "conda packages"),
+    ("-m venv --without-pip", "empty virtual environment"),
+    ("install_wheels.py", "local wheels"),
+    ("install_code.py", "loose code"),
+    ("uv --quiet", "packages of indexes"),
+    ("COPY environment.json", "inventory"),
+)
 
 
 @dataclass(frozen=True)
@@ -179,18 +193,19 @@ def _layers(layers: Sequence[Descriptor], history: Sequence[History]) -> Iterato
     first = next((number for number, step in steps_of.items() if _is_own(step)), len(layers))
     for number, layer in enumerate(layers):
         step = steps_of.get(number)
-        text = "" if step is None else _SHELL.sub("", step.created_by or step.comment).strip()
-        yield ReportLayer(
-            layer.digest,
-            layer.size,
-            "environment" if number >= first else "base",
-            " ".join(text.removeprefix(_OWN).split()),
-            _contents(layer),
-        )
+        owner: Owner = "environment" if number >= first else "base"
+        description = "" if step is None else _description(step)
+        yield ReportLayer(layer.digest, layer.size, owner, description, _contents(layer))
+
+
+def _description(step: History) -> str:
+    known = (words for part, words in _STEPS if part in step.created_by)
+    text = _SHELL.sub("", step.created_by or step.comment).removesuffix("# buildkit")
+    return next(known, " ".join(text.strip().removeprefix(_OWN).split()))
 
 
 def _is_own(step: History) -> bool:
-    return step.created_by.startswith(_OWN) or f"{PREFIX}/" in step.created_by
+    return step.created_by.startswith(_OWN) or str(PREFIX) in step.created_by
 
 
 def _contents(layer: Descriptor) -> dict[str, int]:

@@ -53,7 +53,9 @@ class LocalImage:
 
 
 @contextmanager
-def open_local_image(text: str, *, cache: Path, progress: Progress) -> Iterator[LocalImage]:
+def open_local_image(
+    text: str, *, cache: Path, progress: Progress, lazy: bool = False
+) -> Iterator[LocalImage]:
     """Give a local image, whose layers can be read inside the block.
 
     Parameters
@@ -64,6 +66,8 @@ def open_local_image(text: str, *, cache: Path, progress: Progress) -> Iterator[
         The cache folder.
     progress
         Gets warnings.
+    lazy
+        Whether layers aren't going to be read, so that the registry of the base needn't be asked.
 
     Raises
     ------
@@ -76,9 +80,9 @@ def open_local_image(text: str, *, cache: Path, progress: Progress) -> Iterator[
     kept = ImageLayout(cache / IMAGES)
     with ExitStack() as stack:
         if location.transport == "registry":
-            image = _from_cache(text, kept)
+            image = _from_cache(text, kept, cache)
             artifacts = tuple(layout_artifacts(kept, image.digest))
-            base = _base(image, kept, progress, stack)
+            base = None if lazy else _base(image, kept, progress, stack)
             if base is not None:
                 image = replace(image, layers=_Layers(kept, base))
             yield LocalImage(image, ":".join(split_reference(text)), base, artifacts)
@@ -177,19 +181,31 @@ class _Layers:
             yield from self._kept.read(descriptor)
 
 
-def _from_cache(text: str, kept: ImageLayout) -> OCIImage:
+def find_local_image(text: str, *, cache: Path) -> OCIImage | None:
+    """Return an image in the cache folder's layout by its name, or ``None``.
+
+    Raises
+    ------
+    LayoutError
+        It can't be used.
+    """
+    kept = ImageLayout(cache / IMAGES)
     index = kept.index()
-    name = ":".join(split_reference(text))
-    entry = index.find(text) or index.find(name)
-    if entry is None:
+    entry = index.find(text) or index.find(":".join(split_reference(text)))
+    return None if entry is None else kept.image(entry)
+
+
+def _from_cache(text: str, kept: ImageLayout, cache: Path) -> OCIImage:
+    found = find_local_image(text, cache=cache)
+    if found is None:
         # Base images have names with a blank or a plus in them.
-        names = [known for known in index.names if " " not in known and "+" not in known]
+        names = [known for known in kept.index().names if " " not in known and "+" not in known]
         there = f"it has {', '.join(names[-5:])}" if names else "it has no images yet"
         raise UsageError(
             f"There is no image {text} in {kept.root}: {there}.",
             hint="`imagesync build --builder oci` makes one. `docker push` pushes those of an engine.",
         )
-    return kept.image(entry)
+    return found
 
 
 def _base(image: OCIImage, kept: ImageLayout, progress: Progress, stack: ExitStack) -> SourceImage | None:
