@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("image")
 @click.pass_context
 def inspect(context: click.Context, /, image: str, output: str, html: Path | None, **options: object) -> None:
-    """Show the environment, the layers by size, and the base of an image.
+    """Show the environment, the layers and the base of an image.
 
     IMAGE is a reference, in the engine or a registry, or oci:DIR[:TAG], oci-archive:FILE,
     docker-archive:FILE. Nothing of its layers is pulled.

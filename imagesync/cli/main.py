@@ -39,7 +39,7 @@ SUMMARIES: Final = {
     "diff": "Compare A and B, package by package.",
     "doctor": "Check what a build needs, and how to fix what is missing.",
     "init": "Write commented settings to pyproject.toml or imagesync.toml.",
-    "inspect": "Show the environment, the layers by size, and the base of an image.",
+    "inspect": "Show the environment, the layers and the base of an image.",
     "lock": "Find the exact artifact of each package for the image.",
     "plan": "Show the packages of the image, and the reasons.",
     "push": "Push an image that was built without an engine to a registry.",
