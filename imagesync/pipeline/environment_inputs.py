@@ -85,7 +85,7 @@ class EnvironmentInputs:
         return input_hash(
             self.plan,
             source_digests=self.source_digests,
-            indexes=self.environment.indexes,
+            indexes=(*self.environment.indexes, self.environment.file_choice),
             built_here=self.built_here,
             base=base,
             settings=self.context.settings,
@@ -95,7 +95,7 @@ class EnvironmentInputs:
         """Return the hash of everything that decides the content of the packages image, ``sha256:<hex>``."""
         return packages_input_hash(
             self.plan,
-            indexes=self.environment.indexes,
+            indexes=(*self.environment.indexes, self.environment.file_choice),
             built_here=self.built_here,
             base=base,
             settings=self.context.settings,

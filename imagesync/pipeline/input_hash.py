@@ -45,7 +45,8 @@ def input_hash(
     source_digests
         For each vendored package the digest of what its wheel is made from.
     indexes
-        The URLs of the user's indexes, without credentials: another index may have a version that these lack.
+        The URLs of the user's indexes, without credentials, and the digest of what else decides which file of
+        theirs is taken: another index may have a version that these lack.
     built_here
         The digest of the installed files of each package of an index that was built on this machine.
     base
@@ -104,8 +105,8 @@ def packages_input_hash(
     plan
         The plan.
     indexes
-        The URLs of the user's indexes, without credentials: another index may have other files of the same
-        version.
+        The URLs of the user's indexes, without credentials, and the digest of what else decides which file of
+        theirs is taken: another index may have other files of the same version.
     built_here
         The digest of the installed files of each package of an index that was built on this machine.
     base
@@ -164,8 +165,9 @@ def _covered_conda(plan: Plan, settings: Settings) -> dict[str, Any]:
         "interpreter_reason": plan.interpreter_reason,
         "cuda": settings.cuda if plan.conda else "",
         "solver": settings.solver if plan.conda else "",
-        # Without a solve a pin changes nothing.
-        **({"pinned": sorted(plan.pinned)} if plan.pinned and _is_solved(plan) else {}),
+        # Without a solve neither changes anything.
+        "pinned": sorted(plan.pinned) if _is_solved(plan) else [],
+        "channel_priority": plan.channel_priority if _is_solved(plan) else "",
     }
 
 

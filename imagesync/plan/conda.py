@@ -188,4 +188,6 @@ def with_channels(
     configuration = read_conda_configuration(Path(environment.python.prefix), environ)
     urls = [strip_credentials(url) for url in configuration.urls(channels)] if channels else None
     found = configuration.public_urls if urls is None else tuple(dict.fromkeys(urls))
-    return replace(environment, channels=found or (DEFAULT_CHANNEL,))
+    return replace(
+        environment, channels=found or (DEFAULT_CHANNEL,), channel_priority=configuration.channel_priority
+    )

@@ -98,6 +98,7 @@ def make_plan(environment: Environment, *, settings: Settings, imports: ImportSe
         provided=provided,
         replaced=environment.replaced,
         pinned=environment.pinned if conda else (),
+        channel_priority=environment.channel_priority if conda else "",
     )
 
 

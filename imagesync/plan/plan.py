@@ -234,6 +234,8 @@ class Plan(NotebookValue):
         Records of conda packages that pip has replaced.
     pinned
         Match specs that limit the choice of versions of conda packages.
+    channel_priority
+        conda's setting of that name.
     provided_modifications
         By name, the modifications of packages in *provided*.
     options
@@ -257,6 +259,7 @@ class Plan(NotebookValue):
     provided: tuple[Package, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
     pinned: tuple[str, ...] = ()
+    channel_priority: str = ""
     provided_modifications: Mapping[str, Modification] = field(default_factory=dict, repr=False)
     options: ImageOptions = field(default_factory=ImageOptions)
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,6 +59,7 @@ def assemble(
     replaced: tuple[CondaRecord, ...] = ()
     channels: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
+    channel_priority = ""
     if root or any(package.manager == "conda" for package in packages):
         from imagesync.scan.conda.conda_meta import channels_of
         from imagesync.scan.conda.packages import decide_owners
@@ -68,15 +71,19 @@ def assemble(
         if root:
             channels = channels_of((*conda, *replaced), facts.configuration)
             pinned = facts.pinned
+            channel_priority = facts.configuration.channel_priority
+    indexes, file_choice = _indexes(prefix, environ, findings)
     return Environment(
         python=answer.interpreter,
         packages=tuple(sorted(packages, key=lambda package: package.name)),
-        indexes=_indexes(prefix, environ, findings),
+        indexes=indexes,
         path=tuple(folder.path for folder in folders),
         conda=conda,
         channels=channels,
         replaced=replaced,
         pinned=pinned,
+        file_choice=file_choice,
+        channel_priority=channel_priority,
         findings=tuple(sorted(set(findings), key=_order)),
     )
 
@@ -125,12 +132,15 @@ def _order(finding: Finding) -> tuple[str, str, str, str]:
     return finding.code, finding.package or "", finding.path or "", finding.message
 
 
-def _indexes(prefix: str, environ: Mapping[str, str], findings: list[Finding]) -> tuple[str, ...]:
+def _indexes(prefix: str, environ: Mapping[str, str], findings: list[Finding]) -> tuple[tuple[str, ...], str]:
+    """Return the URLs of the indexes, and the digest of what else decides which file is taken."""
     try:
         configured = read_index_configuration(Path(prefix), environ)
-        return tuple(dict.fromkeys((*configured.public_urls, *configured.bound_urls)))
+        choice = json.dumps(configured.file_choice, sort_keys=True, default=str)
+        urls = tuple(dict.fromkeys((*configured.public_urls, *configured.bound_urls)))
+        return urls, hashlib.sha256(choice.encode()).hexdigest()
     except ScanError as error:  # a build will need it and stop there; a scan has more to show
         findings.append(
             Finding(Severity.ERROR, "pip-configuration-unreadable", error.message, hint=error.hint)
         )
-        return ()
+        return (), ""

@@ -339,6 +339,10 @@ class Environment(NotebookValue):
         The conda packages that pip has replaced; none of them is in *conda*.
     pinned
         Match specs that the user has pinned: ``conda-meta/pinned``, and the setting ``pinned_packages``.
+    file_choice
+        The digest of what decides, besides *indexes*, which file of an index is taken.
+    channel_priority
+        conda's setting of that name; empty if it wasn't read.
     """
 
     python: Interpreter
@@ -350,6 +354,8 @@ class Environment(NotebookValue):
     channels: tuple[str, ...] = ()
     replaced: tuple[CondaRecord, ...] = ()
     pinned: tuple[str, ...] = ()
+    file_choice: str = ""
+    channel_priority: str = ""
 
     def _summary(self) -> str:
         python, of_pip = self.python, sum(not package.conda for package in self.packages)

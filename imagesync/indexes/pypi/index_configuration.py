@@ -152,6 +152,13 @@ class IndexConfiguration:
         """Return the URLs of the indexes that packages are bound to, without credentials."""
         return tuple(dict.fromkeys(url for binding in self.bound for url in binding.public_urls))
 
+    @property
+    def file_choice(self) -> tuple[object, ...]:
+        """Return what decides, besides the :attr:`public_urls`, which file is taken: JSON, no credentials."""
+        links = [strip_credentials(link) for entry in self.find_links for link in entry.split()]
+        bound = [[binding.package, list(binding.public_urls), binding.optional] for binding in self.bound]
+        return links, self.no_index, self.strategy, bound, dict(self.passed_on)
+
     def __repr__(self) -> str:
         """Return the configuration without credentials."""
         shown = ", ".join(f"{item.name}={redact(repr(getattr(self, item.name)))}" for item in fields(self))

@@ -95,15 +95,10 @@ class CachingResolver:
 
     def _file(self, target: Target) -> Path:
         indexes = self.indexes
-        sources = [
-            *indexes.public_urls,
-            *indexes.find_links,
-            *(self._environ.get(key, "") for key in UV_INDEXES),
-        ]
-        public = [strip_credentials(url) for source in sources for url in source.split()]
-        bound = [[binding.package, binding.public_urls, binding.optional] for binding in indexes.bound]
-        how = [indexes.strategy, indexes.no_index, bound, dict(indexes.passed_on)]
-        return cache_path(self._folder, self.name, public, *how, target.to_dict())
+        variables = [self._environ.get(key, "") for key in UV_INDEXES]
+        public = [strip_credentials(url) for source in variables for url in source.split()]
+        public += indexes.public_urls
+        return cache_path(self._folder, self.name, public, *indexes.file_choice, target.to_dict())
 
 
 class _Answers:

@@ -172,6 +172,7 @@ def test_representation_has_no_credentials(environ: dict[str, str], prefix: Path
     assert found.public_urls == ("https://private.example.com/simple",)
     result = scan(python=Path(sys.executable), environ={**clean_environ(), **environ})
     assert result.indexes == ("https://private.example.com/simple",)
+    assert result.file_choice != ""
 
 
 @pytest.mark.parametrize(

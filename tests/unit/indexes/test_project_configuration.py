@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imagesync.errors import ScanError
-from imagesync.indexes.pypi.index_configuration import IndexConfiguration
+from imagesync.indexes.pypi.index_configuration import Binding, IndexConfiguration
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from tests.commands import BIN
@@ -127,6 +129,24 @@ def test_uv_indexes_come_from_variables_project_user_and_system(read: Read, tmp_
     assert [Path(entry).name for entry in found.find_links] == ["wheels"]
     assert found.trusted_hosts == ("corp.example.com",)
     assert found.passed_on == {"no-build": True}
+
+
+def test_strategy_bindings_and_restrictions_decide_which_file_is_taken() -> None:
+    url = "https://{}corp.example.com/simple"
+    plain = IndexConfiguration(index_url=url.format(""))
+    others = [
+        replace(plain, strategy="first-index"),
+        replace(plain, no_index=True),
+        replace(plain, find_links=("/wheels",)),
+        replace(plain, bound=(Binding("torch", (url.format(""),)),)),
+        replace(plain, bound=(Binding("torch*", (url.format(""),)),)),
+        replace(plain, passed_on={"no-binary": True}),
+    ]
+    assert len({json.dumps(each.file_choice) for each in (plain, *others)}) == 7
+    secret = replace(
+        plain, find_links=(url.format("me:secret@"),), bound=(Binding("torch", (url.format("me:secret@"),)),)
+    )
+    assert "secret" not in json.dumps(secret.file_choice)
 
 
 def test_uv_toml_replaces_the_table_but_not_the_sources(read: Read) -> None:

@@ -313,11 +313,17 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
         lambda: (UNISOLATED.with_plan(left_out=(CYTHON,)),),
     ),
     "`no-build`": (PIP, lambda: (PIP.with_settings(no_build=True),)),
-    "pins of conda, where versions are chosen": (
+    "pins of conda and `channel_priority`, where versions are chosen": (
         SOLVED,
-        lambda: (SOLVED.with_plan(pinned=("libblas *=*openblas",)),),
+        lambda: (
+            SOLVED.with_plan(pinned=("libblas *=*openblas",)),
+            SOLVED.with_plan(channel_priority="strict"),
+        ),
     ),
-    "indexes": (PIP, lambda: (replace(PIP, indexes=(*PIP.indexes, "https://mirror.example.com/simple")),)),
+    "indexes, find-links, and how they are asked: strategy, bound packages, restrictions": (
+        PIP,
+        lambda: (replace(PIP, indexes=(*PIP.indexes, "https://mirror.example.com/simple")),),
+    ),
     "channels, where conda versions are chosen": (
         SOLVED,
         lambda: (SOLVED.with_plan(channels=("https://mirror.example.com/main",)),),
