@@ -31,7 +31,7 @@ TEMPLATES: Final = (
     "image/wheels.j2",
 )
 """The templates of the Dockerfile and of what it copies."""
-PROGRAMS: Final = ("compile_modules", "install_code", "install_wheels", "restore_conflicts")
+PROGRAMS: Final = ("compile_modules", "install_code", "install_wheels", "restore_conflicts", "run_uv")
 """The programs of ``standalone/image`` that run in every build."""
 CONDA_PROGRAMS: Final = ("convert_bytecode", "install_conda")
 """Those that also run in builds with conda packages, beside :data:`RATTLER_INSTALL`."""

@@ -22,10 +22,8 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +38,7 @@ from imagesync.standalone.image.conda_records import (
     rewrite_record,
     write_entry_points,
 )
+from imagesync.standalone.image.count_packages import counted
 from imagesync.standalone.image.shared_conda_files import Owners, install_shared_files
 
 # Starts to extract bytecode in other processes, and yields the paths of each archive's files.
@@ -116,42 +115,20 @@ def install_packages(
         micromamba = find_micromamba()
         if micromamba is None:
             sys.exit("the base image has no micromamba, and none was given (--micromamba)")
-        with counted(prefix, len(packages.records)):
+        with counted(len(packages.records), partial(installed_records, prefix)):
             install_by_micromamba(micromamba, prefix, packages.explicit)
         return [path for paths in start_extraction() for path in paths]
     found = [folder for folder in RATTLER if (folder / "rattler").is_dir()]
     extracted = start_extraction()
-    with counted(prefix, len(packages.records)):
+    with counted(len(packages.records), partial(installed_records, prefix)):
         install_by_rattler(found[0], prefix, packages)
     return [path for paths in extracted for path in paths]
 
 
-@contextmanager
-def counted(prefix: Path, total: int) -> Iterator[None]:
-    """Print a line such as ``[12/162] numpy 2.1.0`` for each package that is installed meanwhile."""
-    ended = threading.Event()
-    seen: set[str] = set()
-
-    def look() -> None:
-        records = {path.stem for path in prefix.glob("conda-meta/*.json")}
-        for record in sorted(records - seen):
-            seen.add(record)
-            name, version, _ = record.rsplit("-", 2)
-            print(f"[{len(seen)}/{total}] {name} {version}", flush=True)
-
-    def watch() -> None:
-        while not ended.wait(1):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-        ended.set()
-        thread.join()
-        look()
-    finally:
-        ended.set()
+def installed_records(prefix: Path) -> Iterator[str]:
+    """Yield name and version of each package that has a prefix record, such as ``numpy-2.1.0``."""
+    for path in prefix.glob("conda-meta/*.json"):
+        yield path.stem.rpartition("-")[0]
 
 
 def install_by_micromamba(executable: str, prefix: Path, explicit: Path) -> None:

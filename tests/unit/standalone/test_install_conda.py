@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from imagesync.standalone.image import install_conda, shared_conda_files
+from imagesync.standalone.image.count_packages import counted
 from tests.channels.archive import CondaPackage, File, write_package
 from tests.channels.doubles import generic
 
@@ -83,7 +85,7 @@ def test_prefix_in_a_binary_file_keeps_its_length() -> None:
 def test_each_installed_package_is_counted_by_its_prefix_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with install_conda.counted(tmp_path, 3):
+    with counted(3, partial(install_conda.installed_records, tmp_path)):
         (tmp_path / "conda-meta").mkdir()
         (tmp_path / "conda-meta" / "scikit-learn-1.5.2-py311h57cc02b_1.json").touch()
         (tmp_path / "conda-meta" / "numpy-2.1.0-py311h71ddf71_0.json").touch()
