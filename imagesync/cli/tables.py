@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 import click
 
-from imagesync.cli.widths import cell_width, column_widths, shortened, typical_width, wrapped
+from imagesync.cli.widths import column_widths, shortened, typical_width
 from imagesync.core.terminal import has_colour, is_interactive
-from imagesync.core.text import clean, encodable
+from imagesync.core.text import cell_width, clean, encodable, wrapped
 
 Tone = Literal["plain", "good", "warning", "bad", "quiet"]
 _STYLES: dict[Tone, dict[str, Any]] = {

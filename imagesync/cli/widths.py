@@ -1,41 +1,16 @@
-"""Text that fits a number of terminal cells: wrapped or shortened between words, and widths of columns."""
+"""Text and columns that fit a number of terminal cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
 
+from imagesync.core.text import cell_width
+
 # A column of at most this many cells is never cut where wider ones can be.
 _NARROW = 20
 # The share of its texts that a wide column should show in full.
 _TYPICAL = 0.9
-
-
-def cell_width(text: str) -> int:
-    """Return the number of terminal cells that *text* takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of *text*, broken between words; a longer word gets a line of its own.
-
-    >>> wrapped("this version preferred, a compatible one allowed", 24)
-    ['this version preferred,', 'a compatible one allowed']
-    """
-    if cell_width(text) <= width:
-        return [text]
-    indent = text[: len(text) - len(text.lstrip())]
-    lines: list[str] = []
-    for word in text.split():
-        if lines and cell_width(lines[-1]) + 1 + cell_width(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(indent + word)
-    return lines or [""]
 
 
 def shortened(text: str, width: int, ellipsis: str = "…") -> str:

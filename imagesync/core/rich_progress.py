@@ -16,7 +16,7 @@ from rich.table import Column
 from rich.text import Text
 
 from imagesync.core.progress import OpenTask, Severity, Task, Unit
-from imagesync.core.text import clean, clean_lines, format_duration, format_elapsed
+from imagesync.core.text import clean, clean_lines, format_duration, format_elapsed, wrapped
 
 # The least width, in cells, for a bar beside the text.
 _BAR_NEEDS = 60
@@ -92,11 +92,12 @@ class RichProgress:
         if not severity.is_shown(self._least):
             return
         style = _STYLES[severity]
-        first, *others = clean_lines(text)
-        lead = (severity.lead, f"bold {style}".strip())
-        rest = "" if severity.lead else style
-        for line in (Text.assemble(lead, (first, rest)), *(Text(other, style=rest) for other in others)):
-            self._console.print(line, soft_wrap=True)
+        for number, line in enumerate(clean_lines(severity.lead + text)):
+            for place, part in enumerate(wrapped(line, self._console.width)):
+                shown = Text(part, style="" if severity.lead else style)
+                if severity.lead and number == place == 0:
+                    shown.stylize(f"bold {style}", 0, len(severity.lead))
+                self._console.print(shown, soft_wrap=True)
 
     def _print_end(self, mark: str, style: str, label: str, summary: str) -> None:
         try:

@@ -54,6 +54,33 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  " + "  ".join(map(str.ljust, map(clean, row), widths)).rstrip() for row in rows]
 
 
+def cell_width(text: str) -> int:
+    """Return the number of terminal cells that *text* takes."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of *text*, broken between words; a longer word gets a line of its own.
+
+    >>> wrapped("this version preferred, a compatible one allowed", 24)
+    ['this version preferred,', 'a compatible one allowed']
+    """
+    if cell_width(text) <= width:
+        return [text]
+    indent = text[: len(text) - len(text.lstrip())]
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cell_width(lines[-1]) + 1 + cell_width(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(indent + word)
+    return lines or [""]
+
+
 def format_size(size: int) -> str:
     """Return *size*, in bytes, in decimal units as pip and Docker write them.
 

@@ -170,10 +170,10 @@ class Steps:
 
 
 def _shortened(label: str) -> str:
-    """Return a step's name on one line, without the options before its command.
+    """Return a step's name on one line, without the options before its command, cut between words.
 
     >>> _shortened("[2/3] RUN --mount=type=tmpfs,target=/mnt     echo fine")
     '[2/3] RUN echo fine'
     """
     name = _OPTIONS.sub(r"\1", " ".join(label.split()))
-    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 3] + "..."
+    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 3].rpartition(" ")[0] + " ..."

@@ -276,6 +276,20 @@ def test_terminal_gets_bars_and_one_line_for_each_task() -> None:
     assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h"), "the cursor stays hidden"
 
 
+def test_message_wraps_between_words_and_a_path_stays_whole() -> None:
+    code = """
+import sys
+from imagesync.core.progress import Severity
+from imagesync.core.terminal import make_progress
+
+path = "/a" * 40
+make_progress(stream=sys.stderr).line(f"some words in front of {path} and behind", Severity.WARNING)
+"""
+    exit_code, shown = on_terminal(code, columns=40)
+    assert exit_code == 0
+    assert plain(shown).splitlines() == ["warning: some words in front of", "/a" * 40, "and behind"]
+
+
 def test_narrow_terminal_gets_no_line_wider_than_itself() -> None:
     code, shown = on_terminal(SHOW, columns=30)
     assert code == 0
