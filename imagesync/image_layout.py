@@ -54,6 +54,7 @@ class Label:
     INVENTORY: Final = "dev.imagesync.inventory"
     ARCHIVES: Final = "dev.imagesync.archives"
     BASE: Final = "dev.imagesync.base"
+    BASE_HASH: Final = "dev.imagesync.base-hash"
 
 
 def image_tag(digest: str) -> str:

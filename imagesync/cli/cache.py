@@ -12,6 +12,10 @@ from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imagesync.image.prune_images import Kind
+    from imagesync.pipeline.context import Context
     from imagesync.store.prune import Total, Usage
 
 
@@ -25,12 +29,13 @@ def cache() -> None:
 @cache_option
 @click.pass_context
 def info(context: click.Context, /, output: str, **options: object) -> None:
-    """Show the location and the size of the cache folder."""
-    usage = session_of(context, options).context.store.usage()
+    """Show the location and the size of the cache folder, and count imagesync's images in the engine."""
+    shared = session_of(context, options).context
+    usage, images = shared.store.usage(), _count_images(shared)
     if output == "json":
-        print_json(usage.to_dict())
+        print_json({**usage.to_dict(), "images": images})
     else:
-        print_usage(usage)
+        print_usage(usage, images=images)
 
 
 @cache.command("prune")
@@ -40,11 +45,34 @@ def info(context: click.Context, /, output: str, **options: object) -> None:
     metavar="DAYS",
     help="Keep files that were used in the last DAYS days.",
 )
+@click.option(
+    "--images", is_flag=True, help="Remove images in the engine that no container uses, instead of files."
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="With --images: number of environments to keep, the latest ones.",
+)
 @format_option
 @cache_option
 @click.pass_context
-def prune(context: click.Context, /, output: str, older_than: int | None, **options: object) -> None:
+def prune(
+    context: click.Context,
+    /,
+    *,
+    output: str,
+    older_than: int | None,
+    images: bool,
+    keep: int,
+    **options: object,
+) -> None:
     """Remove artifacts, cache entries and logs; later commands fetch again what they need."""
+    if images:
+        _prune_images(session_of(context, options).context, keep=keep, output=output)
+        return
     seconds = None if older_than is None else older_than * 86_400
     removed = session_of(context, options).context.store.prune(older_than=seconds)
     if output == "json":
@@ -53,13 +81,52 @@ def prune(context: click.Context, /, output: str, older_than: int | None, **opti
         print_removed(removed)
 
 
-def print_usage(usage: Usage, stream: TextIO | None = None) -> None:
-    """Print the size of the cache folder, to stdout by default."""
+def _count_images(shared: Context) -> dict[Kind, int] | None:
+    """Return how many images of each kind the engine has; ``None`` without an engine."""
+    from imagesync.errors import ImagesyncError
+    from imagesync.image.prune_images import count_images
+
+    try:
+        with shared.open_engine() as engine:
+            return count_images(engine)
+    except ImagesyncError:
+        return None
+
+
+def _prune_images(shared: Context, *, keep: int, output: str) -> None:
+    from imagesync.image.prune_images import KINDS, prune_images
+
+    with shared.open_engine() as engine:
+        removed = prune_images(engine, keep=keep)
+    if output == "json":
+        print_json({"images": [{"kind": own.kind, "names": list(own.references)} for own in removed]})
+        return
+    counts = {kind: sum(own.kind == kind for own in removed) for kind in KINDS}
+    print_sections([Section(title="", notes=(f"{_image_counts(counts)} removed",))], None)
+
+
+def _image_counts(counts: Mapping[Kind, int]) -> str:
+    """Return a line of how many images of each kind there are."""
+    words: dict[Kind, str] = {
+        "environment": "environment",
+        "packages": "packages image",
+        "base": "base image",
+        "mounted": "archive image",
+    }
+    parts = [counted(counts[kind], word) for kind, word in words.items() if counts[kind]]
+    return ", ".join(parts) or "0 images"
+
+
+def print_usage(
+    usage: Usage, stream: TextIO | None = None, *, images: Mapping[Kind, int] | None = None
+) -> None:
+    """Print the size of the cache folder, to stdout by default, and how many images an engine has."""
     rows = (
         Row(("folder", str(usage.root))),
         Row(("artifacts", _text(usage.artifacts))),
         Row(("cache entries", _text(usage.caches))),
         Row(("logs", _text(usage.logs))),
+        Row(("images in the engine", "no engine answers" if images is None else _image_counts(images))),
     )
     print_sections([Section(title="cache", rows=rows)], stream)
 

@@ -66,6 +66,16 @@ class Steps:
     ) -> None:
         self._exits.__exit__(kind, error, trace)
 
+    @property
+    def running(self) -> bool:
+        """Return whether a step runs that has been reported."""
+        return any(step.running for step in self._steps.values())
+
+    @property
+    def done(self) -> int:
+        """Return the number of steps that have ended."""
+        return sum(step.done for step in self._steps.values())
+
     def known(self, key: str, label: str, *, numbered: bool) -> None:
         """Add a step; a numbered one is shown, and counted in the total of :meth:`expect`."""
         if key not in self._steps:

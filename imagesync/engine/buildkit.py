@@ -6,8 +6,8 @@ import codecs
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,7 +15,8 @@ from uuid import uuid4
 from imagesync.engine.build_steps import Steps
 from imagesync.engine.build_trace import Trace, Vertex, decode_trace
 from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
-from imagesync.errors import BuildError
+from imagesync.engine.fragile_builds import deferred_interrupts, explain_end, is_fragile, one_at_a_time
+from imagesync.errors import BuildError, EngineError
 
 if TYPE_CHECKING:
     import docker
@@ -41,7 +42,8 @@ def build_by_api(
 ) -> str:
     """Send the context, follow the build, and return the image's ID.
 
-    Any exception, :class:`KeyboardInterrupt` included, cancels the build.
+    Any exception, :class:`KeyboardInterrupt` included, cancels the build; on Docker before 23 an interrupt
+    does so at the end of a step, and builds wait for each other.
 
     Parameters
     ----------
@@ -69,22 +71,33 @@ def build_by_api(
     build_id = uuid4().hex
     steps = Steps(progress=progress, log=None if logs is None else _new_log(logs, build_id))
     stream = BuildStream(steps)
-    with engine_errors("build the image"), steps:
+    with ExitStack() as exits:
+        with engine_errors("build the image"):
+            fragile = is_fragile(api)
+            query = {**_parameters(request, build_id), **_output(api)}
+        if fragile:
+            exits.enter_context(one_at_a_time(api.base_url, progress=progress))
+        exits.enter_context(steps)
+        check = exits.enter_context(deferred_interrupts(steps, progress=progress)) if fragile else None
         try:
-            response = api.post(
-                f"{api.base_url}/v{api.api_version}/build",
-                params={**_parameters(request, build_id), **_output(api)},
-                data=iter(context),
-                headers={"Content-Type": "application/x-tar"},
-                stream=True,
-                timeout=(SEND_TIMEOUT, None),
-            )
-            _follow(response, stream, steps)
-        except BaseException:
+            with engine_errors("build the image"):
+                response = api.post(
+                    f"{api.base_url}/v{api.api_version}/build",
+                    params=query,
+                    data=iter(context),
+                    headers={"Content-Type": "application/x-tar"},
+                    stream=True,
+                    timeout=(SEND_TIMEOUT, None),
+                )
+                _follow(response, stream, steps, check)
+        except BaseException as error:
             _cancel(api, build_id, stream.image_id)
+            gone = explain_end(api, fragile=fragile) if isinstance(error, EngineError) else None
+            if gone is not None:
+                raise gone from error
             raise
     if stream.image_id is None:
-        raise steps.error("The engine ended the build without an image.")
+        raise explain_end(api, fragile=fragile) or steps.error("The engine ended the build without an image.")
     return stream.image_id
 
 
@@ -93,7 +106,9 @@ _NEEDED = (
 )
 
 
-def _follow(response: requests.Response, stream: BuildStream, steps: Steps) -> None:
+def _follow(
+    response: requests.Response, stream: BuildStream, steps: Steps, check: Callable[[], None] | None
+) -> None:
     with response:
         if not response.ok:
             raise BuildError(
@@ -101,6 +116,8 @@ def _follow(response: requests.Response, stream: BuildStream, steps: Steps) -> N
             )
         for message in messages(response):
             stream.feed(message)
+            if check is not None:
+                check()
         stream.end()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
@@ -76,6 +76,27 @@ class EngineImage:
     size: int
 
 
+class ListedImage(NamedTuple):
+    """An image in the engine's list.
+
+    Parameters
+    ----------
+    image_id
+        ``sha256:<hex>``.
+    tags
+        Its references.
+    labels
+        Its labels.
+    size
+        In bytes, with the layers that it shares.
+    """
+
+    image_id: str
+    tags: tuple[str, ...]
+    labels: Mapping[str, str]
+    size: int
+
+
 class Engine:
     """A container engine, Docker's or Podman's, local or remote.
 
@@ -130,6 +151,33 @@ class Engine:
                 return _engine_image(self._api.inspect_image(reference))
             except docker.errors.NotFound:
                 return None
+
+    def list_images(self) -> tuple[ListedImage, ...]:
+        """Return all images of the engine."""
+        with engine_errors("list its images"):
+            found = self._api.images()
+        return tuple(
+            ListedImage(
+                _with_algorithm(image["Id"]),
+                tuple(tag for tag in image.get("RepoTags") or () if not tag.startswith("<none>")),
+                dict(image.get("Labels") or {}),
+                int(image.get("Size") or 0),
+            )
+            for image in found
+        )
+
+    def images_in_use(self) -> frozenset[str]:
+        """Return the IDs of the images that containers use, running or not."""
+        with engine_errors("list its containers"):
+            return frozenset(_with_algorithm(each["ImageID"]) for each in self._api.containers(all=True))
+
+    def last_tagged(self, image: ListedImage) -> str:
+        """Return when an image got its latest name, in ISO 8601, or when it was created if nobody knows."""
+        with engine_errors(f"look at the image {image.image_id}"):
+            found = self._api.inspect_image(image.image_id)
+        tagged = str((found.get("Metadata") or {}).get("LastTagTime") or "")
+        # An image that was loaded has none; Go's zero time is in the year 1.
+        return tagged if tagged and not tagged.startswith("0001") else str(found.get("Created") or "")
 
     def tag(self, image: str, reference: str) -> None:
         """Add a reference to an image; another image that has it loses it."""

@@ -137,7 +137,7 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
         if image is None:
             progress.line(f"Making the base image {reference} from {settings.base}, once")
             stage: Stage = "build" if settings.toolchain else "runtime"
-            _build(engine, reference, stage, settings, progress=progress)
+            _build(engine, reference, stage, settings, identity=identity, progress=progress)
         image = _describe(engine, reference, settings.base, identity, progress=progress)
     return _base_image(image.image_id, image.labels, identity=identity, digest=digest, settings=settings)
 
@@ -156,7 +156,7 @@ def ensure_stage(
     if engine.inspect(reference) is None:
         purpose = "build wheels in" if stage == "build" else "stand on"
         progress.line(f"Making the base image {reference} from {settings.base}, to {purpose}, once")
-        _build(engine, reference, stage, settings, progress=progress)
+        _build(engine, reference, stage, settings, identity=base.base_hash, progress=progress)
     return replace(base, reference=reference)
 
 
@@ -234,7 +234,15 @@ def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineIma
     return image
 
 
-def _build(engine: Engine, reference: str, stage: Stage, settings: Settings, *, progress: Progress) -> None:
+def _build(
+    engine: Engine,
+    reference: str,
+    stage: Stage,
+    settings: Settings,
+    *,
+    identity: str,
+    progress: Progress,
+) -> None:
     from imagesync.engine.build_context import BuildRequest
 
     root, dockerfile = settings.base, dockerfile_base(settings.templates)
@@ -242,6 +250,7 @@ def _build(engine: Engine, reference: str, stage: Stage, settings: Settings, *, 
         network="default",
         build_args={"BASE": root, "APT": " ".join(check_apt(settings.apt))},
         target=base_target(dockerfile, stage) or None,
+        labels={Label.BASE_HASH: identity},
     )
     try:
         engine.tag(engine.build_dockerfile(dockerfile, request, progress=progress), reference)

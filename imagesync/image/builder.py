@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ACTIVE: Final = "CONDA_SHLVL"
 """The variable by which conda, and the image's entry point, recognise an activated environment."""
-_REPOSITORY = "imagesync-unfinished"
+UNFINISHED_REPOSITORY: Final = "imagesync-unfinished"
 # Large projects may compile for this long.
 _BUILD_SECONDS = 3600.0
 # Variables of a container or of its user.
@@ -196,7 +196,7 @@ def _extended(
 ) -> str:
     """Return the ID of an image that *lines* of a Dockerfile make from another one, which goes."""
     # Not every engine takes an ID in FROM.
-    reference = f"{_REPOSITORY}:{image_id.removeprefix('sha256:')[:16]}"
+    reference = f"{UNFINISHED_REPOSITORY}:{image_id.removeprefix('sha256:')[:16]}"
     engine.tag(image_id, reference)
     try:
         text = "\n".join((f"FROM {reference}", *lines)) + "\n"

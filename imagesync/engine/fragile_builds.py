@@ -1,0 +1,135 @@
+"""Builds on Docker Engine before 23, whose BuildKit may take the whole engine down.
+
+It panics (``failed to get edge``, https://github.com/moby/moby/issues/42414) where builds that share steps
+run at once and one of them is cancelled. So one build runs at a time on a host, and a cancelled one finishes
+its step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from imagesync.errors import EngineError
+
+if TYPE_CHECKING:
+    import docker
+
+    from imagesync.core.progress import Progress
+    from imagesync.engine.build_steps import Steps
+
+_FIXED = "1.42"
+"""The API of Docker 23."""
+
+
+def is_fragile(api: docker.APIClient) -> bool:
+    """Return True if the engine is Docker's before 23; Podman has the same version of the API."""
+    from docker.utils import version_lt
+
+    if not version_lt(api.api_version, _FIXED):
+        return False
+    names = [str(component.get("Name")) for component in api.version().get("Components") or ()]
+    return not any("podman" in name.lower() for name in names)
+
+
+@contextmanager
+def one_at_a_time(engine: str, *, progress: Progress) -> Iterator[None]:
+    """Wait until no other build of imagesync runs in an engine of this host, and keep others waiting.
+
+    Parameters
+    ----------
+    engine
+        The engine's URL.
+    progress
+        Shows that it waits.
+    """
+    from filelock import FileLock, Timeout
+
+    name = hashlib.sha256(engine.encode()).hexdigest()[:16]
+    lock = FileLock(
+        Path(tempfile.gettempdir(), f"imagesync-build-{name}.lock"), mode=0o666, thread_local=False
+    )
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress.line("Waiting for another build: Docker before 23 may end when several are cancelled")
+            lock.acquire()
+    except OSError:
+        yield  # another user's file, which this user may not open
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callable[[], None]]:
+    """Defer SIGINT and SIGTERM until a step of the build ends; a second signal isn't deferred.
+
+    Yields
+    ------
+    Callable
+        To be called after each message of the engine; it interrupts the build at the end of a step.
+    """
+    pending: list[Callable[[], Any]] = []
+    done_before = 0
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal done_before
+
+        def interrupt() -> None:
+            before[number](number, frame)
+
+        if pending or not steps.running:
+            interrupt()
+        pending.append(interrupt)
+        done_before = steps.done
+        progress.line("Cancelling when this step has ended; once more to cancel at once")
+
+    def check() -> None:
+        if pending and (steps.done > done_before or not steps.running):
+            pending[0]()
+
+    # Python delivers signals to the main thread alone.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, handle)
+    try:
+        yield check
+        if pending:
+            pending[0]()
+    finally:
+        for signal_number, handler in before.items():
+            signal.signal(signal_number, handler)
+
+
+def explain_end(api: docker.APIClient, *, fragile: bool) -> EngineError | None:
+    """Return the error for an engine that went away during a build; ``None`` if it is there."""
+    import docker.errors
+    import requests
+
+    try:
+        api.ping()
+    except (requests.RequestException, docker.errors.DockerException, OSError):
+        reason = (
+            " Docker before 23 may end when builds are cancelled (moby#42414); a newer one doesn't."
+            if fragile
+            else ""
+        )
+        return EngineError(
+            f"The container engine went away during the build.{reason}",
+            hint="Start it again, such as `sudo systemctl start docker`, and build again: images and finished"
+            " steps are kept. Its log says why: journalctl -u docker",
+        )
+    return None

@@ -1,0 +1,74 @@
+"""Builds on Docker before 23: one at a time, and an interrupt waits for the end of a step."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import threading
+
+import pytest
+
+from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_steps import Steps
+from imagesync.engine.fragile_builds import deferred_interrupts, one_at_a_time
+from tests.progress import RecordedLines
+
+
+def steps() -> Steps:
+    made = Steps(progress=SilentProgress(), log=None)
+    for key in ("one", "two"):
+        made.known(key, f"[{key}] RUN true", numbered=True)
+    made.started("one")
+    return made
+
+
+def test_second_build_waits_for_the_first_and_says_so() -> None:
+    engine, waiting = f"unix:///{secrets.token_hex(8)}", RecordedLines()
+    entered, order = threading.Event(), []
+
+    def second() -> None:
+        with one_at_a_time(engine, progress=waiting):
+            order.append("second")
+
+    with one_at_a_time(engine, progress=SilentProgress()):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not waiting.lines:
+            entered.wait(0.01)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    assert waiting.lines[0].startswith("Waiting for another build")
+    with one_at_a_time(engine, progress=waiting):
+        assert len(waiting.lines) == 1
+
+
+def test_interrupt_waits_for_the_end_of_the_step_that_runs() -> None:
+    building, progress = steps(), RecordedLines()
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(building, progress=progress) as check:  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        check()
+        assert progress.lines[0].startswith("Cancelling when this step has ended")
+        building.finished("one")
+        building.started("two")
+        check()
+        pytest.fail("the step had ended")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_second_interrupt_and_one_without_a_running_step_are_not_deferred() -> None:
+    building = steps()
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(building, progress=SilentProgress()):  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("it was the second one")
+    building.finished("one")
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(building, progress=SilentProgress()):  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("no step runs")
+
+
+def test_interrupt_of_a_build_that_ends_meanwhile_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt), deferred_interrupts(steps(), progress=SilentProgress()):
+        os.kill(os.getpid(), signal.SIGINT)
