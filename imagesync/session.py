@@ -10,6 +10,7 @@ that finds its image stays fast.
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +32,6 @@ from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
@@ -56,6 +55,7 @@ class _Request(NamedTuple):
     tags: tuple[str, ...]
     no_cache: bool
     push: bool
+    is_locked: bool
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,7 @@ class Session:
         locked: Path | None = None,
         selection: Selection | None = None,
         with_digest: bool = False,
+        outputs: tuple[str, ...] = (),
     ) -> Image:
         """Return the image of this environment: found by its hash, or built, verified and tagged.
 
@@ -224,6 +225,8 @@ class Session:
         with_digest
             Whether to ask the registry for the digest of an image that isn't pushed. A registry that doesn't
             answer is a warning.
+        outputs
+            Where else the image is put; see :func:`~imagesync.pipeline.outputs.parse_output`.
         """
         for tag in tags:
             check_reference(tag, given_as="tag", tag=True)
@@ -239,47 +242,42 @@ class Session:
             from imagesync.lock.resolvers.resolver_cache import clear_answers
 
             clear_answers(context.cache_folder / ANSWERS)
-        finder = ImageFinder(context)
+        from imagesync.pipeline.layout_finder import answering_finder, open_finder
+        from imagesync.pipeline.outputs import parse_output
+
+        places = tuple(map(parse_output, outputs))
+        push = push or any(place.kind == "registry" for place in places)
+        finder = open_finder(context, places)
         finder.query_in_background()
         inputs = self._inputs_of(locked, selection, finder)
-        finder.require_engine()
-        request = _Request(finder, tags, no_cache, push)
+        with closing(answering_finder(finder, context)) as finder:
+            image = self._published_image(
+                inputs, _Request(finder, tags, no_cache, push, locked is not None), with_digest
+            )
+            for place in places:
+                finder.write(image, place, tags=tags)
+        return image
+
+    def _published_image(self, inputs: BuildInputs, request: _Request, with_digest: bool) -> Image:
+        """Return the image of *inputs*, found or built, and pushed if that was asked for."""
+        finder, push = request.finder, request.push
         image, is_published = self._find(inputs, finder.known_hash(inputs), request)
         if image is None:
             image, is_published = self._build(inputs, request)
         if is_published or not (push or with_digest):
             return image
-        artifacts = image.artifacts_digest if locked is not None else ""
+        artifacts = image.artifacts_digest if request.is_locked else ""
         known = KnownHash(image.environment_hash, image.deviations, artifacts, image.verified_imports)
 
         def accepts(other: Image) -> bool:
             return finder.accepted(other, inputs, known) is not None
 
-        published = self._publish(image, request, accepts) if push else self._published(image, accepts)
+        published = (
+            finder.publish(image, tags=request.tags, rebuilt=request.no_cache, accepts=accepts)
+            if push
+            else finder.find_published(image, accepts=accepts)
+        )
         return replace(published, deviations=image.deviations)
-
-    def _publish(self, image: Image, request: _Request, accepts: Callable[[Image], bool]) -> Image:
-        """Return *image* as the registry has it, pushed if it lacks its environment."""
-        from imagesync.pipeline.registry_images import open_registry_images
-
-        with open_registry_images(self.context) as images:
-            return images.publish(image, tags=request.tags, rebuilt=request.no_cache, accepts=accepts)
-
-    def _published(self, image: Image, accepts: Callable[[Image], bool]) -> Image:
-        """Return *image* with its digest, if the registry that its repository names has it."""
-        from imagesync.core.image_reference import parse_reference
-        from imagesync.errors import RegistryError
-        from imagesync.pipeline.registry_images import open_registry_images
-
-        repository = self.context.settings.repository
-        if image.digest is not None or not parse_reference(repository).names_registry:
-            return image
-        with open_registry_images(self.context) as images:
-            try:
-                return images.find_published(image, accepts=accepts) or image
-            except RegistryError as error:
-                self.context.progress.line(f"{error.message}", Severity.WARNING)
-                return image
 
     def _inputs_of(
         self, lock_file: Path | None, selection: Selection | None, finder: ImageFinder
@@ -312,7 +310,7 @@ class Session:
         if image is None or known is None:
             return None, False
         finder.remember(inputs, known)
-        self._tag(image, request.tags)
+        finder.tag(image, request.tags)
         if image.deviations:
             from imagesync.lock.lock import Deviation
 
@@ -344,8 +342,7 @@ class Session:
             image, is_published = self._find(builder.made_inputs, known, request)
             if image is not None:
                 return image, is_published
-            with context.open_engine() as engine:
-                image = builder.build(engine, tags=request.tags, no_cache=request.no_cache)
+            image = builder.build(tags=request.tags, no_cache=request.no_cache)
         known = known._replace(digest=image.environment_hash, deviations=image.deviations)
         finder.remember(builder.made_inputs, known)
         return image, False
@@ -354,14 +351,13 @@ class Session:
         self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder, *, for_files: bool = False
     ) -> ImageBuilder:
         from imagesync.pipeline.image_builder import ImageBuilder
+        from imagesync.pipeline.layout_finder import LayoutFinder
 
+        if isinstance(finder, LayoutFinder):
+            from imagesync.pipeline.layer_builder import LayerBuilder
+
+            return LayerBuilder(inputs, base, finder, for_files)
         return ImageBuilder(inputs, base, finder, for_files)
-
-    def _tag(self, image: Image, tags: tuple[str, ...]) -> None:
-        if tags:
-            with self.context.open_engine() as engine:
-                for tag in tags:
-                    engine.tag(image.image_id, tag)
 
     def run(
         self,
@@ -412,7 +408,7 @@ class Session:
             shm_size=run_options.parse_size(shm_size) if shm_size else run_options.SHM_SIZE,
             tty=tty,
         )
-        image = self.build(push=False, locked=self.context.settings.locked)
+        image = self.build(push=False, locked=self.context.settings.locked, outputs=("docker",))
         return run_container(find_endpoint(environ), replace(request, reference=image.reference))
 
 

@@ -43,16 +43,24 @@ if TYPE_CHECKING:
 @click.option(
     "--metadata-file", type=PATH, metavar="FILE", help="Write a description of the image to a file, as JSON."
 )
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="PLACE",
+    help="Also put the image in oci:DIR[:TAG], oci-archive:FILE, docker-archive:FILE, docker or registry.",
+)
 @click.option("--watch", is_flag=True, help="Rebuild on every change, until Ctrl-C.")
 @click.pass_context
 def build(
     context: click.Context,
     /,
     tags: tuple[str, ...],
+    outputs: tuple[str, ...],
     metadata_file: Path | None,
     locked: Path | None,
-    selection: Selection | None,
     *,
+    selection: Selection | None,
     no_cache: bool,
     watch: bool,
     **options: object,
@@ -65,7 +73,9 @@ def build(
             raise click.UsageError(
                 "--group, --extra, --no-dev and --environment choose from a lock file: --locked FILE."
             )
-        image = session.build(tags=tags, no_cache=no_cache, locked=locked, selection=selection)
+        image = session.build(
+            tags=tags, no_cache=no_cache, locked=locked, selection=selection, outputs=outputs
+        )
         _print_image(image, metadata_file)
         return
     if no_cache or locked is not None:
@@ -76,7 +86,7 @@ def build(
 
     images = rebuild_on_change(
         lambda: session_of(context, options),
-        build=lambda session: session.build(tags=tags),
+        build=lambda session: session.build(tags=tags, outputs=outputs),
         on_error=_print_and_wait,
     )
     # Ctrl-C is the normal way to end this loop.

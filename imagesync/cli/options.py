@@ -104,6 +104,12 @@ settings_options = _all(
     ),
     click.option("--apt", multiple=True, metavar="PACKAGE", help="Install a Debian package in the image."),
     click.option("--base", metavar="REF", help="Root image."),
+    click.option(
+        "--builder",
+        type=click.Choice(["auto", "docker", "oci"]),
+        default=None,
+        help="Builder of images; oci needs no container engine.",
+    ),
     click.option("--target-python", metavar="VERSION", help="Python version of --base."),
     click.option("--target-glibc", metavar="VERSION", help="glibc version of --base."),
     click.option(

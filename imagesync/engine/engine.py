@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesync.engine.endpoint import Endpoint
+    from imagesync.registry.oci_image import OCIImage
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,12 @@ class Engine:
             The engine refuses it.
         """
         import_archive(self._api, content, reference, labels=labels, platform=IMAGE_PLATFORM)
+
+    def load(self, image: OCIImage, *, references: Sequence[str], progress: Progress) -> None:
+        """Take an image that was built elsewhere; see :func:`~imagesync.engine.load.load_image`."""
+        from imagesync.engine.load import load_image
+
+        load_image(self._api, image, references=references, progress=progress)
 
     def push(self, reference: str, *, progress: Progress) -> str | None:
         """Push an image with the user's own credentials, and return the digest that the engine reports.

@@ -162,18 +162,31 @@ class ImageBuilder:
             self._ensure_minimal(engine, artifacts.lock)
         return self._context("whole", artifacts.lock, artifacts, standalone=standalone)
 
-    def build(self, engine: Engine, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
+    def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
         """Return the image, built on its packages image, which is built first if the engine lacks it.
 
         Parameters
         ----------
-        engine
-            The container engine.
         tags
             Further references that the image gets.
         no_cache
             Whether to build both images anew.
         """
+        with self.inputs.context.open_engine() as engine:
+            return self._build(engine, tags=tags, no_cache=no_cache)
+
+    def report(self, lock: Lock) -> None:
+        """Report by what the image of *lock* differs from the environment, and what was repacked for it."""
+        progress = self.inputs.context.progress
+        for deviation in lock.deviations:
+            progress.line(deviation.message, Severity.DEVIATION)
+        for package in lock.repacked:
+            progress.line(
+                f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}",
+                Severity.DEVIATION,
+            )
+
+    def _build(self, engine: Engine, *, tags: tuple[str, ...], no_cache: bool) -> Image:
         plan, progress = self.inputs.plan, self.inputs.context.progress
         check_installed(engine, self.inputs, self.base)
         templates = self.inputs.context.settings.templates
@@ -183,13 +196,7 @@ class ImageBuilder:
             if has_layers
             else self.single_stage_context(engine)
         )
-        for deviation in context.lock.deviations:
-            progress.line(deviation.message, Severity.DEVIATION)
-        for package in context.lock.repacked:
-            progress.line(
-                f"repacked: {package.name} {package.version}, from the installed files: {package.repacked}",
-                Severity.DEVIATION,
-            )
+        self.report(context.lock)
         # The shipped templates only add packages; the steps of the user's own may have changed anything.
         local = local_layer(context.lock).vendored
         only_added = has_layers and templates is None and not plan.options.run
@@ -219,7 +226,7 @@ class ImageBuilder:
                 raise
             # The packages image has been removed since the engine was asked.
             self.finder.query_engine()
-            return self.build(engine, tags=tags, no_cache=no_cache)
+            return self._build(engine, tags=tags, no_cache=no_cache)
 
     def refuse_failing_imports(self) -> None:
         """Raise an error if the plan is strict, and an import fails for want of a system library.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.known_hashes import KnownHash
+    from imagesync.pipeline.outputs import Output
     from imagesync.plan.plan import Plan
 
 
@@ -121,6 +122,55 @@ class ImageFinder:
             return None
         image = image_of(found, repository=self._context.settings.repository, environment_hash=known.digest)
         return None if image is None else self.accepted(image, inputs, known)
+
+    def tag(self, image: Image, tags: Sequence[str]) -> None:
+        """Give the image further names."""
+        if tags:
+            with self._context.open_engine() as engine:
+                for tag in tags:
+                    engine.tag(image.image_id, tag)
+
+    def publish(
+        self, image: Image, *, tags: Sequence[str], rebuilt: bool, accepts: Callable[[Image], bool]
+    ) -> Image:
+        """Return *image* as the registry has it, pushed if it lacks its environment.
+
+        Parameters
+        ----------
+        image
+            An image that was found or built.
+        tags
+            Further references that it has.
+        rebuilt
+            Whether it was built though the registry may have its environment.
+        accepts
+            Returns whether another image of the same environment hash will do, too.
+        """
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(self._context) as images:
+            return images.publish(image, tags=tags, rebuilt=rebuilt, accepts=accepts)
+
+    def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
+        """Return *image* with its digest, if the registry that its repository names has it."""
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        repository = self._context.settings.repository
+        if image.digest is not None or not parse_reference(repository).names_registry:
+            return image
+        with open_registry_images(self._context) as images:
+            try:
+                return images.find_published(image, accepts=accepts) or image
+            except RegistryError as error:
+                self._context.progress.line(error.message, Severity.WARNING)
+                return image
+
+    def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
+        """Put *image* in a further place; the engine has it already."""
+        del image, output, tags
+
+    def close(self) -> None:
+        """Close what was opened to find images."""
 
     def find_in_registry(
         self,

@@ -8,8 +8,10 @@ from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from imagesync.core.credentials import redact
+from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import is_reference, is_repository
 from imagesync.core.names import Level
+from imagesync.errors import UsageError
 from imagesync.image_layout import PREFIX
 
 Kind = Literal[
@@ -51,6 +53,10 @@ _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?"
 _IMAGE_PATH = re.compile(r"/[\w.+@%~ /-]*")
 _ENVIRONMENT_VARIABLES = frozenset({"PATH", "HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_SHLVL"})
 _SYSTEM_FOLDERS = (PREFIX, *map(PurePosixPath, ("/proc", "/sys", "/dev")))
+
+
+MOST_LAYERS = 100
+"""Of an image, those of its base included: engines stop at 125, and an image may be the base of another."""
 
 
 class Key(NamedTuple):
@@ -137,6 +143,16 @@ def _is_copy_target(text: str) -> bool:
     path = PurePosixPath(text)
     system = any(path.is_relative_to(folder) for folder in _SYSTEM_FOLDERS)
     return is_image_path(text) and len(path.parts) > 1 and not system
+
+
+def _is_base(text: str) -> bool:
+    if is_reference(text):
+        return True
+    try:
+        parse_location(text, given_as="base")
+    except UsageError:
+        return False
+    return True
 
 
 def _one_of(*choices: str) -> Callable[[str], bool]:
@@ -234,7 +250,28 @@ KEYS = (
     ),
     Key("run-network", "run_network", "switch"),
     Key("allow-inconsistent", "allow_inconsistent", "switch"),
-    Key("base", "base", "text", is_reference, "an image reference, such as 'ubuntu:24.04'"),
+    Key(
+        "base",
+        "base",
+        "text",
+        _is_base,
+        "an image reference, such as 'ubuntu:24.04', 'oci:DIR', 'oci-archive:FILE' or 'docker-archive:FILE'",
+    ),
+    Key(
+        "builder",
+        "builder",
+        "text",
+        _one_of("auto", "docker", "oci"),
+        "'auto' (an engine if one answers), 'docker' (an engine) or 'oci' (without one)",
+    ),
+    Key("compression", "compression", "text", _one_of("gzip", "zstd"), "'gzip' or 'zstd'"),
+    Key(
+        "max-layers",
+        "max_layers",
+        "size",
+        lambda text: text.isdecimal() and 10 <= int(text) <= MOST_LAYERS,
+        f"a number of layers from 10 to {MOST_LAYERS}",
+    ),
     Key(
         "target-python",
         "target_python",

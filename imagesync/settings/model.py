@@ -10,6 +10,7 @@ from typing import Literal
 DEFAULT_BASE = "ubuntu:24.04"
 DEFAULT_REPOSITORY = "imagesync"
 DEFAULT_CODE_MAX_SIZE = 50_000_000
+DEFAULT_MAX_LAYERS = 40
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Settings:
         Whether to build although installed packages contradict each other.
     base
         The root image that the base image is made from.
+    builder
+        What builds images: a container engine, imagesync itself (``oci``), or (``auto``) an engine if one
+        answers.
+    compression
+        Of layers that imagesync writes itself.
+    max_layers
+        The most layers of an image that imagesync builds itself, those of its base included.
     target_python, target_glibc
         The versions that the base image has, such as ``3.12`` and ``2.39``; empty to find them out.
     python_source
@@ -110,6 +118,9 @@ class Settings:
     run_network: bool = False
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE
+    builder: Literal["auto", "docker", "oci"] = "auto"
+    compression: Literal["gzip", "zstd"] = "gzip"
+    max_layers: int = DEFAULT_MAX_LAYERS
     target_python: str = ""
     target_glibc: str = ""
     python_source: Literal["auto", "base", "conda"] = "auto"

@@ -13,12 +13,10 @@ from typing import Final, Literal
 
 LARGE: Final = 40_000_000
 """Archives of at least this size, in bytes, get a layer of their own, as far as there are places."""
-MOST_LAYERS: Final = 100
-"""Of a whole image. Engines stop at 125, and an image may be the base of another."""
 _MOST_LOCAL: Final = 3
 
-Kind = Literal["interpreter", "conda", "pip", "local", "code", "generated"]
-_ORDER: Final = ("interpreter", "large", "conda", "pip", "local", "code", "generated")
+Kind = Literal["interpreter", "conda", "pip", "local", "code", "files", "generated"]
+_ORDER: Final = ("interpreter", "large", "conda", "pip", "local", "code", "files", "generated")
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,10 @@ def places_for(budget: int, *, conda: bool) -> Places:
         Whether the interpreter is conda's, so that there may be packages of both.
 
     >>> places_for(30, conda=False), places_for(9, conda=True)
-    (Places(large=8, native=8, pure=8), Places(large=1, native=1, pure=0))
+    (Places(large=7, native=8, pure=8), Places(large=0, native=1, pure=0))
     """
-    # Interpreter, three local packages, loose code, generated files.
-    free = max(budget - (3 + _MOST_LOCAL), 2)
+    # Interpreter, three local packages, loose code, files of the user's, generated files.
+    free = max(budget - (4 + _MOST_LOCAL), 2)
     managers = 2 if conda else 1
     large = free // 3
     native = max((free - large + managers) // (2 * managers), 1) if free - large >= 2 * managers else 1
@@ -131,11 +129,12 @@ def _place(package: Package, places: Places, local: int) -> str:
 def _title(label: str) -> str:
     first, _, rest = label.partition(" ")
     titles = {
-        "interpreter": "interpreter",
+        "interpreter": "",
         "large": "",
         "local": "local packages" if not rest else "local package",
-        "code": "loose code",
-        "generated": "generated files",
+        "code": "",
+        "files": "",
+        "generated": "",
     }
     if first in titles:
         return titles[first]

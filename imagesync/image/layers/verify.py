@@ -1,0 +1,61 @@
+"""Verify an environment without a container: its wheels are exactly the packages of its lock.
+
+Each file is compared with its row of RECORD when it is written, and entry points are scripts by then
+(:mod:`~imagesync.image.layers.wheel_entries`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from packaging.utils import parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from imagesync.core.names import canonical_name
+from imagesync.errors import VerifyError
+
+if TYPE_CHECKING:
+    from imagesync.image.layers.wheel_parts import WheelPart
+    from imagesync.lock.lock import Lock
+
+
+def verify_wheels(wheels: Sequence[WheelPart], lock: Lock) -> None:
+    """Check that *wheels* are the packages of *lock*, each once and in its version.
+
+    Raises
+    ------
+    VerifyError
+        They aren't; the message names each difference.
+    """
+    if differences := list(_differences(wheels, lock)):
+        raise VerifyError(
+            "What was fetched isn't what the lock says, and no image was made:\n"
+            + "\n".join(f"  {difference}" for difference in differences),
+            hint="Build again with --no-cache. If that doesn't help, report it.",
+        )
+
+
+def _differences(wheels: Sequence[WheelPart], lock: Lock) -> Iterator[str]:
+    expected: dict[str, str] = {package.name: package.version for package in lock.packages}
+    expected |= {package.name: package.version for package in lock.vendored}
+    found: dict[str, str] = {}
+    for part in wheels:
+        name, version, _, _ = parse_wheel_filename(part.wheel.filename)
+        if canonical_name(name) in found:
+            yield f"{name} is there twice"
+        found[canonical_name(name)] = str(version)
+    for package in sorted({*expected, *found}):
+        if package not in found:
+            yield f"{package} {expected[package]} is missing"
+        elif name not in expected:
+            yield f"{name} {found[name]} is there, and not in the lock"
+        elif not _equal(found[name], expected[canonical_name(name)]):
+            yield f"{name} is {found[name]} instead of {expected[name]}"
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return Version(one) == Version(other)
+    except InvalidVersion:
+        return one == other

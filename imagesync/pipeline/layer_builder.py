@@ -1,0 +1,204 @@
+"""Build an image without a container engine: layers from artifacts, put into the OCI layout of the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from imagesync.core.image_location import parse_location
+from imagesync.errors import BuildError
+from imagesync.image.built_image import Image
+from imagesync.image.labels import image_labels
+from imagesync.image.layers.assemble import assemble
+from imagesync.image.layers.compression import compression_of
+from imagesync.image.layers.environment import EnvironmentFiles, write_environment
+from imagesync.image.layers.verify import verify_wheels
+from imagesync.image.layers.wheel_parts import WheelPart, bytecode_by_wheel
+from imagesync.image_layout import image_tag
+from imagesync.inventory.inventory import image_inventory, to_json
+from imagesync.lock.make_lock import refuse_deviations
+from imagesync.pipeline.artifact_sources import ArtifactSources
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
+from imagesync.pipeline.image_builder import ImageBuilder
+from imagesync.pipeline.layout_finder import LayoutFinder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from imagesync.image.dockerfile import Wheels
+    from imagesync.image.layers.grouping import Kind
+    from imagesync.lock.lock import Lock
+    from imagesync.registry.oci_image import OCIImage
+    from imagesync.settings.model import Settings
+
+# 1980-01-01, as the files in layers.
+_CREATED = 315_532_800
+
+
+@dataclass(frozen=True)
+class LayerBuilder(ImageBuilder):
+    """Builds the image of *inputs* on the base image *base* by writing its layers."""
+
+    finder: LayoutFinder
+
+    @cached_property
+    def sources(self) -> ArtifactSources:
+        """Return the sources of the artifacts; there is no container to build sdists in."""
+        return replace(self.inputs.artifact_sources(), container=None)
+
+    def refuse_failing_imports(self) -> None:
+        """Raise an error if the plan is strict: only a container tells whether modules can be imported.
+
+        Raises
+        ------
+        BuildError
+            It is.
+        """
+        if self.inputs.plan.strict:
+            raise _needs_container("strict", "imports modules in the finished image")
+
+    def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
+        """Return the image, which the layout has under its reference and *tags* then.
+
+        Parameters
+        ----------
+        tags
+            Further references that the image gets.
+        no_cache
+            Has no effect: layers don't depend on what was built before.
+
+        Raises
+        ------
+        BuildError
+            The settings, or a package, need a running container.
+        """
+        del no_cache
+        check_buildable(self.inputs.context.settings)
+        if self.lock.conda:
+            raise BuildError(
+                "Packages of conda can't be put in an image without a container engine yet.",
+                hint="Start an engine, or build with --builder docker.",
+            )
+        artifacts = fetch_artifacts(self.lock, self.sources)
+        refuse_deviations(self.inputs.plan, artifacts.lock)
+        self.report(artifacts.lock)
+        environment_hash, labels = self._labels(artifacts)
+        image = self._image(artifacts, environment_hash, labels)
+        reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
+        for name in (reference, *tags):
+            self.finder.layout.put(image, name=name)
+        lock = artifacts.lock
+        return Image(
+            reference=reference,
+            image_id=image.manifest.config.digest,
+            environment_hash=environment_hash,
+            lock_digest=lock.digest,
+            cached=False,
+            deviations=tuple(deviation.to_dict() for deviation in lock.deviations),
+            repacked=tuple(lock.repacked_to_list()),
+            artifacts_digest=lock.artifacts_digest,
+        )
+
+    def _image(self, artifacts: Artifacts, environment_hash: str, labels: Mapping[str, str]) -> OCIImage:
+        context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
+        base = self.finder.base
+        inventory = image_inventory(plan, lock, environment_hash=environment_hash)
+        minor = lock.target.minor
+        wheels = [
+            *self._wheel_parts(artifacts.packages, "pip", lock),
+            *self._wheel_parts(artifacts.vendored, "local", lock),
+        ]
+        verify_wheels(wheels, lock)
+        layers = write_environment(
+            EnvironmentFiles(
+                base.contents,
+                minor,
+                wheels,
+                code=self._code_layer(),
+                copied=plan.options.files,
+                inventory=to_json(inventory),
+                file_conflicts=self.inputs.file_conflicts or {},
+            ),
+            budget=context.settings.max_layers - len(base.image.config.diff_ids),
+            store=context.store,
+            compression=compression_of(context.settings.compression),
+            progress=context.progress,
+        )
+        return assemble(
+            base.image,
+            layers,
+            options=plan.options,
+            labels=labels,
+            conda=False,
+            activated=False,
+            created=self._created,
+        )
+
+    def _wheel_parts(self, wheels: Wheels, kind: Kind, lock: Lock) -> list[WheelPart]:
+        local = {package.name for package in lock.vendored if not package.repacked}
+        bytecode = bytecode_by_wheel(wheels.wheels, wheels.bytecode)
+        if wheels.wheels and not bytecode:
+            self.inputs.context.progress.line(
+                f"warning: no Python {lock.target.minor} is here to compile bytecode, so the image has none"
+            )
+        parts = [
+            WheelPart(wheel, bytecode.get(wheel.filename), kind, lock.target.minor) for wheel in wheels.wheels
+        ]
+        # What was repacked has its place among the packages of indexes.
+        return [replace(p, kind="pip") if p.package.name not in local else p for p in parts]
+
+    @property
+    def _created(self) -> int:
+        return int(self.inputs.context.environ.get("SOURCE_DATE_EPOCH") or _CREATED)
+
+    def _labels(self, artifacts: Artifacts) -> tuple[str, dict[str, str]]:
+        """Return the environment hash and the labels of the image."""
+        context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
+        wheels = wheel_contents(lock, artifacts.vendored.wheels, plan, context)
+        digest = self.inputs.locked_hash(lock, self.base_inputs, wheels).digest
+        built = {p.name: p.content for p in lock.vendored if p.name in self.inputs.source_digests}
+        labels = image_labels(
+            lock,
+            self.base,
+            environment_hash=digest,
+            input_hash=self.inputs.with_sources(built).input_hash(self.base_inputs),
+            name=f"{context.settings.repository}:{image_tag(digest)}",
+            version=version("imagesync"),
+            created=self._created,
+            file_conflicts=self.inputs.file_conflicts,
+            shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
+            # Nobody has imported anything in it.
+            critical_imports=(),
+            inventory=image_inventory(plan, lock, environment_hash=digest),
+        )
+        if parse_location(self.base.root, given_as="base").transport != "registry":
+            # A path of this machine means nothing elsewhere.
+            del labels["org.opencontainers.image.base.name"]
+        return digest, {**labels, **plan.options.labels}
+
+
+def check_buildable(settings: Settings) -> None:
+    """Check that the settings ask for nothing that needs a running container.
+
+    Raises
+    ------
+    BuildError
+        They do; the message names the setting.
+    """
+    if settings.apt:
+        raise _needs_container("apt", "installs Debian packages")
+    if settings.run:
+        raise _needs_container("run", "runs commands")
+    if settings.toolchain:
+        raise _needs_container("toolchain", "installs a compiler")
+    if settings.templates is not None:
+        raise _needs_container("templates", "builds by a Dockerfile of your own")
+
+
+def _needs_container(setting: str, reason: str) -> BuildError:
+    return BuildError(
+        f"The setting {setting} needs a running container: it {reason}.",
+        hint="Build with an engine (--builder docker), or remove the setting.",
+    )

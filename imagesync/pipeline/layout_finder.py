@@ -1,0 +1,317 @@
+"""Find images and the base image without an engine: in the OCI layout of the cache folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from imagesync.core.background import BackgroundCall
+from imagesync.core.image_location import parse_location
+from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.engine.lookup import FoundImage, Lookup
+from imagesync.errors import BaseImageError, EngineNotFound, LayoutError, UsageError
+from imagesync.image.base import base_identity, base_reference, check_interpreter
+from imagesync.image.base_source import open_base
+from imagesync.image.layers.assemble import check_base
+from imagesync.image.layers.base_contents import read_base
+from imagesync.image_layout import BaseImage
+from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.outputs import Output, write_output
+from imagesync.registry.image_source import SourceImage
+from imagesync.registry.manifest import REF_NAME
+from imagesync.registry.oci_layout import ImageLayout
+from imagesync.settings.bases import base_hint
+from imagesync.store.layout import IMAGES
+
+if TYPE_CHECKING:
+    from imagesync.image.built_image import Image
+    from imagesync.image.layers.base_contents import BaseContents
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.environment_hash import BaseInputs
+    from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.known_hashes import KnownHash
+    from imagesync.plan.plan import Plan
+    from imagesync.registry.oci_image import OCIImage
+
+
+@dataclass(frozen=True)
+class LayoutBase:
+    """A base image outside of an engine.
+
+    Parameters
+    ----------
+    source
+        The image, and where it is.
+    contents
+        What a build needs of its files.
+    """
+
+    source: SourceImage
+    contents: BaseContents
+
+    @property
+    def image(self) -> OCIImage:
+        """Return its manifest, configuration and layers."""
+        return self.source.image
+
+
+class LayoutFinder(ImageFinder):
+    """Finds the image of one build in the OCI layout of the cache folder, and its base image."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._base: LayoutBase | None = None
+        self._opened = ExitStack()
+
+    def close(self) -> None:
+        """Close the base image."""
+        self._opened.close()
+        self._base = None
+
+    @property
+    def layout(self) -> ImageLayout:
+        """Return the layout that keeps the images of builds without an engine."""
+        return ImageLayout(self._context.cache_folder / IMAGES)
+
+    @property
+    def base(self) -> LayoutBase:
+        """Return the base image that the settings name.
+
+        Raises
+        ------
+        BaseImageError
+            It can't be had, or an environment can't be put on it.
+        """
+        if self._base is None:
+            context = self._context
+            location = parse_location(context.settings.base, given_as="base")
+            source = self._opened.enter_context(
+                open_base(
+                    location,
+                    cache=context.cache_folder,
+                    progress=context.progress,
+                    open_engine=context.open_engine,
+                )
+            )
+            check_base(
+                source.image,
+                platform=IMAGE_PLATFORM,
+                root=context.settings.base,
+                budget=context.settings.max_layers,
+            )
+            contents = read_base(source.image, cache=context.cache_folder, progress=context.progress)
+            _check_contents(contents, context.settings.base)
+            self._base = LayoutBase(source, contents)
+        return self._base
+
+    def query_in_background(self) -> None:
+        """Start to read the layout."""
+        self._query = BackgroundCall(self._look_up)
+
+    def require_engine(self) -> None:
+        """Do nothing: a folder always answers."""
+
+    def find_in_registry(
+        self,
+        inputs: BuildInputs,
+        known: KnownHash | None,
+        *,
+        tags: Sequence[str],
+        no_cache: bool,
+        push: bool,
+    ) -> Image | None:
+        """Return ``None``: images of a registry are pulled by engines."""
+        return None
+
+    def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
+        """Return *image* with its deviations; nothing has imported modules in any image of the layout."""
+        return super().accepted(image, inputs, known._replace(imports=()))
+
+    def base_image(self, plan: Plan, *, subject: str = "The environment") -> BaseImage:
+        """Return the base image, as its layers tell.
+
+        Raises
+        ------
+        BaseImageError
+            It can't be had, or has another interpreter than *plan* needs.
+        """
+        base = self._described()
+        if plan.interpreter != "conda" and not base.python_version:
+            raise BaseImageError(
+                f"The base image {base.root} has no Python, and without an engine none can be added.",
+                hint=base_hint(plan.python.minor),
+            )
+        if plan.interpreter != "conda":
+            check_interpreter(base, plan, subject=subject)
+        return base
+
+    def base_to_read_for(self) -> BaseImage:
+        """Return the base image, which a lock file is read for."""
+        return self._described()
+
+    def base_to_lock_for(self, plan: Plan) -> BaseImage:
+        """Return the base image, which a lock needs."""
+        return self.base_image(plan)
+
+    def tag(self, image: Image, tags: Sequence[str]) -> None:
+        """Give the image further names in the layout."""
+        for tag in tags:
+            self.layout.put(self._image(image.reference), name=tag)
+
+    def publish(
+        self,
+        image: Image,
+        *,
+        tags: Sequence[str],
+        rebuilt: bool,
+        accepts: Callable[[Image], bool],
+    ) -> Image:
+        """Return *image* with its digest, pushed under its own tag and *tags* that name a registry."""
+        from imagesync.registry.push import push_image
+        from imagesync.registry.repository import Repository
+
+        context, found = self._context, self._image(image.reference)
+        repositories: dict[str, list[str]] = {}
+        for reference in (image.reference, *(tag for tag in tags if parse_reference(tag).names_registry)):
+            repository, tag = split_reference(reference)
+            repositories.setdefault(repository, []).append(tag)
+        pushed = []
+        for name, names in repositories.items():
+            with Repository(name, progress=context.progress) as repository_there:
+                pushed.append(
+                    push_image(
+                        found,
+                        repository_there,
+                        tags=names,
+                        progress=context.progress,
+                        cache=context.cache_folder,
+                        mount_from=self.base.source.mounts(name),
+                    )
+                )
+        return replace(image, digest=pushed[0].reference)
+
+    def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
+        """Return *image*: it has no digest in a registry before it was pushed."""
+        del accepts
+        return image
+
+    def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
+        """Put *image* in a further place.
+
+        Raises
+        ------
+        LayoutError, EngineError
+            It can't be written there.
+        """
+        write_output(
+            output, self._image(image.reference), reference=image.reference, tags=tags, context=self._context
+        )
+
+    def _image(self, reference: str) -> OCIImage:
+        found = self.layout.index().find(reference)
+        if found is None:
+            raise LayoutError(
+                f"The image {reference} was removed while it was used.", hint="Run the command again."
+            )
+        return self.layout.image(found)
+
+    def _described(self) -> BaseImage:
+        settings, base = self._context.settings, self.base
+        contents, digest = base.contents, base.source.digest
+        identity = base_identity(digest, settings)
+        assert contents.glibc is not None  # noqa: S101  checked when it was opened
+        return BaseImage(
+            reference=base_reference(identity),
+            root=settings.base,
+            digest=digest,
+            image_id=base.image.manifest.config.digest,
+            python_version=contents.python_version,
+            python_executable=contents.python_executable,
+            glibc=contents.glibc,
+            base_hash=identity,
+        )
+
+    def _known_base_inputs(self) -> BaseInputs:
+        return self.base_inputs(self.base.source.digest, self.base.contents.python_version)
+
+    def _look_up(self) -> Lookup:
+        repository = self._context.settings.repository
+        found: dict[str, FoundImage] = {}
+        for descriptor in self.layout.index().manifests:
+            name, _, tag = descriptor.annotations.get(REF_NAME, "").rpartition(":")
+            if name != repository:
+                continue
+            image = self.layout.image(descriptor)
+            identifier = image.manifest.config.digest
+            known = found.get(identifier)
+            tags = (*known.tags, tag) if known is not None else (tag,)
+            found[identifier] = FoundImage(identifier, tags, image.config.container.labels)
+        return Lookup(None, tuple(found.values()))
+
+
+def _check_contents(contents: BaseContents, root: str) -> None:
+    if contents.glibc is None:
+        raise BaseImageError(
+            f"The base image {root} has no GNU C library, which most compiled wheels need.",
+            hint="Name an image of Ubuntu, Debian or Red Hat with --base; Alpine has another C library.",
+        )
+    if "opt/env" in contents.present:
+        raise BaseImageError(
+            f"The base image {root} has a folder /opt/env already, where the environment goes.",
+            hint="Name an image without it with --base. An image of imagesync is no base for another one.",
+        )
+
+
+def open_finder(context: Context, outputs: Sequence[Output] = ()) -> ImageFinder:
+    """Return the finder that the settings ask for; with ``builder = "auto"`` it asks an engine first.
+
+    Parameters
+    ----------
+    context
+        The context of the command.
+    outputs
+        The places that the image will be put in.
+
+    Raises
+    ------
+    UsageError
+        An engine is asked for, and can't have the base image, or can't write an output.
+    """
+    files = [output for output in outputs if output.kind not in ("docker", "registry")]
+    settings = context.settings
+    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
+    without_engine = bool(files) or location.transport != "registry"
+    if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
+        return LayoutFinder(context)
+    if files:
+        raise UsageError(
+            f"--output {files[0].kind} is for images that are built without an engine.",
+            hint="Build with --builder oci, or write the engine's image with `docker save`.",
+        )
+    if location.transport != "registry":
+        raise UsageError(
+            f"The base image {settings.base} is outside of the engine, which builds the image.",
+            hint="Build without it (--builder oci), or load the image and name it as the engine does.",
+        )
+    return ImageFinder(context)
+
+
+def answering_finder(finder: ImageFinder, context: Context) -> ImageFinder:
+    """Return *finder*, or one that needs no engine if none answers and the settings leave it open.
+
+    Raises
+    ------
+    EngineError
+        There is no engine, or it doesn't answer.
+    """
+    try:
+        finder.require_engine()
+    except EngineNotFound as error:
+        if context.settings.builder != "auto":
+            raise
+        context.progress.line(f"Building without a container engine: {error.message}")
+        return LayoutFinder(context)
+    return finder
