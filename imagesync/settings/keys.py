@@ -18,6 +18,7 @@ Kind = Literal[
     "switch",
     "text",
     "size",
+    "number",
     "list",
     "requirements",
     "table",
@@ -268,7 +269,7 @@ KEYS = (
     Key(
         "max-layers",
         "max_layers",
-        "size",
+        "number",
         lambda text: text.isdecimal() and 10 <= int(text) <= MOST_LAYERS,
         f"a number of layers from 10 to {MOST_LAYERS}",
     ),

@@ -124,6 +124,11 @@ def _read_size(key: Key, value: object, place: Place) -> int | None:
     return parse_size(_accepted(key, str(value) if plain else value, place))
 
 
+def _read_number(key: Key, value: object, place: Place) -> int:
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    return int(_accepted(key, str(value) if plain else value, place))
+
+
 def _split(separator: re.Pattern[str], text: str) -> list[str]:
     return [part for part in separator.split(text.strip(", \t\r\n")) if part]
 
@@ -197,6 +202,7 @@ _READERS: dict[Kind, Callable[[Key, object, Place], object]] = {
     "path": _path,
     "paths": _read_paths,
     "size": _read_size,
+    "number": _read_number,
     "pairs": _read_pairs,
     "copies": _read_copies,
 }

@@ -70,6 +70,8 @@ def test_settings_page_has_the_default_of_the_code(key: Key) -> None:
         assert shown[-1] == str(default).lower()
     elif isinstance(default, str) and default:
         assert shown[-1] == f'"{default}"'
+    elif key.kind == "number":
+        assert shown[-1] == str(default)
     elif isinstance(default, int):
         assert shown[-1] == f'"{format_size(default).replace(".0", "")}"'
     elif default == () and shown and shown[-1] != '"auto"':

@@ -275,10 +275,20 @@ def test_context_is_rendered_without_an_engine(offline: CommandLine) -> None:
 
 
 def test_build_without_an_engine_says_what_can_be_done_without(offline: CommandLine) -> None:
-    finished = offline.run("build")
+    finished = offline.run("build", "--builder", "docker")
     assert finished.returncode == 1
     assert "A build needs an engine" in finished.stderr
     assert "imagesync render -o DIR" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_build_goes_on_without_an_engine_as_far_as_its_base_can_be_had(offline: CommandLine) -> None:
+    finished = offline.run("build", "--base", "oci:missing")
+    assert finished.returncode == 1
+    assert "oci:missing" in finished.stderr
+    finished = offline.run("build", "--base", UNREACHABLE)
+    assert finished.returncode == 1
+    assert "Building without a container engine: No container engine answers" in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
