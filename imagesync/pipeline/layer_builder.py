@@ -16,7 +16,9 @@ from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.environment import EnvironmentFiles, write_environment
 from imagesync.image.layers.verify import verify_wheels
 from imagesync.image.layers.wheel_parts import WheelPart, bytecode_by_wheel
-from imagesync.image_layout import image_tag
+from imagesync.image.options import environment_variables, owner_of
+from imagesync.image.templates import render_template
+from imagesync.image_layout import HOME, PREFIX, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
@@ -119,6 +121,8 @@ class LayerBuilder(ImageBuilder):
                 code=self._code_layer(),
                 copied=plan.options.files,
                 inventory=to_json(inventory),
+                profile=self._profile(lock),
+                workdir=self._workdir(),
                 file_conflicts=self.inputs.file_conflicts or {},
             ),
             budget=context.settings.max_layers - len(base.image.config.diff_ids),
@@ -130,11 +134,25 @@ class LayerBuilder(ImageBuilder):
             base.image,
             layers,
             options=plan.options,
+            environment=environment_variables(lock, plan.options),
             labels=labels,
             conda=False,
             activated=False,
             created=self._created,
         )
+
+    def _profile(self, lock: Lock) -> str:
+        return render_template("image/profile.sh.j2", {"prefix": str(PREFIX), "lock": lock}, folder=None)
+
+    def _workdir(self) -> tuple[str, int, int] | None:
+        """Return the working directory with the ids of its owner, unless it's the home."""
+        options = self.inputs.plan.options
+        if options.workdir == str(HOME):
+            return None
+        uid, _, gid = owner_of(options.user).partition(":")
+        if not uid.isdecimal():
+            raise _needs_container("user", "looks up the name of the owner of workdir (a number needs none)")
+        return options.workdir, int(uid), int(gid) if gid.isdecimal() else 0
 
     def _wheel_parts(self, wheels: Wheels, kind: Kind, lock: Lock) -> list[WheelPart]:
         local = {package.name for package in lock.vendored if not package.repacked}
@@ -172,11 +190,12 @@ class LayerBuilder(ImageBuilder):
             # Nobody has imported anything in it.
             critical_imports=(),
             inventory=image_inventory(plan, lock, environment_hash=digest),
+            own=plan.options.labels,
         )
         if parse_location(self.base.root, given_as="base").transport != "registry":
             # A path of this machine means nothing elsewhere.
             del labels["org.opencontainers.image.base.name"]
-        return digest, {**labels, **plan.options.labels}
+        return digest, labels
 
 
 def check_buildable(settings: Settings) -> None:

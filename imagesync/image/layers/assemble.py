@@ -42,6 +42,7 @@ def assemble(
     layers: Sequence[Layer],
     *,
     options: ImageOptions,
+    environment: Mapping[str, str],
     labels: Mapping[str, str],
     conda: bool,
     activated: bool,
@@ -57,6 +58,8 @@ def assemble(
         From the system layer up.
     options
         The user's settings.
+    environment
+        Variables besides those of every image.
     labels
         All labels.
     conda
@@ -79,7 +82,9 @@ def assemble(
     config = replace(
         base.config,
         diff_ids=(*base.config.diff_ids, *(layer.diff_id for layer in layers)),
-        container=_container(base.config.container, options, labels, conda=conda, activated=activated),
+        container=_container(
+            base.config.container, options, environment, labels, conda=conda, activated=activated
+        ),
         history=(*history, *own),
         created=timestamp,
         author="",
@@ -138,6 +143,7 @@ def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None
 def _container(
     base: ContainerConfig,
     options: ImageOptions,
+    environment: Mapping[str, str],
     labels: Mapping[str, str],
     *,
     conda: bool,
@@ -152,9 +158,8 @@ def _container(
             variables["CONDA_SHLVL"] = "1"
     else:
         variables["VIRTUAL_ENV"] = str(PREFIX)
-    variables |= {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "HOME": str(HOME), "USER": "imagesync"}
-    for name, value in options.env.items():
-        variables[name] = value
+    variables |= {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **environment}
+    variables |= {"HOME": str(HOME), "USER": "imagesync"}
     return replace(
         base,
         env=tuple(f"{name}={value}" for name, value in variables.items()),

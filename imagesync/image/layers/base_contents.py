@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from imagesync.registry.manifest import Descriptor
     from imagesync.registry.oci_image import OCIImage
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_FOLDER_LEVELS: Final = 3
 _ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 CERTIFICATES: Final = "etc/ssl/certs/ca-certificates.crt"
 _PRESENT: Final = frozenset(
@@ -74,6 +75,8 @@ class BaseContents:
         ``etc/passwd`` and its like, as far as they exist.
     present
         Of the paths that matter to a build, those that exist.
+    folders
+        The folders of the upper levels.
     """
 
     glibc: tuple[int, int] | None = None
@@ -83,6 +86,11 @@ class BaseContents:
     venv: Mapping[str, bytes] = field(default_factory=dict)
     accounts: Mapping[str, AccountFile] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
+    folders: frozenset[str] = frozenset()
+
+    def has_folder(self, path: str) -> bool:
+        """Return True if the image has a folder at *path*; deep ones are taken for missing."""
+        return path.strip("/") in self.folders or not path.strip("/")
 
     @property
     def shell(self) -> str:
@@ -126,6 +134,7 @@ class _Scan:
 
     def __init__(self) -> None:
         self._links: dict[str, str] = {}
+        self._folders: set[str] = set()
         self._files: dict[str, Any] = {}
 
     def add_layer(self, file: BinaryIO) -> None:
@@ -144,6 +153,8 @@ class _Scan:
                     self._links.pop(path, None)
                     if path in _PRESENT:
                         self._files[path] = True
+                    if path.count("/") < _FOLDER_LEVELS and not path.startswith("usr/share/"):
+                        self._folders.add(path)
                 elif member.isfile():
                     self._links.pop(path, None)
                     self._add(path, member, archive)
@@ -170,12 +181,18 @@ class _Scan:
         for known in (self._files, self._links):
             for found in [name for name in known if name.startswith(below) or (name == path and not keep)]:
                 del known[found]
+        self._folders = {
+            name for name in self._folders if not (name.startswith(below) or (name == path and not keep))
+        }
 
     def contents(self, search_path: str) -> BaseContents:
         found = BaseContents(
             glibc=next((v for p, v in self._files.items() if _LIBC.fullmatch(p) and v is not None), None),
             accounts={path: self._files[path] for path in _ACCOUNTS if path in self._files},
             present=frozenset(path for path in _PRESENT if self._resolve(path) in self._files),
+            folders=frozenset(
+                {*self._folders, *(path for path in self._links if path.count("/") < _FOLDER_LEVELS)}
+            ),
         )
         for folder in search_path.split(":"):
             executable = posixpath.join(folder, "python3")
@@ -282,6 +299,7 @@ def _to_json(contents: BaseContents) -> dict[str, Any]:
         path: {**asdict(file), "content": _encoded(file.content)} for path, file in contents.accounts.items()
     }
     found["present"] = sorted(contents.present)
+    found["folders"] = sorted(contents.folders)
     return found
 
 
@@ -297,6 +315,7 @@ def _from_json(known: Mapping[str, Any]) -> BaseContents:
                 for path, file in known["accounts"].items()
             },
             "present": frozenset(known["present"]),
+            "folders": frozenset(known["folders"]),
         }
     )
 

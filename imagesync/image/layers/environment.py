@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.code_parts import code_request, files_request, small_request
-from imagesync.image.layers.entries import Entry, file_entry, with_parents
+from imagesync.image.layers.entries import Entry, directory_entry, file_entry, with_parents
 from imagesync.image.layers.grouping import Package, group
 from imagesync.image.layers.layer import Layer, write_layers
 from imagesync.image.layers.parts import Part, PartRequest, PartStore
@@ -47,6 +47,10 @@ class EnvironmentFiles:
         The setting ``files``.
     inventory
         The text of the image's inventory.
+    profile
+        The text of the file that activates the environment in login shells.
+    workdir
+        The image's working directory, made if the base lacks it, and the ids of its owner.
     file_conflicts
         The sha256 of each installed file that several packages have, by its path below site-packages.
     """
@@ -57,6 +61,8 @@ class EnvironmentFiles:
     code: CodeLayer | None = None
     copied: Sequence[CopiedFiles] = ()
     inventory: str = ""
+    profile: str = ""
+    workdir: tuple[str, int, int] | None = None
     file_conflicts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -103,9 +109,20 @@ def write_environment(
 
         # The largest first, so that no worker has a long task at the end.
         list(pool.map(make, sorted(requests, key=lambda package: -package.size)))
-        system = parts.get(small_request("system", system_entries(files.base)))
+        system = parts.get(small_request("system", _system(files)))
     named = [("", [system]), *((title, [made[package] for package in found]) for title, found in groups)]
     return write_layers(named, store=store, compression=compression, workers=workers)
+
+
+def _system(files: EnvironmentFiles) -> list[Entry]:
+    entries = system_entries(files.base)
+    if files.profile:
+        entries.append(file_entry("etc/profile.d/imagesync.sh", files.profile.encode()))
+    if files.workdir is not None:
+        path, uid, gid = files.workdir
+        if not files.base.has_folder(path):
+            entries.append(directory_entry(path.strip("/"), uid=uid, gid=gid))
+    return with_parents(entries)
 
 
 _INTERPRETER: Final = Package("Python", "interpreter")
