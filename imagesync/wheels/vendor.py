@@ -34,7 +34,7 @@ from imagesync.wheels.build_wheel import build_folder, build_wheel, refuse_build
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.source_digests import record_untracked_inputs, source_folder
-from imagesync.wheels.sources.source_tree import tree_digest
+from imagesync.wheels.sources.source_tree import build_digest
 from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, other_files, warn_of_secrets
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class _Maker:
     def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, bool]:
         tree, cache = source_folder(package.planned), self.store.root / TREES
         # Before the copy: an edit after this point changes the digest, and so leads to another wheel.
-        digest = tree_digest(tree, cache=cache)
+        digest = build_digest(tree, cache=cache)
         copy = copy_for_build(tree, folder / "source")
         try:
             wheel, isolated = self._build(package, copy.folder, folder, copy.commit)

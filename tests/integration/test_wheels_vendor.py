@@ -409,6 +409,11 @@ def test_wheel_names_the_commit_that_setuptools_scm_asks_git_for(
     assert here.startswith("g")
     fresh = installed_anew(vendoring.wheels()["versioned"], tmp_path)
     assert fresh.run("-c", show).strip() == here
+    git(source, "commit", "--allow-empty", "-qm", "no file has changed")
+    with zipfile.ZipFile(vendoring.wheels()["versioned"].path) as wheel:
+        written = wheel.read("versioned/_version.py").decode()
+    assert "__commit_id__" in written
+    assert here not in written
 
 
 def test_another_version_is_said(vendoring: Vendoring, tmp_path: Path) -> None:

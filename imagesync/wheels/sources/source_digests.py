@@ -23,7 +23,7 @@ from imagesync.scan.distributions.metadata import installed_files
 from imagesync.scan.environment import Package
 from imagesync.scan.modifications.modification import Modification
 from imagesync.wheels.sources.eggs import egg_digest
-from imagesync.wheels.sources.source_tree import tree_digest
+from imagesync.wheels.sources.source_tree import build_digest
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -107,7 +107,7 @@ def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
     if source.kind == "directory" and not has_only_installed_files(package):
         try:
             folder = source_folder(package)
-            return _with_untracked_inputs(folder, tree_digest(folder, cache=cache), cache=cache)
+            return _with_untracked_inputs(folder, build_digest(folder, cache=cache), cache=cache)
         except WheelError as error:
             raise WheelError(
                 f"{package.name} {package.version}: {error.message}",

@@ -8,6 +8,7 @@ import re
 import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from imagesync.core.background import BackgroundCall
@@ -54,6 +55,12 @@ _SECRET_FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".dock
 _SECRET_TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
 # Certificates have the same suffixes as keys, so the content of these files decides.
 _MAY_BE_SECRET = (".pem", ".crt", ".cer", ".asc", "key", "key.json", "key.txt")
+# Where a build says that it asks git: for a version, a commit, a list of files. A false match costs a wheel.
+_BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "hatch_build.py", "meson.build", "CMakeLists.txt")
+_ASKS_GIT = re.compile(
+    rb"(?i)[-_]scm|vcs|versioneer|dynamic[-_]versioning|\bpbr\b|versioningit|setuptools[-_]git"
+    rb"|(?<![\w.@/-])git(?![\w.+:@/-])"
+)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
 
@@ -82,6 +89,43 @@ def tree_digest(folder: Path, *, cache: Path | None = None) -> str:
     """
     began = time.time_ns()
     return digest_files(folder, source_stats(folder, cache=cache), began=began, cache=cache)
+
+
+def build_digest(folder: Path, *, cache: Path | None = None) -> str:
+    """Return the digest of what a build in *folder* reads: the source tree, and git's state if it asks git.
+
+    Parameters, exceptions and form are those of :func:`tree_digest`.
+    """
+    digest = tree_digest(folder, cache=cache)
+    if not _asks_git(folder) or repository_root(folder) is None:
+        return digest
+    import hashlib
+
+    state = _git_state(folder)
+    return "sha256:" + hashlib.sha256(f"{digest}\0{state}".encode()).hexdigest() if state else digest
+
+
+def _asks_git(folder: Path) -> bool:
+    for name in _BUILD_FILES:
+        with contextlib.suppress(OSError):
+            if _ASKS_GIT.search((folder / name).read_bytes()):
+                return True
+    return False
+
+
+def _git_state(folder: Path) -> str:
+    """Return commit, branch, tags and tracked files as one text; empty without a commit.
+
+    Whether tracked files were edited follows from that and the source tree.
+    """
+    commands = (
+        ("rev-parse", "HEAD", "--symbolic-full-name", "HEAD"),
+        ("for-each-ref", "--format=%(objectname) %(refname)", "refs/tags"),
+        ("ls-files", "-z"),
+    )
+    calls = [BackgroundCall(partial(_git_output, ["git", *GIT_OPTIONS, *each], folder)) for each in commands]
+    commit, *others = (os.fsdecode(call.result()) for call in calls)
+    return "\0".join((commit, *others)).encode("utf-8", "replace").decode() if commit else ""
 
 
 def source_files(folder: Path) -> list[str]:

@@ -219,7 +219,7 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
         PIP,
         lambda: (with_toolz(PIP, level=Level.EXACT), with_toolz(PIP, specifier="==1.1.0")),
     ),
-    "the sources of a local package, where its wheel stays the same: a README, a notebook, a lock file": (
+    "the sources of a local package, where its wheel stays the same: a README, a notebook, a commit": (
         PIP,
         lambda: (replace(PIP, sources={MINE.name: NINE}),),
     ),

@@ -9,7 +9,7 @@ import pytest
 
 from imagesync.errors import WheelError
 from imagesync.wheels.sources.build_copy import copy_for_build
-from imagesync.wheels.sources.source_tree import source_files, tree_digest
+from imagesync.wheels.sources.source_tree import build_digest, source_files, tree_digest
 from tests.commands import git
 
 LONG_AGO = 1_600_000_000
@@ -142,6 +142,30 @@ def test_tree_digest_ignores_commits(tree: Path) -> None:
     git(tree, "commit", "-qm", "first")
     git(tree, "tag", "v1")
     assert tree_digest(tree) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ('requires = ["setuptools_scm>=8"]\n', True),
+        ('requires = ["hatch-vcs"]\n', True),
+        ("[tool.versioneer]\n", True),
+        ('Source = "https://github.com/me/project.git"\n', False),
+        ('dependencies = ["one @ git+https://example.com/one"]\n', False),
+        ("run = ['git', 'describe']\n", True),
+        ("", False),
+    ],
+)
+def test_build_digest_covers_commits_and_tags_where_the_build_asks_git(
+    tree: Path, text: str, asks: bool
+) -> None:
+    (tree / "pyproject.toml").write_text(text)
+    git(tree, "init", "-q")
+    digests = [build_digest(tree)]
+    for command in (("add", "."), ("commit", "-qm", "same files"), ("tag", "v9")):
+        git(tree, *command)
+        digests.append(build_digest(tree))
+    assert len(set(digests)) == (3 if asks else 1)
 
 
 def test_tree_digest_only_covers_files_below_the_folder(tree: Path) -> None:
