@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from imagesync.cli.main import HEADINGS, SUMMARIES, cli
+from imagesync.cli.options import Invocation
 
 LISTING = """
 import json, sys
@@ -71,3 +72,15 @@ def test_misspelt_command_is_refused_with_the_nearest_names() -> None:
     with pytest.raises(click.UsageError, match="No such command 'biuld'") as caught:
         cli(["biuld"], standalone_mode=False)
     assert "build" in caught.value.format_message()
+
+
+def test_duration_is_reported_at_the_end_of_a_command_with_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    invocation = Invocation()
+    invocation.report_duration()
+    invocation.progress.line("a note")
+    invocation.report_duration()
+    assert "Finished" not in capsys.readouterr().err
+    with invocation.progress.task("Locking", total=None, unit="steps"):
+        pass
+    invocation.report_duration()
+    assert re.search(r"^Finished in \d\.\d+ s$", capsys.readouterr().err, re.MULTILINE)
