@@ -247,6 +247,10 @@ class Session:
 
         places = tuple(map(parse_output, outputs))
         push = push or any(place.kind == "registry" for place in places)
+        if push and context.settings.attest:
+            from imagesync.pipeline.attest import require_sbom
+
+            require_sbom()
         finder = open_finder(context, places)
         finder.query_in_background()
         inputs = self._inputs_of(locked, selection, finder)
@@ -256,6 +260,8 @@ class Session:
             )
             for place in places:
                 finder.write(image, place, tags=tags)
+            if push and context.settings.attest:
+                self._attest(image, inputs, finder)
         return image
 
     def _published_image(self, inputs: BuildInputs, request: _Request, with_digest: bool) -> Image:
@@ -278,6 +284,19 @@ class Session:
             else finder.find_published(image, accepts=accepts)
         )
         return replace(published, deviations=image.deviations)
+
+    def _attest(self, image: Image, inputs: BuildInputs, finder: ImageFinder) -> None:
+        """Attach SBOM and provenance to *image* in its registry."""
+        from imagesync.pipeline.attest import attest
+
+        def lock_and_base() -> tuple[Lock, BaseImage]:
+            checked = inputs.checked()
+            base = finder.base_to_lock_for(checked.plan)
+            return checked.lock(base, checked.artifact_sources(for_files=True)), base
+
+        assert image.digest is not None  # noqa: S101  it was pushed
+        insecure = finder.takes_without_tls(image.digest)
+        attest(image.digest, lock_and_base, context=self.context, insecure=insecure)
 
     def _inputs_of(
         self, lock_file: Path | None, selection: Selection | None, finder: ImageFinder

@@ -152,7 +152,7 @@ def sbom(lock: Lock, base: BaseImage, *, digest: str, name: str, version: str, c
     except ImportError as error:
         raise UsageError(
             "An SBOM needs the package cyclonedx-python-lib.",
-            hint="Install it: pip install 'imagesync[attest]'",
+            hint="Install it: pip install 'cyclonedx-python-lib>=11.5'",
         ) from error
 
     image = Component(

@@ -169,6 +169,11 @@ class ImageFinder:
         """Put *image* in a further place; the engine has it already."""
         del image, output, tags
 
+    def takes_without_tls(self, reference: str) -> bool:
+        """Return True if the registry of *reference* is accepted without TLS; loopback always is."""
+        with self._context.open_engine() as engine:
+            return engine.takes_without_tls(parse_reference(reference).domain)
+
     def close(self) -> None:
         """Close what was opened to find images."""
 

@@ -24,7 +24,7 @@ from imagesync.registry.image_source import SourceImage
 from imagesync.registry.manifest import REF_NAME
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.settings.bases import base_hint
-from imagesync.store.layout import IMAGES
+from imagesync.store.layout import ANSWERS, IMAGES
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
@@ -187,7 +187,7 @@ class LayoutFinder(ImageFinder):
                         repository_there,
                         tags=names,
                         progress=context.progress,
-                        cache=context.cache_folder,
+                        cache=context.cache_folder / ANSWERS,
                         mount_from=self.base.source.mounts(name),
                     )
                 )
@@ -197,6 +197,11 @@ class LayoutFinder(ImageFinder):
         """Return *image*: it has no digest in a registry before it was pushed."""
         del accepts
         return image
+
+    def takes_without_tls(self, reference: str) -> bool:
+        """Return ``False``: only engines are configured so, and loopback needs no configuration."""
+        del reference
+        return False
 
     def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
         """Put *image* in a further place.

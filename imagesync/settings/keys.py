@@ -324,6 +324,7 @@ KEYS = (
         "an image's name without a tag, in lower case, such as 'registry.example.com/team/imagesync'",
     ),
     Key("push", "push", "switch"),
+    Key("attest", "attest", "switch"),
     Key("resolver", "resolver", "text", _one_of("uv", "pip-tools"), "'uv' or 'pip-tools'"),
     Key("solver", "solver", "text", _one_of("rattler", "conda-lock"), "'rattler' or 'conda-lock'"),
     Key("templates", "templates", "path", expected="a folder's path"),

@@ -83,6 +83,8 @@ class Settings:
         The image's name without a tag.
     push
         Whether a build pushes the image to the registry that *repository* names.
+    attest
+        Whether a build that pushes attaches an SBOM and provenance to the image in its registry.
     templates
         A folder whose templates override the shipped ones.
     locked
@@ -130,6 +132,7 @@ class Settings:
     cuda: str = ""
     repository: str = DEFAULT_REPOSITORY
     push: bool = False
+    attest: bool = False
     resolver: Literal["uv", "pip-tools"] = "uv"
     solver: Literal["rattler", "conda-lock"] = "rattler"
     templates: Path | None = None

@@ -119,6 +119,13 @@ def test_from_a_build_to_a_colleague(
     # And from now on has it.
     assert "Pulling" not in cli("build").stderr
     cli("run", "--", "python", "-c", "import alder")
+    # Documents about the image leave its digest as it is.
+    cli("build", "--push", "--attest")
+    described = cli("inspect", pushed.reference, "--format", "json").json()
+    assert described["digest"] == built["digest"].rpartition("@")[2]
+    kinds = {"application/vnd.cyclonedx+json", "https://slsa.dev/provenance/v1"}
+    assert {each["kind"] for each in described["attestations"]} == kinds
+    assert "Attaching" not in cli("build", "--push", "--attest").stderr
     Password(USER, PASSWORD).assert_absent_from_output([refused, pushed, again, pulled])
 
 
