@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagesync.cluster import labels
-from imagesync.engine.client import connect
+from imagesync.engine.client import connect, engine_errors
 from imagesync.engine.endpoint import Endpoint
 
 
@@ -55,10 +55,9 @@ class EventListener:
         self._network = network
         self._notify = notify
         self._api = connect(endpoint)
-        self._events = self._api.events(
-            decode=True,
-            filters={"type": ["container", "network"], "event": ["die", "disconnect", "destroy"]},
-        )
+        filters = {"type": ["container", "network"], "event": ["die", "disconnect", "destroy"]}
+        with engine_errors("report the events of a cluster"):
+            self._events = self._api.events(decode=True, filters=filters)
         self._thread = threading.Thread(target=self._listen, daemon=True, name=f"imagesync-{cluster}-events")
         self._thread.start()
 

@@ -13,7 +13,8 @@ from html import escape
 
 from imagesync.core.text import clean
 
-# The variables are JupyterLab's and, after them, VS Code's; the last value serves every other notebook.
+# The variables are JupyterLab's and, after them, VS Code's; the last value serves every other notebook. The
+# rules of tables name two classes, because JupyterLab has some of its own that name one.
 _STYLE = """
 .imagesync { font-family: var(--jp-ui-font-family, var(--vscode-font-family, sans-serif)); font-size: 13px;
   color: var(--jp-content-font-color1, var(--vscode-editor-foreground, inherit)); max-width: 70em;
@@ -21,14 +22,15 @@ _STYLE = """
 .imagesync > div { margin-bottom: 4px; overflow-wrap: anywhere; }
 .imagesync summary { cursor: pointer; padding: 2px 0; }
 .imagesync .scroll { max-height: 30em; overflow: auto; margin-bottom: 6px; }
-.imagesync table { border-collapse: collapse; margin: 0; font-size: 12px; }
-.imagesync th, .imagesync td { text-align: left; vertical-align: top; padding: 2px 12px 2px 0;
-  border: none; background: none; white-space: normal; overflow-wrap: break-word; }
-.imagesync th { border-bottom: 1px solid rgba(128, 128, 128, 0.4); font-weight: 600; }
-.imagesync td:first-child { white-space: nowrap; }
-.imagesync tr.bad td:first-child { border-left: 3px solid var(--jp-error-color1, #d32f2f); }
-.imagesync tr.warning td:first-child { border-left: 3px solid var(--jp-warn-color1, #f57c00); }
-.imagesync tr[class] td:first-child { padding-left: 6px; }
+.imagesync .scroll table { border-collapse: collapse; margin: 0; font-size: 12px; }
+.imagesync .scroll th, .imagesync .scroll td { text-align: left; vertical-align: top;
+  padding: 2px 12px 2px 0; border: none; white-space: normal; overflow-wrap: break-word; }
+.imagesync .scroll th { border-bottom: 1px solid rgba(128, 128, 128, 0.4); font-weight: 600; }
+.imagesync .scroll td:first-child { white-space: nowrap; }
+.imagesync .scroll tr.bad td:first-child { border-left: 3px solid var(--jp-error-color1, #d32f2f); }
+.imagesync .scroll tr.warning td:first-child { border-left: 3px solid var(--jp-warn-color1, #f57c00); }
+.imagesync .scroll tr[class] td:first-child { padding-left: 6px; }
+.imagesync pre { margin: 0; font-size: 11px; opacity: 0.7; white-space: pre-wrap; }
 """
 
 

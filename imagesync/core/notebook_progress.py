@@ -12,12 +12,15 @@ from typing import Any, Protocol
 
 from imagesync.core.notebook import Table, card
 from imagesync.core.progress import OpenTask, Severity, Task, Unit
-from imagesync.core.text import clean, clean_lines, format_duration, format_elapsed, format_total
+from imagesync.core.text import clean, clean_lines, counted, format_duration, format_elapsed
 
 _DRAW_INTERVAL = 0.1
 """Least time between two drawings, in seconds."""
 _TICK = 1.0
 """Seconds between two drawings while nothing happens, for the elapsed time."""
+
+_LONG = 3.0
+"""Seconds after which the end of an activity's output is shown."""
 
 
 class Handle(Protocol):
@@ -29,12 +32,17 @@ class Handle(Protocol):
 
 @dataclass(frozen=True)
 class _Step:
-    """A task that has ended."""
+    """A task that has ended, or a message about one, which has no duration."""
 
     label: str
-    done: str
-    seconds: float
+    done: str = ""
+    seconds: float | None = None
     outcome: str = ""
+
+    @property
+    def duration(self) -> str:
+        """Return the duration as text."""
+        return "" if self.seconds is None else format_duration(self.seconds)
 
 
 class NotebookProgress:
@@ -97,12 +105,16 @@ class NotebookProgress:
                 self.draw()
 
     def line(self, text: str, severity: Severity = Severity.INFO) -> None:
-        """Show *text* below the bar, after the word for its severity."""
+        """Show *text* below the bar, or among the steps if it is information about an open one."""
         if not severity.is_shown(Severity.INFO):
             return
+        lines = clean_lines(severity.lead + text)
         with self._lock:
             self._enter_cell()
-            self._lines += clean_lines(severity.lead + text)
+            if self._tasks and severity is Severity.INFO:
+                self._steps += [_Step(line) for line in lines]
+            else:
+                self._lines += lines
             self.draw()
 
     def draw(self, *, always: bool = True) -> None:
@@ -139,13 +151,13 @@ class NotebookProgress:
             doing = f"{task.doing} {task.counted}".strip()
             parts.append(f"<div>{escape(task.label)} {escape(doing)}</div>")
             parts.append(f'<div><progress style="width: 20em"{value}></progress> {escape(state)}</div>')
-        steps = [
-            (step.label, f"{step.outcome} {step.done}".strip(), format_duration(step.seconds))
-            for step in self._steps
-        ]
+            if task.doing_seconds >= _LONG and (tail := list(task.tail)):
+                parts.append(f"<pre>{escape(chr(10).join(tail))}</pre>")
+        steps = [(step.label, f"{step.outcome} {step.done}".strip(), step.duration) for step in self._steps]
         if steps:
             tones = ["bad" if step.outcome else "" for step in self._steps]
-            title = f"{format_total(len(steps), 'steps')} in {format_duration(now - self._started)}"
+            ended = sum(step.seconds is not None for step in self._steps)
+            title = f"{counted(ended, 'step')} in {format_duration(now - self._started)}"
             parts.append(Table(title, ("step", "", "time"), steps, tones, is_open=any(tones)).to_html())
         parts += [f"<div>{escape(line)}</div>" for line in self._lines]
         return card("".join(parts))
@@ -153,7 +165,10 @@ class NotebookProgress:
     def _text(self) -> Iterator[str]:
         """Yield the lines for what shows no HTML."""
         for step in self._steps:
-            yield f"{step.label}: {step.outcome or step.done or 'done'} in {format_duration(step.seconds)}"
+            if step.seconds is None:
+                yield step.label
+            else:
+                yield f"{step.label}: {step.outcome or step.done or 'done'} in {step.duration}"
         yield from self._lines
 
 

@@ -125,7 +125,7 @@ def engine_errors(action: str, *, hint: str | None = None) -> Iterator[None]:
         ) from error
     except requests.Timeout as error:
         raise EngineError(
-            f"The container engine failed to {action}: it didn't answer within {REQUEST_TIMEOUT} s.",
+            f"The container engine failed to {action}: it didn't answer in time.",
             hint="The engine or its disk may be busy: see its log, and try again.",
         ) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:

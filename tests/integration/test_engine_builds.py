@@ -82,7 +82,7 @@ def test_limit_of_a_run_holds_for_an_engine_that_does_not_answer(
         Engine(Endpoint(proxy.url, "the test")) as engine,
     ):
         started = time.monotonic()
-        with pytest.raises(EngineError, match=r"was stopped after 1 s|didn't answer within 2 s"):
+        with pytest.raises(EngineError, match=r"was stopped after 1 s|didn't answer in time"):
             engine.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
         assert time.monotonic() - started < 20
 

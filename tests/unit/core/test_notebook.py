@@ -148,12 +148,15 @@ def kernel() -> Iterator[Kernel]:
 def test_cell_has_one_output_for_all_steps_and_lines(kernel: Kernel) -> None:
     (output,) = kernel.run(
         """
+from imagesync.core.progress import Severity
 from imagesync.core.terminal import make_progress
 progress = make_progress()
 progress.line("Using <CPython>")
 for label in ("Fetching", "Building"):
     with progress.task(label, total=2, unit="packages") as task:
         task.advance(2)
+        progress.line("[1/4] FROM <base>")
+        progress.line("slow", Severity.WARNING)
 progress.line("differs: numpy")
 """
     )
@@ -161,6 +164,8 @@ progress.line("differs: numpy")
     assert "Using <CPython>" in structure.text
     assert "2 steps in" in structure.text
     assert "Fetching2 packages" in structure.text
+    assert "[1/4] FROM <base>Fetching" in structure.text, "information about a step is among the steps"
+    assert structure.text.endswith("Using <CPython>warning: slowwarning: slowdiffers: numpy")
     assert "progress" not in structure.tags
 
 
