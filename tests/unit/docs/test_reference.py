@@ -41,7 +41,7 @@ def documented_settings() -> dict[str, tuple[str, str, str]]:
         if len(cells) == 5 and (names := code_in(cells[0])):
             for number, name in enumerate(names):
                 variables = code_in(cells[2])
-                options = code_in(cells[3])
+                options = re.findall(r"--[a-z-]+", cells[3])
                 found[name] = (cells[1], variables[number], options[number] if options else "")
     return found
 
