@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lockfile.differences import Difference
     from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
+    from imagesync.lock.manifest import Manifest
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.plan.plan import Plan
@@ -148,6 +149,17 @@ class Session:
         inputs = self._build_inputs().checked(for_lock=True)
         builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
+
+    def solve(self, manifest: Manifest, *, with_pip: bool = False) -> Bundle:
+        """Return the lock of a manifest for the image; no environment is scanned.
+
+        *with_pip* is as for :meth:`freeze`.
+        """
+        from imagesync.pipeline.manifest_lock import lock_manifest
+
+        finder = ImageFinder(self.context)
+        finder.query_in_background()
+        return lock_manifest(manifest, self.context, base=finder.base_to_read_for, with_pip=with_pip)
 
     def check_lock(self, path: Path, selection: Selection | None = None) -> tuple[Difference, ...]:
         """Return the packages by which the environment differs from the lock file at *path*.

@@ -12,6 +12,7 @@ import click
 from imagesync.cli.options import (
     LOCK_FILE,
     PATH,
+    from_option,
     invocation_of,
     selection_options,
     session_of,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from imagesync.errors import ImagesyncError
     from imagesync.image.built_image import Image
     from imagesync.lock.lockfile.models import Selection
+    from imagesync.session import Session
 
 
 @click.command()
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     metavar="[FILE]",
     help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
 )
+@from_option
 @selection_options
 @click.option(
     "--metadata-file", type=PATH, metavar="FILE", help="Write a description of the image to a file, as JSON."
@@ -63,26 +66,31 @@ def build(
     metadata_file: Path | None,
     locked: Path | None,
     *,
+    manifest: Path | None,
     selection: Selection | None,
     no_cache: bool,
     watch: bool,
     **options: object,
 ) -> None:
     """Build or find the environment's image, and print its reference."""
+    if locked is not None and manifest is not None:
+        raise click.UsageError("--from makes a lock file, and --locked names one: take one of them.")
     if not watch:
         session = session_of(context, options)
+        if manifest is not None:
+            locked, selection = _lock_beside(session, manifest, selection), None
         locked = locked or session.context.settings.locked
         if selection and locked is None:
             raise click.UsageError(
-                "--group, --extra, --no-dev and --environment choose from a lock file: --locked FILE."
+                "--group, --extra, --no-dev and --environment choose from a file: --locked or --from FILE."
             )
         image = session.build(
             tags=tags, no_cache=no_cache, locked=locked, selection=selection, outputs=outputs
         )
         _print_image(image, metadata_file)
         return
-    if no_cache or locked is not None:
-        other = "--no-cache" if no_cache else "--locked"
+    if no_cache or locked is not None or manifest is not None:
+        other = "--no-cache" if no_cache else "--locked" if manifest is None else "--from"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
     invocation_of(context).is_timed = False
     from imagesync.cli.watch import rebuild_on_change
@@ -96,6 +104,34 @@ def build(
     with suppress(KeyboardInterrupt):
         for image in images:
             _print_image(image, metadata_file)
+
+
+def _lock_beside(session: Session, path: Path, selection: Selection | None) -> Path:
+    """Return the lock file beside the manifest at *path*, which is solved now.
+
+    Raises
+    ------
+    UsageError
+        Another tool's lock file is there.
+    """
+    from imagesync.errors import UsageError
+    from imagesync.lock.lockfile.read import is_ours
+    from imagesync.lock.lockfile.save import form_of, require, save
+    from imagesync.lock.manifest import read_manifest
+
+    manifest = read_manifest(path, selection)
+    beside = path.parent / (LOCK_FILE if manifest.conda else "pylock.toml")
+    if beside.is_file() and not is_ours(beside):
+        raise UsageError(
+            f"{beside} is there, and another tool wrote it.",
+            hint=f"Build from it (imagesync build --locked {beside}), or lock into another file: "
+            f"imagesync lock --from {path} -o FILE",
+        )
+    form = form_of(beside)
+    require(form, beside)
+    save(session.solve(manifest, with_pip=form == "conda-lock"), beside, form)
+    session.context.progress.line(f"Wrote {beside}")
+    return beside
 
 
 def _print_and_wait(error: ImagesyncError) -> None:

@@ -12,6 +12,7 @@ from imagesync.cli.options import (
     LOCK_FILE,
     PATH,
     format_option,
+    from_option,
     selection_options,
     session_of,
     settings_options,
@@ -28,7 +29,12 @@ if TYPE_CHECKING:
     from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage
     from imagesync.lock.lockfile.differences import Difference
     from imagesync.lock.lockfile.models import Selection
+    from imagesync.lock.lockfile.write import Bundle
     from imagesync.session import Session
+
+
+# Forms whose readers install pip's part by conda's pip.
+_FOR_CONDA = ("conda-lock", "explicit")
 
 
 @click.command()
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
     metavar="[FILE]",
     help=f"Exit 1 if a lock file ({LOCK_FILE}) no longer fits the environment.",
 )
+@from_option
 @selection_options
 @click.pass_context
 def lock(
@@ -62,6 +69,7 @@ def lock(
     form: Form | None,
     checked: Path | None,
     *,
+    manifest: Path | None,
     selection: Selection | None,
     **options: object,
 ) -> None:
@@ -70,31 +78,40 @@ def lock(
     With -o FILE the lock becomes a lock file: conda-lock.yml, pylock.toml (PEP 751), or requirements.txt
     with hashes, by the file's name or --export. Local wheels are put beside it, in wheels/.
     """
-    if checked is not None and (output_file is not None or form is not None):
-        raise click.UsageError("--check can't be combined with -o and --export.")
-    if selection and checked is None:
+    if checked is not None and (output_file is not None or form is not None or manifest is not None):
+        raise click.UsageError("--check can't be combined with -o, --export and --from.")
+    if selection and checked is None and manifest is None:
         raise click.UsageError(
-            "--group, --extra, --no-dev and --environment choose from a lock file: --check FILE."
+            "--group, --extra, --no-dev and --environment choose from a file: --check FILE, or --from FILE."
         )
     session = session_of(context, options)
     if checked is not None:
         _check(session, checked, selection, output)
     elif output_file is None and form is None:
-        lock = session.lock()
+        lock = session.lock() if manifest is None else _solve(session, manifest, selection, None).lock
         if output == "json":
             print_json(lock.to_dict())
             return
         print_lock(lock)
     else:
-        _write(session, output_file, form, output)
+        form = form_of(output_file) if form is None and output_file is not None else form
+        assert form is not None  # noqa: S101  one of them is given
+        # First, because locking takes minutes and a missing tool is known at once.
+        require(form, output_file)
+        if manifest is None:
+            frozen = session.freeze(with_pip=form in _FOR_CONDA)
+        else:
+            frozen = _solve(session, manifest, selection, form)
+        _write(session, frozen, output_file, form, output)
 
 
-def _write(session: Session, path: Path | None, form: Form | None, output: str) -> None:
-    form = form_of(path) if form is None and path is not None else form
-    assert form is not None  # noqa: S101  one of them is given
-    # First, because locking takes minutes and a missing tool is known at once.
-    require(form, path)
-    frozen = session.freeze(with_pip=form in ("conda-lock", "explicit"))
+def _solve(session: Session, path: Path, selection: Selection | None, form: Form | None) -> Bundle:
+    from imagesync.lock.manifest import read_manifest
+
+    return session.solve(read_manifest(path, selection), with_pip=form in _FOR_CONDA)
+
+
+def _write(session: Session, frozen: Bundle, path: Path | None, form: Form, output: str) -> None:
     files = named_files(frozen, form)
     if missing := left_out(frozen, form):
         session.context.progress.line(

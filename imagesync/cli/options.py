@@ -164,6 +164,15 @@ _selection_options = _all(
 )
 
 
+from_option = click.option(
+    "--from",
+    "manifest",
+    type=PATH,
+    metavar="FILE",
+    help="Solve environment.yml, pixi.toml, pyproject.toml or requirements; nothing is scanned.",
+)
+
+
 def selection_options(command: F) -> F:
     """Add options for the part of a lock file to take; the command gets it as ``selection``, if given."""
 

@@ -153,14 +153,14 @@ class LockFileInputs:
         names |= {canonical_name(package.name) for package in lock.conda}
         python = PlannedPackage(canonical_name("python"), version, Level.CRITICAL, "", _REASON)
         return Plan(
-            python=_interpreter(version),
+            python=target_interpreter(version),
             packages=tuple(
                 sorted((python, *planned_packages(self.lock_file)), key=lambda package: package.name)
             ),
             code=self.code,
             options=self.options,
             profile=head.get("profile", "none"),
-            critical_imports=tuple(head.get("critical_imports", _critical_imports(names))),
+            critical_imports=tuple(head.get("critical_imports", critical_imports(names))),
             strict=self.context.settings.strict,
             platform=IMAGE_PLATFORM,
             conda=tuple(
@@ -397,7 +397,7 @@ def _is_archive(url: str) -> bool:
     return url.endswith((".conda", ".tar.bz2"))
 
 
-def _critical_imports(names: set[NormalizedName]) -> list[str]:
+def critical_imports(names: set[NormalizedName]) -> list[str]:
     """Return the modules to import in the image of a lock file that another tool wrote."""
     profiles = load_profiles().values()
     profile = next((each for each in profiles if not names.isdisjoint(each.chosen_by)), None)
@@ -422,7 +422,7 @@ def _running_interpreter() -> Interpreter:
     )
 
 
-def _interpreter(version: str) -> Interpreter:
+def target_interpreter(version: str) -> Interpreter:
     """Return the interpreter to build wheels and compile modules with: the running one, if it fits."""
     running = _running_interpreter()
     minor = version.split(".")[:2]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import uv
+from packaging.utils import canonicalize_name
 from rattler import (
     BuildString,
     Gateway,
@@ -25,7 +26,9 @@ from rattler import (
     solve,
 )
 
+from imagesync.core.names import Level
 from imagesync.errors import LockError, UsageError
+from imagesync.image_layout import BaseImage
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock, Target
@@ -34,6 +37,15 @@ from imagesync.lock.lockfile.prepare import with_artifacts
 from imagesync.lock.lockfile.read import describe_selection, read_lock
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.uv import UvResolver
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.environment_hash import BaseInputs, plan_content
+from imagesync.pipeline.lock_file_inputs import LockFileInputs
+from imagesync.plan.loose_code import Code
+from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
+from imagesync.session import Session
+from imagesync.settings.model import Settings
+from imagesync.wheels.wheel_contents import WheelContent
 from tests.indexes import LocalIndex
 
 MINOR = ".".join(map(str, sys.version_info[:2]))
@@ -309,3 +321,65 @@ def test_pixi_lock_without_the_platform_names_pixis_command(pixi_lock: Path, tmp
     path.write_text(text.replace(text.splitlines()[0], "version: 99", 1))
     with pytest.raises(UsageError, match="py-rattler can read"):
         read(path)
+
+
+BASE_IMAGE = BaseImage(
+    *("imagesync-base:1", "debian:bookworm-slim", "sha256:1", "sha256:2"),
+    *(TARGET.python_version, "/usr/bin/python3", TARGET.glibc, "sha256:3"),
+)
+BASE = BaseInputs("sha256:3", "sha256:4", TARGET.python_version)
+
+
+def locked_inputs(path: Path, environ: dict[str, str], cache: Path, **selection: str) -> LockFileInputs:
+    context = Context(Settings(cache_dir=cache), environ=environ)
+    return LockFileInputs(path, context, Code(), lambda: BASE_IMAGE, Selection(**selection))  # type: ignore[arg-type]
+
+
+def test_uv_lock_and_the_environment_of_uv_sync_have_one_hash(
+    workspace: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    command = ["sync", "--frozen", "--no-dev", "--no-install-workspace"]
+    run_uv(*command, cwd=workspace, environ={**environ, "UV_PYTHON": sys.executable})
+    context = Context(Settings(cache_dir=tmp_path), environ=environ)
+    session = Session(context, python=workspace / ".venv" / "bin" / "python")
+    plan = session.inputs().plan
+    # Their installation takes a build back-end.
+    local = [
+        PlannedPackage(canonicalize_name(name), version, Level.EXACT, "", "", Source("directory"))
+        for name, version in (("cable", "0.2.0"), ("room", "0.1.0"))
+    ]
+    plan = replace(plan, packages=(*plan.packages, *local))
+    wheels = {package.name: WheelContent(f"sha256:{package.name}", package.version) for package in local}
+    digests = {name: content.digest for name, content in wheels.items()}
+    scanned = plan_content(plan, wheels=digests, modified={}, base=BASE)
+    assert scanned is not None
+    inputs = locked_inputs(workspace / "uv.lock", environ, tmp_path)
+    known = inputs.known_hash(BASE, wheels)
+    assert known is not None
+    assert known.digest == scanned.digest
+    before = inputs.input_hash(BASE)
+    module = workspace / "cable" / "cable.py"
+    module.write_text("volts = 12\n")
+    assert locked_inputs(workspace / "uv.lock", environ, tmp_path).input_hash(BASE) != before
+    module.unlink()
+
+
+def test_pixi_lock_and_an_environment_of_its_packages_have_one_hash(pixi_lock: Path, tmp_path: Path) -> None:
+    inputs = locked_inputs(pixi_lock, {}, tmp_path, environment="test")
+    lock = inputs.lock_file.lock
+    conda = tuple(
+        PlannedConda(
+            *(p.name, p.version, p.build, Level.EXACT, "", ""),
+            record=CondaRecord(p.name, p.version, p.build, 0, p.channel, p.subdir, "", p.artifact.url),
+        )
+        for p in lock.conda
+    )
+    python = Interpreter("cpython", inputs.plan.python.version, "linux-x86_64", "cp311", "", "/env", "/env")
+    bulb = Package(canonicalize_name("bulb"), "2.0")
+    planned = PlannedPackage(bulb.name, "2.0", Level.EXACT, "", "", installed=bulb)
+    plan = Plan(python, (planned,), conda=conda, interpreter="conda")
+    scanned = plan_content(plan, wheels={}, modified={}, base=BASE)
+    known = inputs.known_hash(BASE)
+    assert scanned is not None
+    assert known is not None
+    assert known.digest == scanned.digest

@@ -23,6 +23,7 @@ _SIGNS: tuple[tuple[str, Kind], ...] = (
     (r"^lock-version\s*=", "pylock"),
     (r"^\[\[package\]\]", "uv"),
 )
+_OURS = r"^\s*imagesync: |^# imagesync: |^\[tool\.imagesync\]"
 _CONVERTED = {
     "poetry.lock": "poetry export --output requirements.txt",
     "pdm.lock": "pdm export --format pylock --output pylock.toml",
@@ -135,10 +136,15 @@ def is_manifest(path: Path, text: str) -> bool:
     )
 
 
+def is_ours(path: Path) -> bool:
+    """Return True if imagesync wrote the lock file at *path*, with facts of its own."""
+    return re.search(_OURS, read_text(path), re.MULTILINE) is not None
+
+
 def remedy(path: Path) -> str:
     """Return the hint for an environment that differs from the lock file at *path*: how to mend either."""
     kind = kind_of(path)
-    if kind == "conda-lock" and re.search(r"^\s*imagesync:", read_text(path), re.MULTILINE):
+    if is_ours(path):
         return f"Lock again: imagesync lock -o {path}"
     return _REMEDIES[kind].format(path=path)
 

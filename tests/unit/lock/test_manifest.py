@@ -1,0 +1,98 @@
+"""What manifests want: environment.yml, pixi.toml, pyproject.toml and requirements."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import ImagesyncError
+from imagesync.lock.lockfile.models import Selection
+from imagesync.lock.manifest import Manifest, python_specs, read_manifest
+
+PIXI = """\
+[workspace]
+channels = ["conda-forge", { channel = "team", priority = 1 }]
+platforms = ["linux-64", "win-64"]
+[dependencies]
+python = "3.11.*"
+numpy = { version = ">=2", build = "py311*", channel = "team" }
+[target.linux-64.dependencies]
+libgomp = "*"
+[target.win-64.dependencies]
+ucrt = "*"
+[pypi-dependencies]
+lamp = { version = ">=1", extras = ["dim"] }
+bulb = "*"
+[feature.test.dependencies]
+pytest = "*"
+[environments]
+test = ["test"]
+bare = { features = ["test"], no-default-feature = true }
+"""
+
+
+def read(folder: Path, name: str, text: str, **selection: object) -> Manifest:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return read_manifest(path, Selection(**selection))  # type: ignore[arg-type]
+
+
+def test_environment_yml_has_specs_requirements_and_channels(tmp_path: Path) -> None:
+    text = "channels: [team, nodefaults]\ndependencies:\n- numpy=2\n- team::lamp >=1\n- pip:\n  - bulb<2\n"
+    found = read(tmp_path, "environment.yml", text)
+    assert found.conda == ("numpy=2", "team::lamp >=1")
+    assert (found.pip, found.channels) == (("bulb<2",), ("team",))
+    assert python_specs(found) == ("python",)
+    assert python_specs(read(tmp_path, "environment.yml", text.replace("numpy=2", "python=3.11"))) == ()
+
+
+def test_pixi_toml_has_the_features_of_an_environment_for_linux(tmp_path: Path) -> None:
+    found = read(tmp_path, "pixi.toml", PIXI)
+    assert found.conda == ("python 3.11.*", "team::numpy >=2 py311*", "libgomp *")
+    assert (found.pip, found.channels) == (("lamp[dim]>=1", "bulb"), ("conda-forge", "team"))
+    assert "pytest *" in read(tmp_path, "pixi.toml", PIXI, environment="test").conda
+    assert read(tmp_path, "pixi.toml", PIXI, environment="bare").conda == ("pytest *",)
+
+
+def test_pyproject_has_its_extras_groups_and_the_project(tmp_path: Path) -> None:
+    text = (
+        '[project]\nname = "Room"\nrequires-python = ">=3.10"\ndependencies = ["lamp"]\n'
+        '[project.optional-dependencies]\ndim = ["shade"]\n'
+        '[dependency-groups]\nnight = ["dusk", { include-group = "more" }]\nmore = ["moon"]\n'
+    )
+    found = read(tmp_path, "pyproject.toml", text, extras=("dim",), groups=("night",))
+    assert found.pip == ("lamp", "shade", "dusk", "moon")
+    assert (found.python, dict(found.projects)) == (">=3.10", {})
+    built = read(tmp_path, "pyproject.toml", text + '[build-system]\nrequires = ["hatchling"]\n')
+    assert built.projects["room"].url == tmp_path.as_uri()  # type: ignore[index]
+
+
+def test_requirements_leave_indexes_and_comments_away(tmp_path: Path) -> None:
+    text = "--index-url https://me:word@example.com\n# note\nlamp>=1 # why\nbulb; sys_platform == 'linux'\n"
+    assert read(tmp_path, "requirements.in", text).pip == ("lamp>=1", 'bulb; sys_platform == "linux"')
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("requirements.txt", "-r other.txt\n", "isn't a requirement"),
+        ("requirements.txt", "lamp @ https://me:word@example.com/lamp.whl\n", "has a URL"),
+        ("environment.yml", "dependencies: [--yes]\n", "isn't a match spec"),
+        ("environment.yml", "dependencies: 3\n", "can't be read"),
+        ("environment.yml", "a: [\n", "isn't YAML"),
+        ("pixi.toml", '[dependencies]\nlamp = { git = "https://example.com" }\n', "comes from its sources"),
+        ("pixi.toml", '[pypi-dependencies]\nlamp = { git = "x" }\n', "comes from a URL"),
+        ("pixi.toml", '[pypi-dependencies]\nlamp = { path = "/etc" }\n', "isn't named relative"),
+        ("pyproject.toml", '[project]\nname = "x"\ndynamic = ["dependencies"]\n', "are dynamic"),
+        ("pyproject.toml", "= =", "can't be read"),
+    ],
+)
+def test_manifest_that_cant_be_solved_is_refused_in_a_sentence(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ImagesyncError) as caught:
+        read(tmp_path, name, text)
+    assert message in caught.value.message
+    assert caught.value.hint
+    assert "word" not in caught.value.message
