@@ -101,16 +101,17 @@ def check_interpreter(base: BaseImage, plan: Plan, *, subject: str = "The enviro
             f"Which Python the base image {base.root} has isn't known.",
             hint=f"Say it: --target-python {local.minor}; or start an engine, which can ask the image.",
         )
-    is_environment = subject == "The environment"
+    hint = base_hint(local.minor)
+    if subject != "The environment":
+        raise BaseImageError(
+            f"{subject} is for Python {local.version}, and the base image {base.root} has"
+            f" {base.python_version}.",
+            hint=f"{hint}\nOr lock again for Python {base.minor}.",
+        )
     raise BaseImageError(
-        f"{subject} {'has' if is_environment else 'is for'} Python {local.version}, and the base image"
-        f" {base.root} has {base.python_version}.",
-        hint=f"{base_hint(local.minor)}\n"
-        + (
-            f"Or make the environment with Python {base.minor}."
-            if is_environment
-            else f"Or lock again for Python {base.minor}."
-        ),
+        f"The environment has Python {local.version}, and the base image {base.root} has"
+        f" {base.python_version}.",
+        hint=f"{hint}\nOr make the environment with Python {base.minor}.",
     )
 
 
