@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from imagesync.cli.suggestions import hint_for
 from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
 TERMINATED = 143  # and for SIGTERM
 HUNG_UP = 129  # and for SIGHUP
@@ -77,6 +79,10 @@ def main() -> NoReturn:
         _discard_output()
         code = 0
     except OSError as error:
+        if invocation.least is Severity.TRACE:
+            import traceback
+
+            traceback.print_exc()
         print_error(_system_error(error))
         code = ImagesyncError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
@@ -109,10 +115,11 @@ def _system_error(error: OSError) -> ImagesyncError:
     except OSError:
         hint = "Change to a folder that exists: cd"
         return ImagesyncError(f"The working folder can't be used: {reason}.", hint=hint)
-    if error.filename:
-        return ImagesyncError(f"{error.filename}: {reason}.")
-    hint = "Check where stdout is redirected to, and the disks of the cache folder and of TMPDIR."
-    return ImagesyncError(f"The output or a file can't be written: {reason}.", hint=hint)
+    if error.errno in _WRITE_ERRORS:
+        hint = "Check where stdout is redirected to, and the disks of the cache folder and of TMPDIR."
+        return ImagesyncError(f"The output or a file can't be written: {reason}.", hint=hint)
+    where = f"{error.filename}: " if error.filename else ""
+    return ImagesyncError(f"{where}{reason}.", hint="`imagesync -vv` shows where that happened.")
 
 
 class _LazyGroup(Group):

@@ -60,3 +60,20 @@ def test_removed_working_folder_is_an_error(command: str, tmp_path: Path) -> Non
 
 def test_help_needs_no_working_folder(tmp_path: Path) -> None:
     assert shell("mkdir gone && cd gone && rmdir ../gone && $imagesync --help", tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_error_of_the_system_is_a_sentence_and_a_traceback_if_asked_for(
+    verbose: bool, tmp_path: Path
+) -> None:
+    program = (
+        "import errno, sys; import imagesync.cli.scan as scan; from imagesync.cli.main import main\n"
+        "def discover(**_): raise OSError(errno.ENXIO, 'No such device', '/dev/x')\n"
+        f"scan.discover = discover; sys.argv = ['imagesync', *{['-vv'] * verbose}, 'scan']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ImagesyncError.exit_code
+    assert "error: /dev/x: No such device.\nhint: `imagesync -vv` shows" in done.stderr
+    assert ("Traceback" in done.stderr) is verbose
