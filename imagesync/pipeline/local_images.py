@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_location import ImageLocation, parse_location
-from imagesync.core.image_reference import parse_reference, repository_of, split_reference
+from imagesync.core.image_reference import is_reference, parse_reference, repository_of, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import LayoutError, UsageError
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
@@ -119,7 +119,7 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
         reference = push_target(target or local.name, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
         with Repository(reference, progress=progress) as repository:
-            mounts = {} if local.base is None else local.base.mounts(repository.name)
+            mounts = _mounts(local, repository)
             pushed = push_image(
                 local.image,
                 repository,
@@ -131,6 +131,21 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
             for artifact in local.artifacts:
                 push_artifact(artifact, repository, progress=progress)
     return pushed
+
+
+def _mounts(local: LocalImage, repository: Repository) -> dict[str, str]:
+    """Return where layers can be mounted from: the base's repository, if it is in the same registry.
+
+    It has only the layers of the base. For the others the attempt begins the upload that they need anyway.
+    """
+    if local.base is not None:
+        return local.base.mounts(repository.name)
+    name = local.image.manifest.annotations.get(BASE_NAME, "")
+    base = parse_reference(name) if is_reference(name) else None
+    there = repository.reference
+    if base is None or not base.names_registry or base.domain != there.domain or base.path == there.path:
+        return {}
+    return {layer.digest: base.path for layer in local.image.manifest.layers}
 
 
 def push_target(target: str, name: str, *, repository: str) -> str:

@@ -90,6 +90,10 @@ def test_layers_of_the_base_that_are_not_here_are_mounted(
     layout.add_bytes(image.config_content, image.manifest.config.media_type)
     layout.put_manifest(image.content, image.descriptor, name="imagesync:based")
     pushed = push("push", "imagesync:based", f"{registry.host}/team/based")
+    layout.copy(base.manifest.layers[0], elsewhere.read(base.manifest.layers[0]))
+    # It is mounted all the same where it is here, too.
+    assert "mounted 30 kB" in push("push", "imagesync:based", f"{registry.host}/team/again").stderr
+    layout.path(base.manifest.layers[0]).unlink()
     assert pushed.reference.endswith(image.digest)
     assert "mounted 30 kB" in pushed.stderr
     assert not layout.has(base.manifest.layers[0])
