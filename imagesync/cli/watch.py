@@ -141,7 +141,7 @@ def watch_list(session: Session, *, repacked: Collection[str] = ()) -> Watched:
     trees = {source_folder(package).resolve() for package in sources}
     if settings.templates is not None:
         trees.add(settings.templates.resolve())
-    code = {path.resolve() for path in settings.code}
+    code = {path.resolve() for path in (*settings.code, *settings.files)}
     trees |= {path for path in code if path.is_dir()}
     return Watched(
         trees=frozenset(tree for tree in trees if tree.is_dir()),

@@ -121,6 +121,11 @@ def _is_public(text: str) -> bool:
     return redact(text) == text and re.search(r"[\r\n\0]", text) is None
 
 
+def _is_command(text: str) -> bool:
+    # Line breaks are possible: a Dockerfile has commands as JSON.
+    return redact(text) == text and "\0" not in text
+
+
 def _is_variable(text: str) -> bool:
     name, _, value = text.partition("=")
     return _VARIABLE.fullmatch(name) is not None and name not in _ENVIRONMENT_VARIABLES and _is_public(value)
@@ -225,7 +230,7 @@ KEYS = (
         _is_label,
         "names and values of labels without credentials, such as { 'com.example.team' = 'weather' }",
     ),
-    Key("cmd", "cmd", "words", _is_public, "the words of a command, such as ['python', '-m', 'weather']"),
+    Key("cmd", "cmd", "words", _is_command, "the words of a command, such as ['python', '-m', 'weather']"),
     Key("workdir", "workdir", "text", is_image_path, "an absolute path in the image, such as '/srv/app'"),
     Key(
         "user",
@@ -246,7 +251,7 @@ KEYS = (
         "run",
         "run",
         "lines",
-        lambda text: bool(text.strip()) and redact(text) == text,
+        lambda text: bool(text.strip()) and _is_command(text),
         "commands of a shell without credentials, such as ['useradd app']",
     ),
     Key("run-network", "run_network", "switch"),
