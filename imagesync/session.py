@@ -423,7 +423,7 @@ class Session:
         """
         from imagesync.engine import run_options
         from imagesync.engine.endpoint import find_endpoint
-        from imagesync.engine.interactive import run_container
+        from imagesync.engine.interactive import run_container, uses_terminal
 
         environ, folder = self.context.environ, Path.cwd()
         request = run_options.ContainerRun(
@@ -439,6 +439,7 @@ class Session:
             shm_size=run_options.parse_size(shm_size) if shm_size else run_options.SHM_SIZE,
             tty=tty,
         )
+        uses_terminal(request)
         image = self.build(push=False, locked=self.context.settings.locked, outputs=("docker",))
         return run_container(find_endpoint(environ), replace(request, reference=image.reference))
 

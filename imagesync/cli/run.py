@@ -9,7 +9,6 @@ from imagesync.cli.options import invocation_of, session_of, settings_options
 
 # Everything after the command belongs to the command.
 @click.command(context_settings={"allow_interspersed_args": False})
-@settings_options
 @click.option(
     "-e", "--env", "variables", multiple=True, metavar="NAME[=VALUE]", help="Set an environment variable."
 )
@@ -38,6 +37,7 @@ from imagesync.cli.options import invocation_of, session_of, settings_options
 @click.option(
     "-t", "--tty", is_flag=True, default=None, help="Require a terminal; by default used if there is one."
 )
+@settings_options
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(

@@ -48,11 +48,7 @@ def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
     UsageError
         A terminal is asked for, and there is none.
     """
-    terminal = _is_terminal() if run.tty is None else run.tty
-    if terminal and not _is_terminal():
-        raise UsageError(
-            "--tty needs a terminal, and stdin or stdout isn't one.", hint="Leave --tty (-t) away."
-        )
+    terminal = uses_terminal(run)
     with contextlib.closing(connect(endpoint)) as api, _explained(endpoint):
         try:
             return _run(api, endpoint, run, terminal=terminal, init=True)
@@ -61,6 +57,22 @@ def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
             if "init binary" not in error.message and "container-init" not in error.message:
                 raise
         return _run(api, endpoint, run, terminal=terminal, init=False)
+
+
+def uses_terminal(run: ContainerRun) -> bool:
+    """Return whether the command gets this process's terminal.
+
+    Raises
+    ------
+    UsageError
+        A terminal is asked for, and there is none.
+    """
+    is_terminal = _is_terminal()
+    if run.tty and not is_terminal:
+        raise UsageError(
+            "--tty needs a terminal, and stdin or stdout isn't one.", hint="Leave --tty (-t) away."
+        )
+    return is_terminal if run.tty is None else run.tty
 
 
 @contextlib.contextmanager

@@ -139,7 +139,9 @@ class Building:
         }
         context = Context(Settings(cache_dir=self.store.root), environ, self.progress)
         sources = open_artifact_sources(Plan(python, ()), context)
-        self.container = EngineContainer(base, lambda: (find_endpoint(os.environ), base))
+        finder = ImageFinder(Context(Settings(base=base.root, cache_dir=self.store.root), dict(os.environ)))
+        # Made on the base with a compiler, which an image of an environment doesn't have.
+        self.container = EngineContainer(base, lambda: finder.base_for_wheels(base))
         self.sources: ArtifactSources = replace(sources, container=self.container)
 
     def add(self, name: str, **changes: str) -> LockedPackage:
