@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.image_location import ImageLocation
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.engine.lookup import root_digest
 from imagesync.errors import BaseImageError, LayoutError
 from imagesync.image.layers.compression import Gzip, blocks
 from imagesync.registry.archive import ImageArchive
@@ -65,7 +66,7 @@ def open_base(
         location, platform=IMAGE_PLATFORM, kept=kept, progress=progress, insecure=insecure
     ) as found:
         image = _compressed(found.image, kept, cache, progress)
-        yield replace(found, image=image, digest=found.digest if image is found.image else image.digest)
+        yield replace(found, image=image)
 
 
 def _from_engine(
@@ -102,7 +103,8 @@ def _from_engine(
                 raise BaseImageError(
                     f"What the engine saved of {location.path} can't be used: {error.message}"
                 ) from error
-    return SourceImage(replace(image, layers=kept), str(location), image.digest)
+    digest = root_digest(held.image_id, held.digests, location.path)
+    return SourceImage(replace(image, layers=kept), str(location), digest)
 
 
 def _save(engine: Engine, reference: str, path: Path, *, size: int, progress: Progress) -> None:

@@ -18,13 +18,13 @@ from imagesync.image.layers.verify import verify_wheels
 from imagesync.image.layers.wheel_parts import WheelPart, bytecode_by_wheel
 from imagesync.image.options import environment_variables, owner_of
 from imagesync.image.templates import render_template
-from imagesync.image_layout import HOME, PREFIX, image_tag
+from imagesync.image_layout import HOME, PREFIX, Label, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
 from imagesync.pipeline.image_builder import ImageBuilder
-from imagesync.pipeline.layout_finder import LayoutFinder
+from imagesync.pipeline.layout_finder import LayoutFinder, needs_container
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from imagesync.image.layers.grouping import Kind
     from imagesync.lock.lock import Lock
     from imagesync.registry.oci_image import OCIImage
-    from imagesync.settings.model import Settings
 
 # 1980-01-01, as the files in layers.
 _CREATED = 315_532_800
@@ -51,15 +50,7 @@ class LayerBuilder(ImageBuilder):
         return replace(self.inputs.artifact_sources(), container=None)
 
     def refuse_failing_imports(self) -> None:
-        """Raise an error if the plan is strict: only a container tells whether modules can be imported.
-
-        Raises
-        ------
-        BuildError
-            It is.
-        """
-        if self.inputs.plan.strict:
-            raise _needs_container("strict", "imports modules in the finished image")
+        """Do nothing: a plan that is strict has been refused, because only a container tests imports."""
 
     def build(self, *, tags: tuple[str, ...] = (), no_cache: bool = False) -> Image:
         """Return the image, which the layout has under its reference and *tags* then.
@@ -77,7 +68,6 @@ class LayerBuilder(ImageBuilder):
             The settings, or a package, need a running container.
         """
         del no_cache
-        check_buildable(self.inputs.context.settings)
         if self.lock.conda:
             raise BuildError(
                 "Packages of conda can't be put in an image without a container engine yet.",
@@ -151,7 +141,7 @@ class LayerBuilder(ImageBuilder):
             return None
         uid, _, gid = owner_of(options.user).partition(":")
         if not uid.isdecimal():
-            raise _needs_container("user", "looks up the name of the owner of workdir (a number needs none)")
+            raise needs_container("user", "looks up the name of the owner of workdir (a number needs none)")
         return options.workdir, int(uid), int(gid) if gid.isdecimal() else 0
 
     def _wheel_parts(self, wheels: Wheels, kind: Kind, lock: Lock) -> list[WheelPart]:
@@ -176,12 +166,11 @@ class LayerBuilder(ImageBuilder):
         context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
         wheels = wheel_contents(lock, artifacts.vendored.wheels, plan, context)
         digest = self.inputs.locked_hash(lock, self.base_inputs, wheels).digest
-        built = {p.name: p.content for p in lock.vendored if p.name in self.inputs.source_digests}
         labels = image_labels(
             lock,
             self.base,
             environment_hash=digest,
-            input_hash=self.inputs.with_sources(built).input_hash(self.base_inputs),
+            input_hash="",
             name=f"{context.settings.repository}:{image_tag(digest)}",
             version=version("imagesync"),
             created=self._created,
@@ -192,32 +181,9 @@ class LayerBuilder(ImageBuilder):
             inventory=image_inventory(plan, lock, environment_hash=digest),
             own=plan.options.labels,
         )
+        # It covers the user's indexes, and the same content has the same bytes wherever it came from.
+        del labels[Label.INPUT_HASH]
         if parse_location(self.base.root, given_as="base").transport != "registry":
             # A path of this machine means nothing elsewhere.
             del labels["org.opencontainers.image.base.name"]
         return digest, labels
-
-
-def check_buildable(settings: Settings) -> None:
-    """Check that the settings ask for nothing that needs a running container.
-
-    Raises
-    ------
-    BuildError
-        They do; the message names the setting.
-    """
-    if settings.apt:
-        raise _needs_container("apt", "installs Debian packages")
-    if settings.run:
-        raise _needs_container("run", "runs commands")
-    if settings.toolchain:
-        raise _needs_container("toolchain", "installs a compiler")
-    if settings.templates is not None:
-        raise _needs_container("templates", "builds by a Dockerfile of your own")
-
-
-def _needs_container(setting: str, reason: str) -> BuildError:
-    return BuildError(
-        f"The setting {setting} needs a running container: it {reason}.",
-        hint="Build with an engine (--builder docker), or remove the setting.",
-    )

@@ -12,7 +12,7 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.engine.lookup import FoundImage, Lookup
-from imagesync.errors import BaseImageError, EngineNotFound, LayoutError, UsageError
+from imagesync.errors import BaseImageError, BuildError, EngineNotFound, LayoutError, UsageError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
 from imagesync.image.layers.assemble import check_base
@@ -112,7 +112,24 @@ class LayoutFinder(ImageFinder):
         self._query = BackgroundCall(self._look_up)
 
     def require_engine(self) -> None:
-        """Do nothing: a folder always answers."""
+        """Check that the settings ask for nothing that only an engine can do; a folder always answers.
+
+        Raises
+        ------
+        BuildError
+            They do; the message names the setting.
+        """
+        settings = self._context.settings
+        reasons = {
+            "apt": "installs Debian packages" if settings.apt else "",
+            "run": "runs commands" if settings.run else "",
+            "toolchain": "installs a compiler" if settings.toolchain else "",
+            "templates": "builds by a Dockerfile of your own" if settings.templates else "",
+            "strict": "imports modules in the finished image" if settings.strict else "",
+        }
+        for setting, reason in reasons.items():
+            if reason:
+                raise needs_container(setting, reason)
 
     def find_in_registry(
         self,
@@ -270,6 +287,14 @@ def _check_contents(contents: BaseContents, root: str) -> None:
         )
 
 
+def needs_container(setting: str, reason: str) -> BuildError:
+    """Return the error for a setting that needs a running container, which *reason* says."""
+    return BuildError(
+        f"The setting {setting} needs a running container: it {reason}.",
+        hint="Build with an engine (--builder docker), or remove the setting.",
+    )
+
+
 def open_finder(context: Context, outputs: Sequence[Output] = ()) -> ImageFinder:
     """Return the finder that the settings ask for; with ``builder = "auto"`` it asks an engine first.
 
@@ -318,5 +343,6 @@ def answering_finder(finder: ImageFinder, context: Context) -> ImageFinder:
         if context.settings.builder != "auto":
             raise
         context.progress.line(f"Building without a container engine: {error.message}")
-        return LayoutFinder(context)
+        finder = LayoutFinder(context)
+        finder.require_engine()
     return finder

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final
 
 from imagesync.core.files import replacing
 from imagesync.core.image_reference import parse_reference, split_reference
@@ -33,6 +33,7 @@ from imagesync.registry.manifest import (
     Index,
     canonical_json,
     parse_manifest,
+    sha256,
 )
 from imagesync.registry.oci_image import CHUNK, OCIImage, compose_image, load_image, verified
 from imagesync.registry.oci_layout import BLOBS, INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE
@@ -260,11 +261,7 @@ class ImageArchive:
             The archive has no such image, or can't be used.
         """
         try:
-            entries = json.loads(self._content(_DOCKER_FILE, MAX_MANIFEST))
-            named = {_full_name(tag): entry for entry in entries for tag in entry["RepoTags"] or ()}
-            chosen = named[_full_name(reference)] if reference else entries[0]
-            if not reference and len(entries) > 1:
-                raise self._unusable(f"it has several images; name one: {', '.join(named)}")
+            chosen = self._docker_manifest(reference)
             config = parse_config(self._content(chosen["Config"], MAX_CONFIG))
             members = [self._resolved(name) for name in chosen["Layers"]]
             if len(members) != len(config.diff_ids):
@@ -276,6 +273,24 @@ class ImageArchive:
             raise self._unusable(f"{_DOCKER_FILE}: {error}") from error
         pairs = zip(members, config.diff_ids, strict=True)
         return compose_image(config, [self._layer(name, diff_id) for name, diff_id in pairs], self)
+
+    def docker_image_id(self, reference: str = "") -> str:
+        """Return the ID of an image of ``manifest.json``: the digest of its configuration.
+
+        Parameters
+        ----------
+        reference
+            The image's name; empty for the only one. :meth:`docker_image` has returned it.
+        """
+        return sha256(self._content(self._docker_manifest(reference)["Config"], MAX_CONFIG))
+
+    def _docker_manifest(self, reference: str) -> dict[str, Any]:
+        entries = json.loads(self._content(_DOCKER_FILE, MAX_MANIFEST))
+        named = {_full_name(tag): entry for entry in entries for tag in entry["RepoTags"] or ()}
+        chosen: dict[str, Any] = named[_full_name(reference)] if reference else entries[0]
+        if not reference and len(entries) > 1:
+            raise self._unusable(f"it has several images; name one: {', '.join(named)}")
+        return chosen
 
     def _layer(self, member: str, diff_id: str) -> Descriptor:
         start = next(self._chunks(member), b"")

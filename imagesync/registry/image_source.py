@@ -235,4 +235,5 @@ def _from_archive(archive: ImageArchive, location: ImageLocation, platform: str)
     if entry is not None:
         return _resolved(archive, entry, location, platform)
     image = archive.docker_image(location.name)
-    return SourceImage(image, str(location), image.digest)
+    # As an engine that loads the archive knows it.
+    return SourceImage(image, str(location), archive.docker_image_id(location.name))

@@ -1,0 +1,203 @@
+"""Images that imagesync builds without a container engine, and what others' tools say of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesync.core.files import write_text
+from imagesync.registry.config import ContainerConfig
+from imagesync.registry.oci_layout import ImageLayout
+from tests.commands import CommandLine
+from tests.environments import LocalEnvironment, make_environment
+from tests.oci_images import small_image
+
+NO_ENGINE = "tcp://127.0.0.1:1"
+MINOR = f"3.{sys.version_info.minor}"
+LIBRARY = f"usr/local/lib/python{MINOR}"
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "own-code"
+version = "1.0"
+scripts = { own = "own_code:main" }
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a base image with what a build reads of one: Python's version, its module venv, a C library."""
+    import venv
+
+    folder = Path(venv.__file__).parent
+    scripts = [folder / "__init__.py", *folder.glob("scripts/common/*"), *folder.glob("scripts/posix/*")]
+    layout = tmp_path_factory.mktemp("base")
+    small_image(
+        ImageLayout(layout),
+        {
+            "usr/local/bin/python3": f"python{MINOR}",
+            f"usr/local/bin/python{MINOR}": f"\0{platform.python_version()}\0".encode(),
+            "lib/x86_64-linux-gnu/libc.so.6": b"GNU C Library (x) stable release version 2.36.\n",
+            "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+            "etc/group": b"root:x:0:\n",
+            "etc/ssl/certs/ca-certificates.crt": b"certificates",
+            **{f"{LIBRARY}/venv/{path.relative_to(folder)}": path.read_bytes() for path in scripts},
+        },
+        container=ContainerConfig(env=("PATH=/usr/local/bin:/usr/bin",)),
+    )
+    return f"oci:{layout}"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
+    """Return an environment with a pure package, a compiled one, and a local one."""
+    project = tmp_path_factory.mktemp("own-code")
+    write_text(project / "pyproject.toml", PROJECT)
+    write_text(project / "own_code.py", "def main() -> None:\n    print('own')\n")
+    prefix = tmp_path_factory.mktemp("environment") / "env"
+    packages = ["toolz==1.0.0", "markupsafe==3.0.2"]
+    return make_environment(prefix, packages=packages, python=sys.executable, editable=[project])
+
+
+@pytest.fixture
+def oci_cli(cli: CommandLine, base: str, local: LocalEnvironment) -> CommandLine:
+    return cli.with_environ(
+        VIRTUAL_ENV=local.prefix, DOCKER_HOST=NO_ENGINE, IMAGESYNC_BASE=base, IMAGESYNC_PROFILE="none"
+    )
+
+
+def digest_of(layout: Path, reference: str) -> str:
+    found = ImageLayout(layout).index().find(reference)
+    assert found is not None
+    return found.digest
+
+
+def files_of(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_image_is_the_same_wherever_and_whenever_it_is_built(
+    oci_cli: CommandLine, tmp_path: Path, cache_dir: Path
+) -> None:
+    reference = oci_cli("build").reference
+    first = digest_of(cache_dir / "images", reference)
+    for name in ("home", "temporary", "elsewhere"):
+        (tmp_path / name).mkdir()
+    other = CommandLine(
+        {
+            **oci_cli.environ,
+            "HOME": str(tmp_path / "home"),
+            "TMPDIR": str(tmp_path / "temporary"),
+            "TZ": "Pacific/Kiritimati",
+            "LC_ALL": "C",
+            "PYTHONHASHSEED": "7",
+            "IMAGESYNC_CACHE_DIR": str(tmp_path / "cold"),
+        },
+        cwd=tmp_path / "elsewhere",
+    )
+    mask = os.umask(0o077)
+    try:
+        # A cold store, and then its parts without the image.
+        assert other("build").reference == reference
+        assert digest_of(tmp_path / "cold" / "images", reference) == first
+        warm = other("build", "--no-cache", "--output", "oci:image:latest")
+    finally:
+        os.umask(mask)
+    assert warm.reference == reference
+    assert digest_of(other.cwd / "image", "latest") == first
+
+
+def test_unchanged_environment_finds_its_image(oci_cli: CommandLine) -> None:
+    reference = oci_cli("build").reference
+    again = oci_cli("build")
+    assert again.reference == reference
+    assert "Writing layers" not in again.stderr
+
+
+def test_others_read_the_image(oci_cli: CommandLine, tmp_path: Path) -> None:
+    oci_cli("build", "--output", "oci:image:latest", "--output", "oci-archive:image.tar")
+    folder = oci_cli.cwd
+    inspected = subprocess.run(
+        ["skopeo", "inspect", "--config", f"oci:{folder}/image:latest"], check=True, capture_output=True
+    )
+    config = json.loads(inspected.stdout)
+    assert config["config"]["User"] == "1000:1000"
+    assert config["config"]["Cmd"] == ["python"]
+    assert "PATH=/opt/env/bin:/usr/local/bin:/usr/bin" in config["config"]["Env"]
+    own = [entry["created_by"] for entry in config["history"] if "imagesync:" in entry.get("created_by", "")]
+    assert any("toolz 1.0.0" in entry for entry in own)
+    assert len(config["history"]) == len(config["rootfs"]["diff_ids"])
+    subprocess.run(
+        ["skopeo", "copy", "--quiet", f"oci-archive:{folder}/image.tar", f"oci:{tmp_path}/copy:x"], check=True
+    )
+    bundle = tmp_path / "bundle"
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    subprocess.run(
+        ["umoci", "unpack", *rootless, "--image", f"{tmp_path}/copy:x", str(bundle)],
+        check=True,
+        capture_output=True,
+    )
+    environment = bundle / "rootfs" / "opt" / "env"
+    assert (environment / "bin" / "python3").readlink() == Path("/usr/local/bin/python3")
+    assert (environment / "bin" / "own").read_text().startswith("#!/opt/env/bin/python\n")
+    packages = environment / "lib" / f"python{MINOR}" / "site-packages"
+    found = set(files_of(packages))
+    assert {
+        "toolz/__init__.py",
+        "own_code.py",
+        f"__pycache__/own_code.cpython-{MINOR.replace('.', '')}.pyc",
+    } <= found
+    record = (packages / "toolz-1.0.0.dist-info" / "RECORD").read_text()
+    assert {line.split(",")[0] for line in record.splitlines()} <= found
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("IMAGESYNC_APT", "git", "The setting apt needs a running container"),
+        ("IMAGESYNC_RUN", "true", "The setting run needs a running container"),
+        ("IMAGESYNC_TOOLCHAIN", "true", "The setting toolchain needs a running container"),
+        ("IMAGESYNC_STRICT", "true", "The setting strict needs a running container"),
+    ],
+)
+def test_what_needs_a_container_is_refused_by_name(
+    oci_cli: CommandLine, variable: str, value: str, said: str
+) -> None:
+    finished = oci_cli.with_environ(**{variable: value}).run("build", "--builder", "oci")
+    assert finished.returncode == 1
+    assert said in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_options_of_the_image_reach_its_configuration(oci_cli: CommandLine) -> None:
+    write_text(oci_cli.cwd / "data.txt", "data\n")
+    write_text(
+        oci_cli.cwd / "imagesync.toml",
+        'cmd = ["own"]\nworkdir = "/work"\nuser = "1234:5"\n'
+        '[env]\nMODE = "fast"\n[labels]\nteam = "data"\n[files]\n"data.txt" = "/srv/data.txt"\n',
+    )
+    oci_cli("build", "--output", "oci:image:latest")
+    layout = ImageLayout(oci_cli.cwd / "image")
+    found = layout.index().find("latest")
+    assert found is not None
+    container = layout.image(found).config.container
+    assert (container.cmd, container.working_dir, container.user) == (("own",), "/work", "1234:5")
+    assert container.variables["MODE"] == "fast"
+    assert container.labels["team"] == "data"
+    bundle = oci_cli.cwd / "bundle"
+    subprocess.run(
+        ["umoci", "unpack", "--image", f"{layout.root}:latest", str(bundle)], check=True, capture_output=True
+    )
+    assert (bundle / "rootfs" / "srv" / "data.txt").read_text() == "data\n"
+    work = (bundle / "rootfs" / "work").stat()
+    assert (work.st_uid, work.st_gid) == (1234, 5)
