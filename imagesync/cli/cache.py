@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from imagesync.image.prune_images import Kind
     from imagesync.pipeline.context import Context
+    from imagesync.registry.oci_layout import ImageLayout
     from imagesync.store.prune import Total, Usage
 
 
@@ -32,10 +34,11 @@ def info(context: click.Context, /, output: str, **options: object) -> None:
     """Show the location and the size of the cache folder, and count imagesync's images in the engine."""
     shared = session_of(context, options).context
     usage, images = shared.store.usage(), _count_images(shared)
+    layout = _layout(shared).usage()
     if output == "json":
-        print_json({**usage.to_dict(), "images": images})
+        print_json({**usage.to_dict(), "images": images, "layout": _as_dict(layout)})
     else:
-        print_usage(usage, images=images)
+        print_usage(usage, images=images, layout=layout)
 
 
 @cache.command("prune")
@@ -74,11 +77,26 @@ def prune(
         _prune_images(session_of(context, options).context, keep=keep, output=output)
         return
     seconds = None if older_than is None else older_than * 86_400
-    removed = session_of(context, options).context.store.prune(older_than=seconds)
+    shared = session_of(context, options).context
+    removed = shared.store.prune(older_than=seconds)
+    since = None if seconds is None else time.time() - seconds
+    layout = _layout(shared).collect(unused_since=since)
     if output == "json":
-        print_json(removed.to_dict())
+        print_json({**removed.to_dict(), "layout": _as_dict(layout)})
     else:
-        print_removed(removed)
+        print_removed(removed, layout=layout)
+
+
+def _layout(shared: Context) -> ImageLayout:
+    from imagesync.registry.oci_layout import ImageLayout
+    from imagesync.store.layout import IMAGES
+
+    return ImageLayout(shared.cache_folder / IMAGES)
+
+
+def _as_dict(layout: tuple[int, int]) -> dict[str, int]:
+    files, size = layout
+    return {"files": files, "size": size}
 
 
 def _count_images(shared: Context) -> dict[Kind, int] | None:
@@ -118,7 +136,11 @@ def _image_counts(counts: Mapping[Kind, int]) -> str:
 
 
 def print_usage(
-    usage: Usage, stream: TextIO | None = None, *, images: Mapping[Kind, int] | None = None
+    usage: Usage,
+    stream: TextIO | None = None,
+    *,
+    images: Mapping[Kind, int] | None = None,
+    layout: tuple[int, int] = (0, 0),
 ) -> None:
     """Print the size of the cache folder, to stdout by default, and how many images an engine has."""
     rows = (
@@ -126,18 +148,24 @@ def print_usage(
         Row(("artifacts", _text(usage.artifacts))),
         Row(("cache entries", _text(usage.caches))),
         Row(("logs", _text(usage.logs))),
+        Row(("images without an engine", f"{counted(layout[0], 'blob')}, {format_size(layout[1])}")),
         Row(("images in the engine", "no engine answers" if images is None else _image_counts(images))),
     )
     print_sections([Section(title="cache", rows=rows)], stream)
 
 
-def print_removed(removed: Usage, stream: TextIO | None = None) -> None:
+def print_removed(removed: Usage, stream: TextIO | None = None, *, layout: tuple[int, int] = (0, 0)) -> None:
     """Print the number and size of removed files, to stdout by default."""
-    totals = (("artifact", removed.artifacts), ("cache entry", removed.caches), ("log", removed.logs))
+    totals = {
+        "artifact": (removed.artifacts.files, removed.artifacts.size),
+        "image blob": layout,
+        "cache entry": (removed.caches.files, removed.caches.size),
+        "log": (removed.logs.files, removed.logs.size),
+    }
     notes = tuple(
-        f"{counted(total.files, noun)} removed, {format_size(total.size)}"
-        for noun, total in totals
-        if total.files or noun == "artifact"
+        f"{counted(files, noun)} removed, {format_size(size)}"
+        for noun, (files, size) in totals.items()
+        if files or noun == "artifact"
     )
     print_sections([Section(title="", notes=notes)], stream)
 

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +25,11 @@ from imagesync.registry.manifest import (
     REF_NAME,
     Descriptor,
     Index,
+    Manifest,
     canonical_json,
     parse_manifest,
 )
-from imagesync.registry.oci_image import CHUNK, OCIImage, load_image, verified
+from imagesync.registry.oci_image import CHUNK, OCIImage, load_image, read_document, verified
 
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
@@ -36,6 +38,8 @@ LAYOUT_CONTENT: Final = canonical_json({"imageLayoutVersion": "1.0.0"})
 # Files in the layout's folder that aren't part of the format.
 _PARTIAL: Final = ".partial"
 _LOCK: Final = ".imagesync.lock"
+# Seconds that blobs without a manifest are kept when others are removed.
+_GRACE: Final = 3600
 
 
 class BlobWriter:
@@ -190,6 +194,47 @@ class ImageLayout:
                 Index(tuple(entry for entry in known if entry.annotations.get(REF_NAME) != name))
             )
 
+    def usage(self) -> tuple[int, int]:
+        """Return the number of blobs, and their size in bytes."""
+        sizes = [status.st_size for _, status in self._blobs()]
+        return len(sizes), sum(sizes)
+
+    def collect(self, *, unused_since: float | None = None) -> tuple[int, int]:
+        """Remove images and the blobs that no other image has; return the blobs' number and size in bytes.
+
+        What another process has written in the last hour stays: its manifest may be still to come.
+
+        Parameters
+        ----------
+        unused_since
+            Keep images that were read or written after this time, in seconds since the epoch; ``None``
+            removes all.
+        """
+        if not (self.root / INDEX_FILE).exists():
+            return 0, 0
+        recent = time.time() - _GRACE
+        with self._locked():
+            entries = self.index().manifests
+            kept = tuple(
+                entry for entry in entries if unused_since is not None and self._used(entry) > unused_since
+            )
+            if kept != entries:
+                self._write_index(Index(kept))
+            needed = {blob.hex for entry in kept for blob in self._reachable(entry)}
+            gone = {blob.hex for entry in entries for blob in self._reachable(entry)} - needed
+            removed = [
+                (path, status.st_size)
+                for path, status in self._blobs()
+                if path.name not in needed and (path.name in gone or status.st_mtime < recent)
+            ]
+            for path, _ in removed:
+                path.unlink(missing_ok=True)
+        for path in (self.root / _PARTIAL).glob("*"):
+            with suppress(OSError):
+                if path.stat().st_mtime < recent:
+                    path.unlink()
+        return len(removed), sum(size for _, size in removed)
+
     def index(self) -> Index:
         """Return the layout's index, empty if there is no layout.
 
@@ -222,11 +267,36 @@ class ImageLayout:
             A blob is missing or damaged, or it isn't an image.
         """
         try:
+            # The time of the last use, which pruning goes by.
+            with suppress(OSError):
+                os.utime(self.path(descriptor))
             return load_image(descriptor, self)
         except ValueError as error:
             raise LayoutError(
                 f"{descriptor.digest} in the OCI layout {self.root} can't be used: {error}."
             ) from error
+
+    def _blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in (self.root / BLOBS).glob("*"):
+            with suppress(OSError):
+                yield path, path.stat()
+
+    def _used(self, entry: Descriptor) -> float:
+        try:
+            return self.path(entry).stat().st_mtime
+        except OSError:
+            return 0.0
+
+    def _reachable(self, entry: Descriptor) -> Iterator[Descriptor]:
+        """Yield a manifest and all that it lists, as far as it is here."""
+        yield entry
+        # A damaged manifest refers to nothing.
+        with suppress(LayoutError, ValueError):
+            manifest = parse_manifest(read_document(entry, self))
+            for child in manifest.manifests if isinstance(manifest, Index) else ():
+                yield from self._reachable(child)
+            if isinstance(manifest, Manifest):
+                yield from manifest.blobs
 
     def _make(self) -> None:
         (self.root / BLOBS).mkdir(parents=True, exist_ok=True)
