@@ -1,4 +1,6 @@
-"""OCI registries over HTTP, without an engine; nothing here knows of Python environments.
+"""OCI images without an engine: in registries, layouts and archives; nothing here knows of Python environments.
 
-Given an image reference, ``registry`` returns a digest or a configuration, or checks the permission to push.
+An :class:`~imagesync.registry.oci_image.OCIImage` is a manifest, a configuration and a source of layers.
+``image_source`` resolves one from anywhere, ``oci_layout`` and ``archive`` store it, ``push`` sends it, and
+``artifacts`` keeps documents beside it.
 """
