@@ -1,4 +1,4 @@
-"""OCI images without an engine: in registries, layouts and archives; nothing here knows of Python environments.
+"""OCI images in registries, layouts and archives, without an engine; nothing knows of Python environments.
 
 An :class:`~imagesync.registry.oci_image.OCIImage` is a manifest, a configuration and a source of layers.
 ``image_source`` resolves one from anywhere, ``oci_layout`` and ``archive`` store it, ``push`` sends it, and

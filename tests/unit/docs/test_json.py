@@ -65,7 +65,7 @@ TABLES: dict[tuple[str, str], dict[str, Any]] = {
     ("Lock", "An entry of `vendored`:"): VENDORED.to_dict(),
     ("Lock", "An entry of `deviations`:"): DEVIATION.to_dict(),
     ("Check", ""): Difference("toolz", "pip", "1.0", "2.0", "why").to_dict(),
-    ("Cache", ""): Usage(Path(), TOTAL, TOTAL, TOTAL).to_dict(),
+    ("Cache", ""): {**Usage(Path(), TOTAL, TOTAL, TOTAL).to_dict(), "layout": {}},
     ("Build", ""): Image("x:1", "", "", "", cached=True).to_dict(),
     ("Diff", ""): Comparison("a", "b", (ROW,)).to_dict(),
     ("Diff", "An entry of `packages`:"): ROW.to_dict(),
