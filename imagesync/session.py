@@ -88,7 +88,7 @@ class Session:
         else:
             found = locate(python=self.python, prefix=self.prefix, environ=environ)
         for warning in found.warnings:
-            self.context.progress.line(f"{warning}", Severity.WARNING)
+            self.context.progress.line(warning, Severity.WARNING)
         return found
 
     @cached_property

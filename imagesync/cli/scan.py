@@ -33,7 +33,7 @@ def scan(context: click.Context, /, python: Path | None, prefix: Path | None, ou
     progress = invocation_of(context).progress
     found = discover(python=python, prefix=prefix, environ=os.environ, cwd=Path.cwd())
     for warning in found.warnings:
-        progress.line(f"{warning}", Severity.WARNING)
+        progress.line(warning, Severity.WARNING)
     environment = scan_environment(found, environ=os.environ, cache=_record_cache)
     progress.line(found.describe(environment.python))
     if output == "json":

@@ -121,14 +121,13 @@ class Steps:
         if step.numbered and self._task is not None:
             self._task.advance(1)
             self._progress.line(f"{_shortened(step.label)}: {how}")
-            if others := [other for other in self._steps.values() if other.running]:
-                self._show(others[-1])
+            self._show(next((other for other in reversed(self._steps.values()) if other.running), None))
 
-    def _show(self, step: _Step) -> None:
-        """Show that a step runs now."""
+    def _show(self, step: _Step | None) -> None:
+        """Show that a step runs now, or none, as while the engine exports layers."""
         self._shown = step
         if self._task is not None:
-            self._task.describe(_shortened(step.label))
+            self._task.describe("" if step is None else _shortened(step.label))
 
     def failed(self, key: str, error: str) -> None:
         """Record why a step failed."""

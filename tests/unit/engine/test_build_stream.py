@@ -131,6 +131,7 @@ def test_packages_that_a_step_reports_are_counted_and_its_output_is_shown() -> N
         steps.output("a", " of a package\n")
         steps.finished("a")
         steps.output("b", "now shown\n")
+        steps.finished("b")
     assert recorder.counts == [(12, 162, "numpy 2.1.0")]
-    assert recorder.described == ["[2/2] RUN echo", "[1/2] RUN install_conda.py", "[2/2] RUN echo"]
+    assert recorder.described == ["[2/2] RUN echo", "[1/2] RUN install_conda.py", "[2/2] RUN echo", ""]
     assert recorder.shown == ["running a script of a package", "now shown"]
