@@ -73,8 +73,9 @@ def test_base_hash_depends_on_each_input_and_on_no_order() -> None:
         base_hash("sha256:1", "FROM y", ("a", "b")),
         base_hash("sha256:1", "FROM x", ("a",)),
         base_hash("sha256:1", "FROM x", ("ab",)),
+        base_hash("sha256:1", "FROM x", ("a", "b"), toolchain=True),
     }
-    assert len(others | {same}) == 5
+    assert len(others | {same}) == 6
 
 
 @pytest.mark.parametrize(

@@ -282,7 +282,7 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
         PIP,
         lambda: (PIP.with_plan(interpreter_reason="nobody answers"),),
     ),
-    "the base: the root image's digest, `Dockerfile.base`, apt packages": (
+    "the base: the root image's digest, `Dockerfile.base`, `apt`, `toolchain`": (
         PIP,
         lambda: (PIP.with_base(base_hash=NINE),),
     ),
