@@ -19,6 +19,7 @@ from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.stat_cache import MODE, SIZE, TICK, Stat, fingerprint, stat_of
+from imagesync.scan.distributions.metadata import is_by_installer
 from imagesync.scan.environment import Environment
 from imagesync.scan.modifications.file_digests import FileDigests, digest_of
 from imagesync.scan.modifications.links import leads_elsewhere, target_digest
@@ -28,7 +29,7 @@ from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
 from imagesync.scan.modifications.relocated import is_relocated
 from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
-_FORMAT = 6  # raised when the same files would give another result
+_FORMAT = 7  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
 
 
@@ -245,7 +246,8 @@ class _Comparison:
             top = site or self._places.conda or self._places.prefix
             relative = path[len(top) + 1 :].replace(os.sep, "/")
             starts = bool(site) and "/" not in relative and is_startup_file(relative)
-            if not starts and is_expected(relative, in_site=bool(site)):
+            is_metadata = bool(site) and _is_metadata_of(relative, site, owners)
+            if not starts and not is_metadata and is_expected(relative, in_site=bool(site)):
                 continue
             holders: set[Owner] = set()
             if site or _STANDARD_LIBRARY.match(relative):
@@ -296,6 +298,19 @@ def _is_comparable(claim: Claim) -> bool:
 
 def _module(path: str, site: str) -> str:
     return path[len(site) + 1 :].partition(os.sep)[0].partition(".")[0]
+
+
+def _is_metadata_of(relative: str, site: str, owners: Mapping[str, set[Owner]]) -> bool:
+    """Return True if a file is in the metadata folder of a package with a RECORD, and no installer's own."""
+    folder, _, rest = relative.partition("/")
+    if (
+        not rest
+        or not folder.endswith((".dist-info", ".egg-info"))
+        or f"{site}{os.sep}{folder}" not in owners
+    ):
+        return False
+    is_installers = is_by_installer(relative, folder) or rest == "installed-files.txt"
+    return not is_installers and not is_expected(rest, in_site=False)
 
 
 def _owners_of_folder(path: str, site: str, owners: Mapping[str, set[Owner]]) -> set[Owner]:

@@ -110,6 +110,23 @@ def test_file_in_the_folder_of_a_package_is_an_addition_to_it(environment: Local
     assert changes(found(environment)) == {"demo": ([], ["demo/data/own.csv", "demo/deep/extra.py"], [])}
 
 
+def test_file_in_the_metadata_of_a_package_is_an_addition_to_it(environment: LocalEnvironment) -> None:
+    info = environment.site_packages / "demo-1.0.dist-info"
+    (info / "licenses").mkdir(exist_ok=True)
+    (info / "licenses/own.txt").write_text("")
+    (info / "own.json").write_text("")
+    (info / "INSTALLER").write_text("another\n")
+    (info / "METADATA~").write_text("")
+    assert changes(found(environment)) == {
+        "demo": ([], ["demo-1.0.dist-info/licenses/own.txt", "demo-1.0.dist-info/own.json"], [])
+    }
+    # Metadata of nobody are the scan's business.
+    stale = environment.site_packages / "stale-1.0.dist-info"
+    stale.mkdir()
+    (stale / "own.txt").write_text("")
+    assert [each.path for each in found(environment).unowned] == []
+
+
 def test_edited_metadata_is_a_modification(environment: LocalEnvironment) -> None:
     metadata = environment.site_packages / "demo-1.0.dist-info/METADATA"
     metadata.write_text(metadata.read_text() + "\nmore\n")
