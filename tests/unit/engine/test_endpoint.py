@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.engine.client import CONNECT_TIMEOUT
+from imagesync.engine.client import CONNECT_TIMEOUT, connect
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.lookup import look_up
 from imagesync.errors import EngineNotFound, UsageError
@@ -143,6 +143,16 @@ def test_context_without_a_text_as_its_host_is_refused(home: dict[str, str], tmp
     write_context(tmp_path, "broken", 3)
     with pytest.raises(UsageError, match="'broken', which doesn't exist"):
         find_endpoint({**home, "DOCKER_CONTEXT": "broken"})
+
+
+@pytest.mark.parametrize("settings", [3, {"auths": 3}, {"proxies": 3}])
+def test_settings_that_the_sdk_cannot_use_are_refused(
+    listening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: object
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match=r"Docker's settings in .*config.json can't be used"):
+        connect(Endpoint(f"unix://{listening}", "the test"))
 
 
 def test_docker_cert_path_gives_tls_files(home: dict[str, str], tmp_path: Path) -> None:
