@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FIXED = "1.42"
 """The API of Docker 23."""
+_CANCELLING = "Cancelling when this step has ended; once more to cancel at once"
 
 
 def is_fragile(api: docker.APIClient) -> bool:
@@ -94,7 +95,8 @@ def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callabl
             interrupt()
         pending.append(interrupt)
         done_before = steps.done
-        progress.line("Cancelling when this step has ended; once more to cancel at once")
+        # In a thread, because the signal may have come while this one prints, under a lock.
+        threading.Thread(target=progress.line, args=(_CANCELLING,), daemon=True).start()
 
     def check() -> None:
         if pending and (steps.done > done_before or not steps.running):

@@ -185,7 +185,9 @@ def _forwarded_signals(endpoint: Endpoint, container: str) -> Iterator[Callable[
         threading.Thread(target=forward, args=(name,), daemon=True).start()
 
     before = {}
-    for name in _SIGNALS:
+    # Python delivers signals to the main thread alone.
+    is_main = threading.current_thread() is threading.main_thread()
+    for name in _SIGNALS if is_main else ():
         number = getattr(signal, name, None)
         # What is ignored stays ignored: nohup, and a shell's jobs in the background.
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

@@ -49,6 +49,8 @@ def test_interrupt_waits_for_the_end_of_the_step_that_runs() -> None:
     with pytest.raises(KeyboardInterrupt), deferred_interrupts(building, progress=progress) as check:  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         check()
+        while not progress.lines:
+            threading.Event().wait(0.01)
         assert progress.lines[0].startswith("Cancelling when this step has ended")
         building.finished("one")
         building.started("two")
