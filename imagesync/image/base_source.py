@@ -20,7 +20,7 @@ from imagesync.registry.image_source import SourceImage, open_image
 from imagesync.registry.manifest import LAYER, Descriptor
 from imagesync.registry.oci_image import OCIImage, compose_image
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.store.layout import ANSWERS, IMAGES, PARTIAL, store_errors
+from imagesync.store.layout import IMAGES, LAYERS, PARTIAL, store_errors
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -132,7 +132,7 @@ def _compressed(image: OCIImage, kept: ImageLayout, cache: Path, progress: Progr
 
 def _compress(image: OCIImage, layer: Descriptor, kept: ImageLayout, cache: Path) -> Descriptor:
     compression = Gzip()
-    path = cache_path(cache / ANSWERS, "compressed layer", layer.digest, compression.identity)
+    path = cache_path(cache / LAYERS, "compressed layer", layer.digest, compression.identity)
     known = read_cache(path, key=_FORMAT)
     if known is not None:
         found = Descriptor(compression.media_type, known["digest"], known["size"])

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import BaseImageError
 from imagesync.registry.manifest import LAYER_GZIP, LAYER_ZSTD
-from imagesync.store.layout import ANSWERS
+from imagesync.store.layout import LAYERS
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -109,7 +109,7 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
     ImagesyncError
         The image can't be read where it is.
     """
-    path = cache_path(cache / ANSWERS, "base contents", image.digest)
+    path = cache_path(cache / LAYERS, "base contents", image.digest)
     known = read_cache(path, key=_FORMAT)
     if known is not None:
         return _from_json(known)

@@ -15,7 +15,7 @@ from imagesync.image.layers.grouping import Package, group
 from imagesync.image.layers.layer import Layer, write_layers
 from imagesync.image.layers.parts import Part, PartRequest, PartStore
 from imagesync.image.layers.system import system_entries
-from imagesync.image.layers.wheel_parts import WheelPart, winning_entries
+from imagesync.image.layers.wheel_parts import WheelPart, without_shared_files
 from imagesync.image_layout import INVENTORY
 
 if TYPE_CHECKING:
@@ -144,7 +144,10 @@ def _packages(files: EnvironmentFiles) -> list[Package]:
 def _requests(files: EnvironmentFiles, ordered: Sequence[Package]) -> dict[Package, PartRequest]:
     wheels = {part.package: part for part in files.wheels}
     in_order = [wheels[package] for package in ordered if package in wheels]
-    generated: list[Entry] = winning_entries(in_order, files.file_conflicts, minor=files.minor)
+    wheels = {
+        part.package: part for part in without_shared_files(in_order, files.file_conflicts, minor=files.minor)
+    }
+    generated: list[Entry] = []
     if files.inventory:
         generated.append(file_entry(str(INVENTORY).lstrip("/"), files.inventory.encode()))
     python = f"Python {files.base.python_version}"

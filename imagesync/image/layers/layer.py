@@ -1,4 +1,4 @@
-"""Layers: parts, one after the other, and the end of the archive."""
+"""Layers: the folders of all parts, the parts one after the other, and the end of the archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import StoreError
-from imagesync.image.layers.entries import END
+from imagesync.image.layers.compression import blocks
+from imagesync.image.layers.entries import END, directory_entry, tar_header
 from imagesync.image.layers.parts import Part, names_of
 from imagesync.store.layout import LAYERS
 
@@ -82,7 +83,8 @@ def write_layers(
 def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compression) -> Layer:
     comment = f"{name}: {names_of(parts)}" if name else names_of(parts)
     contents = {part.name: part.stored.size for part in parts if part.name}
-    key = ["layer", compression.identity, *(part.stored.digest for part in parts)]
+    folders = sorted(frozenset[str]().union(*(part.folders for part in parts)))
+    key = ["layer", compression.identity, folders, *(part.stored.digest for part in parts)]
     path = cache_path(store.root / LAYERS, key)
     known: dict[str, Any] | None = read_cache(path, key=key)
     if known is not None and store.has(known["digest"]):
@@ -91,6 +93,9 @@ def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compress
         return Layer(comment, stored, known["diff_id"], compression.media_type, contents)
     content = hashlib.sha256()
     with store.begin() as writer:
+        for block in blocks(tar_header(directory_entry(folder)) for folder in folders):
+            writer.write(compression.compress(block))
+            content.update(block)
         for part in parts:
             for member, plain in _members(part, compression):
                 writer.write(member)

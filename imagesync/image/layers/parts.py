@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.image.layers.compression import Compression, blocks
-from imagesync.image.layers.entries import Entry, tar_stream
+from imagesync.image.layers.entries import Entry, directory_entry, tar_stream
 from imagesync.store.layout import LAYERS
 
 if TYPE_CHECKING:
     from imagesync.store.store import Store, StoredFile
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the same package would give other entries, so that no older part is found for it."""
 
 
@@ -30,11 +30,15 @@ class Part:
         The compressed bytes, without an end of the archive.
     members
         The compressed and the uncompressed size of each gzip member or zstd frame.
+    folders
+        The usual folders above its files. They aren't in the part, because a layer may have each path only
+        once: tar-split, by which Docker and Podman keep layers, refuses a second entry.
     """
 
     name: str
     stored: StoredFile
     members: tuple[tuple[int, int], ...]
+    folders: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -87,20 +91,40 @@ class PartStore:
         if known is not None:
             stored = self._store.open(known["digest"], filename=request.name)
             if stored is not None:
-                return Part(request.name, stored, tuple((size, plain) for size, plain in known["members"]))
+                members = tuple((size, plain) for size, plain in known["members"])
+                return Part(request.name, stored, members, frozenset(known["folders"]))
         part = self._make(request)
-        write_cache(path, {"digest": part.stored.digest, "members": part.members}, key=key)
+        content = {
+            "digest": part.stored.digest,
+            "members": part.members,
+            "folders": sorted(part.folders),
+        }
+        write_cache(path, content, key=key)
         return part
 
     def _make(self, request: PartRequest) -> Part:
         members = []
+        folders: set[str] = set()
         with self._store.begin() as writer:
-            for block in blocks(tar_stream(request.entries())):
+            for block in blocks(tar_stream(_without_folders(request.entries(), folders))):
                 member = self.compression.compress(block)
                 writer.write(member)
                 members.append((len(member), len(block)))
             stored = self._store.commit(writer, filename=request.name)
-        return Part(request.name, stored, tuple(members))
+        return Part(request.name, stored, tuple(members), frozenset(folders))
+
+
+def _without_folders(entries: Iterable[Entry], folders: set[str]) -> Iterator[Entry]:
+    """Yield the entries without folders of the usual mode and owner, which are added to *folders*."""
+    for entry in entries:
+        parent = entry.path.rpartition("/")[0]
+        while parent and parent not in folders:
+            folders.add(parent)
+            parent = parent.rpartition("/")[0]
+        if entry == directory_entry(entry.path):
+            folders.add(entry.path)
+        else:
+            yield entry
 
 
 def names_of(parts: Sequence[Part]) -> str:

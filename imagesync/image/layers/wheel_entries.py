@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -91,7 +92,8 @@ class WheelContent:
             self.dist_info = self._find_dist_info()
             self.members = tuple(self._members())
             self._infos = {member.path: member.info for member in self.members}
-            check_paths(self._infos, self._filename)
+            self.scripts = dict(self._entry_points())
+            check_paths(self.paths, self._filename)
         except BaseException:
             self._archive.close()
             raise
@@ -115,14 +117,23 @@ class WheelContent:
         except ZIP_DAMAGE as error:
             raise self._damaged(str(error)) from error
 
+    @property
+    def paths(self) -> list[str]:
+        """Return the paths of the files of the installed wheel that other packages may have, too."""
+        return sorted({*self._infos, *self.scripts})
+
     def checksum(self, path: str) -> tuple[int, int]:
         """Return checksum and size of the file that gets *path*: files of other bytes have others."""
-        info = self._infos[path]
+        info = self._infos.get(path)
+        if info is None:
+            script = self.scripts[path]
+            return zlib.crc32(script), len(script)
         return info.CRC, info.file_size
 
     def read(self, path: str) -> bytes:
         """Return the content of the file that gets *path*."""
-        return b"".join(self._read(self._infos[path], ""))
+        info = self._infos.get(path)
+        return self.scripts[path] if info is None else b"".join(self._read(info, ""))
 
     def _entries(self) -> list[Entry]:
         rows = self._record()
@@ -132,7 +143,7 @@ class WheelContent:
         for member in self.members:
             if member.path != record_path:
                 found[member.path] = self._entry(member, rows)
-        generated = {path: (content, 0o755) for path, content in self._entry_points()}
+        generated = {path: (content, 0o755) for path, content in self.scripts.items()}
         for name, content in _CREATED.items():
             generated[f"{self._folder}/{self.dist_info}/{name}"] = content, 0o644
         for path, (content, mode) in generated.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
@@ -35,12 +35,15 @@ class WheelPart:
         ``pip`` from an index, ``local`` from this machine.
     minor
         The feature version of the environment's Python.
+    excluded
+        Paths that other packages have, too, and that are in another part.
     """
 
     wheel: StoredFile
     bytecode: StoredFile | None
     kind: Kind
     minor: str
+    excluded: frozenset[str] = frozenset()
 
     @property
     def package(self) -> Package:
@@ -54,26 +57,30 @@ class WheelPart:
         """Return the request for the part."""
         name, version, _, _ = parse_wheel_filename(self.wheel.filename)
         bytecode = self.bytecode.digest if self.bytecode is not None else ""
-        key = ("wheel", self.wheel.digest, bytecode, str(PREFIX), self.minor)
+        key = ("wheel", self.wheel.digest, bytecode, str(PREFIX), self.minor, *sorted(self.excluded))
         return PartRequest(f"{name} {version}", key, self._entries)
 
     def _entries(self) -> Iterator[Entry]:
         """Yield the files sorted by path, then the bytecode, each with the directories above."""
         with WheelContent(self.wheel, minor=self.minor) as content:
-            files = content.entries()
+            files = [entry for entry in content.entries() if entry.path not in self.excluded]
             if self.bytecode is None:
                 yield from with_parents(files)
                 return
-            compiled = bytecode_entries(self.bytecode.path, minor=self.minor)
+            compiled = [
+                entry
+                for entry in bytecode_entries(self.bytecode.path, minor=self.minor)
+                if not _is_excluded(entry.path, self.excluded)
+            ]
             replaced = {entry.path for entry in compiled}
             yield from with_parents(entry for entry in files if entry.path not in replaced)
             yield from with_parents(compiled)
 
 
-def winning_entries(
+def without_shared_files(
     wheels: Sequence[WheelPart], file_conflicts: Mapping[str, str], *, minor: str
-) -> list[Entry]:
-    """Return the files that several wheels have and of which the last one doesn't have the installed bytes.
+) -> list[WheelPart]:
+    """Return the parts with each path in one of them only: in that of the wheel whose bytes are installed.
 
     Parameters
     ----------
@@ -87,7 +94,7 @@ def winning_entries(
     Returns
     -------
     list
-        The files with their bytecode. Where no wheel has the installed bytes, those of the first by name.
+        In the same order. Where no wheel has the installed bytes, those of the first by name stay.
 
     Raises
     ------
@@ -98,15 +105,15 @@ def winning_entries(
         contents = {
             part.wheel.filename: stack.enter_context(WheelContent(part.wheel, minor=minor)) for part in wheels
         }
-        paths = {name: [member.path for member in found.members] for name, found in contents.items()}
+        paths = {name: content.paths for name, content in contents.items()}
         check_kinds(paths)
-        by_name = {part.wheel.filename: part for part in wheels}
-        found: list[Entry] = []
+        excluded: dict[str, set[str]] = {}
         for path, names in shared_paths(paths).items():
             winner = _winner(path, names, contents, file_conflicts, minor=minor)
-            if winner is not None:
-                found += _with_bytecode(path, contents[winner], by_name[winner])
-        return found
+            for name in names:
+                if name != winner:
+                    excluded.setdefault(name, set()).add(path)
+    return [replace(part, excluded=frozenset(excluded.get(part.wheel.filename, ()))) for part in wheels]
 
 
 def _winner(
@@ -116,29 +123,21 @@ def _winner(
     file_conflicts: Mapping[str, str],
     *,
     minor: str,
-) -> str | None:
-    """Return the wheel whose file is written again, or ``None`` if the last one has the right bytes."""
-    checksums = {name: contents[name].checksum(path) for name in names}
-    if len(set(checksums.values())) == 1:
-        return None
+) -> str:
+    """Return the wheel that has the installed bytes of a path, else the first by name."""
+    by_name = sorted(names)
+    if len({contents[name].checksum(path) for name in names}) == 1:
+        return by_name[0]
     folder = site_packages(minor).relative_to("/").as_posix()
     installed = file_conflicts.get(path.removeprefix(f"{folder}/"), "")
-    by_name = sorted(names)
     same = (name for name in by_name if hashlib.sha256(contents[name].read(path)).hexdigest() == installed)
-    winner = next(same, by_name[0])
-    return None if checksums[winner] == checksums[names[-1]] else winner
+    return next(same, by_name[0])
 
 
-def _with_bytecode(path: str, content: WheelContent, part: WheelPart) -> list[Entry]:
-    entries = [entry for entry in content.entries() if entry.path == path]
-    # Read now: the wheel is closed when the entries are written.
-    found = [Entry(e.path, mode=e.mode, size=e.size, read=tuple(e.read()).__iter__) for e in entries]
-    if part.bytecode is not None and path.endswith(".py"):
-        folder, _, name = path.rpartition("/")
-        start = f"{folder}/__pycache__/{name.removesuffix('.py')}."
-        compiled = bytecode_entries(part.bytecode.path, minor=part.minor)
-        found += [entry for entry in compiled if entry.path.startswith(start)]
-    return found
+def _is_excluded(bytecode: str, excluded: frozenset[str]) -> bool:
+    """Return True if bytecode belongs to a module that isn't in the part."""
+    folder, _, name = bytecode.rpartition("/")
+    return f"{folder.removesuffix('__pycache__')}{name.partition('.')[0]}.py" in excluded
 
 
 def bytecode_by_wheel(wheels: Sequence[StoredFile], bytecode: Sequence[StoredFile]) -> dict[str, StoredFile]:
