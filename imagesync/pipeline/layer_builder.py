@@ -81,6 +81,10 @@ class LayerBuilder(ImageBuilder):
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
         for name in (reference, *tags):
             self.finder.layout.put(image, name=name)
+        self.inputs.context.progress.line(
+            f"The image is in the OCI layout {self.finder.layout.root}: `imagesync push {reference}` sends it,"
+            " --output puts it elsewhere"
+        )
         lock = artifacts.lock
         return Image(
             reference=reference,
