@@ -23,6 +23,7 @@ from imagesync.inventory.inventory import image_inventory, to_json
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
+from imagesync.pipeline.environment_hash import has_only_interpreter
 from imagesync.pipeline.image_builder import ImageBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder, needs_container
 
@@ -68,10 +69,12 @@ class LayerBuilder(ImageBuilder):
             The settings, or a package, need a running container.
         """
         del no_cache
-        if self.lock.conda:
+        if self.inputs.plan.interpreter == "conda":
             raise BuildError(
                 "Packages of conda can't be put in an image without a container engine yet.",
-                hint="Start an engine, or build with --builder docker.",
+                hint='For the base image\'s Python in an environment of pip set python = "base".'
+                if has_only_interpreter(self.inputs.plan)
+                else "Build with an engine: --builder docker.",
             )
         artifacts = fetch_artifacts(self.lock, self.sources)
         refuse_deviations(self.inputs.plan, artifacts.lock)
