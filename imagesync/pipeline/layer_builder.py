@@ -72,7 +72,7 @@ class LayerBuilder(ImageBuilder):
         if self.inputs.plan.interpreter == "conda":
             raise BuildError(
                 "Packages of conda can't be put in an image without a container engine yet.",
-                hint='For the base image\'s Python in an environment of pip set python = "base".'
+                hint="Set python = 'base' for the base image's Python."
                 if has_only_interpreter(self.inputs.plan)
                 else "Build with an engine: --builder docker.",
             )
