@@ -85,8 +85,8 @@ class LayerBuilder(ImageBuilder):
         for name in (reference, *tags):
             self.finder.layout.put(image, name=name)
         self.inputs.context.progress.line(
-            f"The image is in the OCI layout {self.finder.layout.root}: `imagesync push {reference}` sends it,"
-            " --output puts it elsewhere"
+            f"The image is in the OCI layout {self.finder.layout.root}."
+            f" `imagesync push {reference}` sends it, and --output puts it elsewhere."
         )
         lock = artifacts.lock
         return Image(
