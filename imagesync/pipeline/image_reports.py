@@ -9,7 +9,7 @@ from imagesync.core.image_reference import parse_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import EngineNotFound, UsageError
 from imagesync.image.image_report import ImageReport, image_report
-from imagesync.pipeline.local_images import find_local_image, open_local_image
+from imagesync.pipeline.local_images import find_local_image, open_local_image, takes_without_tls
 from imagesync.registry.config import ContainerConfig, History, ImageConfig
 from imagesync.registry.manifest import LAYER, Descriptor, Index
 from imagesync.registry.repository import Repository
@@ -74,7 +74,8 @@ def _from_layout(text: str, context: Context) -> ImageReport:
 
 
 def _from_registry(text: str, context: Context) -> ImageReport | None:
-    with Repository(text, progress=context.progress) as repository:
+    insecure = takes_without_tls(text, context)
+    with Repository(text, progress=context.progress, insecure=insecure) as repository:
         found = repository.resolve(IMAGE_PLATFORM)
         if found is None:
             return None

@@ -19,6 +19,7 @@ from imagesync.image.layers.assemble import check_base
 from imagesync.image.layers.base_contents import read_base
 from imagesync.image_layout import BaseImage
 from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import SourceImage
 from imagesync.registry.manifest import REF_NAME
@@ -197,7 +198,8 @@ class LayoutFinder(ImageFinder):
             repositories.setdefault(repository, []).append(tag)
         pushed = []
         for name, names in repositories.items():
-            with Repository(name, progress=context.progress) as repository_there:
+            insecure = self.takes_without_tls(name)
+            with Repository(name, progress=context.progress, insecure=insecure) as repository_there:
                 pushed.append(
                     push_image(
                         found,
@@ -216,9 +218,8 @@ class LayoutFinder(ImageFinder):
         return image
 
     def takes_without_tls(self, reference: str) -> bool:
-        """Return ``False``: only engines are configured so, and loopback needs no configuration."""
-        del reference
-        return False
+        """Return True if an engine answers that takes the registry of *reference* without TLS."""
+        return takes_without_tls(reference, self._context)
 
     def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
         """Put *image* in a further place.

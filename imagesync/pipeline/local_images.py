@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import is_reference, parse_reference, repository_of, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
-from imagesync.errors import LayoutError, UsageError
+from imagesync.errors import EngineError, LayoutError, UsageError
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
 from imagesync.registry.image_source import SourceImage, open_image
 from imagesync.registry.manifest import Descriptor
@@ -118,7 +118,8 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
     with open_local_image(text, cache=cache, progress=progress) as local:
         reference = push_target(target or local.name, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
-        with Repository(reference, progress=progress) as repository:
+        insecure = takes_without_tls(reference, context)
+        with Repository(reference, progress=progress, insecure=insecure) as repository:
             mounts = _mounts(local, repository)
             pushed = push_image(
                 local.image,
@@ -131,6 +132,15 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
             for artifact in local.artifacts:
                 push_artifact(artifact, repository, progress=progress)
     return pushed
+
+
+def takes_without_tls(reference: str, context: Context) -> bool:
+    """Return True if an engine answers that takes the registry of *reference* without TLS."""
+    try:
+        with context.open_engine() as engine:
+            return engine.takes_without_tls(parse_reference(reference).domain)
+    except EngineError:
+        return False
 
 
 def _mounts(local: LocalImage, repository: Repository) -> dict[str, str]:
