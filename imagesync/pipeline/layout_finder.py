@@ -24,7 +24,6 @@ from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import SourceImage
 from imagesync.registry.manifest import REF_NAME
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.settings.bases import base_hint
 from imagesync.store.layout import ANSWERS, IMAGES
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ class LayoutFinder(ImageFinder):
         if plan.interpreter != "conda" and not base.python_version:
             raise BaseImageError(
                 f"The base image {base.root} has no Python, and without an engine none can be added.",
-                hint=base_hint(plan.python.minor),
+                hint=f"Name one that has it, as python:{plan.python.minor}-slim does, with --base.",
             )
         if plan.interpreter != "conda":
             check_interpreter(base, plan, subject=subject)
