@@ -24,7 +24,7 @@ from packaging.version import InvalidVersion
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.names import canonical_name
 from imagesync.errors import WheelError
-from imagesync.standalone.programs import program_text
+from imagesync.standalone.programs import program_path
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
@@ -100,7 +100,7 @@ def installed_requirements(python: Interpreter) -> InstalledRequirements:
     try:
         # Neither PYTHONPATH nor the current folder, which `-c` imports from, is part of the environment.
         done = subprocess.run(
-            [python.executable, "-E", "-B", "-c", program_text("host.installed_requirements")],
+            [python.executable, "-E", "-B", str(program_path("host.installed_requirements"))],
             cwd=python.prefix,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 from importlib.metadata import distributions
 
-from imagesync.standalone.distributions import identity
-
 
 def installed_requirements() -> dict[str, tuple[str, list[str]]]:
     """Return version and requirements by name; of equal names, the first distribution is the imported one."""
     found: dict[str, tuple[str, list[str]]] = {}
     for distribution in distributions():
-        name, version = identity(distribution)
         try:
-            requires = distribution.requires or []
-        except UnicodeDecodeError:
-            requires = []
-        found.setdefault(name, (version, requires))
+            found.setdefault(
+                distribution.metadata["Name"], (distribution.version, distribution.requires or [])
+            )
+        except UnicodeDecodeError:  # noqa: PERF203 - old metadata in Latin-1
+            continue
     return {name: entry for name, entry in found.items() if name and entry[0]}
 
 
