@@ -262,9 +262,9 @@ def test_pip_and_uv_install_from_the_exports(
     printed = conda_cli("lock", "--python", mixed.python, "--export", "requirements")
     assert printed.stdout == (work_dir / "requirements.txt").read_text()
     assert "no place for" in printed.stderr
-    refused = conda_cli.run("lock", "--python", mixed.python, "--export", "conda-lock")
-    assert refused.returncode == 2
-    assert "-o FILE" in refused.stderr
+    printed = conda_cli("lock", "--python", mixed.python, "--export", "conda-lock")
+    assert "file:wheels/mine-0.1.0" in printed.stdout
+    assert "-o FILE writes beside it" in printed.stderr
 
 
 def test_the_explicit_file_is_one_that_conda_tools_read(

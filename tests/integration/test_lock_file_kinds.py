@@ -33,7 +33,7 @@ from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection
-from imagesync.lock.lockfile.prepare import with_artifacts
+from imagesync.lock.lockfile.prepare import check_target, with_artifacts
 from imagesync.lock.lockfile.read import describe_selection, read_lock
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.uv import UvResolver
@@ -207,7 +207,9 @@ def test_git_dependency_of_uv_lock_is_its_commit(environ: dict[str, str], tmp_pa
         f'dependencies = ["cable @ git+{repository.as_uri()}"]\n'
     )
     run_uv("lock", cwd=project, environ=environ)
-    (cable,) = read(project / "uv.lock", environ).lock.vendored
+    found = read(project / "uv.lock", environ)
+    (cable,) = found.lock.vendored
+    assert check_target(found, BASE_IMAGE, TARGET).vendored == (cable,)  # it has no wheel yet
     assert (cable.planned.source.kind, cable.planned.source.commit) == ("vcs", commit)
 
 

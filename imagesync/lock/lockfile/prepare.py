@@ -175,7 +175,8 @@ def _older_glibc(lock: Lock, target: Target) -> Iterator[str]:
 def _unfit_wheels(lock: Lock, target: Target) -> Iterator[str]:
     fitting = frozenset(target_tags(target))
     names = [package.artifact.filename for package in lock.packages if package.artifact.is_wheel]
-    names += [(package.planned.source.url or "").rpartition("/")[2] for package in lock.vendored]
+    bundled = [package for package in lock.vendored if package.is_bundled]
+    names += [(package.planned.source.url or "").rpartition("/")[2] for package in bundled]
     for filename in names:
         try:
             tags = parse_wheel_filename(filename)[3]
