@@ -48,10 +48,10 @@ def _differences(wheels: Sequence[WheelPart], lock: Lock) -> Iterator[str]:
     for package in sorted({*expected, *found}):
         if package not in found:
             yield f"{package} {expected[package]} is missing"
-        elif name not in expected:
-            yield f"{name} {found[name]} is there, and not in the lock"
-        elif not _equal(found[name], expected[canonical_name(name)]):
-            yield f"{name} is {found[name]} instead of {expected[name]}"
+        elif package not in expected:
+            yield f"{package} {found[package]} is there, and not in the lock"
+        elif not _equal(found[package], expected[package]):
+            yield f"{package} is {found[package]} instead of {expected[package]}"
 
 
 def _equal(one: str, other: str) -> bool:
