@@ -14,7 +14,7 @@ END: Final = bytes(2 * tarfile.BLOCKSIZE)
 Kind = Literal["file", "directory", "symlink"]
 _TYPES: Final = {"file": tarfile.REGTYPE, "directory": tarfile.DIRTYPE, "symlink": tarfile.SYMTYPE}
 # Of the ustar header (POSIX.1-1988).
-_MOST_NAME, _MOST_PREFIX, _MOST_SIZE = 100, 155, 8**11
+_MOST_NAME, _MOST_PREFIX, _MOST_SIZE, _MOST_ID = 100, 155, 8**11, 8**7
 _PADDING: Final = b"\0" * tarfile.BLOCKSIZE
 
 
@@ -109,7 +109,9 @@ def tar_header(entry: Entry) -> bytes:
     """
     path = entry.path + "/" if entry.kind == "directory" else entry.path
     split = _split(path)
-    if split is None or entry.size >= _MOST_SIZE or not _fits(entry.target):
+    if split is None or entry.size >= _MOST_SIZE or max(entry.uid, entry.gid) >= _MOST_ID:
+        return _pax_header(entry)
+    if not _fits(entry.target):
         return _pax_header(entry)
     prefix, name = split
     fields = (

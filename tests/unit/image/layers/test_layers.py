@@ -76,6 +76,16 @@ def test_pax_headers_stand_only_where_a_path_needs_one() -> None:
     assert with_pax == ["opt/env/far", "opt/env/" + "n" * 101, "opt/env/überschrift"]
 
 
+def test_large_owner_ids_leave_the_header_whole() -> None:
+    # As OpenShift gives them; ustar holds at most 2,097,151.
+    entry = directory_entry("work", uid=1_000_680_000, gid=8**7)
+    header = tar_header(entry)
+    assert len(header) % 512 == 0
+    found = members(header + bytes(1024))["work"]
+    assert (found.uid, found.gid, found.isdir()) == (1_000_680_000, 8**7, True)
+    assert len(tar_header(directory_entry("work", uid=8**7 - 1))) == 512
+
+
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_layer_is_its_parts_and_the_end_of_the_archive(tmp_path: Path, name: str) -> None:
     compression = compression_of("zstd" if name == "zstd" else "gzip")
