@@ -143,12 +143,15 @@ class CopiedFile(NamedTuple):
         In bytes.
     executable
         Whether its owner may execute it: its mode is 755, else 644.
+    sha256
+        Of its bytes, in hexadecimal. A build refuses the file if it has changed since.
     """
 
     path: str
     source: str
     size: int
     executable: bool = False
+    sha256: str = ""
 
 
 @dataclass(frozen=True)

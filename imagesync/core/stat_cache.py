@@ -85,6 +85,16 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
     total = _cache_path(folder, cache, "digest")
     if total is not None and (known := read_cache(total, key=key)) is not None:
         return str(known)
+    return digest_each(folder, stats, began=began, cache=cache)[0]
+
+
+def digest_each(
+    folder: Path, stats: Mapping[str, Stat], *, began: int, cache: Path | None = None
+) -> tuple[str, dict[str, str]]:
+    """Return the digest of :func:`digest_files`, and the sha256 of each file that it is made of.
+
+    Parameters and exceptions are those of :func:`digest_files`.
+    """
     cached = _cache_path(folder, cache, "")
     previous = _read(cached)
     files = {path: _entry(folder, path, value, previous) for path, value in stats.items()}
@@ -94,9 +104,10 @@ def digest_files(folder: Path, stats: Mapping[str, Stat], *, began: int, cache: 
         content.update(os.fsencode(f"{kind}\0{path}\0{package_digest}\0"))
     digest = "sha256:" + content.hexdigest()
     complete = _write(cached, files, settled_before=began - TICK)
+    total = _cache_path(folder, cache, "digest")
     if total is not None and complete:
-        write_cache(total, digest, key=key)
-    return digest
+        write_cache(total, digest, key=[_FORMAT, fingerprint(stats)])
+    return digest, {path: sha256 for path, (_, _, sha256) in files.items()}
 
 
 def file_digests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +34,15 @@ class ContextFile:
         In bytes.
     mode
         ``0o644`` or ``0o755``.
+    sha256
+        Of a file that may change before it is read, in hexadecimal; empty for others.
     """
 
     path: str
     content: bytes | Path = field(repr=False)
     size: int
     mode: int = 0o644
+    sha256: str = ""
 
     @classmethod
     def from_text(cls, path: str, text: str) -> ContextFile:
@@ -115,7 +119,7 @@ def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
     Raises
     ------
     RenderError
-        A file can't be read, or has become shorter.
+        A file can't be read, or has changed.
     """
     from imagesync.core.archive_members import tar_member
 
@@ -126,25 +130,42 @@ def stream_files(files: Sequence[ContextFile]) -> Iterator[bytes]:
                 folders.add(parent)
                 yield tar_member(str(parent), kind=tarfile.DIRTYPE, mode=0o755).tobuf(tarfile.PAX_FORMAT)
         yield tar_member(file.path, mode=file.mode, size=file.size).tobuf(tarfile.PAX_FORMAT)
-        yield from _content(file)
+        yield from file_content(file)
         yield bytes(-file.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _content(file: ContextFile) -> Iterator[bytes]:
+def file_content(file: ContextFile) -> Iterator[bytes]:
+    """Yield the bytes of *file* in pieces.
+
+    Raises
+    ------
+    RenderError
+        It can't be read, or isn't what it was any more.
+    """
     if isinstance(file.content, bytes):
         yield file.content
         return
     remaining = file.size
+    found = hashlib.sha256()
     try:
         with file.content.open("rb") as source:
             while remaining and (piece := source.read(min(_BLOCK, remaining))):
                 remaining -= len(piece)
+                if file.sha256:
+                    found.update(piece)
                 yield piece
     except OSError as error:
         raise RenderError(f"can't read {file.content} for the build context: {error.strerror}") from error
-    if remaining:
+    if remaining and not file.sha256:
         raise RenderError(
             f"{file.content} became {remaining} bytes shorter while it was read",
             hint="The cache may have been cleared. Run the command again.",
         )
+    if file.sha256 and found.hexdigest() != file.sha256:
+        raise changed_file(file.content)
+
+
+def changed_file(path: Path) -> RenderError:
+    """Return the error for a file that isn't what it was when the environment hash was made of it."""
+    return RenderError(f"{path} changed while the image was made of it.", hint="Run the command again.")

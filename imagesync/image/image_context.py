@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesync.engine.build_context import file_content
 from imagesync.errors import RenderError
 from imagesync.image_layout import ImageOptions
 
@@ -104,7 +105,10 @@ def write_context(context: BuildContext, folder: Path) -> None:
 def _write(file: ContextFile, folder: Path) -> None:
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(file.content, bytes):
+    if file.sha256:
+        with target.open("wb") as copy:
+            copy.writelines(file_content(file))
+    elif isinstance(file.content, bytes):
         target.write_bytes(file.content)
     else:
         shutil.copyfile(file.content, target)

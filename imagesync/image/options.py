@@ -67,7 +67,8 @@ def copied_files(options: ImageOptions) -> Iterator[ContextFile]:
         place = _context_path(number, entry)
         for file in entry.files:
             path = place + file.path.removeprefix(f"{entry.target}/") if place.endswith("/") else place
-            yield ContextFile(path, Path(file.source), file.size, 0o755 if file.executable else 0o644)
+            mode = 0o755 if file.executable else 0o644
+            yield ContextFile(path, Path(file.source), file.size, mode, file.sha256)
 
 
 def _context_path(number: int, entry: CopiedFiles) -> str:

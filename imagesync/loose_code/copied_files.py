@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-from imagesync.core.stat_cache import MODE, SIZE, Stat, digest_files, stat_of
-from imagesync.errors import UsageError
+from imagesync.core.stat_cache import MODE, SIZE, Stat, digest_each, stat_of
+from imagesync.errors import UsageError, WheelError
 from imagesync.image_layout import CopiedFile, CopiedFiles
 from imagesync.scan.environment import Finding, Severity
 from imagesync.store.layout import CODE
-from imagesync.wheels.sources.source_tree import looks_secret
+from imagesync.wheels.sources.source_tree import in_secret_folder, is_environment, looks_secret
 
-_SHOWN = 5
+_SHOWN: Final = 5
 # Of no use in an image, and the former holds the whole history.
-_SKIPPED = frozenset({".git", "__pycache__"})
+_SKIPPED: Final = frozenset({".git", "__pycache__"})
+_SECRET: Final = "they look like secrets"  # noqa: S105
+_ENVIRONMENT: Final = "they are environments of Python"
+_CIRCLE: Final = "they are links to a folder that they lie in"
+_NO_FILE: Final = "they are no files, or links that lead nowhere"
+_EMPTY: Final = "there is no file in it that can go into an image"
+# Of links: to nothing, through a file, or in a circle.
+_LEADS_NOWHERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+_LeftOut = defaultdict[str, list[str]]
 
 
 def copied_files(
     files: Mapping[Path, str], *, cache: Path
 ) -> tuple[tuple[CopiedFiles, ...], tuple[Finding, ...]]:
-    """Return the files to copy, and findings about those that look like secrets, which stay out.
+    """Return the files to copy, and findings about those that stay out, such as secrets.
 
     Parameters
     ----------
@@ -36,9 +49,9 @@ def copied_files(
     Raises
     ------
     UsageError
-        A path doesn't exist, is an environment or a home folder, or a file that is named looks like a secret.
+        A path doesn't exist, is an environment or a home folder, or a path that is named looks like a secret.
     WheelError
-        A file can't be read.
+        A file or folder can't be read.
     """
     found: list[CopiedFiles] = []
     findings: list[Finding] = []
@@ -47,48 +60,110 @@ def copied_files(
         if path.is_file():
             found.append(_copied_file(path, f"{target}{path.name}" if target.endswith("/") else target))
             continue
-        left_out: list[str] = []
-        found.append(_copied_folder(path, target.rstrip("/"), left_out, cache=cache))
-        findings += [_secrets(path, left_out)] if left_out else []
+        left_out: _LeftOut = defaultdict(list)
+        copied = _copied_folder(path, target.rstrip("/"), left_out, cache=cache)
+        findings += (_left_out(path, reason, names) for reason, names in sorted(left_out.items()))
+        if copied.files:
+            found.append(copied)
+        else:
+            findings.append(_left_out(path, _EMPTY, []))
     return tuple(found), tuple(findings)
 
 
 def _copied_file(path: Path, target: str) -> CopiedFiles:
-    if looks_secret(f"{path.parent.name}/{path.name}", path.read_bytes):
-        raise UsageError(
-            f"{path} looks like a secret, and everybody who has the image could read it.",
-            hint="Remove it from `files`, and give it to containers as a mount or a variable.",
-        )
+    if _looks_secret(path, path.resolve()):
+        raise _secret(path)
     stats = {path.name: stat_of(path.stat())}
-    digest = digest_files(path.parent, stats, began=time.time_ns())
-    return CopiedFiles(target, (_copied(target, path, stats[path.name]),), digest)
+    # The cache is keyed by folder; a single file is read each time.
+    digest, each = digest_each(path.parent, stats, began=time.time_ns())
+    return CopiedFiles(target, (_copied(target, path, stats[path.name], each[path.name]),), digest)
 
 
-def _copied_folder(path: Path, target: str, left_out: list[str], *, cache: Path) -> CopiedFiles:
+def _copied_folder(path: Path, target: str, left_out: _LeftOut, *, cache: Path) -> CopiedFiles:
     _refuse_folder(path)
     began = time.time_ns()
-    stats = dict(_folder_stats(path, left_out))
-    copied = sorted(_copied(f"{target}/{name}", path / name, value) for name, value in stats.items())
-    return CopiedFiles(target, tuple(copied), digest_files(path, stats, began=began, cache=cache / CODE))
+    stats = dict(sorted(_folder_stats(path, left_out)))
+    digest, each = digest_each(path, stats, began=began, cache=cache / CODE)
+    copied = (_copied(f"{target}/{name}", path / name, value, each[name]) for name, value in stats.items())
+    return CopiedFiles(target, tuple(sorted(copied)), digest)
 
 
-def _copied(target: str, source: Path, value: Stat) -> CopiedFile:
-    return CopiedFile(target, str(source), value[SIZE], bool(value[MODE] & stat.S_IXUSR))
+def _copied(target: str, source: Path, value: Stat, sha256: str) -> CopiedFile:
+    return CopiedFile(target, str(source), value[SIZE], bool(value[MODE] & stat.S_IXUSR), sha256)
 
 
-def _folder_stats(folder: Path, left_out: list[str]) -> Iterator[tuple[str, Stat]]:
-    """Yield the files below *folder*, sorted; names of those that look like secrets go to *left_out*."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - _SKIPPED)
-        for each in sorted(names):
-            path = Path(place, each)
-            name = path.relative_to(folder).as_posix()
-            if not path.is_file():
-                continue  # a socket, or a link that leads nowhere
-            if looks_secret(name, path.read_bytes):
-                left_out.append(name)
+def _folder_stats(folder: Path, left_out: _LeftOut) -> Iterator[tuple[str, Stat]]:
+    """Yield the files below *folder* by their names relative to it; those that stay out go to *left_out*."""
+    # Each folder with the real paths of itself and of those above it.
+    folders: list[tuple[str, tuple[Path, ...]]] = [("", (folder.resolve(),))]
+    while folders:
+        place, above = folders.pop()
+        for each in _listed(folder / place):
+            if each in _SKIPPED:
+                continue
+            name = f"{place}{each}"
+            path = folder / name
+            status = _status(path)
+            real = path.resolve() if path.is_symlink() else above[-1] / each
+            if status is None or not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+                left_out[_NO_FILE].append(name)
+            elif stat.S_ISREG(status.st_mode):
+                if _looks_secret(path, real):
+                    left_out[_SECRET].append(name)
+                else:
+                    yield name, stat_of(status)
+            elif real in above or above[0].is_relative_to(real):
+                left_out[_CIRCLE].append(name)
+            elif in_secret_folder(path.as_posix()) or in_secret_folder(real.as_posix()):
+                left_out[_SECRET].append(name)
+            elif is_environment(str(path)):
+                left_out[_ENVIRONMENT].append(name)
             else:
-                yield name, stat_of(path.stat())
+                folders.append((f"{name}/", (*above, real)))
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names alone
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of what is at *path*, or ``None`` for a link that leads nowhere."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return None
+        raise _unreadable(path, error) from error
+
+
+def _looks_secret(path: Path, real: Path) -> bool:
+    """Return True if the file at *path*, or what it links to, looks like a secret."""
+    read = partial(_read, path)
+    return looks_secret(path.as_posix(), read) or (real != path and looks_secret(real.as_posix(), read))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> WheelError:
+    return WheelError(
+        f"{path}, which should go into the image, can't be read: {error.strerror}.",
+        hint="Make it readable for yourself, or name the files beside it in the setting `files`.",
+    )
+
+
+def _secret(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} looks like a secret, and everybody who has the image could read it.",
+        hint="Remove it from `files`, and give it to containers as a mount or a variable.",
+    )
 
 
 def _refuse_folder(path: Path) -> None:
@@ -96,18 +171,31 @@ def _refuse_folder(path: Path) -> None:
         raise UsageError(
             f"{path}, which should go into the image, doesn't exist.", hint="Correct the setting `files`."
         )
-    if path in (Path(path.anchor), Path("~").expanduser()):
+    real = path.resolve()
+    if any(place in (Path(path.anchor), Path("~").expanduser().resolve()) for place in (path, real)):
         raise UsageError(
             f"{path} as a whole can't go into an image.", hint="Name the files in it that you need."
         )
+    if in_secret_folder(path.as_posix()) or in_secret_folder(real.as_posix()):
+        raise _secret(path)
+    if is_environment(str(path)):
+        raise UsageError(
+            f"{path} is an environment of Python, and the image has its own in /opt/env.",
+            hint="Remove it from `files`; `imagesync build --prefix` makes an image of another environment.",
+        )
 
 
-def _secrets(path: Path, names: list[str]) -> Finding:
+def _left_out(path: Path, reason: str, names: list[str]) -> Finding:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    is_secret = reason == _SECRET
     return Finding(
         Severity.WARNING,
-        "file-secret-left-out",
-        f"Left out of {path}, because they look like secrets: {', '.join(names[:_SHOWN])}{more}.",
+        "file-secret-left-out" if is_secret else "file-left-out",
+        f"Left out of {path}, because {reason}: {', '.join(names[:_SHOWN])}{more}."
+        if names
+        else f"{path} stays out of the image: {reason}.",
         path=str(path),
-        hint="Give secrets to containers as variables or mounts.",
+        hint="Give secrets to containers as variables or mounts."
+        if is_secret
+        else "Name what the image needs in the setting `files`.",
     )

@@ -10,13 +10,14 @@ import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from imagesync.core.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, stat_of
 from imagesync.errors import UsageError, WheelError
 from imagesync.plan.loose_code import CodeFile, CodePath
 from imagesync.store.layout import CODE
-from imagesync.wheels.sources.source_tree import is_skipped, looks_secret, source_stats
+from imagesync.wheels.sources.source_tree import in_secret_folder, is_skipped, looks_secret, source_stats
 
 SECRET = "it looks like a secret"  # noqa: S105
 OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"
@@ -74,7 +75,7 @@ def read_tree(path: Path, *, store: Path | None = None) -> Tree:
     Raises
     ------
     UsageError
-        *path* doesn't exist, or has nothing that can be imported.
+        *path* doesn't exist, looks like a secret, or has nothing that can be imported.
     WheelError
         A folder can't be read.
     """
@@ -85,6 +86,7 @@ def read_tree(path: Path, *, store: Path | None = None) -> Tree:
             raise UsageError(
                 f"The code {path} is no module.", hint="Name a folder, or a file that ends with .py or .so."
             )
+        _refuse_secret(path)
         # A link in the setting is followed: its name is that of the module.
         return Tree(path, path.parent, "", {path.name: stat_of(path.stat())}, {}, {}, began)
     _refuse_folder(path)
@@ -101,6 +103,21 @@ def _is_package(folder: Path) -> bool:
     return folder.name.isidentifier() and (folder / "__init__.py").is_file()
 
 
+def _refuse_secret(path: Path) -> None:
+    # Names below a folder are judged one by one.
+    for place in (path, path.resolve()):
+        is_secret = (
+            in_secret_folder(place.as_posix())
+            if place.is_dir()
+            else looks_secret(place.as_posix(), partial(_read, place))
+        )
+        if is_secret:
+            raise UsageError(
+                f"{path} looks like a secret, and everybody who has the image could read it.",
+                hint="Remove it from the setting 'code' or the option --code.",
+            )
+
+
 def _refuse_folder(path: Path) -> None:
     if not path.is_dir():
         raise UsageError(
@@ -111,6 +128,7 @@ def _refuse_folder(path: Path) -> None:
             f"{path} as a whole can't go into an image.",
             hint="Name the folders or modules in it that you import.",
         )
+    _refuse_secret(path)
     if _is_package(path) and _is_package(path.parent):
         package = path.parent
         while _is_package(package.parent):

@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 import stat
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from imagesync.errors import RenderError
+from imagesync.engine.build_context import ContextFile, file_content
 from imagesync.image.layers.entries import Entry, file_entry, symlink_entry, tar_stream, with_parents
 from imagesync.image.layers.parts import PartRequest
 from imagesync.image.layers.paths import check_paths
 from imagesync.image_layout import CODE, site_packages
 
 if TYPE_CHECKING:
-    from imagesync.image_layout import CopiedFiles
+    from imagesync.image_layout import CopiedFile, CopiedFiles
     from imagesync.loose_code.archive import CodeLayer
-
-_PIECE: Final = 1 << 20
 
 
 def code_request(code: CodeLayer, *, minor: str) -> PartRequest:
@@ -56,28 +55,16 @@ def _files(copied: Sequence[CopiedFiles]) -> list[Entry]:
             file.path.lstrip("/"),
             mode=0o755 if file.executable else 0o644,
             size=file.size,
-            read=_Reader(Path(file.source)),
+            read=partial(_read, file),
         )
         for each in copied
         for file in each.files
     )
 
 
-class _Reader:
-    """Reads a file of the user's when it's written to a layer."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self) -> Iterable[bytes]:
-        try:
-            with self._path.open("rb") as file:
-                while piece := file.read(_PIECE):
-                    yield piece
-        except OSError as error:
-            raise RenderError(
-                f"The file {self._path} can't be read: {error.strerror}.", hint="Run the command again."
-            ) from error
+def _read(file: CopiedFile) -> Iterator[bytes]:
+    """Yield the bytes of a file of the user's when it's written to a layer."""
+    return file_content(ContextFile(file.path, Path(file.source), file.size, sha256=file.sha256))
 
 
 def small_request(name: str, entries: Sequence[Entry]) -> PartRequest:

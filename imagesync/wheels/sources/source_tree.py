@@ -47,10 +47,12 @@ _FILES = frozenset({stat.S_IFREG, stat.S_IFLNK})
 _OUTSIDE = re.compile(r"/|(.*/)?(\.\.|\.git)(/|$)", re.IGNORECASE | re.DOTALL)
 _GLOB = str.maketrans({character: "\\" + character for character in "\\*?["})
 _SECRET_NAMES = re.compile(
-    r"(?i)(\.env(\..+)?|\.envrc|\.netrc|_netrc|\.pypirc|\.pgpass|\.git-credentials|\.htpasswd"
+    r"(?i)(\.env(\..+)?|\.envrc|\.netrc|_netrc|\.pypirc|\.npmrc|\.pgpass|\.git-credentials|\.htpasswd"
     r"|id_(rsa|dsa|ecdsa|ed25519)|.+\.(key|p12|pfx|ppk|jks|kdbx)"
-    r"|secrets\.(toml|ya?ml|json)|credentials\.json|(client[-_]secret|service[-_]account).*\.json)"
+    r"|secrets\.(toml|ya?ml|json)|credentials\.json|application_default_credentials\.json"
+    r"|(client[-_]secret|service[-_]account).*\.json)"
 )
+# All that is in them: .aws/credentials, .kube/config, .docker/config.json and their like.
 _SECRET_FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker"})
 _SECRET_TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
 # Certificates have the same suffixes as keys, so the content of these files decides.
@@ -319,6 +321,15 @@ def looks_secret(path: str, read: Callable[[], bytes]) -> bool:
     folder, _, name = path.rpartition("/")
     if _SECRET_NAMES.fullmatch(name):
         return not _SECRET_TEMPLATES.fullmatch(name)
-    if not _SECRET_FOLDERS.isdisjoint(folder.split("/")):
+    if in_secret_folder(folder):
         return True
     return name.lower().endswith(_MAY_BE_SECRET) and _PRIVATE_KEY.search(read()) is not None
+
+
+def in_secret_folder(folder: str) -> bool:
+    """Return True if *folder*, with ``/``, is one of secrets such as ``.ssh``, or lies in one.
+
+    >>> in_secret_folder("/home/me/.aws/cli"), in_secret_folder("/home/me/aws")
+    (True, False)
+    """
+    return not _SECRET_FOLDERS.isdisjoint(folder.lower().split("/"))

@@ -90,6 +90,15 @@ def test_path_without_code_is_refused(bare: LocalEnvironment, tmp_path: Path) ->
         collect(bare, Path.home())
 
 
+def test_code_in_a_folder_of_secrets_is_refused(bare: LocalEnvironment, tmp_path: Path) -> None:
+    tree(tmp_path / ".aws" / "plugin", "helper.py")
+    (tmp_path / "linked").symlink_to(tmp_path / ".aws" / "plugin")
+    (tmp_path / "linked.py").symlink_to(tmp_path / ".aws" / "plugin" / "helper.py")
+    for path in (".aws/plugin", ".aws/plugin/helper.py", "linked", "linked.py"):
+        with pytest.raises(UsageError, match="looks like a secret"):
+            collect(bare, tmp_path / path)
+
+
 def test_ignored_files_and_secrets_are_left_out(bare: LocalEnvironment, tmp_path: Path) -> None:
     tree(
         tmp_path,
