@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_location import ImageLocation, parse_location
-from imagesync.core.image_reference import is_reference, parse_reference, repository_of, split_reference
+from imagesync.core.image_reference import (
+    check_reference,
+    is_reference,
+    parse_reference,
+    repository_of,
+    split_reference,
+)
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import EngineError, LayoutError, UsageError
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
@@ -39,7 +45,7 @@ class LocalImage:
     image
         All of its layers can be read: those that aren't here from the registry of its base.
     name
-        Its name, with a tag; empty if it has none.
+        Its name: a reference with a tag, or only a tag; empty if it has none.
     base
         The image that it is built on, if layers of that aren't here.
     artifacts
@@ -94,7 +100,11 @@ def open_local_image(
             found = stack.enter_context(
                 open_image(location, platform=IMAGE_PLATFORM, kept=kept, progress=progress)
             )
-            yield LocalImage(found.image, location.name, None)
+            name = location.name
+            # Names in Docker's archives are references, in layouts they are tags as a rule.
+            if name and location.transport == "docker-archive":
+                name = ":".join(split_reference(name))
+            yield LocalImage(found.image, name, None)
 
 
 def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
@@ -105,7 +115,8 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
     text
         As for :func:`open_local_image`.
     target
-        The reference to push to; empty for *text* itself, or else for the setting ``repository``.
+        The reference to push to; empty for *text* itself, or else for the setting ``repository``. It must
+        name a registry.
 
     Raises
     ------
@@ -116,7 +127,7 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
     """
     cache, progress = context.cache_folder, context.progress
     with open_local_image(text, cache=cache, progress=progress) as local:
-        reference = push_target(target or local.name, local.name, repository=context.settings.repository)
+        reference = push_target(target, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
         insecure = takes_without_tls(reference, context)
         with Repository(reference, progress=progress, insecure=insecure) as repository:
@@ -164,31 +175,38 @@ def push_target(target: str, name: str, *, repository: str) -> str:
     Parameters
     ----------
     target
-        As the user wrote it; without a registry the setting *repository* stands for it.
+        As the user wrote it; if it is empty, *name* or else the setting *repository* says where to.
     name
-        The image's own name, whose tag it keeps.
+        The image's own name, whose tag it keeps: a reference, or only a tag as in layouts; may be empty.
 
     Raises
     ------
     UsageError
-        There is no registry to push to, or *target* has a digest.
+        There is no registry to push to, or *target* or the tag can't be one.
 
     >>> push_target("registry.example.com/team/env", "imagesync:abc", repository="imagesync")
     'registry.example.com/team/env:abc'
-    >>> push_target("imagesync:abc", "imagesync:abc", repository="registry.example.com/env")
+    >>> push_target("", "imagesync:abc", repository="registry.example.com/env")
     'registry.example.com/env:abc'
+    >>> push_target("", "v1.0", repository="registry.example.com/env")
+    'registry.example.com/env:v1.0'
     """
-    _, tag = split_reference(name) if name else ("", "latest")
-    if target and parse_reference(target).names_registry:
-        if "@" in target:
-            raise UsageError(f"{target} has a digest, and an image is pushed under a tag.")
-        return f"{repository_of(target)}:{parse_reference(target).tag or tag}"
-    if parse_reference(repository).names_registry:
-        return f"{repository}:{tag}"
-    raise UsageError(
-        f"{target or 'The image'} names no registry to push to.",
-        hint="Name one: imagesync push IMAGE registry.example.com/team/NAME; or set `repository`.",
-    )
+    is_tag = bool(name) and ":" not in name and "/" not in name
+    _, tag = ("", name) if is_tag else split_reference(name)
+    if "@" in target:
+        raise UsageError(f"{target} has a digest, and an image is pushed under a tag.")
+    there = target or ("" if is_tag else name)
+    if there and parse_reference(there).names_registry:
+        pushed = f"{repository_of(there)}:{parse_reference(there).tag or tag}"
+    elif not target and parse_reference(repository).names_registry:
+        pushed = f"{repository}:{tag}"
+    else:
+        raise UsageError(
+            f"{target or 'The image'} names no registry to push to.",
+            hint="Name one: imagesync push IMAGE registry.example.com/team/NAME; or set `repository`.",
+        )
+    check_reference(pushed, given_as="TARGET" if target else "IMAGE", tag=True)
+    return pushed
 
 
 class _Layers:
