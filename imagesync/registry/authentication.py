@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import urljoin, urlsplit
 
 import requests
+
+from imagesync.core.credentials import redact
 
 # RFC 9110, section 11.6.1: a header may hold several challenges, of which each has parameters.
 _CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:\s*,?\s*[a-z_]+=(?:"[^"]*"|[^\s",]+))*)')
@@ -26,7 +29,27 @@ class Authorization(requests.auth.AuthBase):
 
 
 class Session(requests.Session):
-    """A session whose redirects carry no credentials to another host, not even those of netrc."""
+    """A session whose redirects carry no credentials to another host, not even those of netrc.
+
+    Parameters
+    ----------
+    insecure
+        Whether redirects may lead from TLS to plain HTTP.
+    """
+
+    def __init__(self, *, insecure: bool = False) -> None:
+        super().__init__()
+        self._insecure = insecure
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where a response redirects to, or ``None``."""
+        target: str | None = super().get_redirect_target(resp)
+        if target is not None and not self._insecure:
+            leads_to = urljoin(resp.url, target)
+            if urlsplit(resp.url).scheme == "https" and urlsplit(leads_to).scheme != "https":
+                resp.close()
+                raise requests.exceptions.InvalidURL(f"it redirects to {redact(leads_to)!r}, without TLS")
+        return target
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Remove the credentials if the redirect leads to another host."""

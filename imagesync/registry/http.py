@@ -108,7 +108,7 @@ class Connection:
         self._credentials = credentials
         self._insecure = insecure or is_loopback(registry)
         self._pause = pause
-        self._session = Session()
+        self._session = Session(insecure=self._insecure)
         self._session.headers["User-Agent"] = "imagesync"
         self._session.mount("https://", TLSAdapter(_tls_context(registry), check=not self._insecure))
         self._session.mount("http://", HTTPAdapter())
@@ -214,6 +214,9 @@ class Connection:
         last: Exception | None = None
         for scheme in self._schemes():
             url = urljoin(f"{scheme}://{self._host}", request.path)
+            # A location that the registry named.
+            if not self._insecure and urlsplit(url).scheme != "https":
+                raise RegistryError(f"The registry {self.registry} leads to {redact(url)!r}, without TLS.")
             own = authorization if self._is_own(url) else None
             try:
                 response = self._fetch(
@@ -284,12 +287,13 @@ class Connection:
         try:
             if identity := self._credentials.get("identitytoken"):
                 form = {**wanted, "grant_type": "refresh_token", "refresh_token": identity}
-                response = self._fetch("POST", realm, None, data=form)
+                # A redirect would send the form with the identity token to wherever it leads.
+                response = self._fetch("POST", realm, None, data=form, allow_redirects=False)
             else:
                 # Docker's token services take each scope as a parameter of its own.
                 wanted["scope"] = scope.split()
                 response = self._fetch("GET", realm, self._basic(), params=wanted)
-            content = response.json() if response.ok else {}
+            content = response.json() if response.status_code < 300 else {}
         except requests.RequestException as error:
             raise RegistryError(
                 f"The token service of {self.registry} can't be used: {reason(error)}.",

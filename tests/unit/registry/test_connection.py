@@ -1,0 +1,121 @@
+"""Where requests to a registry may lead: nowhere with the identity token, not from TLS to plain HTTP."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from imagesync.errors import RegistryError
+from imagesync.registry import http
+from imagesync.registry.http import Connection
+from tests.indexes.certificates import make_certificates
+
+IDENTITY = "identity-token"
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with what ``answers`` has for a path, and records requests with their bodies."""
+
+    def __init__(self, certificate: tuple[Path, Path] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.seen: list[tuple[str, str, bytes]] = []
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.server.seen.append((self.command, self.path, body))
+        status, headers, content = self.server.answers.get(self.path, (404, {}, b""))
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_PUT = do_GET  # noqa: N815  names of the base class
+
+    def log_message(self, *_: object) -> None:
+        """Keep the tests' output quiet."""
+
+
+@contextmanager
+def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    with Server(certificate) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture
+def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Give a registry with TLS that counts as one of another machine."""
+    authority, certificate, key = make_certificates(tmp_path, address="127.0.0.1")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
+    monkeypatch.setattr(http, "is_loopback", lambda _: False)
+    with serving((certificate, key)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_identity_token_follows_no_redirect(status: int) -> None:
+    with serving() as registry, serving() as elsewhere:
+        realm = f'Bearer realm="http://{registry.host}/token",service="r"'
+        registry.answers = {
+            "/v2/": (401, {"WWW-Authenticate": realm}, b""),
+            "/token": (status, {"Location": f"http://{elsewhere.host}/stolen"}, b""),
+        }
+        with (
+            Connection(registry.host, {"identitytoken": IDENTITY}) as connection,
+            pytest.raises(RegistryError, match=f"fails to log in.*HTTP {status}"),
+        ):
+            connection.request("GET", "/v2/", scope="")
+        assert elsewhere.seen == []
+        assert registry.seen[-1][:2] == ("POST", "/token")
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_redirect_from_tls_to_plain_http_is_refused(secure: Server, status: int) -> None:
+    with serving() as plain:
+        secure.answers = {"/v2/": (status, {"Location": f"http://{plain.host}/"}, b"")}
+        with (
+            Connection(secure.host, {}) as connection,
+            pytest.raises(RegistryError, match=r"redirects to 'http://.*without TLS"),
+        ):
+            connection.request("PUT", "/v2/", scope="", data=b"content")
+        assert plain.seen == []
+
+
+def test_location_without_tls_is_refused(secure: Server) -> None:
+    with serving() as plain, Connection(secure.host, {}) as connection:
+        with pytest.raises(RegistryError, match=r"leads to 'http://.*without TLS"):
+            connection.request("PUT", f"http://{plain.host}/upload", scope="", data=b"content")
+        assert plain.seen == []
+        secure.answers = {"/v2/": (200, {}, b"{}"), "/old": (307, {"Location": "/v2/"}, b"")}
+        assert connection.request("GET", "/old", scope="").ok
+
+
+def test_insecure_registry_may_lead_to_plain_http() -> None:
+    with serving() as registry, serving() as plain:
+        plain.answers = {"/": (200, {}, b"{}")}
+        registry.answers = {"/v2/": (307, {"Location": f"http://{plain.host}/"}, b"")}
+        with Connection(registry.host, {}) as connection:
+            assert connection.request("GET", "/v2/", scope="").ok
