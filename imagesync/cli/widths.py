@@ -22,6 +22,8 @@ def shortened(text: str, width: int, ellipsis: str = "…") -> str:
     if cell_width(text) <= width:
         return text
     room = width - len(ellipsis)
+    if room <= 0:
+        return ellipsis[: max(width, 0)]
     kept = text
     while cell_width(kept) > room:
         kept = kept[:-1]
@@ -51,10 +53,11 @@ def column_widths(columns: Sequence[Sequence[int]], available: int) -> list[int]
 
 
 def typical_width(column: Sequence[int]) -> int:
-    """Return the width of a column that shows its header and, if it is wide, most of its cells in full."""
+    """Return the width of a column that shows its header and, if it is wide, most of its texts in full."""
     if max(column) <= _NARROW:
         return max(column)
-    return max(column[0], sorted(column)[ceil(_TYPICAL * len(column)) - 1])
+    texts = sorted(width for width in column if width)
+    return max(column[0], texts[ceil(_TYPICAL * len(texts)) - 1])
 
 
 def _filled(floor: Sequence[int], wanted: Sequence[int], available: int) -> list[int]:

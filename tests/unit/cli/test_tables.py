@@ -6,7 +6,7 @@ import re
 import pytest
 
 from imagesync.cli.tables import Row, Section, print_sections
-from imagesync.cli.widths import column_widths, shortened
+from imagesync.cli.widths import column_widths, shortened, typical_width
 from tests.terminals import on_terminal
 
 HEADERS = ("package", "version", "source")
@@ -61,6 +61,18 @@ def test_prose_is_cut_between_words_and_one_long_word_inside() -> None:
     assert shortened("it carries the connections between", 20) == "it carries the…"
     assert shortened("file:///home/me/projects/mine", 20) == "file:///home/me/pro…"
     assert shortened("日本語の名前", 7) == "日本語…"
+
+
+@pytest.mark.parametrize("ellipsis", ["…", "..."])
+@pytest.mark.parametrize("width", range(11))
+def test_text_fits_any_width_that_is_left_for_it(width: int, ellipsis: str) -> None:
+    cut = shortened("a name that is long", width, ellipsis)
+    assert len(cut) <= width
+    assert cut.endswith(ellipsis[:width])
+
+
+def test_empty_cells_do_not_narrow_a_column() -> None:
+    assert typical_width([0, *[0] * 30, 40]) == 40
 
 
 MANY = """
