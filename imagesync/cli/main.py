@@ -16,6 +16,7 @@ import click
 from imagesync.cli.options import Group, Invocation, invocation_of
 from imagesync.cli.output import print_error
 from imagesync.cli.suggestions import hint_for
+from imagesync.core.credentials import redact
 from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 
@@ -119,7 +120,7 @@ def _system_error(error: OSError) -> ImagesyncError:
         hint = "Check where stdout is redirected to, and the disks of the cache folder and of TMPDIR."
         return ImagesyncError(f"The output or a file can't be written: {reason}.", hint=hint)
     where = f"{error.filename}: " if error.filename else ""
-    return ImagesyncError(f"{where}{reason}.", hint="`imagesync -vv` shows where that happened.")
+    return ImagesyncError(redact(f"{where}{reason}."), hint="`imagesync -vv` shows where that happened.")
 
 
 class _LazyGroup(Group):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 # Whatever stands between "scheme://" and "@" is user information (RFC 3986, section 3.2.1).
@@ -45,3 +46,24 @@ def redact(text: str) -> str:
     'GET https://****@pypi.example.com/simple failed'
     """
     return _PATH_TOKEN.sub(r"\g<scheme>/t/****", _USERINFO.sub(r"\g<scheme>****@", text))
+
+
+def reason_of(error: Exception) -> str:
+    r"""Return why a file can't be parsed, on one line: without its text, and with credentials masked.
+
+    The errors of pydantic and PyYAML show the input, cut anywhere, so that credentials aren't recognised.
+
+    >>> reason_of(ValueError("no number:\n'https://me:secret@pypi.example.com'"))
+    "no number: 'https://****@pypi.example.com'"
+    """
+    parts: Any
+    if callable(errors := getattr(error, "errors", None)):
+        parts = [
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}"
+            for each in errors(include_input=False, include_context=False, include_url=False)
+        ]
+    elif mark := getattr(error, "problem_mark", None):
+        parts = [f"{getattr(error, 'problem', None) or 'a fault'} in line {mark.line + 1}"]
+    else:
+        parts = [str(error)]
+    return redact(" ".join("; ".join(parts).split()))[:300]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.credentials import reason_of
 from imagesync.core.installation import own_installation
 from imagesync.errors import LockError, UsageError
 
@@ -42,9 +43,9 @@ def parse_file(path: Path) -> Lockfile:
     except Exception as error:
         # YAML's, pydantic's and conda-lock's own errors have no common base.
         # Its assertion about entries has no message.
-        reason = " ".join(str(error).split()) or "two entries are for the same package"
+        reason = reason_of(error) or "two entries are for the same package"
         raise UsageError(
-            f"{path} isn't a lock file that conda-lock can read: {reason[:300]}",
+            f"{path} isn't a lock file that conda-lock can read: {reason}",
             hint="Write it again, or with the newest conda-lock.",
         ) from error
 
