@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imagesync.core.credentials import redact
+from imagesync.core.credentials import reason_of, redact
 from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name, is_valid_conda_part
 from imagesync.errors import UsageError
 from imagesync.indexes.configuration_files import table, texts
-from imagesync.lock.lockfile.entries import refuse_unknown
+from imagesync.lock.lockfile.entries import chosen_names, refuse_choice
 from imagesync.lock.lockfile.models import Selection, read_text
 from imagesync.lock.lockfile.source_trees import directory_source
 from imagesync.plan.requirements import parse_requirement
@@ -87,8 +87,8 @@ def read_manifest(path: Path, selection: Selection | None = None) -> Manifest:
             return _pyproject(path, document, selection)
         root = table(document, "tool", "pixi") if path.name == "pyproject.toml" else document
         return _pixi(path, root, selection)
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else reason_of(error)
         raise UsageError(f"{path} can't be read: {reason}", hint="Correct it, and try again.") from error
 
 
@@ -99,9 +99,7 @@ def _environment_yml(path: Path, text: str, selection: Selection) -> Manifest:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UsageError(
-            f"{path} isn't YAML: {' '.join(str(error).split())[:300]}", hint="Correct it."
-        ) from error
+        raise UsageError(f"{path} isn't YAML: {reason_of(error)}", hint="Correct it.") from error
     entries = document.get("dependencies") or []
     conda = [str(entry) for entry in entries if not isinstance(entry, Mapping)]
     pip = [str(line) for entry in entries if isinstance(entry, Mapping) for line in entry.get("pip") or []]
@@ -126,18 +124,18 @@ def _pyproject(path: Path, document: Mapping[str, Any], selection: Selection) ->
 
     project, groups = table(document, "project"), table(document, "dependency-groups")
     if selection.environment:
-        refuse_unknown(path, "environment", (selection.environment,), ())
+        refuse_choice(path, "environment", (selection.environment,))
     extras = table(project, "optional-dependencies")
-    refuse_unknown(path, "group", selection.groups, groups)
-    refuse_unknown(path, "extra", selection.extras, extras)
+    wanted_groups = chosen_names(path, "group", selection.groups, groups)
+    wanted_extras = chosen_names(path, "extra", selection.extras, extras)
     if "dependencies" in texts(project.get("dynamic")):
         raise UsageError(
             f"The dependencies in {path} are dynamic: only a build of the project knows them.",
             hint="Install the project, and lock the environment: imagesync lock -o FILE",
         )
     lines = [*texts(project.get("dependencies", []))]
-    lines += [line for name in selection.extras for line in texts(extras[name])]
-    lines += resolve_dependency_groups(groups, *selection.groups)
+    lines += [line for name in wanted_extras for line in texts(extras[name])]
+    lines += resolve_dependency_groups(groups, *wanted_groups)
     name = project.get("name", "")
     projects = {}
     if name and "build-system" in document:
@@ -152,11 +150,11 @@ def _pyproject(path: Path, document: Mapping[str, Any], selection: Selection) ->
 
 def _pixi(path: Path, document: Mapping[str, Any], selection: Selection) -> Manifest:
     if selection.groups or selection.extras:
-        refuse_unknown(path, "group", (*selection.groups, *selection.extras), ())
+        refuse_choice(path, "group", (*selection.groups, *selection.extras))
     workspace = table(document, "workspace") or table(document, "project")
     environments = {"default": [], **table(document, "environments")}
-    refuse_unknown(path, "environment", filter(None, (selection.environment,)), environments)
-    features = list(_features(document, environments[selection.environment or "default"]))
+    (environment,) = chosen_names(path, "environment", (selection.environment or "default",), environments)
+    features = list(_features(document, environments[environment]))
     scopes = [
         scope for each in features for scope in (each, *(table(each, "target", name) for name in _SUBDIRS))
     ]
@@ -230,8 +228,8 @@ def _unfit(path: Path, entry: str, reason: str) -> UsageError:
 
 
 def _refuse_selection(path: Path, selection: Selection) -> None:
-    refuse_unknown(path, "group", (*selection.groups, *selection.extras), ())
-    refuse_unknown(path, "environment", filter(None, (selection.environment,)), ())
+    refuse_choice(path, "group", (*selection.groups, *selection.extras))
+    refuse_choice(path, "environment", filter(None, (selection.environment,)))
 
 
 def python_specs(manifest: Manifest) -> Sequence[str]:

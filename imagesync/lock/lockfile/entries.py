@@ -172,18 +172,34 @@ def check_entry(path: Path, name: str, version: str, *, is_conda: bool = False) 
         )
 
 
-def refuse_unknown(path: Path, what: str, wanted: Iterable[str], known: Collection[str]) -> None:
-    """Check that a lock file has the groups, extras, categories or environments *wanted*.
+def chosen_names(path: Path, what: str, wanted: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """Return the groups, extras, categories or environments *wanted*, as the file spells them.
 
     Raises
     ------
     UsageError
         It lacks one.
     """
-    missing = [name for name in wanted if name not in known and canonical_name(name) not in known]
-    if missing:
-        has = f"It has {', '.join(sorted(known))}." if known else f"It has no {what} to choose."
-        raise UsageError(f"{path} has no {what} {missing[0]!r}.", hint=has)
+    spelled = {canonical_name(name): name for name in sorted(known)}
+    found = []
+    for name in wanted:
+        own = name if name in known else spelled.get(canonical_name(name))
+        if own is None:
+            has = f"It has {', '.join(sorted(known))}." if known else f"It has no {what} to choose."
+            raise UsageError(f"{path} has no {what} {name!r}.", hint=has)
+        found.append(own)
+    return tuple(found)
+
+
+def refuse_choice(path: Path, what: str, wanted: Iterable[str]) -> None:
+    """Check that no group, extra or environment is *wanted* of a file that has none to choose.
+
+    Raises
+    ------
+    UsageError
+        One is.
+    """
+    chosen_names(path, what, wanted, ())
 
 
 def recorded_target(path: Path, metadata: CustomMetadata, python: str, platform: str) -> Target:

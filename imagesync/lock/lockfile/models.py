@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from imagesync.core.credentials import reason_of
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Lock, Target
@@ -149,10 +150,8 @@ def _refuse_expansion(path: Path, text: str) -> None:
         root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         expanded = 0 if root is None else size(root)
     except (yaml.YAMLError, RecursionError) as error:
-        reason = (
-            "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        )
-        raise UsageError(f"{path} isn't YAML that can be read: {reason[:300]}", hint="Lock again.") from error
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else reason_of(error)
+        raise UsageError(f"{path} isn't YAML that can be read: {reason}", hint="Lock again.") from error
     if expanded > _MOST_NODES:
         raise UsageError(
             f"{path} isn't a lock file: its YAML aliases expand to more than {_MOST_NODES:,} nodes.",

@@ -20,11 +20,12 @@ from imagesync.lock.lockfile.entries import (
     EntryUrls,
     bundled_wheel,
     check_entry,
+    chosen_names,
     is_relative,
     place_of,
     recorded_target,
+    refuse_choice,
     refuse_duplicates,
-    refuse_unknown,
 )
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest
 
@@ -54,10 +55,10 @@ def _read(reader: _Reader, lockfile: Lockfile, subdir: str) -> ReadLock:
     path, selection, metadata = reader.request.path, reader.request.selection, reader.custom_metadata
     entries = [entry for entry in lockfile.package if entry.platform == subdir]
     known = {category for entry in entries for category in entry.categories}
-    refuse_unknown(path, "category", (*selection.groups, *selection.extras), known)
+    categories = chosen_names(path, "category", (*selection.groups, *selection.extras), known)
     if selection.environment:
-        refuse_unknown(path, "environment", (selection.environment,), ())
-    wanted = {*_CATEGORIES, *selection.groups, *selection.extras} - ({"dev"} if selection.no_dev else set())
+        refuse_choice(path, "environment", (selection.environment,))
+    wanted = {*_CATEGORIES, *categories} - ({"dev"} if selection.no_dev else set())
     kept = [entry for entry in entries if wanted & entry.categories or not entry.categories]
     for entry in kept:
         check_entry(path, entry.name, entry.version, is_conda=entry.manager == "conda")

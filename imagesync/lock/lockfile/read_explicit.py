@@ -26,8 +26,8 @@ from imagesync.lock.lockfile.entries import (
     name_and_version,
     place_of,
     recorded_target,
+    refuse_choice,
     refuse_duplicates,
-    refuse_unknown,
     version_of,
 )
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, read_text
@@ -45,8 +45,8 @@ def read(request: ReadRequest) -> ReadLock:
     """Return the lock of an explicit file."""
     path, text = request.path, read_text(request.path)
     selection = request.selection
-    refuse_unknown(path, "group", (*selection.groups, *selection.extras), ())
-    refuse_unknown(path, "environment", filter(None, (selection.environment,)), ())
+    refuse_choice(path, "group", (*selection.groups, *selection.extras))
+    refuse_choice(path, "environment", filter(None, (selection.environment,)))
     subdir = SUBDIRS[request.platform]
     stated = _PLATFORM.search(text)
     if stated is not None and stated[1] != subdir:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from imagesync.core.credentials import redact
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError, UsageError
@@ -20,9 +21,10 @@ from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredP
 from imagesync.lock.lockfile.entries import (
     EntryUrls,
     check_entry,
+    chosen_names,
     local_package,
+    refuse_choice,
     refuse_duplicates,
-    refuse_unknown,
 )
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, read_text
 from imagesync.lock.lockfile.source_trees import directory_source, static_version
@@ -41,10 +43,9 @@ _FILES = (".whl", ".tar.gz", ".zip")
 def read(request: ReadRequest) -> ReadLock:
     """Return the lock of one environment of a ``pixi.lock``, version 6 or later."""
     path, selection = request.path, request.selection
-    refuse_unknown(path, "group", (*selection.groups, *selection.extras), ())
+    refuse_choice(path, "group", (*selection.groups, *selection.extras))
     environments = _environments(path, SUBDIRS[request.platform])
-    name = selection.environment or _DEFAULT
-    refuse_unknown(path, "environment", (name,), environments)
+    (name,) = chosen_names(path, "environment", (selection.environment or _DEFAULT,), environments)
     chosen = environments[name]
     _refuse_other_platform(request, name, chosen["platforms"])
     reader = _Reader(request)
@@ -83,7 +84,7 @@ def _environments(path: Path, subdir: str) -> Mapping[str, Any]:
         lines = str(error.stderr or "").strip().splitlines()
         reason = lines[-1:] or ["it gave no answer"]
         raise UsageError(
-            f"{path} isn't a lock file that this py-rattler can read: {reason[0][:300]}",
+            f"{path} isn't a lock file that this py-rattler can read: {redact(reason[0])[:300]}",
             hint="Lock again: pixi lock. A lock file of a newer pixi needs a newer py-rattler.",
         ) from error
     environments: Mapping[str, Any] = json.loads(finished.stdout)

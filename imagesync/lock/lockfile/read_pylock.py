@@ -25,7 +25,7 @@ from packaging.pylock import (
     PylockValidationError,
 )
 
-from imagesync.core.credentials import strip_credentials
+from imagesync.core.credentials import reason_of, strip_credentials
 from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UsageError
@@ -36,10 +36,11 @@ from imagesync.lock.lockfile.entries import (
     EntryUrls,
     bundled_wheel,
     check_entry,
+    chosen_names,
     local_package,
     marker_values,
     recorded_target,
-    refuse_unknown,
+    refuse_choice,
     version_of,
 )
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, read_text
@@ -75,13 +76,11 @@ def read_document(request: ReadRequest, document: Mapping[str, Any]) -> ReadLock
     path, selection = request.path, request.selection
     pylock = _validated(path, document)
     if selection.environment:
-        refuse_unknown(path, "environment", (selection.environment,), ())
+        refuse_choice(path, "environment", (selection.environment,))
     defaults = [group for group in pylock.default_groups or () if not (selection.no_dev and group == "dev")]
-    groups = {*defaults, *map(canonical_name, selection.groups)}
-    extras = set(map(canonical_name, selection.extras))
     known_groups = {*(pylock.dependency_groups or ()), *(pylock.default_groups or ())}
-    refuse_unknown(path, "group", selection.groups, known_groups)
-    refuse_unknown(path, "extra", selection.extras, pylock.extras or ())
+    groups = {*defaults, *chosen_names(path, "group", selection.groups, known_groups)}
+    extras = set(chosen_names(path, "extra", selection.extras, pylock.extras or ()))
     reader = _Reader(request, _metadata(pylock))
     selected = reader.select(pylock, groups=groups, extras=extras)
     read = reader.lock(selected)
@@ -101,12 +100,12 @@ def _validated(path: Path, document: Mapping[str, Any]) -> Pylock:
         return Pylock.from_dict(document)
     except PylockUnsupportedVersionError as error:
         raise UsageError(
-            f"{path} is of a version of its format that isn't known here: {error}",
+            f"{path} is of a version of its format that isn't known here: {reason_of(error)}",
             hint="Lock again with a tool that writes version 1.0, or take a newer imagesync.",
         ) from error
     except PylockValidationError as error:
         raise UsageError(
-            f"{path} isn't a lock file of PEP 751: {' '.join(str(error).split())[:300]}",
+            f"{path} isn't a lock file of PEP 751: {reason_of(error)}",
             hint="Lock again, such as by: uv export --format pylock.toml -o pylock.toml",
         ) from error
 
@@ -147,7 +146,7 @@ class _Reader:
             raise LockError(
                 f"{self.request.path} doesn't fit the image ({target.platform}, Python "
                 f"{target.python_version}, glibc {'.'.join(map(str, target.glibc))}): "
-                f"{_POSITION.sub('', str(error))}.",
+                f"{_POSITION.sub('', reason_of(error))}.",
                 hint=_remedy(pylock, target),
             ) from error
 

@@ -20,8 +20,8 @@ from imagesync.lock.lockfile.entries import (
     check_entry,
     local_package,
     marker_values,
+    refuse_choice,
     refuse_duplicates,
-    refuse_unknown,
     version_of,
 )
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, read_text
@@ -50,7 +50,7 @@ def read(request: ReadRequest) -> ReadLock:
         ("extra", request.selection.extras),
         ("environment", (request.selection.environment,) if request.selection.environment else ()),
     ):
-        refuse_unknown(path, what, names, ())
+        refuse_choice(path, what, names)
     urls = EntryUrls(path, request.environ)
     packages, vendored, hashes = [], [], {}
     for requirement, digests in _requirements(path, read_text(path)):

@@ -13,7 +13,7 @@ from imagesync.core.files import parse_toml
 from imagesync.core.installation import own_installation
 from imagesync.core.names import canonical_name, is_valid_name
 from imagesync.errors import LockError, UsageError
-from imagesync.lock.lockfile.entries import refuse_unknown
+from imagesync.lock.lockfile.entries import chosen_names, refuse_choice
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection, read_text
 from imagesync.lock.lockfile.read_pylock import read_document
 from imagesync.lock.resolvers.uv import readable
@@ -37,13 +37,16 @@ def read(request: ReadRequest) -> ReadLock:
             "pylock.toml",
         )
     if request.selection.environment:
-        refuse_unknown(path, "environment", (request.selection.environment,), ())
+        refuse_choice(path, "environment", (request.selection.environment,))
     project = _parsed(path.parent / "pyproject.toml", (path.parent / "pyproject.toml").read_text("utf-8"))
     locked = _parsed(path, text)
     groups, extras = _known(project, locked)
     selection = request.selection
-    refuse_unknown(path, "group", selection.groups, groups)
-    refuse_unknown(path, "extra", selection.extras, extras)
+    selection = replace(
+        selection,
+        groups=chosen_names(path, "group", selection.groups, groups),
+        extras=chosen_names(path, "extra", selection.extras, extras),
+    )
     options = ["--no-default-groups", *_options(selection)]
     if "project" not in project:
         options.append("--all-packages")  # the root of a workspace that is no package
@@ -53,7 +56,7 @@ def read(request: ReadRequest) -> ReadLock:
     everything = _export(request, ["--all-groups", "--all-extras", "--all-packages"], check=False)
     names = {canonical_name(package["name"]) for package in document.get("packages", ())}
     all_names = {canonical_name(package["name"]) for package in everything.get("packages", ())}
-    chosen = {canonical_name(name) for name in (*selection.groups, *selection.extras)}
+    chosen = {*selection.groups, *selection.extras}
     return replace(
         read, left_out=tuple(sorted(all_names - names)), others=tuple(sorted({*groups, *extras} - chosen))
     )
@@ -80,8 +83,8 @@ def _known(project: Mapping[str, Any], locked: Mapping[str, Any]) -> tuple[set[s
 
 
 def _options(selection: Selection) -> list[str]:
-    groups = [f"--group={canonical_name(name)}" for name in selection.groups]
-    return groups + [f"--extra={canonical_name(name)}" for name in selection.extras]
+    groups = [f"--group={name}" for name in selection.groups]
+    return groups + [f"--extra={name}" for name in selection.extras]
 
 
 def _export(request: ReadRequest, options: Sequence[str], *, check: bool = True) -> Mapping[str, Any]:

@@ -64,6 +64,11 @@ def test_pyproject_has_its_extras_groups_and_the_project(tmp_path: Path) -> None
     found = read(tmp_path, "pyproject.toml", text, extras=("dim",), groups=("night",))
     assert found.pip == ("lamp", "shade", "dusk", "moon")
     assert (found.python, dict(found.projects)) == (">=3.10", {})
+    spelled = text.replace("dim =", "Dim_It =").replace("night =", "Night_Shift =")
+    assert (
+        read(tmp_path, "pyproject.toml", spelled, extras=("dim-it",), groups=("night.shift",)).pip
+        == found.pip
+    )
     built = read(tmp_path, "pyproject.toml", text + '[build-system]\nrequires = ["hatchling"]\n')
     assert built.projects["room"].url == tmp_path.as_uri()  # type: ignore[index]
 
@@ -80,7 +85,8 @@ def test_requirements_leave_indexes_and_comments_away(tmp_path: Path) -> None:
         ("requirements.txt", "lamp @ https://me:word@example.com/lamp.whl\n", "has a URL"),
         ("environment.yml", "dependencies: [--yes]\n", "isn't a match spec"),
         ("environment.yml", "dependencies: 3\n", "can't be read"),
-        ("environment.yml", "a: [\n", "isn't YAML"),
+        ("environment.yml", "a: [https://me:word@example.com\n", "isn't YAML"),
+        ("environment.yml", "[" * 3000, "nested too deeply"),
         ("pixi.toml", '[dependencies]\nlamp = { git = "https://example.com" }\n', "comes from its sources"),
         ("pixi.toml", '[pypi-dependencies]\nlamp = { git = "x" }\n', "comes from a URL"),
         ("pixi.toml", '[pypi-dependencies]\nlamp = { path = "/etc" }\n', "isn't named relative"),
