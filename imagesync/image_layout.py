@@ -207,6 +207,16 @@ class ImageOptions:
     run_network: bool = False
 
     @property
+    def account(self) -> Mapping[str, str]:
+        """Return the variables that say whose processes they are; an account by number has a name of ours.
+
+        >>> ImageOptions(user="app:staff").account
+        {'HOME': '/home/imagesync', 'USER': 'app'}
+        """
+        name = self.user.partition(":")[0]
+        return {"HOME": str(HOME), "USER": "imagesync" if name.isdecimal() else name}
+
+    @property
     def digest(self) -> str:
         """Return ``sha256:<hex>`` over all that reaches the image; empty for the defaults."""
         if self == ImageOptions():

@@ -23,6 +23,7 @@ from imagesync.image.options import (
     environment_variables,
     owner_of,
     run_lines,
+    workdir_command,
 )
 from imagesync.image.templates import (
     base_stages,
@@ -218,6 +219,7 @@ def make_context(
         "vendored": layer.vendored,
         "vendored_bytecode": vendored.bytecode,
         "version": version,
+        "workdir_command": workdir_command(options),
     }
     dockerfile = render_template("Dockerfile.j2", values, folder=templates)
     files = [

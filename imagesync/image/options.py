@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from imagesync.engine.build_context import ContextFile
+from imagesync.image_layout import HOME, PREFIX
 
 if TYPE_CHECKING:
     from imagesync.image_layout import CopiedFiles, ImageOptions
     from imagesync.lock.lock import Lock
 
+# Says between two steps of a build that the working directory is one that imagesync made.
+_WORKDIR_MADE: Final = PREFIX / ".workdir-made"
 # Wheels of CUDA and those that bring it along; nvidia-ml-py and its like work without a GPU.
 _CUDA_WHEEL = re.compile(r"nvidia-(cu|nccl|nvjitlink|nvtx)|cupy-cuda|jax-cuda")
 
@@ -44,7 +48,30 @@ def run_lines(options: ImageOptions) -> list[str]:
     if not options.run:
         return []
     commands = [f"RUN {json.dumps(['/bin/sh', '-euc', command])}" for command in options.run]
+    if _owner_comes_later(options):
+        made, folder = shlex.quote(str(_WORKDIR_MADE)), shlex.quote(options.workdir)
+        chown = f"chown {owner_of(options.user)} {folder}"
+        commands.append(f"RUN [ ! -e {made} ] || {{ rm {made}; {chown}; }}")
     return ["USER 0:0", *commands, f"USER {options.user}"]
+
+
+def workdir_command(options: ImageOptions) -> str:
+    """Return the shell command that makes the working directory for the user; empty for the home.
+
+    If commands of the user's may add that account, :func:`run_lines` name the owner after them.
+    """
+    if options.workdir == str(HOME):
+        return ""
+    folder = shlex.quote(options.workdir)
+    owner = f"chown {owner_of(options.user)} {folder}"
+    if _owner_comes_later(options):
+        owner = f"touch {shlex.quote(str(_WORKDIR_MADE))}"
+    return f"[ -d {folder} ] || {{ mkdir -p {folder}; {owner}; }}"
+
+
+def _owner_comes_later(options: ImageOptions) -> bool:
+    is_number = options.user.replace(":", "").isdecimal()
+    return bool(options.run) and not is_number and options.workdir != str(HOME)
 
 
 def owner_of(user: str) -> str:

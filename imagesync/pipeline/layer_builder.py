@@ -8,12 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
-from imagesync.errors import BuildError
+from imagesync.errors import BaseImageError, BuildError
 from imagesync.image.built_image import Image
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.environment import EnvironmentFiles, write_environment
+from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.verify import verify_wheels
 from imagesync.image.layers.wheel_parts import WheelPart, bytecode_by_wheel
 from imagesync.image.options import environment_variables, owner_of
@@ -25,18 +26,57 @@ from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
 from imagesync.pipeline.environment_hash import has_only_interpreter
 from imagesync.pipeline.image_builder import ImageBuilder
-from imagesync.pipeline.layout_finder import LayoutFinder, needs_container
+from imagesync.pipeline.layout_finder import LayoutFinder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from imagesync.image.dockerfile import Wheels
+    from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.grouping import Kind
     from imagesync.lock.lock import Lock
     from imagesync.registry.oci_image import OCIImage
 
 # 1980-01-01, as the files in layers.
 _CREATED = 315_532_800
+# Of a line in /etc/passwd and /etc/group.
+_ID_FIELD = 2
+
+
+def owner_ids(user: str, base: BaseContents, *, root: str) -> tuple[int, int]:
+    """Return the ids of *user* and its group, as ``chown`` finds them in an image.
+
+    Parameters
+    ----------
+    user
+        As in a Dockerfile.
+    base
+        The contents of the base image, whose accounts count besides that of imagesync.
+    root
+        Its name, for messages.
+
+    Raises
+    ------
+    BaseImageError
+        It has no such user or group.
+    """
+    files = {path: file.content for path, file in base.accounts.items()}
+    files |= {entry.path: b"".join(entry.read()) for entry in system_entries(base) if entry.kind == "file"}
+
+    def find(name: str, path: str, kind: str) -> int:
+        if name.isdecimal():
+            return int(name)
+        for line in files.get(path, b"").decode(errors="surrogateescape").splitlines():
+            fields = line.split(":")
+            if fields[0] == name and len(fields) > _ID_FIELD and fields[_ID_FIELD].isdecimal():
+                return int(fields[_ID_FIELD])
+        raise BaseImageError(
+            f"The base image {root} has no {kind} called {name}, which the setting `user` names.",
+            hint="Give numbers, such as user = '1000:1000'. With an engine, `run` can add the account.",
+        )
+
+    name, _, group = owner_of(user).partition(":")
+    return find(name, "etc/passwd", "user"), find(group, "etc/group", "group") if group else 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,7 @@ class LayerBuilder(ImageBuilder):
                 if has_only_interpreter(self.inputs.plan)
                 else "Build with an engine: --builder docker.",
             )
+        self._workdir()  # refuses an account that the base lacks, before anything is fetched
         artifacts = fetch_artifacts(self.lock, self.sources)
         refuse_deviations(self.inputs.plan, artifacts.lock)
         self.report(artifacts.lock)
@@ -143,13 +184,9 @@ class LayerBuilder(ImageBuilder):
 
     def _workdir(self) -> tuple[str, int, int] | None:
         """Return the working directory with the ids of its owner, unless it's the home."""
-        options = self.inputs.plan.options
-        if options.workdir == str(HOME):
-            return None
-        uid, _, gid = owner_of(options.user).partition(":")
-        if not uid.isdecimal():
-            raise needs_container("user", "looks up the name of the owner of workdir (a number needs none)")
-        return options.workdir, int(uid), int(gid) if gid.isdecimal() else 0
+        options, root = self.inputs.plan.options, self.inputs.context.settings.base
+        uid, gid = owner_ids(options.user, self.finder.base.contents, root=root)
+        return None if options.workdir == str(HOME) else (options.workdir, uid, gid)
 
     def _wheel_parts(self, wheels: Wheels, kind: Kind, lock: Lock) -> list[WheelPart]:
         local = {package.name for package in lock.vendored if not package.repacked}

@@ -52,7 +52,9 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
 # Without what a Dockerfile or a shell would expand.
 _IMAGE_PATH = re.compile(r"/[\w.+@%~ /-]*")
-_ENVIRONMENT_VARIABLES = frozenset({"PATH", "HOME", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_SHLVL"})
+_ENVIRONMENT_VARIABLES = frozenset(
+    {"PATH", "HOME", "USER", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_SHLVL"}
+)
 _SYSTEM_FOLDERS = (PREFIX, *map(PurePosixPath, ("/proc", "/sys", "/dev")))
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from imagesync.errors import BaseImageError, LayoutError
-from imagesync.image_layout import HOME, LAYER_CONTENTS, PREFIX, ImageOptions
+from imagesync.image_layout import LAYER_CONTENTS, PREFIX, ImageOptions
 from imagesync.registry.config import ContainerConfig, History
 from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
@@ -159,7 +159,7 @@ def _container(
     else:
         variables["VIRTUAL_ENV"] = str(PREFIX)
     variables |= {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", **environment}
-    variables |= {"HOME": str(HOME), "USER": "imagesync"}
+    variables |= options.account
     return replace(
         base,
         env=tuple(f"{name}={value}" for name, value in variables.items()),

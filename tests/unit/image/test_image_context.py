@@ -29,7 +29,7 @@ from imagesync.image.conda.conda_installer import CondaInstaller
 from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.image_context import BuildContext, write_context
-from imagesync.image.options import uses_cuda
+from imagesync.image.options import run_lines, uses_cuda
 from imagesync.image.templates import (
     CONDA_PROGRAMS,
     PROGRAMS,
@@ -483,6 +483,27 @@ def test_options_are_in_the_dockerfile_of_the_environment_and_not_of_its_package
     built = inputs.context(options=options)
     assert "useradd" not in built.dockerfile
     assert built.options.run == options.run
+
+
+def test_working_directory_gets_its_owner_after_the_commands_that_may_add_him(inputs: Inputs) -> None:
+    options = ImageOptions(user="app", workdir="/srv/app", run=("useradd app",))
+    lines = inputs.context(options=options, standalone=True).dockerfile.splitlines()
+    made, run, chown, user = (
+        lines.index(line)
+        for line in (
+            "RUN [ -d /srv/app ] || { mkdir -p /srv/app; touch /opt/env/.workdir-made; }",
+            'RUN ["/bin/sh", "-euc", "useradd app"]',
+            "RUN [ ! -e /opt/env/.workdir-made ] || { rm /opt/env/.workdir-made; chown app /srv/app; }",
+            "USER app",
+        )
+    )
+    assert made < run < chown
+    assert lines[-1] == "USER app"
+    assert user < run
+    assert run_lines(options)[-2:] == [lines[chown], "USER app"]
+    assert "ENV HOME=/home/imagesync USER=app" in lines
+    whole = inputs.context(options=replace(options, run=()), standalone=True).dockerfile
+    assert "mkdir -p /srv/app; chown app /srv/app; }" in whole
 
 
 def test_image_with_cuda_asks_for_the_driver(inputs: Inputs, tmp_path: Path) -> None:

@@ -370,6 +370,8 @@ def test_image_options_in_a_file_and_in_variables(tmp_path: Path) -> None:
     "line",
     [
         'env = { PATH = "/bin" }',
+        'env = { USER = "me" }',
+        'env = { CONDA_DEFAULT_ENV = "base" }',
         'env = { "a b" = "1" }',
         'env = { INDEX = "https://me:secret@example.com/simple" }',
         "env = { A = true }",
