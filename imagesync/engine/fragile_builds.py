@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FIXED = "1.42"
 """The API of Docker 23."""
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _CANCELLING = "Cancelling when this step has ended; once more to cancel at once"
 
 
@@ -74,7 +75,7 @@ def one_at_a_time(engine: str, *, progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callable[[], None]]:
-    """Defer SIGINT and SIGTERM until a step of the build ends; a second signal isn't deferred.
+    """Defer SIGINT, SIGTERM and SIGHUP until a step of the build ends; a second signal isn't deferred.
 
     Yields
     ------
@@ -89,7 +90,12 @@ def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callabl
         nonlocal done_before
 
         def interrupt() -> None:
-            before[number](number, frame)
+            handler = before[number]
+            if callable(handler):
+                handler(number, frame)
+            else:  # the system's own, which ends the process
+                signal.signal(number, handler)
+                signal.raise_signal(number)
 
         if pending or not steps.running:
             interrupt()
@@ -104,8 +110,10 @@ def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callabl
 
     # Python delivers signals to the main thread alone.
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if callable(signal.getsignal(number)):
+        for name in _SIGNALS:
+            number = getattr(signal, name, None)
+            # What is ignored stays ignored, as under nohup; None is a handler that isn't Python's.
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.signal(number, handle)
     try:
         yield check

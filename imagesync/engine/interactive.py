@@ -31,6 +31,8 @@ _CHUNK = 64 * 1024  # bytes
 _Errors = Callable[[], contextlib.AbstractContextManager[None]]
 _GRACE = 10  # seconds that a command gets after a signal, as with `docker stop`
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+# Debian's Podman only recommends catatonit; docker-init is a package of its own in some distributions.
+_NO_INIT = ("init binary", "container-init", "docker-init")
 _NO_COMMAND = ("executable file not found", "no such file or directory", "not found in $path")
 
 
@@ -53,10 +55,20 @@ def run_container(endpoint: Endpoint, run: ContainerRun) -> int:
         try:
             return _run(api, endpoint, run, terminal=terminal, init=True)
         except EngineError as error:
-            # Debian's Podman only recommends catatonit, its process 1.
-            if "init binary" not in error.message and "container-init" not in error.message:
+            if not _lacks_init(error):
                 raise
         return _run(api, endpoint, run, terminal=terminal, init=False)
+
+
+def _lacks_init(error: EngineError) -> bool:
+    """Return True if the engine has no program for process 1: catatonit, docker-init."""
+    import docker.errors
+
+    cause = error.__cause__
+    # Not in the whole message: that has the command, too.
+    return isinstance(cause, docker.errors.APIError) and any(
+        words in explanation(cause).lower() for words in _NO_INIT
+    )
 
 
 def uses_terminal(run: ContainerRun) -> bool:

@@ -21,6 +21,9 @@ from imagesync.standalone.programs import program_modules, program_path, program
 if TYPE_CHECKING:
     import jinja2
 
+_FROM: Final = re.compile(
+    r"^[ \t]*FROM(?:[ \t]+--\S+)*[ \t]+\S+(?:[ \t]+AS[ \t]+(\S+))?[ \t]*$", re.MULTILINE | re.IGNORECASE
+)
 Stage = Literal["minimal", "runtime", "build"]
 """The stages of ``Dockerfile.base``."""
 TEMPLATES: Final = (
@@ -73,7 +76,8 @@ def base_target(dockerfile: str, stage: Stage) -> str:
     >>> base_target("FROM a AS runtime\nFROM b AS build\n", "minimal"), base_target("FROM a\n", "build")
     ('runtime', '')
     """
-    names = re.findall(r"^FROM\s+\S+(?:\s+AS\s+(\S+))?\s*$", dockerfile, re.MULTILINE | re.IGNORECASE)
+    # Names of stages are case-insensitive, and BuildKit keeps them in lower case.
+    names = [name.lower() for name in _FROM.findall(dockerfile)]
     wanted = ("minimal", "runtime") if stage == "minimal" else (stage,)
     return next((name for name in wanted if name in names), names[-1] if names else "")
 
@@ -97,11 +101,9 @@ def base_stages(dockerfile: str, root: str, apt: Sequence[str]) -> str:
         next((line for start, line in replaced.items() if old.startswith(start)), old)
         for old in dockerfile.strip().splitlines()
     ]
-    last = max(
-        (number for number, line in enumerate(lines) if line.upper().startswith("FROM ")), default=None
-    )
-    if last is not None and " AS " not in lines[last].upper():
-        lines[last] += " AS base"
+    named = [(number, found[1]) for number, line in enumerate(lines) if (found := _FROM.match(line))]
+    if named and not named[-1][1]:
+        lines[named[-1][0]] += " AS base"
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines))
 
 

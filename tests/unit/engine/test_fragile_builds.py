@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -69,6 +71,37 @@ def test_second_interrupt_and_one_without_a_running_step_are_not_deferred() -> N
     with pytest.raises(KeyboardInterrupt), deferred_interrupts(building, progress=SilentProgress()):  # noqa: PT012
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("no step runs")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_the_process_wait_too_unless_ignored(number: signal.Signals) -> None:
+    received: list[int] = []
+    original = signal.signal(number, lambda number, _: received.append(number))
+    try:
+        with deferred_interrupts(steps(), progress=SilentProgress()):
+            os.kill(os.getpid(), number)
+            assert received == []
+        assert received == [number]
+        signal.signal(number, signal.SIG_IGN)
+        with deferred_interrupts(steps(), progress=SilentProgress()):
+            assert signal.getsignal(number) is signal.SIG_IGN
+        code = (
+            "import os, signal\n"
+            "from imagesync.core.progress import SilentProgress as Silent\n"
+            "from imagesync.engine.build_steps import Steps\n"
+            "from imagesync.engine.fragile_builds import deferred_interrupts\n"
+            "steps = Steps(progress=Silent(), log=None)\n"
+            "steps.known('one', '[one] RUN true', numbered=True)\n"
+            "steps.started('one')\n"
+            f"signal.signal({int(number)}, signal.SIG_DFL)\n"
+            "with deferred_interrupts(steps, progress=Silent()):\n"
+            f"    os.kill(os.getpid(), {int(number)})\n"
+            "    print('step ended', flush=True)\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (-number, "step ended\n"), ended.stderr
+    finally:
+        signal.signal(number, original)
 
 
 def test_interrupt_of_a_build_that_ends_meanwhile_is_not_lost() -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from imagesync.engine.build_context import dockerfile_quote
 from imagesync.errors import RenderError
 from imagesync.image.templates import (
+    base_stages,
+    base_target,
     build_files_digest,
     dockerfile_base,
     render_template,
@@ -31,6 +33,17 @@ def write(folder: Path, name: str, text: str) -> Path:
 def test_users_template_replaces_the_shipped_one(tmp_path: Path) -> None:
     write(tmp_path, "Dockerfile.j2", "FROM {{ base }}")
     assert render_template("Dockerfile.j2", {"base": "debian"}, folder=tmp_path) == "FROM debian\n"
+
+
+def test_stages_of_a_base_are_found_with_options_and_in_capitals() -> None:
+    text = "FROM --platform=linux/amd64 gcc:14 AS Build\nFROM --platform=linux/amd64 debian:12 as RUNTIME\n"
+    assert [base_target(text, stage) for stage in ("minimal", "runtime", "build")] == [
+        "runtime",
+        "runtime",
+        "build",
+    ]
+    unnamed = base_stages("FROM a AS build\nfrom --platform=linux/amd64  b \n", "b", ())
+    assert base_target(unnamed, "runtime") == "base"
 
 
 def test_undefined_value_is_reported_with_file_and_line(tmp_path: Path) -> None:
