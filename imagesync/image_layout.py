@@ -15,6 +15,7 @@ USER: Final = "1000:1000"
 INVENTORY: Final = PREFIX / "share" / "imagesync" / "environment.json"
 CODE: Final = PREFIX / "code"
 PYTHON: Final = PREFIX / "bin" / "python"
+_RESERVED: Final = (PREFIX, *map(PurePosixPath, ("/proc", "/sys", "/dev")))
 TAG_DIGITS: Final = 16
 LAYER_CONTENTS: Final = "dev.imagesync.contents"
 """Annotation of a layer: a JSON object of its packages and the bytes that each takes of it."""
@@ -32,6 +33,17 @@ def site_packages(minor: str) -> PurePosixPath:
     '/opt/env/lib/python3.12/site-packages'
     """
     return PREFIX / "lib" / f"python{minor}" / "site-packages"
+
+
+def is_reserved(path: str) -> bool:
+    """Return True if the absolute *path* is the environment's or the kernel's, or lies there.
+
+    >>> is_reserved("/opt/env/lib"), is_reserved("//opt/./env"), is_reserved("/opt/other")
+    (True, True, False)
+    """
+    # POSIX, and so pathlib, takes two slashes at the beginning for another root.
+    place = PurePosixPath("/" + path.lstrip("/"))
+    return any(place.is_relative_to(folder) for folder in _RESERVED)
 
 
 class Label:

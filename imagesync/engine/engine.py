@@ -173,9 +173,17 @@ class Engine:
             return frozenset(_with_algorithm(each["ImageID"]) for each in self._api.containers(all=True))
 
     def last_tagged(self, image: ListedImage) -> str:
-        """Return when an image got its latest name, in ISO 8601, or when it was created if nobody knows."""
+        """Return when an image got its latest name, in ISO 8601, or when it was created if nobody knows.
+
+        It is empty for an image that was removed meanwhile.
+        """
+        import docker.errors
+
         with engine_errors(f"look at the image {image.image_id}"):
-            found = self._api.inspect_image(image.image_id)
+            try:
+                found = self._api.inspect_image(image.image_id)
+            except docker.errors.NotFound:
+                return ""
         tagged = str((found.get("Metadata") or {}).get("LastTagTime") or "")
         # An image that was loaded has none; Go's zero time is in the year 1.
         return tagged if tagged and not tagged.startswith("0001") else str(found.get("Created") or "")

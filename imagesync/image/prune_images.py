@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final, Literal
 
 from imagesync.core.image_reference import split_reference
@@ -26,6 +28,9 @@ _REPOSITORIES: Final[Mapping[str, Kind]] = {
     INSTALLER_REPOSITORY: "mounted",
     UNFINISHED_REPOSITORY: "mounted",
 }
+
+_SPARED: Final = timedelta(hours=1)
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def count_images(engine: Engine) -> dict[Kind, int]:
     return {kind: found[kind] for kind in KINDS}
 
 
-def prune_images(engine: Engine, *, keep: int) -> tuple[OwnImage, ...]:
+def prune_images(engine: Engine, *, keep: int, spared: timedelta = _SPARED) -> tuple[OwnImage, ...]:
     """Remove images that no container uses, and return them.
 
     Parameters
@@ -76,9 +81,18 @@ def prune_images(engine: Engine, *, keep: int) -> tuple[OwnImage, ...]:
     keep
         The number of environments to keep, the latest ones. Those that have a name of the user's or a
         container stay, too, and so does what the ones that stay were built on.
+    spared
+        Other images than environments stay if they got their name in this time: a build that runs may use
+        them.
     """
     images = engine.list_images()
-    removable = unused_images(images, used=engine.images_in_use(), keep=keep, age=engine.last_tagged)
+    removable = unused_images(
+        images,
+        used=engine.images_in_use(),
+        keep=keep,
+        named=lambda image: _time(engine.last_tagged(image)),
+        spared_since=datetime.now(timezone.utc) - spared,
+    )
     for own in removable:
         for reference in own.references:
             engine.remove(reference)
@@ -90,7 +104,8 @@ def unused_images(
     *,
     used: frozenset[str],
     keep: int,
-    age: Callable[[ListedImage], str],
+    named: Callable[[ListedImage], datetime],
+    spared_since: datetime,
 ) -> tuple[OwnImage, ...]:
     """Return the images to remove, those first that stand on others.
 
@@ -102,19 +117,41 @@ def unused_images(
         IDs of those that containers use.
     keep
         The number of environments to keep.
-    age
-        Returns a text that sorts by the time at which an image got its name.
+    named
+        Returns the time at which an image got its name.
+    spared_since
+        Images for builds that got their name since then stay.
     """
     candidates = [
         own for own in own_images(images) if own.image.image_id not in used and not own.has_other_names
     ]
     of_kind = {kind: [own for own in candidates if own.kind == kind] for kind in KINDS}
-    environments = sorted(of_kind["environment"], key=lambda own: age(own.image), reverse=True)[keep:]
-    removed = list(of_kind["mounted"])
+    environments = sorted(of_kind["environment"], key=lambda own: named(own.image), reverse=True)[keep:]
+
+    def settled(found: Iterable[OwnImage]) -> list[OwnImage]:
+        return [own for own in found if named(own.image) < spared_since]
+
+    removed = settled(of_kind["mounted"])
     removed += _unneeded(environments, images, removed, Label.ENVIRONMENT_HASH)
-    removed += _unneeded(of_kind["packages"], images, removed, Label.PACKAGES_HASH)
-    removed += _unneeded(of_kind["base"], images, removed, Label.BASE_HASH)
+    removed += _unneeded(settled(of_kind["packages"]), images, removed, Label.PACKAGES_HASH)
+    removed += _unneeded(settled(of_kind["base"]), images, removed, Label.BASE_HASH)
     return tuple(removed)
+
+
+def _time(text: str) -> datetime:
+    """Return the time that an engine gives in RFC 3339, with up to nine digits of a second and any zone.
+
+    >>> _time("2026-11-28T17:00:00.123456789+01:00") == _time("2026-11-28T16:00:00.123456Z")
+    True
+    >>> _time("").year
+    1
+    """
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return datetime.min.replace(tzinfo=timezone.utc)
+    second, fraction, zone = found.groups()
+    zone = "+00:00" if zone in ("Z", "z") else zone
+    return datetime.fromisoformat(f"{second}.{(fraction or '')[:6]:0<6}{zone}")
 
 
 def _unneeded(

@@ -9,12 +9,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from imagesync.core.stat_cache import MODE, SIZE, Stat, digest_each, stat_of
 from imagesync.errors import UsageError, WheelError
-from imagesync.image_layout import CopiedFile, CopiedFiles
+from imagesync.image_layout import CopiedFile, CopiedFiles, is_reserved
 from imagesync.scan.environment import Finding, Severity
 from imagesync.store.layout import CODE
 from imagesync.wheels.sources.source_tree import in_secret_folder, is_environment, looks_secret
@@ -57,11 +58,15 @@ def copied_files(
     findings: list[Finding] = []
     for source, target in files.items():
         path = Path(os.path.abspath(source))  # noqa: PTH100  links stay: their names are those in the image
+        place = PurePosixPath("/" + target.lstrip("/"))
         if path.is_file():
-            found.append(_copied_file(path, f"{target}{path.name}" if target.endswith("/") else target))
+            copied = _copied_file(path, str(place / path.name if target.endswith("/") else place))
+            _refuse_reserved(path, copied)
+            found.append(copied)
             continue
         left_out: _LeftOut = defaultdict(list)
-        copied = _copied_folder(path, target.rstrip("/"), left_out, cache=cache)
+        copied = _copied_folder(path, str(place), left_out, cache=cache)
+        _refuse_reserved(path, copied)
         findings += (_left_out(path, reason, names) for reason, names in sorted(left_out.items()))
         if copied.files:
             found.append(copied)
@@ -75,8 +80,11 @@ def _copied_file(path: Path, target: str) -> CopiedFiles:
         raise _secret(path)
     stats = {path.name: stat_of(path.stat())}
     # The cache is keyed by folder; a single file is read each time.
-    digest, each = digest_each(path.parent, stats, began=time.time_ns())
-    return CopiedFiles(target, (_copied(target, path, stats[path.name], each[path.name]),), digest)
+    _, each = digest_each(path.parent, stats, began=time.time_ns())
+    copied = _copied(target, path, stats[path.name], each[path.name])
+    # Its name on this machine doesn't matter.
+    content = f"{'executable' if copied.executable else 'file'}\0{target}\0{copied.sha256}"
+    return CopiedFiles(target, (copied,), f"sha256:{sha256(os.fsencode(content)).hexdigest()}")
 
 
 def _copied_folder(path: Path, target: str, left_out: _LeftOut, *, cache: Path) -> CopiedFiles:
@@ -88,8 +96,8 @@ def _copied_folder(path: Path, target: str, left_out: _LeftOut, *, cache: Path) 
     return CopiedFiles(target, tuple(sorted(copied)), digest)
 
 
-def _copied(target: str, source: Path, value: Stat, sha256: str) -> CopiedFile:
-    return CopiedFile(target, str(source), value[SIZE], bool(value[MODE] & stat.S_IXUSR), sha256)
+def _copied(target: str, source: Path, value: Stat, digest: str) -> CopiedFile:
+    return CopiedFile(target, str(source), value[SIZE], bool(value[MODE] & stat.S_IXUSR), digest)
 
 
 def _folder_stats(folder: Path, left_out: _LeftOut) -> Iterator[tuple[str, Stat]]:
@@ -164,6 +172,15 @@ def _secret(path: Path) -> UsageError:
         f"{path} looks like a secret, and everybody who has the image could read it.",
         hint="Remove it from `files`, and give it to containers as a mount or a variable.",
     )
+
+
+def _refuse_reserved(path: Path, copied: CopiedFiles) -> None:
+    for file in copied.files:
+        if is_reserved(file.path):
+            raise UsageError(
+                f"{path} would go to {file.path}, where the environment or the kernel has its files.",
+                hint="Name another folder of the image in `files`.",
+            )
 
 
 def _refuse_folder(path: Path) -> None:

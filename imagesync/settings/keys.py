@@ -12,7 +12,7 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import is_reference, is_repository
 from imagesync.core.names import Level
 from imagesync.errors import UsageError
-from imagesync.image_layout import PREFIX
+from imagesync.image_layout import PREFIX, is_reserved
 
 Kind = Literal[
     "switch",
@@ -55,7 +55,6 @@ _IMAGE_PATH = re.compile(r"/[\w.+@%~ /-]*")
 _ENVIRONMENT_VARIABLES = frozenset(
     {"PATH", "HOME", "USER", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV", "CONDA_SHLVL"}
 )
-_SYSTEM_FOLDERS = (PREFIX, *map(PurePosixPath, ("/proc", "/sys", "/dev")))
 
 
 MOST_LAYERS = 100
@@ -148,9 +147,7 @@ def is_image_path(text: str) -> bool:
 
 
 def _is_copy_target(text: str) -> bool:
-    path = PurePosixPath(text)
-    system = any(path.is_relative_to(folder) for folder in _SYSTEM_FOLDERS)
-    return is_image_path(text) and len(path.parts) > 1 and not system
+    return is_image_path(text) and len(PurePosixPath(text).parts) > 1 and not is_reserved(text)
 
 
 def _is_base(text: str) -> bool:

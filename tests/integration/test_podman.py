@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,8 @@ def test_images_that_nothing_uses_are_pruned(podman: Endpoint) -> None:
             hashed = "sha256:" + letter * 64
             image(f"localhost/imagesync:{letter * 16}", below, **{Label.ENVIRONMENT_HASH: hashed})
         assert count_images(engine) == {"environment": 2, "packages": 1, "base": 1, "mounted": 0}
-        (removed,) = prune_images(engine, keep=1)
+        (removed,) = prune_images(engine, keep=1, spared=timedelta())
         assert removed.references == (f"localhost/imagesync:{tags[2]}",)
-        assert len(prune_images(engine, keep=0)) == 3
+        assert len(prune_images(engine, keep=0, spared=timedelta())) == 3
         assert sum(count_images(engine).values()) == 0
         assert engine.inspect(REFERENCE) is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 from imagesync.engine.engine import ListedImage
 from imagesync.image.prune_images import own_images, unused_images
 from imagesync.image_layout import Label, image_tag
@@ -37,14 +39,22 @@ ALL = (OLD_BASE, BASE, OLD_PACKAGES, PACKAGES, OTHER_PACKAGES, OLD, MIDDLE, NEW,
 
 
 def removed(
-    images: tuple[ListedImage, ...] = ALL, *, keep: int = 1, used: tuple[ListedImage, ...] = ()
+    images: tuple[ListedImage, ...] = ALL,
+    *,
+    keep: int = 1,
+    used: tuple[ListedImage, ...] = (),
+    new: tuple[ListedImage, ...] = (),
 ) -> set[str]:
-    ages = {image.image_id: f"{number:03}" for number, image in enumerate(images)}
+    start = datetime(2026, 11, 28, tzinfo=timezone.utc)
+    times = {image.image_id: start + timedelta(minutes=number) for number, image in enumerate(images)}
+    since = start + timedelta(days=1)
+    times |= {image.image_id: since for image in new}
     found = unused_images(
         images,
         used=frozenset(image.image_id for image in used),
         keep=keep,
-        age=lambda image: ages[image.image_id],
+        named=lambda image: times[image.image_id],
+        spared_since=since,
     )
     return {own.image.image_id for own in found}
 
@@ -69,6 +79,13 @@ def test_image_that_the_user_has_named_or_built_on_stays() -> None:
     theirs = ListedImage(digest("c"), ("theirs:1",), {**MIDDLE.labels, "mine": "1"}, 1)
     assert removed((*ALL, theirs), keep=0) == ids(*ALL) - ids(ROOT, MIDDLE, PACKAGES, BASE)
     assert theirs not in [own.image for own in own_images((*ALL, theirs))]
+
+
+def test_images_that_a_running_build_may_use_stay() -> None:
+    unfinished = ListedImage(digest("d"), ("imagesync-unfinished:1",), {}, 1)
+    new = (unfinished, ARCHIVES, OTHER_PACKAGES, OLD_BASE)
+    assert removed((*ALL, unfinished), keep=0, new=new) == ids(*ALL) - ids(ROOT, *new, BASE)
+    assert removed((*ALL, unfinished), keep=0) == ids(*ALL, unfinished) - ids(ROOT)
 
 
 def test_stages_of_a_base_stay_together() -> None:

@@ -59,7 +59,7 @@ def test_folder_goes_in_with_ignored_files_and_without_secrets_and_history(tmp_p
 
 def test_file_goes_under_its_own_name_into_a_folder_that_ends_with_a_slash(tmp_path: Path) -> None:
     source = write(tmp_path / "odbc.ini")
-    for target in ("/etc/odbc.ini", "/etc/"):
+    for target in ("/etc/odbc.ini", "/etc/", "//etc/./odbc.ini"):
         (entry,), _ = copied_files({source: target}, cache=tmp_path)
         assert [file.path for file in entry.files] == [entry.target] == ["/etc/odbc.ini"]
 
@@ -74,6 +74,7 @@ def test_digest_covers_names_modes_and_bytes_and_nothing_else(tmp_path: Path) ->
     first = digest()
     os.utime(source, (1, 1))
     assert digest() == first == digest(folder=write(tmp_path / "there" / "a.csv"))
+    assert digest(folder=write(tmp_path / "there" / "other.csv")) == first
     others = [digest("/srv/b.csv")]
     source.chmod(0o755)
     others.append(digest())
@@ -81,6 +82,15 @@ def test_digest_covers_names_modes_and_bytes_and_nothing_else(tmp_path: Path) ->
     others.append(digest())
     assert len({first, *others}) == 4
     assert ImageOptions().digest == ""
+
+
+def test_folder_that_reaches_into_the_environment_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "env" / "lib" / "x")
+    with pytest.raises(UsageError, match="/opt/env/lib/x"):
+        copied_files({tmp_path / "data": "/opt"}, cache=tmp_path / "cache")
+    write(tmp_path / "env")
+    with pytest.raises(UsageError, match="/opt/env"):
+        copied_files({tmp_path / "env": "/opt/"}, cache=tmp_path / "cache")
 
 
 def test_secret_or_missing_file_or_home_folder_is_refused(
