@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.image_location import parse_location
+from imagesync.core.image_reference import parse_reference
 from imagesync.errors import UsageError
 from imagesync.image.image_report import PREDICATE
 from imagesync.registry.artifacts import Artifact, compose_artifact
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredPackage
-    from imagesync.registry.manifest import Descriptor
+    from imagesync.registry.manifest import Descriptor, Index
 
 SBOM_TYPE: Final = "application/vnd.cyclonedx+json"
 STATEMENT_TYPE: Final = "application/vnd.in-toto+json"
 _PROVENANCE: Final = "https://slsa.dev/provenance/v1"
 _BUILD_TYPE: Final = "https://imagesync.dev/build/v1"
 _BUILDER: Final = "https://imagesync.dev/builder"
+# Tells imagesync's documents about an image from those of others.
+_BUILDER_KEY: Final = "dev.imagesync.builder"
 _PYPI: Final = ("https://files.pythonhosted.org/", "https://pypi.org/")
 
 
@@ -59,15 +63,21 @@ def attestations(
     UsageError
         cyclonedx-python-lib isn't installed.
     """
+    bill = sbom(lock, base, digest=subject.digest, name=name, version=version, created=created)
     statement = provenance(lock, base, digest=subject.digest, name=name, version=version)
+    own = {_BUILDER_KEY: _BUILDER}
     return (
+        compose_artifact(bill, SBOM_TYPE, subject=subject, annotations=own),
         compose_artifact(
-            sbom(lock, base, digest=subject.digest, name=name, version=version, created=created),
-            SBOM_TYPE,
-            subject=subject,
+            statement, STATEMENT_TYPE, subject=subject, annotations={**own, PREDICATE: _PROVENANCE}
         ),
-        compose_artifact(statement, STATEMENT_TYPE, subject=subject, annotations={PREDICATE: _PROVENANCE}),
     )
+
+
+def own_types(referrers: Index) -> frozenset[str]:
+    """Return the artifact types of those documents about an image that :func:`attestations` made."""
+    own = (entry for entry in referrers.manifests if entry.annotations.get(_BUILDER_KEY) == _BUILDER)
+    return frozenset(entry.artifact_type for entry in own)
 
 
 def provenance(lock: Lock, base: BaseImage, *, digest: str, name: str, version: str) -> bytes:
@@ -91,7 +101,7 @@ def provenance(lock: Lock, base: BaseImage, *, digest: str, name: str, version: 
                 "buildDefinition": {
                     "buildType": _BUILD_TYPE,
                     "externalParameters": {
-                        "base": base.root,
+                        "base": _base_name(base),
                         "lock": lock.digest,
                         "platform": lock.target.platform,
                         "python": lock.target.python_version,
@@ -106,7 +116,9 @@ def provenance(lock: Lock, base: BaseImage, *, digest: str, name: str, version: 
 
 def _dependencies(lock: Lock, base: BaseImage) -> Iterator[dict[str, Any]]:
     if base.digest:
-        yield {"uri": f"pkg:oci/{base.root}", "digest": _digest(base.digest), "name": "base image"}
+        purl = _base_url(base)
+        uri = {} if purl is None else {"uri": purl.to_string()}
+        yield {"digest": _digest(base.digest), "name": "base image", **uri}
     for artifact in (*(each.artifact for each in lock.packages), *(each.artifact for each in lock.conda)):
         url = strip_credentials(artifact.url)
         dependency: dict[str, Any] = {"name": artifact.filename, "digest": _digest(artifact.digest)}
@@ -189,7 +201,13 @@ def _components(lock: Lock, base: BaseImage) -> Iterator[Component]:
             type=ComponentType.APPLICATION,
             bom_ref="python",
         )
-    yield Component(name=base.root, version=base.digest or None, type=ComponentType.CONTAINER, bom_ref="base")
+    yield Component(
+        name=_base_name(base),
+        version=base.digest or None,
+        type=ComponentType.CONTAINER,
+        bom_ref="base",
+        purl=_base_url(base),
+    )
     for package in lock.packages:
         yield _component(package.name, package.version, _pypi_url(package), package.artifact.digest)
     for conda in lock.conda:
@@ -211,6 +229,26 @@ def _component(name: str, version: str, url: PackageURL, digest: str = "") -> Co
         bom_ref=url.to_string(),
         hashes=hashes,
     )
+
+
+def _base_name(base: BaseImage) -> str:
+    # The path of a layout or an archive is this machine's own business.
+    is_public = parse_location(base.root, given_as="the base image").transport == "registry"
+    return base.root if is_public else base.digest or "base image"
+
+
+def _base_url(base: BaseImage) -> PackageURL | None:
+    from packageurl import PackageURL
+
+    if not base.digest or parse_location(base.root, given_as="the base image").transport != "registry":
+        return None
+    reference = parse_reference(base.root)
+    qualifiers = {"repository_url": reference.name}
+    if reference.tag:
+        qualifiers["tag"] = reference.tag
+    # As the purl specification has it for the type oci.
+    name = reference.path.rpartition("/")[2]
+    return PackageURL("oci", name=name, version=base.digest, qualifiers=qualifiers)
 
 
 def _pypi_url(package: LockedPackage) -> PackageURL:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import parse_reference
 from imagesync.errors import RegistryError, UsageError
-from imagesync.image.attestations import SBOM_TYPE, STATEMENT_TYPE, attestations
+from imagesync.image.attestations import SBOM_TYPE, STATEMENT_TYPE, attestations, own_types
 from imagesync.registry.artifacts import push_artifact
 from imagesync.registry.repository import Repository
 
@@ -63,7 +63,7 @@ def attest(
         if found is None:
             raise RegistryError(f"The registry has no {digest}.", hint="Push the image again.")
         subject, _ = found
-        known = {entry.artifact_type for entry in repository.referrers(subject.digest).manifests}
+        known = own_types(repository.referrers(subject.digest))
         if {SBOM_TYPE, STATEMENT_TYPE} <= known:
             return
         lock, base = lock_and_base()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
 from imagesync.core.progress import Progress, SilentProgress
@@ -16,6 +16,7 @@ from imagesync.errors import RegistryError
 from imagesync.registry.login import registry_credentials
 from imagesync.registry.manifest import (
     ACCEPTED,
+    INDEX,
     MANIFEST,
     MAX_MANIFEST,
     Descriptor,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     import requests
 
     from imagesync.registry.http import Connection
+
+# Of a list of referrers, so that no registry keeps imagesync busy for ever.
+_MAX_PAGES = 100
 
 
 class Repository:
@@ -226,21 +230,34 @@ class Repository:
         """
         query = f"?artifactType={quote(artifact_type, safe='')}" if artifact_type else ""
         response = self._get("GET", f"referrers/{digest}{query}", accept=ACCEPTED)
-        if response.ok and "application/vnd.oci.image.index" in response.headers.get("Content-Type", ""):
-            content: bytes = response.content
+        if _is_index(response):
+            pages = [self._index(response.content)]
+            # A list of many referrers comes in pages.
+            while (link := response.links.get("next", {}).get("url")) and len(pages) < _MAX_PAGES:
+                response = self.connection.request(
+                    "GET",
+                    urljoin(response.url, link),
+                    scope=self.scope("pull"),
+                    headers={"Accept": ACCEPTED},
+                )
+                if not _is_index(response):
+                    raise self.connection.refused(f"list what there is about {digest}", response)
+                pages.append(self._index(response.content))
         else:
             found = self.manifest(referrers_tag(digest))
-            if found is None:
-                return Index()
-            content = found[1]
+            pages = [] if found is None else [self._index(found[1])]
+        entries = {entry.digest: entry for page in pages for entry in page.manifests}
+        wanted = (entry for entry in entries.values() if artifact_type in {"", entry.artifact_type})
+        return Index(tuple(wanted))
+
+    def _index(self, content: bytes) -> Index:
         try:
             index = parse_manifest(content)
         except ValueError as error:
             raise self.unusable(f"its referrers: {error}") from error
         if not isinstance(index, Index):
-            raise self.unusable(f"{referrers_tag(digest)} isn't an index")
-        wanted = (entry for entry in index.manifests if artifact_type in {"", entry.artifact_type})
-        return Index(tuple(wanted), index.annotations)
+            raise self.unusable("its referrers aren't an index")
+        return index
 
     def _chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
         from imagesync.registry.http import ATTEMPTS
@@ -290,6 +307,10 @@ class Repository:
         return self.connection.request(
             method, self.path(path), scope=self.scope("pull"), headers={"Accept": accept}
         )
+
+
+def _is_index(response: requests.Response) -> bool:
+    return response.ok and INDEX in response.headers.get("Content-Type", "")
 
 
 class _Documents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from imagesync.image.attestations import SBOM_TYPE, STATEMENT_TYPE, attestations
+from imagesync.image.attestations import SBOM_TYPE, STATEMENT_TYPE, attestations, own_types
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.registry.artifacts import Artifact as Document
-from imagesync.registry.manifest import MANIFEST, Descriptor
+from imagesync.registry.artifacts import compose_artifact
+from imagesync.registry.manifest import MANIFEST, Descriptor, Index
 
 DIGEST = f"sha256:{'1' * 64}"
 BASE = BaseImage("base:1", "ubuntu:24.04", f"sha256:{'b' * 64}", "", "3.12.3", "python3", (2, 39), DIGEST)
@@ -59,9 +61,9 @@ def lock() -> Lock:
     )
 
 
-def documents() -> tuple[Document, ...]:
+def documents(base: BaseImage = BASE) -> tuple[Document, ...]:
     return attestations(
-        lock(), BASE, subject=SUBJECT, name="registry.example.com/env", version="0.1.0", created=315532800
+        lock(), base, subject=SUBJECT, name="registry.example.com/env", version="0.1.0", created=315532800
     )
 
 
@@ -87,9 +89,7 @@ def test_sbom_names_each_package_by_its_purl_and_is_valid() -> None:
 def test_provenance_has_every_artifact_with_its_digest() -> None:
     _, provenance = documents()
     assert provenance.descriptor.artifact_type == STATEMENT_TYPE
-    assert provenance.descriptor.annotations == {
-        "in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"
-    }
+    assert provenance.descriptor.annotations["in-toto.io/predicate-type"] == "https://slsa.dev/provenance/v1"
     assert provenance.manifest.subject == SUBJECT
     content = json.loads(provenance.document)
     assert content["subject"] == [{"name": "registry.example.com/env", "digest": {"sha256": "1" * 64}}]
@@ -97,6 +97,9 @@ def test_provenance_has_every_artifact_with_its_digest() -> None:
     assert definition["externalParameters"]["lock"] == lock().digest
     found = {entry["name"]: entry for entry in definition["resolvedDependencies"]}
     assert found["base image"]["digest"] == {"sha256": "b" * 64}
+    base = PackageURL.from_string(found["base image"]["uri"])
+    assert (base.type, base.name, base.version) == ("oci", "ubuntu", BASE.digest)
+    assert base.qualifiers == {"repository_url": "docker.io/library/ubuntu", "tag": "24.04"}
     assert found["numpy-1.0-py3-none-any.whl"]["digest"] == {"sha256": "1" * 64}
     assert found["theirs"]["digest"] == {"gitCommit": "c" * 40}
     assert len(found) == 8
@@ -110,3 +113,31 @@ def test_documents_have_no_credentials_and_no_paths(secret: str) -> None:
 
 def test_documents_are_the_same_every_time() -> None:
     assert [each.descriptor for each in documents()] == [each.descriptor for each in documents()]
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["oci-archive:/home/alice/x/base.tar", "oci:/home/alice/base:1", "docker-archive:/home/alice/b.tar"],
+)
+def test_base_outside_of_registries_is_named_by_its_digest(root: str) -> None:
+    sbom, provenance = documents(replace(BASE, root=root))
+    for document in (sbom, provenance):
+        assert b"alice" not in document.document
+    components = json.loads(sbom.document)["components"]
+    (base,) = (entry for entry in components if entry["bom-ref"] == "base")
+    assert base["name"] == base["version"] == BASE.digest
+    parameters = json.loads(provenance.document)["predicate"]["buildDefinition"]["externalParameters"]
+    assert parameters["base"] == BASE.digest
+
+
+def test_documents_of_others_are_not_ours() -> None:
+    own = tuple(each.descriptor for each in documents())
+    foreign = compose_artifact(
+        b"{}",
+        STATEMENT_TYPE,
+        subject=SUBJECT,
+        annotations={"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"},
+    )
+    bill = compose_artifact(b"{}", SBOM_TYPE, subject=SUBJECT)
+    assert own_types(Index((foreign.descriptor, bill.descriptor))) == frozenset()
+    assert own_types(Index((foreign.descriptor, *own))) == {SBOM_TYPE, STATEMENT_TYPE}

@@ -14,6 +14,8 @@ import pytest
 from imagesync.errors import RegistryError
 from imagesync.registry import http
 from imagesync.registry.http import Connection
+from imagesync.registry.manifest import INDEX, MANIFEST, Descriptor, Index
+from imagesync.registry.repository import Repository
 from tests.indexes.certificates import make_certificates
 
 IDENTITY = "identity-token"
@@ -119,3 +121,18 @@ def test_insecure_registry_may_lead_to_plain_http() -> None:
         registry.answers = {"/v2/": (307, {"Location": f"http://{plain.host}/"}, b"")}
         with Connection(registry.host, {}) as connection:
             assert connection.request("GET", "/v2/", scope="").ok
+
+
+def test_referrers_of_all_pages_are_found() -> None:
+    subject, first, second = (Descriptor.of(name.encode(), MANIFEST) for name in ("image", "1", "2"))
+    path = f"/v2/env/referrers/{subject.digest}"
+    kind = {"Content-Type": INDEX}
+    with serving() as registry, Repository(f"{registry.host}/env") as repository:
+        registry.answers = {
+            path: (200, {**kind, "Link": f'<{path}?last=1>; rel="next"'}, Index((first,)).to_json()),
+            f"{path}?last=1": (200, kind, Index((second,)).to_json()),
+        }
+        assert repository.referrers(subject.digest).manifests == (first, second)
+        registry.answers[f"{path}?last=1"] = (404, {}, b"")
+        with pytest.raises(RegistryError, match="fails to list what there is about"):
+            repository.referrers(subject.digest)
