@@ -91,7 +91,7 @@ def _layout(shared: Context) -> ImageLayout:
     from imagesync.registry.oci_layout import ImageLayout
     from imagesync.store.layout import IMAGES
 
-    return ImageLayout(shared.cache_folder / IMAGES)
+    return ImageLayout(shared.cache_folder / IMAGES, is_cache=True)
 
 
 def _as_dict(layout: tuple[int, int]) -> dict[str, int]:

@@ -57,7 +57,7 @@ def open_base(
     BaseImageError
         There is no such image for the images' platform, or it can't be used.
     """
-    kept = ImageLayout(cache / IMAGES)
+    kept = ImageLayout(cache / IMAGES, is_cache=True)
     if location.transport == "docker-daemon":
         with open_engine() as engine:
             yield _from_engine(location, engine, kept, cache, progress)
@@ -86,6 +86,8 @@ def _from_engine(
     try:
         entry = kept.index().find(name)
         image = None if entry is None else kept.image(entry)
+        if entry is not None:
+            kept.touch(entry)
     except LayoutError:
         # Pruned in part: it is saved again.
         image = None

@@ -74,7 +74,7 @@ class LayoutFinder(ImageFinder):
     @property
     def layout(self) -> ImageLayout:
         """Return the layout that keeps the images of builds without an engine."""
-        return ImageLayout(self._context.cache_folder / IMAGES)
+        return ImageLayout(self._context.cache_folder / IMAGES, is_cache=True)
 
     @property
     def base(self) -> LayoutBase:
@@ -145,7 +145,10 @@ class LayoutFinder(ImageFinder):
 
     def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
         """Return *image* with its deviations; nothing has imported modules in any image of the layout."""
-        return super().accepted(image, inputs, known._replace(imports=()))
+        accepted = super().accepted(image, inputs, known._replace(imports=()))
+        if accepted is not None and (entry := self.layout.index().find(accepted.reference)) is not None:
+            self.layout.touch(entry)
+        return accepted
 
     def base_image(self, plan: Plan, *, subject: str = "The environment") -> BaseImage:
         """Return the base image, as its layers tell.
@@ -238,6 +241,7 @@ class LayoutFinder(ImageFinder):
             raise LayoutError(
                 f"The image {reference} was removed while it was used.", hint="Run the command again."
             )
+        self.layout.touch(found)
         return self.layout.image(found)
 
     def _described(self) -> BaseImage:
@@ -260,13 +264,19 @@ class LayoutFinder(ImageFinder):
         return self.base_inputs(self.base.source.digest, self.base.contents.python_version)
 
     def _look_up(self) -> Lookup:
-        repository = self._context.settings.repository
+        repository, layout = self._context.settings.repository, self.layout
         found: dict[str, FoundImage] = {}
-        for descriptor in self.layout.index().manifests:
+        for descriptor in layout.index().manifests:
             name, _, tag = descriptor.annotations.get(REF_NAME, "").rpartition(":")
             if name != repository:
                 continue
-            image = self.layout.image(descriptor)
+            try:
+                image = layout.image(descriptor)
+            except LayoutError:
+                # It is damaged, and is built again.
+                continue
+            if not all(map(layout.has, image.manifest.layers)):
+                continue
             identifier = image.manifest.config.digest
             known = found.get(identifier)
             tags = (*known.tags, tag) if known is not None else (tag,)

@@ -83,7 +83,7 @@ def open_local_image(
         It can't be used.
     """
     location = parse_location(text, given_as="the image")
-    kept = ImageLayout(cache / IMAGES)
+    kept = ImageLayout(cache / IMAGES, is_cache=True)
     with ExitStack() as stack:
         if location.transport == "registry":
             image = _from_cache(text, kept, cache)
@@ -232,10 +232,13 @@ def find_local_image(text: str, *, cache: Path) -> OCIImage | None:
     LayoutError
         It can't be used.
     """
-    kept = ImageLayout(cache / IMAGES)
+    kept = ImageLayout(cache / IMAGES, is_cache=True)
     index = kept.index()
     entry = index.find(text) or index.find(":".join(split_reference(text)))
-    return None if entry is None else kept.image(entry)
+    if entry is None:
+        return None
+    kept.touch(entry)
+    return kept.image(entry)
 
 
 def _from_cache(text: str, kept: ImageLayout, cache: Path) -> OCIImage:

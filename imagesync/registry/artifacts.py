@@ -165,9 +165,8 @@ def read_artifact(repository: Repository, wanted: str) -> Artifact | None:
 
 def put_artifact(artifact: Artifact, layout: ImageLayout) -> None:
     """Add an artifact to a layout; :func:`layout_artifacts` finds it by its subject."""
-    layout.add_bytes(artifact.document, artifact.manifest.layers[0].media_type)
-    layout.add_bytes(_EMPTY_CONFIG, EMPTY)
-    layout.put_manifest(artifact.content, artifact.descriptor, name="")
+    documents = [(artifact.document, artifact.manifest.layers[0].media_type), (_EMPTY_CONFIG, EMPTY)]
+    layout.put_manifest(artifact.content, artifact.descriptor, name="", documents=documents)
 
 
 def layout_artifacts(layout: ImageLayout, digest: str) -> list[Artifact]:

@@ -116,21 +116,24 @@ class _Layout(BlobSource, Protocol):
 
 
 class KeptBlobs:
-    """Blobs of a source that are kept in a layout when they are read; for several threads."""
+    """Blobs of a source that are kept in a cache's layout when they are read; for several threads."""
 
     def __init__(self, source: BlobSource, kept: ImageLayout) -> None:
         self._source = source
         self._kept = kept
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
+        self._verified: set[str] = set()
 
     def read(self, descriptor: Descriptor) -> Iterator[bytes]:
         """Yield the content of a blob, from the layout or else from the source."""
         with self._guard:
             lock = self._locks.setdefault(descriptor.digest, threading.Lock())
         with lock:
-            if not self._kept.has(descriptor):
+            # Before the first byte is given: a damaged blob is removed, and comes from the source again.
+            if descriptor.digest not in self._verified and not self._kept.verify(descriptor):
                 self._kept.copy(descriptor, self._source.read(descriptor))
+            self._verified.add(descriptor.digest)
         yield from self._kept.read(descriptor)
 
 
@@ -184,6 +187,7 @@ def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> 
     if entry is not None:
         try:
             image = load_image(entry, kept)
+            kept.touch(entry)
         except (LayoutError, ValueError):
             # Pruned, or damaged: it is asked for again.
             image = None
@@ -192,8 +196,8 @@ def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> 
         if found is None:
             raise BaseImageError(f"Its registry has no image {pinned}.", hint=_HINT)
         _, image = found
-        kept.add_bytes(image.config_content, image.manifest.config.media_type)
-        kept.put_manifest(image.content, image.descriptor, name=name)
+        config = (image.config_content, image.manifest.config.media_type)
+        kept.put_manifest(image.content, image.descriptor, name=name, documents=[config])
     image = replace(image, layers=KeptBlobs(repository, kept))
     return SourceImage(image, pinned, digest, repository.name)
 

@@ -13,11 +13,12 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from imagesync.core.files import replacing
 from imagesync.errors import LayoutError
@@ -30,6 +31,9 @@ from imagesync.registry.manifest import (
     parse_manifest,
 )
 from imagesync.registry.oci_image import CHUNK, OCIImage, load_image, read_document, verified
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
@@ -97,10 +101,13 @@ class ImageLayout:
     ----------
     root
         The folder; made when something is written.
+    is_cache
+        Whether its blobs can be had again: those that turn out to be damaged are removed.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, is_cache: bool = False) -> None:
         self.root = root
+        self._is_cache = is_cache
 
     def path(self, descriptor: Descriptor) -> Path:
         """Return the path of a blob, whether it is there or not."""
@@ -121,8 +128,26 @@ class ImageLayout:
         LayoutError
             It isn't there, or isn't what *descriptor* says.
         """
-        with self.errors(), self.path(descriptor).open("rb") as file:
-            yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+        path = self.path(descriptor)
+        with self.errors(), path.open("rb") as file:
+            try:
+                yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+            except LayoutError as error:
+                if not self._is_cache:
+                    raise
+                path.unlink(missing_ok=True)
+                raise LayoutError(
+                    error.message, hint=f"It was removed from {self.root}: run the command again."
+                ) from error
+
+    def verify(self, descriptor: Descriptor) -> bool:
+        """Return True if a blob is there and is what *descriptor* says."""
+        try:
+            for _ in self.read(descriptor):
+                pass
+        except LayoutError:
+            return False
+        return True
 
     def begin(self) -> BlobWriter:
         """Return a writer for a new blob, as a context manager."""
@@ -167,17 +192,44 @@ class ImageLayout:
         name
             Such as ``latest``; another image of that name loses it. May be empty.
         """
-        for layer in image.manifest.layers:
-            if not self.has(layer):
-                self.copy(layer, image.layers.read(layer))
-        self.add_bytes(image.config_content, image.manifest.config.media_type)
-        return self.put_manifest(image.content, image.descriptor, name=name)
 
-    def put_manifest(self, content: bytes, descriptor: Descriptor, *, name: str) -> Descriptor:
-        """Add the manifest *content* of an image or an artifact, and name it."""
-        self.add_bytes(content, descriptor.media_type)
+        def fill() -> None:
+            for layer in image.manifest.layers:
+                self.copy(layer, image.layers.read(layer))
+            self.add_bytes(image.config_content, image.manifest.config.media_type)
+            self.add_bytes(image.content, image.descriptor.media_type)
+
+        return self._enter(image.descriptor, name, fill)
+
+    def put_manifest(
+        self,
+        content: bytes,
+        descriptor: Descriptor,
+        *,
+        name: str,
+        documents: Sequence[tuple[bytes, str]] = (),
+    ) -> Descriptor:
+        """Add the manifest *content* of an image or an artifact, and name it.
+
+        Parameters
+        ----------
+        documents
+            Content and media type of blobs that it lists.
+        """
+
+        def fill() -> None:
+            for document, media_type in (*documents, (content, descriptor.media_type)):
+                self.add_bytes(document, media_type)
+
+        return self._enter(descriptor, name, fill)
+
+    def _enter(self, descriptor: Descriptor, name: str, fill: Callable[[], None]) -> Descriptor:
+        """Write the index entry of a manifest, after *fill* has added the blobs that aren't there."""
         entry = descriptor.named(name) if name else descriptor
+        fill()
         with self._locked():
+            # What was there before may have been pruned meanwhile.
+            fill()
             kept = tuple(
                 known
                 for known in self.index().manifests
@@ -207,7 +259,7 @@ class ImageLayout:
         Parameters
         ----------
         unused_since
-            Keep images that were read or written after this time, in seconds since the epoch; ``None``
+            Keep images that were used or written after this time, in seconds since the epoch; ``None``
             removes all.
         """
         if not (self.root / INDEX_FILE).exists():
@@ -267,14 +319,16 @@ class ImageLayout:
             A blob is missing or damaged, or it isn't an image.
         """
         try:
-            # The time of the last use, which pruning goes by.
-            with suppress(OSError):
-                os.utime(self.path(descriptor))
             return load_image(descriptor, self)
         except ValueError as error:
             raise LayoutError(
                 f"{descriptor.digest} in the OCI layout {self.root} can't be used: {error}."
             ) from error
+
+    def touch(self, descriptor: Descriptor) -> None:
+        """Record that the image of a manifest is used now, which pruning goes by."""
+        with suppress(OSError):
+            os.utime(self.path(descriptor))
 
     def _blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in (self.root / BLOBS).glob("*"):
@@ -313,17 +367,21 @@ class ImageLayout:
         with self.errors(), replacing(self.root / INDEX_FILE, mode=0o644) as file:
             file.write(index.to_json())
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    @cached_property
+    def _lock(self) -> FileLock:
         from filelock import FileLock
 
+        # One for the layout, which a thread that has it may take again.
+        return FileLock(self.root / _LOCK)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
         with self.errors():
-            lock = FileLock(self.root / _LOCK)
-            lock.acquire()
+            self._lock.acquire()
         try:
             yield
         finally:
-            lock.release()
+            self._lock.release()
 
     @contextmanager
     def errors(self) -> Iterator[None]:

@@ -87,9 +87,8 @@ def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compress
     key = ["layer", compression.identity, folders, *(part.stored.digest for part in parts)]
     path = cache_path(store.root / LAYERS, key)
     known: dict[str, Any] | None = read_cache(path, key=key)
-    if known is not None and store.has(known["digest"]):
-        # Whoever copies the layer elsewhere compares its digest.
-        stored = store.hand_out(known["digest"], comment, known["size"])
+    stored = None if known is None else store.open(known["digest"], filename=comment)
+    if known is not None and stored is not None:
         return Layer(comment, stored, known["diff_id"], compression.media_type, contents)
     content = hashlib.sha256()
     with store.begin() as writer:
@@ -116,7 +115,8 @@ def _members(part: Part, compression: Compression) -> Iterator[tuple[bytes, byte
             try:
                 yield member, compression.decompress(member, plain)
             except ValueError as error:
+                part.stored.path.unlink(missing_ok=True)
                 raise StoreError(
                     f"The part of {part.name} in the artifact store is damaged: {error}",
-                    hint="`imagesync cache prune` removes it; the next build makes it again.",
+                    hint="It was removed: run the command again, which makes it anew.",
                 ) from error

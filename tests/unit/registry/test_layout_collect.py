@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imagesync.errors import LayoutError
+from imagesync.pipeline.context import Context
+from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.registry.artifacts import compose_artifact, layout_artifacts, put_artifact
-from imagesync.registry.manifest import LAYER_GZIP
+from imagesync.registry.image_source import KeptBlobs
+from imagesync.registry.manifest import LAYER_GZIP, Descriptor
 from imagesync.registry.oci_layout import ImageLayout
+from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.oci_images import small_image
 
@@ -35,9 +41,9 @@ def test_image_that_was_used_stays_and_shared_layers_with_it(layout: ImageLayout
     document = compose_artifact(b"{}", "application/vnd.cyclonedx+json", subject=new.descriptor)
     put_artifact(document, layout)
     age(layout)
-    entry = layout.index().find("new")
-    assert entry is not None
-    layout.image(entry)
+    for image in (old, new):
+        layout.image(image.descriptor)
+    layout.touch(new.descriptor)
     blobs, size = layout.usage()
     removed, freed = layout.collect(unused_since=time.time() - 86_400)
     assert layout.usage() == (blobs - removed, size - freed)
@@ -55,6 +61,65 @@ def test_everything_goes_but_what_may_be_waiting_for_its_manifest(layout: ImageL
     assert layout.index().manifests == ()
     age(layout)
     assert layout.collect()[0] == 1
+
+
+class _PruningFirst:
+    """Blobs of another layout, before whose first one a layout is pruned by another process."""
+
+    def __init__(self, source: ImageLayout, pruned: ImageLayout) -> None:
+        self._source = source
+        self._to_prune = [ImageLayout(pruned.root)]
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        if self._to_prune:
+            self._to_prune.pop().collect()
+        yield from self._source.read(descriptor)
+
+
+def test_layers_that_are_pruned_while_an_image_is_put_are_put_again(
+    layout: ImageLayout, tmp_path: Path
+) -> None:
+    shared = {"shared": b"0"}
+    small_image(layout, shared, name="old")
+    elsewhere = ImageLayout(tmp_path / "elsewhere")
+    new = small_image(elsewhere, shared, {"new": b"2"})
+    layout.put(replace(new, layers=_PruningFirst(elsewhere, layout)), name="new")
+    assert layout.index().names == ("new",)
+    assert all(map(layout.verify, new.manifest.blobs))
+
+
+def test_damaged_blob_of_the_cache_is_removed_and_one_of_a_users_layout_stays(layout: ImageLayout) -> None:
+    image = small_image(layout, {"a": b"1"})
+    (layer,) = image.manifest.layers
+    layout.path(layer).write_bytes(b"x" * layer.size)
+    assert not layout.verify(layer)
+    assert layout.has(layer)
+    with pytest.raises(LayoutError, match="is damaged"):
+        list(ImageLayout(layout.root, is_cache=True).read(layer))
+    assert not layout.has(layer)
+
+
+def test_damaged_layer_of_a_base_is_fetched_again(layout: ImageLayout, tmp_path: Path) -> None:
+    source = ImageLayout(tmp_path / "source")
+    (layer,) = small_image(source, {"a": b"1"}).manifest.layers
+    kept = ImageLayout(layout.root, is_cache=True)
+    kept.copy(layer, source.read(layer))
+    kept.path(layer).write_bytes(b"x" * layer.size)
+    blobs = KeptBlobs(source, kept)
+    assert b"".join(blobs.read(layer)) == b"".join(source.read(layer)) == b"".join(kept.read(layer))
+
+
+def test_damaged_image_is_no_hit(tmp_path: Path) -> None:
+    finder = LayoutFinder(Context(Settings(cache_dir=tmp_path)))
+    files: list[dict[str, bytes | str]] = [{str(number): b"1"} for number in range(3)]
+    whole, manifest, layer = (
+        small_image(finder.layout, each, name=f"imagesync:{number}") for number, each in enumerate(files)
+    )
+    assert len(finder.lookup.images) == 3
+    finder.layout.path(manifest.descriptor).write_bytes(b"x" * manifest.descriptor.size)
+    finder.layout.path(layer.manifest.layers[0]).unlink()
+    again = LayoutFinder(Context(Settings(cache_dir=tmp_path)))
+    assert [image.image_id for image in again.lookup.images] == [whole.manifest.config.digest]
 
 
 def test_damaged_and_missing_layouts_are_pruned(layout: ImageLayout) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.errors import StoreError
 from imagesync.image.layers.compression import Compression, compression_of
 from imagesync.image.layers.entries import (
     MTIME,
@@ -133,3 +134,26 @@ def test_gzip_bytes_are_those_of_arm64() -> None:
     block = b"".join(b"line %d of the block\n" % (number * number) for number in range(5000))
     digest = hashlib.sha256(compression_of("gzip").compress(block)).hexdigest()
     assert digest == "a7d1184067328062fc7b6afc35da7ad1ce15fad8f39bacebb496326d425f5933"
+
+
+def test_damaged_layer_is_made_again_and_a_damaged_part_removed(tmp_path: Path) -> None:
+    store, compression = Store(tmp_path), compression_of("gzip")
+    request = part("opt/env/a", b"content")
+    layer = layer_of(request, store=store, compression=compression)
+    content = layer.stored.path.read_bytes()
+    layer.stored.path.chmod(0o644)
+    layer.stored.path.write_bytes(b"x" * len(content))
+    again = layer_of(request, store=store, compression=compression)
+    assert again.stored.path.read_bytes() == content
+    kept = PartStore(store, compression).get(request)
+    kept.stored.path.chmod(0o644)
+    kept.stored.path.write_bytes(b"x" * kept.stored.size)
+    with pytest.raises(StoreError, match="is damaged") as caught:
+        write_layers(
+            [("other", [kept, PartStore(store, compression).get(part("opt/env/b", b"b"))])],
+            store=store,
+            compression=compression,
+            workers=1,
+        )
+    assert "run the command again" in str(caught.value)
+    assert not kept.stored.path.exists()
