@@ -14,14 +14,18 @@ from imagesync.registry.oci_image import OCIImage, compose_image
 from imagesync.registry.oci_layout import ImageLayout
 
 
-def layer_tar(files: Mapping[str, bytes | str]) -> bytes:
-    """Return an uncompressed layer; a text is the target of a symbolic link."""
+def layer_tar(files: Mapping[str, bytes | str | tuple[int, int, int]]) -> bytes:
+    """Return an uncompressed layer; a text is a link, three numbers a folder's mode and owner."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
         for name, data in files.items():
             entry = tarfile.TarInfo(name)
             if isinstance(data, str):
                 entry.type, entry.linkname = tarfile.SYMTYPE, data
+                archive.addfile(entry)
+            elif isinstance(data, tuple):
+                entry.type = tarfile.DIRTYPE
+                entry.mode, entry.uid, entry.gid = data
                 archive.addfile(entry)
             else:
                 entry.size, entry.mode = len(data), 0o755
@@ -31,7 +35,7 @@ def layer_tar(files: Mapping[str, bytes | str]) -> bytes:
 
 def small_image(
     layout: ImageLayout,
-    *layers: Mapping[str, bytes | str],
+    *layers: Mapping[str, bytes | str | tuple[int, int, int]],
     name: str = "latest",
     container: ContainerConfig | None = None,
     platform: str = "linux/amd64",

@@ -8,41 +8,41 @@ Source: the OCI image specification 1.1, "Image Layer Filesystem Changeset".
 from __future__ import annotations
 
 import base64
-import gzip
-import io
 import posixpath
 import re
 import tarfile
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import BaseImageError
-from imagesync.registry.manifest import LAYER_GZIP, LAYER_ZSTD
+from imagesync.image.layers.entries import FolderAttributes
+from imagesync.image.layers.folder_tree import FolderTree
+from imagesync.image.layers.layer_stream import damage_of, uncompressed
+from imagesync.image_layout import PREFIX
 from imagesync.store.layout import LAYERS
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
-    from imagesync.registry.manifest import Descriptor
     from imagesync.registry.oci_image import OCIImage
 
-_FORMAT: Final = 2
-_FOLDER_LEVELS: Final = 3
+_FORMAT: Final = 3
 _ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
+_ACCOUNT_NAMES: Final = frozenset(posixpath.basename(path) for path in _ACCOUNTS)
+_MOST_ACCOUNTS, _MOST_BINARY = 1 << 20, 100 << 20
+_UNIMPORTANT: Final = object()
+_ENVIRONMENT: Final = PREFIX.relative_to("/").as_posix()
+_CERTIFICATE_NAMES: Final = (".crt", ".pem")
 CERTIFICATES: Final = "etc/ssl/certs/ca-certificates.crt"
-_PRESENT: Final = frozenset(
-    {CERTIFICATES, "usr/bin/bash", "bin/bash", "etc/profile.d", "opt/env", "usr/local/bin/bash"}
-)
+_PRESENT: Final = frozenset({CERTIFICATES, "usr/bin/bash", "bin/bash", "usr/local/bin/bash"})
 _VENV = re.compile(r"(?:.+/)?lib/python3\.\d+/venv/(?:__init__\.py|scripts/(?:common|posix)/[^/]+)")
 _PYTHON = re.compile(r"(?:.+/)?(?:bin/python3\.(\d+)|lib/(?:[^/]+/)?libpython3\.(\d+)\.so\.1\.0)")
 _LIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[^/]+/)?libc(?:\.so\.6|-2\.\d+\.so)")
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,100}? release version (\d+)\.(\d+)")
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPAQUE, _WHITEOUT = ".wh..wh..opq", ".wh."
-_MOST_LINKS: Final = 40  # as Linux follows
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class BaseContents:
         ``etc/passwd`` and its like, as far as they exist.
     present
         Of the paths that matter to a build, those that exist.
-    folders
-        The folders of the upper levels.
+    tree
+        Its folders and links.
     """
 
     glibc: tuple[int, int] | None = None
@@ -86,11 +86,7 @@ class BaseContents:
     venv: Mapping[str, bytes] = field(default_factory=dict)
     accounts: Mapping[str, AccountFile] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
-    folders: frozenset[str] = frozenset()
-
-    def has_folder(self, path: str) -> bool:
-        """Return True if the image has a folder at *path*; deep ones are taken for missing."""
-        return path.strip("/") in self.folders or not path.strip("/")
+    tree: FolderTree = field(default_factory=FolderTree)
 
     @property
     def shell(self) -> str:
@@ -117,8 +113,8 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
     with progress.task("Reading the base image", total=image.size, unit="bytes") as task:
         for layer in image.manifest.layers:
             try:
-                scan.add_layer(_uncompressed(image, layer))
-            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                scan.add_layer(uncompressed(image, layer))
+            except damage_of(layer) as error:
                 raise BaseImageError(
                     f"The layer {layer.digest} of the base image can't be read: {error}.",
                     hint="Name another image with --base.",
@@ -129,75 +125,98 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
     return found
 
 
+@dataclass(frozen=True)
+class _Link:
+    """The target of a symbolic link."""
+
+    target: str
+
+
 class _Scan:
     """The state of the file system after some layers, as far as it matters."""
 
     def __init__(self) -> None:
-        self._links: dict[str, str] = {}
-        self._folders: set[str] = set()
-        self._files: dict[str, Any] = {}
+        # By path: a folder, a link, or what matters of a file.
+        self._known: dict[str, Any] = {}
 
     def add_layer(self, file: BinaryIO) -> None:
+        upper: dict[str, Any] = {}
+        removed: list[tuple[str, bool]] = []
         with tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 path = posixpath.normpath(member.name).lstrip("/")
                 folder, _, name = path.rpartition("/")
+                if path == "." or path.startswith("../"):
+                    continue
                 if name == _OPAQUE:
-                    self._remove(folder, keep=True)
+                    removed.append((folder, True))
                 elif name.startswith(_WHITEOUT):
-                    self._remove(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
-                elif member.issym():
-                    self._remove(path)
-                    self._links[path] = member.linkname
-                elif member.isdir():
-                    self._links.pop(path, None)
-                    if path in _PRESENT:
-                        self._files[path] = True
-                    if path.count("/") < _FOLDER_LEVELS and not path.startswith("usr/share/"):
-                        self._folders.add(path)
-                elif member.isfile():
-                    self._links.pop(path, None)
-                    self._add(path, member, archive)
-                elif member.islnk():
-                    self._links.pop(path, None)
-                    original = posixpath.normpath(member.linkname).lstrip("/")
-                    self._files[path] = self._files.get(original, True)
+                    removed.append((posixpath.join(folder, name.removeprefix(_WHITEOUT)), False))
+                else:
+                    upper[path] = self._read(path, member, archive, upper)
+        # Whiteouts are for the layers below, wherever they stand in their own.
+        for path, keep in removed:
+            self._remove(path, keep=keep)
+        for path, found in upper.items():
+            if isinstance(self._known.get(path), FolderAttributes) and not isinstance(
+                found, FolderAttributes
+            ):
+                self._remove(path)
+            if found is _UNIMPORTANT:
+                self._known.pop(path, None)
+            else:
+                self._known[path] = found
+        for folder in _folders_above(upper):
+            # Without an entry of its own.
+            self._known.setdefault(folder, FolderAttributes())
 
-    def _add(self, path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
-        if path in _ACCOUNTS:
-            self._files[path] = AccountFile(_read(archive, member), member.mode, member.uid, member.gid)
-        elif _VENV.fullmatch(path):
-            self._files[path] = _read(archive, member)
-        elif match := _PYTHON.fullmatch(path):
-            self._files[path] = _python_version(_read(archive, member), match[1] or match[2])
-        elif _LIBC.fullmatch(path):
-            found = _GLIBC_VERSION.search(_read(archive, member))
-            self._files[path] = (int(found[1]), int(found[2])) if found else None
-        elif path in _PRESENT or "/bin/" in f"/{path}":
-            self._files[path] = True
+    def _read(
+        self, path: str, member: tarfile.TarInfo, archive: tarfile.TarFile, upper: Mapping[str, Any]
+    ) -> Any:  # noqa: ANN401  as known
+        """Return what matters of an entry."""
+        if member.issym():
+            return _Link(member.linkname)
+        if member.isdir():
+            return FolderAttributes(member.mode & 0o7777, member.uid, member.gid)
+        if member.islnk():
+            original = posixpath.normpath(member.linkname).lstrip("/")
+            return upper.get(original, self._known.get(original, True))
+        return _of_file(path, member, archive) if member.isfile() else _UNIMPORTANT
 
     def _remove(self, path: str, *, keep: bool = False) -> None:
         below = f"{path}/" if path else ""
-        for known in (self._files, self._links):
-            for found in [name for name in known if name.startswith(below) or (name == path and not keep)]:
-                del known[found]
-        self._folders = {
-            name for name in self._folders if not (name.startswith(below) or (name == path and not keep))
-        }
+        for found in [name for name in self._known if name.startswith(below) or (name == path and not keep)]:
+            del self._known[found]
 
     def contents(self, search_path: str) -> BaseContents:
+        known = self._known
+        tree = FolderTree(
+            {path: found for path, found in known.items() if isinstance(found, FolderAttributes)},
+            {path: found.target for path, found in known.items() if isinstance(found, _Link)},
+        )
+        accounts = {path: known[tree.resolve(path)] for path in _ACCOUNTS if tree.resolve(path) in known}
+        for path, account in accounts.items():
+            if not isinstance(account, AccountFile):
+                raise BaseImageError(
+                    f"/{path} of the base image is no file of accounts, or larger than 1 MB.",
+                    hint="Name another image with --base.",
+                )
+        place = tree.resolve_parent(_ENVIRONMENT)
         found = BaseContents(
-            glibc=next((v for p, v in self._files.items() if _LIBC.fullmatch(p) and v is not None), None),
-            accounts={path: self._files[path] for path in _ACCOUNTS if path in self._files},
-            present=frozenset(path for path in _PRESENT if self._resolve(path) in self._files),
-            folders=frozenset(
-                {*self._folders, *(path for path in self._links if path.count("/") < _FOLDER_LEVELS)}
+            glibc=next((v for p, v in known.items() if _LIBC.fullmatch(p) and isinstance(v, tuple)), None),
+            accounts=accounts,
+            present=frozenset(
+                {
+                    *(path for path in _PRESENT if tree.resolve(path) in known),
+                    *([_ENVIRONMENT] if place in known else []),
+                }
             ),
+            tree=tree,
         )
         for folder in search_path.split(":"):
             executable = posixpath.join(folder, "python3")
-            target = self._resolve(executable.lstrip("/"))
-            if folder.startswith("/") and target in self._files:
+            target = tree.resolve(executable.lstrip("/"))
+            if folder.startswith("/") and target in known and target not in tree.folders:
                 return replace(
                     found,
                     python_executable=executable,
@@ -209,34 +228,52 @@ class _Scan:
 
     def _version(self, target: str) -> str:
         """Return the version in an interpreter, or in the library that most of its code is in."""
-        known = self._files[target]
+        known = self._known[target]
         if isinstance(known, str) and known:
             return known
         prefix, minor = _prefix(target), posixpath.basename(target)
         library = re.compile(rf"{re.escape(prefix)}/?lib/(?:[^/]+/)?lib{re.escape(minor)}\.so\.1\.0")
-        return next((v for p, v in self._files.items() if library.fullmatch(p) and v), "")
+        found = (v for p, v in self._known.items() if isinstance(v, str) and v and library.fullmatch(p))
+        return next(found, "")
 
     def _venv(self, target: str) -> dict[str, bytes]:
         folder = posixpath.join(_prefix(target), "lib", posixpath.basename(target), "venv") + "/"
         return {
             path.removeprefix(folder): content
-            for path, content in self._files.items()
+            for path, content in self._known.items()
             if path.startswith(folder) and isinstance(content, bytes)
         }
 
-    def _resolve(self, path: str) -> str:
-        """Return the path of the file that *path* leads to."""
-        for _ in range(_MOST_LINKS):
-            names = path.split("/")
-            for count in range(1, len(names) + 1):
-                parent = "/".join(names[:count])
-                if (link := self._links.get(parent)) is not None:
-                    target = posixpath.join("/", posixpath.dirname(parent), link)
-                    path = posixpath.normpath(posixpath.join(target, *names[count:])).lstrip("/")
-                    break
-            else:
-                return path
-        return path
+
+def _of_file(path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> Any:  # noqa: ANN401  as known
+    """Return what matters of a file."""
+    if posixpath.basename(path) in _ACCOUNT_NAMES and member.size <= _MOST_ACCOUNTS:
+        return AccountFile(_read(archive, member), member.mode & 0o7777, member.uid, member.gid)
+    if member.size <= _MOST_BINARY:
+        if _VENV.fullmatch(path):
+            return _read(archive, member)
+        if match := _PYTHON.fullmatch(path):
+            return _python_version(_read(archive, member), match[1] or match[2])
+        if _LIBC.fullmatch(path):
+            found = _GLIBC_VERSION.search(_read(archive, member))
+            return (int(found[1]), int(found[2])) if found else True
+    is_important = path.endswith(_CERTIFICATE_NAMES) or "/bin/" in f"/{path}" or path in _ACCOUNTS
+    return True if is_important else _UNIMPORTANT
+
+
+def _folders_above(paths: Iterable[str]) -> set[str]:
+    """Return the folders above *paths*.
+
+    >>> sorted(_folders_above(["opt/env/bin", "opt/x"]))
+    ['opt', 'opt/env']
+    """
+    found: set[str] = set()
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in found:
+            found.add(parent)
+            parent = parent.rpartition("/")[0]
+    return found
 
 
 def _prefix(target: str) -> str:
@@ -258,53 +295,23 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file is not None else b""
 
 
-class _Chunks(io.RawIOBase):
-    """Chunks as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  a writable buffer
-        while not self._rest:
-            piece = next(self._chunks, None)
-            if piece is None:
-                return 0
-            self._rest = piece
-        taken = self._rest[: len(buffer)]
-        buffer[: len(taken)] = taken
-        self._rest = self._rest[len(taken) :]
-        return len(taken)
-
-
-def _uncompressed(image: OCIImage, layer: Descriptor) -> BinaryIO:
-    """Return the archive of a layer; members and frames that follow one another are one stream."""
-    file = io.BufferedReader(_Chunks(iter(image.layers.read(layer))), 1 << 20)
-    if layer.media_type == LAYER_GZIP:
-        return cast("BinaryIO", gzip.GzipFile(fileobj=file))
-    if layer.media_type == LAYER_ZSTD:
-        import zstandard
-
-        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
-    return file
-
-
 def _to_json(contents: BaseContents) -> dict[str, Any]:
-    found = asdict(contents)
+    found = asdict(replace(contents, tree=FolderTree()))
     found["venv"] = {path: _encoded(content) for path, content in contents.venv.items()}
     found["accounts"] = {
         path: {**asdict(file), "content": _encoded(file.content)} for path, file in contents.accounts.items()
     }
     found["present"] = sorted(contents.present)
-    found["folders"] = sorted(contents.folders)
+    found["tree"] = {
+        "folders": {path: astuple(attributes) for path, attributes in contents.tree.folders.items()},
+        "links": dict(contents.tree.links),
+    }
     return found
 
 
 def _from_json(known: Mapping[str, Any]) -> BaseContents:
-    glibc = known["glibc"]
+    glibc, tree = known["glibc"], known["tree"]
+    folders = {path: FolderAttributes(*values) for path, values in tree["folders"].items()}
     return BaseContents(
         **{
             **known,
@@ -315,7 +322,7 @@ def _from_json(known: Mapping[str, Any]) -> BaseContents:
                 for path, file in known["accounts"].items()
             },
             "present": frozenset(known["present"]),
-            "folders": frozenset(known["folders"]),
+            "tree": FolderTree(folders, tree["links"]),
         }
     )
 

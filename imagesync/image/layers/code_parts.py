@@ -17,6 +17,7 @@ from imagesync.image.layers.paths import check_paths
 from imagesync.image_layout import CODE, site_packages
 
 if TYPE_CHECKING:
+    from imagesync.image.layers.folder_tree import FolderTree
     from imagesync.image_layout import CopiedFile, CopiedFiles
     from imagesync.loose_code.archive import CodeLayer
 
@@ -43,23 +44,29 @@ def _code(code: CodeLayer, minor: str) -> list[Entry]:
     return with_parents([*entries, file_entry(pth, f"{CODE}\n".encode())])
 
 
-def files_request(copied: Sequence[CopiedFiles]) -> PartRequest:
-    """Return the request for the part of the setting ``files``."""
-    key = ("files", *(text for each in copied for text in (each.target, each.digest)))
-    return PartRequest("files", key, lambda: _files(copied))
+def files_request(copied: Sequence[CopiedFiles], tree: FolderTree) -> PartRequest:
+    """Return the request for the part of the setting ``files``, on a base with *tree*.
 
-
-def _files(copied: Sequence[CopiedFiles]) -> list[Entry]:
-    return with_parents(
-        Entry(
-            file.path.lstrip("/"),
-            mode=0o755 if file.executable else 0o644,
-            size=file.size,
-            read=partial(_read, file),
+    Raises
+    ------
+    RenderError
+        A layer can't hold one of the files, or the base has a folder in its place.
+    """
+    check_paths((file.path.lstrip("/") for each in copied for file in each.files), "The setting files")
+    entries = with_parents(
+        tree.placed(
+            Entry(
+                file.path.lstrip("/"),
+                mode=0o755 if file.executable else 0o644,
+                size=file.size,
+                read=partial(_read, file),
+            )
+            for each in copied
+            for file in each.files
         )
-        for each in copied
-        for file in each.files
     )
+    digests = (text for each in copied for text in (each.target, each.digest))
+    return PartRequest("files", ("files", *digests, *(entry.path for entry in entries)), lambda: entries)
 
 
 def _read(file: CopiedFile) -> Iterator[bytes]:

@@ -19,6 +19,15 @@ _PADDING: Final = b"\0" * tarfile.BLOCKSIZE
 
 
 @dataclass(frozen=True)
+class FolderAttributes:
+    """Mode and owner of a folder; the usual ones by default."""
+
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True)
 class Entry:
     """A file, directory or symbolic link of a layer.
 

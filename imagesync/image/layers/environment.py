@@ -16,12 +16,13 @@ from imagesync.image.layers.layer import Layer, write_layers
 from imagesync.image.layers.parts import Part, PartRequest, PartStore
 from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.wheel_parts import WheelPart, without_shared_files
-from imagesync.image_layout import INVENTORY
+from imagesync.image_layout import INVENTORY, PREFIX
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.compression import Compression
+    from imagesync.image.layers.folder_tree import FolderTree
     from imagesync.image_layout import CopiedFiles
     from imagesync.loose_code.archive import CodeLayer
     from imagesync.store.store import Store
@@ -111,7 +112,9 @@ def write_environment(
         list(pool.map(make, sorted(requests, key=lambda package: -package.size)))
         system = parts.get(small_request("system", _system(files)))
     named = [("", [system]), *((title, [made[package] for package in found]) for title, found in groups)]
-    return write_layers(named, store=store, compression=compression, workers=workers)
+    return write_layers(
+        named, below=files.base.tree.folders, store=store, compression=compression, workers=workers
+    )
 
 
 def _system(files: EnvironmentFiles) -> list[Entry]:
@@ -120,9 +123,9 @@ def _system(files: EnvironmentFiles) -> list[Entry]:
         entries.append(file_entry("etc/profile.d/imagesync.sh", files.profile.encode()))
     if files.workdir is not None:
         path, uid, gid = files.workdir
-        if not files.base.has_folder(path):
+        if not files.base.tree.has_folder(path):
             entries.append(directory_entry(path.strip("/"), uid=uid, gid=gid))
-    return with_parents(entries)
+    return with_parents(files.base.tree.placed(entries))
 
 
 _INTERPRETER: Final = Package("Python", "interpreter")
@@ -147,17 +150,27 @@ def _requests(files: EnvironmentFiles, ordered: Sequence[Package]) -> dict[Packa
     wheels = {
         part.package: part for part in without_shared_files(in_order, files.file_conflicts, minor=files.minor)
     }
+    tree = files.base.tree
     generated: list[Entry] = []
     if files.inventory:
         generated.append(file_entry(str(INVENTORY).lstrip("/"), files.inventory.encode()))
     python = f"Python {files.base.python_version}"
     found = {
-        _INTERPRETER: small_request(python, environment_entries(files.base)),
-        **{package: part.request for package, part in wheels.items()},
-        _GENERATED: small_request("inventory", with_parents(generated)),
+        _INTERPRETER: small_request(python, list(tree.placed(environment_entries(files.base)))),
+        **{package: _placed(part.request, tree) for package, part in wheels.items()},
+        _GENERATED: small_request("inventory", with_parents(tree.placed(generated))),
     }
     if files.code is not None:
-        found[_CODE] = code_request(files.code, minor=files.minor)
+        found[_CODE] = _placed(code_request(files.code, minor=files.minor), tree)
     if files.copied:
-        found[_FILES] = files_request(files.copied)
+        found[_FILES] = files_request(files.copied, tree)
     return found
+
+
+def _placed(request: PartRequest, tree: FolderTree) -> PartRequest:
+    """Return a request for files of the environment, which is elsewhere where ``/opt`` is a link."""
+    prefix = PREFIX.relative_to("/").as_posix()
+    place = tree.resolve(prefix)
+    if place == prefix:
+        return request
+    return PartRequest(request.name, (*request.key, place), lambda: tree.placed(request.entries()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import StoreError
 from imagesync.image.layers.compression import blocks
-from imagesync.image.layers.entries import END, directory_entry, tar_header
+from imagesync.image.layers.entries import END, FolderAttributes, directory_entry, tar_header
 from imagesync.image.layers.parts import Part, names_of
 from imagesync.store.layout import LAYERS
 
@@ -46,7 +46,12 @@ class Layer:
 
 
 def write_layers(
-    groups: Sequence[tuple[str, Sequence[Part]]], *, store: Store, compression: Compression, workers: int
+    groups: Sequence[tuple[str, Sequence[Part]]],
+    *,
+    below: Mapping[str, FolderAttributes],
+    store: Store,
+    compression: Compression,
+    workers: int,
 ) -> tuple[Layer, ...]:
     """Return a layer for each of *groups*, from the store or written now.
 
@@ -54,6 +59,9 @@ def write_layers(
     ----------
     groups
         The name of each layer and its parts in their order.
+    below
+        The folders of the base. Each layer has all folders above its files, because Docker makes a missing
+        one anew, and has it as it is in the base, or in the part that gives it another owner or mode.
     store
         Keeps the layers.
     compression
@@ -66,11 +74,21 @@ def write_layers(
     StoreError
         The store can't be written, or a part in it is damaged.
     """
+    usual = FolderAttributes()
+    unusual = {
+        path: attributes
+        for _, parts in groups
+        for part in parts
+        for path, attributes in part.folders.items()
+        if attributes != usual
+    }
     with ThreadPoolExecutor(workers, thread_name_prefix="layers") as pool:
 
         def write(group: tuple[str, Sequence[Part]]) -> Layer:
             name, parts = group
-            return _layer(name, parts, store, compression)
+            paths = sorted({path for part in parts for path in part.folders})
+            folders = {path: unusual.get(path) or below.get(path, usual) for path in paths}
+            return _layer(name, parts, folders, store, compression)
 
         # The largest first, so that no worker has a long task at the end.
         order = sorted(
@@ -80,11 +98,17 @@ def write_layers(
         return tuple(futures[index].result() for index in range(len(groups)))
 
 
-def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compression) -> Layer:
+def _layer(
+    name: str,
+    parts: Sequence[Part],
+    folders: Mapping[str, FolderAttributes],
+    store: Store,
+    compression: Compression,
+) -> Layer:
     comment = f"{name}: {names_of(parts)}" if name else names_of(parts)
     contents = {part.name: part.stored.size for part in parts if part.name}
-    folders = sorted(frozenset[str]().union(*(part.folders for part in parts)))
-    key = ["layer", compression.identity, folders, *(part.stored.digest for part in parts)]
+    listed = [[path, *astuple(attributes)] for path, attributes in folders.items()]
+    key = ["layer", compression.identity, listed, *(part.stored.digest for part in parts)]
     path = cache_path(store.root / LAYERS, key)
     known: dict[str, Any] | None = read_cache(path, key=key)
     stored = None if known is None else store.open(known["digest"], filename=comment)
@@ -92,7 +116,10 @@ def _layer(name: str, parts: Sequence[Part], store: Store, compression: Compress
         return Layer(comment, stored, known["diff_id"], compression.media_type, contents)
     content = hashlib.sha256()
     with store.begin() as writer:
-        for block in blocks(tar_header(directory_entry(folder)) for folder in folders):
+        for block in blocks(
+            tar_header(directory_entry(path, mode=each.mode, uid=each.uid, gid=each.gid))
+            for path, each in folders.items()
+        ):
             writer.write(compression.compress(block))
             content.update(block)
         for part in parts:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.image.layers.compression import Compression, blocks
-from imagesync.image.layers.entries import Entry, directory_entry, tar_stream
+from imagesync.image.layers.entries import Entry, FolderAttributes, tar_stream
 from imagesync.store.layout import LAYERS
 
 if TYPE_CHECKING:
     from imagesync.store.store import Store, StoredFile
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the same package would give other entries, so that no older part is found for it."""
 
 
@@ -31,14 +31,14 @@ class Part:
     members
         The compressed and the uncompressed size of each gzip member or zstd frame.
     folders
-        The usual folders above its files. They aren't in the part, because a layer may have each path only
-        once: tar-split, by which Docker and Podman keep layers, refuses a second entry.
+        Its folders, and those above its files. They aren't in the part, because a layer may have each path
+        only once: tar-split, by which Docker and Podman keep layers, refuses a second entry.
     """
 
     name: str
     stored: StoredFile
     members: tuple[tuple[int, int], ...]
-    folders: frozenset[str]
+    folders: Mapping[str, FolderAttributes]
 
 
 @dataclass(frozen=True)
@@ -92,37 +92,38 @@ class PartStore:
             stored = self._store.open(known["digest"], filename=request.name)
             if stored is not None:
                 members = tuple((size, plain) for size, plain in known["members"])
-                return Part(request.name, stored, members, frozenset(known["folders"]))
+                folders = {path: FolderAttributes(*values) for path, values in known["folders"].items()}
+                return Part(request.name, stored, members, folders)
         part = self._make(request)
         content = {
             "digest": part.stored.digest,
             "members": part.members,
-            "folders": sorted(part.folders),
+            "folders": {path: astuple(part.folders[path]) for path in sorted(part.folders)},
         }
         write_cache(path, content, key=key)
         return part
 
     def _make(self, request: PartRequest) -> Part:
         members = []
-        folders: set[str] = set()
+        folders: dict[str, FolderAttributes] = {}
         with self._store.begin() as writer:
             for block in blocks(tar_stream(_without_folders(request.entries(), folders))):
                 member = self.compression.compress(block)
                 writer.write(member)
                 members.append((len(member), len(block)))
             stored = self._store.commit(writer, filename=request.name)
-        return Part(request.name, stored, tuple(members), frozenset(folders))
+        return Part(request.name, stored, tuple(members), folders)
 
 
-def _without_folders(entries: Iterable[Entry], folders: set[str]) -> Iterator[Entry]:
-    """Yield the entries without folders of the usual mode and owner, which are added to *folders*."""
+def _without_folders(entries: Iterable[Entry], folders: dict[str, FolderAttributes]) -> Iterator[Entry]:
+    """Yield the entries without folders, which are added to *folders* with those above all entries."""
     for entry in entries:
         parent = entry.path.rpartition("/")[0]
         while parent and parent not in folders:
-            folders.add(parent)
+            folders[parent] = FolderAttributes()
             parent = parent.rpartition("/")[0]
-        if entry == directory_entry(entry.path):
-            folders.add(entry.path)
+        if entry.kind == "directory":
+            folders[entry.path] = FolderAttributes(entry.mode, entry.uid, entry.gid)
         else:
             yield entry
 

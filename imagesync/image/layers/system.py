@@ -39,7 +39,7 @@ def system_entries(base: BaseContents) -> list[Entry]:
         import certifi
 
         entries.append(file_entry(CERTIFICATES, Path(certifi.where()).read_bytes()))
-    return with_parents(entries)
+    return with_parents(base.tree.placed(entries))
 
 
 def _accounts(base: BaseContents) -> list[Entry]:

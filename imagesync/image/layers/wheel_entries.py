@@ -197,6 +197,9 @@ class WheelContent:
             folder = self._scheme(scheme)
             if folder is None or not rest:
                 raise self._damaged(f"{info.filename} is in no scheme that installers know")
+            if scheme == "data" and rest.startswith("lib64/"):
+                # A link of the environment.
+                rest = rest.replace("lib64", "lib", 1)
             yield WheelMember(f"{folder}/{rest}", info, scheme == "scripts")
 
     def _scheme(self, name: str) -> str | None:

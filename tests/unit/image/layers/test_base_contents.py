@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import shutil
 import subprocess
 import sys
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +16,15 @@ from imagesync.image.layers.base_contents import AccountFile, BaseContents, read
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.system import system_entries
 from imagesync.registry.config import ContainerConfig, ImageConfig
-from imagesync.registry.manifest import LAYER_GZIP
+from imagesync.registry.manifest import LAYER_GZIP, LAYER_ZSTD
 from imagesync.registry.oci_image import compose_image
 from imagesync.registry.oci_layout import ImageLayout
-from tests.oci_images import small_image
+from tests.oci_images import layer_tar, small_image
 
+Files = dict[str, bytes | str | tuple[int, int, int]]
 PYTHON = b"\x7fELF\x00not 3.12.1\x003.11.2\x00 more"
 LIBC = b"GNU C Library (Debian GLIBC 2.36-9) stable release version 2.36.\n"
-DEBIAN: dict[str, bytes | str] = {
+DEBIAN: Files = {
     "bin": "usr/bin",
     "lib": "usr/lib",
     "usr/bin/python3": "python3.11",
@@ -38,7 +42,7 @@ PYENV = sorted(Path("~/.pyenv/versions").expanduser().glob("3.1[0-9].*/bin/pytho
 PYTHONS = [sys._base_executable, *map(str, PYENV)]
 
 
-def read(tmp_path: Path, *layers: dict[str, bytes | str], path: str = "/usr/local/bin:/bin") -> BaseContents:
+def read(tmp_path: Path, *layers: Files, path: str = "/usr/local/bin:/bin") -> BaseContents:
     container = ContainerConfig(env=(f"PATH={path}",))
     image = small_image(ImageLayout(tmp_path / "base"), *layers, container=container)
     found = read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
@@ -87,6 +91,87 @@ def test_truncated_layer_of_a_base_is_named(tmp_path: Path) -> None:
     image = compose_image(ImageConfig("linux/amd64", ("sha256:" + "a" * 64,)), [layer], layout)
     with pytest.raises(BaseImageError, match=f"The layer {layer.digest} of the base image can't be read"):
         read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
+
+
+def damaged_layers() -> Iterator[tuple[str, bytes]]:
+    import zstandard
+
+    whole = layer_tar({"a": b"1" * 5000, "pax": b""})
+    yield LAYER_GZIP, gzip.compress(whole)[:-20]
+    yield LAYER_ZSTD, zstandard.compress(whole)[:6] + b"damage" * 9
+    # A number of a PAX header that is none, with a right checksum.
+    entry = tarfile.TarInfo("b")
+    entry.pax_headers = {"GNU.sparse.map": "x,y"}
+    yield LAYER_GZIP, gzip.compress(entry.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_damaged_layer_of_a_base_is_an_error_that_names_it(tmp_path: Path, number: int) -> None:
+    media_type, content = list(damaged_layers())[number]
+    layout = ImageLayout(tmp_path / "base")
+    layer = layout.add_bytes(content, media_type)
+    image = compose_image(ImageConfig("linux/amd64", ("sha256:" + "a" * 64,)), [layer], layout)
+    with pytest.raises(BaseImageError, match=f"The layer {layer.digest} of the base image can't be read"):
+        read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"etc/passwd": "../usr/lib/passwd", "usr/lib/passwd": b"root:x:0:0::/:/bin/sh\n"},
+        {"etc": "usr/etc", "usr/etc/passwd": b"root:x:0:0::/:/bin/sh\n"},
+    ],
+)
+def test_accounts_and_certificates_are_found_where_links_lead(tmp_path: Path, links: Files) -> None:
+    certificates: Files = {
+        "usr/etc/ssl/certs/ca-certificates.crt": "/pki/bundle.pem",
+        "etc/ssl/certs": "/usr/etc/ssl/certs",
+        "pki/bundle.pem": b"",
+    }
+    if "etc" in links:
+        del certificates["etc/ssl/certs"]
+    found = read(tmp_path, {**certificates, **links})
+    assert found.accounts["etc/passwd"].content.startswith(b"root:x:0")
+    assert "etc/ssl/certs/ca-certificates.crt" in found.present
+    written = {entry.path for entry in system_entries(found) if entry.kind == "file"}
+    assert {path for path in written if path.endswith("passwd")} == {[*links][1]}
+    assert not any(path.endswith("ca-certificates.crt") for path in written)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"opt/env/bin/python": b""},
+        {"opt/env": "/usr/local"},
+        {"opt/env": (0o755, 0, 0)},
+        {"opt": "var/opt", "var/opt/env/x": b""},
+    ],
+)
+def test_environment_of_a_base_is_noticed_without_an_entry_of_its_own(tmp_path: Path, files: Files) -> None:
+    assert "opt/env" in read(tmp_path, files).present
+
+
+def test_whiteouts_are_for_lower_layers_wherever_they_stand(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        {"etc/passwd": b"old:x:0:0::/:/bin/sh\n", "etc/group": b"old:x:0:\n", "etc/ssl": (0o700, 0, 0)},
+        {"etc/passwd": b"new:x:0:0::/:/bin/sh\n", "etc/.wh..wh..opq": b""},
+    )
+    assert found.accounts.keys() == {"etc/passwd"}
+    assert found.accounts["etc/passwd"].content.startswith(b"new")
+    assert sorted(found.tree.folders) == ["etc"]
+
+
+@pytest.mark.parametrize("other", [b"", "elsewhere"])
+def test_what_replaces_a_folder_removes_what_was_in_it(tmp_path: Path, other: bytes | str) -> None:
+    found = read(tmp_path, {"usr/bin/bash": b"", "usr/lib/x": b""}, {"usr/bin": other})
+    assert found.shell == "/bin/sh"
+    assert sorted(found.tree.folders) == ["usr", "usr/lib"]
+
+
+def test_accounts_of_more_than_a_megabyte_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BaseImageError, match="/etc/passwd of the base image"):
+        read(tmp_path, {"etc/passwd": b"x" * 1_100_000})
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -55,6 +55,7 @@ def layer_of(*requests: PartRequest, store: Store, compression: Compression) -> 
     parts = PartStore(store, compression)
     (layer,) = write_layers(
         [("test", [parts.get(request) for request in requests])],
+        below={},
         store=store,
         compression=compression,
         workers=2,
