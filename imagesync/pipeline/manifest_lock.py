@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_s
 from imagesync.pipeline.freeze import freeze
 from imagesync.pipeline.lock_file_inputs import critical_imports, target_interpreter
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.scan.environment import Environment
+from imagesync.scan.environment import Environment, Package, Source
 from imagesync.settings.bases import base_hint
 from imagesync.store.layout import TREES
 from imagesync.wheels.sources.source_digests import package_digest
@@ -62,8 +62,7 @@ def lock_manifest(
         if manifest.conda:
             lock = _with_conda(lock, manifest, sources)
             plan = replace(plan, conda=tuple(_planned_conda(lock)))
-        if not any(package.name == "python" for package in lock.conda):
-            _refuse_other_python(manifest, target, known)
+        _refuse_other_python(manifest, lock, known)
         lock = _with_pip(lock, manifest, sources)
     finally:
         sources.channels.close()
@@ -94,16 +93,22 @@ def _with_conda(lock: Lock, manifest: Manifest, sources: ArtifactSources) -> Loc
     return replace(lock, target=target, conda=conda)
 
 
-def _refuse_other_python(manifest: Manifest, target: Target, base: BaseImage) -> None:
+def _refuse_other_python(manifest: Manifest, lock: Lock, base: BaseImage) -> None:
     from packaging.specifiers import SpecifierSet
 
-    if not SpecifierSet(manifest.python).contains(target.python_version, prereleases=True):
+    version = lock.target.python_version
+    if SpecifierSet(manifest.python).contains(version, prereleases=True):
+        return
+    if any(package.name == "python" for package in lock.conda):
         raise LockError(
-            f"{manifest.path} is for Python {manifest.python}, and the base image {base.root} has "
-            f"{target.python_version}.",
-            hint="Choose a base image with such a Python (--base), or change requires-python.\n"
-            + base_hint(".".join(manifest.python.lstrip("<>=!~ ").split(",")[0].split(".")[:2])),
+            f"{manifest.path} is for Python {manifest.python}, and its conda packages have {version}.",
+            hint="Change requires-python, or the version of python among the conda packages.",
         )
+    raise LockError(
+        f"{manifest.path} is for Python {manifest.python}, and the base image {base.root} has {version}.",
+        hint="Choose a base image with such a Python (--base), or change requires-python.\n"
+        + base_hint(".".join(manifest.python.lstrip("<>=!~ ").split(",")[0].split(".")[:2])),
+    )
 
 
 def _with_pip(lock: Lock, manifest: Manifest, sources: ArtifactSources) -> Lock:
@@ -112,11 +117,11 @@ def _with_pip(lock: Lock, manifest: Manifest, sources: ArtifactSources) -> Lock:
     for name, source in sorted(manifest.projects.items()):
         planned = PlannedPackage(name, "", Level.EXACT, "", _reason(manifest), source)
         vendored.append(VendoredPackage(planned.name, "", package_digest(planned, cache=cache), planned))
-    names = {package.name for package in vendored}
+    names = {*manifest.projects, *manifest.metadata}
     provided = provided_distributions(lock.conda, ())
     packages: tuple[LockedPackage, ...] = ()
-    if manifest.pip:
-        present = (*provided, *(replace(package.planned, version="0") for package in vendored))
+    if manifest.pip or manifest.metadata:
+        present = (*provided, *_local_metadata(manifest))
         request = ResolutionRequest(lock.target, manifest.pip, vendored=present, dependencies=True)
         with sources.context.progress.task("Resolving", total=None, unit="packages"):
             found = sources.resolver.resolve(request)
@@ -126,6 +131,13 @@ def _with_pip(lock: Lock, manifest: Manifest, sources: ArtifactSources) -> Lock:
         packages=tuple(sorted(packages, key=lambda package: package.name)),
         vendored=tuple(vendored),
     )
+
+
+def _local_metadata(manifest: Manifest) -> Iterator[PlannedPackage]:
+    """Yield the local projects with their requirements, which no index is asked for."""
+    for name, metadata in sorted(manifest.metadata.items()):
+        package = Package(name, metadata.version, "pip", Source("directory"), requires=metadata.requires)
+        yield PlannedPackage(name, metadata.version, Level.EXACT, "", _reason(manifest), installed=package)
 
 
 def _planned_conda(lock: Lock) -> list[PlannedConda]:

@@ -19,6 +19,7 @@ version = "0.1.0"
 dependencies = ["lamp>=1"]
 [project.optional-dependencies]
 dim = ["shade"]
+every = ["room[dim]"]
 [dependency-groups]
 night = ["dusk"]
 [build-system]
@@ -78,11 +79,24 @@ def test_pyproject_is_solved_with_its_extras_and_groups(
         index.add_wheel(name, "1.5")
     cli = here.with_environ(UV_DEFAULT_INDEX=index.url, PIP_INDEX_URL=index.url)
     cli(
-        "lock", "--from", "pyproject.toml", "--extra", "dim", "--group", "night", "-o", "pylock.toml", *TARGET
+        "lock",
+        "--from",
+        "pyproject.toml",
+        "--extra",
+        "every",
+        "--group",
+        "night",
+        "-o",
+        "pylock.toml",
+        *TARGET,
     )
     packages = parse_toml((project / "pylock.toml").read_text())["packages"]
     assert [package["name"] for package in packages] == ["dusk", "lamp", "room", "shade"]
     assert list((project / "wheels").glob("room-0.1.0-*.whl"))
+    (project / "pixi.toml").write_text('[pypi-dependencies]\nroom = { path = ".", extras = ["every"] }\n')
+    cli("lock", "--from", "pixi.toml", "-o", "pylock.toml", *TARGET)
+    packages = parse_toml((project / "pylock.toml").read_text())["packages"]
+    assert [package["name"] for package in packages] == ["lamp", "room", "shade"]
 
 
 def test_manifest_for_another_python_names_a_base(here: CommandLine, project: Path) -> None:

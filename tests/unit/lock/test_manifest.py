@@ -50,7 +50,7 @@ def test_environment_yml_has_specs_requirements_and_channels(tmp_path: Path) -> 
 def test_pixi_toml_has_the_features_of_an_environment_for_linux(tmp_path: Path) -> None:
     found = read(tmp_path, "pixi.toml", PIXI)
     assert found.conda == ("python 3.11.*", "team::numpy >=2 py311*", "libgomp *")
-    assert (found.pip, found.channels) == (("lamp[dim]>=1", "bulb"), ("conda-forge", "team"))
+    assert (found.pip, found.channels) == (("lamp[dim]>=1", "bulb"), ("team", "conda-forge"))
     assert "pytest *" in read(tmp_path, "pixi.toml", PIXI, environment="test").conda
     assert read(tmp_path, "pixi.toml", PIXI, environment="bare").conda == ("pytest *",)
 
@@ -73,9 +73,59 @@ def test_pyproject_has_its_extras_groups_and_the_project(tmp_path: Path) -> None
     assert built.projects["room"].url == tmp_path.as_uri()  # type: ignore[index]
 
 
-def test_requirements_leave_indexes_and_comments_away(tmp_path: Path) -> None:
-    text = "--index-url https://me:word@example.com\n# note\nlamp>=1 # why\nbulb; sys_platform == 'linux'\n"
+def test_requirements_have_comments_and_hashes_left_out(tmp_path: Path) -> None:
+    text = "# note\nlamp>=1 # why\nbulb; sys_platform == 'linux' \\\n  --hash=sha256:12\n"
     assert read(tmp_path, "requirements.in", text).pip == ("lamp>=1", 'bulb; sys_platform == "linux"')
+
+
+ROOM = """\
+[project]
+name = "Room"
+version = "2.0"
+requires-python = ">=3.10"
+dependencies = ["lamp"]
+[project.optional-dependencies]
+dim = ["shade; sys_platform == 'linux'"]
+all = ["room[dim]>=1"]
+"""
+
+
+def test_local_projects_have_their_dependencies_and_extras(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(ROOM, "utf-8")
+    text = '[pypi-dependencies]\nroom = { path = ".", editable = true, extras = ["all"] }\n'
+    found = read(tmp_path, "pixi.toml", text)
+    (room,) = found.metadata.values()
+    assert room.requires == (
+        "lamp",
+        'shade; (sys_platform == "linux") and extra == "dim"',
+        'room[dim]>=1; extra == "all"',
+    )
+    assert (found.pip, found.python, list(found.projects)) == (("room[all]",), ">=3.10", ["room"])
+    assert python_specs(found) == ("python >=3.10",)
+    assert read(tmp_path, "pyproject.toml", ROOM, extras=("all",)).metadata == {"room": room}
+    (tmp_path / "pyproject.toml").write_text("[build-system]\nrequires = []\n", "utf-8")
+    with pytest.raises(ImagesyncError, match="only a build"):
+        read(tmp_path, "pixi.toml", text)
+
+
+def test_pyproject_of_pixi_has_the_dependencies_of_its_project(tmp_path: Path) -> None:
+    text = ROOM + '[tool.pixi.environments]\ndim = ["dim"]\n[tool.pixi.dependencies]\nnumpy = "*"\n'
+    found = read(tmp_path, "pyproject.toml", text)
+    assert (found.conda, found.pip, found.python) == (("numpy *",), ("lamp",), ">=3.10")
+    shade = 'shade; sys_platform == "linux"'
+    assert read(tmp_path, "pyproject.toml", text, environment="dim").pip == ("lamp", shade)
+
+
+def test_specs_of_one_name_in_two_features_both_hold(tmp_path: Path) -> None:
+    text = PIXI.replace("[environments]", '[feature.test.dependencies.numpy]\nversion = "<3"\n[environments]')
+    found = read(tmp_path, "pixi.toml", text, environment="test")
+    assert {"team::numpy >=2 py311*", "numpy <3"} <= set(found.conda)
+
+
+def test_python_of_a_project_is_a_match_spec(tmp_path: Path) -> None:
+    for python, spec in (("==3.11.*", "python 3.11.*"), (">=3.10, <4", "python >=3.10,<4"), ("", "python")):
+        text = ROOM.replace(">=3.10", python)
+        assert python_specs(read(tmp_path, "pyproject.toml", text)) == (spec,)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +142,26 @@ def test_requirements_leave_indexes_and_comments_away(tmp_path: Path) -> None:
         ("pixi.toml", '[pypi-dependencies]\nlamp = { path = "/etc" }\n', "isn't named relative"),
         ("pyproject.toml", '[project]\nname = "x"\ndynamic = ["dependencies"]\n', "are dynamic"),
         ("pyproject.toml", "= =", "can't be read"),
+        ("requirements.txt", "--index-url https://me:word@example.com\n", "option --index-url"),
+        ("requirements.txt", "lamp\n--extra-index-url=https://me:word@example.com\n", "option --extra"),
+        ("requirements.txt", "--pre\n", "option --pre"),
+        ("requirements.txt", "-fhttps://me:word@example.com\n", "isn't applied"),
+        ("pixi.toml", '[pypi-dependencies]\nlamp = { version = "1", index = "x" }\n', "index of its own"),
+        ("pixi.toml", '[pypi-options]\nindex-url = "https://me:word@example.com"\n', "pypi-options"),
+        ("pixi.toml", '[environments]\ntest = ["gone"]\ndefault = ["gone"]\n', "no feature 'gone'"),
+        ("pixi.toml", '[workspace.pypi-options]\nindex-url = "x"\n', "pypi-options"),
+        (
+            "pixi.toml",
+            '[feature.a]\nchannels = ["x"]\n[environments]\ndefault = ["a"]\n',
+            "a has channels of its own",
+        ),
+        (
+            "pyproject.toml",
+            '[project]\ndependencies = ["Lamp"]\n[tool.uv.sources]\nlamp = { workspace = true }\n',
+            "tool.uv.sources",
+        ),
+        ("pyproject.toml", '[project]\nname = "x"\nrequires-python = "3.11"\n', "Invalid specifier"),
+        ("pyproject.toml", '[tool.poetry.dependencies]\nlamp = "1"\n', "neither"),
     ],
 )
 def test_manifest_that_cant_be_solved_is_refused_in_a_sentence(
