@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import importlib.util
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import requests
 
 
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|z|[+-]\d\d:\d\d)")
 REQUEST_TIMEOUT = 120
 """Seconds without a byte after which a request fails; those that may be silent for longer set their own."""
 SEND_TIMEOUT = 900
@@ -140,6 +143,22 @@ def engine_errors(action: str, *, hint: str | None = None) -> Iterator[None]:
 def explanation(error: docker.errors.APIError) -> str:
     """Return the engine's message, without credentials."""
     return redact(str(error.explanation or error))
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time in RFC 3339, with up to nine digits of a second and any zone; the year 1 if it is none.
+
+    >>> parse_time("2026-11-28T17:00:00.123456789+01:00") == parse_time("2026-11-28T16:00:00.123456Z")
+    True
+    >>> parse_time("").year
+    1
+    """
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return datetime.min.replace(tzinfo=timezone.utc)
+    second, fraction, zone = found.groups()
+    zone = "+00:00" if zone in ("Z", "z") else zone
+    return datetime.fromisoformat(f"{second}.{(fraction or '')[:6]:0<6}{zone}")
 
 
 def refusal(response: requests.Response) -> str:

@@ -12,12 +12,13 @@ from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
-from imagesync.engine.client import connect, engine_errors
+from imagesync.engine.client import connect, engine_errors, parse_time
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
 from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from imagesync.engine.endpoint import Endpoint
@@ -172,10 +173,10 @@ class Engine:
         with engine_errors("list its containers"):
             return frozenset(_with_algorithm(each["ImageID"]) for each in self._api.containers(all=True))
 
-    def last_tagged(self, image: ListedImage) -> str:
-        """Return when an image got its latest name, in ISO 8601, or when it was created if nobody knows.
+    def last_tagged(self, image: ListedImage) -> datetime:
+        """Return when an image got its latest name, or when it was created if nobody knows.
 
-        It is empty for an image that was removed meanwhile.
+        It is long ago for an image that was removed meanwhile.
         """
         import docker.errors
 
@@ -183,10 +184,11 @@ class Engine:
             try:
                 found = self._api.inspect_image(image.image_id)
             except docker.errors.NotFound:
-                return ""
+                return parse_time("")
         tagged = str((found.get("Metadata") or {}).get("LastTagTime") or "")
         # An image that was loaded has none; Go's zero time is in the year 1.
-        return tagged if tagged and not tagged.startswith("0001") else str(found.get("Created") or "")
+        known = tagged and not tagged.startswith("0001")
+        return parse_time(tagged if known else str(found.get("Created") or ""))
 
     def tag(self, image: str, reference: str) -> None:
         """Add a reference to an image; another image that has it loses it."""

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -119,11 +120,21 @@ def _run(api: docker.APIClient, endpoint: Endpoint, run: ContainerRun, *, termin
         container = api.create_container(**_configuration(api, run, terminal=terminal, init=init))["Id"]
     with removing(api, container):
         with errors():
-            check_mounted(api, container, run.folder, WORKSPACE, reference=run.reference)
+            for folder, target in _mounted_folders(run):
+                check_mounted(api, container, folder, target, reference=run.reference)
         with _forwarded_signals(endpoint, container) as was_signalled:
             copy(api, container, errors, was_signalled)
             with errors():
                 return int(api.wait(container)["StatusCode"])
+
+
+def _mounted_folders(run: ContainerRun) -> Iterator[tuple[Path, str]]:
+    """Yield the folders of this machine that are mounted, with their paths in the container."""
+    yield run.folder, WORKSPACE
+    for mount in run.mounts:
+        # Another path may be one of the engine's machine.
+        if mount.kind == "bind" and os.path.isdir(mount.source):  # noqa: PTH112 - Path's may raise
+            yield Path(mount.source), mount.target.rstrip("/") or "/"
 
 
 def _configuration(api: docker.APIClient, run: ContainerRun, *, terminal: bool, init: bool) -> dict[str, Any]:

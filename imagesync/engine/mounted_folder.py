@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from imagesync.engine.client import parse_time
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def check_mounted(
     """Check that *target* in a container is *folder*; the container needn't run.
 
     A file is made for that, and removed again. Where this user can't write to the folder, its files are
-    compared by name.
+    compared by name, or if it has none, the time of its last change.
 
     Raises
     ------
@@ -38,8 +39,7 @@ def check_mounted(
     try:
         marker.touch()
     except OSError:
-        names = sorted(path.name for path in folder.iterdir())[:3]
-        found = all(_is_there(api, container, f"{target}/{name}") for name in names)
+        found = _looks_same(api, container, folder, target)
     else:
         try:
             found = _is_there(api, container, f"{target}/{marker.name}")
@@ -54,18 +54,32 @@ def check_mounted(
         )
 
 
+def _looks_same(api: docker.APIClient, container: str, folder: Path, target: str) -> bool:
+    try:
+        names = sorted(path.name for path in folder.iterdir())[:3]
+        changed = int(folder.stat().st_mtime)
+    except OSError:
+        return True  # nothing in it can be read here, and so nothing can be compared
+    if names:
+        return all(_is_there(api, container, f"{target}/{name}") for name in names)
+    there = _status(api, container, target).get("mtime")
+    return changed == int(parse_time(str(there)).timestamp())
+
+
 def _is_there(api: docker.APIClient, container: str, path: str) -> bool:
     """Return True if a container has something at *path*, its mounts included."""
+    return bool(_status(api, container, path))
+
+
+def _status(api: docker.APIClient, container: str, path: str) -> dict[str, Any]:
+    """Return what the engine says of *path* in a container; nothing if it isn't there."""
     # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerArchiveInfo
     url = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
     response = api.head(url, params={"path": path})
     if response.status_code == _NOT_FOUND:
-        return False
+        return {}
     response.raise_for_status()
-    return bool(_stat(response.headers.get("X-Docker-Container-Path-Stat", "")))
-
-
-def _stat(header: str) -> dict[str, Any]:
+    header = response.headers.get("X-Docker-Container-Path-Stat", "")
     with contextlib.suppress(ValueError):
         found = json.loads(base64.b64decode(header))
         return found if isinstance(found, dict) else {}

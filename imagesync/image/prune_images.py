@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ _REPOSITORIES: Final[Mapping[str, Kind]] = {
 }
 
 _SPARED: Final = timedelta(hours=1)
-_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def prune_images(engine: Engine, *, keep: int, spared: timedelta = _SPARED) -> t
         images,
         used=engine.images_in_use(),
         keep=keep,
-        named=lambda image: _time(engine.last_tagged(image)),
+        named=engine.last_tagged,
         spared_since=datetime.now(timezone.utc) - spared,
     )
     for own in removable:
@@ -136,22 +134,6 @@ def unused_images(
     removed += _unneeded(settled(of_kind["packages"]), images, removed, Label.PACKAGES_HASH)
     removed += _unneeded(settled(of_kind["base"]), images, removed, Label.BASE_HASH)
     return tuple(removed)
-
-
-def _time(text: str) -> datetime:
-    """Return the time that an engine gives in RFC 3339, with up to nine digits of a second and any zone.
-
-    >>> _time("2026-11-28T17:00:00.123456789+01:00") == _time("2026-11-28T16:00:00.123456Z")
-    True
-    >>> _time("").year
-    1
-    """
-    found = _TIME.fullmatch(text)
-    if found is None:
-        return datetime.min.replace(tzinfo=timezone.utc)
-    second, fraction, zone = found.groups()
-    zone = "+00:00" if zone in ("Z", "z") else zone
-    return datetime.fromisoformat(f"{second}.{(fraction or '')[:6]:0<6}{zone}")
 
 
 def _unneeded(
