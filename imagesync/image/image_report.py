@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from imagesync.core.strict_json import load_json
 from imagesync.image_layout import LAYER_CONTENTS, PREFIX, Label
 from imagesync.inventory.inventory import Inventory, from_text
 from imagesync.lock.lock import Deviation
@@ -210,15 +210,15 @@ def _is_own(step: History) -> bool:
 
 def _contents(layer: Descriptor) -> dict[str, int]:
     with suppress(ValueError, TypeError, AttributeError):
-        found = json.loads(layer.annotations.get(LAYER_CONTENTS, "{}"))
-        return {str(name): int(size) for name, size in found.items() if int(size) > 0}
+        found = load_json(layer.annotations.get(LAYER_CONTENTS, "{}"))
+        return {str(name): int(size) for name, size in found.items() if 0 < int(size) <= layer.size}
     return {}
 
 
 def _deviations(labels: Mapping[str, str]) -> Iterator[Deviation]:
     # Another form than this version's is none that it can show.
     with suppress(ValueError, TypeError, LookupError):
-        yield from [Deviation.from_dict(each) for each in json.loads(labels.get(Label.DEVIATIONS) or "[]")]
+        yield from [Deviation.from_dict(each) for each in load_json(labels.get(Label.DEVIATIONS) or "[]")]
 
 
 def _attestations(referrers: Index | None) -> Iterator[Attestation]:

@@ -6,7 +6,6 @@ answer, a table of well-known images.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.strict_json import load_json
 from imagesync.errors import BaseImageError, RegistryError, UsageError
 from imagesync.image.base import base_identity, base_reference, check_apt
 from imagesync.image_layout import BaseImage, Label
@@ -212,7 +212,7 @@ def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
     container = config.get("config") or {}
     labels = container.get("Labels") or {}
     with suppress(ValueError, LookupError, TypeError):
-        recorded = json.loads(labels[Label.BASE])
+        recorded = load_json(labels[Label.BASE])
         match = re.fullmatch(r"glibc (\d+\.\d+).*", recorded["libc"])
         if match is not None:
             yield Facts("its registry", recorded["version"], _version(match[1]), recorded["executable"])

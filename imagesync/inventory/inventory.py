@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import sysconfig_platform
+from imagesync.core.strict_json import load_json
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
 
@@ -171,7 +172,7 @@ def to_text(inventory: Inventory) -> str:
 def from_text(text: str) -> Inventory | None:
     """Return the inventory from a label's value, or ``None`` if it is invalid."""
     try:
-        return Inventory.from_dict(json.loads(zlib.decompress(base64.b64decode(text, validate=True))))
+        return Inventory.from_dict(load_json(zlib.decompress(base64.b64decode(text, validate=True))))
     except (binascii.Error, zlib.error, ValueError, LookupError, TypeError, AttributeError):
         return None
 

@@ -9,7 +9,7 @@ Source: the OCI image specification 1.1, "Image Layout"; the Docker image specif
 from __future__ import annotations
 
 import hashlib
-import json
+import lzma
 import posixpath
 import tarfile
 import zlib
@@ -21,6 +21,7 @@ from typing import IO, Any, BinaryIO, Final
 
 from imagesync.core.files import replacing
 from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.strict_json import load_json
 from imagesync.errors import LayoutError
 from imagesync.registry.config import parse_config
 from imagesync.registry.manifest import (
@@ -186,7 +187,7 @@ class ImageArchive:
                 self._members = {entry.name.removeprefix("./"): entry for entry in self._archive}
             except OSError as error:
                 raise LayoutError(f"The archive {path} can't be read: {error.strerror or error}.") from error
-            except (tarfile.TarError, EOFError, zlib.error) as error:
+            except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
                 raise self._unusable(f"it isn't a whole tar archive ({error})") from error
             # From here on the context manager closes it.
             stack.pop_all()
@@ -285,7 +286,7 @@ class ImageArchive:
         return sha256(self._content(self._docker_manifest(reference)["Config"], MAX_CONFIG))
 
     def _docker_manifest(self, reference: str) -> dict[str, Any]:
-        entries = json.loads(self._content(_DOCKER_FILE, MAX_MANIFEST))
+        entries = load_json(self._content(_DOCKER_FILE, MAX_MANIFEST))
         named = {_full_name(tag): entry for entry in entries for tag in entry["RepoTags"] or ()}
         chosen: dict[str, Any] = named[_full_name(reference)] if reference else entries[0]
         if not reference and len(entries) > 1:
@@ -332,7 +333,7 @@ class ImageArchive:
             with file:
                 while chunk := file.read(CHUNK):
                     yield chunk
-        except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
+        except (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise self._unusable(f"{member} is truncated ({error})") from error
 
     def _unusable(self, reason: str) -> LayoutError:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from imagesync.core.strict_json import load_json
+
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
 CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -67,10 +69,7 @@ def parse_json(content: bytes) -> dict[str, Any]:
     ValueError
         *content* isn't one.
     """
-    try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("it isn't JSON") from error
+    parsed = load_json(content)
     if not isinstance(parsed, dict):
         raise ValueError("it isn't a JSON object")  # noqa: TRY004  callers handle one error
     return parsed
