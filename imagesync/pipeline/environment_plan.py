@@ -158,8 +158,8 @@ def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -
 
 def remembered_system_findings(plan: Plan, context: Context) -> tuple[Finding, ...]:
     """Return the same findings without an engine; none if the base image hasn't been listed yet."""
-    from imagesync.image.base_files import remembered_system_files
+    from imagesync.image.base_files import remembered_system_files, stage_of
 
     settings, cache = context.settings, context.cache_folder
-    there = remembered_system_files(settings.base, settings.apt, cache=cache)
+    there = remembered_system_files(settings, stage=stage_of(plan, settings), cache=cache)
     return () if there is None else system_findings(plan, there, settings.base, cache=cache)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from imagesync.errors import BaseImageError
-from imagesync.image.base_files import base_system_files
+from imagesync.image.base import ensure_stage
+from imagesync.image.base_files import base_system_files, stage_of
 from imagesync.plan.checks.system_libraries import check_wheels
 from imagesync.scan.environment import Finding, Severity
 from imagesync.store.layout import TREES
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.store.store import StoredFile
 
 
@@ -26,7 +28,7 @@ def check_installed(engine: Engine, inputs: BuildInputs, base: BaseImage, *, qui
     BaseImageError
         The plan is strict, and an import fails on *base*.
     """
-    there = base_system_files(engine, base, cache=inputs.context.cache_folder)
+    there = _system_files(engine, inputs, base)
     _report(inputs.system_findings(there, base.root), inputs, base, quiet=quiet)
 
 
@@ -51,14 +53,22 @@ def check_fetched(
         return
     from packaging.utils import parse_wheel_filename
 
-    cache = inputs.context.cache_folder
-    there = base_system_files(engine, base, cache=cache)
+    there = _system_files(engine, inputs, base)
     named = []
     for wheel in wheels:
         name, version, _, _ = parse_wheel_filename(wheel.filename)
         named.append((str(name), str(version), wheel.path))
-    findings = check_wheels(named, there=there, base=base.root, cache=cache / TREES)
+    findings = check_wheels(named, there=there, base=base.root, cache=inputs.context.cache_folder / TREES)
     _report(findings, inputs, base, quiet=quiet)
+
+
+def _system_files(engine: Engine, inputs: BuildInputs, base: BaseImage) -> SystemFiles:
+    """Return what the stage of *base* that the environment stands on has; it is made if it's missing."""
+    context = inputs.context
+    stage = stage_of(inputs.plan, context.settings)
+    if stage == "minimal":
+        ensure_stage(engine, base, stage, settings=context.settings, progress=context.progress)
+    return base_system_files(engine, base, settings=context.settings, stage=stage, cache=context.cache_folder)
 
 
 def _report(

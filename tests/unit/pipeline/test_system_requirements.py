@@ -18,6 +18,7 @@ from imagesync.core.names import Level
 from imagesync.engine.lookup import Lookup
 from imagesync.engine.run_container import RunRequest, RunResult
 from imagesync.errors import BaseImageError
+from imagesync.image.base_files import base_system_files, remembered_system_files
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage
@@ -100,6 +101,30 @@ def test_installed_packages_are_reported_and_the_base_is_asked_once(
     assert f"error: lamp 1.0 needs {LIBRARY}, which the base image debian lacks" in "\n".join(lines.lines)
     (finding,) = remembered_system_findings(inputs.plan, context)
     assert finding.package == "lamp"
+
+
+def test_environment_of_conda_is_checked_against_the_stage_that_it_stands_on(
+    context: Context, lamp: Package
+) -> None:
+    class Engine(ThisMachine):
+        def inspect(self, reference: str) -> str:
+            return reference
+
+    engine, inputs = Engine(), environment_inputs(Environment(LINUX, (lamp,)), context)
+    conda = replace(inputs, plan=replace(inputs.plan, interpreter="conda"))
+    for _ in range(2):
+        check_installed(engine, conda, BASE)
+    assert [request.image for request in engine.requests] == ["base-minimal"]
+    (finding,) = remembered_system_findings(conda.plan, context)
+    assert finding.package == "lamp"
+    assert remembered_system_findings(inputs.plan, context) == ()
+    of_python = base_system_files(
+        engine, BASE, settings=context.settings, stage="runtime", cache=context.cache_folder
+    )
+    of_shell = remembered_system_files(context.settings, stage="minimal", cache=context.cache_folder)
+    assert of_shell == of_python
+    other = replace(context, settings=replace(context.settings, apt=("libgl1",)))
+    assert remembered_system_findings(conda.plan, other) == ()
 
 
 def test_strict_refuses_what_fails_on_import(context: Context, lines: RecordedLines, lamp: Package) -> None:
