@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from imagesync.errors import ImagesyncError, MismatchWarning
     from imagesync.image.built_image import Image
     from imagesync.lock.lock import Lock
+    from imagesync.lock.lockfile.models import Selection
     from imagesync.scan.environment import Environment
     from imagesync.session import Session, open_session
     from imagesync.settings.model import Settings
@@ -94,6 +95,7 @@ def build(
     no_cache: bool = False,
     push: bool | None = None,
     locked: Path | None = None,
+    selection: Selection | None = None,
     **settings: object,
 ) -> Image:
     """Return the image of an environment: found by its hash, or else built, checked and named.
@@ -102,7 +104,7 @@ def build(
     ----------
     python, prefix, quiet, settings
         As for :func:`open_session`.
-    tags, no_cache, push, locked
+    tags, no_cache, push, locked, selection
         As for :meth:`Session.build`.
 
     Raises
@@ -113,7 +115,7 @@ def build(
     from imagesync.session import open_session
 
     session = open_session(python=python, prefix=prefix, quiet=quiet, **settings)
-    return session.build(tags=tags, no_cache=no_cache, push=push, locked=locked)
+    return session.build(tags=tags, no_cache=no_cache, push=push, locked=locked, selection=selection)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  each name has its own type, which type checkers see above

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.image_reference import check_reference
 from imagesync.core.progress import Severity, SilentProgress
+from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
 from imagesync.pipeline.environment_plan import (
@@ -216,6 +217,7 @@ class Session:
         push: bool | None = None,
         locked: Path | None = None,
         selection: Selection | None = None,
+        as_installed: bool = False,
         with_digest: bool = False,
         outputs: tuple[str, ...] = (),
     ) -> Image:
@@ -231,9 +233,12 @@ class Session:
             Whether to push the image to the registry that the repository names; by default what the settings
             say. An image that is in the registry already is pulled only if it gets tags.
         locked
-            A lock file to build from: no environment is scanned then, and nothing is solved.
+            A lock file to build from: no environment is scanned then, and nothing is solved. By default that
+            of the settings.
         selection
             The part of the lock file to take; by default the project's dependencies.
+        as_installed
+            Whether to take this environment even if the settings name a lock file.
         with_digest
             Whether to ask the registry for the digest of an image that isn't pushed. A registry that doesn't
             answer is a warning.
@@ -243,6 +248,12 @@ class Session:
         for tag in tags:
             check_reference(tag, given_as="tag", tag=True)
         context = self.context
+        locked = locked or (None if as_installed else context.settings.locked)
+        if selection and locked is None:
+            raise UsageError(
+                "--group, --extra, --no-dev and --environment choose from a file.",
+                hint="Name it: --locked FILE, or --from FILE",
+            )
         push = context.settings.push if push is None else push
         if push:
             from imagesync.pipeline.registry_images import require_registry
@@ -440,7 +451,7 @@ class Session:
             tty=tty,
         )
         uses_terminal(request)
-        image = self.build(push=False, locked=self.context.settings.locked, outputs=("docker",))
+        image = self.build(push=False, outputs=("docker",))
         return run_container(find_endpoint(environ), replace(request, reference=image.reference))
 
 

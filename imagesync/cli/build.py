@@ -79,11 +79,6 @@ def build(
         session = session_of(context, options)
         if manifest is not None:
             locked, selection = _lock_beside(session, manifest, selection), None
-        locked = locked or session.context.settings.locked
-        if selection and locked is None:
-            raise click.UsageError(
-                "--group, --extra, --no-dev and --environment choose from a file: --locked or --from FILE."
-            )
         image = session.build(
             tags=tags, no_cache=no_cache, locked=locked, selection=selection, outputs=outputs
         )
@@ -92,6 +87,10 @@ def build(
     if no_cache or locked is not None or manifest is not None:
         other = "--no-cache" if no_cache else "--locked" if manifest is None else "--from"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
+    if (configured := session_of(context, options).context.settings.locked) is not None:
+        raise click.UsageError(
+            f"--watch follows the environment, and `locked` in the settings names a lock file, {configured}."
+        )
     invocation_of(context).is_timed = False
     from imagesync.cli.watch import rebuild_on_change
 

@@ -182,7 +182,7 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
             hint="Name one, and push: --push --repository registry.example.com/team/NAME",
         )
     session.warn_of_drift()
-    image = session.build(push=push, with_digest=True)
+    image = session.build(push=push, as_installed=True, with_digest=True)
     if image.digest is not None:
         return image.digest
     if not local:

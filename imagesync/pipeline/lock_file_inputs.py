@@ -378,19 +378,21 @@ def lock_file_inputs(
     options, findings = image_options(context)
     for finding in findings:
         context.progress.line(finding.message, finding.severity)
-    if not settings.code:
-        return LockFileInputs(path, context, Code(), base, selection, options)
-    from imagesync.loose_code.collect import collect_code
+    code = Code()
+    if settings.code:
+        from imagesync.loose_code.collect import collect_code
 
-    code = collect_code(
-        settings.code,
-        max_size=settings.code_max_size,
-        # No ownership check: there is no installed environment to check against.
-        environment=Environment(_running_interpreter(), ()),
-        shipped=(),
-        cache=context.cache_folder,
-    )
-    return LockFileInputs(path, context, code, base, selection, options)
+        code = collect_code(
+            settings.code,
+            max_size=settings.code_max_size,
+            # No ownership check: there is no installed environment to check against.
+            environment=Environment(_running_interpreter(), ()),
+            shipped=(),
+            cache=context.cache_folder,
+        )
+    inputs = LockFileInputs(path, context, code, base, selection, options)
+    _ = inputs.digest  # a file that can't be read ends the build before anything is asked
+    return inputs
 
 
 def _is_archive(url: str) -> bool:

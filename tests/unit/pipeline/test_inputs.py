@@ -112,9 +112,8 @@ def test_input_hash_of_a_lock_file_covers_loose_code_strictness_and_the_base(tmp
 
 
 def test_missing_lock_file_is_named_with_the_command_that_writes_it(tmp_path: Path) -> None:
-    inputs = lock_file_inputs(tmp_path / "missing.yml", Context(), base=no_base)
     with pytest.raises(UsageError, match=r"missing\.yml can't be read") as caught:
-        inputs.input_hash(BASE)
+        lock_file_inputs(tmp_path / "missing.yml", Context(), base=no_base)
     assert "imagesync lock -o" in str(caught.value.hint)
 
 
