@@ -1,4 +1,7 @@
-"""HTTP authentication: what a registry asks for, and a session that keeps credentials with their host."""
+"""HTTP authentication: what a registry asks for, and a session that keeps credentials with their host.
+
+The session reads no more of an answer than it may have.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from imagesync.core.credentials import redact
+from imagesync.errors import RegistryError
+from imagesync.registry.manifest import MAX_MANIFEST
 
 # RFC 9110, section 11.6.1: a header may hold several challenges, of which each has parameters.
 _CHALLENGE = re.compile(r'(?i)\b(bearer|basic)\b((?:\s*,?\s*[a-z_]+=(?:"[^"]*"|[^\s",]+))*)')
@@ -31,6 +36,8 @@ class Authorization(requests.auth.AuthBase):
 class Session(requests.Session):
     """A session whose redirects carry no credentials to another host, not even those of netrc.
 
+    Answers that the caller doesn't stream are read up to the size of the largest manifest.
+
     Parameters
     ----------
     insecure
@@ -40,6 +47,7 @@ class Session(requests.Session):
     def __init__(self, *, insecure: bool = False) -> None:
         super().__init__()
         self._insecure = insecure
+        self.hooks["response"].append(_read)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to, or ``None``."""
@@ -57,6 +65,24 @@ class Session(requests.Session):
         after = prepared_request.url or ""
         if self.should_strip_auth(before, after):  # type: ignore[no-untyped-call]
             prepared_request.headers.pop("Authorization", None)
+
+
+def _read(response: requests.Response, *_: object, stream: bool = False, **__: object) -> None:
+    """Read the body of a response, unless the caller does: a document, or a refusal."""
+    if stream and response.ok and not response.is_redirect:
+        return
+    content = bytearray()
+    for chunk in response.iter_content(1 << 16):
+        content += chunk
+        if len(content) > MAX_MANIFEST:
+            response.close()
+            raise RegistryError(
+                f"{urlsplit(response.url).netloc} answers with more than the {MAX_MANIFEST} bytes that a"
+                " manifest, a token or a message may have.",
+                hint="Check the registry's name.",
+            )
+    # There is no public way: requests itself reads without a limit.
+    response._content = bytes(content)
 
 
 def challenges(headers: Mapping[str, str]) -> dict[str, dict[str, str]]:

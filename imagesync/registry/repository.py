@@ -18,7 +18,6 @@ from imagesync.registry.manifest import (
     ACCEPTED,
     INDEX,
     MANIFEST,
-    MAX_MANIFEST,
     Descriptor,
     Index,
     parse_json,
@@ -136,8 +135,6 @@ class Repository:
         if not response.ok:
             raise self.connection.refused(f"read {self.text}", response)
         content = response.content
-        if len(content) > MAX_MANIFEST:
-            raise self.unusable(f"an answer of {len(content)} bytes is too large")
         digest = sha256(content)
         expected = (wanted if ":" in wanted else "") or response.headers.get("Docker-Content-Digest", digest)
         if expected != digest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from imagesync.errors import RegistryError
 from imagesync.registry import http
 from imagesync.registry.http import Connection
-from imagesync.registry.manifest import INDEX, MANIFEST, Descriptor, Index
+from imagesync.registry.manifest import INDEX, MANIFEST, MAX_MANIFEST, Descriptor, Index
 from imagesync.registry.repository import Repository
 from tests.indexes.certificates import make_certificates
 
@@ -44,12 +44,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         self.server.seen.append((self.command, self.path, body))
-        status, headers, content = self.server.answers.get(self.path, (404, {}, b""))
+        known = self.server.answers
+        missing = known.get(self.path.partition("?")[0], (404, {}, b""))
+        status, headers, content = known.get(self.path, missing)
         self.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        # A client that has enough hangs up.
+        with suppress(ConnectionError):
+            self.wfile.write(content)
 
     do_POST = do_PUT = do_GET  # noqa: N815  names of the base class
 
@@ -136,3 +140,27 @@ def test_referrers_of_all_pages_are_found() -> None:
         registry.answers[f"{path}?last=1"] = (404, {}, b"")
         with pytest.raises(RegistryError, match="fails to list what there is about"):
             repository.referrers(subject.digest)
+
+
+def test_no_more_is_read_of_an_answer_than_it_may_have() -> None:
+    large = b"x" * (8 * MAX_MANIFEST)
+    realm = {"WWW-Authenticate": 'Bearer realm="http://{}/token"'}
+    with serving() as registry, Repository(f"{registry.host}/env") as repository:
+        descriptor = Descriptor.of(large, MANIFEST)
+        asked = {key: value.format(registry.host) for key, value in realm.items()}
+        registry.answers = {
+            "/v2/env/manifests/1": (200, {}, large),
+            "/v2/env/manifests/2": (401, asked, b""),
+            "/v2/env/manifests/3": (400, {}, large),
+            "/v2/env/manifests/4": (307, {"Location": "/v2/"}, large),
+            "/token": (200, {}, large),
+            f"/v2/env/blobs/{descriptor.digest}": (200, {}, large),
+            f"/v2/env/blobs/{Descriptor.of(b'', MANIFEST).digest}": (403, {}, large),
+        }
+        for tag in ("1", "2", "3", "4"):
+            with pytest.raises(RegistryError, match="answers with more than"):
+                repository.manifest(tag)
+        with pytest.raises(RegistryError, match="answers with more than"):
+            list(repository.read(Descriptor.of(b"", MANIFEST)))
+        # A blob is as large as it is.
+        assert sum(map(len, repository.read(descriptor))) == len(large)
