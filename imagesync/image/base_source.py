@@ -63,7 +63,12 @@ def open_base(
             yield _from_engine(location, engine, kept, cache, progress)
         return
     with open_image(
-        location, platform=IMAGE_PLATFORM, kept=kept, progress=progress, insecure=insecure
+        location,
+        platform=IMAGE_PLATFORM,
+        kept=kept,
+        progress=progress,
+        insecure=insecure,
+        hint="Name another image with --base, or correct this one's name.",
     ) as found:
         image = _compressed(found.image, kept, cache, progress)
         yield replace(found, image=image)

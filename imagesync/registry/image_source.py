@@ -25,8 +25,6 @@ from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.repository import Repository
 from imagesync.registry.transfer import Stoppable, in_parallel
 
-_HINT = "Name another image with --base, or correct this one's name."
-
 
 @dataclass(frozen=True)
 class SourceImage:
@@ -68,7 +66,13 @@ class SourceImage:
 
 @contextmanager
 def open_image(
-    location: ImageLocation, *, platform: str, kept: ImageLayout, progress: Progress, insecure: bool = False
+    location: ImageLocation,
+    *,
+    platform: str,
+    kept: ImageLayout,
+    progress: Progress,
+    insecure: bool = False,
+    hint: str = "Name another image, or correct this one's name.",
 ) -> Iterator[SourceImage]:
     """Give an image of a registry, a layout or an archive, whose layers can be read inside the block.
 
@@ -82,6 +86,8 @@ def open_image(
         Gets a line if a credential helper fails.
     insecure
         Whether the registry is accepted without TLS.
+    hint
+        What to do about an image that can't be had.
 
     Raises
     ------
@@ -102,10 +108,10 @@ def open_image(
                 archive = stack.enter_context(ImageArchive(Path(location.path)))
                 found = _from_archive(archive, location, platform)
         except (RegistryError, LayoutError) as error:
-            raise BaseImageError(error.message, hint=error.hint or _HINT) from error
+            raise BaseImageError(error.message, hint=error.hint or hint) from error
         actual = found.image.config.platform
         if actual != platform and not actual.startswith(f"{platform}/"):
-            raise BaseImageError(f"{location} isn't there for {platform}, but for {actual}.", hint=_HINT)
+            raise BaseImageError(f"{location} isn't there for {platform}, but for {actual}.", hint=hint)
         yield found
 
 
@@ -178,7 +184,7 @@ def fetch_layers(
 def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> SourceImage:
     digest = repository.reference.digest or repository.head(repository.wanted)
     if digest is None:
-        raise BaseImageError(f"Its registry has no image {repository.text}.", hint=_HINT)
+        raise RegistryError(f"Its registry has no image {repository.text}.")
     pinned = f"{repository.name}@{digest}"
     # Documents are the same wherever an image is, and those of another platform have another name.
     name = f"{digest}+{platform}"
@@ -194,7 +200,7 @@ def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> 
     if image is None:
         found = Repository(pinned, connection=repository.connection).resolve(platform)
         if found is None:
-            raise BaseImageError(f"Its registry has no image {pinned}.", hint=_HINT)
+            raise RegistryError(f"Its registry has no image {pinned}.")
         _, image = found
         config = (image.config_content, image.manifest.config.media_type)
         kept.put_manifest(image.content, image.descriptor, name=name, documents=[config])

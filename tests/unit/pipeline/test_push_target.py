@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from imagesync.errors import UsageError
 from imagesync.pipeline.local_images import push_target
+from imagesync.registry.oci_layout import ImageLayout
+from tests.commands import CommandLine
+from tests.oci_images import small_image
 
 THERE = "registry.example.com/env"
 
@@ -41,3 +46,14 @@ def test_target_that_is_not_a_place_is_a_usage_error(target: str, name: str, mes
     with pytest.raises(UsageError, match=message) as caught:
         push_target(target, name, repository="default.example.com/env")
     assert caught.value.exit_code == 2
+
+
+def test_hint_about_an_image_to_push_or_inspect_names_no_option_of_builds(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    small_image(ImageLayout(tmp_path / "other"), {"a": b"1"}, platform="linux/s390x")
+    for command in ("push", "inspect"):
+        for image in (f"oci:{tmp_path / 'none'}", f"oci:{tmp_path / 'other'}"):
+            finished = cli.run(command, image)
+            assert finished.returncode == 1
+            assert "--base" not in finished.stderr
