@@ -25,7 +25,7 @@ _SHOWN: Final = 5
 _SKIPPED: Final = frozenset({".git", "__pycache__"})
 _SECRET: Final = "they look like secrets"  # noqa: S105
 _ENVIRONMENT: Final = "they are environments of Python"
-_CIRCLE: Final = "they are links to a folder that they lie in"
+_CIRCLE: Final = "they are links to a home folder, or to one that they lie in"
 _NO_FILE: Final = "they are no files, or links that lead nowhere"
 _EMPTY: Final = "there is no file in it that can go into an image"
 # Of links: to nothing, through a file, or in a circle.
@@ -104,6 +104,7 @@ def _folder_stats(folder: Path, left_out: _LeftOut) -> Iterator[tuple[str, Stat]
     """Yield the files below *folder* by their names relative to it; those that stay out go to *left_out*."""
     # Each folder with the real paths of itself and of those above it.
     folders: list[tuple[str, tuple[Path, ...]]] = [("", (folder.resolve(),))]
+    home = Path("~").expanduser().resolve()
     while folders:
         place, above = folders.pop()
         for each in _listed(folder / place):
@@ -120,7 +121,7 @@ def _folder_stats(folder: Path, left_out: _LeftOut) -> Iterator[tuple[str, Stat]
                     left_out[_SECRET].append(name)
                 else:
                     yield name, stat_of(status)
-            elif real in above or above[0].is_relative_to(real):
+            elif real in above or above[0].is_relative_to(real) or real == home:
                 left_out[_CIRCLE].append(name)
             elif in_secret_folder(path.as_posix()) or in_secret_folder(real.as_posix()):
                 left_out[_SECRET].append(name)

@@ -13,6 +13,7 @@ from imagesync.errors import RenderError, UsageError, WheelError
 from imagesync.image import options
 from imagesync.image.layers.code_parts import files_request
 from imagesync.image.layers.compression import compression_of
+from imagesync.image.layers.folder_tree import FolderTree
 from imagesync.image.layers.parts import PartStore
 from imagesync.image_layout import CopiedFile, ImageOptions
 from imagesync.loose_code.copied_files import copied_files
@@ -163,7 +164,7 @@ def test_file_that_changes_before_it_is_in_the_image_is_an_error(tmp_path: Path,
     with pytest.raises(RenderError, match=r"a\.csv changed while"):
         list(stream_files(context))
     with pytest.raises(RenderError, match=r"a\.csv changed while"):
-        parts.get(files_request(files))
+        parts.get(files_request(files, FolderTree()))
     source.write_bytes(b"1\n")
-    assert parts.get(files_request(files)).folders == {"srv", "srv/data"}
+    assert parts.get(files_request(files, FolderTree())).folders == {"srv", "srv/data"}
     assert b"1\n" in b"".join(stream_files(context))
