@@ -152,6 +152,7 @@ def test_damaged_layer_is_made_again_and_a_damaged_part_removed(tmp_path: Path) 
     with pytest.raises(StoreError, match="is damaged") as caught:
         write_layers(
             [("other", [kept, PartStore(store, compression).get(part("opt/env/b", b"b"))])],
+            below={},
             store=store,
             compression=compression,
             workers=1,
