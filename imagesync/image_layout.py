@@ -53,6 +53,7 @@ class Label:
     INPUT_HASH: Final = "dev.imagesync.input-hash"
     ARTIFACTS: Final = "dev.imagesync.artifacts"
     COMPILED: Final = "dev.imagesync.compiled"
+    LAYER_FORM: Final = "dev.imagesync.layer-form"
     VERIFIED_IMPORTS: Final = "dev.imagesync.verified-imports"
     LOCK_DIGEST: Final = "dev.imagesync.lock-digest"
     VERSION: Final = "dev.imagesync.version"

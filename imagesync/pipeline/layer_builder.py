@@ -225,6 +225,7 @@ class LayerBuilder(ImageBuilder):
             inventory=image_inventory(plan, lock, environment_hash=digest),
             own=plan.options.labels,
         )
+        labels[Label.LAYER_FORM] = self.finder.layer_form(self.inputs)
         # It covers the user's indexes, and the same content has the same bytes wherever it came from.
         del labels[Label.INPUT_HASH]
         if parse_location(self.base.root, given_as="base").transport != "registry":

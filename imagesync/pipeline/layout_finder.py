@@ -15,9 +15,10 @@ from imagesync.engine.lookup import FoundImage, Lookup
 from imagesync.errors import BaseImageError, BuildError, EngineNotFound, LayoutError, UsageError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
-from imagesync.image.layers.assemble import check_base
+from imagesync.image.layers.assemble import check_base, check_contents
 from imagesync.image.layers.base_contents import read_base
-from imagesync.image_layout import BaseImage
+from imagesync.image.layers.form import layer_form
+from imagesync.image_layout import BaseImage, Label
 from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
@@ -25,6 +26,7 @@ from imagesync.registry.image_source import SourceImage
 from imagesync.registry.manifest import REF_NAME
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.store.layout import ANSWERS, IMAGES
+from imagesync.wheels.bytecode import find_compiler
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
@@ -103,7 +105,7 @@ class LayoutFinder(ImageFinder):
                 budget=context.settings.max_layers,
             )
             contents = read_base(source.image, cache=context.cache_folder, progress=context.progress)
-            _check_contents(contents, context.settings.base)
+            check_contents(contents, context.settings.base)
             self._base = LayoutBase(source, contents)
         return self._base
 
@@ -144,11 +146,27 @@ class LayoutFinder(ImageFinder):
         return None
 
     def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
-        """Return *image* with its deviations; nothing has imported modules in any image of the layout."""
+        """Return *image* with its deviations, if its layers have the form that a build gives them now.
+
+        Nothing has imported modules in any image of the layout.
+        """
+        labels = next((each.labels for each in self.lookup.images if each.image_id == image.image_id), {})
+        if labels.get(Label.LAYER_FORM) != self.layer_form(inputs):
+            return None
         accepted = super().accepted(image, inputs, known._replace(imports=()))
         if accepted is not None and (entry := self.layout.index().find(accepted.reference)) is not None:
             self.layout.touch(entry)
         return accepted
+
+    def layer_form(self, inputs: BuildInputs) -> str:
+        """Return the form that a build gives the layers of *inputs* now."""
+        settings, contents, python = self._context.settings, self.base.contents, inputs.plan.python
+        return layer_form(
+            settings.compression,
+            max_layers=settings.max_layers,
+            has_bytecode=find_compiler(python, python.minor) is not None,
+            base=contents,
+        )
 
     def base_image(self, plan: Plan, *, subject: str = "The environment") -> BaseImage:
         """Return the base image, as its layers tell.
@@ -282,19 +300,6 @@ class LayoutFinder(ImageFinder):
             tags = (*known.tags, tag) if known is not None else (tag,)
             found[identifier] = FoundImage(identifier, tags, image.config.container.labels)
         return Lookup(None, tuple(found.values()))
-
-
-def _check_contents(contents: BaseContents, root: str) -> None:
-    if contents.glibc is None:
-        raise BaseImageError(
-            f"The base image {root} has no GNU C library, which most compiled wheels need.",
-            hint="Name an image of Ubuntu, Debian or Red Hat with --base; Alpine has another C library.",
-        )
-    if "opt/env" in contents.present:
-        raise BaseImageError(
-            f"The base image {root} has a folder /opt/env already, where the environment goes.",
-            hint="Name an image without it with --base. An image of imagesync is no base for another one.",
-        )
 
 
 def needs_container(setting: str, reason: str) -> BuildError:

@@ -68,7 +68,7 @@ def compile_bytecode(
         Modules that don't compile are omitted. Empty if this machine has no interpreter of the target's
         feature version; the image's own compiles then.
     """
-    executable = _find_compiler(python, target)
+    executable = find_compiler(python, target.minor)
     if executable is None:
         return ()
     total = len(wheels) if isinstance(wheels, Sequence) else None
@@ -91,16 +91,16 @@ def compile_bytecode(
     return tuple(archive for archive in archives if archive is not None)
 
 
-def _find_compiler(python: Interpreter, target: Target) -> str | None:
-    """Return the path of a CPython whose bytecode the target's interpreter accepts, or ``None``.
+def find_compiler(python: Interpreter, minor: str) -> str | None:
+    """Return the path of a CPython whose bytecode an interpreter of version *minor* accepts, or ``None``.
 
     Released versions with the same feature version have the same magic number.
     """
-    if python.implementation == "cpython" and python.minor == target.minor and python.executable:
+    if python.implementation == "cpython" and python.minor == minor and python.executable:
         return python.executable
-    if sys.implementation.name == "cpython" and _running_minor() == target.minor:
+    if sys.implementation.name == "cpython" and _running_minor() == minor:
         return sys.executable
-    return shutil.which(f"python{target.minor}")
+    return shutil.which(f"python{minor}")
 
 
 def _running_minor() -> str:

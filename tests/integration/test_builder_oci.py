@@ -117,11 +117,15 @@ def test_image_is_the_same_wherever_and_whenever_it_is_built(
     assert digest_of(other.cwd / "image", "latest") == first
 
 
-def test_unchanged_environment_finds_its_image(oci_cli: CommandLine) -> None:
+def test_unchanged_environment_finds_its_image(oci_cli: CommandLine, cache_dir: Path) -> None:
     reference = oci_cli("build").reference
     again = oci_cli("build")
     assert again.reference == reference
     assert "Writing layers" not in again.stderr
+    # With another compression the name is the same, and the bytes aren't.
+    first = digest_of(cache_dir / "images", reference)
+    assert oci_cli.with_environ(IMAGESYNC_COMPRESSION="zstd")("build").reference == reference
+    assert digest_of(cache_dir / "images", reference) != first
 
 
 def test_others_read_the_image(oci_cli: CommandLine, tmp_path: Path) -> None:

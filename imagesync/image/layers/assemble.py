@@ -15,9 +15,11 @@ from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
 
 if TYPE_CHECKING:
+    from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.layer import Layer
 
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NOT_INHERITED: Final = ("Shell", "ArgsEscaped", "OnBuild")
 _CREATOR: Final = "imagesync"
 
 
@@ -140,6 +142,26 @@ def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None
         )
 
 
+def check_contents(contents: BaseContents, root: str) -> None:
+    """Check that the base image called *root* has a C library, and room for an environment.
+
+    Raises
+    ------
+    BaseImageError
+        It hasn't.
+    """
+    if contents.glibc is None:
+        raise BaseImageError(
+            f"The base image {root} has no GNU C library, which most compiled wheels need.",
+            hint="Name an image of Ubuntu, Debian or Red Hat with --base; Alpine has another C library.",
+        )
+    if "opt/env" in contents.present:
+        raise BaseImageError(
+            f"The base image {root} has a folder /opt/env already, where the environment goes.",
+            hint="Name an image without it with --base. An image of imagesync is no base for another one.",
+        )
+
+
 def _container(
     base: ContainerConfig,
     options: ImageOptions,
@@ -168,5 +190,5 @@ def _container(
         user=options.user,
         working_dir=options.workdir,
         labels={**base.labels, **labels},
-        other={key: value for key, value in base.other.items() if key not in ("Shell", "ArgsEscaped")},
+        other={key: value for key, value in base.other.items() if key not in _NOT_INHERITED},
     )

@@ -36,10 +36,15 @@ def system_entries(base: BaseContents) -> list[Entry]:
     home = str(HOME).lstrip("/")
     entries = [directory_entry(home, mode=0o1777, uid=_ID, gid=_ID), *_accounts(base)]
     if CERTIFICATES not in base.present:
-        import certifi
-
-        entries.append(file_entry(CERTIFICATES, Path(certifi.where()).read_bytes()))
+        entries.append(file_entry(CERTIFICATES, certificates()))
     return with_parents(base.tree.placed(entries))
+
+
+def certificates() -> bytes:
+    """Return the certificates that a base without any gets."""
+    import certifi
+
+    return Path(certifi.where()).read_bytes()
 
 
 def _accounts(base: BaseContents) -> list[Entry]:
