@@ -28,6 +28,15 @@ def code_request(code: CodeLayer, *, minor: str) -> PartRequest:
     return PartRequest("loose code", ("code", *digests, str(CODE), minor), lambda: _code(code, minor))
 
 
+def code_paths(code: CodeLayer) -> list[str]:
+    """Return the paths of the files of loose code."""
+    found = []
+    for archive in code.files:
+        with zipfile.ZipFile(archive.path) as content:
+            found += [f"{CODE}/{name}".lstrip("/") for name in content.namelist()]
+    return found
+
+
 def _code(code: CodeLayer, minor: str) -> list[Entry]:
     folder = str(CODE).lstrip("/")
     entries = []

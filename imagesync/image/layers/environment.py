@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from imagesync.image.layers.base_python import environment_entries
-from imagesync.image.layers.code_parts import code_request, files_request, small_request
+from imagesync.image.layers.code_parts import code_paths, code_request, files_request, small_request
 from imagesync.image.layers.entries import Entry, directory_entry, file_entry, with_parents
 from imagesync.image.layers.grouping import Package, group
 from imagesync.image.layers.layer import Layer, write_layers
@@ -147,16 +147,21 @@ def _packages(files: EnvironmentFiles) -> list[Package]:
 def _requests(files: EnvironmentFiles, ordered: Sequence[Package]) -> dict[Package, PartRequest]:
     wheels = {part.package: part for part in files.wheels}
     in_order = [wheels[package] for package in ordered if package in wheels]
-    wheels = {
-        part.package: part for part in without_shared_files(in_order, files.file_conflicts, minor=files.minor)
+    tree, interpreter = files.base.tree, environment_entries(files.base)
+    others = {
+        "the environment of Python": [entry.path for entry in interpreter if entry.kind != "directory"],
+        "loose code": code_paths(files.code) if files.code is not None else [],
+        "the setting files": [file.path.lstrip("/") for each in files.copied for file in each.files],
+        "imagesync": [str(INVENTORY).lstrip("/")],
     }
-    tree = files.base.tree
+    separate = without_shared_files(in_order, files.file_conflicts, minor=files.minor, others=others)
+    wheels = {part.package: part for part in separate}
     generated: list[Entry] = []
     if files.inventory:
         generated.append(file_entry(str(INVENTORY).lstrip("/"), files.inventory.encode()))
     python = f"Python {files.base.python_version}"
     found = {
-        _INTERPRETER: small_request(python, list(tree.placed(environment_entries(files.base)))),
+        _INTERPRETER: small_request(python, list(tree.placed(interpreter))),
         **{package: _placed(part.request, tree) for package, part in wheels.items()},
         _GENERATED: small_request("inventory", with_parents(tree.placed(generated))),
     }

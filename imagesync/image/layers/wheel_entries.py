@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.names import canonical_name
-from imagesync.errors import WheelError
+from imagesync.errors import ImagesyncError, StoreError, WheelError
 from imagesync.image.layers.entries import Entry, file_entry
 from imagesync.image.layers.paths import check_paths
 from imagesync.image_layout import PREFIX, PYTHON, site_packages
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 1 << 20
 _EXECUTABLE: Final = 0o111
+_DAMAGE: Final = (*ZIP_DAMAGE, csv.Error)
 _CREATED: Final = {"INSTALLER": b"uv", "REQUESTED": b""}
 # What uv writes, too; it names the interpreter by the path of the environment.
 _SCRIPT: Final = """#!{python}
@@ -86,14 +87,17 @@ class WheelContent:
         self._minor = minor
         try:
             self._archive = zipfile.ZipFile(wheel.path)
-        except ZIP_DAMAGE as error:
-            raise self._damaged(str(error)) from error
+        except _DAMAGE as error:
+            raise self._error(error) from error
         try:
             self.dist_info = self._find_dist_info()
             self.members = tuple(self._members())
             self._infos = {member.path: member.info for member in self.members}
             self.scripts = dict(self._entry_points())
             check_paths(self.paths, self._filename)
+        except _DAMAGE as error:
+            self._archive.close()
+            raise self._error(error) from error
         except BaseException:
             self._archive.close()
             raise
@@ -114,8 +118,8 @@ class WheelContent:
         """
         try:
             return self._entries()
-        except ZIP_DAMAGE as error:
-            raise self._damaged(str(error)) from error
+        except _DAMAGE as error:
+            raise self._error(error) from error
 
     @property
     def paths(self) -> list[str]:
@@ -177,8 +181,8 @@ class WheelContent:
                     if check is not None:
                         check.update(piece)
                     yield piece
-        except ZIP_DAMAGE as error:
-            raise self._damaged(f"{info.filename}: {error}") from error
+        except _DAMAGE as error:
+            raise self._error(error, f"{info.filename}: ") from error
         if check is not None and _encoded(check.digest()) != digest.removeprefix("sha256="):
             raise WheelError(
                 f"{info.filename} in {self._filename} isn't the file that the wheel's RECORD names.",
@@ -267,6 +271,15 @@ class WheelContent:
                 python=PYTHON, module=module, imported=attribute.partition(".")[0], function=attribute
             )
             yield f"{PREFIX.relative_to('/').as_posix()}/bin/{name}", script.encode()
+
+    def _error(self, error: Exception, member: str = "") -> ImagesyncError:
+        """Return the error for what reading the archive raised; zipfile's own errors have no number."""
+        if isinstance(error, OSError) and error.errno is not None:
+            return StoreError(
+                f"{self._filename} can't be read: {error.strerror}.",
+                hint="If too many files are open, raise the limit: ulimit -n 1024.",
+            )
+        return self._damaged(f"{member}{error}")
 
     def _damaged(self, reason: str) -> WheelError:
         return WheelError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
@@ -78,7 +78,11 @@ class WheelPart:
 
 
 def without_shared_files(
-    wheels: Sequence[WheelPart], file_conflicts: Mapping[str, str], *, minor: str
+    wheels: Sequence[WheelPart],
+    file_conflicts: Mapping[str, str],
+    *,
+    minor: str,
+    others: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[WheelPart]:
     """Return the parts with each path in one of them only: in that of the wheel whose bytes are installed.
 
@@ -90,6 +94,8 @@ def without_shared_files(
         The sha256 of each installed file that several packages have, by its path below site-packages.
     minor
         The feature version of the environment's Python.
+    others
+        The files and links that aren't of a wheel, by what they are of.
 
     Returns
     -------
@@ -99,39 +105,38 @@ def without_shared_files(
     Raises
     ------
     RenderError
-        A path is a file in one wheel and a folder in another.
+        A path is a file in one of them and a folder in another.
     """
-    with ExitStack() as stack:
-        contents = {
-            part.wheel.filename: stack.enter_context(WheelContent(part.wheel, minor=minor)) for part in wheels
-        }
-        paths = {name: content.paths for name, content in contents.items()}
-        check_kinds(paths)
-        excluded: dict[str, set[str]] = {}
-        for path, names in shared_paths(paths).items():
-            winner = _winner(path, names, contents, file_conflicts, minor=minor)
-            for name in names:
-                if name != winner:
-                    excluded.setdefault(name, set()).add(path)
+    # One wheel at a time: a process may have few open files.
+    checksums: dict[str, dict[str, tuple[int, int]]] = {}
+    for part in wheels:
+        with WheelContent(part.wheel, minor=minor) as content:
+            checksums[part.wheel.filename] = {path: content.checksum(path) for path in content.paths}
+    paths = {name: list(found) for name, found in checksums.items()}
+    check_kinds({**paths, **others})
+    by_name = {part.wheel.filename: part.wheel for part in wheels}
+    excluded: dict[str, set[str]] = {}
+    for path, names in shared_paths(paths).items():
+        is_same = len({checksums[name][path] for name in names}) == 1
+        sharing = [by_name[name] for name in sorted(names)]
+        winner = sharing[0] if is_same else _winner(path, sharing, file_conflicts, minor=minor)
+        for name in names:
+            if name != winner.filename:
+                excluded.setdefault(name, set()).add(path)
     return [replace(part, excluded=frozenset(excluded.get(part.wheel.filename, ()))) for part in wheels]
 
 
 def _winner(
-    path: str,
-    names: Sequence[str],
-    contents: Mapping[str, WheelContent],
-    file_conflicts: Mapping[str, str],
-    *,
-    minor: str,
-) -> str:
-    """Return the wheel that has the installed bytes of a path, else the first by name."""
-    by_name = sorted(names)
-    if len({contents[name].checksum(path) for name in names}) == 1:
-        return by_name[0]
+    path: str, wheels: Sequence[StoredFile], file_conflicts: Mapping[str, str], *, minor: str
+) -> StoredFile:
+    """Return the wheel that has the installed bytes of a path, else the first."""
     folder = site_packages(minor).relative_to("/").as_posix()
     installed = file_conflicts.get(path.removeprefix(f"{folder}/"), "")
-    same = (name for name in by_name if hashlib.sha256(contents[name].read(path)).hexdigest() == installed)
-    return next(same, by_name[0])
+    for wheel in wheels:
+        with WheelContent(wheel, minor=minor) as content:
+            if hashlib.sha256(content.read(path)).hexdigest() == installed:
+                return wheel
+    return wheels[0]
 
 
 def _is_excluded(bytecode: str, excluded: frozenset[str]) -> bool:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,56 @@ def test_truncated_wheel_is_refused(tmp_path: Path, store: Store) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(WheelError, match=r"demo-1.0-py3-none-any.whl can't be put in an image"):
         WheelContent(stored_wheel(store, path), minor="3.11")
+
+
+def damage_entry_points(wheel: Path) -> None:
+    content = wheel.read_bytes()
+    assert content.count(b"odd = odd:main") == 1
+    wheel.write_bytes(content.replace(b"odd = odd:main", b"odd = odd:mean"))
+
+
+@pytest.mark.parametrize("entry_points", [b"[console_scripts]\nodd = odd:main\n", b"\xff\xfe"])
+def test_entry_points_that_cannot_be_read_are_refused(
+    tmp_path: Path, store: Store, entry_points: bytes
+) -> None:
+    wheel = write_wheel(
+        tmp_path,
+        "demo",
+        {"demo-1.0.dist-info/entry_points.txt": entry_points},
+        compression=zipfile.ZIP_STORED,
+    )
+    if entry_points.startswith(b"["):
+        damage_entry_points(wheel)
+    with pytest.raises(WheelError, match=r"demo-1.0-py3-none-any.whl can't be put in an image"):
+        entries_of(stored_wheel(store, wheel))
+
+
+def test_record_that_is_no_table_is_refused(tmp_path: Path, store: Store) -> None:
+    record = '"' + "x" * 200_000 + '",,\n'
+    wheel = stored_wheel(store, write_wheel(tmp_path, "demo", {}, record=record))
+    with pytest.raises(WheelError, match=r"can't be put in an image: field larger than"):
+        entries_of(wheel)
+
+
+def test_too_many_open_files_are_no_damage_of_the_wheel(tmp_path: Path, store: Store) -> None:
+    wheel = stored_wheel(store, write_wheel(tmp_path, "demo", {}))
+    code = f"""
+import os, resource
+from pathlib import Path
+from imagesync.errors import StoreError
+from imagesync.image.layers.wheel_entries import WheelContent
+from imagesync.store.store import StoredFile
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    WheelContent(StoredFile({wheel.filename!r}, Path({str(wheel.path)!r}), {wheel.digest!r}, 1), minor="3.11")
+except StoreError as error:
+    print(error.message)
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "Too many open files" in run.stdout

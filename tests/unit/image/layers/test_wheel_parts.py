@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,23 @@ def test_path_that_is_a_file_here_and_a_folder_there_is_refused(tmp_path: Path) 
     found = parts(tmp_path, alder={"shared": b""}, birch={"shared/module.py": b""})
     with pytest.raises(RenderError, match=r"shared is a file in alder-1.0.*, and a folder in birch-1.0"):
         without_shared_files(found, {}, minor="3.11")
+
+
+def test_folder_of_a_wheel_that_is_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    found = parts(tmp_path, alder={"alder-1.0.data/data/settings/a": b""})
+    with pytest.raises(
+        RenderError, match=r"opt/env/settings is a file in the setting files, and a folder in"
+    ):
+        without_shared_files(found, {}, minor="3.11", others={"the setting files": ["opt/env/settings"]})
+
+
+def test_many_wheels_are_open_one_at_a_time(tmp_path: Path) -> None:
+    found = parts(tmp_path, **{f"p{number}": {"shared.py": b"%d" % number} for number in range(60)})
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 20, limits[1]))
+    try:
+        separate = without_shared_files(found, {}, minor="3.11")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert sum(not part.excluded for part in separate) == 1

@@ -15,7 +15,13 @@ WHEEL = b"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none
 
 
 def write_wheel(
-    folder: Path, name: str, files: Mapping[str, bytes], *, version: str = "1.0", record: str | None = None
+    folder: Path,
+    name: str,
+    files: Mapping[str, bytes],
+    *,
+    version: str = "1.0",
+    record: str | None = None,
+    compression: int = zipfile.ZIP_DEFLATED,
 ) -> Path:
     """Write a pure wheel of *files*, with metadata and a RECORD of its own; scripts are executable."""
     info = f"{name}-{version}.dist-info"
@@ -25,11 +31,11 @@ def write_wheel(
     writer = csv.writer(text, lineterminator="\n")
     path = folder / f"{name}-{version}-py3-none-any.whl"
     folder.mkdir(exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for member, content in members.items():
             header = zipfile.ZipInfo(member, (2020, 1, 1, 0, 0, 0))
             header.external_attr = (0o100755 if member.endswith(".sh") else 0o100664) << 16
-            archive.writestr(header, content)
+            archive.writestr(header, content, compression)
             writer.writerow([member, *record_row(content)])
         writer.writerow([f"{info}/RECORD", "", ""])
         archive.writestr(f"{info}/RECORD", text.getvalue() if record is None else record)
