@@ -261,7 +261,7 @@ def test_command_in_a_container_reads_to_its_end_over_tls(
 
 def test_ssh_says_what_to_install(cli: CommandLine) -> None:
     assert importlib.util.find_spec("paramiko") is None, "this test is about what is said without it"
-    refused = cli.with_environ(DOCKER_HOST="ssh://nobody@127.0.0.1:1").run("build")
+    refused = cli.with_environ(DOCKER_HOST="ssh://nobody@127.0.0.1:1").run("build", "--builder", "docker")
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert "ssh://nobody@127.0.0.1:1 (DOCKER_HOST)" in refused.stderr

@@ -25,13 +25,20 @@ else:
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/case.toml"))
 
-LIST_INSTALLED = """
+LIST_INSTALLED = r"""
 import importlib.metadata, json, os, pathlib, sys
+
+def identity(distribution):
+    # METADATA that isn't UTF-8 is in the image as it is here.
+    text = distribution.locate_file(f"{distribution._path}/METADATA").read_bytes().decode(errors="replace")
+    fields = dict(line.split(": ", 1) for line in text.partition("\n\n")[0].splitlines() if ": " in line)
+    return fields["Name"], fields["Version"]
+
 print(json.dumps({
     "uid": os.getuid(),
     "writable": os.access(sys.prefix, os.W_OK),
     "prefix": sys.prefix,
-    "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()},
+    "packages": dict(map(identity, importlib.metadata.distributions())),
     "conda": [json.loads(p.read_text())["name"] for p in pathlib.Path(sys.prefix).glob("conda-meta/*.json")],
 }))
 """

@@ -214,7 +214,7 @@ def test_image_is_pulled_with_credentials_of_helpers(
         assert progress.lines == []
     else:
         (line,) = progress.lines
-        assert line.startswith(f"The credential helper for {registry.host} ")
+        assert line.startswith(f"warning: The credential helper for {registry.host} ")
         assert said in line
         assert PASSWORD not in line
 
