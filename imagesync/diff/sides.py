@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +21,7 @@ from imagesync.lock.locked_packages import LockedConda
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
+    from imagesync.scan.environment import Environment
     from imagesync.session import Session
 
 
@@ -129,15 +130,54 @@ def _file_inventory(path: Path, session: Session) -> Inventory:
     """Return the inventory of a JSON document or a lock file, which is read for the local Python."""
     from imagesync.pipeline.lock_drift import read_to_compare, with_sources
 
-    if path.suffix == ".json" or path.read_bytes()[:1] == b"{":
+    if path.suffix == ".json" or _first_byte(path) == b"{":
         return read_inventory(path)
-    lock = read_to_compare(path, session.context, python=lambda: session.scan().python.version).lock
+    read = read_to_compare(path, session.context, python=lambda: session.scan().python.version)
+    lock = read.lock
     if not all(package.content for package in lock.vendored):
         lock = replace(lock, vendored=with_sources(lock.vendored, session.inputs()))
     if not lock.target.python_version:
         python = session.scan().python.version
         lock = replace(lock, target=replace(lock.target, python_version=python))
-    return _from_lock(lock)
+    if read.custom_metadata.is_ours or not lock.conda:
+        return _from_lock(lock)
+    environment = session.scan()
+    found = _from_lock(_with_distributions(lock, environment))
+    return replace(found, entries=tuple(_with_local_versions(found.entries, environment)))
+
+
+def _first_byte(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(1)
+    except OSError as error:
+        raise UsageError(
+            f"{path} can't be read: {error.strerror}.", hint="Check its permissions, or name another file."
+        ) from error
+
+
+def _with_distributions(lock: Lock, environment: Environment) -> Lock:
+    """Return the lock of another tool, whose file doesn't say which distributions a conda package provides.
+
+    They are those of the installed package of the name.
+    """
+    known = {record.name: record.distributions for record in environment.conda}
+    conda = (
+        package
+        if package.distributions
+        else replace(package, distributions=tuple(known.get(package.name, ())))
+        for package in lock.conda
+    )
+    return replace(lock, conda=tuple(conda))
+
+
+def _with_local_versions(entries: Iterable[Entry], environment: Environment) -> Iterator[Entry]:
+    """Yield *entries* with the versions of distributions, which may not be their conda packages'."""
+    records = {record.name: record.version for record in environment.conda}
+    versions: dict[str, str] = {package.name: package.version for package in environment.packages}
+    for entry in entries:
+        is_same = entry.kind == "distribution" and records.get(entry.conda) == entry.version
+        yield replace(entry, version=versions.get(entry.name, entry.version)) if is_same else entry
 
 
 def _from_json(text: str) -> Inventory:
@@ -154,7 +194,9 @@ def _from_lock(lock: Lock) -> Inventory:
 def _entries(lock: Lock) -> Iterator[Entry]:
     reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
     python = lock.target.python_version
-    yield Entry("python", python, kind="python", reason=reasons.get("python", ""))
+    build = next((conda.build for conda in lock.conda if conda.name == "python"), "")
+    of_python = Entry("python", python, kind="python", reason=reasons.get("python", ""))
+    yield replace(of_python, manager="conda", conda="python", build=build) if build else of_python
     for conda in lock.conda:
         yield from _conda_entries(conda, reasons.get(conda.name, ""))
     for package in lock.packages:

@@ -6,6 +6,10 @@ import json
 import pickle
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
 
 from imagesync.cluster.agreement.members import Facts, inventory_of
 from imagesync.diff.sides import local_side
@@ -30,6 +34,40 @@ def facts_of(python: Path) -> Facts:
     done = subprocess.run([python, "-I", "-c", code], input=pickled, capture_output=True, check=True)
     facts: Facts = json.loads(done.stdout)
     return facts
+
+
+def conda_lock(records: list[dict[str, Any]]) -> dict[str, Any]:
+    packages = [
+        {
+            **{key: record[key] for key in ("name", "version", "url")},
+            "manager": "conda",
+            "platform": "linux-64",
+            "dependencies": {},
+            "category": "main",
+            "optional": False,
+            "hash": {"md5": record.get("md5"), "sha256": record["sha256"]},
+        }
+        for record in records
+    ]
+    metadata = {
+        "content_hash": {"linux-64": "x"},
+        "channels": [],
+        "platforms": ["linux-64"],
+        "sources": ["environment.yml"],
+    }
+    return {"version": 1, "metadata": metadata, "package": packages}
+
+
+def pixi_lock(records: list[dict[str, Any]]) -> dict[str, Any]:
+    default = {
+        "channels": [],
+        "packages": {"linux-64": [{"conda": record["url"]} for record in records]},
+    }
+    # The URLs of a folder's channel don't tell the platform.
+    packages = [
+        {"conda": each["url"], "sha256": each["sha256"], "subdir": each["subdir"]} for each in records
+    ]
+    return {"version": 6, "environments": {"default": default}, "packages": packages}
 
 
 def test_process_in_a_conda_environment_says_what_was_planned(
@@ -70,3 +108,18 @@ def test_diff_of_two_conda_environments(cli: CommandLine, conda_environment: Mak
     }
     assert set(differing) == {"trellis"}
     assert differing["trellis"][0] == "1.4.1"
+
+
+@pytest.mark.parametrize("name", ["conda-lock.yml", "pixi.lock"])
+def test_environment_is_the_same_as_a_lock_of_it_by_another_tool(
+    name: str, cli: CommandLine, conda_environment: MakeCondaEnvironment, tmp_path: Path
+) -> None:
+    made = conda_environment("python", "dask", "libbeacon", "orchard-suite")
+    records = [json.loads(path.read_text()) for path in (made.prefix / "conda-meta").glob("*.json")]
+    lock = tmp_path / name
+    lock.write_text(yaml.safe_dump(conda_lock(records) if name == "conda-lock.yml" else pixi_lock(records)))
+    at = cli.with_environ(CONDA_PREFIX=made.prefix)
+    finished = at.run("diff", "local", lock, "--format", "json")
+    assert finished.stdout, finished.stderr
+    odd = [row["name"] for row in finished.json()["packages"] if row["group"] != "same"]
+    assert (finished.returncode, odd) == (0, [])
