@@ -75,11 +75,11 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:
-        # The reader closed the pipe, as in `imagesync scan | head`.
-        _discard_output()
-        code = 0
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            # As in `imagesync scan | head`.
+            _discard_output()
+            sys.exit(0)
         if invocation.least is Severity.TRACE:
             import traceback
 
@@ -98,6 +98,20 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
+def _reader_is_gone() -> bool:
+    """Return True if stdout is a pipe that nobody reads; other pipes and sockets break, too."""
+    import select
+
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _discard_output() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -84,3 +85,15 @@ def test_duration_is_reported_at_the_end_of_a_command_with_tasks(capsys: pytest.
         pass
     invocation.report_duration()
     assert re.search(r"^Finished in \d\.\d+ s$", capsys.readouterr().err, re.MULTILINE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pipe can't be asked there")
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_broken_pipe_counts_as_closed_output_only_where_stdout_is_broken(is_gone: bool) -> None:
+    reading, writing = os.pipe()
+    code = "import sys; from imagesync.cli.main import _reader_is_gone; sys.exit(_reader_is_gone())"
+    if is_gone:
+        os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, check=False)
+    os.close(writing)
+    assert done.returncode == is_gone
