@@ -26,6 +26,7 @@ _QUERY = re.compile(r"\?[^\s\"]*")
 _PATH_TOKEN = re.compile(r"(?<=/t/)[^/\s\"]+")
 _SECRET_NAMES = re.compile(r"(token|password|passwd|secret|api[-_]?key|extraheader)", re.IGNORECASE)
 _LONGEST = 500
+_EVENTS = frozenset({"http.client.send", "subprocess.Popen", REQUEST_EVENT})
 
 
 def report_activity(progress: Progress) -> None:
@@ -54,21 +55,22 @@ class _Reporter:
 
     def on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Report the event if it is a request or a command."""
-        if event == "http.client.send":
-            text = request_line(*arguments)
-        elif event == "subprocess.Popen":
-            text = command_line(arguments[1])
-        elif event == REQUEST_EVENT:
-            text = redact(str(arguments[0]))
-        else:
-            return
-        if not text or getattr(self._busy, "value", False):
+        if event not in _EVENTS or getattr(self._busy, "value", False):
             return
         self._busy.value = True
         try:
-            self._progress.line(text, Severity.DETAIL)
+            if text := _line_of(event, arguments):
+                self._progress.line(text, Severity.DETAIL)
+        except Exception:  # noqa: S110  it would end the request or command that is audited
+            pass
         finally:
             self._busy.value = False
+
+
+def _line_of(event: str, arguments: tuple[Any, ...]) -> str:
+    if event == "http.client.send":
+        return request_line(*arguments)
+    return command_line(arguments[1]) if event == "subprocess.Popen" else redact(str(arguments[0]))
 
 
 class _LogReporter(logging.Handler):
@@ -102,7 +104,8 @@ def request_line(connection: http.client.HTTPConnection, data: object) -> str:
 
 
 def _origin(connection: http.client.HTTPConnection) -> str:
-    if connection.sock is not None and connection.sock.family.name == "AF_UNIX":
+    # The object of a library may stand for the socket.
+    if getattr(getattr(connection.sock, "family", None), "name", "") == "AF_UNIX":
         return f"unix:{connection.sock.getpeername()}:"
     scheme = "https" if isinstance(connection, http.client.HTTPSConnection) else "http"
     port = "" if connection.port in {80, 443, None} else f":{connection.port}"
@@ -128,8 +131,13 @@ def command_line(arguments: object) -> str:
 
 
 def _masked(word: str, before: str) -> str:
-    option, equals, _ = word.partition("=")
-    if equals and _SECRET_NAMES.search(option):
-        return f"{option}=****"
-    is_value = before.startswith("-") and "=" not in before and _SECRET_NAMES.search(before) is not None
-    return "****" if is_value else redact(word)
+    if before.startswith("-") and "=" not in before and _SECRET_NAMES.search(before):
+        return "****"
+    text = redact(_QUERY.sub("", word) if "://" in word else word)
+    # The name may stand before any "=", as in --env=API_TOKEN=abc.
+    start = 0
+    while (equals := text.find("=", start)) >= 0:
+        if _SECRET_NAMES.search(text[start:equals]):
+            return f"{text[: equals + 1]}****"
+        start = equals + 1
+    return text

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from imagesync.cli.trace import command_line, request_line
 from tests.commands import CommandLine
 
 CODE = """
@@ -67,3 +68,34 @@ def test_quiet_and_verbose_exclude_each_other(cli: CommandLine) -> None:
     finished = cli.run("-q", "-v", "scan")
     assert finished.returncode == 2
     assert "--quiet and --verbose exclude each other" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("--env=API_TOKEN=secret", "--env=API_TOKEN=****"),
+        ("API_TOKEN=secret=", "API_TOKEN=****"),
+        ("https://example.com/lamp.whl?sig=secret&x=1", "https://example.com/lamp.whl"),
+        ("--url=https://example.com/lamp.whl?sig=secret", "--url=https://example.com/lamp.whl"),
+        ("numpy==2?", "numpy==2?"),
+    ],
+)
+def test_commands_show_no_secret_of_a_variable_or_a_query(word: str, shown: str) -> None:
+    assert command_line(["run", word]).replace("'", "") == f"run: run {shown}"
+
+
+def test_event_that_cant_be_described_ends_no_request() -> None:
+    class Odd:
+        """A connection of a library, over something that is no socket."""
+
+        host, port, sock = "example.com", 443, object()
+
+    assert request_line(Odd(), b"GET /x HTTP/1.1\r\n") == "GET http://example.com/x"  # type: ignore[arg-type]
+    code = """
+import sys
+from imagesync.cli.trace import report_activity
+from imagesync.core.progress import PlainProgress
+report_activity(PlainProgress(sys.stderr))
+sys.audit("http.client.send", 1, b"GET / HTTP/1.1\\r\\n")
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stderr == b""
