@@ -82,13 +82,43 @@ def _level(planned: PlannedPackage | None) -> dict[str, str]:
     return {} if planned is None else {"level": planned.level.value}
 
 
+def _facts(key: str, value: object) -> dict[str, Any]:
+    """Return the facts of one line.
+
+    Raises
+    ------
+    ValueError
+        It isn't a JSON object, or has a level that isn't one.
+    """
+    facts = json.loads(value) if isinstance(value, str) else None
+    if not isinstance(facts, dict):
+        raise ValueError(f"{key} isn't a JSON object")  # noqa: TRY004  callers know one error of parsing
+    Level(facts.get("level", Level.EXACT.value))
+    return facts
+
+
+def _is_module(name: object) -> bool:
+    return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+
+
 class CustomMetadata:
-    """The ``custom_metadata`` of a lock file; empty for a lock file of another tool."""
+    """The ``custom_metadata`` of a lock file; empty for a lock file of another tool.
+
+    Raises
+    ------
+    ValueError
+        What imagesync wrote there was changed into something else.
+    """
 
     def __init__(self, metadata: Mapping[str, str] | None) -> None:
         known = {k: v for k, v in (metadata or {}).items() if k == HEAD or k.startswith(f"{HEAD}.")}
-        lines = {key: json.loads(value) for key, value in known.items()}
+        lines = {key: _facts(key, value) for key, value in known.items()}
         head = lines.get(HEAD, {})
+        imports = head.get("critical_imports", [])
+        if not (isinstance(imports, list) and all(_is_module(name) for name in imports)):
+            raise ValueError(f"{HEAD}.critical_imports are no names of modules: {str(imports)[:80]}")
+        if not all(isinstance(head.get(key, ""), str) for key in ("profile", "resolver", "digest")):
+            raise ValueError(f"{HEAD} has no texts for profile, resolver and digest")
         self._lines: dict[str, dict[str, Any]] = lines if head.get("format") == FORMAT else {}
         self.head: dict[str, Any] = head if self._lines else {}
         self._changed = False

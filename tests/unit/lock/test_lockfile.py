@@ -739,3 +739,26 @@ def test_versions_in_the_head_of_a_lock_file_are_versions(
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(LockError, match="which is no version"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("imagesync.pip.click", '{"level":"bogus"}'),
+        ("imagesync.pip.click", "5"),
+        ("imagesync.pip.click", "{"),
+        ("imagesync", '{"format":1,"critical_imports":5}'),
+        ("imagesync", '{"format":1,"critical_imports":["os; print(1)"]}'),
+        ("imagesync", '{"format":1,"profile":[]}'),
+    ],
+)
+def test_edited_metadata_of_a_lock_file_is_refused_in_a_sentence(
+    key: str, value: str, bundle: Bundle, folder: Path
+) -> None:
+    path = folder / "conda-lock.yml"
+    save(bundle, path, "conda-lock")
+    document = yaml.safe_load(path.read_text())
+    document["metadata"]["custom_metadata"][key] = value
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(UsageError, match="isn't a lock file that imagesync can read"):
+        read_lock(ReadRequest(path, lambda: Target("linux/amd64", "3.11.2", (2, 36)), {}))
