@@ -7,9 +7,11 @@ Source: the OCI image specification 1.1, "Guidelines for Artifact Usage"; the OC
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from imagesync.core.progress import Progress
+from imagesync.errors import LayoutError
 from imagesync.registry.manifest import EMPTY, INDEX, MANIFEST, Descriptor, Index, Manifest, parse_manifest
 from imagesync.registry.oci_image import read_document
 from imagesync.registry.oci_layout import ImageLayout
@@ -170,13 +172,18 @@ def put_artifact(artifact: Artifact, layout: ImageLayout) -> None:
 
 
 def layout_artifacts(layout: ImageLayout, digest: str) -> list[Artifact]:
-    """Return the artifacts in a layout that are about the image of a manifest's *digest*."""
+    """Return the artifacts in a layout that are about the image of a manifest's *digest*.
+
+    Those that are damaged, or pruned in part, are left out.
+    """
     found = []
     for entry in layout.index().manifests:
-        if entry.artifact_type:
-            content = b"".join(layout.read(entry))
+        if not entry.artifact_type:
+            continue
+        with suppress(LayoutError, ValueError):
+            content = read_document(entry, layout)
             manifest = parse_manifest(content)
             if isinstance(manifest, Manifest) and manifest.subject and manifest.subject.digest == digest:
-                document = b"".join(layout.read(manifest.layers[0]))
+                document = read_document(manifest.layers[0], layout, _MAX_DOCUMENT)
                 found.append(Artifact(entry, content, manifest, document))
     return found

@@ -109,6 +109,21 @@ def test_damaged_layer_of_a_base_is_fetched_again(layout: ImageLayout, tmp_path:
     assert b"".join(blobs.read(layer)) == b"".join(source.read(layer)) == b"".join(kept.read(layer))
 
 
+def test_damaged_document_of_one_image_leaves_those_of_others(layout: ImageLayout) -> None:
+    cache = ImageLayout(layout.root, is_cache=True)
+    ours, other = (small_image(layout, {name: b"1"}, name=name) for name in ("ours", "other"))
+    ours_document, damaged = (
+        compose_artifact(b"{}", "application/vnd.cyclonedx+json", subject=image.descriptor)
+        for image in (ours, other)
+    )
+    for document in (ours_document, damaged):
+        put_artifact(document, layout)
+    layout.path(damaged.descriptor).write_bytes(b"x" * damaged.descriptor.size)
+    for _ in ("damaged", "removed"):
+        assert layout_artifacts(cache, ours.digest) == [ours_document]
+        assert layout_artifacts(cache, other.digest) == []
+
+
 def test_damaged_image_is_no_hit(tmp_path: Path) -> None:
     finder = LayoutFinder(Context(Settings(cache_dir=tmp_path)))
     files: list[dict[str, bytes | str]] = [{str(number): b"1"} for number in range(3)]
