@@ -73,7 +73,7 @@ def attest(
             subject=subject,
             name=parse_reference(digest).name,
             version=version("imagesync"),
-            created=int(context.environ.get("SOURCE_DATE_EPOCH") or 0),
+            created=context.source_date_epoch or 0,
         ):
             if artifact.descriptor.artifact_type not in known:
                 push_artifact(artifact, repository, progress=context.progress)

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from imagesync.core.progress import Progress, SilentProgress
+from imagesync.errors import UsageError
 from imagesync.settings.model import Settings
 from imagesync.store.layout import LOGS, default_cache_dir
 
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
     from imagesync.store.store import Store
+
+_MOST_SECONDS: Final = 253_402_300_799  # the last of the year 9999, which times in images can't leave
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,25 @@ class Context:
         from imagesync.store.store import Store
 
         return Store(self.cache_folder)
+
+    @cached_property
+    def source_date_epoch(self) -> int | None:
+        """Return ``SOURCE_DATE_EPOCH`` in seconds, or ``None`` if it isn't set (reproducible-builds.org).
+
+        Raises
+        ------
+        UsageError
+            It is no time before the year 10000.
+        """
+        text = self.environ.get("SOURCE_DATE_EPOCH")
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 13 and int(text) <= _MOST_SECONDS):
+            raise UsageError(
+                f"SOURCE_DATE_EPOCH is {text[:40]!r}, and not a number of seconds since 1970.",
+                hint="Remove the variable, or set a time: SOURCE_DATE_EPOCH=$(git log -1 --format=%ct).",
+            )
+        return int(text)
 
     def open_engine(self) -> Engine:
         """Return a client of the container engine, to be used in a ``with`` statement.

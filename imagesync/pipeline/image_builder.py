@@ -334,7 +334,7 @@ class ImageBuilder:
             installer=artifacts.installer if part != "environment" else None,
             templates=context.settings.templates,
             version=version("imagesync"),
-            created=int(context.environ.get("SOURCE_DATE_EPOCH") or 0),
+            created=context.source_date_epoch or 0,
             file_conflicts=self.inputs.file_conflicts,
             shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
             part=part,

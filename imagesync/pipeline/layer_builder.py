@@ -109,6 +109,7 @@ class LayerBuilder(ImageBuilder):
             The settings, or a package, need a running container.
         """
         del no_cache
+        _ = self._created  # refuses a wrong time before anything is fetched
         if self.inputs.plan.interpreter == "conda":
             raise BuildError(
                 "Packages of conda can't be put in an image without a container engine yet.",
@@ -203,7 +204,8 @@ class LayerBuilder(ImageBuilder):
 
     @property
     def _created(self) -> int:
-        return int(self.inputs.context.environ.get("SOURCE_DATE_EPOCH") or _CREATED)
+        epoch = self.inputs.context.source_date_epoch
+        return _CREATED if epoch is None else epoch
 
     def _labels(self, artifacts: Artifacts) -> tuple[str, dict[str, str]]:
         """Return the environment hash and the labels of the image."""
