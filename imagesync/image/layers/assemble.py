@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from imagesync.errors import BaseImageError, LayoutError
+from imagesync.image.layers.grouping import FEWEST_LAYERS
 from imagesync.image_layout import LAYER_CONTENTS, PREFIX, ImageOptions
 from imagesync.registry.config import ContainerConfig, History
 from imagesync.registry.manifest import Descriptor
@@ -135,10 +136,11 @@ def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None
             f"The base image {root} is for {base.config.platform}, and images are made for {platform}.",
             hint="Name another one with --base.",
         )
-    if len(base.config.diff_ids) + 4 > budget:
+    if len(base.config.diff_ids) + 1 + FEWEST_LAYERS > budget:
         raise BaseImageError(
             f"The base image {root} has {len(base.config.diff_ids)} layers, and max-layers is {budget}.",
-            hint="Raise max-layers, or name a base image with fewer layers.",
+            hint=f"An environment takes at least {1 + FEWEST_LAYERS}. Raise max-layers, or name a base image"
+            " with fewer layers.",
         )
 
 

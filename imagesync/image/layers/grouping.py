@@ -13,6 +13,8 @@ from typing import Final, Literal
 
 LARGE: Final = 40_000_000
 """Archives of at least this size, in bytes, get a layer of their own, as far as there are places."""
+FEWEST_LAYERS: Final = 4
+"""The interpreter, all packages, the user's files, and what is generated; the system layer excluded."""
 _MOST_LOCAL: Final = 3
 
 Kind = Literal["interpreter", "conda", "pip", "local", "code", "files", "generated"]
@@ -50,12 +52,21 @@ class Places:
     large
         Layers of one large package.
     native, pure
-        Layers of packages for certain platforms, and of others, for each of conda and pip.
+        Layers of packages for certain platforms, and of others, for each of *managers*.
+    local
+        Layers of local packages; without any they are among those of pip.
+    managers
+        2 if conda's packages and pip's have layers of their own.
+    code
+        Whether loose code has a layer of its own; else it is with the generated files.
     """
 
     large: int
     native: int
     pure: int
+    local: int = _MOST_LOCAL
+    managers: int = 1
+    code: bool = True
 
 
 def places_for(budget: int, *, conda: bool) -> Places:
@@ -64,20 +75,24 @@ def places_for(budget: int, *, conda: bool) -> Places:
     Parameters
     ----------
     budget
-        The most layers on top of the base's, the system layer excluded.
+        The most layers on top of the base's, the system layer excluded; at least :data:`FEWEST_LAYERS`.
     conda
         Whether the interpreter is conda's, so that there may be packages of both.
 
-    >>> places_for(30, conda=False), places_for(9, conda=True)
-    (Places(large=7, native=8, pure=8), Places(large=0, native=1, pure=0))
+    >>> places_for(30, conda=False)
+    Places(large=7, native=8, pure=8, local=3, managers=1, code=True)
+    >>> places_for(4, conda=True)
+    Places(large=0, native=1, pure=0, local=0, managers=1, code=False)
     """
-    # Interpreter, three local packages, loose code, files of the user's, generated files.
-    free = max(budget - (4 + _MOST_LOCAL), 2)
-    managers = 2 if conda else 1
+    # Interpreter, files of the user's, generated files, and loose code where there is room for it.
+    is_small = budget < 4 + _MOST_LOCAL + 2
+    local = min(budget - FEWEST_LAYERS, 1) if is_small else _MOST_LOCAL
+    free = budget - local - (3 if is_small else 4)
+    managers = 2 if conda and free > 1 else 1
     large = free // 3
     native = max((free - large + managers) // (2 * managers), 1) if free - large >= 2 * managers else 1
     pure = (free - large) // managers - native
-    return Places(large, native, max(pure, 0))
+    return Places(large, native, max(pure, 0), local, managers, not is_small)
 
 
 def group(packages: Iterable[Package], *, budget: int, conda: bool) -> list[tuple[str, list[Package]]]:
@@ -116,14 +131,17 @@ def _large(packages: Iterable[Package], places: int) -> set[tuple[str, str]]:
 
 
 def _place(package: Package, places: Places, local: int) -> str:
-    if package.kind == "local":
-        return f"local {package.name}" if local <= _MOST_LOCAL else "local"
-    if package.kind not in ("conda", "pip"):
+    if package.kind == "local" and places.local:
+        return f"local {package.name}" if local <= places.local else "local"
+    if package.kind == "code" and not places.code:
+        return "generated"
+    if package.kind not in ("conda", "pip", "local"):
         return package.kind
+    kind = package.kind if places.managers > 1 else "pip"
     is_native = package.is_native or not places.pure
     count = places.native if is_native else places.pure
     bucket = int.from_bytes(hashlib.sha256(package.name.encode()).digest()[:8], "big") % count
-    return f"{package.kind} {'native' if is_native else 'pure'} {bucket:02}"
+    return f"{kind} {'native' if is_native else 'pure'} {bucket:02}"
 
 
 def _title(label: str) -> str:

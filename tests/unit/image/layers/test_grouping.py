@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from imagesync.image.layers.grouping import LARGE, Package, group
+from imagesync.image.layers.grouping import FEWEST_LAYERS, LARGE, Package, group
 
 NAMES = st.text("abcdefghij-", min_size=1, max_size=8)
 SIZES = st.one_of(st.integers(1, 2 * LARGE), st.integers(LARGE, 20 * LARGE))
@@ -13,7 +13,9 @@ PACKAGES = st.lists(
     st.builds(
         Package,
         name=NAMES,
-        kind=st.sampled_from(["conda", "pip", "pip", "pip", "local", "code", "generated", "interpreter"]),
+        kind=st.sampled_from(
+            ["conda", "pip", "pip", "pip", "local", "code", "files", "generated", "interpreter"]
+        ),
         size=SIZES,
         is_native=st.booleans(),
     ),
@@ -21,7 +23,7 @@ PACKAGES = st.lists(
     max_size=60,
     unique_by=lambda package: package.name,
 )
-BUDGETS = st.integers(8, 90)
+BUDGETS = st.integers(FEWEST_LAYERS, 90)
 
 
 def size_class(size: int) -> int:
@@ -35,7 +37,7 @@ def test_layers_hold_every_package_once_within_the_budget(
     layers = group(packages, budget=budget, conda=conda)
     held = [package for _, found in layers for package in found]
     assert sorted(held, key=lambda package: package.name) == sorted(packages, key=lambda each: each.name)
-    assert len(layers) <= max(budget, 10)
+    assert len(layers) <= budget
 
 
 @given(packages=PACKAGES, budget=BUDGETS, data=st.data(), size=SIZES)
