@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
 
+from imagesync.core.credentials import strip_credentials
 from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError, UnsolvableError
@@ -334,3 +336,17 @@ def _extract(wheel: StoredFile, store: Store) -> StoredFile:
         f"{wheel.filename} holds no uv executable.",
         hint=f"Install another version of uv beside imagesync: {own_installation().reinstall('uv')}",
     )
+
+
+def with_credentials(access: Access, urls: Iterable[str]) -> Access:
+    """Return *access* with the user names and passwords in *urls* besides, those of a lock file."""
+    from imagesync.indexes.pypi.access import Credential
+
+    found = tuple(
+        Credential(
+            strip_credentials(urlunsplit(parts)), unquote(parts.username), unquote(parts.password or "")
+        )
+        for parts in map(urlsplit, urls)
+        if parts.username
+    )
+    return replace(access, credentials=(*access.credentials, *found))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,9 @@ from imagesync.lock.lock import Lock, Target
 from imagesync.lock.lockfile.differences import Difference, differences
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection
 from imagesync.lock.lockfile.read import read_lock
+from imagesync.pipeline.lock_file_sources import with_digests
 from imagesync.plan.checks.sources import local_path
 from imagesync.settings.bases import well_known
-from imagesync.store.layout import TREES
 from imagesync.wheels.wheel_contents import archive_content, recall_contents
 
 if TYPE_CHECKING:
@@ -69,18 +68,12 @@ def with_sources(
 
     Those of a source tree that the environment of *inputs* has, too, are the environment's.
     """
-    from imagesync.wheels.sources.source_digests import package_digest
-
-    installed = {package.source.url: package.name for package in inputs.plan.packages if package.vendored}
-    cache = inputs.context.cache_folder / TREES
-
-    def digest(package: VendoredPackage) -> str:
-        name = installed.get(package.planned.source.url)
-        if package.content or name is None or package.planned.source.kind != "directory":
-            return package.content or package_digest(package.planned, cache=cache)
-        return inputs.source_digests[name]
-
-    return tuple(replace(package, content=digest(package)) for package in vendored)
+    trees = {
+        package.source.url: inputs.source_digests[package.name]
+        for package in inputs.plan.packages
+        if package.vendored and package.source.url and package.name in inputs.source_digests
+    }
+    return with_digests(vendored, cache=inputs.context.cache_folder, known=trees)
 
 
 def _same_wheels(lock_file: ReadLock, inputs: EnvironmentInputs) -> Mapping[NormalizedName, str]:

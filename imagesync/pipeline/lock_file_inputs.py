@@ -1,7 +1,7 @@
 """The inputs of a build from a lock file: nothing is scanned, and nothing solved.
 
 The input hash covers the file's bytes, and the sources of its local packages. With it the environment hash is
-remembered, so that a second build that finds its image doesn't parse a file without local packages.
+remembered, and so are the sources that a file names: a second build that finds its image doesn't parse it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
 
-from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
@@ -22,29 +20,30 @@ from imagesync.image_layout import ImageOptions
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
 from imagesync.pipeline.environment_plan import image_options
 from imagesync.pipeline.known_hashes import KnownHash
+from imagesync.pipeline.lock_file_sources import (
+    recall_source_digests,
+    remember_sources,
+    source_digests,
+    with_digests,
+)
+from imagesync.pipeline.target_environment import critical_imports, running_interpreter, target_interpreter
 from imagesync.plan.checks.sources import local_path
-from imagesync.plan.levels import load_profiles
 from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
-from imagesync.scan.environment import Environment, Interpreter
-from imagesync.store.layout import TREES
+from imagesync.scan.environment import Environment
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
-    from imagesync.indexes.pypi.access import Access
     from imagesync.lock.lock import Lock, Target
-    from imagesync.lock.locked_packages import VendoredPackage
     from imagesync.lock.lockfile.models import ReadLock, Selection
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.scan.environment import Finding
     from imagesync.wheels.wheel_contents import WheelContent
-
-_REASON = "The lock file says so."
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,10 @@ class LockFileInputs:
 
         selection = self.selection or Selection()
         read = read_lock(ReadRequest(self.path, lambda: self._target, self.context.environ, selection))
-        return replace(read, lock=replace(read.lock, vendored=self._with_sources(read.lock.vendored)))
+        if self._may_have_sources:
+            remember_sources(self.context.cache_folder, self._sources_key, read.lock.vendored)
+        vendored = with_digests(read.lock.vendored, cache=self.context.cache_folder)
+        return replace(read, lock=replace(read.lock, vendored=vendored))
 
     @cached_property
     def _target(self) -> Target:
@@ -114,23 +116,33 @@ class LockFileInputs:
         base = self.base()
         return Target(IMAGE_PLATFORM, base.python_version, base.glibc)
 
-    def _with_sources(self, vendored: tuple[VendoredPackage, ...]) -> tuple[VendoredPackage, ...]:
-        """Return local packages with the digests of their sources; those with a wheel have them."""
-        from imagesync.wheels.sources.source_digests import package_digest
+    @property
+    def _sources_key(self) -> str:
+        """Return the digest of all that decides which source trees the lock file names for the image."""
+        from imagesync.lock.lockfile.read import kind_of
 
-        cache = self.context.cache_folder / TREES
-        return tuple(
-            package
-            if package.content
-            else replace(package, content=package_digest(package.planned, cache=cache))
-            for package in vendored
+        project = self.path.parent / "pyproject.toml"
+        manifest = hashlib.sha256(project.read_bytes()).hexdigest() if project.is_file() else ""
+        chosen = asdict(self.selection) if self.selection else {}
+        target = [] if kind_of(self.path) == "pixi" else [self._target.python_version, self._target.glibc]
+        return digest_of(
+            {
+                "file": str(self.path.absolute()),
+                "content": self.digest,
+                "project": manifest,
+                "selection": chosen,
+                "target": target,
+            }
         )
 
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
-        """Return the digest of what each local package's wheel beside the lock file was made from."""
-        lock = self.lock_file.lock
-        return {package.name: package.content for package in lock.vendored if not package.repacked}
+        """Return the digest of what each local package's wheel is made from, without reading a known file."""
+        if self._may_have_sources and "lock_file" not in vars(self):
+            known = recall_source_digests(self.context.cache_folder, self._sources_key)
+            if known is not None:
+                return known
+        return source_digests(self.lock_file.lock.vendored)
 
     @property
     def shared_conda_files(self) -> Mapping[str, tuple[str, ...]] | None:
@@ -144,6 +156,7 @@ class LockFileInputs:
     @cached_property
     def plan(self) -> Plan:
         """Return the plan that holds what the lock file says."""
+        from imagesync.lock.lockfile.entries import REASON
         from imagesync.lock.lockfile.read import planned_packages
 
         lock, head = self.lock_file.lock, self.lock_file.custom_metadata.head
@@ -151,7 +164,7 @@ class LockFileInputs:
         names = {*(p.name for p in lock.packages), *(p.name for p in lock.vendored)}
         names |= {name for package in lock.conda for name in package.distributions}
         names |= {canonical_name(package.name) for package in lock.conda}
-        python = PlannedPackage(canonical_name("python"), version, Level.CRITICAL, "", _REASON)
+        python = PlannedPackage(canonical_name("python"), version, Level.CRITICAL, "", REASON)
         return Plan(
             python=target_interpreter(version),
             packages=tuple(
@@ -170,7 +183,7 @@ class LockFileInputs:
                     package.build,
                     self.lock_file.custom_metadata.level("conda", package.name),
                     f"=={package.version}",
-                    _REASON,
+                    REASON,
                 )
                 for package in lock.conda
             ),
@@ -319,28 +332,18 @@ class LockFileInputs:
 
     def artifact_sources(self, *, for_files: bool = False) -> ArtifactSources:
         """Return the sources of the artifacts, with the credentials of the URLs in the lock file."""
-        from imagesync.pipeline.artifact_sources import open_artifact_sources
+        from imagesync.pipeline.artifact_sources import open_artifact_sources, with_credentials
 
-        channels = [
-            url.rpartition("/")[0].rpartition("/")[0] for url in self.lock_file.private if _is_archive(url)
-        ]
+        private = self.lock_file.private
+        archives = [url for url in private if url.endswith((".conda", ".tar.bz2"))]
         sources = open_artifact_sources(
-            self.plan, self.context, private_channels=channels, for_files=for_files
+            self.plan,
+            self.context,
+            private_channels=[url.rsplit("/", 2)[0] for url in archives],
+            for_files=for_files,
         )
-        return replace(sources, access=self._with_credentials(sources.access), is_locked=True)
-
-    def _with_credentials(self, access: Access) -> Access:
-        from imagesync.indexes.pypi.access import Credential
-
-        urls = [urlsplit(url) for url in self.lock_file.private if not _is_archive(url)]
-        found = tuple(
-            Credential(
-                strip_credentials(urlunsplit(parts)), unquote(parts.username), unquote(parts.password or "")
-            )
-            for parts in urls
-            if parts.username
-        )
-        return replace(access, credentials=(*access.credentials, *found))
+        access = with_credentials(sources.access, [url for url in private if url not in archives])
+        return replace(sources, access=access, is_locked=True)
 
     def lock(self, base: BaseImage, sources: ArtifactSources) -> Lock:
         """Return the lock of the file, checked against the base image.
@@ -386,50 +389,10 @@ def lock_file_inputs(
             settings.code,
             max_size=settings.code_max_size,
             # No ownership check: there is no installed environment to check against.
-            environment=Environment(_running_interpreter(), ()),
+            environment=Environment(running_interpreter(), ()),
             shipped=(),
             cache=context.cache_folder,
         )
     inputs = LockFileInputs(path, context, code, base, selection, options)
     _ = inputs.digest  # a file that can't be read ends the build before anything is asked
     return inputs
-
-
-def _is_archive(url: str) -> bool:
-    return url.endswith((".conda", ".tar.bz2"))
-
-
-def critical_imports(names: set[NormalizedName]) -> list[str]:
-    """Return the modules to import in the image of a lock file that another tool wrote."""
-    profiles = load_profiles().values()
-    profile = next((each for each in profiles if not names.isdisjoint(each.chosen_by)), None)
-    if profile is None:
-        return []
-    return [critical.import_name for critical in profile.critical if critical.name in names]
-
-
-def _running_interpreter() -> Interpreter:
-    import platform
-    import sys
-    import sysconfig
-
-    return Interpreter(
-        implementation=sys.implementation.name,
-        version=platform.python_version(),
-        platform=sysconfig.get_platform(),
-        abi=f"cp{sys.version_info.major}{sys.version_info.minor}",
-        executable=sys.executable,
-        prefix=sys.prefix,
-        base_prefix=sys.base_prefix,
-    )
-
-
-def target_interpreter(version: str) -> Interpreter:
-    """Return the interpreter to build wheels and compile modules with: the running one, if it fits."""
-    running = _running_interpreter()
-    minor = version.split(".")[:2]
-    if running.minor.split(".") == minor and running.implementation == "cpython":
-        return replace(running, version=version)
-    return replace(
-        running, implementation="cpython", version=version, abi=f"cp{''.join(minor)}", executable=""
-    )

@@ -17,7 +17,7 @@ from imagesync.lock.manifest import Manifest, python_specs
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.freeze import freeze
-from imagesync.pipeline.lock_file_inputs import critical_imports, target_interpreter
+from imagesync.pipeline.target_environment import critical_imports, target_interpreter
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Environment, Package, Source
 from imagesync.settings.bases import base_hint

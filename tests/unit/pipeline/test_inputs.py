@@ -128,3 +128,27 @@ def test_lock_warns_of_requirements_added_after_installation(context: Context, t
     inputs = environment_inputs(Environment(PYTHON, (mine,)), replace(context, progress=progress))
     inputs.checked(for_lock=True)
     assert any("attrs" in text for text in progress.lines)
+
+
+def test_sources_of_a_lock_file_are_remembered_and_the_file_is_not_read_again(tmp_path: Path) -> None:
+    project = tmp_path / "mine"
+    project.mkdir()
+    (project / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "1.0"\n')
+    path = tmp_path / "pylock.toml"
+    path.write_text(
+        'lock-version = "1.0"\ncreated-by = "hand"\n'
+        '[[packages]]\nname = "mine"\ndirectory = { path = "mine" }\n'
+    )
+
+    def inputs() -> LockFileInputs:
+        base = BaseImage("b:1", "debian:12", "", "", "3.11.2", "/usr/bin/python3", (2, 36), "sha256:3")
+        return lock_file_inputs(path, Context(Settings(cache_dir=tmp_path / "cache")), base=lambda: base)
+
+    first, second = inputs(), inputs()
+    digest = first.input_hash(BASE)
+    assert second.input_hash(BASE) == digest
+    assert ("lock_file" in vars(first), "lock_file" in vars(second)) == (True, False)
+    (project / "mine.py").write_text("light = True\n")
+    third = inputs()
+    assert third.input_hash(BASE) != digest
+    assert "lock_file" not in vars(third)

@@ -1,0 +1,88 @@
+"""The sources of the local packages of a lock file: their digests, and the sources as they are remembered.
+
+A lock file of uv or pixi names source trees and has no digests of them. Which ones it names is remembered, so
+that a build that finds its image starts neither uv nor a reader of ``pixi.lock``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.scan.environment import Source
+from imagesync.store.layout import HASHES, TREES
+
+if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
+    from imagesync.lock.locked_packages import VendoredPackage
+
+_FORMAT = 1
+
+
+def with_digests(
+    vendored: Iterable[VendoredPackage], *, cache: Path, known: Mapping[str, str] | None = None
+) -> tuple[VendoredPackage, ...]:
+    """Return local packages with the digests of their sources; those with a wheel have them.
+
+    Parameters
+    ----------
+    vendored
+        Local packages of a lock file.
+    cache
+        The cache folder.
+    known
+        By the URL of a source tree, its digest if that is known.
+    """
+    from imagesync.wheels.sources.source_digests import package_digest
+
+    def digest(package: VendoredPackage) -> str:
+        source = package.planned.source
+        if package.content or (known and source.kind == "directory" and source.url in known):
+            return package.content or (known or {})[source.url or ""]
+        return package_digest(package.planned, cache=cache / TREES)
+
+    return tuple(replace(package, content=digest(package)) for package in vendored)
+
+
+def source_digests(vendored: Iterable[VendoredPackage]) -> dict[NormalizedName, str]:
+    """Return the digest of what the wheel of each local package is made from, by name."""
+    return {package.name: package.content for package in vendored if not package.repacked}
+
+
+def recall_source_digests(cache: Path, key: str) -> dict[NormalizedName, str] | None:
+    """Return the digests, as they are now, of the sources that are remembered under *key*, or ``None``."""
+    from imagesync.lock.lockfile.entries import local_package
+
+    known = read_cache(cache_path(cache / HASHES, "sources", key), key=_FORMAT)
+    try:
+        found = [
+            replace(local_package(name, version, Source(**source)), content=content)
+            for name, version, source, content in known or ()
+        ]
+    except (TypeError, ValueError, AttributeError):
+        return None  # damaged
+    return None if known is None else source_digests(with_digests(found, cache=cache))
+
+
+def remember_sources(cache: Path, key: str, vendored: Iterable[VendoredPackage]) -> None:
+    """Remember the sources of local packages under *key*.
+
+    Parameters
+    ----------
+    cache
+        The cache folder.
+    key
+        Digest of all that decides which ones these are.
+    vendored
+        As the lock file has them: with the digests that it names itself, and no others.
+    """
+    content = [
+        [package.name, package.version, asdict(package.planned.source), package.content]
+        for package in vendored
+        if not package.repacked
+    ]
+    write_cache(cache_path(cache / HASHES, "sources", key), content, key=_FORMAT)
