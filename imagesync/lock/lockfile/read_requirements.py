@@ -62,7 +62,12 @@ def read(request: ReadRequest) -> ReadLock:
             packages.append(LockedPackage(name, version, Artifact("", "", "")))
             hashes[name] = digests
             continue
-        artifact = urls.artifact(name, requirement.url, min(digests))
+        if len(digests) > 1:
+            raise LockError(
+                f"{path}: {name} has {len(digests)} digests, and its URL names one file.",
+                hint="Keep the digest of that file.",
+            )
+        artifact = urls.artifact(name, requirement.url, *digests)
         if artifact.is_wheel:
             source = Source("archive", url=artifact.url, hash=artifact.digest)
             vendored.append(local_package(name, version_of(artifact.filename), source))
@@ -102,7 +107,7 @@ def _requirements(path: Path, text: str) -> Iterator[tuple[Requirement, frozense
                 "requirements with hashes.",
             )
         if requirement.url and (match := re.search(r"#(?:.*&)?sha256=([0-9a-f]{64})", requirement.url)):
-            digests |= {f"sha256:{match[1]}"}
+            digests = frozenset({f"sha256:{match[1]}"})
         strong = frozenset(digest for digest in digests if _SHA256.fullmatch(digest))
         if not strong:
             raise LockError(

@@ -221,6 +221,11 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("requirements.txt", REQUIREMENTS + "-e .\n", "has the option -e"),
         ("requirements.txt", REQUIREMENTS + "rm -rf /\n", "is no requirement"),
         ("requirements.txt", REQUIREMENTS + REQUIREMENTS[REQUIREMENTS.index("lamp") :], "entries for lamp"),
+        (
+            "requirements.txt",
+            f"bulb @ https://x.example.com/bulb-1-py3-none-any.whl --hash=sha256:{ONE} --hash=sha256:{TWO}\n",
+            "has 2 digests",
+        ),
         ("requirements.txt", "# nothing\n", "names no package"),
         ("pixi.lock", "nothing", "has no version"),
     ],
