@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import SilentProgress
+from imagesync.image_layout import BaseImage
+from imagesync.lock.lock import Lock, Target
+from imagesync.pipeline.attest import attest
+from imagesync.pipeline.context import Context
 from imagesync.registry.artifacts import (
     compose_artifact,
     layout_artifacts,
@@ -23,6 +27,7 @@ from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.push import push_image
 from imagesync.registry.repository import Repository, referrers_tag
+from imagesync.settings.model import Settings
 from tests.integration.local_registry import PASSWORD, USER, LocalRegistry
 from tests.integration.registry_proxy import Fault, RegistryProxy
 from tests.oci_images import small_image
@@ -77,6 +82,33 @@ def test_documents_about_an_image_are_listed_by_the_fallback_tag(
     assert read == first
     assert repository.head("1") == image.digest
     assert repository.referrers(f"sha256:{'0' * 64}").manifests == ()
+
+
+def test_image_with_an_sbom_of_someone_else_gets_ours_once(
+    repository: Repository,
+    registry: LocalRegistry,
+    image: OCIImage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(registry.docker_config(tmp_path / "docker")))
+    foreign = compose_artifact(b"{}", SBOM, subject=image.descriptor)
+    push_artifact(foreign, repository, progress=SilentProgress())
+    asked: list[str] = []
+
+    def lock_and_base() -> tuple[Lock, BaseImage]:
+        asked.append("lock")
+        digest = f"sha256:{'b' * 64}"
+        base = BaseImage("base:1", "ubuntu:24.04", digest, "", "3.12.3", "python3", (2, 39), digest)
+        return Lock(Target("linux/amd64", "3.12.3", (2, 39)), (), ()), base
+
+    context = Context(Settings(cache_dir=tmp_path / "cache"))
+    for _ in range(2):
+        name = f"{registry.host}/{repository.reference.path}@{image.digest}"
+        attest(name, lock_and_base, context=context, insecure=True)
+    assert asked == ["lock"]
+    kinds = [entry.artifact_type for entry in repository.referrers(image.digest).manifests]
+    assert kinds == [SBOM, SBOM, "application/vnd.in-toto+json"]
 
 
 def test_registry_with_the_api_gets_no_tag(
