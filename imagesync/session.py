@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import check_reference
 from imagesync.core.progress import Severity, SilentProgress
@@ -27,20 +27,17 @@ from imagesync.pipeline.environment_plan import (
     remembered_system_findings,
 )
 from imagesync.pipeline.image_finder import ImageFinder
-from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
 from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
-    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.differences import Difference
     from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
     from imagesync.lock.manifest import Manifest
-    from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
@@ -48,16 +45,6 @@ if TYPE_CHECKING:
 
 # Packages that a warning of drift names.
 _SHOWN = 5
-
-
-class _Request(NamedTuple):
-    """A request for an image; see :meth:`Session.build`."""
-
-    finder: ImageFinder
-    tags: tuple[str, ...]
-    no_cache: bool
-    push: bool
-    is_locked: bool
 
 
 @dataclass(frozen=True)
@@ -144,11 +131,12 @@ class Session:
             Whether to add conda's pip, which tools of conda install pip's part with.
         """
         from imagesync.pipeline.freeze import freeze
+        from imagesync.pipeline.image_request import open_builder
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked(for_lock=True)
-        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
+        builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
     def solve(self, manifest: Manifest, *, with_pip: bool = False) -> Bundle:
@@ -201,12 +189,13 @@ class Session:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.image_context import write_context
         from imagesync.pipeline.artifact_sources import check_conda_installer
+        from imagesync.pipeline.image_request import open_builder
 
         finder = ImageFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked()
         check_conda_installer(inputs.plan, self.context.settings)
-        builder = self._builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
+        builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         write_context(builder.single_stage_context(standalone=True), folder)
 
     def build(
@@ -265,6 +254,7 @@ class Session:
             from imagesync.lock.resolvers.resolver_cache import clear_answers
 
             clear_answers(context.cache_folder / ANSWERS)
+        from imagesync.pipeline.image_request import ImageRequest
         from imagesync.pipeline.layout_finder import answering_finder, open_finder
         from imagesync.pipeline.outputs import parse_output
 
@@ -278,48 +268,13 @@ class Session:
         finder.query_in_background()
         inputs = self._inputs_of(locked, selection, finder)
         with closing(answering_finder(finder, context)) as finder:
-            image = self._published_image(
-                inputs, _Request(finder, tags, no_cache, push, locked is not None), with_digest
-            )
+            request = ImageRequest(context, finder, tags, no_cache, push, locked is not None)
+            image = request.image(inputs, with_digest=with_digest)
             for place in places:
                 finder.write(image, place, tags=tags)
             if push and context.settings.attest:
-                self._attest(image, inputs, finder)
+                request.attest(image, inputs)
         return image
-
-    def _published_image(self, inputs: BuildInputs, request: _Request, with_digest: bool) -> Image:
-        """Return the image of *inputs*, found or built, and pushed if that was asked for."""
-        finder, push = request.finder, request.push
-        image, is_published = self._find(inputs, finder.known_hash(inputs), request)
-        if image is None:
-            image, is_published = self._build(inputs, request)
-        if is_published or not (push or with_digest):
-            return image
-        artifacts = image.artifacts_digest if request.is_locked else ""
-        known = KnownHash(image.environment_hash, image.deviations, artifacts, image.verified_imports)
-
-        def accepts(other: Image) -> bool:
-            return finder.accepted(other, inputs, known) is not None
-
-        published = (
-            finder.publish(image, tags=request.tags, rebuilt=request.no_cache, accepts=accepts)
-            if push
-            else finder.find_published(image, accepts=accepts)
-        )
-        return replace(published, deviations=image.deviations)
-
-    def _attest(self, image: Image, inputs: BuildInputs, finder: ImageFinder) -> None:
-        """Attach SBOM and provenance to *image* in its registry."""
-        from imagesync.pipeline.attest import attest
-
-        def lock_and_base() -> tuple[Lock, BaseImage]:
-            checked = inputs.checked()
-            base = finder.base_to_lock_for(checked.plan)
-            return checked.lock(base, checked.artifact_sources(for_files=True)), base
-
-        assert image.digest is not None  # noqa: S101  it was pushed
-        insecure = finder.takes_without_tls(image.digest)
-        attest(image.digest, lock_and_base, context=self.context, insecure=insecure)
 
     def _inputs_of(
         self, lock_file: Path | None, selection: Selection | None, finder: ImageFinder
@@ -333,73 +288,6 @@ class Session:
         from imagesync.pipeline.lock_file_inputs import lock_file_inputs
 
         return lock_file_inputs(lock_file, self.context, base=finder.base_to_read_for, selection=selection)
-
-    def _find(
-        self, inputs: BuildInputs, known: KnownHash | None, request: _Request
-    ) -> tuple[Image | None, bool]:
-        """Return the image of *inputs*, from the engine or the registry, and whether nothing is to be pushed.
-
-        An image that was found gets the tags, and its deviations are reported.
-        """
-        finder = request.finder
-        image = None if request.no_cache else finder.find(inputs, known)
-        is_published = False
-        if image is None:
-            image = finder.find_in_registry(
-                inputs, known, tags=request.tags, no_cache=request.no_cache, push=request.push
-            )
-            is_published = image is not None and request.push and not request.tags
-        if image is None or known is None:
-            return None, False
-        finder.remember(inputs, known)
-        finder.tag(image, request.tags)
-        if image.deviations:
-            from imagesync.lock.lock import Deviation
-
-            for deviation in map(Deviation.from_dict, image.deviations):
-                self.context.progress.line(deviation.message, Severity.DEVIATION)
-        return image, is_published
-
-    def _build(self, inputs: BuildInputs, request: _Request) -> tuple[Image, bool]:
-        """Return the image of *inputs*, built unless it is found once its content is known.
-
-        Local wheels are made for that, and versions chosen that the scan doesn't tell. The second value is
-        whether nothing is to be pushed.
-        """
-        from imagesync.image_layout import image_tag
-        from imagesync.pipeline.artifact_sources import check_conda_installer
-
-        context, finder = self.context, request.finder
-        inputs = inputs.checked()
-        check_conda_installer(inputs.plan, context.settings)
-        builder = self._builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject), finder)
-        builder.refuse_failing_imports()
-        image, is_published = self._find(builder.made_inputs, builder.planned_hash(), request)
-        if image is not None:
-            return image, is_published
-        known = builder.locked_hash()
-        # A second build of the same environment waits here, and finds the image of the first one.
-        with context.store.lock(f"build-{image_tag(known.digest)}", progress=context.progress):
-            finder.query_engine()
-            image, is_published = self._find(builder.made_inputs, known, request)
-            if image is not None:
-                return image, is_published
-            image = builder.build(tags=request.tags, no_cache=request.no_cache)
-        known = known._replace(digest=image.environment_hash, deviations=image.deviations)
-        finder.remember(builder.made_inputs, known)
-        return image, False
-
-    def _builder(
-        self, inputs: BuildInputs, base: BaseImage, finder: ImageFinder, *, for_files: bool = False
-    ) -> ImageBuilder:
-        from imagesync.pipeline.image_builder import ImageBuilder
-        from imagesync.pipeline.layout_finder import LayoutFinder
-
-        if isinstance(finder, LayoutFinder):
-            from imagesync.pipeline.layer_builder import LayerBuilder
-
-            return LayerBuilder(inputs, base, finder, for_files)
-        return ImageBuilder(inputs, base, finder, for_files)
 
     def run(
         self,
