@@ -23,6 +23,7 @@ from imagesync.core.files import replacing
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.strict_json import load_json
 from imagesync.errors import LayoutError
+from imagesync.registry.blob_folder import BLOBS
 from imagesync.registry.config import parse_config
 from imagesync.registry.manifest import (
     LAYER,
@@ -37,7 +38,7 @@ from imagesync.registry.manifest import (
     sha256,
 )
 from imagesync.registry.oci_image import CHUNK, OCIImage, compose_image, load_image, verified
-from imagesync.registry.oci_layout import BLOBS, INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE
+from imagesync.registry.oci_layout import INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE
 
 _DOCKER_FILE: Final = "manifest.json"
 _CONTAINERD_NAME: Final = "io.containerd.image.name"

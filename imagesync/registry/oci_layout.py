@@ -1,27 +1,20 @@
-"""OCI image layouts in folders: ``oci-layout``, ``index.json``, ``blobs/sha256/<hex>``.
-
-Blobs are written beside their place and moved there, so that readers and a killed process never see a part
-of one; ``index.json`` changes last.
+"""OCI image layouts in folders: ``oci-layout``, ``index.json`` and blobs; ``index.json`` changes last.
 
 Source: the OCI image specification 1.1, "Image Layout".
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from imagesync.core.files import replacing
 from imagesync.errors import LayoutError
+from imagesync.registry.blob_folder import PARTIAL, BlobFolder
 from imagesync.registry.manifest import (
     REF_NAME,
     Descriptor,
@@ -30,64 +23,21 @@ from imagesync.registry.manifest import (
     canonical_json,
     parse_manifest,
 )
-from imagesync.registry.oci_image import CHUNK, OCIImage, load_image, read_document, verified
+from imagesync.registry.oci_image import OCIImage, load_image, read_document
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"
-BLOBS: Final = "blobs/sha256"
 LAYOUT_CONTENT: Final = canonical_json({"imageLayoutVersion": "1.0.0"})
-# Files in the layout's folder that aren't part of the format.
-_PARTIAL: Final = ".partial"
+# A file that isn't part of the format.
 _LOCK: Final = ".imagesync.lock"
 # Seconds that blobs without a manifest are kept when others are removed.
 _GRACE: Final = 3600
 
 
-class BlobWriter:
-    """A new blob of a layout, hashed as it is written.
-
-    As a context manager it leaves nothing behind unless it was committed.
-    """
-
-    def __init__(self, layout: ImageLayout, file: BinaryIO, path: Path) -> None:
-        self._layout = layout
-        self._file = file
-        self._path = path
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def __enter__(self) -> BlobWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Closing writes what is buffered, and a full disk refuses that too.
-        with suppress(OSError):
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-    def write(self, chunk: bytes) -> None:
-        """Append *chunk*."""
-        with self._layout.errors():
-            self._file.write(chunk)
-        self._hash.update(chunk)
-        self.size += len(chunk)
-
-    def commit(self, media_type: str) -> Descriptor:
-        """Move the blob to its place, and return its descriptor."""
-        descriptor = Descriptor(media_type, f"sha256:{self._hash.hexdigest()}", self.size)
-        with self._layout.errors():
-            self._file.close()
-            self._path.chmod(0o644)
-            self._path.replace(self._layout.path(descriptor))
-        return descriptor
-
-
-class ImageLayout:
+class ImageLayout(BlobFolder):
     """An OCI image layout in a folder; several processes may write to it at once.
 
     ::
@@ -104,85 +54,6 @@ class ImageLayout:
     is_cache
         Whether its blobs can be had again: those that turn out to be damaged are removed.
     """
-
-    def __init__(self, root: Path, *, is_cache: bool = False) -> None:
-        self.root = root
-        self._is_cache = is_cache
-
-    def path(self, descriptor: Descriptor) -> Path:
-        """Return the path of a blob, whether it is there or not."""
-        return self.root / BLOBS / descriptor.hex
-
-    def has(self, descriptor: Descriptor) -> bool:
-        """Return True if a blob of that digest and size is there, unverified."""
-        try:
-            return self.path(descriptor).stat().st_size == descriptor.size
-        except OSError:
-            return False
-
-    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Yield the content of a blob in chunks; see :class:`~imagesync.registry.oci_image.BlobSource`.
-
-        Raises
-        ------
-        LayoutError
-            It isn't there, or isn't what *descriptor* says.
-        """
-        path = self.path(descriptor)
-        with self.errors(), path.open("rb") as file:
-            try:
-                yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
-            except LayoutError as error:
-                if not self._is_cache:
-                    raise
-                path.unlink(missing_ok=True)
-                raise LayoutError(
-                    error.message, hint=f"It was removed from {self.root}: run the command again."
-                ) from error
-
-    def verify(self, descriptor: Descriptor) -> bool:
-        """Return True if a blob is there and is what *descriptor* says."""
-        try:
-            for _ in self.read(descriptor):
-                pass
-        except LayoutError:
-            return False
-        return True
-
-    def begin(self) -> BlobWriter:
-        """Return a writer for a new blob, as a context manager."""
-        with self.errors():
-            self._make()
-            handle, name = tempfile.mkstemp(dir=self.root / _PARTIAL)
-            return BlobWriter(self, os.fdopen(handle, "wb"), Path(name))
-
-    def add_bytes(self, content: bytes, media_type: str) -> Descriptor:
-        """Add a blob with *content*, and return its descriptor."""
-        descriptor = Descriptor.of(content, media_type)
-        return descriptor if self.has(descriptor) else self.add_chunks([content], media_type)
-
-    def add_chunks(self, chunks: Iterable[bytes], media_type: str) -> Descriptor:
-        """Add a blob with the content of *chunks*, and return its descriptor."""
-        with self.begin() as writer:
-            for chunk in chunks:
-                writer.write(chunk)
-            return writer.commit(media_type)
-
-    def add_file(self, path: Path, media_type: str) -> Descriptor:
-        """Add a blob with the content of the file at *path*, and return its descriptor."""
-        with self.errors(), path.open("rb") as file:
-            return self.add_chunks(iter(lambda: file.read(CHUNK), b""), media_type)
-
-    def copy(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
-        """Add the blob that *descriptor* describes from *chunks*, unless it is there.
-
-        Raises
-        ------
-        LayoutError
-            The content isn't what *descriptor* says: nothing is kept.
-        """
-        if not self.has(descriptor):
-            self.add_chunks(verified(chunks, descriptor, LayoutError), descriptor.media_type)
 
     def put(self, image: OCIImage, *, name: str) -> Descriptor:
         """Add what the layout lacks of *image*, name it, and return the descriptor of its manifest.
@@ -281,7 +152,7 @@ class ImageLayout:
             ]
             for path, _ in removed:
                 path.unlink(missing_ok=True)
-        for path in (self.root / _PARTIAL).glob("*"):
+        for path in (self.root / PARTIAL).glob("*"):
             with suppress(OSError):
                 if path.stat().st_mtime < recent:
                     path.unlink()
@@ -330,11 +201,6 @@ class ImageLayout:
         with suppress(OSError):
             os.utime(self.path(descriptor))
 
-    def _blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in (self.root / BLOBS).glob("*"):
-            with suppress(OSError):
-                yield path, path.stat()
-
     def _used(self, entry: Descriptor) -> float:
         try:
             return self.path(entry).stat().st_mtime
@@ -352,9 +218,8 @@ class ImageLayout:
             if isinstance(manifest, Manifest):
                 yield from manifest.blobs
 
-    def _make(self) -> None:
-        (self.root / BLOBS).mkdir(parents=True, exist_ok=True)
-        (self.root / _PARTIAL).mkdir(exist_ok=True)
+    def _make_folders(self) -> None:
+        super()._make_folders()
         if not (self.root / LAYOUT_FILE).exists():
             with replacing(self.root / LAYOUT_FILE, mode=0o644) as file:
                 file.write(LAYOUT_CONTENT)
@@ -382,20 +247,3 @@ class ImageLayout:
             yield
         finally:
             self._lock.release()
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Raise any ``OSError`` as a :class:`~imagesync.errors.LayoutError` about this layout."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise LayoutError(
-                    f"No space is left for the OCI layout {self.root}.",
-                    hint="Free space, or name a folder on another disk. What the layout had is intact.",
-                ) from error
-            raise LayoutError(
-                f"The OCI layout {self.root} can't be used: {error.strerror or error}"
-                + (f" ({error.filename})." if error.filename else "."),
-                hint="Name a folder with an OCI layout, or an empty one that you can write to.",
-            ) from error
