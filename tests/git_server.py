@@ -5,14 +5,13 @@ from __future__ import annotations
 import http.server
 import os
 import subprocess
-import threading
 from pathlib import Path
-from types import TracebackType
 
 from tests.passwords import Password
+from tests.running_server import RunningServer
 
 
-class GitServer:
+class GitServer(RunningServer):
     """Serves the bare repositories in a folder on a port of its own, on loopback.
 
     Parameters
@@ -28,18 +27,7 @@ class GitServer:
         self.requests: list[str] = []
         handler = type("Handler", (_Handler,), {"folder": folder, "owner": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> GitServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._server)
 
     @property
     def host(self) -> str:

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+
+from tests.running_server import RunningServer
 
 _CHUNK = 1 << 16
 
@@ -145,7 +146,7 @@ class _Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
 
-class RegistryProxy:
+class RegistryProxy(RunningServer):
     """A registry at *host* that forwards to *upstream*, but for its faults.
 
     ::
@@ -162,18 +163,7 @@ class RegistryProxy:
     def __init__(self, upstream: str, *, resumes: bool = False) -> None:
         self._server = _Server(upstream, resumes=resumes)
         self.host = f"127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> RegistryProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(self._server)
 
     def fail(self, *faults: Fault) -> None:
         """Let requests fail from now on."""

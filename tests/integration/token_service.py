@@ -6,11 +6,9 @@ import base64
 import json
 import ssl
 import subprocess
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509 import load_pem_x509_certificate
 
 from tests.integration.local_registry import PASSWORD, USER
+from tests.running_server import RunningServer
 
 IDENTITY_TOKEN = "identity-3c9e8f"
 SERVICE = "tests"
@@ -93,7 +92,7 @@ class _Server(ThreadingHTTPServer):
         return f"{content}.{_encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
 
-class TokenService:
+class TokenService(RunningServer):
     """A token service on loopback.
 
     ::
@@ -124,6 +123,7 @@ class TokenService:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        super().__init__(self._server)
         scheme = "http" if tls is None else "https"
         self.url = f"{scheme}://127.0.0.1:{self._server.server_port}/token"
 
@@ -146,15 +146,3 @@ class TokenService:
                 "rootcertbundle": str(self._certificate),
             }
         }  # fmt: skip
-
-    def __enter__(self) -> TokenService:
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
