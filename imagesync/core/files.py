@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from imagesync.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _HINT = "Name a file in a folder that you can write to."
 
@@ -46,6 +51,63 @@ def replacing(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class HashedFile:
+    """A new file, hashed as it is written.
+
+    As a context manager it leaves nothing behind unless it was moved to its place.
+
+    Parameters
+    ----------
+    path
+        Where it is written.
+    errors
+        Returns a context manager that raises an ``OSError`` as the caller's own error.
+    """
+
+    def __init__(self, path: Path, errors: Callable[[], AbstractContextManager[None]]) -> None:
+        self._path = path
+        self._errors = errors
+        self._hash = hashlib.sha256()
+        self.size = 0
+        with errors():
+            self._file: IO[bytes] = path.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of what has been written, ``sha256:<hex>``."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def write(self, chunk: bytes) -> None:
+        """Append *chunk*."""
+        with self._errors():
+            self._file.write(chunk)
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def restart(self) -> None:
+        """Discard the content, and start again."""
+        with self._errors():
+            self._file.seek(0)
+            self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def discard(self) -> None:
+        """Remove the file, unless it was moved to its place."""
+        # Closing writes what is buffered, and a full disk refuses that too.
+        with suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

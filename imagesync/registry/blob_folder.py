@@ -9,15 +9,13 @@ Source: the OCI image specification 1.1, "Image Layout".
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final
+from typing import Final
 
+from imagesync.core.files import HashedFile
 from imagesync.errors import LayoutError
 from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import CHUNK, verified
@@ -27,41 +25,17 @@ BLOBS: Final = "blobs/sha256"
 PARTIAL: Final = ".partial"
 
 
-class BlobWriter:
-    """A new blob of a folder, hashed as it is written.
+class BlobWriter(HashedFile):
+    """A new blob of *folder*, hashed as it is written to *path*."""
 
-    As a context manager it leaves nothing behind unless it was committed.
-    """
-
-    def __init__(self, folder: BlobFolder, file: BinaryIO, path: Path) -> None:
+    def __init__(self, folder: BlobFolder, path: Path) -> None:
         self._folder = folder
-        self._file = file
-        self._path = path
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def __enter__(self) -> BlobWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # Closing writes what is buffered, and a full disk refuses that too.
-        with suppress(OSError):
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-    def write(self, chunk: bytes) -> None:
-        """Append *chunk*."""
-        with self._folder.errors():
-            self._file.write(chunk)
-        self._hash.update(chunk)
-        self.size += len(chunk)
+        super().__init__(path, folder.errors)
 
     def commit(self, media_type: str) -> Descriptor:
         """Move the blob to its place, and return its descriptor."""
-        descriptor = Descriptor(media_type, f"sha256:{self._hash.hexdigest()}", self.size)
-        with self._folder.errors():
+        descriptor = Descriptor(media_type, self.digest, self.size)
+        with self._errors():
             self._file.close()
             self._path.chmod(0o644)
             self._path.replace(self._folder.path(descriptor))
@@ -127,8 +101,7 @@ class BlobFolder:
         """Return a writer for a new blob, as a context manager."""
         with self.errors():
             self._make_folders()
-            handle, name = tempfile.mkstemp(dir=self.root / PARTIAL)
-            return BlobWriter(self, os.fdopen(handle, "wb"), Path(name))
+            return BlobWriter(self, self.root / PARTIAL / os.urandom(8).hex())
 
     def add_bytes(self, content: bytes, media_type: str) -> Descriptor:
         """Add a blob with *content*, and return its descriptor."""

@@ -7,13 +7,13 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.files import HashedFile
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import HashMismatch
 from imagesync.store.layout import DERIVED, DERIVED_FORMAT, LOCKS, PARTIAL, blob_path, store_errors
@@ -23,42 +23,12 @@ if TYPE_CHECKING:
     from imagesync.store.prune import Usage
 
 
-class BlobWriter:
-    """A new artifact of the store in *root*, hashed as it is written to *path*.
-
-    As a context manager it leaves nothing behind unless it was committed.
-    """
+class BlobWriter(HashedFile):
+    """A new artifact of the store in *root*, hashed as it is written to *path*."""
 
     def __init__(self, root: Path, path: Path) -> None:
         self._root = root
-        self._path = path
-        self._hash = hashlib.sha256()
-        self.size = 0
-        with store_errors(root):
-            self._file: IO[bytes] = path.open("wb")
-
-    def __enter__(self) -> BlobWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
-
-    def write(self, chunk: bytes) -> None:
-        """Append *chunk*."""
-        with store_errors(self._root):
-            self._file.write(chunk)
-        self._hash.update(chunk)
-        self.size += len(chunk)
-
-    def restart(self) -> None:
-        """Discard the content, and start again."""
-        with store_errors(self._root):
-            self._file.seek(0)
-            self._file.truncate()
-        self._hash = hashlib.sha256()
-        self.size = 0
+        super().__init__(path, lambda: store_errors(root))
 
     def commit(self, *, filename: str, expected: str | None) -> str:
         """Move the file to its place in one step, and return its digest.
@@ -70,7 +40,7 @@ class BlobWriter:
         StoreError
             The disk is full, or the store isn't writable.
         """
-        digest = f"sha256:{self._hash.hexdigest()}"
+        digest = self.digest
         if expected is not None and digest != expected:
             self.discard()
             raise HashMismatch(
@@ -78,20 +48,13 @@ class BlobWriter:
                 hint="The server or a proxy has replaced the file. Nothing was kept.",
             )
         target = blob_path(self._root, digest)
-        with store_errors(self._root):
+        with self._errors():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
             target.parent.mkdir(parents=True, exist_ok=True)
             self._path.replace(target)
         return digest
-
-    def discard(self) -> None:
-        """Remove the file, unless it was committed."""
-        # Closing writes what is buffered, and a full disk refuses that too.
-        with suppress(OSError):
-            self._file.close()
-        self._path.unlink(missing_ok=True)
 
 
 _CHUNK = 1024 * 1024
