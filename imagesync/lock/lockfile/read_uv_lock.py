@@ -53,9 +53,12 @@ def read(request: ReadRequest) -> ReadLock:
     document = _export(request, options)
     plain = request._replace(selection=Selection())
     read = read_document(plain, document)
-    everything = _export(request, ["--all-groups", "--all-extras", "--all-packages"], check=False)
     names = {canonical_name(package["name"]) for package in document.get("packages", ())}
-    all_names = {canonical_name(package["name"]) for package in everything.get("packages", ())}
+    all_names = {
+        canonical_name(package["name"])
+        for package in locked.get("package", ())
+        if "virtual" not in package.get("source", {})  # a member that is no package
+    }
     chosen = {*selection.groups, *selection.extras}
     return replace(
         read, left_out=tuple(sorted(all_names - names)), others=tuple(sorted({*groups, *extras} - chosen))
@@ -87,7 +90,7 @@ def _options(selection: Selection) -> list[str]:
     return groups + [f"--extra={name}" for name in selection.extras]
 
 
-def _export(request: ReadRequest, options: Sequence[str], *, check: bool = True) -> Mapping[str, Any]:
+def _export(request: ReadRequest, options: Sequence[str]) -> Mapping[str, Any]:
     """Return the ``pylock.toml`` that uv makes; its paths start from the project's folder."""
     from uv import find_uv_bin
 
@@ -111,8 +114,6 @@ def _export(request: ReadRequest, options: Sequence[str], *, check: bool = True)
     except subprocess.TimeoutExpired as error:
         raise LockError(f"uv didn't export {request.path} within {_SECONDS} s.") from error
     if finished.returncode != 0:
-        if not check:  # extras that conflict can't be exported together
-            return {}
         raise LockError(
             f"uv {version('uv')} can't read {request.path}: {readable(finished.stderr)}",
             hint=f"Lock with this uv (uvx uv@{version('uv')} lock), or install a newer one beside imagesync: "
