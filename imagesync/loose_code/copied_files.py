@@ -18,7 +18,8 @@ from imagesync.errors import UsageError, WheelError
 from imagesync.image_layout import CopiedFile, CopiedFiles, is_reserved
 from imagesync.scan.environment import Finding, Severity
 from imagesync.store.layout import CODE
-from imagesync.wheels.sources.source_tree import in_secret_folder, is_environment, looks_secret
+from imagesync.wheels.secret_files import in_secret_folder, looks_secret
+from imagesync.wheels.sources.source_tree import is_environment
 
 _SHOWN: Final = 5
 # Of no use in an image, and the former holds the whole history.

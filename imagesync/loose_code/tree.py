@@ -17,7 +17,8 @@ from imagesync.core.stat_cache import MODE, MODIFIED, SIZE, Stat, digest_files, 
 from imagesync.errors import UsageError, WheelError
 from imagesync.plan.loose_code import CodeFile, CodePath
 from imagesync.store.layout import CODE
-from imagesync.wheels.sources.source_tree import in_secret_folder, is_skipped, looks_secret, source_stats
+from imagesync.wheels.secret_files import in_secret_folder, looks_secret
+from imagesync.wheels.sources.source_tree import is_skipped, source_stats
 
 SECRET = "it looks like a secret"  # noqa: S105
 OUTSIDE = "it is a link that leads out of the folder, or to what doesn't go in"

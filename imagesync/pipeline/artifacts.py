@@ -27,6 +27,7 @@ from imagesync.wheels.installed_fallback import use_installed_files
 from imagesync.wheels.rewrite import installable
 from imagesync.wheels.sdists.container import ContainerBuilder
 from imagesync.wheels.sdists.sdist import build_sdists
+from imagesync.wheels.secret_files import report_secrets
 from imagesync.wheels.vendor import needing_builds, vendor
 from imagesync.wheels.wheel_checks import check_wheel
 from imagesync.wheels.wheel_contents import WheelContent, archive_content, remember_content
@@ -184,6 +185,29 @@ def wheel_contents(
             cache=context.cache_folder,
         )
     return contents
+
+
+def report_local_secrets(lock: Lock, wheels: Sequence[StoredFile], sources: ArtifactSources) -> None:
+    """Warn of what looks like a secret in *wheels* that were made of the user's folders; see ``strict``.
+
+    What third parties publish, in a repository or an archive, isn't the user's secret.
+
+    Parameters
+    ----------
+    wheels
+        In the order of ``lock.vendored``.
+
+    Raises
+    ------
+    DeviationError
+        The setting ``strict`` allows none.
+    """
+    own = [
+        (wheel.filename, wheel.path)
+        for package, wheel in zip(lock.vendored, wheels, strict=True)
+        if package.planned.source.kind == "directory" or package.planned.source.editable
+    ]
+    report_secrets(own, sources.context.progress, strict=sources.context.settings.strict)
 
 
 def _bundled_wheels(

@@ -14,7 +14,7 @@ from imagesync.lock.lockfile.conda_pip import find_pip, needs_pip
 from imagesync.lock.lockfile.write import ARCHIVES, WHEELS, Bundle, is_local
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources, fetch_packages
-from imagesync.pipeline.artifacts import make_wheels
+from imagesync.pipeline.artifacts import make_wheels, report_local_secrets
 from imagesync.plan.plan import Plan
 from imagesync.store.store import StoredFile
 
@@ -38,7 +38,7 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources, *, with_pip: bool =
     Raises
     ------
     DeviationError
-        The plan is strict, and a wheel has another version, or isn't made.
+        The plan is strict, and a wheel has another version, isn't made, or has what looks like a secret.
     FetchError, WheelError
         A file can't be had, or a wheel can't be made.
     """
@@ -46,6 +46,7 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources, *, with_pip: bool =
     lock, archives = _archives(lock, sources)
     lock, made = make_wheels(lock, sources)
     refuse_deviations(plan, lock)
+    report_local_secrets(lock, made, sources)
     local = [package for package in lock.packages if is_local(package.artifact)]
     fetched = fetch_packages(local, sources) if local else ()
     files = {f"{WHEELS}/{file.filename}": file for file in (*made, *fetched)}

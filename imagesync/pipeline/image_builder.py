@@ -29,7 +29,14 @@ from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.loose_code.archive import make_layer as make_code_layer
 from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
-from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, fetch_wheels, make_wheels, wheel_contents
+from imagesync.pipeline.artifacts import (
+    Artifacts,
+    fetch_artifacts,
+    fetch_wheels,
+    make_wheels,
+    report_local_secrets,
+    wheel_contents,
+)
 from imagesync.pipeline.packages_image import PackagesImage
 from imagesync.pipeline.system_requirements import check_fetched, check_installed
 
@@ -128,6 +135,7 @@ class ImageBuilder:
     def _made_locals(self) -> tuple[Lock, Mapping[NormalizedName, WheelContent]]:
         local = Lock(self.target, (), local_packages(self.inputs.plan, self.inputs.source_digests))
         local, wheels = make_wheels(local, self.sources)
+        report_local_secrets(local, wheels, self.sources)
         return local, wheel_contents(local, wheels, self.inputs.plan, self.inputs.context)
 
     def planned_hash(self) -> KnownHash | None:
@@ -157,6 +165,8 @@ class ImageBuilder:
         """
         artifacts = fetch_artifacts(self.lock, self.sources)
         refuse_deviations(self.inputs.plan, artifacts.lock)
+        if standalone:  # a build has reported them when it made its local wheels
+            report_local_secrets(artifacts.lock, artifacts.vendored.wheels, self.sources)
         if engine is not None:
             self._check_wheels(engine, artifacts)
             self._ensure_minimal(engine, artifacts.lock)

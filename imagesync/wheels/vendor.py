@@ -35,7 +35,7 @@ from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.source_digests import record_untracked_inputs, source_folder
 from imagesync.wheels.sources.source_tree import build_digest
-from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, other_files, warn_of_secrets
+from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, other_files
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
@@ -307,9 +307,8 @@ class _Maker:
         )
 
     def _check(self, package: VendoredPackage, wheel: Path) -> None:
-        """Raise an error if *wheel* isn't of *package* or doesn't fit; report secrets and another version."""
-        suspects = check_wheel(wheel, filename=wheel.name, target=self.target)
-        warn_of_secrets(wheel.name, suspects, self.progress)
+        """Raise an error if *wheel* isn't of *package* or doesn't fit; report another version."""
+        check_wheel(wheel, filename=wheel.name, target=self.target)
         version = check_identity(wheel.name, name=package.name)
         if package.version and not _same_version(package.version, version):
             self.progress.line(

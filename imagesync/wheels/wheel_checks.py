@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-from collections.abc import Iterable
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -16,16 +13,11 @@ from packaging.version import Version
 
 from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.platforms import runs_on
-from imagesync.core.progress import Severity
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.wheel_tags import target_tags
 from imagesync.scan.distributions.metadata import InstalledFile, installed_files
 from imagesync.scan.environment import Interpreter, Package
-from imagesync.wheels.sources.source_tree import looks_secret
-
-if TYPE_CHECKING:
-    from imagesync.core.progress import Progress
 
 _ANY_PYTHON_3 = Tag("py3", "none", "any")
 _GLIBC_SYMBOL = re.compile(rb"GLIBC_2\.(\d{1,2})(?:\.\d+)?\0")
@@ -99,15 +91,10 @@ def check_identity(filename: str, *, name: str) -> Version:
     return version
 
 
-def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...]:
+def check_wheel(wheel: Path, *, filename: str, target: Target) -> None:
     """Check that *wheel* is a valid wheel, fits *target*, and only writes into its prefix.
 
     *filename* is that of the wheel, which its file in the store doesn't have.
-
-    Returns
-    -------
-    tuple
-        Members that look like secrets.
 
     Raises
     ------
@@ -120,30 +107,16 @@ def check_wheel(wheel: Path, *, filename: str, target: Target) -> tuple[str, ...
             f"and glibc {target.glibc[0]}.{target.glibc[1]}.",
             hint="Build on a machine like the image, or choose a base image that is like this machine.",
         )
-    suspects = []
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():
                 _check_member(filename, member)
-                if not member.is_dir() and looks_secret(member.filename, partial(archive.read, member)):
-                    suspects.append(member.filename)
                 if not is_pure(filename) and is_library(member.filename):
                     _check_glibc(filename, member.filename, archive.read(member), target)
     except ZIP_DAMAGE as error:
         raise WheelError(
             f"{filename} is damaged: {error}.", hint="Look at how it is built; try again with --no-cache."
         ) from error
-    return tuple(suspects)
-
-
-def warn_of_secrets(filename: str, suspects: Iterable[str], progress: Progress) -> None:
-    """Warn of *suspects*: members of the wheel *filename* that look like secrets (:func:`check_wheel`)."""
-    for suspect in suspects:
-        progress.line(
-            f"{filename} holds {suspect}, which looks like a secret, and so will the image. "
-            "Leave it out in the project's build configuration.",
-            Severity.WARNING,
-        )
 
 
 def _check_member(filename: str, member: zipfile.ZipInfo) -> None:

@@ -29,7 +29,7 @@ from imagesync.wheels.build_requirements import installed_requirements
 from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.sources.source_digests import digest_sources
 from imagesync.wheels.vendor import vendor
-from tests.commands import git
+from tests.commands import CommandLine, git
 from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer
 from tests.indexes import LocalIndex
@@ -425,12 +425,20 @@ def test_another_version_is_said(vendoring: Vendoring, tmp_path: Path) -> None:
     assert [line for line in vendoring.progress.lines if "1.0" in line and "1.1" in line]
 
 
-def test_secrets_in_a_wheel_are_named(vendoring: Vendoring, tmp_path: Path) -> None:
+def test_secrets_of_an_editable_are_named_by_each_build_and_refused_by_strict(
+    cli: CommandLine, vendoring: Vendoring, tmp_path: Path
+) -> None:
     source = project(tmp_path / "p", "flitted", FLIT)
     write(source, {"flitted/.env": "PASSWORD=x"})
     vendoring.environment.install("-e", source)
-    vendoring.wheels()
-    assert [line for line in vendoring.progress.lines if "flitted/.env" in line]
+    version = ".".join(map(str, sys.version_info[:3]))
+    target = ("--target-python", version, "--target-glibc", "2.36", "--base", "debian:bookworm-slim")
+    lock = ("lock", "--python", str(vendoring.environment.python), "-o", "pylock.toml", *target)
+    cli = cli.with_environ(DOCKER_HOST="tcp://127.0.0.1:1", IMAGESYNC_PROFILE="none")
+    for _ in range(2):  # the second time the wheel is in the store
+        assert "flitted-1.0-py3-none-any.whl: flitted/.env" in cli.run(*lock).stderr
+    refused = cli.run(*lock, "--strict")
+    assert (refused.returncode, "flitted/.env" in refused.stderr) == (1, True), refused.stderr
 
 
 def test_a_source_that_is_gone_is_named(vendoring: Vendoring, tmp_path: Path) -> None:

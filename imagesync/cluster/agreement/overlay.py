@@ -182,10 +182,11 @@ def _make_local_wheels(
     planned: Sequence[PlannedPackage], inputs: EnvironmentInputs, sources: ArtifactSources, target: Target
 ) -> tuple[Lock, list[Path]]:
     from imagesync.lock.layers import local_packages
-    from imagesync.pipeline.artifacts import make_wheels
+    from imagesync.pipeline.artifacts import make_wheels, report_local_secrets
 
     plan = replace(inputs.plan, packages=tuple(planned))
     lock, wheels = make_wheels(Lock(target, (), local_packages(plan, inputs.source_digests)), sources)
+    report_local_secrets(lock, wheels, sources)
     return lock, [wheel.path for wheel in wheels]
 
 

@@ -25,7 +25,6 @@ from imagesync.wheels.wheel_checks import (
     check_wheel,
     host_is_target,
     is_pure,
-    warn_of_secrets,
 )
 
 if TYPE_CHECKING:
@@ -138,8 +137,7 @@ class _Builder:
                 wheel, in_container = self._build(package, sdist, folder, within)
                 if not (in_container or is_pure(wheel.name) or host_is_target(self.python, self.target)):
                     raise _foreign(package, self.python, self.target)
-                suspects = check_wheel(wheel, filename=wheel.name, target=self.target)
-                warn_of_secrets(wheel.name, suspects, self.progress)
+                check_wheel(wheel, filename=wheel.name, target=self.target)
                 check_identity(wheel.name, name=package.name)
                 stored = self.store.add_file(wheel)
                 self.store.remember(self.key(sdist, in_container=in_container), stored)

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -46,24 +45,12 @@ _FILES = frozenset({stat.S_IFREG, stat.S_IFLNK})
 # git adds no such path, but an index that was made by hand may have it, and git prints it.
 _OUTSIDE = re.compile(r"/|(.*/)?(\.\.|\.git)(/|$)", re.IGNORECASE | re.DOTALL)
 _GLOB = str.maketrans({character: "\\" + character for character in "\\*?["})
-_SECRET_NAMES = re.compile(
-    r"(?i)(\.env(\..+)?|\.envrc|\.netrc|_netrc|\.pypirc|\.npmrc|\.pgpass|\.git-credentials|\.htpasswd"
-    r"|id_(rsa|dsa|ecdsa|ed25519)|.+\.(key|p12|pfx|ppk|jks|kdbx)"
-    r"|secrets\.(toml|ya?ml|json)|credentials\.json|application_default_credentials\.json"
-    r"|(client[-_]secret|service[-_]account).*\.json)"
-)
-# All that is in them: .aws/credentials, .kube/config, .docker/config.json and their like.
-_SECRET_FOLDERS = frozenset({".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker"})
-_SECRET_TEMPLATES = re.compile(r"(?i)\.env\.(example|sample|template|dist)")
-# Certificates have the same suffixes as keys, so the content of these files decides.
-_MAY_BE_SECRET = (".pem", ".crt", ".cer", ".asc", "key", "key.json", "key.txt")
 # Where a build says that it asks git: for a version, a commit, a list of files. A false match costs a wheel.
 _BUILD_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "hatch_build.py", "meson.build", "CMakeLists.txt")
 _ASKS_GIT = re.compile(
     rb"(?i)[-_]scm|vcs|versioneer|dynamic[-_]versioning|\bpbr\b|versioningit|setuptools[-_]git"
     rb"|(?<![\w.@/-])git(?![\w.+:@/-])"
 )
-_PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY(?: BLOCK)?-----")
 
 
 def tree_digest(folder: Path, *, cache: Path | None = None) -> str:
@@ -303,33 +290,3 @@ def _walk(folder: Path) -> dict[str, Stat]:
 def is_environment(folder: str) -> bool:
     """Return True if *folder* is a virtual environment or a conda environment."""
     return os.path.lexists(f"{folder}/pyvenv.cfg") or os.path.lexists(f"{folder}/conda-meta")
-
-
-def looks_secret(path: str, read: Callable[[], bytes]) -> bool:
-    """Return True if the file at *path* looks like a secret.
-
-    Parameters
-    ----------
-    path
-        With ``/``.
-    read
-        Returns the file's bytes; only called for names that don't decide, such as ``.pem``.
-
-    >>> [looks_secret(path, bytes) for path in ("app/.env", "app/.env.example", ".ssh/x")]
-    [True, False, True]
-    """
-    folder, _, name = path.rpartition("/")
-    if _SECRET_NAMES.fullmatch(name):
-        return not _SECRET_TEMPLATES.fullmatch(name)
-    if in_secret_folder(folder):
-        return True
-    return name.lower().endswith(_MAY_BE_SECRET) and _PRIVATE_KEY.search(read()) is not None
-
-
-def in_secret_folder(folder: str) -> bool:
-    """Return True if *folder*, with ``/``, is one of secrets such as ``.ssh``, or lies in one.
-
-    >>> in_secret_folder("/home/me/.aws/cli"), in_secret_folder("/home/me/aws")
-    (True, False)
-    """
-    return not _SECRET_FOLDERS.isdisjoint(folder.lower().split("/"))

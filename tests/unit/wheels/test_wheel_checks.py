@@ -65,7 +65,7 @@ def test_wheel_with_a_link_is_refused(tmp_path: Path) -> None:
 
 def test_wheel_with_dots_in_names_is_accepted(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path, **{"a..b/x..py": b"", ".hidden": b""})
-    assert check_wheel(wheel, filename=PURE, target=TARGET) == ()
+    check_wheel(wheel, filename=PURE, target=TARGET)
 
 
 def test_damaged_wheel_is_named(tmp_path: Path) -> None:
@@ -75,24 +75,10 @@ def test_damaged_wheel_is_named(tmp_path: Path) -> None:
 
 
 def test_wheel_with_a_damaged_member_is_named(tmp_path: Path) -> None:
-    (tmp_path / PURE).write_bytes(damaged_zip({"demo/a.pem": b"key" * 99}, method=zipfile.ZIP_LZMA))
-    with pytest.raises(WheelError, match=r"demo-1\.0-py3-none-any\.whl is damaged"):
-        check_wheel(tmp_path / PURE, filename=PURE, target=TARGET)
-
-
-def test_members_that_look_secret_are_returned(tmp_path: Path) -> None:
-    key = b"-----BEGIN RSA PRIVATE KEY-----\n"
-    names = {
-        "pkg/.env": b"",
-        "pkg/id_rsa": b"",
-        "pkg/a.pem": key,
-        "pkg/ca.pem": b"-----BEGIN CERTIFICATE-----",
-    }
-    wheel = write_wheel(
-        tmp_path, **names, **{"pkg/.env.example": b"", "pkg/env.py": b"", "pkg/.env.local": b""}
-    )
-    found = check_wheel(wheel, filename=PURE, target=TARGET)
-    assert found == ("pkg/.env", "pkg/id_rsa", "pkg/a.pem", "pkg/.env.local")
+    filename = "demo-1.0-cp311-cp311-linux_x86_64.whl"
+    (tmp_path / filename).write_bytes(damaged_zip({"demo/a.so": b"elf" * 99}, method=zipfile.ZIP_LZMA))
+    with pytest.raises(WheelError, match=r"linux_x86_64\.whl is damaged"):
+        check_wheel(tmp_path / filename, filename=filename, target=TARGET)
 
 
 def test_library_for_a_newer_glibc_is_refused(tmp_path: Path) -> None:
