@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from imagesync.core.background import BackgroundCall
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage, Lookup
-from imagesync.errors import BaseImageError, BuildError, EngineNotFound, LayoutError, UsageError
+from imagesync.errors import (
+    BaseImageError,
+    BuildError,
+    EngineNotFound,
+    LayoutError,
+    RegistryError,
+    UsageError,
+)
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
+from imagesync.image.built_image import image_of
 from imagesync.image.layers.assemble import check_base, check_contents
 from imagesync.image.layers.base_contents import read_base
 from imagesync.image.layers.form import layer_form
-from imagesync.image_layout import BaseImage, Label
+from imagesync.image_layout import BaseImage, Label, image_tag
 from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import SourceImage
-from imagesync.registry.manifest import REF_NAME
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.store.layout import ANSWERS, IMAGES
+from imagesync.store.layout import IMAGES
 from imagesync.wheels.bytecode import find_compiler
 
 if TYPE_CHECKING:
@@ -66,6 +74,8 @@ class LayoutFinder(ImageFinder):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._base: LayoutBase | None = None
+        # Labels of the images that were found, by their IDs.
+        self._labels: dict[str, Mapping[str, str]] = {}
         self._opened = ExitStack()
 
     def close(self) -> None:
@@ -109,9 +119,35 @@ class LayoutFinder(ImageFinder):
             self._base = LayoutBase(source, contents)
         return self._base
 
+    @property
+    def registry(self) -> LayoutRegistry:
+        """Return the registries that images are fetched from and pushed to."""
+        return LayoutRegistry(self._context, self.layout)
+
+    @property
+    def lookup(self) -> Lookup:
+        """Return an empty look-up: the images of the layout are read one by one, by their names."""
+        return Lookup(None, ())
+
     def query_in_background(self) -> None:
-        """Start to read the layout."""
-        self._query = BackgroundCall(self._look_up)
+        """Do nothing: no engine is asked."""
+
+    def find(self, inputs: BuildInputs, known: KnownHash | None) -> Image | None:
+        """Return the image of *inputs* that the layout has whole, if it is accepted, or ``None``."""
+        if known is None:
+            return None
+        repository, tag = self._context.settings.repository, image_tag(known.digest)
+        stored = self.layout.whole_image(f"{repository}:{tag}")
+        if stored is None:
+            return None
+        identifier, labels = stored.manifest.config.digest, stored.config.container.labels
+        self._labels[identifier] = labels
+        found = FoundImage(identifier, (tag,), labels)
+        image = image_of(found, repository=repository, environment_hash=known.digest)
+        accepted = None if image is None else self.accepted(image, inputs, known)
+        if accepted is not None:
+            self.layout.touch(stored.descriptor)
+        return accepted
 
     def require_engine(self) -> None:
         """Check that the settings ask for nothing that only an engine can do; a folder always answers.
@@ -142,7 +178,35 @@ class LayoutFinder(ImageFinder):
         no_cache: bool,
         push: bool,
     ) -> Image | None:
-        """Return ``None``: images of a registry are pulled by engines."""
+        """Return the image of *inputs* that a colleague or a CI job has pushed, or ``None``.
+
+        Its layers are copied to the layout, unless it would only be pushed again. The parameters and errors
+        are those of :meth:`ImageFinder.find_in_registry
+        <imagesync.pipeline.image_finder.ImageFinder.find_in_registry>`.
+        """
+        digest, progress = "" if known is None else known.digest, self._context.progress
+        if not self._uses_registry or digest in self._asked_registry_for:
+            return None
+        if not push and (no_cache or known is None):
+            return None
+        is_first = not self._asked_registry_for
+        self._asked_registry_for.add(digest)
+        try:
+            found = None if known is None or no_cache else self.registry.find(known.digest)
+            if found is not None and known is not None:
+                image, self._labels[image.image_id] = found
+                accepted = self.accepted(image, inputs, known)
+                if accepted is not None:
+                    progress.line(f"The registry has it already: {accepted.digest}")
+                    if tags or not push:
+                        self.registry.fetch(accepted)
+                    return accepted
+            if push and is_first:
+                self.registry.check_push(tags)
+        except RegistryError as error:
+            if push:
+                raise
+            progress.line(f"{error.message} Building without it.", Severity.WARNING)
         return None
 
     def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
@@ -150,13 +214,9 @@ class LayoutFinder(ImageFinder):
 
         Nothing has imported modules in any image of the layout.
         """
-        labels = next((each.labels for each in self.lookup.images if each.image_id == image.image_id), {})
-        if labels.get(Label.LAYER_FORM) != self.layer_form(inputs):
+        if self._labels.get(image.image_id, {}).get(Label.LAYER_FORM) != self.layer_form(inputs):
             return None
-        accepted = super().accepted(image, inputs, known._replace(imports=()))
-        if accepted is not None and (entry := self.layout.index().find(accepted.reference)) is not None:
-            self.layout.touch(entry)
-        return accepted
+        return super().accepted(image, inputs, known._replace(imports=()))
 
     def layer_form(self, inputs: BuildInputs) -> str:
         """Return the form that a build gives the layers of *inputs* now."""
@@ -208,34 +268,25 @@ class LayoutFinder(ImageFinder):
         accepts: Callable[[Image], bool],
     ) -> Image:
         """Return *image* with its digest, pushed under its own tag and *tags* that name a registry."""
-        from imagesync.registry.push import push_image
-        from imagesync.registry.repository import Repository
-
-        context, found = self._context, self._image(image.reference)
-        repositories: dict[str, list[str]] = {}
-        for reference in (image.reference, *(tag for tag in tags if parse_reference(tag).names_registry)):
-            repository, tag = split_reference(reference)
-            repositories.setdefault(repository, []).append(tag)
-        pushed = []
-        for name, names in repositories.items():
-            insecure = self.takes_without_tls(name)
-            with Repository(name, progress=context.progress, insecure=insecure) as repository_there:
-                pushed.append(
-                    push_image(
-                        found,
-                        repository_there,
-                        tags=names,
-                        progress=context.progress,
-                        cache=context.cache_folder / ANSWERS,
-                        mount_from=self.base.source.mounts(name),
-                    )
-                )
-        return replace(image, digest=pushed[0].reference)
+        del rebuilt, accepts
+        references = [image.reference, *(tag for tag in tags if parse_reference(tag).names_registry)]
+        stored = self._image(image.reference)
+        return replace(image, digest=self.registry.push(stored, references, mounts=self.base.source.mounts))
 
     def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
-        """Return *image*: it has no digest in a registry before it was pushed."""
+        """Return *image* with its digest, if the registry that its repository names has the same bytes."""
         del accepts
-        return image
+        if image.digest is not None or not self._uses_registry:
+            return image
+        try:
+            digest = self.registry.digest(image.reference)
+        except RegistryError as error:
+            self._context.progress.line(error.message, Severity.WARNING)
+            return image
+        if digest is None or digest != self._image(image.reference).digest:
+            return image
+        repository, _ = split_reference(image.reference)
+        return replace(image, digest=f"{repository}@{digest}")
 
     def takes_without_tls(self, reference: str) -> bool:
         """Return True if an engine answers that takes the registry of *reference* without TLS."""
@@ -246,9 +297,12 @@ class LayoutFinder(ImageFinder):
 
         Raises
         ------
-        LayoutError, EngineError
-            It can't be written there.
+        LayoutError, EngineError, RegistryError
+            It can't be read, or written there.
         """
+        if image.digest is not None and self.layout.index().find(image.reference) is None:
+            # It was in the registry already, and wasn't needed here.
+            self.registry.fetch(image)
         write_output(
             output, self._image(image.reference), reference=image.reference, tags=tags, context=self._context
         )
@@ -280,26 +334,6 @@ class LayoutFinder(ImageFinder):
 
     def _known_base_inputs(self) -> BaseInputs:
         return self.base_inputs(self.base.source.digest, self.base.contents.python_version)
-
-    def _look_up(self) -> Lookup:
-        repository, layout = self._context.settings.repository, self.layout
-        found: dict[str, FoundImage] = {}
-        for descriptor in layout.index().manifests:
-            name, _, tag = descriptor.annotations.get(REF_NAME, "").rpartition(":")
-            if name != repository:
-                continue
-            try:
-                image = layout.image(descriptor)
-            except LayoutError:
-                # It is damaged, and is built again.
-                continue
-            if not all(map(layout.has, image.manifest.layers)):
-                continue
-            identifier = image.manifest.config.digest
-            known = found.get(identifier)
-            tags = (*known.tags, tag) if known is not None else (tag,)
-            found[identifier] = FoundImage(identifier, tags, image.config.container.labels)
-        return Lookup(None, tuple(found.values()))
 
 
 def needs_container(setting: str, reason: str) -> BuildError:

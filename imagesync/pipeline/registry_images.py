@@ -75,7 +75,7 @@ class RegistryImages:
         """
         reference = f"{self.repository}:{image_tag(environment_hash)}"
         remote = self._read(reference)
-        return None if remote is None else self._image(remote, reference, environment_hash)
+        return None if remote is None else self._image(remote, environment_hash)
 
     def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image | None:
         """Return what the registry has of *image*, or ``None``; nothing is pulled.
@@ -188,22 +188,11 @@ class RegistryImages:
             )
         return remote.reference
 
-    def _image(self, remote: RemoteImage, reference: str, environment_hash: str) -> Image | None:
+    def _image(self, remote: RemoteImage, environment_hash: str) -> Image | None:
         found = FoundImage(remote.config_digest, (image_tag(environment_hash),), remote.labels, remote.digest)
-        image = image_of(found, repository=self.repository, environment_hash=environment_hash)
-        if image is None:
-            other = remote.labels.get(Label.ENVIRONMENT_HASH)
-            if other == environment_hash:
-                self.progress.line(
-                    f"{remote.reference} isn't used: its labels have another form", Severity.WARNING
-                )
-                return None
-            what = f"the environment {other}" if other else "an image that isn't imagesync's"
-            raise RegistryError(
-                f"In the registry {reference} is taken by {what} ({remote.digest}).",
-                hint="Choose another `repository`, or remove that tag from the registry.",
-            )
-        return image
+        return image_in_registry(
+            found, repository=self.repository, environment_hash=environment_hash, progress=self.progress
+        )
 
     def _read(self, reference: str) -> RemoteImage | None:
         insecure = self._is_insecure(reference)
@@ -211,6 +200,43 @@ class RegistryImages:
 
     def _is_insecure(self, reference: str) -> bool:
         return self.engine.takes_without_tls(parse_reference(reference).domain)
+
+
+def image_in_registry(
+    found: FoundImage, *, repository: str, environment_hash: str, progress: Progress
+) -> Image | None:
+    """Return the image that a registry has under the tag of *environment_hash*.
+
+    Parameters
+    ----------
+    found
+        What the registry has, with its digest.
+    repository
+        With the registry's host, without a tag.
+    environment_hash
+        The whole hash.
+    progress
+        Gets a line if its labels have another form; ``None`` is returned then.
+
+    Raises
+    ------
+    RegistryError
+        It is another environment's, or not imagesync's.
+    """
+    image = image_of(found, repository=repository, environment_hash=environment_hash)
+    if image is not None:
+        return image
+    other = found.labels.get(Label.ENVIRONMENT_HASH)
+    if other == environment_hash:
+        progress.line(
+            f"{repository}@{found.digest} isn't used: its labels have another form", Severity.WARNING
+        )
+        return None
+    what = f"the environment {other}" if other else "an image that isn't imagesync's"
+    raise RegistryError(
+        f"In the registry {repository}:{image_tag(environment_hash)} is taken by {what} ({found.digest}).",
+        hint="Choose another `repository`, or remove that tag from the registry.",
+    )
 
 
 def is_same(published: Image, image: Image) -> bool:

@@ -148,6 +148,7 @@ def fetch_layers(
     layout: ImageLayout,
     *,
     progress: Progress,
+    subject: str = "the base image",
     without: Collection[str] = (),
 ) -> None:
     """Copy the layers of an image to a layout, in parallel.
@@ -156,6 +157,8 @@ def fetch_layers(
     ----------
     progress
         Shows the bytes.
+    subject
+        What the progress calls the image.
     without
         Digests of layers to leave out.
     """
@@ -166,7 +169,7 @@ def fetch_layers(
     ]
     if not missing:
         return
-    label = f"Fetching {counted(len(missing), 'layer')} of the base image"
+    label = f"Fetching {counted(len(missing), 'layer')} of {subject}"
     with progress.task(label, total=sum(layer.size for layer in missing), unit="bytes") as task:
         blobs = Stoppable(image.layers)
 

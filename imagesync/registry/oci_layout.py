@@ -196,6 +196,18 @@ class ImageLayout(BlobFolder):
                 f"{descriptor.digest} in the OCI layout {self.root} can't be used: {error}."
             ) from error
 
+    def whole_image(self, name: str) -> OCIImage | None:
+        """Return the image of that name, or ``None`` if there is none, or a part of it is missing or damaged.
+
+        Layers aren't read.
+        """
+        entry = self.index().find(name)
+        try:
+            image = None if entry is None else self.image(entry)
+        except LayoutError:
+            return None
+        return image if image is not None and all(map(self.has, image.manifest.layers)) else None
+
     def touch(self, descriptor: Descriptor) -> None:
         """Record that the image of a manifest is used now, which pruning goes by."""
         with suppress(OSError):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.image_reference import parse_reference
 from imagesync.core.progress import Progress
 from imagesync.core.text import counted
 from imagesync.errors import RegistryError
@@ -95,8 +96,13 @@ def push_image(
     for name in names:
         _check(repository, name, image.digest)
     if cache is not None:
-        write_cache(_cache_file(cache, repository), image.digest, key=_FORMAT)
+        write_cache(_cache_file(cache, repository.reference.name), image.digest, key=_FORMAT)
     return Pushed(reference, push.sent, push.mounted)
+
+
+def was_pushed_to(repository: str, cache: Path) -> bool:
+    """Return True if a push to *repository*, without a tag, went well from this machine before."""
+    return read_cache(_cache_file(cache, parse_reference(repository).name), key=_FORMAT) is not None
 
 
 class _Push:
@@ -170,13 +176,13 @@ def _check(repository: Repository, name: str, digest: str) -> None:
         )
 
 
-def _cache_file(cache: Path, repository: Repository) -> Path:
-    return cache_path(cache, "pushed", repository.reference.name)
+def _cache_file(cache: Path, repository: str) -> Path:
+    return cache_path(cache, "pushed", repository)
 
 
 def _last_pushed(cache: Path | None, repository: Repository) -> frozenset[str]:
     """Return the digests of the blobs of the manifest that was pushed last, if the registry still has it."""
-    digest = None if cache is None else read_cache(_cache_file(cache, repository), key=_FORMAT)
+    digest = None if cache is None else read_cache(_cache_file(cache, repository.reference.name), key=_FORMAT)
     found = None if digest is None else repository.manifest(str(digest))
     if found is None:
         return frozenset()

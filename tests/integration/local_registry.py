@@ -38,7 +38,8 @@ class LocalRegistry:
     Parameters
     ----------
     auth
-        How it knows its users, in the words of its configuration; by that one password if not given.
+        How it knows its users, in the words of its configuration; by that one password if not given;
+        everybody may do everything if it is empty.
     tls
         Its certificate and key.
     address
@@ -55,7 +56,8 @@ class LocalRegistry:
     ) -> None:
         self._folder = folder
         self._address = address
-        self._auth = auth or {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+        password = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+        self._auth = password if auth is None else auth
         self._tls = {} if tls is None else {"tls": {"certificate": str(tls[0]), "key": str(tls[1])}}
 
     @property

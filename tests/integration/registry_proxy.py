@@ -105,6 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length", 0))
         wanted = size if limit is None else min(limit, size)
         content = self.rfile.read(wanted)
+        with self.server.lock:
+            self.server.uploaded += len(content)
         if limit is not None:
             self.headers.replace_header("Content-Length", str(len(content)))
         return content
@@ -120,6 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return
         self.wfile.write(content if cut is None else content[:cut])
+        with self.server.lock:
+            self.server.downloaded += len(content if cut is None else content[:cut])
         if cut is not None:
             self._cut()
 
@@ -143,6 +147,7 @@ class _Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, str]] = []
         self.authorizations: list[str | None] = []
         self.faults: list[Fault] = []
+        self.uploaded = self.downloaded = 0
         self.lock = threading.Lock()
 
 
@@ -179,8 +184,19 @@ class RegistryProxy(RunningServer):
         """Return the header ``Authorization`` of all requests."""
         return self._server.authorizations
 
+    @property
+    def uploaded(self) -> int:
+        """Return the size of the bodies of all requests, in bytes."""
+        return self._server.uploaded
+
+    @property
+    def downloaded(self) -> int:
+        """Return the size of the bodies of all answers, in bytes."""
+        return self._server.downloaded
+
     def forget(self) -> None:
-        """Forget faults and requests."""
+        """Forget faults, requests and bytes."""
+        self._server.uploaded = self._server.downloaded = 0
         self._server.faults.clear()
         self._server.requests.clear()
         self._server.authorizations.clear()

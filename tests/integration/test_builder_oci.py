@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,60 +12,25 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.files import write_text
-from imagesync.registry.config import ContainerConfig
 from imagesync.registry.oci_layout import ImageLayout
 from tests.commands import CommandLine
-from tests.environments import LocalEnvironment, make_environment
-from tests.oci_images import small_image
+from tests.environments import LocalEnvironment
+from tests.integration.oci_environment import python_base, small_environment
 
 NO_ENGINE = "tcp://127.0.0.1:1"
 MINOR = f"3.{sys.version_info.minor}"
-LIBRARY = f"usr/local/lib/python{MINOR}"
-PROJECT = """
-[build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-
-[project]
-name = "own-code"
-version = "1.0"
-scripts = { own = "own_code:main" }
-"""
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a base image with what a build reads of one: Python's version, its module venv, a C library."""
-    import venv
-
-    folder = Path(venv.__file__).parent
-    scripts = [folder / "__init__.py", *folder.glob("scripts/common/*"), *folder.glob("scripts/posix/*")]
     layout = tmp_path_factory.mktemp("base")
-    small_image(
-        ImageLayout(layout),
-        {
-            "usr/local/bin/python3": f"python{MINOR}",
-            f"usr/local/bin/python{MINOR}": f"\0{platform.python_version()}\0".encode(),
-            "lib/x86_64-linux-gnu/libc.so.6": b"GNU C Library (x) stable release version 2.36.\n",
-            "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
-            "etc/group": b"root:x:0:\n",
-            "etc/ssl/certs/ca-certificates.crt": b"certificates",
-            **{f"{LIBRARY}/venv/{path.relative_to(folder)}": path.read_bytes() for path in scripts},
-        },
-        container=ContainerConfig(env=("PATH=/usr/local/bin:/usr/bin",)),
-    )
+    python_base(ImageLayout(layout))
     return f"oci:{layout}"
 
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
-    """Return an environment with a pure package, a compiled one, and a local one."""
-    project = tmp_path_factory.mktemp("own-code")
-    write_text(project / "pyproject.toml", PROJECT)
-    write_text(project / "own_code.py", "def main() -> None:\n    print('own')\n")
-    prefix = tmp_path_factory.mktemp("environment") / "env"
-    packages = ["toolz==1.0.0", "markupsafe==3.0.2"]
-    return make_environment(prefix, packages=packages, python=sys.executable, editable=[project])
+    return small_environment(tmp_path_factory.mktemp("environment"))
 
 
 @pytest.fixture

@@ -11,13 +11,10 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import LayoutError
-from imagesync.pipeline.context import Context
-from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.registry.artifacts import compose_artifact, layout_artifacts, put_artifact
 from imagesync.registry.image_source import KeptBlobs
 from imagesync.registry.manifest import LAYER_GZIP, Descriptor
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.settings.model import Settings
 from tests.commands import CommandLine
 from tests.oci_images import small_image
 
@@ -124,17 +121,12 @@ def test_damaged_document_of_one_image_leaves_those_of_others(layout: ImageLayou
         assert layout_artifacts(cache, other.digest) == []
 
 
-def test_damaged_image_is_no_hit(tmp_path: Path) -> None:
-    finder = LayoutFinder(Context(Settings(cache_dir=tmp_path)))
-    files: list[dict[str, bytes | str]] = [{str(number): b"1"} for number in range(3)]
-    whole, manifest, layer = (
-        small_image(finder.layout, each, name=f"imagesync:{number}") for number, each in enumerate(files)
-    )
-    assert len(finder.lookup.images) == 3
-    finder.layout.path(manifest.descriptor).write_bytes(b"x" * manifest.descriptor.size)
-    finder.layout.path(layer.manifest.layers[0]).unlink()
-    again = LayoutFinder(Context(Settings(cache_dir=tmp_path)))
-    assert [image.image_id for image in again.lookup.images] == [whole.manifest.config.digest]
+def test_damaged_image_is_no_hit(layout: ImageLayout) -> None:
+    whole, manifest, layer = (small_image(layout, {name: b"1"}, name=name) for name in ("a", "b", "c"))
+    layout.path(manifest.descriptor).write_bytes(b"x" * manifest.descriptor.size)
+    layout.path(layer.manifest.layers[0]).unlink()
+    assert layout.whole_image("a") == whole
+    assert [layout.whole_image(name) for name in ("b", "c", "d")] == [None, None, None]
 
 
 def test_damaged_and_missing_layouts_are_pruned(layout: ImageLayout) -> None:

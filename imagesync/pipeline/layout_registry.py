@@ -1,0 +1,149 @@
+"""Images of builds without an engine in registries: found by their environment hash, fetched, pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.engine.lookup import FoundImage
+from imagesync.errors import RegistryError
+from imagesync.image_layout import image_tag
+from imagesync.pipeline.local_images import takes_without_tls
+from imagesync.pipeline.registry_images import image_in_registry
+from imagesync.registry.image_source import fetch_layers
+from imagesync.registry.push import push_image, was_pushed_to
+from imagesync.registry.registry import check_push
+from imagesync.registry.repository import Repository
+from imagesync.store.layout import ANSWERS
+
+if TYPE_CHECKING:
+    from imagesync.image.built_image import Image
+    from imagesync.pipeline.context import Context
+    from imagesync.registry.oci_image import OCIImage
+    from imagesync.registry.oci_layout import ImageLayout
+
+
+@dataclass(frozen=True)
+class LayoutRegistry:
+    """The registries that images of the layout are fetched from and pushed to.
+
+    Parameters
+    ----------
+    context
+        The context of the command, whose setting ``repository`` says where images are looked for.
+    layout
+        Keeps the images that are fetched.
+    """
+
+    context: Context
+    layout: ImageLayout
+
+    def find(self, environment_hash: str) -> tuple[Image, Mapping[str, str]] | None:
+        """Return the image with *environment_hash* and its labels, or ``None``; nothing is fetched.
+
+        Raises
+        ------
+        RegistryError
+            The registry doesn't answer, refuses, or has something else under that name.
+        """
+        repository, tag = self.context.settings.repository, image_tag(environment_hash)
+        with self._open(f"{repository}:{tag}") as there:
+            resolved = there.resolve(IMAGE_PLATFORM)
+        if resolved is None:
+            return None
+        named, documents = resolved
+        labels = documents.config.container.labels
+        image = image_in_registry(
+            FoundImage(documents.manifest.config.digest, (tag,), labels, named.digest),
+            repository=repository,
+            environment_hash=environment_hash,
+            progress=self.context.progress,
+        )
+        return None if image is None else (image, labels)
+
+    def fetch(self, image: Image) -> None:
+        """Copy an image that :meth:`find` found to the layout, where it has its name then.
+
+        Raises
+        ------
+        RegistryError, LayoutError
+            It can't be read or written, or was removed.
+        """
+        assert image.digest is not None  # noqa: S101  find() sets it
+        # By its digest: the tag may have moved meanwhile.
+        with self._open(image.digest) as there:
+            resolved = there.resolve(IMAGE_PLATFORM)
+            if resolved is None:
+                raise RegistryError(
+                    f"{image.digest} was removed from its registry.", hint="Run the command again."
+                )
+            _, documents = resolved
+            fetch_layers(documents, self.layout, progress=self.context.progress, subject="the image")
+            self.layout.put(documents, name=image.reference)
+
+    def digest(self, reference: str) -> str | None:
+        """Return the digest that a registry has under *reference*, or ``None``."""
+        with self._open(reference) as there:
+            return there.head(there.wanted)
+
+    def check_push(self, tags: Sequence[str]) -> None:
+        """Check, before a build, that the user may push to ``repository`` and the registries in *tags*.
+
+        Where the last push went well it isn't checked again.
+
+        Raises
+        ------
+        RegistryError
+            The user may not push, or a registry doesn't answer.
+        """
+        context = self.context
+        named = (split_reference(tag)[0] for tag in tags if parse_reference(tag).names_registry)
+        for repository in dict.fromkeys((context.settings.repository, *named)):
+            if not was_pushed_to(repository, context.cache_folder / ANSWERS):
+                insecure = takes_without_tls(repository, context)
+                check_push(repository, progress=context.progress, insecure=insecure)
+
+    def push(
+        self, image: OCIImage, references: Sequence[str], *, mounts: Callable[[str], Mapping[str, str]]
+    ) -> str:
+        """Push an image under *references*, and return the first one with its digest.
+
+        Parameters
+        ----------
+        mounts
+            Returns where a push to a repository can mount layers from: repositories of the same registry, by
+            the layers' digests.
+
+        Raises
+        ------
+        RegistryError
+            It can't be pushed.
+        """
+        repositories: dict[str, list[str]] = {}
+        for reference in references:
+            repository, tag = split_reference(reference)
+            repositories.setdefault(repository, []).append(tag)
+        pushed = []
+        for name, tags in repositories.items():
+            with self._open(name) as there:
+                pushed.append(
+                    push_image(
+                        image,
+                        there,
+                        tags=tags,
+                        progress=self.context.progress,
+                        cache=self.context.cache_folder / ANSWERS,
+                        mount_from=mounts(name),
+                    )
+                )
+        return pushed[0].reference
+
+    @contextmanager
+    def _open(self, reference: str) -> Iterator[Repository]:
+        insecure = takes_without_tls(reference, self.context)
+        with Repository(reference, progress=self.context.progress, insecure=insecure) as repository:
+            yield repository

@@ -1,0 +1,57 @@
+"""A base image with Python, and an environment to put on it, for tests of builds without an engine."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import venv
+from pathlib import Path
+
+from imagesync.core.files import write_text
+from imagesync.registry.config import ContainerConfig
+from imagesync.registry.oci_image import OCIImage
+from imagesync.registry.oci_layout import ImageLayout
+from tests.environments import LocalEnvironment, make_environment
+from tests.oci_images import small_image
+
+_MINOR = f"3.{sys.version_info.minor}"
+_PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "own-code"
+version = "1.0"
+scripts = { own = "own_code:main" }
+"""
+
+
+def python_base(layout: ImageLayout) -> OCIImage:
+    """Put a base image into *layout*: what a build reads of one, with the Python version that runs this."""
+    folder, library = Path(venv.__file__).parent, f"usr/local/lib/python{_MINOR}"
+    scripts = [folder / "__init__.py", *folder.glob("scripts/common/*"), *folder.glob("scripts/posix/*")]
+    return small_image(
+        layout,
+        {
+            "usr/local/bin/python3": f"python{_MINOR}",
+            f"usr/local/bin/python{_MINOR}": f"\0{platform.python_version()}\0".encode(),
+            "lib/x86_64-linux-gnu/libc.so.6": b"GNU C Library (x) stable release version 2.36.\n",
+            "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+            "etc/group": b"root:x:0:\n",
+            "etc/ssl/certs/ca-certificates.crt": b"certificates",
+            **{f"{library}/venv/{path.relative_to(folder)}": path.read_bytes() for path in scripts},
+        },
+        container=ContainerConfig(env=("PATH=/usr/local/bin:/usr/bin",)),
+    )
+
+
+def small_environment(folder: Path) -> LocalEnvironment:
+    """Make an environment with a pure package, a compiled one, and a local one, ``own-code`` in *folder*."""
+    (folder / "own-code").mkdir()
+    write_text(folder / "own-code" / "pyproject.toml", _PROJECT)
+    write_text(folder / "own-code" / "own_code.py", "def main() -> None:\n    print('own')\n")
+    packages = ["toolz==1.0.0", "markupsafe==3.0.2"]
+    return make_environment(
+        folder / "env", packages=packages, python=sys.executable, editable=[folder / "own-code"]
+    )

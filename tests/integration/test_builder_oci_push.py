@@ -1,0 +1,103 @@
+"""Images of builds without an engine in a real registry: requests, bytes, and what others have pushed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imagesync.core.files import write_text
+from imagesync.core.progress import SilentProgress
+from imagesync.registry.oci_layout import ImageLayout
+from imagesync.registry.push import push_image
+from imagesync.registry.repository import Repository
+from tests.commands import CommandLine
+from tests.environments import LocalEnvironment
+from tests.integration.local_registry import LocalRegistry
+from tests.integration.oci_environment import python_base, small_environment
+from tests.integration.registry_proxy import RegistryProxy
+
+NO_ENGINE = "tcp://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProxy]:
+    """Return a registry that counts requests, and has the base image."""
+    with (
+        LocalRegistry(tmp_path_factory.mktemp("registry"), auth={}) as registry,
+        RegistryProxy(registry.host) as proxy,
+        Repository(f"{proxy.host}/base") as repository,
+    ):
+        image = python_base(ImageLayout(tmp_path_factory.mktemp("base")))
+        push_image(image, repository, tags=["1"], progress=SilentProgress())
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> LocalEnvironment:
+    return small_environment(tmp_path_factory.mktemp("environment"))
+
+
+@pytest.fixture
+def ci(
+    cli: CommandLine, proxy: RegistryProxy, local: LocalEnvironment, request: pytest.FixtureRequest
+) -> CommandLine:
+    """Return the command line of a CI job, which pushes to a repository of its own."""
+    return cli.with_environ(
+        VIRTUAL_ENV=local.prefix,
+        DOCKER_HOST=NO_ENGINE,
+        IMAGESYNC_BASE=f"{proxy.host}/base:1",
+        IMAGESYNC_PROFILE="none",
+        IMAGESYNC_REPOSITORY=f"{proxy.host}/team/{abs(hash(request.node.name))}",
+    )
+
+
+@pytest.fixture
+def colleague(ci: CommandLine, tmp_path: Path) -> CommandLine:
+    """Return the command line of somebody who has the environment, and an empty cache folder."""
+    return ci.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / "colleague")
+
+
+def test_unchanged_environment_that_was_pushed_takes_two_requests(
+    ci: CommandLine, proxy: RegistryProxy
+) -> None:
+    pushed = ci("build", "--push")
+    proxy.forget()
+    again = ci("build", "--push")
+    assert again.reference == pushed.reference
+    methods = [method for method, _ in proxy.requests]
+    assert methods == ["HEAD", "HEAD"], proxy.requests
+    assert proxy.uploaded == 0
+
+
+def test_image_of_a_colleague_is_found_in_the_registry(
+    ci: CommandLine, colleague: CommandLine, proxy: RegistryProxy, tmp_path: Path
+) -> None:
+    first = ci("build", "--push")
+    proxy.forget()
+    pushed = colleague("build", "--push")
+    assert pushed.reference == first.reference
+    assert "has it already" in pushed.stderr
+    assert "Writing layers" not in pushed.stderr
+    assert proxy.uploaded == 0
+    # Nothing was fetched for a push; whoever wants the image here gets it.
+    assert ImageLayout(tmp_path / "colleague" / "images").index().find(first.reference) is None
+    found = colleague("build", "--output", "oci:image:latest")
+    assert "has it already" in found.stderr
+    image, there = (ImageLayout(colleague.cwd / "image"), ImageLayout(tmp_path / "colleague" / "images"))
+    assert image.index().find("latest").digest == there.index().find(first.reference).digest  # type: ignore[union-attr]
+    assert "has it already" not in colleague("build").stderr
+
+
+def test_edit_is_pushed_in_twelve_requests_with_little_more_than_its_wheel(
+    ci: CommandLine, proxy: RegistryProxy, local: LocalEnvironment
+) -> None:
+    ci("build", "--push")
+    source = local.prefix.parent / "own-code" / "own_code.py"
+    write_text(source, source.read_text() + f"\nBUILT = {time.time()}\n")
+    proxy.forget()
+    ci("build", "--push")
+    assert len(proxy.requests) <= 12, proxy.requests
+    assert proxy.uploaded < 30_000
