@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,9 +13,10 @@ from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors, parse_time
+from imagesync.engine.fragile_builds import has_lost_layer
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
 from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
-from imagesync.errors import EngineError
+from imagesync.errors import BuildError, EngineError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -306,6 +307,34 @@ class Engine:
         """
         return build_by_api(self._api, context, request, progress=progress, logs=self._logs)
 
+    def build_files(self, files: Sequence[ContextFile], request: BuildRequest, *, progress: Progress) -> str:
+        """Build an image without a tag from the files of a context, and return its ID.
+
+        If the engine's build cache has lost a layer, it is built again without the cache.
+
+        Parameters
+        ----------
+        files
+            The build context, the Dockerfile first.
+        request, progress
+            As for :meth:`build`.
+
+        Raises
+        ------
+        BuildError
+            As :meth:`build`.
+        """
+        try:
+            return self.build(stream_files(files), request, progress=progress)
+        except BuildError as error:
+            if request.no_cache or not has_lost_layer(error):
+                raise
+        progress.line(
+            "The engine's build cache has lost a layer: building without the cache."
+            " `docker builder prune` mends the cache."
+        )
+        return self.build(stream_files(files), replace(request, no_cache=True), progress=progress)
+
     def build_dockerfile(
         self,
         dockerfile: str,
@@ -331,7 +360,7 @@ class Engine:
             As :meth:`build`.
         """
         context = (ContextFile.from_text("Dockerfile", dockerfile), *files)
-        return self.build(stream_files(context), request, progress=progress)
+        return self.build_files(context, request, progress=progress)
 
 
 def _engine_image(inspected: Mapping[str, Any]) -> EngineImage:

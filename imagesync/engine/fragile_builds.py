@@ -8,6 +8,7 @@ its step.
 from __future__ import annotations
 
 import hashlib
+import re
 import signal
 import tempfile
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from imagesync.errors import EngineError
+from imagesync.errors import BuildError, EngineError
 
 if TYPE_CHECKING:
     import docker
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _FIXED = "1.42"
 """The API of Docker 23."""
+_LOST_LAYER = re.compile(r"failed to prepare .*/committed: no such file or directory")
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _CANCELLING = "Cancelling when this step has ended; once more to cancel at once"
 
@@ -122,6 +124,20 @@ def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callabl
     finally:
         for signal_number, handler in before.items():
             signal.signal(signal_number, handler)
+
+
+def has_lost_layer(error: BuildError) -> bool:
+    """Return True if a build failed because the engine's build cache names a layer that isn't there any more.
+
+    Docker 20.10 does so at times after it was restarted and images were removed; the same build then fails
+    again and again (https://github.com/moby/buildkit/issues/5469).
+
+    >>> has_lost_layer(BuildError("failed to prepare 7j3f: open /x/committed: no such file or directory"))
+    True
+    >>> has_lost_layer(BuildError("failed to compute cache key: no such file or directory"))
+    False
+    """
+    return _LOST_LAYER.search(error.message) is not None
 
 
 def explain_end(api: docker.APIClient, *, fragile: bool) -> EngineError | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from imagesync.engine.build_context import BuildRequest, dockerfile_quote, stream_files
+from imagesync.engine.build_context import BuildRequest, dockerfile_quote
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError
@@ -96,7 +96,7 @@ def build_checked(
 ) -> str:
     """Return the ID of the image that is built, verified and tagged as by :func:`build_image`."""
     request = BuildRequest(network="none", no_cache=no_cache)
-    image_id = engine.build(stream_files(context.files), request, progress=progress)
+    image_id = engine.build_files(context.files, request, progress=progress)
     with _removed_on_failure(engine, image_id):
         image_id = _with_commands(engine, image_id, context.options, no_cache=no_cache, progress=progress)
     with _removed_on_failure(engine, image_id):
