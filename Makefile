@@ -23,7 +23,7 @@ demo: venv engine
 
 test: venv engine
 	@scripts/test-packages.sh
-	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base scripts/test.sh $(ARGS)
+	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python scripts/run_tests.py $(ARGS)
 
 unit: venv
 	@scripts/test-packages.sh unit

@@ -50,15 +50,25 @@ def pytest_configure() -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that use the container engine: `make test` runs the others beside them."""
+    """Mark the tests that use the container engine, and which of them `make test` may run beside builds."""
     if _uses_engine(item):
         item.add_marker(pytest.mark.engine)
+        if _may_run_beside_builds(item):
+            item.add_marker(pytest.mark.beside_builds)
 
 
 def _uses_engine(item: pytest.Item) -> bool:
     fixtures = {"engine", "endpoint"} & set(getattr(item, "fixturenames", ()))
     in_integration = "integration" in Path(item.path).parts
     return in_integration and bool(fixtures or item.get_closest_marker("engine"))
+
+
+def _may_run_beside_builds(item: pytest.Item) -> bool:
+    """Return True for tests of the one image with Dask, of Podman's own storage, and what is marked so."""
+    fixtures = {"dask_project", "podman"} & set(getattr(item, "fixturenames", ()))
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    is_podman = parameters.get("endpoint") == "podman"
+    return is_podman or bool(fixtures or item.get_closest_marker("beside_builds"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -30,7 +30,7 @@ from tests.indexes.certificates import make_certificates
 from tests.integration.engines import docker_endpoint
 from tests.integration.tiny_image import REFERENCE, context
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.beside_builds]
 Environ = dict[str, str]
 
 

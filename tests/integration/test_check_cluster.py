@@ -26,10 +26,7 @@ from imagesync.standalone.programs import Remote
 from tests.commands import CommandLine
 from tests.integration.dask_project import ContainerCluster, DaskProject, ip_address
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,134 @@
+"""Run all tests in two chains beside each other, and say at the end what each part of them came to.
+
+One chain builds images in the container engine, one after another: cancelled builds that share steps can
+crash BuildKit in Docker 20.10 (moby#42414). The other has the tests that use no engine, and then those that
+use one but may run beside builds. Arguments are passed to pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+WORK = Path(".work")
+PARTS = {
+    "builds": ("-m", "engine and not beside_builds", "tests/integration"),
+    "without-engine": ("-m", "not engine", "--doctest-modules", "imagesync", "tests"),
+    "beside-builds": ("-m", "beside_builds", "tests/integration"),
+}
+CHAINS = (("builds",), ("without-engine", "beside-builds"))
+SHOWN = "builds"  # while it runs; the others' output follows at the end
+NO_TESTS = 5  # pytest's exit code where its arguments select none
+# What pytest's last lines say of tests that failed or didn't run.
+NOTABLE = re.compile(r"(FAILED|ERROR|SKIPPED) |(INTERNALERROR>|[A-Za-z]*Interrupt)")
+
+
+class Run:
+    """All parts, each a process of pytest with a log in ``.work``."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.codes: dict[str, int] = {}
+        self._arguments = arguments
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._is_interrupted = False
+        # Hundreds of processes import imagesync: its modules are compiled once.
+        self._environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+    def chain(self, parts: Sequence[str]) -> None:
+        """Run parts one after another."""
+        for part in parts:
+            if not self._is_interrupted:
+                self.codes[part] = self._pytest(part)
+
+    def interrupt(self) -> None:
+        """Interrupt what runs, as Ctrl-C does: it removes what it has made in the engine."""
+        self._is_interrupted = True
+        for process in self._running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+
+    def _pytest(self, part: str) -> int:
+        command = [sys.executable, "-m", "pytest", *PARTS[part], *self._arguments]
+        with (
+            log(part).open("wb") as file,
+            subprocess.Popen(
+                command,
+                env=self._environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C interrupts it once: by us
+            ) as process,
+        ):
+            self._running.append(process)
+            assert process.stdout is not None
+            while output := process.stdout.read1():  # type: ignore[attr-defined]
+                file.write(output)
+                if part == SHOWN:
+                    show(output)
+        return process.returncode
+
+
+def log(part: str) -> Path:
+    """Return the file with a part's output."""
+    return WORK / f"tests-{part}.log"
+
+
+def show(output: bytes) -> None:
+    """Write output of pytest to ours."""
+    sys.stdout.buffer.write(output)
+    sys.stdout.flush()
+
+
+def summary(part: str) -> list[str]:
+    """Return what a part came to, and what of it failed or didn't run."""
+    lines = log(part).read_text("utf-8", "replace").splitlines()
+    notable = [line for line in lines if NOTABLE.match(line)]
+    return [f"{part}: {lines[-1].strip('= ') if lines else 'no output'}", *(f"  {line}" for line in notable)]
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """Return the first failure of pytest; that there are no tests is one where no part has any."""
+    failures = [code for code in codes if code not in (0, NO_TESTS)]
+    return failures[0] if failures else min(codes)
+
+
+def end(number: int, _frame: FrameType | None) -> None:
+    """End by an exception."""
+    raise SystemExit(128 + number)
+
+
+def main() -> int:
+    """Run all parts."""
+    WORK.mkdir(exist_ok=True)
+    for part in PARTS:
+        log(part).unlink(missing_ok=True)
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    # All builds start from the base image. It is there before, so that no test takes it for one of its own.
+    base = {**os.environ, "IMAGESYNC_BASE": os.environ["IMAGESYNC_TEST_BASE"]}
+    subprocess.run(
+        [sys.executable, "scripts/base_python.py"], env=base, check=True, stdout=subprocess.DEVNULL
+    )
+    run = Run(sys.argv[1:])
+    with ThreadPoolExecutor(len(CHAINS)) as threads:
+        try:
+            for chain in [threads.submit(run.chain, chain) for chain in CHAINS]:
+                chain.result()
+        finally:
+            run.interrupt()
+    for part in PARTS:
+        if part != SHOWN:
+            show(f"\n{part}\n".encode() + log(part).read_bytes())
+    print("", *(line for part in PARTS for line in summary(part)), sep="\n", flush=True)
+    return exit_code(list(run.codes.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
