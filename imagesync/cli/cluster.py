@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import PATH, Group, format_option, session_of, settings_options
+from imagesync.cli.options import PATH, Group, format_option, invocation_of, session_of, settings_options
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.cluster.cleanup import FoundCluster, find_clusters
 from imagesync.cluster.cluster_engine import ClusterEngine
@@ -46,14 +46,18 @@ if TYPE_CHECKING:
 _HEADERS = ("cluster", "workers", "scheduler", "ends with", "image")
 _WIDTH = max(map(len, TARGETS))
 # A backspace keeps click from filling the lines.
+_REMOVAL_SECONDS = 20.0  # for the containers of a cluster, when its start is interrupted
 _TARGETS = "\b\nTargets:\n" + "\n".join(
     f"  {name:{_WIDTH}}  {each.description}" for name, each in TARGETS.items()
 )
 
 
 @click.group(cls=Group)
-def cluster() -> None:
+@click.pass_context
+def cluster(context: click.Context) -> None:
     """Start, list and end Dask clusters that outlive a script."""
+    # Nobody else removes the containers of a cluster that was half started.
+    invocation_of(context).interruption.grace = _REMOVAL_SECONDS
 
 
 @cluster.command("up")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -22,6 +21,7 @@ from imagesync.cli.output import print_json
 from imagesync.cli.tables import Row, Section, Tone, print_sections
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.core.text import counted
+from imagesync.core.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Environment
@@ -93,7 +93,7 @@ def diagnose(
             task.advance(1)
             return checks
 
-        with ThreadPoolExecutor(len(groups)) as pool:
+        with WorkerPool(len(groups)) as pool:
             return tuple(check for checks in pool.map(look, groups) for check in checks)
 
 

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +17,7 @@ from imagesync.core.installation import own_installation
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import SilentProgress
 from imagesync.core.text import format_size
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.engine.client import connect, explanation
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
@@ -134,7 +134,7 @@ def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> It
     for binding in reversed(indexes.bound):
         name = "pip" if "*" in binding.package else binding.package
         projects |= {url: name for url in binding.urls if url not in urls}
-    with ThreadPoolExecutor(max(1, len(projects))) as pool:
+    with WorkerPool(max(1, len(projects))) as pool:
         yield from pool.map(lambda place: _index_check(place, access, project=projects[place]), projects)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -17,13 +16,11 @@ from imagesync.cli.options import Group, Invocation, invocation_of
 from imagesync.cli.output import print_error
 from imagesync.cli.suggestions import hint_for
 from imagesync.core.credentials import redact
+from imagesync.core.interruption import INTERRUPTED, Interruption
 from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
-INTERRUPTED = 130  # what a shell reports for a command that SIGINT ended
-TERMINATED = 143  # and for SIGTERM
-HUNG_UP = 129  # and for SIGHUP
 
 # The groups of commands in the help.
 HEADINGS: Final = {
@@ -54,39 +51,53 @@ SUMMARIES: Final = {
 
 def main() -> NoReturn:
     """Run the command line, and exit with the code of its command or of the error that ended it."""
-    # Unwind on SIGTERM and SIGHUP as on an interrupt, so that nothing is left in the engine.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-        signal.signal(signal.SIGHUP, lambda *_: sys.exit(HUNG_UP))
+    interruption = Interruption()
+    interruption.install()
     _open_closed_streams()
-    invocation = Invocation()
+    code = _run(Invocation(interruption=interruption), interruption)
+    if interruption.code is not None and code != 0:
+        # Not by `sys.exit`, which would wait for the threads of what was interrupted.
+        interruption.end(interruption.code)
+    sys.exit(code)
+
+
+def _run(invocation: Invocation, interruption: Interruption) -> int:
+    """Run the command, report the error that ended it, and return the exit code."""
     try:
         code = cli(standalone_mode=False, obj=invocation)
         sys.stdout.flush()
         invocation.report_duration()
-    except ImagesyncError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if interruption.code is None and not isinstance(error, (KeyboardInterrupt, click.Abort)):
+            return _report(error, invocation)
+        with suppress(OSError):
+            click.echo("interrupted", err=True)
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception, invocation: Invocation) -> int:
+    """Print an error, and return the exit code; what isn't expected is raised again."""
+    if isinstance(error, ImagesyncError):
         print_error(error)
-        code = error.exit_code
-    except click.ClickException as error:
+        return error.exit_code
+    if isinstance(error, click.ClickException):
         error.show()
         if hint := hint_for(error):
             click.echo(f"hint: {hint}", err=True)
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        code = INTERRUPTED
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
-            # As in `imagesync scan | head`.
-            _discard_output()
-            sys.exit(0)
-        if invocation.least is Severity.TRACE:
-            import traceback
+        return 2
+    if not isinstance(error, OSError):
+        raise error
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        # As in `imagesync scan | head`.
+        _discard_output()
+        return 0
+    if invocation.least is Severity.TRACE:
+        import traceback
 
-            traceback.print_exc()
-        print_error(_system_error(error))
-        code = ImagesyncError.exit_code
-    sys.exit(code if isinstance(code, int) else 0)
+        traceback.print_exception(error)
+    print_error(_system_error(error))
+    return ImagesyncError.exit_code
 
 
 def _open_closed_streams() -> None:

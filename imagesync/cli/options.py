@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from imagesync.core.interruption import Interruption
 from imagesync.core.progress import Progress, Severity
 from imagesync.core.terminal import make_progress
 from imagesync.core.text import format_duration
@@ -229,11 +230,14 @@ class Invocation:
         The least severe messages that are shown.
     is_timed
         Whether the duration is reported at the end.
+    interruption
+        The handler of signals that end the command.
     """
 
     started: float = field(default_factory=time.monotonic)
     least: Severity = Severity.INFO
     is_timed: bool = True
+    interruption: Interruption = field(default_factory=Interruption)
 
     @cached_property
     def progress(self) -> Progress:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from typing import TypeVar
 
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import BlobSource
@@ -49,7 +50,7 @@ def in_parallel(
     """
     if len(blobs) < 2:
         return [function(blob) for blob in blobs]
-    with ThreadPoolExecutor(min(WORKERS, len(blobs)), thread_name_prefix="registry") as pool:
+    with WorkerPool(min(WORKERS, len(blobs)), thread_name_prefix="registry") as pool:
         futures = [pool.submit(function, blob) for blob in blobs]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -58,5 +59,4 @@ def in_parallel(
             return [future.result() for future in futures]
         except BaseException:
             stop()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise

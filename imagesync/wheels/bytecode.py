@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
@@ -77,17 +77,13 @@ def compile_bytecode(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesync-pyc-")))
         task = stack.enter_context(progress.task("Compiling bytecode", total=total, unit="packages"))
         compiler = _Compiler(workers, _magic(executable, workers), folder, site_packages, store, task)
-        with ThreadPoolExecutor(_worker_count(), thread_name_prefix="bytecode") as pool:
-            try:
-                # The largest first, so that no worker has a long task at the end.
-                ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
-                if isinstance(ordered, list):
-                    ordered.sort(key=lambda item: -item[1].size)
-                futures = {index: pool.submit(compiler.compile, wheel) for index, wheel in ordered}
-                archives = [futures[index].result() for index in sorted(futures)]
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with WorkerPool(_worker_count(), thread_name_prefix="bytecode") as pool:
+            # The largest first, so that no worker has a long task at the end.
+            ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
+            if isinstance(ordered, list):
+                ordered.sort(key=lambda item: -item[1].size)
+            futures = {index: pool.submit(compiler.compile, wheel) for index, wheel in ordered}
+            archives = [futures[index].result() for index in sorted(futures)]
     return tuple(archive for archive in archives if archive is not None)
 
 

@@ -17,13 +17,13 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
 from imagesync.store.layout import WHEEL_CHECKS
 from imagesync.store.store import Store, StoredFile
@@ -78,7 +78,7 @@ def installable(
     WheelError
         A wheel is damaged.
     """
-    with ThreadPoolExecutor(thread_name_prefix="wheel-check") as pool:
+    with WorkerPool(thread_name_prefix="wheel-check") as pool:
         return tuple(pool.map(lambda wheel: _installable(wheel, minor, store, uv, progress), wheels))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from uv import find_uv_bin
 
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.core.progress import Severity
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import ModuleMissing, WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import VendoredPackage
@@ -125,13 +125,8 @@ def _in_parallel(
     packages: Sequence[VendoredPackage], make: Callable[[VendoredPackage], VendoredWheel]
 ) -> list[VendoredWheel]:
     """Return wheels, made two at a time; the first failure cancels those that haven't started."""
-    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="wheel") as pool:
-        futures: list[Future[VendoredWheel]] = [pool.submit(make, package) for package in packages]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with WorkerPool(max_workers=_AT_ONCE, thread_name_prefix="wheel") as pool:
+        return list(pool.map(make, packages))
 
 
 @dataclass(frozen=True)

@@ -148,13 +148,13 @@ def _send(
     """Make an image of each group of files, concurrently, and return the keys of each, by its reference."""
     if not groups:
         return {}
-    from concurrent.futures import ThreadPoolExecutor
+    from imagesync.core.worker_pool import WorkerPool
 
     size = sum(file.size for files in groups for file in files)
     cancelled = Event()
     with (
         progress.task("Sending conda packages", total=size, unit="bytes") as task,
-        ThreadPoolExecutor(len(groups), thread_name_prefix="archives") as pool,
+        WorkerPool(len(groups), thread_name_prefix="archives") as pool,
     ):
         try:
             return dict(pool.map(lambda files: _make(engine, files, task, cancelled), groups))

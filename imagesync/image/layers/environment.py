@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.code_parts import code_paths, code_request, files_request, small_request
 from imagesync.image.layers.entries import Entry, directory_entry, file_entry, with_parents
@@ -100,7 +100,7 @@ def write_environment(
     parts = PartStore(store, compression)
     with (
         progress.task("Writing layers", total=len(requests), unit="packages") as task,
-        ThreadPoolExecutor(workers, thread_name_prefix="parts") as pool,
+        WorkerPool(workers, thread_name_prefix="parts") as pool,
     ):
         made: dict[Package, Part] = {}
 

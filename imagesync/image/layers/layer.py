@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import StoreError
 from imagesync.image.layers.compression import blocks
 from imagesync.image.layers.entries import END, FolderAttributes, directory_entry, tar_header
@@ -82,7 +82,7 @@ def write_layers(
         for path, attributes in part.folders.items()
         if attributes != usual
     }
-    with ThreadPoolExecutor(workers, thread_name_prefix="layers") as pool:
+    with WorkerPool(workers, thread_name_prefix="layers") as pool:
 
         def write(group: tuple[str, Sequence[Part]]) -> Layer:
             name, parts = group

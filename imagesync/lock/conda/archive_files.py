@@ -91,9 +91,9 @@ def read_archives(archives: Iterable[StoredFile]) -> tuple[ArchiveInfo, ...]:
     LockError
         An archive can't be read.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from imagesync.core.worker_pool import WorkerPool
 
-    with tempfile.TemporaryDirectory(prefix="imagesync-archives-") as folder, ThreadPoolExecutor(4) as pool:
+    with tempfile.TemporaryDirectory(prefix="imagesync-archives-") as folder, WorkerPool(4) as pool:
         return tuple(pool.map(lambda archive: _read(archive, Path(folder)), archives))
 
 
@@ -110,9 +110,9 @@ def read_archive_files(
     LockError
         An archive can't be read.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    from imagesync.core.worker_pool import WorkerPool
 
-    with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder, ThreadPoolExecutor(4) as pool:
+    with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder, WorkerPool(4) as pool:
 
         def read(package: LockedConda, archive: StoredFile) -> ArchiveFiles:
             # Only noarch Python packages have other paths with another Python.

@@ -32,10 +32,10 @@ class FileDigests:
                 self._current[path] = known
         fresh = [path for path in paths if path not in self._current]
         if fresh:
-            from concurrent.futures import ThreadPoolExecutor
+            from imagesync.core.worker_pool import WorkerPool
 
             parts = [fresh[start : start + _AT_ONCE] for start in range(0, len(fresh), _AT_ONCE)]
-            with ThreadPoolExecutor() as pool:  # reading and hashing need no lock of the interpreter
+            with WorkerPool() as pool:  # reading and hashing need no lock of the interpreter
                 for part, found in zip(parts, pool.map(_sha256_of_each, parts), strict=True):
                     for path, digest in zip(part, found, strict=True):
                         self._current[path] = (paths[path], digest)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
 
+from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import EngineNotFound, WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import LockedPackage
@@ -72,14 +72,9 @@ def build_sdists(
         )
     with (
         progress.task("Building wheels from sdists", total=len(missing), unit="packages") as task,
-        ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="sdist") as pool,
+        WorkerPool(max_workers=_AT_ONCE, thread_name_prefix="sdist") as pool,
     ):
-        futures = [pool.submit(builder.attempt, package, sdist, task) for package, sdist in missing]
-        try:
-            built = iter([future.result() for future in futures])
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        built = iter(list(pool.map(lambda pair: builder.attempt(pair[0], pair[1], task), missing)))
     return tuple(wheel if wheel is not None else next(built) for wheel in known)
 
 

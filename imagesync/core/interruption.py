@@ -1,0 +1,134 @@
+"""Signals that end the process: its children end with it, and it waits for no work that has begun.
+
+An exception unwinds the main thread, which removes what must not stay. Other threads aren't waited for
+(:class:`~imagesync.core.worker_pool.WorkerPool`); what they leave is in folders that the next run clears.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final, NamedTuple, NoReturn
+
+# What a shell reports for a command that a signal ended.
+INTERRUPTED: Final = 130
+_CODES: Final = {"SIGINT": INTERRUPTED, "SIGTERM": 143, "SIGHUP": 129}
+_GRACE: Final = 1.6  # seconds to unwind in; a shell, and whoever restarts services, expect two
+_HAS_PROC: Final = Path("/proc/self/stat").exists()
+_CHILD_GRACE: Final = 0.3  # seconds between SIGTERM and SIGKILL of children
+
+
+class Interruption:
+    """The first signal that asked this process to end.
+
+    Parameters
+    ----------
+    grace
+        Seconds that the main thread has to unwind in. A second signal ends the process at once.
+    """
+
+    def __init__(self, grace: float = _GRACE) -> None:
+        self.grace = grace
+        self.code: int | None = None
+
+    def install(self) -> None:
+        """Handle SIGINT, SIGTERM and SIGHUP, except those that are ignored, as under nohup."""
+        for name in _CODES:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        code = _CODES[signal.Signals(number).name]
+        if self.code is not None:
+            self.end(code)
+        self.code = code
+        threading.Thread(target=self._watch, args=(code,), daemon=True).start()
+        raise KeyboardInterrupt
+
+    def _watch(self, code: int) -> None:
+        end_children()
+        time.sleep(self.grace)
+        self.end(code)
+
+    def end(self, code: int) -> NoReturn:
+        """End the process and its children now, whatever its threads do."""
+        end_children()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, RuntimeError):
+                stream.flush()
+        os._exit(code)
+
+
+def end_children() -> None:
+    """End the processes that this one has started, and all that they have started.
+
+    Children that lead a process group of their own were meant to outlive this process, such as the one that
+    removes the rest of a cluster.
+    """
+    found = list(_descendants(os.getpid()))
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        for pid in found:
+            with suppress(OSError):
+                os.kill(pid, number)
+        end = time.monotonic() + _CHILD_GRACE
+        while (found := [pid for pid in found if _is_alive(pid)]) and time.monotonic() < end:
+            time.sleep(0.01)
+        if not found:
+            return
+
+
+class _Process(NamedTuple):
+    pid: int
+    parent: int
+    group: int
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    children: dict[int, list[_Process]] = {}
+    for process in _processes():
+        children.setdefault(process.parent, []).append(process)
+    parents = [process.pid for process in children.get(pid, ()) if process.group != process.pid]
+    while parents:
+        parent = parents.pop()
+        yield parent
+        parents += (process.pid for process in children.get(parent, ()))
+
+
+def _processes() -> Iterator[_Process]:
+    """Yield the processes of this machine; none on Windows, whose console tells children of Ctrl-C."""
+    if _HAS_PROC:
+        for name in os.listdir("/proc"):  # noqa: PTH208  names alone
+            if name.isdigit():
+                with suppress(OSError, ValueError):
+                    state, parent, group = _stat(name)
+                    if state != "Z":
+                        yield _Process(int(name), parent, group)
+    elif os.name == "posix":
+        command = ["/bin/ps", "-A", "-o", "pid=,ppid=,pgid="]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        yield from (_Process(*map(int, line.split())) for line in done.stdout.splitlines())
+
+
+def _stat(pid: str) -> tuple[str, int, int]:
+    # proc(5): the name is in parentheses, and may have some itself.
+    fields = Path("/proc", pid, "stat").read_bytes().rpartition(b")")[2].split()
+    return fields[0].decode(), int(fields[1]), int(fields[2])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        if _HAS_PROC:
+            return _stat(str(pid))[0] != "Z"
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return False
+    return True
