@@ -16,7 +16,7 @@ from imagesync.cli.tables import Section, Tone, print_sections
 from imagesync.cluster.agreement.members import SCHEMES, Certificates, read_scheduler
 from imagesync.core.terminal import is_interactive
 from imagesync.core.text import counted
-from imagesync.diff.sides import find_side
+from imagesync.diff.sides import find_sides
 from imagesync.errors import ImagesyncError
 from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Comparison, Group, Row, states
@@ -65,12 +65,12 @@ def diff(
     try:
         session = session_of(context, options)
         certificates = Certificates(tls_ca_file, tls_cert, tls_key)
-        one, other = (
-            read_scheduler(text, session=session, certificates=certificates)
-            if text.startswith(SCHEMES)
-            else find_side(text, session=session)
+        clusters = {
+            text: read_scheduler(text, session=session, certificates=certificates)
             for text in (left, right)
-        )
+            if text.startswith(SCHEMES)
+        }
+        one, other = find_sides(left, right, session=session, known=clusters)
     except ImagesyncError as error:
         # As with diff(1): 1 says that the sides differ.
         error.exit_code = 2

@@ -1,5 +1,5 @@
 """The sides of ``imagesync diff``, each read as an inventory.
 
-Given what a user names (the local environment, a folder, a lock file or an image), ``find_side`` returns one
+Given what a user names (the local environment, a folder, a lock file or an image), ``find_sides`` returns one
 side of a comparison.
 """

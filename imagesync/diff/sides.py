@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_reference import check_reference, parse_reference
-from imagesync.core.platforms import sysconfig_platform
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
 from imagesync.image_layout import Label
 from imagesync.inventory.comparison import Side
-from imagesync.inventory.inventory import Entry, Inventory, from_text, local_inventory, with_levels
+from imagesync.inventory.inventory import Inventory, from_text, local_inventory
 from imagesync.lock.lock import Lock
-from imagesync.lock.locked_packages import LockedConda
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
-    from imagesync.scan.environment import Environment
+    from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
 
 
@@ -48,28 +46,78 @@ class LocalSide:
     prefix: str
 
 
-def find_side(text: str, *, session: Session) -> Side:
-    """Return the side that *text* names.
+def find_sides(
+    left: str, right: str, *, session: Session, known: Mapping[str, Side] | None = None
+) -> tuple[Side, Side]:
+    """Return the sides that *left* and *right* name.
+
+    A lock file is read for the environment or image on the other side; two of them are read for the Python of
+    the base image.
 
     Parameters
     ----------
-    text
+    left, right
         ``local`` for the environment of *session*, a lock file, an environment's folder, or an image.
     session
-        Session of the local environment.
+        Session of the local environment, which is scanned only if a side is ``local``.
+    known
+        Sides that have been read, by their texts.
 
     Raises
     ------
     ImagesyncError
-        The side doesn't exist or has no readable inventory.
+        A side doesn't exist or has no readable inventory.
     """
+    sides = dict(known or {})
+    lock_files = [text for text in (left, right) if text not in sides and _is_lock_file(Path(text))]
+    inputs: EnvironmentInputs | None = None
+    for text in (left, right):
+        if text in sides or text in lock_files:
+            continue
+        environment = _environment_session(text, session)
+        if environment is None:
+            sides[text] = _find_side(text, session)
+            continue
+        inputs = environment.inputs()
+        sides[text] = Side(text, {text: local_inventory(inputs.plan, inputs.source_digests)})
+    if lock_files:
+        other = next((sides[text] for text in (left, right) if text in sides), None)
+        sides |= _lock_sides(lock_files, session, other, inputs)
+    return sides[left], sides[right]
+
+
+def _is_lock_file(path: Path) -> bool:
+    return path.is_file() and not (path.suffix == ".json" or _first_byte(path) == b"{")
+
+
+def _environment_session(text: str, session: Session) -> Session | None:
+    """Return the session of the environment that *text* names; ``None`` if it names none."""
     if text == LOCAL:
-        return Side(LOCAL, {LOCAL: local_side(session).inventory})
+        return session
+    return _folder_session(session, Path(text)) if Path(text).is_dir() else None
+
+
+def _lock_sides(
+    texts: Sequence[str], session: Session, other: Side | None, inputs: EnvironmentInputs | None
+) -> Mapping[str, Side]:
+    from imagesync.diff.lock_files import OtherSide, lock_inventories
+
+    entries = next(iter(other.members.values())).entries if other is not None else ()
+    python = next((entry.version for entry in entries if entry.kind == "python"), "")
+    if not python:
+        from imagesync.pipeline.image_finder import ImageFinder
+
+        python = ImageFinder(session.context).base_to_read_for().python_version
+    read_for = OtherSide(python, entries, inputs)
+    inventories = lock_inventories([Path(text) for text in texts], session.context, other=read_for)
+    return {text: Side(text, {text: one}) for text, one in zip(texts, inventories, strict=True)}
+
+
+def _find_side(text: str, session: Session) -> Side:
+    """Return the side of a JSON document or an image."""
     path = Path(text)
-    if path.is_dir():
-        return Side(text, {text: local_side(_folder_session(session, path)).inventory})
     if path.is_file():
-        return Side(text, {text: _file_inventory(path, session)})
+        return Side(text, {text: read_inventory(path)})
     if path.suffix in _FILES or text.startswith((".", "/", "~")):
         raise UsageError(
             f"{text} isn't there.", hint="Give a lock file, an environment's folder, or an image."
@@ -78,7 +126,6 @@ def find_side(text: str, *, session: Session) -> Side:
         raise UsageError(
             f"{text} isn't the address of a scheduler.", hint="An address starts with tcp:// or tls://."
         )
-
     return Side(text, {text: read_image(text, environ=session.context.environ)})
 
 
@@ -126,26 +173,6 @@ def read_inventory(path: Path) -> Inventory:
         raise UsageError(f"{path} isn't a lock that imagesync can read.", hint=_JSON) from error
 
 
-def _file_inventory(path: Path, session: Session) -> Inventory:
-    """Return the inventory of a JSON document or a lock file, which is read for the local Python."""
-    from imagesync.pipeline.lock_drift import read_to_compare, with_sources
-
-    if path.suffix == ".json" or _first_byte(path) == b"{":
-        return read_inventory(path)
-    read = read_to_compare(path, session.context, python=lambda: session.scan().python.version)
-    lock = read.lock
-    if not all(package.content for package in lock.vendored):
-        lock = replace(lock, vendored=with_sources(lock.vendored, session.inputs()))
-    if not lock.target.python_version:
-        python = session.scan().python.version
-        lock = replace(lock, target=replace(lock.target, python_version=python))
-    if read.custom_metadata.is_ours or not lock.conda:
-        return _from_lock(lock)
-    environment = session.scan()
-    found = _from_lock(_with_distributions(lock, environment))
-    return replace(found, entries=tuple(_with_local_versions(found.entries, environment)))
-
-
 def _first_byte(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -156,67 +183,13 @@ def _first_byte(path: Path) -> bytes:
         ) from error
 
 
-def _with_distributions(lock: Lock, environment: Environment) -> Lock:
-    """Return the lock of another tool, whose file doesn't say which distributions a conda package provides.
-
-    They are those of the installed package of the name.
-    """
-    known = {record.name: record.distributions for record in environment.conda}
-    conda = (
-        package
-        if package.distributions
-        else replace(package, distributions=tuple(known.get(package.name, ())))
-        for package in lock.conda
-    )
-    return replace(lock, conda=tuple(conda))
-
-
-def _with_local_versions(entries: Iterable[Entry], environment: Environment) -> Iterator[Entry]:
-    """Yield *entries* with the versions of distributions, which may not be their conda packages'."""
-    records = {record.name: record.version for record in environment.conda}
-    versions: dict[str, str] = {package.name: package.version for package in environment.packages}
-    for entry in entries:
-        is_same = entry.kind == "distribution" and records.get(entry.conda) == entry.version
-        yield replace(entry, version=versions.get(entry.name, entry.version)) if is_same else entry
-
-
 def _from_json(text: str) -> Inventory:
+    from imagesync.diff.lock_files import inventory_of
+
     document = json.loads(text)
     if "inventory" in document:
         return Inventory.from_dict(document)
-    return _from_lock(Lock.from_dict(document))
-
-
-def _from_lock(lock: Lock) -> Inventory:
-    return Inventory(sysconfig_platform(lock.target.platform), with_levels(_entries(lock)))
-
-
-def _entries(lock: Lock) -> Iterator[Entry]:
-    reasons: dict[str, str] = {deviation.name: deviation.reason for deviation in lock.deviations}
-    python = lock.target.python_version
-    build = next((conda.build for conda in lock.conda if conda.name == "python"), "")
-    of_python = Entry("python", python, kind="python", reason=reasons.get("python", ""))
-    yield replace(of_python, manager="conda", conda="python", build=build) if build else of_python
-    for conda in lock.conda:
-        yield from _conda_entries(conda, reasons.get(conda.name, ""))
-    for package in lock.packages:
-        yield Entry(package.name, package.version, reason=reasons.get(package.name, ""))
-    for vendored in lock.vendored:
-        # Compare sources, not the wheels built from them.
-        is_local = not vendored.repacked
-        content = vendored.content if is_local else ""
-        reason = reasons.get(vendored.name, "")
-        yield Entry(vendored.name, vendored.version, content=content, local=is_local, reason=reason)
-
-
-def _conda_entries(package: LockedConda, reason: str) -> Iterator[Entry]:
-    name, version, build = package.name, package.version, package.build
-    if name == "python":
-        return
-    for distribution in package.distributions:
-        yield Entry(distribution, version, manager="conda", conda=name, build=build, reason=reason)
-    if not package.distributions:
-        yield Entry(name, version, "conda", "conda", conda=name, build=build, reason=reason)
+    return inventory_of(Lock.from_dict(document))
 
 
 def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from imagesync.diff.sides import find_side, read_inventory
+from imagesync.diff.sides import find_sides, read_inventory
 from imagesync.errors import UsageError
-from imagesync.session import open_session
+from imagesync.inventory.comparison import Side
+from imagesync.inventory.inventory import Entry, Inventory, to_json
+from imagesync.session import Session, open_session
 
 
 @pytest.mark.parametrize(
@@ -25,4 +29,54 @@ def test_side_that_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
     if not side.exists():
         pytest.skip("there is no /proc")
     with pytest.raises(UsageError, match="can't be read"):
-        find_side(str(side), session=open_session(quiet=True, cache_dir=tmp_path))
+        find_sides(str(side), str(side), session=open_session(quiet=True, cache_dir=tmp_path))
+
+
+@pytest.fixture
+def unread(tmp_path: Path) -> Session:
+    """Return a session of a local environment that can't be scanned."""
+    return open_session(
+        python=tmp_path / "nowhere" / "python",
+        quiet=True,
+        cache_dir=tmp_path / "cache",
+        target_python="3.12.3",
+        target_glibc="2.39",
+    )
+
+
+def test_lock_file_is_compared_with_the_folder_and_not_with_the_local_environment(
+    unread: Session, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
+    minor = "{}.{}".format(*sys.version_info)
+    lines = [
+        f'lamp=={version} ; python_version {operator} "{minor}" --hash=sha256:{"0" * 64}\n'
+        for version, operator in (("1.0", "=="), ("2.0", "!="))
+    ]
+    (tmp_path / "requirements.txt").write_text("".join(lines))
+    folder, lock = find_sides(str(tmp_path / "env"), str(tmp_path / "requirements.txt"), session=unread)
+    assert versions(lock) == {**versions(folder), "lamp": "1.0"}
+
+
+def test_lock_file_is_read_for_the_python_of_the_other_side(unread: Session, tmp_path: Path) -> None:
+    image = Inventory("linux-x86_64", (Entry("python", "3.10.4", kind="python"), Entry("lamp", "1.0")))
+    (tmp_path / "image.json").write_text(to_json(image))
+    (tmp_path / "requirements.txt").write_text(
+        f'lamp==1.0 ; python_version == "3.10" --hash=sha256:{"0" * 64}\n'
+        f'shade==1.0 ; python_version != "3.10" --hash=sha256:{"0" * 64}\n'
+    )
+    lock, other = find_sides(str(tmp_path / "requirements.txt"), str(tmp_path / "image.json"), session=unread)
+    assert versions(lock) == versions(other) == {"python": "3.10.4", "lamp": "1.0"}
+
+
+def test_two_lock_files_are_read_for_the_python_of_the_base_image(unread: Session, tmp_path: Path) -> None:
+    (tmp_path / "old.txt").write_text(f"lamp==1.0 --hash=sha256:{'0' * 64}\n")
+    (tmp_path / "new.txt").write_text(f"lamp==2.0 --hash=sha256:{'0' * 64}\n")
+    old, new = find_sides(str(tmp_path / "old.txt"), str(tmp_path / "new.txt"), session=unread)
+    assert versions(old) == {"python": "3.12.3", "lamp": "1.0"}
+    assert versions(new)["lamp"] == "2.0"
+
+
+def versions(side: Side) -> dict[str, str]:
+    (inventory,) = side.members.values()
+    return {entry.name: entry.version for entry in inventory.entries}
