@@ -93,6 +93,11 @@ def read_manifest(path: Path, selection: Selection | None = None) -> Manifest:
     """
     from packaging.specifiers import SpecifierSet
 
+    if not path.is_file():
+        raise UsageError(
+            f"{path} isn't a file, so it can't be solved.",
+            hint="Name an environment.yml, pixi.toml, pyproject.toml or requirements: --from FILE",
+        )
     text = read_text(path)
     selection = selection or Selection()
     try:

@@ -149,7 +149,12 @@ class ArtifactSources:
 
 
 def open_artifact_sources(
-    plan: Plan, context: Context, *, private_channels: Sequence[str] = (), for_files: bool = False
+    plan: Plan,
+    context: Context,
+    *,
+    project: Path | None = None,
+    private_channels: Sequence[str] = (),
+    for_files: bool = False,
 ) -> ArtifactSources:
     """Return the sources of the artifacts of *plan*, by the user's configuration of indexes and channels.
 
@@ -159,6 +164,9 @@ def open_artifact_sources(
         The plan.
     context
         The context of the command.
+    project
+        The folder of the file that is read in place of an environment: the configuration of indexes is that
+        of an environment there.
     private_channels
         URLs of channels with their credentials, besides those of the settings.
     for_files
@@ -166,7 +174,8 @@ def open_artifact_sources(
     """
     python, environ = plan.python, context.environ
     markers = target_markers(python)
-    configuration = read_index_configuration(Path(python.prefix), environ, markers=markers)
+    prefix = Path(python.prefix) if project is None else project / ".venv"
+    configuration = read_index_configuration(prefix, environ, cwd=project, markers=markers)
     access = make_access(configuration, environ)
     is_foreign = for_files and not python.executable
     no_build = is_foreign or context.settings.no_build

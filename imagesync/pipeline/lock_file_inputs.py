@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import IMAGE_PLATFORM
-from imagesync.errors import UsageError
+from imagesync.core.progress import Severity
 from imagesync.image_layout import ImageOptions
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
 from imagesync.pipeline.environment_plan import image_options
@@ -90,10 +90,9 @@ class LockFileInputs:
         try:
             content = self.path.read_bytes().replace(b"\r\n", b"\n")
         except OSError as error:
-            raise UsageError(
-                f"The lock file {self.path} can't be read: {error.strerror}.",
-                hint=f"Write one: imagesync lock -o {self.path}",
-            ) from error
+            from imagesync.lock.lockfile.models import unreadable
+
+            raise unreadable(self.path, error) from error
         return "sha256:" + hashlib.sha256(content).hexdigest()
 
     @cached_property
@@ -340,6 +339,7 @@ class LockFileInputs:
             self.plan,
             self.context,
             private_channels=[url.rsplit("/", 2)[0] for url in archives],
+            project=self.path.absolute().parent,
             for_files=for_files,
         )
         access = with_credentials(sources.access, [url for url in private if url not in archives])
@@ -356,11 +356,13 @@ class LockFileInputs:
             Another tool wrote the lock file, and an archive that has to be read can't be fetched.
         """
         from imagesync.lock.lock import Target
-        from imagesync.lock.lockfile.prepare import check_target, with_artifacts
+        from imagesync.lock.lockfile.prepare import check_target, unasked_indexes, with_artifacts
 
         target = Target(IMAGE_PLATFORM, base.python_version, base.glibc)
         read = self.lock_file
         if read.hashes:
+            for line in unasked_indexes(read, sources.resolver.indexes):
+                self.context.progress.line(line, Severity.WARNING)
             read = replace(read, lock=with_artifacts(read, target, sources.resolver))
         lock = check_target(read, base, target)
         if self.lock_file.custom_metadata.is_ours or not lock.conda:

@@ -56,7 +56,7 @@ def lock_manifest(
     known = base()
     target = Target(IMAGE_PLATFORM, known.python_version, known.glibc)
     plan = _plan(manifest, context, target)
-    sources = open_artifact_sources(plan, context, for_files=True)
+    sources = open_artifact_sources(plan, context, project=manifest.path.absolute().parent, for_files=True)
     lock = Lock(target, (), resolver=sources.resolver.name, channels=plan.channels)
     try:
         if manifest.conda:

@@ -99,6 +99,23 @@ def test_pyproject_is_solved_with_its_extras_and_groups(
     assert [package["name"] for package in packages] == ["lamp", "room", "shade"]
 
 
+def test_indexes_of_a_project_are_asked_for_its_manifest_from_anywhere(
+    here: CommandLine, index: LocalIndex, project: Path
+) -> None:
+    index.add_wheel("lamp", "1.5")
+    (folder := project / "room").mkdir()
+    text = _PROJECT.partition("[build-system]")[0]
+    configured = f'[[tool.uv.index]]\nurl = "{index.url}"\ndefault = true\n'
+    (folder / "pyproject.toml").write_text(text + configured)
+    here("lock", "--from", folder / "pyproject.toml", "-o", "pylock.toml", *TARGET)
+    assert index.url.removesuffix("/simple") in (project / "pylock.toml").read_text()
+
+
+def test_manifest_that_is_not_there_is_no_lock_file(here: CommandLine) -> None:
+    refused = refused_by(here, 2, "lock", "--from", "environment.yml")
+    assert "environment.yml isn't a file, so it can't be solved" in refused.stderr
+
+
 def test_manifest_for_another_python_names_a_base(here: CommandLine, project: Path) -> None:
     text = _PROJECT.replace("[project.opt", 'requires-python = ">=3.13"\n[project.opt')
     (project / "pyproject.toml").write_text(text)

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _ALIASES = re.compile(r"(^|[\s,\[{:-])&[^\s,\[\]{}]", re.MULTILINE)
 _MOST_NODES = 100_000
 
+_NAMES = ("conda-lock.yml", "pylock.toml", "uv.lock", "pixi.lock")
+# How other tools write their lock files.
+_COMMANDS = {
+    "uv.lock": "uv lock",
+    "pixi.lock": "pixi lock",
+    "poetry.lock": "poetry lock",
+    "pdm.lock": "pdm lock",
+    "Pipfile.lock": "pipenv lock",
+}
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -98,6 +108,8 @@ class ReadLock:
         Whether an environment differs from it by another version, even if its level allows that.
     is_pip_only
         Whether the format has no conda packages.
+    index_options
+        Options of a requirements file that say where packages are, without credentials.
     """
 
     path: Path
@@ -110,6 +122,7 @@ class ReadLock:
     hashes: Mapping[NormalizedName, frozenset[str]] = field(default_factory=dict)
     is_exact: bool = True
     is_pip_only: bool = False
+    index_options: tuple[str, ...] = ()
 
 
 def read_text(path: Path) -> str:
@@ -123,15 +136,27 @@ def read_text(path: Path) -> str:
     try:
         text = path.read_text("utf-8-sig")
     except OSError as error:
-        raise UsageError(
-            f"The lock file {path} can't be read: {error.strerror or 'it is not there'}.",
-            hint=f"Write one: imagesync lock -o {path}",
-        ) from error
+        raise unreadable(path, error) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} isn't a lock file: it isn't UTF-8.", hint="Name another file.") from error
     if (path.suffix in (".yml", ".yaml") or path.name == "pixi.lock") and _ALIASES.search(text):
         _refuse_expansion(path, text)
     return text
+
+
+def unreadable(path: Path, error: OSError) -> UsageError:
+    """Return the error for a lock file that can't be read; its hint is how one of that name is made."""
+    command = _COMMANDS.get(path.name)
+    if command is None and (path.suffix in (".yml", ".yaml", ".txt") or path.name.startswith("pylock.")):
+        command = f"imagesync lock -o {path}"
+    there = [name for name in _NAMES if (path.parent / name).is_file()]
+    names = f"; {' and '.join(there)} {'is' if len(there) == 1 else 'are'} there" if there else ""
+    return UsageError(
+        f"The lock file {path} can't be read: {error.strerror or 'it is not there'}{names}.",
+        hint=f"Write it: {command}"
+        if command
+        else f"Name a lock file: {', '.join(_NAMES)} or hashed requirements.",
+    )
 
 
 def _refuse_expansion(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level
 from imagesync.errors import ArtifactGone, LockError
 from imagesync.lock.conda.archive_files import ArchiveInfo, read_archives
@@ -22,6 +23,7 @@ from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
+    from imagesync.indexes.pypi.index_configuration import IndexConfiguration
     from imagesync.lock.conda.channels import Channels
     from imagesync.lock.lockfile.models import ReadLock
     from imagesync.lock.resolvers.resolver import Resolver
@@ -50,6 +52,20 @@ def with_artifacts(read: ReadLock, target: Target, resolver: Resolver) -> Lock:
             )
     packages = (replace(p, artifact=artifacts.get(p.name, p.artifact)) for p in read.lock.packages)
     return replace(read.lock, packages=tuple(packages))
+
+
+def unasked_indexes(read: ReadLock, indexes: IndexConfiguration) -> Iterator[str]:
+    """Yield a line for the options of a requirements file that name places which aren't asked.
+
+    A digest says which file is installed, whoever has it; so an index that isn't asked can only be missed.
+    """
+    asked = {url.rstrip("/") for url in (*indexes.public_urls, *map(strip_credentials, indexes.find_links))}
+    others = [option for option in read.index_options if option.split()[-1].rstrip("/") not in asked]
+    if others:
+        yield (
+            f"{read.path} has {', '.join(others)}, which {'is' if len(others) == 1 else 'are'} not applied: "
+            f"packages are looked for on the indexes of your configuration ({indexes.source})."
+        )
 
 
 def enrich(lock: Lock, channels: Channels) -> Lock:

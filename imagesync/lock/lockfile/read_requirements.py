@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from imagesync.core.credentials import redact
+from imagesync.core.credentials import redact, strip_credentials_in
 from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import Lock, Target
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 _HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
-# Options that say where and how to look, which the user's own configuration says.
+# Options that say where packages are, which the user's own configuration says.
 _OF_INDEXES = re.compile(
-    r"(-i|-f|--index-url|--extra-index-url|--find-links|--no-index|--trusted-host|--prefer-binary|--pre"
-    r"|--no-binary|--only-binary|--require-hashes|--use-feature)\b"
+    r"(-[if])\s*(\S+)|(--(?:index-url|extra-index-url|find-links|trusted-host))(?:=|\s+)(\S+)|(--no-index)\b"
 )
+# Options that change nothing where each package has a version and digests.
+_OF_FORM = re.compile(r"--(prefer-binary|pre|no-binary|only-binary|require-hashes|use-feature)\b")
 _REMEDY = "uv pip compile --generate-hashes requirements.in -o requirements.txt"
 
 
@@ -51,9 +52,9 @@ def read(request: ReadRequest) -> ReadLock:
         ("environment", (request.selection.environment,) if request.selection.environment else ()),
     ):
         refuse_choice(path, what, names)
-    urls = EntryUrls(path, request.environ)
+    text, urls = read_text(path), EntryUrls(path, request.environ)
     packages, vendored, hashes = [], [], {}
-    for requirement, digests in _requirements(path, read_text(path)):
+    for requirement, digests in _requirements(path, text):
         if requirement.marker is not None and not applies(requirement, _markers(request)):
             continue
         name, version = canonical_name(requirement.name), _version(path, requirement)
@@ -85,7 +86,14 @@ def read(request: ReadRequest) -> ReadLock:
         packages=tuple(sorted(packages, key=lambda package: package.name)),
         vendored=tuple(sorted(vendored, key=lambda package: package.name)),
     )
-    return ReadLock(path=path, lock=lock, private=urls.private, hashes=hashes, is_pip_only=True)
+    return ReadLock(
+        path=path,
+        lock=lock,
+        private=urls.private,
+        hashes=hashes,
+        is_pip_only=True,
+        index_options=tuple(_index_options(text)),
+    )
 
 
 def _markers(request: ReadRequest) -> dict[str, str]:
@@ -133,8 +141,15 @@ def _logical_lines(text: str) -> Iterator[str]:
         yield joined
 
 
+def _index_options(text: str) -> Iterator[str]:
+    """Yield the options that say where packages are, each with its value, without credentials."""
+    for line in _logical_lines(text):
+        if line.startswith("-") and (match := _OF_INDEXES.match(line)):
+            yield strip_credentials_in(" ".join(filter(None, match.groups())))
+
+
 def _check_option(path: Path, line: str) -> None:
-    if _OF_INDEXES.match(line):
+    if _OF_INDEXES.match(line) or _OF_FORM.match(line):
         return
     option = line.split("=", maxsplit=1)[0].split(maxsplit=1)[0]
     raise UsageError(

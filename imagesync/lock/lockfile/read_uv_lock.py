@@ -30,11 +30,14 @@ def read(request: ReadRequest) -> ReadLock:
     """Return the lock of a ``uv.lock``: the dependencies of its project, and the project itself."""
     path = request.path
     text = read_text(path)
-    if path.name != "uv.lock" or not (path.parent / "pyproject.toml").is_file():
+    has_project = (path.parent / "pyproject.toml").is_file()
+    if path.name != "uv.lock" or not has_project:
+        lacks = "it has another name" if has_project else "its pyproject.toml isn't beside it"
         raise UsageError(
-            f"{path} is a lock file of uv, which reads it only as uv.lock beside its pyproject.toml.",
-            hint="Take both from the project, or export it there: uv export --format pylock.toml -o "
-            "pylock.toml",
+            f"{path} is a lock file of uv, which reads it only as uv.lock beside its pyproject.toml, and "
+            f"{lacks}.",
+            hint="Name it in the project's folder (--locked PROJECT/uv.lock), or build from what uv exports "
+            "there: uv export --format pylock.toml -o pylock.toml",
         )
     if request.selection.environment:
         refuse_choice(path, "environment", (request.selection.environment,))

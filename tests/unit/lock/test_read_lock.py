@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ImagesyncError, LockError, UsageError
+from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.lock.lock import Target
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection
+from imagesync.lock.lockfile.prepare import unasked_indexes
 from imagesync.lock.lockfile.read import kind_of, read_lock, remedy
 
 TARGET = Target("linux/amd64", "3.11.2", (2, 36))
@@ -140,7 +142,67 @@ def test_requirements_have_the_digests_and_no_index_of_the_file(tmp_path: Path) 
     found = read(tmp_path / "requirements.txt", REQUIREMENTS)
     assert found.hashes == {"lamp": {f"sha256:{ONE}", f"sha256:{TWO}"}}
     assert [package.name for package in found.lock.vendored] == ["bulb"]
+    assert found.index_options == ("--index-url https://pypi.example.com/simple",)
     assert "word" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("-i https://me:word@a.example.com/simple", "-i https://a.example.com/simple"),
+        ("--extra-index-url=https://a.example.com", "--extra-index-url https://a.example.com"),
+        ("-fwheels", "-f wheels"),
+        ("--find-links ./wheels  # ours", "--find-links ./wheels"),
+        ("--no-index", "--no-index"),
+    ],
+)
+def test_indexes_of_requirements_that_are_not_asked_are_said(line: str, option: str, tmp_path: Path) -> None:
+    text = f"{line}\n--only-binary :all:\nlamp==1.0 --hash=sha256:{ONE}\n"
+    found = read(tmp_path / "requirements.txt", text)
+    assert found.index_options == (option,)
+    asked = IndexConfiguration(index_url="https://b.example.com/simple", source="pip.conf")
+    (said,) = unasked_indexes(found, asked)
+    assert f"requirements.txt has {option}, which is not applied" in said
+    assert "(pip.conf)" in said
+
+
+def test_index_of_requirements_that_is_asked_is_not_said(tmp_path: Path) -> None:
+    found = read(tmp_path / "requirements.txt", REQUIREMENTS)
+    url = "https://other:word@pypi.example.com/simple/"
+    assert not [*unasked_indexes(found, IndexConfiguration(index_url=url))]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("uv.lock", "uv lock"),
+        ("pixi.lock", "pixi lock"),
+        ("requirements.txt", "imagesync lock -o"),
+        ("conda-lock.yml", "imagesync lock -o"),
+        ("uv.lck", "Name a lock file: conda-lock.yml, pylock.toml, uv.lock"),
+        ("pyproject.toml", "Name a lock file: conda-lock.yml, pylock.toml, uv.lock"),
+    ],
+)
+def test_missing_file_names_the_command_that_writes_it_and_others_that_are_there(
+    name: str, hint: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path / name)
+    assert caught.value.message.endswith("can't be read: No such file or directory.")
+    assert hint in str(caught.value.hint)
+    (tmp_path / "pylock.toml").touch()
+    with pytest.raises(UsageError, match=r"No such file or directory; pylock\.toml is there\."):
+        read(tmp_path / name)
+
+
+def test_uv_lock_that_is_not_in_its_project_says_what_is_missing(tmp_path: Path) -> None:
+    text = 'version = 1\n[[package]]\nname = "lamp"\n'
+    with pytest.raises(UsageError, match=r"its pyproject\.toml isn't beside it"):
+        read(tmp_path / "uv.lock", text)
+    (tmp_path / "pyproject.toml").touch()
+    with pytest.raises(UsageError, match="it has another name") as caught:
+        read(tmp_path / "team.lock", text)
+    assert "--locked PROJECT/uv.lock" in str(caught.value.hint)
 
 
 def test_pylock_hides_credentials_and_takes_default_groups(tmp_path: Path) -> None:
