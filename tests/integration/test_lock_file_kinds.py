@@ -188,6 +188,11 @@ def test_uv_lock_without_its_project_or_of_a_newer_uv_is_refused_in_a_sentence(
     with pytest.raises(LockError, match=r"can't read .*uv\.lock") as failed:
         read(tmp_path / "uv.lock", environ)
     assert "uv" in str(failed.value.hint)
+    (tmp_path / "uv.lock").write_text(text)
+    (tmp_path / "pyproject.toml").write_text(_ROOT.replace('"room"', '"hall"'))
+    with pytest.raises(LockError, match=r"isn't the lock of the pyproject\.toml beside it: .*hall") as stale:
+        read(tmp_path / "uv.lock", environ)
+    assert stale.value.hint == "Lock again: uv lock"
 
 
 def test_git_dependency_of_uv_lock_is_its_commit(environ: dict[str, str], tmp_path: Path) -> None:

@@ -62,8 +62,9 @@ def unasked_indexes(read: ReadLock, indexes: IndexConfiguration) -> Iterator[str
     asked = {url.rstrip("/") for url in (*indexes.public_urls, *map(strip_credentials, indexes.find_links))}
     others = [option for option in read.index_options if option.split()[-1].rstrip("/") not in asked]
     if others:
+        verb = "isn't" if len(others) == 1 else "aren't"
         yield (
-            f"{read.path} has {', '.join(others)}, which {'is' if len(others) == 1 else 'are'} not applied: "
+            f"{read.path} has {', '.join(others)}, which {verb} applied: "
             f"packages are looked for on the indexes of your configuration ({indexes.source})."
         )
 

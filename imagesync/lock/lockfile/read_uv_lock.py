@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,8 @@ _CHOICES = (
     *("UV_PROJECT", "UV_WORKING_DIR", "UV_FROZEN", "UV_LOCKED", "UV_NO_DEV", "UV_DEV"),
     *("UV_NO_GROUP", "UV_NO_DEFAULT_GROUPS", "UV_NO_EDITABLE", "UV_NO_SOURCES", "UV_CONFIG_FILE"),
 )
+# uv says so of a lock file that lacks a member or a group of its project.
+_STALE = re.compile(r"needs to be updated, but `--frozen` was\s+provided: (.*)")
 
 
 def read(request: ReadRequest) -> ReadLock:
@@ -117,6 +120,11 @@ def _export(request: ReadRequest, options: Sequence[str]) -> Mapping[str, Any]:
     except subprocess.TimeoutExpired as error:
         raise LockError(f"uv didn't export {request.path} within {_SECONDS} s.") from error
     if finished.returncode != 0:
+        if stale := _STALE.search(finished.stderr):
+            raise LockError(
+                f"{request.path} isn't the lock of the pyproject.toml beside it: {readable(stale[1])}",
+                hint="Lock again: uv lock",
+            )
         raise LockError(
             f"uv {version('uv')} can't read {request.path}: {readable(finished.stderr)}",
             hint=f"Lock with this uv (uvx uv@{version('uv')} lock), or install a newer one beside imagesync: "

@@ -162,7 +162,7 @@ def test_indexes_of_requirements_that_are_not_asked_are_said(line: str, option: 
     assert found.index_options == (option,)
     asked = IndexConfiguration(index_url="https://b.example.com/simple", source="pip.conf")
     (said,) = unasked_indexes(found, asked)
-    assert f"requirements.txt has {option}, which is not applied" in said
+    assert f"requirements.txt has {option}, which isn't applied" in said
     assert "(pip.conf)" in said
 
 
