@@ -26,7 +26,7 @@ from imagesync.pipeline.environment_plan import (
     plan_environment,
     remembered_system_findings,
 )
-from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.image_finder import ImageFinder, open_base_finder
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
 from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
@@ -116,11 +116,11 @@ class Session:
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        finder = ImageFinder(self.context)
-        finder.query_in_background()
-        inputs = self._build_inputs().checked(for_lock=True)
-        base = finder.base_to_lock_for(inputs.plan)
-        return inputs.lock(base, inputs.artifact_sources(for_files=True))
+        with closing(open_base_finder(self.context)) as finder:
+            finder.query_in_background()
+            inputs = self._build_inputs().checked(for_lock=True)
+            base = finder.base_to_lock_for(inputs.plan)
+            return inputs.lock(base, inputs.artifact_sources(for_files=True))
 
     def freeze(self, *, with_pip: bool = False) -> Bundle:
         """Return the lock with the files that others need beside it; wheels of local packages are built.
@@ -133,11 +133,11 @@ class Session:
         from imagesync.pipeline.freeze import freeze
         from imagesync.pipeline.image_request import open_builder
 
-        finder = ImageFinder(self.context)
-        finder.query_in_background()
-        inputs = self._build_inputs().checked(for_lock=True)
-        builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
-        return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
+        with closing(open_base_finder(self.context)) as finder:
+            finder.query_in_background()
+            inputs = self._build_inputs().checked(for_lock=True)
+            builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
+            return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
     def solve(self, manifest: Manifest, *, with_pip: bool = False) -> Bundle:
         """Return the lock of a manifest for the image; no environment is scanned.
@@ -146,9 +146,9 @@ class Session:
         """
         from imagesync.pipeline.manifest_lock import lock_manifest
 
-        finder = ImageFinder(self.context)
-        finder.query_in_background()
-        return lock_manifest(manifest, self.context, base=finder.base_to_read_for, with_pip=with_pip)
+        with closing(open_base_finder(self.context)) as finder:
+            finder.query_in_background()
+            return lock_manifest(manifest, self.context, base=finder.base_to_read_for, with_pip=with_pip)
 
     def check_lock(self, path: Path, selection: Selection | None = None) -> tuple[Difference, ...]:
         """Return the packages by which the environment differs from the lock file at *path*.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -105,9 +106,10 @@ def _lock_sides(
     entries = next(iter(other.members.values())).entries if other is not None else ()
     python = next((entry.version for entry in entries if entry.kind == "python"), "")
     if not python:
-        from imagesync.pipeline.image_finder import ImageFinder
+        from imagesync.pipeline.image_finder import open_base_finder
 
-        python = ImageFinder(session.context).base_to_read_for().python_version
+        with closing(open_base_finder(session.context)) as finder:
+            python = finder.base_to_read_for().python_version
     read_for = OtherSide(python, entries, inputs)
     inventories = lock_inventories([Path(text) for text in texts], session.context, other=read_for)
     return {text: Side(text, {text: one}) for text, one in zip(texts, inventories, strict=True)}

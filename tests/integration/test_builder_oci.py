@@ -15,6 +15,7 @@ from imagesync.core.files import write_text
 from imagesync.registry.oci_layout import ImageLayout
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment
+from tests.indexes import LocalIndex
 from tests.integration.oci_environment import python_base, small_environment
 
 NO_ENGINE = "tcp://127.0.0.1:1"
@@ -151,7 +152,7 @@ def test_options_of_the_image_reach_its_configuration(oci_cli: CommandLine) -> N
     write_text(oci_cli.cwd / "data.txt", "data\n")
     write_text(
         oci_cli.cwd / "imagesync.toml",
-        'cmd = ["own"]\nworkdir = "/work"\nuser = "1234:5"\n'
+        'cmd = ["own"]\nworkdir = "/work"\nuser = "app:staff"\n'
         '[env]\nMODE = "fast"\n[labels]\nteam = "data"\n[files]\n"data.txt" = "/srv/data.txt"\n',
     )
     oci_cli("build", "--output", "oci:image:latest")
@@ -159,7 +160,7 @@ def test_options_of_the_image_reach_its_configuration(oci_cli: CommandLine) -> N
     found = layout.index().find("latest")
     assert found is not None
     container = layout.image(found).config.container
-    assert (container.cmd, container.working_dir, container.user) == (("own",), "/work", "1234:5")
+    assert (container.cmd, container.working_dir, container.user) == (("own",), "/work", "app:staff")
     assert container.variables["MODE"] == "fast"
     assert container.labels["team"] == "data"
     bundle = oci_cli.cwd / "bundle"
@@ -169,3 +170,22 @@ def test_options_of_the_image_reach_its_configuration(oci_cli: CommandLine) -> N
     assert (bundle / "rootfs" / "srv" / "data.txt").read_text() == "data\n"
     work = (bundle / "rootfs" / "work").stat()
     assert (work.st_uid, work.st_gid) == (1234, 5)
+
+
+def test_manifest_is_built_and_its_lock_is_kept_beside_it(
+    oci_cli: CommandLine, index: LocalIndex, work_dir: Path
+) -> None:
+    index.add_wheel("lamp", "1.5")
+    cli = oci_cli.with_environ(UV_DEFAULT_INDEX=index.url, PIP_INDEX_URL=index.url)
+    (work_dir / "wanted").mkdir()
+    write_text(work_dir / "wanted" / "requirements.in", "lamp>=1\n")
+    built = cli("build", "--from", "wanted/requirements.in")
+    assert "Wrote wanted/pylock.toml" in built.stderr
+    index.add_wheel("lamp", "1.6")
+    locked = cli("build", "--locked", "wanted/pylock.toml")
+    assert locked.reference == built.reference
+    assert cli("build", "--from", "wanted/requirements.in").reference != built.reference, "solved anew"
+    write_text(work_dir / "wanted" / "pylock.toml", 'lock-version = "1.0"\ncreated-by = "uv"\n')
+    refused = cli.run("build", "--from", "wanted/requirements.in")
+    assert refused.returncode == 2
+    assert "wanted/pylock.toml is there, and another tool wrote it." in refused.stderr

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
 
-from imagesync.errors import UnsolvableError, UsageError
+from imagesync.errors import BaseImageError, UnsolvableError, UsageError
+from imagesync.image.base import check_interpreter
 from imagesync.image_layout import BaseImage
+from imagesync.lock.lock import Target
+from imagesync.lock.lockfile.prepare import check_target
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
@@ -152,3 +156,56 @@ def test_sources_of_a_lock_file_are_remembered_and_the_file_is_not_read_again(tm
     third = inputs()
     assert third.input_hash(BASE) != digest
     assert "lock_file" not in vars(third)
+
+
+LOCKED = """\
+version: 1
+metadata:
+  content_hash: {{linux-64: x}}
+  channels: []
+  platforms: [linux-64]
+  sources: [environment.yml]
+package:
+- name: {name}
+  version: '{version}'
+  manager: conda
+  platform: linux-64
+  dependencies: {{}}
+  url: https://conda.example.com/main/linux-64/{name}-{version}-h1_0.conda
+  hash: {{md5: "{md5}", sha256: "{sha256}"}}
+  category: main
+  optional: false
+"""
+
+
+@pytest.mark.parametrize(("name", "version"), [("zlib", "1.3"), ("python", "3.12.1")])
+def test_lock_of_conda_lock_fits_a_base_with_or_without_a_python_of_condas(
+    name: str, version: str, context: Context, tmp_path: Path
+) -> None:
+    path = tmp_path / "conda-lock.yml"
+    path.write_text(LOCKED.format(name=name, version=version, md5="1" * 32, sha256="1" * 64))
+    base = BaseImage("b:1", "debian:12", "", "", "3.11.2", "/usr/bin/python3", (2, 36), "sha256:3")
+    inputs = lock_file_inputs(path, context, base=lambda: base)
+    assert inputs.plan.python.version == (version if name == "python" else "3.11.2")
+    check_interpreter(base, inputs.plan, subject=inputs.subject)
+    lock = check_target(inputs.lock_file, base, Target("linux/amd64", "3.11.2", (2, 36)))
+    assert lock.target.python_version == inputs.plan.python.version
+    assert not lock.deviations
+
+
+def test_lock_for_another_python_is_said_of_the_lock_file(context: Context, tmp_path: Path) -> None:
+    path = tmp_path / "pylock.toml"
+    head = json.dumps({"format": 1, "python": "3.12.1", "glibc": "2.39"})
+    path.write_text(
+        'lock-version = "1.0"\ncreated-by = "imagesync"\npackages = []\n'
+        f"[tool.imagesync]\nimagesync = {json.dumps(head)}\n"
+    )
+    base = BaseImage("b:1", "debian:12", "", "", "3.11.2", "/usr/bin/python3", (2, 36), "sha256:3")
+    inputs = lock_file_inputs(path, context, base=lambda: base)
+    with pytest.raises(BaseImageError) as caught:
+        check_interpreter(base, inputs.plan, subject=inputs.subject)
+    assert caught.value.message == (
+        f"The lock file {path} is for Python 3.12.1, and the base image debian:12 has 3.11.2."
+    )
+    assert "--base python:3.12-slim" in str(caught.value.hint)
+    assert "lock again for Python 3.11" in str(caught.value.hint)
