@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import check_reference
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import UsageError
@@ -26,7 +27,7 @@ from imagesync.pipeline.environment_plan import (
     plan_environment,
     remembered_system_findings,
 )
-from imagesync.pipeline.image_finder import ImageFinder, open_base_finder
+from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
 from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
@@ -114,9 +115,22 @@ class Session:
         """Return the inputs with the origin of the image's Python, for which channels may be asked."""
         return environment_inputs(self.scan(), self.context, asks_channels=True)
 
+    def base_finder(self) -> ImageFinder:
+        """Return the finder of the base image for what builds no image.
+
+        A base image outside of an engine and of registries is read where it is.
+        """
+        settings = self.context.settings
+        location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
+        if location.transport == "registry":
+            return ImageFinder(self.context)
+        from imagesync.pipeline.layout_finder import LayoutFinder
+
+        return LayoutFinder(self.context)
+
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        with closing(open_base_finder(self.context)) as finder:
+        with closing(self.base_finder()) as finder:
             finder.query_in_background()
             inputs = self._build_inputs().checked(for_lock=True)
             base = finder.base_to_lock_for(inputs.plan)
@@ -133,7 +147,7 @@ class Session:
         from imagesync.pipeline.freeze import freeze
         from imagesync.pipeline.image_request import open_builder
 
-        with closing(open_base_finder(self.context)) as finder:
+        with closing(self.base_finder()) as finder:
             finder.query_in_background()
             inputs = self._build_inputs().checked(for_lock=True)
             builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
@@ -146,7 +160,7 @@ class Session:
         """
         from imagesync.pipeline.manifest_lock import lock_manifest
 
-        with closing(open_base_finder(self.context)) as finder:
+        with closing(self.base_finder()) as finder:
             finder.query_in_background()
             return lock_manifest(manifest, self.context, base=finder.base_to_read_for, with_pip=with_pip)
 

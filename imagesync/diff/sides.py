@@ -106,9 +106,7 @@ def _lock_sides(
     entries = next(iter(other.members.values())).entries if other is not None else ()
     python = next((entry.version for entry in entries if entry.kind == "python"), "")
     if not python:
-        from imagesync.pipeline.image_finder import open_base_finder
-
-        with closing(open_base_finder(session.context)) as finder:
+        with closing(session.base_finder()) as finder:
             python = finder.base_to_read_for().python_version
     read_for = OtherSide(python, entries, inputs)
     inventories = lock_inventories([Path(text) for text in texts], session.context, other=read_for)

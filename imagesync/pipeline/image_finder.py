@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
-from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
@@ -378,17 +377,3 @@ class ImageFinder:
 
         with open_registry_images(self._context) as images:
             return images.base_digest(self._context.settings.base)
-
-
-def open_base_finder(context: Context) -> ImageFinder:
-    """Return the finder for a command that builds no image, and has to know the base image.
-
-    One that is outside of an engine and of registries is read where it is.
-    """
-    settings = context.settings
-    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-    if location.transport == "registry":
-        return ImageFinder(context)
-    from imagesync.pipeline.layout_finder import LayoutFinder
-
-    return LayoutFinder(context)
