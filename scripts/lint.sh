@@ -7,6 +7,11 @@ export PATH="$PWD/.venv/bin:$PATH"
 ruff check --quiet .
 ruff format --check --quiet . || { echo "Not formatted; run: .venv/bin/ruff format ." >&2; exit 1; }
 mypy
+# Hosts may be macOS and Windows; what runs in images and containers is Linux's.
+for platform in darwin win32; do
+    mypy --platform "$platform" --no-warn-unreachable --exclude 'imagesync/standalone/(image|cluster)/' \
+        --cache-dir ".mypy_cache/$platform"
+done
 lint-imports --no-cache --no-logo
 for script in scripts/*.sh; do sh -n "$script"; done
 bash -n .ci/run

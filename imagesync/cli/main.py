@@ -115,7 +115,7 @@ def _reader_is_gone() -> bool:
     """Return True if stdout is a pipe that nobody reads; other pipes and sockets break, too."""
     import select
 
-    if not hasattr(select, "poll"):  # Windows
+    if sys.platform == "win32":  # it has no poll
         return True
     try:
         poll = select.poll()

@@ -285,8 +285,8 @@ def run_as(endpoint: Endpoint, mounts: Sequence[Mount], environment: Mapping[str
     A container with folders of this machine runs as the current user: it gets the user's permissions, and the
     user owns the files that it writes.
     """
-    local = endpoint.socket_path is not None and sys.platform == "linux"
-    if not local or not any(mount.kind == "bind" for mount in mounts):
+    binds = any(mount.kind == "bind" for mount in mounts)
+    if sys.platform != "linux" or endpoint.socket_path is None or not binds:
         return {"environment": dict(environment)}
     # The home folder in the image belongs to the image's user.
     return {

@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -236,6 +237,8 @@ def _open_socket(endpoint: Endpoint, host: str, port: int) -> socket.socket:
     path = endpoint.socket_path
     if path is None:
         return socket.create_connection((host, port), timeout=CONNECT_TIMEOUT)
+    if sys.platform == "win32":
+        raise OSError("Python on Windows has no Unix sockets")
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(CONNECT_TIMEOUT)
     try:

@@ -264,6 +264,8 @@ def _exists(endpoint: Endpoint) -> bool:
 
 
 def _accepts(path: Path) -> bool:
+    if sys.platform == "win32":
+        return False  # Python on Windows has no Unix sockets
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(0.3)
         try:

@@ -311,6 +311,9 @@ def _read_terminal(stdin: int) -> bytes:
 
 @contextlib.contextmanager
 def _raw_terminal() -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
     import termios
     import tty
 
@@ -325,6 +328,10 @@ def _raw_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _window_size(api: docker.APIClient, container: str) -> Iterator[None]:
+    if sys.platform == "win32":
+        yield
+        return
+
     def resize(*_: object) -> None:
         size = shutil.get_terminal_size()
         # The command may have ended already.

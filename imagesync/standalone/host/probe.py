@@ -52,23 +52,18 @@ def abi_tag() -> str:
     return "_".join(extension_suffix().lstrip(".").split("-")[:2])
 
 
-def on_linux() -> bool:
-    """Return True if this is Linux."""
-    return sys.platform.startswith("linux")
-
-
 def platform_tag() -> str:
     """Return ``sysconfig.get_platform()``, without importing sysconfig on Linux."""
-    if on_linux():
-        return "linux-" + os.uname().machine
-    import sysconfig
+    if not sys.platform.startswith("linux"):
+        import sysconfig
 
-    return sysconfig.get_platform()
+        return sysconfig.get_platform()
+    return "linux-" + os.uname().machine
 
 
 def libc() -> str:
     """Return ``glibc 2.36``, ``musl 1.2``, or nothing."""
-    if not on_linux():
+    if not sys.platform.startswith("linux"):
         return ""
     try:
         name = os.confstr("CS_GNU_LIBC_VERSION")
@@ -79,6 +74,8 @@ def libc() -> str:
 
 def musl() -> str:
     """Return musl's version, which its loader prints without arguments."""
+    if sys.platform == "win32":
+        return ""
     loader = f"/lib/ld-musl-{os.uname().machine}.so.1"
     if not os.path.exists(loader):
         return ""
@@ -102,7 +99,7 @@ def full_version(info: VersionInfo) -> str:
 
 def markers() -> dict[str, str]:
     """Return the marker environment of PEP 508."""
-    if os.name == "posix":
+    if sys.platform != "win32":
         system = os.uname()
         machine, release, name, version = system.machine, system.release, system.sysname, system.version
     else:
