@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.archive_members import zip_member
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import WheelError
 from imagesync.image_layout import CODE
 from imagesync.plan.loose_code import Code, CodeFile
@@ -85,8 +85,8 @@ def _refuse_newer_glibc(code: Code, target: Target) -> None:
 
 
 def _archive(code: Code, store: Store) -> StoredFile:
-    with tempfile.TemporaryDirectory(prefix="imagesync-code-") as folder:
-        path = Path(folder, "code.zip")
+    with scratch_folder("code") as folder:
+        path = folder / "code.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for file in sorted(code.files, key=lambda file: file.path):
                 member = zip_member(file.path, executable=file.executable, link=bool(file.link))

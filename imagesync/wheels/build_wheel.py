@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import stat
 import subprocess
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.credentials import redact
 from imagesync.core.files import parse_toml
 from imagesync.core.progress import Severity
+from imagesync.core.scratch import fixed_folder, private_folder, remove_abandoned, scratch_folder
 from imagesync.errors import ModuleMissing, WheelError
 from imagesync.wheels.build_environments import (
     PYTHON_VARIABLES,
@@ -204,52 +202,12 @@ def build_folder(name: str) -> Iterator[Path]:
     It has the same path each time, because compilers and back-ends keep paths in a wheel: in debugging
     information, in ``__FILE__``, in generated modules. Another build of the package waits for this one.
     """
-    from filelock import FileLock
-
-    with contextlib.ExitStack() as stack:
-        if (parent := _private_folder()) is not None:
-            stack.enter_context(FileLock(parent / f"{name}.lock", thread_local=False))
-            folder = parent / name
-            if _remove_tree(folder):  # of a build that was killed
-                folder.mkdir()
-                stack.callback(_remove_tree, folder)
+    parent = private_folder()
+    if parent is not None:
+        remove_abandoned(parent)
+        with fixed_folder(parent, name) as folder:
+            if folder is not None:
                 yield folder
                 return
-        temporary = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="imagesync-build-", ignore_cleanup_errors=True)
-        )
-        yield Path(temporary).resolve()
-
-
-def _remove_tree(folder: Path) -> bool:
-    """Remove *folder* with what is in it, and return True if it isn't there any more.
-
-    Builds leave read-only folders, as Go's module cache, and those in a container files of root.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.is_dir() and not folder.is_symlink():
-        with contextlib.suppress(OSError):
-            folder.chmod(stat.S_IRWXU)
-            for parent, folders, files in os.walk(folder):
-                # Windows removes no read-only file.
-                for entry in (Path(parent, name) for name in (*folders, *(files if os.name == "nt" else ()))):
-                    if not entry.is_symlink():
-                        entry.chmod(stat.S_IRWXU)
-        shutil.rmtree(folder, ignore_errors=True)
-    return not os.path.lexists(folder)
-
-
-def _private_folder() -> Path | None:
-    """Return a folder for builds that only this user can write to; ``None`` if there is none.
-
-    Anybody may create a folder of its name in the temporary folder.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()).resolve() / f"imagesync-{user}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        state = folder.lstat()
-    except OSError:
-        return None
-    is_private = os.name == "nt" or (state.st_uid == user and not state.st_mode & 0o077)
-    return folder if stat.S_ISDIR(state.st_mode) and is_private else None
+    with scratch_folder(name) as folder:
+        yield folder

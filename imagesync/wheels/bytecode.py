@@ -14,13 +14,13 @@ import queue
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
@@ -74,9 +74,11 @@ def compile_bytecode(
     total = len(wheels) if isinstance(wheels, Sequence) else None
     with ExitStack() as stack:
         workers = stack.enter_context(_workers(executable))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesync-pyc-")))
+        folder = stack.enter_context(scratch_folder("pyc"))
         task = stack.enter_context(progress.task("Compiling bytecode", total=total, unit="packages"))
-        compiler = _Compiler(workers, _magic(executable, workers), folder, site_packages, store, task)
+        compiler = _Compiler(
+            workers, _magic(executable, workers), folder, site_packages, store, task, progress
+        )
         with WorkerPool(_worker_count(), thread_name_prefix="bytecode") as pool:
             # The largest first, so that no worker has a long task at the end.
             ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
@@ -123,6 +125,7 @@ class _Compiler:
     site_packages: PurePosixPath
     store: Store
     task: Task
+    progress: Progress
 
     def compile(self, wheel: StoredFile) -> StoredFile | None:
         """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
@@ -137,13 +140,26 @@ class _Compiler:
     def _compile(self, wheel: StoredFile, key: str) -> StoredFile | None:
         archive = self.folder / key
         with self.workers.one() as worker:
-            if not worker.compile(wheel.path, archive, self.site_packages):
-                return None
+            answer = worker.compile(wheel.path, archive, self.site_packages)
+        self._report(wheel, answer)
+        if "modules" not in answer:
+            return None
         filename = wheel.filename.removesuffix(".whl") + ".pyc.zip"
         stored = self.store.add_file(archive, filename=filename)
         self.store.remember(key, stored)
         archive.unlink(missing_ok=True)
         return stored
+
+    def _report(self, wheel: StoredFile, answer: Mapping[str, Any]) -> None:
+        """Report modules without bytecode, other than templates and code for another Python."""
+        if large := answer.get("too_large"):
+            what = f"{large[0]}{f' and {len(large) - 1} more are' if len(large) > 1 else ' is'} too large"
+        elif "modules" in answer:
+            return
+        else:
+            reason = answer.get("error", "a module took too long, or crashed the compiler")
+            what = f"compiling it failed here ({reason})"
+        self.progress.line(f"{wheel.filename}: {what}; modules without bytecode are compiled at each start")
 
 
 class _Worker:
@@ -152,7 +168,7 @@ class _Worker:
     def __init__(self, executable: str) -> None:
         script = program_text("host.compile_worker")
         self._process = subprocess.Popen(
-            [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script],
+            [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -168,23 +184,24 @@ class _Worker:
                 hint=f"Try: {executable} -c 'import zipfile'",
             )
 
-    def compile(self, wheel: Path, archive: Path, site_packages: PurePosixPath) -> bool:
+    def compile(self, wheel: Path, archive: Path, site_packages: PurePosixPath) -> dict[str, Any]:
+        """Return the worker's answer; nothing of one that has ended."""
         request = {"wheel": str(wheel), "archive": str(archive), "site_packages": str(site_packages)}
         if self._process.stdin is None:
-            return False
+            return {}
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except OSError:
             self.alive = False
-            return False
-        return "modules" in self._answer()
+            return {}
+        return self._answer()
 
     def close(self) -> None:
         self._process.kill()
         self._process.communicate()
 
-    def _answer(self) -> dict[str, str]:
+    def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else ""
         try:
             answer = json.loads(line)

@@ -14,7 +14,6 @@ import mmap
 import shutil
 import struct
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
 from imagesync.store.layout import WHEEL_CHECKS
@@ -94,11 +94,11 @@ def _installable(wheel: StoredFile, minor: str, store: Store, uv: str, progress:
             return stored
     rewritten, reason = None, ""
     if is_odd(wheel.path):
-        with tempfile.TemporaryDirectory(prefix="imagesync-wheel-") as folder:
-            reason = _refusal(wheel.path, wheel, minor, uv, Path(folder, "refused"))
+        with scratch_folder("wheel") as folder:
+            reason = _refusal(wheel.path, wheel, minor, uv, folder / "refused")
             if reason:
-                made = rewrite(wheel, Path(folder))
-                if not _refusal(made, wheel, minor, uv, Path(folder, "rewritten")):
+                made = rewrite(wheel, folder)
+                if not _refusal(made, wheel, minor, uv, folder / "rewritten"):
                     rewritten = store.add_file(made)
     write_cache(entry, {"rewritten": rewritten.digest if rewritten else "", "reason": reason}, key=key)
     if rewritten is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from imagesync.core.platforms import IMAGE_PLATFORM, this_machine_runs_on
 from imagesync.core.progress import Severity
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
 from imagesync.lock.conda.archive_files import archive_path
 from imagesync.store.source import read_chunks
@@ -192,8 +192,8 @@ def _extract_micromamba(package: LockedConda, archive: StoredFile, *, store: Sto
     key = f"micromamba of {archive.digest}"
     executable = store.recall(key)
     if executable is None:
-        with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder:
-            content = asyncio.run(_member(archive_path(archive, Path(folder)), "bin/micromamba"))
+        with scratch_folder("conda") as folder:
+            content = asyncio.run(_member(archive_path(archive, folder), "bin/micromamba"))
         if content is None:
             raise ImagesyncError(
                 f"The conda package {package.name} {package.version} has no bin/micromamba.",

@@ -6,13 +6,13 @@ Noarch packages never have bytecode; most others do.
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from imagesync.core.archive_members import zip_member
+from imagesync.core.scratch import scratch_folder
 from imagesync.image_layout import PREFIX
 from imagesync.lock.conda.archive_files import archive_path
 
@@ -60,10 +60,10 @@ def _modules(package: LockedConda, archive: StoredFile, minor: str, store: Store
     key = f"conda-modules {_FORMAT} {minor} {archive.digest}"
     modules = store.recall(key)
     if modules is None:
-        with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder:
-            target = Path(folder, "modules.zip")
-            root = Path(folder, "content")
-            _extract(archive_path(archive, Path(folder)), root)
+        with scratch_folder("conda") as folder:
+            target = folder / "modules.zip"
+            root = folder / "content"
+            _extract(archive_path(archive, folder), root)
             inside = "" if package.noarch == "python" else f"lib/python{minor}"
             _write(sorted(_without_bytecode(root / inside, minor)), root / inside, target)
             filename = archive.filename.removesuffix(".conda").removesuffix(".tar.bz2")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.names import canonical_name
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError
 from imagesync.image_layout import PREFIX, site_packages
 from imagesync.scan.conda.prefix_records import distribution_name
@@ -93,8 +93,8 @@ def read_archives(archives: Iterable[StoredFile]) -> tuple[ArchiveInfo, ...]:
     """
     from imagesync.core.worker_pool import WorkerPool
 
-    with tempfile.TemporaryDirectory(prefix="imagesync-archives-") as folder, WorkerPool(4) as pool:
-        return tuple(pool.map(lambda archive: _read(archive, Path(folder)), archives))
+    with scratch_folder("archives") as folder, WorkerPool(4) as pool:
+        return tuple(pool.map(lambda archive: _read(archive, folder), archives))
 
 
 def read_archive_files(
@@ -112,7 +112,7 @@ def read_archive_files(
     """
     from imagesync.core.worker_pool import WorkerPool
 
-    with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder, WorkerPool(4) as pool:
+    with scratch_folder("conda") as folder, WorkerPool(4) as pool:
 
         def read(package: LockedConda, archive: StoredFile) -> ArchiveFiles:
             # Only noarch Python packages have other paths with another Python.
@@ -120,7 +120,7 @@ def read_archive_files(
             known = store.recall(key)
             if known is not None:
                 return ArchiveFiles(json.loads(known.path.read_bytes()))
-            files = _installed_files(package, _read(archive, Path(folder)), minor)
+            files = _installed_files(package, _read(archive, folder), minor)
             text = json.dumps(files, sort_keys=True)
             name = f"{package.name}-{package.version}-{package.build}.files.json"
             store.remember(key, store.add(iter([text.encode()]), filename=name))

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import module_command
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.conda_program import CondaExecutable, find_conda
 from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
@@ -118,9 +118,9 @@ class CondaLockSolver:
         require_conda_lock()
         request = self.user_channels.completed(request)
         executable = self.executable
-        with tempfile.TemporaryDirectory(prefix="imagesync-conda-lock-") as folder:
-            locked = Path(folder, "conda-lock.yml")
-            self._run(request, executable, Path(folder), locked)
+        with scratch_folder("conda-lock") as folder:
+            locked = folder / "conda-lock.yml"
+            self._run(request, executable, folder, locked)
             entries = [entry for entry in parse_file(locked).package if entry.manager == "conda"]
         # conda-lock can't be told about externally provided packages.
         external = {package.name for package in request.externally_provided}

@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,8 @@ import rattler
 from rattler import exceptions
 from rattler.config import Config
 from rattler.networking import Client
+
+from imagesync.core.scratch import scratch_folder
 
 PLATFORMS: Final = ("linux-64", "noarch")
 
@@ -112,11 +113,11 @@ def _virtual(name: str, version: str, build: str) -> rattler.GenericVirtualPacka
 
 
 def _client(settings: Mapping[str, Any]) -> Client:
-    with tempfile.TemporaryDirectory(prefix="imagesync-channels-") as folder:
+    with scratch_folder("channels") as folder:
         toml = f"tls-no-verify = {'false' if settings['verify'] else 'true'}\n"
         if settings["passwords"] or settings["bearers"]:
             # The client reads the file when it is created; the file is deleted afterwards.
-            passwords = Path(folder, "passwords.json")
+            passwords = folder / "passwords.json"
             passwords.touch(mode=0o600)
             entries: dict[str, object] = {host: _basic(*pair) for host, pair in settings["passwords"].items()}
             entries |= {host: {"BearerToken": token} for host, token in settings["bearers"].items()}

@@ -11,7 +11,6 @@ import json
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +21,7 @@ from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import module_command, own_installation
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import this_machine_runs_on
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.uv_environment import (
@@ -103,8 +103,7 @@ class PipToolsResolver(IndexResolver):
     def resolve(self, request: ResolutionRequest) -> tuple[LockedPackage, ...]:
         """Return the packages that satisfy *request*; see :class:`Resolver`."""
         self._note_request(request)
-        with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
-            folder = Path(name)
+        with scratch_folder("lock") as folder:
             requirements: Sequence[str] = request.requirements
             if request.dependencies:
                 requirements = self._compile(request, folder)

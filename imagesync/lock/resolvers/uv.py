@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
 from imagesync.indexes.pypi.index_configuration import binding_of
@@ -83,8 +83,7 @@ class UvResolver(IndexResolver):
     def _resolve(
         self, request: ResolutionRequest, attempt: int = 0, besides: Collection[str] = ()
     ) -> tuple[LockedPackage, ...]:
-        with tempfile.TemporaryDirectory(prefix="imagesync-lock-") as name:
-            folder = Path(name)
+        with scratch_folder("lock") as folder:
             output = folder / "pylock.toml"
             bound, others = split_requirements(
                 request.requirements, self.indexes, attempt=attempt, besides=besides

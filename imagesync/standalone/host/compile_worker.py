@@ -1,8 +1,10 @@
 """Compile the modules of wheels to bytecode; runs in the scanned interpreter.
 
+Usage: python compile_worker.py PARENT
+
 It writes one JSON line, ``{"magic": "<hex>"}``, then answers each line of stdin, ``{"wheel": path,
-"archive": path, "site_packages": path}``, with one line: ``{"modules": count}``, or ``{"error": text}``.
-It ends when stdin ends.
+"archive": path, "site_packages": path}``, with one line: ``{"modules": count, "too_large": [path, ...]}``, or
+``{"error": text}``. It ends when stdin ends, when the process PARENT ends, or when a module takes too long.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import marshal
 import sys
 import warnings
 import zipfile
+from typing import Any
 
+from imagesync.standalone.compilation import MOST_SOURCE, begin_module, bound_process, compiled
 from imagesync.standalone.distributions import installed_path
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP can hold
@@ -25,28 +29,33 @@ _UNCHECKED_HASH = (1).to_bytes(4, "little")
 def main() -> None:
     """Answer requests until stdin ends."""
     warnings.simplefilter("ignore")
+    bound_process(int(sys.argv[-1]))
     print(json.dumps({"magic": importlib.util.MAGIC_NUMBER.hex()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            count = compile_wheel(request["wheel"], request["archive"], request["site_packages"])
-            answer: dict[str, int | str] = {"modules": count}
+            answer = compile_wheel(request["wheel"], request["archive"], request["site_packages"])
         except Exception as error:
             # Any error is an answer: the other side waits for one.
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
-def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
-    """Write the bytecode of all modules of *wheel* to *archive*, and return their number."""
+def compile_wheel(wheel: str, archive: str, site_packages: str) -> dict[str, Any]:
+    """Write the bytecode of all modules of *wheel* to *archive*, and return the answer about them."""
     tag = sys.implementation.cache_tag
     count = 0
+    too_large = []
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(archive, "w") as target:
         modules = sorted((installed_path(name), name) for name in source.namelist() if name.endswith(".py"))
         for path, name in modules:
             if not path:
                 continue
             folder, _, module = path.rpartition("/")
+            if source.getinfo(name).file_size > MOST_SOURCE:
+                too_large.append(path)
+                continue
+            begin_module()
             pyc = compile_module(source.read(name), site_packages + "/" + path)
             if pyc is None:
                 continue
@@ -56,15 +65,14 @@ def compile_wheel(wheel: str, archive: str, site_packages: str) -> int:
             member.external_attr = _REGULAR
             target.writestr(member, pyc, zipfile.ZIP_DEFLATED, _LEVEL)
             count += 1
-    return count
+    return {"modules": count, "too_large": too_large}
 
 
 def compile_module(source: bytes, path: str) -> bytes | None:
     """Return the bytecode of *source* (PEP 552, unchecked hash), or None if it doesn't compile."""
-    try:
-        code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):
-        return None  # templates, test data, code for another Python: pip leaves them out as well
+    code = compiled(source, path)
+    if code is None:
+        return None
     header = importlib.util.MAGIC_NUMBER + _UNCHECKED_HASH + importlib.util.source_hash(source)
     return header + marshal.dumps(code)
 

@@ -8,7 +8,7 @@ their times may.
 """
 
 # There are tens of thousands of files: os.path is several times as fast as pathlib.
-# ruff: noqa: PTH103, PTH107, PTH110, PTH112, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH103, PTH107, PTH110, PTH112, PTH116, PTH118, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from functools import partial
+
+from imagesync.standalone.compilation import MOST_SOURCE
 
 SUFFIX = f".{sys.implementation.cache_tag}.pyc"
 
@@ -133,7 +135,9 @@ def site_packages_folder() -> str:
 
 
 def compile_module(path: str) -> None:
-    """Compile a module; a file that isn't Python of this version, such as a code template, stays without."""
+    """Compile a module; one that is too large or not of this Python, as a code template, stays without."""
+    if os.stat(path).st_size > MOST_SOURCE:
+        return
     compileall.compile_file(path, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 

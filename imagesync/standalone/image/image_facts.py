@@ -22,6 +22,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from imagesync.standalone.compilation import MOST_SOURCE, compiled
 from imagesync.standalone.distributions import canonical_name, identity
 
 # Thousands of files: os.path is several times as fast as pathlib.
@@ -180,13 +181,12 @@ def without_valid_bytecode(files: list[tuple[str, int | None]]) -> Iterator[str]
 
 
 def compiles(path: str) -> bool:
-    """Return True if a file is a module of this Python; code templates and other versions' samples aren't."""
+    """Return True if a file is a module that has bytecode; templates and other versions' samples aren't."""
     try:
         with open(path, "rb") as file:
-            compile(file.read(), path, "exec")
-    except (SyntaxError, ValueError, OSError, RecursionError):
+            return compiled(file.read(MOST_SOURCE + 1), path) is not None
+    except OSError:
         return False
-    return True
 
 
 def below(prefix: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import marshal
 import os
+import select
 import subprocess
 import sys
 import zipfile
@@ -12,13 +13,14 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from imagesync.core.progress import SilentProgress
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.bytecode import compile_bytecode
 from tests.environments import feature_version
 from tests.indexes.wheels import make_wheel
+from tests.progress import RecordedLines
 
 SITE = PurePosixPath("/opt/env/lib/site-packages")
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -51,6 +53,7 @@ def compile_with(
     executable: str = sys.executable,
     minor: str = MINOR,
     wheels: Iterator[StoredFile] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[StoredFile, ...]:
     stored = [
         store.add([make_wheel("demo", "1.0", files=f)[1]], filename="demo-1.0-py3-none-any.whl")
@@ -62,7 +65,7 @@ def compile_with(
         target=Target("linux/amd64", f"{minor}.0", (2, 36)),
         site_packages=SITE,
         store=store,
-        progress=SilentProgress(),
+        progress=progress or SilentProgress(),
     )
 
 
@@ -176,7 +179,7 @@ def test_dying_interpreter_only_loses_its_wheel(store: Store, tmp_path: Path) ->
         f"            if {fatal.path.name!r} in line: raise SystemExit(139)\n"
         "            yield line\n"
         "sys.stdin = Input()\n"
-        "exec(sys.argv[-1], {'__name__': '__main__'})\n"
+        "exec(sys.argv[-2], {'__name__': '__main__'})\n"
     )
     dying.chmod(0o755)
     made = compile_with(store, executable=str(dying), wheels=iter([fatal, good, fatal]))
@@ -207,3 +210,37 @@ def test_no_bytecode_without_an_interpreter_of_that_version(
 ) -> None:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     assert compile_with(store, FILES, executable="", minor="3.99") == ()
+
+
+def test_module_that_is_too_large_is_left_out_and_named(store: Store) -> None:
+    large = b"x = 1\n" * (3 << 20)
+    progress = RecordedLines()
+    (archive,) = compile_with(store, {"pkg/large.py": large, "pkg/small.py": b""}, progress=progress)
+    assert [name for name in names(archive) if "large" in name or "small" in name] == [
+        f"pkg/__pycache__/small.{sys.implementation.cache_tag}.pyc"
+    ]
+    assert [line for line in progress.lines if "pkg/large.py is too large" in line]
+
+
+# A compiler that is busy reads no input, and runs no thread of its own.
+BUSY_PARENT = """
+import os, subprocess, sys, time
+from imagesync.standalone.programs import program_text
+script = program_text("host.compile_worker")
+script = script.replace("for line in sys.stdin", "while True: pass\\n    for line in sys.stdin")
+worker = subprocess.Popen([sys.executable, "-c", script, str(os.getpid())], stdout=subprocess.PIPE)
+worker.stdout.readline()
+print(worker.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")
+def test_busy_worker_ends_with_its_parent() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", BUSY_PARENT], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    descriptor = os.pidfd_open(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    assert select.select([descriptor], [], [], 10)[0] == [descriptor]
+    os.close(descriptor)
