@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @settings_options
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="Add a name to the image.")
 @click.option("--push", is_flag=True, default=None, help="Push the image to the registry in --repository.")
+@click.option("--cache-from", metavar="REPO", help="Take layers that others have pushed to a repository.")
 @click.option(
     "--attest", is_flag=True, default=None, help="Attach an SBOM and provenance to the pushed image."
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,8 @@ class Artifacts:
         The wheels from indexes, and those made on this machine.
     conda
         The archives from channels, in the order of ``lock.conda``.
+    locked_digests
+        The digest in the lock of each wheel that an index has, by its file name; here it may be rewritten.
     installer
         A uv executable for the image's platform; ``None`` where no package is from an index.
     lock
@@ -60,10 +62,18 @@ class Artifacts:
     vendored: Wheels
     installer: Path | None
     conda: tuple[StoredFile, ...] = ()
+    locked_digests: Mapping[str, str] = field(default_factory=dict)
 
 
-def fetch_artifacts(lock: Lock, sources: ArtifactSources) -> Artifacts:
+def fetch_artifacts(lock: Lock, sources: ArtifactSources, *, without: Collection[str] = ()) -> Artifacts:
     """Return the artifacts of *lock*: from the store, from an index or a channel, or made now.
+
+    Parameters
+    ----------
+    lock, sources
+        The lock, and where its artifacts come from.
+    without
+        Names of packages of indexes whose artifacts aren't needed.
 
     Raises
     ------
@@ -78,16 +88,32 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources) -> Artifacts:
             record_distributions=sources.record_distributions(lock.target),
             exactly=sources.is_locked,
         )
+    whole = lock
+    lock = replace(lock, packages=tuple(package for package in lock.packages if package.name not in without))
     lock, fetched = _fetch_all(lock, sources)
     lock, packages = _build(lock, fetched, sources)
+    locked_digests = {
+        wheel.filename: package.artifact.digest
+        for package, wheel in zip(lock.packages, packages, strict=True)
+        if package.artifact.is_wheel
+    }
+    lock = _rejoined(lock, whole, without)
     lock, vendored = make_wheels(lock, sources)
     return Artifacts(
         lock=lock,
         packages=Wheels(packages, _compile(packages, lock, sources)),
+        locked_digests=locked_digests,
         vendored=Wheels(vendored, _compile(vendored, lock, sources)),
         installer=uv_installer(lock, sources) if lock.packages else None,
         conda=conda,
     )
+
+
+def _rejoined(lock: Lock, whole: Lock, without: Collection[str]) -> Lock:
+    """Return *lock* with the packages of *whole* that it was fetched without, in the order of *whole*."""
+    fetched = {package.name: package for package in lock.packages}
+    packages = (fetched.get(each.name, each if each.name in without else None) for each in whole.packages)
+    return replace(lock, packages=tuple(package for package in packages if package is not None))
 
 
 def fetch_wheels(lock: Lock, sources: ArtifactSources) -> tuple[StoredFile, ...]:

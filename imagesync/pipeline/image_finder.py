@@ -169,6 +169,9 @@ class ImageFinder:
         """Put *image* in a further place; the engine has it already."""
         del image, output, tags
 
+    def complete(self, image: Image) -> None:
+        """Fetch what is missing of an image that was built now; an engine has images whole."""
+
     def takes_without_tls(self, reference: str) -> bool:
         """Return True if the registry of *reference* is accepted without TLS; loopback always is."""
         with self._context.open_engine() as engine:

@@ -50,6 +50,8 @@ class ImageRequest:
         image, is_published = self._find(inputs, finder.known_hash(inputs))
         if image is None:
             image, is_published = self._build(inputs)
+            if not push:
+                finder.complete(image)
         if is_published or not (push or with_digest):
             return image
         artifacts = image.artifacts_digest if self.is_locked else ""

@@ -16,7 +16,13 @@ from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.environment import EnvironmentFiles, write_environment
 from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.verify import verify_wheels
-from imagesync.image.layers.wheel_parts import WheelPart, bytecode_by_wheel
+from imagesync.image.layers.wheel_parts import (
+    KnownWheel,
+    WheelPart,
+    bytecode_by_wheel,
+    needed_archives,
+    without_shared_files,
+)
 from imagesync.image.options import environment_variables, owner_of
 from imagesync.image.templates import render_template
 from imagesync.image_layout import HOME, PREFIX, Label, image_tag
@@ -24,17 +30,20 @@ from imagesync.inventory.inventory import image_inventory, to_json
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
+from imagesync.pipeline.cached_layers import WheelSources
 from imagesync.pipeline.environment_hash import has_only_interpreter
 from imagesync.pipeline.image_builder import ImageBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder
+from imagesync.wheels.bytecode import compiler_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from imagesync.image.dockerfile import Wheels
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.grouping import Kind
     from imagesync.lock.lock import Lock
+    from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.registry.oci_image import OCIImage
 
 # 1980-01-01, as the files in layers.
@@ -118,14 +127,13 @@ class LayerBuilder(ImageBuilder):
                 else "Build with an engine: --builder docker.",
             )
         self._workdir()  # refuses an account that the base lacks, before anything is fetched
-        artifacts = fetch_artifacts(self.lock, self.sources)
+        artifacts, wheels = self._artifacts()
         refuse_deviations(self.inputs.plan, artifacts.lock)
         self.report(artifacts.lock)
         environment_hash, labels = self._labels(artifacts)
-        image = self._image(artifacts, environment_hash, labels)
+        image = self._image(artifacts, wheels, environment_hash, labels)
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
-        for name in (reference, *tags):
-            self.finder.layout.put(image, name=name)
+        self.finder.keep(image, (reference, *tags))
         self.inputs.context.progress.line(
             f"The image is in the OCI layout {self.finder.layout.root}."
             f" `imagesync push {reference}` sends it, and --output puts it elsewhere."
@@ -142,15 +150,56 @@ class LayerBuilder(ImageBuilder):
             artifacts_digest=lock.artifacts_digest,
         )
 
-    def _image(self, artifacts: Artifacts, environment_hash: str, labels: Mapping[str, str]) -> OCIImage:
+    def _artifacts(self) -> tuple[Artifacts, list[WheelPart | KnownWheel]]:
+        """Return the artifacts, and all wheels: those whose parts the cache has aren't fetched."""
+        cached = self.finder.cached
+        known: dict[str, KnownWheel] = {}
+        if cached is not None:
+            found = ((p.name, cached.wheel(p, self._wheel_sources)) for p in self.lock.packages)
+            known = {name: wheel for name, wheel in found if wheel is not None}
+        while True:
+            artifacts = fetch_artifacts(self.lock, self.sources, without=known)
+            here = [
+                *self._wheel_parts(artifacts.packages, "pip", artifacts),
+                *self._wheel_parts(artifacts.vendored, "local", artifacts),
+            ]
+            wheels: list[WheelPart | KnownWheel] = [*here, *known.values()]
+            lacking = [] if cached is None else self._lacking(wheels, cached)
+            if not lacking:
+                return artifacts, wheels
+            known = {name: wheel for name, wheel in known.items() if wheel.filename not in lacking}
+
+    def _lacking(self, wheels: Sequence[WheelPart | KnownWheel], cached: CachedLayers) -> set[str]:
+        """Return the names of the known wheels that have to be fetched after all."""
+        if lacking := needed_archives(wheels):
+            return lacking
+        conflicts = self.inputs.file_conflicts or {}
+        separate = without_shared_files(wheels, conflicts, minor=self.lock.target.minor)
+        known = [part for part in separate if isinstance(part, KnownWheel)]
+        return {part.filename for part in known if not cached.has_part(part.request.inputs)}
+
+    @cached_property
+    def _wheel_sources(self) -> WheelSources:
+        settings, minor = self.inputs.context.settings, self.lock.target.minor
+        return WheelSources(
+            minor,
+            compiler_version(self.sources.python, minor),
+            compression_of(settings.compression).identity,
+            self.finder.base.contents.tree.resolve(PREFIX.relative_to("/").as_posix()),
+        )
+
+    def _image(
+        self,
+        artifacts: Artifacts,
+        wheels: Sequence[WheelPart | KnownWheel],
+        environment_hash: str,
+        labels: Mapping[str, str],
+    ) -> OCIImage:
         context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
         base = self.finder.base
         inventory = image_inventory(plan, lock, environment_hash=environment_hash)
         minor = lock.target.minor
-        wheels = [
-            *self._wheel_parts(artifacts.packages, "pip", lock),
-            *self._wheel_parts(artifacts.vendored, "local", lock),
-        ]
+        cached = self.finder.cached
         verify_wheels(wheels, lock)
         layers = write_environment(
             EnvironmentFiles(
@@ -168,7 +217,11 @@ class LayerBuilder(ImageBuilder):
             store=context.store,
             compression=compression_of(context.settings.compression),
             progress=context.progress,
+            **({"known": cached.layer} if cached is not None else {}),
         )
+        if cached is not None:
+            here = [part for part in wheels if isinstance(part, WheelPart)]
+            cached.add(layers, here, base=base.image.digest, cache=context.cache_folder)
         return assemble(
             base.image,
             layers,
@@ -178,6 +231,7 @@ class LayerBuilder(ImageBuilder):
             conda=False,
             activated=False,
             created=self._created,
+            elsewhere=cached.repository if cached is not None else None,
         )
 
     def _profile(self, lock: Lock) -> str:
@@ -189,7 +243,8 @@ class LayerBuilder(ImageBuilder):
         uid, gid = owner_ids(options.user, self.finder.base.contents, root=root)
         return None if options.workdir == str(HOME) else (options.workdir, uid, gid)
 
-    def _wheel_parts(self, wheels: Wheels, kind: Kind, lock: Lock) -> list[WheelPart]:
+    def _wheel_parts(self, wheels: Wheels, kind: Kind, artifacts: Artifacts) -> list[WheelPart]:
+        lock, digests = artifacts.lock, artifacts.locked_digests
         local = {package.name for package in lock.vendored if not package.repacked}
         bytecode = bytecode_by_wheel(wheels.wheels, wheels.bytecode)
         if wheels.wheels and not bytecode:
@@ -197,7 +252,16 @@ class LayerBuilder(ImageBuilder):
                 f"warning: no Python {lock.target.minor} is here to compile bytecode, so the image has none"
             )
         parts = [
-            WheelPart(wheel, bytecode.get(wheel.filename), kind, lock.target.minor) for wheel in wheels.wheels
+            WheelPart(
+                wheel,
+                bytecode.get(wheel.filename),
+                kind,
+                lock.target.minor,
+                source=self._wheel_sources.digest(digests[wheel.filename])
+                if self.finder.cached is not None and wheel.filename in digests
+                else "",
+            )
+            for wheel in wheels.wheels
         ]
         # What was repacked has its place among the packages of indexes.
         return [replace(p, kind="pip") if p.package.name not in local else p for p in parts]

@@ -25,13 +25,14 @@ from imagesync.image.base_source import open_base
 from imagesync.image.built_image import image_of
 from imagesync.image.layers.assemble import check_base, check_contents
 from imagesync.image.layers.base_contents import read_base
+from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
 from imagesync.image_layout import BaseImage, Label, image_tag
 from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
-from imagesync.registry.image_source import SourceImage
+from imagesync.registry.image_source import SourceImage, fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.store.layout import IMAGES
 from imagesync.wheels.bytecode import find_compiler
@@ -39,6 +40,7 @@ from imagesync.wheels.bytecode import find_compiler
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
     from imagesync.image.layers.base_contents import BaseContents
+    from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.pipeline.inputs import BuildInputs
@@ -76,6 +78,9 @@ class LayoutFinder(ImageFinder):
         self._base: LayoutBase | None = None
         # Labels of the images that were found, by their IDs.
         self._labels: dict[str, Mapping[str, str]] = {}
+        self._cached: CachedLayers | None = None
+        # Images that were built now, by their references: not all layers of them are in the layout.
+        self._built: dict[str, OCIImage] = {}
         self._opened = ExitStack()
 
     def close(self) -> None:
@@ -87,6 +92,39 @@ class LayoutFinder(ImageFinder):
     def layout(self) -> ImageLayout:
         """Return the layout that keeps the images of builds without an engine."""
         return ImageLayout(self._context.cache_folder / IMAGES, is_cache=True)
+
+    @property
+    def cached(self) -> CachedLayers | None:
+        """Return the layers of the setting ``cache-from``; ``None`` without it, or if they can't be had."""
+        context = self._context
+        if self._cached is None and context.settings.cache_from:
+            from imagesync.pipeline.cached_layers import open_cached_layers
+
+            repository = self._opened.enter_context(self.registry.open(context.settings.cache_from))
+            compression = compression_of(context.settings.compression)
+            self._cached = open_cached_layers(
+                repository, context.store, compression, progress=context.progress
+            )
+        return self._cached
+
+    def keep(self, image: OCIImage, references: Sequence[str]) -> None:
+        """Put an image that was built now in the layout, but for layers that are in registries.
+
+        :meth:`complete` puts these there, too.
+        """
+        layout = self.layout
+        known = {layer.digest for layer in self.base.image.manifest.layers}
+        if self._cached is not None:
+            known |= self._cached.blobs
+        missing = {layer.digest for layer in image.manifest.layers if not layout.has(layer)}
+        for reference in references:
+            layout.put(image, name=reference, without=known & missing)
+            self._built[reference] = image
+
+    def complete(self, image: Image) -> None:
+        """Copy the layers of *image* to the layout that are only in registries."""
+        if (built := self._built.get(image.reference)) is not None:
+            fetch_layers(built, self.layout, progress=self._context.progress, subject="the image")
 
     @property
     def base(self) -> LayoutBase:
@@ -114,6 +152,8 @@ class LayoutFinder(ImageFinder):
                 root=context.settings.base,
                 budget=context.settings.max_layers,
             )
+            if self.cached is not None:
+                self.cached.recall_base(source.image.digest, context.cache_folder)
             contents = read_base(source.image, cache=context.cache_folder, progress=context.progress)
             check_contents(contents, context.settings.base)
             self._base = LayoutBase(source, contents)
@@ -271,7 +311,8 @@ class LayoutFinder(ImageFinder):
         del rebuilt, accepts
         references = [image.reference, *(tag for tag in tags if parse_reference(tag).names_registry)]
         stored = self._image(image.reference)
-        return replace(image, digest=self.registry.push(stored, references, mounts=self.base.source.mounts))
+        digest = self.registry.push(stored, references, base=self.base.source, cached=self._cached)
+        return replace(image, digest=digest)
 
     def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
         """Return *image* with its digest, if the registry that its repository names has the same bytes."""
@@ -308,6 +349,8 @@ class LayoutFinder(ImageFinder):
         )
 
     def _image(self, reference: str) -> OCIImage:
+        if reference in self._built:
+            return self._built[reference]
         found = self.layout.index().find(reference)
         if found is None:
             raise LayoutError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +22,9 @@ from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
+    from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
+    from imagesync.registry.image_source import SourceImage
     from imagesync.registry.oci_image import OCIImage
     from imagesync.registry.oci_layout import ImageLayout
 
@@ -51,7 +53,7 @@ class LayoutRegistry:
             The registry doesn't answer, refuses, or has something else under that name.
         """
         repository, tag = self.context.settings.repository, image_tag(environment_hash)
-        with self._open(f"{repository}:{tag}") as there:
+        with self.open(f"{repository}:{tag}") as there:
             resolved = there.resolve(IMAGE_PLATFORM)
         if resolved is None:
             return None
@@ -75,7 +77,7 @@ class LayoutRegistry:
         """
         assert image.digest is not None  # noqa: S101  find() sets it
         # By its digest: the tag may have moved meanwhile.
-        with self._open(image.digest) as there:
+        with self.open(image.digest) as there:
             resolved = there.resolve(IMAGE_PLATFORM)
             if resolved is None:
                 raise RegistryError(
@@ -87,7 +89,7 @@ class LayoutRegistry:
 
     def digest(self, reference: str) -> str | None:
         """Return the digest that a registry has under *reference*, or ``None``."""
-        with self._open(reference) as there:
+        with self.open(reference) as there:
             return there.head(there.wanted)
 
     def check_push(self, tags: Sequence[str]) -> None:
@@ -108,15 +110,21 @@ class LayoutRegistry:
                 check_push(repository, progress=context.progress, insecure=insecure)
 
     def push(
-        self, image: OCIImage, references: Sequence[str], *, mounts: Callable[[str], Mapping[str, str]]
+        self,
+        image: OCIImage,
+        references: Sequence[str],
+        *,
+        base: SourceImage,
+        cached: CachedLayers | None = None,
     ) -> str:
         """Push an image under *references*, and return the first one with its digest.
 
         Parameters
         ----------
-        mounts
-            Returns where a push to a repository can mount layers from: repositories of the same registry, by
-            the layers' digests.
+        base
+            The base image, whose layers are mounted where it is in the same registry.
+        cached
+            The layers of ``cache-from``. What the image adds to them is pushed if its repository is theirs.
 
         Raises
         ------
@@ -129,7 +137,7 @@ class LayoutRegistry:
             repositories.setdefault(repository, []).append(tag)
         pushed = []
         for name, tags in repositories.items():
-            with self._open(name) as there:
+            with self.open(name) as there:
                 pushed.append(
                     push_image(
                         image,
@@ -137,13 +145,17 @@ class LayoutRegistry:
                         tags=tags,
                         progress=self.context.progress,
                         cache=self.context.cache_folder / ANSWERS,
-                        mount_from=mounts(name),
+                        mount_from={**base.mounts(name), **(cached.mounts(name) if cached else {})},
+                        present=cached.blobs if cached is not None and cached.is_in(name) else (),
                     )
                 )
+            if cached is not None and cached.is_in(name):
+                cached.push(progress=self.context.progress)
         return pushed[0].reference
 
     @contextmanager
-    def _open(self, reference: str) -> Iterator[Repository]:
+    def open(self, reference: str) -> Iterator[Repository]:
+        """Give the repository of *reference*."""
         insecure = takes_without_tls(reference, self.context)
         with Repository(reference, progress=self.context.progress, insecure=insecure) as repository:
             yield repository

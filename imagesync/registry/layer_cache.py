@@ -31,7 +31,7 @@ class CacheEntry:
     Parameters
     ----------
     blob
-        The descriptor of the layer.
+        The descriptor of the layer, or of another document.
     start, size
         The range of the blob that has the result, in bytes; the whole blob if *size* is 0.
     properties

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -55,18 +55,21 @@ class ImageLayout(BlobFolder):
         Whether its blobs can be had again: those that turn out to be damaged are removed.
     """
 
-    def put(self, image: OCIImage, *, name: str) -> Descriptor:
+    def put(self, image: OCIImage, *, name: str, without: Collection[str] = ()) -> Descriptor:
         """Add what the layout lacks of *image*, name it, and return the descriptor of its manifest.
 
         Parameters
         ----------
         name
             Such as ``latest``; another image of that name loses it. May be empty.
+        without
+            Digests of layers to leave out, which are to be had elsewhere.
         """
 
         def fill() -> None:
             for layer in image.manifest.layers:
-                self.copy(layer, image.layers.read(layer))
+                if layer.digest not in without:
+                    self.copy(layer, image.layers.read(layer))
             self.add_bytes(image.config_content, image.manifest.config.media_type)
             self.add_bytes(image.content, image.descriptor.media_type)
 

@@ -7,7 +7,7 @@ one finds what was sent.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,7 @@ def push_image(
     progress: Progress,
     cache: Path | None = None,
     mount_from: Mapping[str, str] | None = None,
+    present: Collection[str] = (),
 ) -> Pushed:
     """Push an image to a repository under some tags.
 
@@ -69,6 +70,8 @@ def push_image(
         aren't asked for. ``None`` to ask for all.
     mount_from
         The repositories of the same registry to mount layers from, by the layers' digests.
+    present
+        Digests of layers that the repository is known to have, besides those that were pushed last.
 
     Raises
     ------
@@ -84,8 +87,7 @@ def push_image(
         return Pushed(reference, was_there=True)
     push = _Push(image, repository, progress, mount_from or {})
     if len(missing) == len(names):
-        known = _last_pushed(cache, repository)
-        push.send(known)
+        push.send(_last_pushed(cache, repository).union(present))
         if not push.put_manifest(missing[0]):
             # The registry has lost a layer of that manifest, or another repository's.
             push.send(frozenset())

@@ -184,6 +184,17 @@ class Repository:
         """
         yield from verified(self._chunks(descriptor), descriptor, RegistryError)
 
+    def read_range(self, descriptor: Descriptor, start: int, part: Descriptor) -> Iterator[bytes]:
+        """Yield a part of a blob in chunks, which begins at the byte *start* and is described by *part*.
+
+        Raises
+        ------
+        RegistryError
+            The content isn't what *part* says, or the registry doesn't give it.
+        """
+        chunks = self._chunks(descriptor, start, start + part.size)
+        yield from verified(chunks, part, RegistryError)
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return True if the repository has the blob, in the size that it should have."""
         response = self._get("HEAD", f"blobs/{descriptor.digest}", accept="*/*")
@@ -256,22 +267,27 @@ class Repository:
             raise self.unusable("its referrers aren't an index")
         return index
 
-    def _chunks(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def _chunks(self, descriptor: Descriptor, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         from imagesync.registry.http import ATTEMPTS
         from imagesync.registry.responses import is_dropped, reason
 
-        position, failures = 0, 0
-        while position < descriptor.size or not descriptor.size:
-            with self._open(descriptor, position) as response:
+        position, failures = start, 0
+        end = descriptor.size if end is None else end
+        while position < end or not descriptor.size:
+            with self._open(descriptor, position, end) as response:
                 skipped = 0 if response.status_code == 206 else position
                 try:
                     for chunk in response.raw.stream(CHUNK, decode_content=False):
                         rest = chunk[skipped:]
                         skipped -= len(chunk) - len(rest)
+                        # A registry without ranges gives the whole blob.
+                        rest = rest[: end - position] if end < descriptor.size else rest
                         position += len(rest)
                         failures = 0
                         if rest:
                             yield rest
+                        if position == end < descriptor.size:
+                            return
                 except Exception as error:
                     failures += 1
                     if failures >= ATTEMPTS or not is_dropped(error):
@@ -283,11 +299,11 @@ class Repository:
                     return
             self.connection.wait(failures)
 
-    def _open(self, descriptor: Descriptor, position: int) -> requests.Response:
+    def _open(self, descriptor: Descriptor, position: int, end: int) -> requests.Response:
         # Bytes as they are stored: a compressed transfer would have another digest.
         headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-        if position:
-            headers["Range"] = f"bytes={position}-{descriptor.size - 1}"
+        if position or end < descriptor.size:
+            headers["Range"] = f"bytes={position}-{end - 1}"
         response = self.connection.request(
             "GET",
             self.path(f"blobs/{descriptor.digest}"),

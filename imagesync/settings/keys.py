@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_location import parse_location
-from imagesync.core.image_reference import is_reference, is_repository
+from imagesync.core.image_reference import is_reference, is_repository, parse_reference
 from imagesync.core.names import Level
 from imagesync.errors import UsageError
 from imagesync.image_layout import PREFIX, is_reserved
@@ -326,6 +326,13 @@ KEYS = (
         "text",
         is_repository,
         "an image's name without a tag, in lower case, such as 'registry.example.com/team/imagesync'",
+    ),
+    Key(
+        "cache-from",
+        "cache_from",
+        "text",
+        lambda text: is_repository(text) and parse_reference(text).names_registry,
+        "a repository with its registry, such as 'registry.example.com/team/imagesync'",
     ),
     Key("push", "push", "switch"),
     Key("attest", "attest", "switch"),

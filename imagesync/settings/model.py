@@ -81,6 +81,8 @@ class Settings:
         The CUDA version of the driver on the cluster's machines; empty for none.
     repository
         The image's name without a tag.
+    cache_from
+        A repository whose layers builds without an engine take instead of making them; empty for none.
     push
         Whether a build pushes the image to the registry that *repository* names.
     attest
@@ -131,6 +133,7 @@ class Settings:
     micromamba: Path | None = None
     cuda: str = ""
     repository: str = DEFAULT_REPOSITORY
+    cache_from: str = ""
     push: bool = False
     attest: bool = False
     resolver: Literal["uv", "pip-tools"] = "uv"

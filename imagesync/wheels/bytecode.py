@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import queue
 import shutil
 import subprocess
@@ -99,6 +100,20 @@ def find_compiler(python: Interpreter, minor: str) -> str | None:
     if sys.implementation.name == "cpython" and _running_minor() == minor:
         return sys.executable
     return shutil.which(f"python{minor}")
+
+
+def compiler_version(python: Interpreter, minor: str) -> str:
+    """Return the full version of the interpreter that compiles; empty if there is none."""
+    executable = find_compiler(python, minor)
+    if executable is None:
+        return ""
+    if executable == python.executable:
+        return python.version
+    if executable == sys.executable:
+        return platform.python_version()
+    command = [executable, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
+    done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8")
+    return done.stdout.strip()
 
 
 def _running_minor() -> str:

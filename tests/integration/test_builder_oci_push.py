@@ -101,3 +101,32 @@ def test_edit_is_pushed_in_twelve_requests_with_little_more_than_its_wheel(
     ci("build", "--push")
     assert len(proxy.requests) <= 12, proxy.requests
     assert proxy.uploaded < 30_000
+
+
+def test_ci_with_an_empty_store_mounts_known_layers(
+    ci: CommandLine, proxy: RegistryProxy, local: LocalEnvironment, tmp_path: Path
+) -> None:
+    job = ci.with_environ(IMAGESYNC_CACHE_FROM=ci.environ["IMAGESYNC_REPOSITORY"])
+    first = job("-v", "build", "--push")
+    source = local.prefix.parent / "own-code" / "own_code.py"
+    write_text(source, source.read_text() + f"\nBUILT = {time.time()}\n")
+    proxy.forget()
+    next_job = job.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / "empty")
+    second = next_job("-v", "build", "--push")
+    assert second.reference != first.reference
+    wheels = [line for line in second.stderr.splitlines() if ".whl" in line]
+    assert not any("toolz" in line or "markupsafe" in line for line in wheels), wheels
+    assert proxy.uploaded < 40_000
+    # Of the base its configuration is read, and no layer.
+    assert sum("/base/blobs/" in path for _, path in proxy.requests) == 1, proxy.requests
+    # The same bytes as from a build that knows nothing.
+    cold = ci.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / "cold", IMAGESYNC_REPOSITORY="imagesync")
+    alone = cold("build", "--output", "oci:cold:latest")
+    assert alone.reference.rpartition(":")[2] == second.reference.rpartition(":")[2]
+    with Repository(second.reference) as repository:
+        there = repository.resolve("linux/amd64")
+    found = ImageLayout(ci.cwd / "cold").index().find("latest")
+    assert there is not None
+    assert found is not None
+    cold_layers = ImageLayout(ci.cwd / "cold").image(found).manifest.layers
+    assert [layer.digest for layer in cold_layers] == [layer.digest for layer in there[1].manifest.layers]

@@ -25,16 +25,18 @@ _CREATOR: Final = "imagesync"
 
 
 class _Blobs:
-    """The layers of a build, in the store, and those of its base."""
+    """The layers of a build, in the store or elsewhere, and those of its base."""
 
-    def __init__(self, layers: Sequence[Layer], base: BlobSource) -> None:
-        self._paths = {layer.stored.digest: layer.stored.path for layer in layers}
+    def __init__(self, layers: Sequence[Layer], base: BlobSource, elsewhere: BlobSource | None) -> None:
+        self._paths = {layer.blob.digest: layer.path for layer in layers}
         self._base = base
+        self._elsewhere = elsewhere
 
     def read(self, descriptor: Descriptor) -> Iterator[bytes]:
         path = self._paths.get(descriptor.digest)
         if path is None:
-            yield from self._base.read(descriptor)
+            is_own = descriptor.digest in self._paths and self._elsewhere is not None
+            yield from (self._elsewhere if is_own else self._base).read(descriptor)  # type: ignore[union-attr]
             return
         with path.open("rb") as file:
             yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
@@ -50,6 +52,7 @@ def assemble(
     conda: bool,
     activated: bool,
     created: int,
+    elsewhere: BlobSource | None = None,
 ) -> OCIImage:
     """Return the image of an environment.
 
@@ -71,6 +74,8 @@ def assemble(
         Whether an environment of conda needs no scripts that activate it.
     created
         Seconds since the epoch.
+    elsewhere
+        Where layers are read that aren't in the store.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def assemble(
     return compose_image(
         config,
         (*base.manifest.layers, *descriptors),
-        _Blobs(layers, base.layers),
+        _Blobs(layers, base.layers, elsewhere),
         annotations=annotations,
     )
 
@@ -109,7 +114,7 @@ def assemble(
 def _descriptor(layer: Layer) -> Descriptor:
     # What `imagesync inspect` shows the size of each package by.
     contents = {LAYER_CONTENTS: json.dumps(dict(layer.contents), sort_keys=True)} if layer.contents else {}
-    return Descriptor(layer.media_type, layer.stored.digest, layer.stored.size, contents)
+    return replace(layer.blob, annotations=contents)
 
 
 def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None:

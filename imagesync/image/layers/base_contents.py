@@ -12,6 +12,7 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -105,8 +106,7 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
     ImagesyncError
         The image can't be read where it is.
     """
-    path = cache_path(cache / LAYERS, "base contents", image.digest)
-    known = read_cache(path, key=_FORMAT)
+    known = recall_base(image.digest, cache)
     if known is not None:
         return _from_json(known)
     scan = _Scan()
@@ -121,8 +121,28 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
                 ) from error
             task.advance(layer.size)
     found = scan.contents(image.config.container.variables.get("PATH", _DEFAULT_PATH))
-    write_cache(path, _to_json(found), key=_FORMAT)
+    write_cache(_cache_file(cache, image.digest), _to_json(found), key=_FORMAT)
     return found
+
+
+def recall_base(digest: str, cache: Path) -> Any:  # noqa: ANN401  as json.loads
+    """Return what is remembered of the base image with that *digest*, as JSON; ``None`` if nothing is."""
+    return read_cache(_cache_file(cache, digest), key=_FORMAT)
+
+
+def remember_base(digest: str, document: Any, cache: Path) -> None:  # noqa: ANN401  as json.loads
+    """Remember what :func:`recall_base` has given elsewhere, unless it has another form."""
+    with suppress(LookupError, TypeError, ValueError, AttributeError):
+        write_cache(_cache_file(cache, digest), _to_json(_from_json(document)), key=_FORMAT)
+
+
+def base_key(digest: str) -> str:
+    """Return the key of a base image's contents in a cache that others share."""
+    return f"base {_FORMAT} {digest}"
+
+
+def _cache_file(cache: Path, digest: str) -> Path:
+    return cache_path(cache / LAYERS, "base contents", digest)
 
 
 @dataclass(frozen=True)

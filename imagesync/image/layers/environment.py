@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.code_parts import code_paths, code_request, files_request, small_request
-from imagesync.image.layers.entries import Entry, directory_entry, file_entry, with_parents
+from imagesync.image.layers.entries import (
+    Entry,
+    FolderAttributes,
+    directory_entry,
+    file_entry,
+    with_parents,
+)
 from imagesync.image.layers.grouping import Package, group
-from imagesync.image.layers.layer import Layer, write_layers
-from imagesync.image.layers.parts import Part, PartRequest, PartStore
+from imagesync.image.layers.layer import (
+    Layer,
+    layer_comment,
+    layer_inputs,
+    unusual_folders,
+    write_layers,
+)
+from imagesync.image.layers.parts import PartRequest, PartStore
 from imagesync.image.layers.system import system_entries
-from imagesync.image.layers.wheel_parts import WheelPart, without_shared_files
+from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart, without_shared_files
 from imagesync.image_layout import INVENTORY, PREFIX
 
 if TYPE_CHECKING:
@@ -28,6 +40,8 @@ if TYPE_CHECKING:
     from imagesync.store.store import Store
 
 _MOST_WORKERS: Final = 4
+_PACKAGES: Final = frozenset({"conda", "pip", "local"})
+KnownLayer = Callable[[str, str], "Layer | None"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class EnvironmentFiles:
     minor
         The feature version of the interpreter.
     wheels
-        All wheels, with their bytecode.
+        All wheels, with their bytecode, or those whose parts another build has made.
     code
         Loose code, or ``None``.
     copied
@@ -58,7 +72,7 @@ class EnvironmentFiles:
 
     base: BaseContents
     minor: str
-    wheels: Sequence[WheelPart]
+    wheels: Sequence[WheelPart | KnownWheel]
     code: CodeLayer | None = None
     copied: Sequence[CopiedFiles] = ()
     inventory: str = ""
@@ -68,7 +82,13 @@ class EnvironmentFiles:
 
 
 def write_environment(
-    files: EnvironmentFiles, *, budget: int, store: Store, compression: Compression, progress: Progress
+    files: EnvironmentFiles,
+    *,
+    budget: int,
+    store: Store,
+    compression: Compression,
+    progress: Progress,
+    known: KnownLayer = lambda *_: None,
 ) -> tuple[Layer, ...]:
     """Return the layers of an environment, from the system layer up; those that are known aren't written.
 
@@ -84,6 +104,8 @@ def write_environment(
         Compresses them.
     progress
         Shows the parts that are made.
+    known
+        Returns a layer that another build has written, by a digest of what it follows from, and its comment.
 
     Raises
     ------
@@ -98,23 +120,47 @@ def write_environment(
     requests = _requests(files, ordered)
     workers = min(os.cpu_count() or 1, _MOST_WORKERS)
     parts = PartStore(store, compression)
+    system = parts.get(small_request("system", _system(files)))
+    # These are small, and say which folders have another owner or mode.
+    made = {
+        package: parts.get(request) for package, request in requests.items() if package.kind not in _PACKAGES
+    }
+    folders = _folders_above(files.base.tree, unusual_folders([system, *made.values()]))
+    inputs = [
+        layer_inputs([requests[package].inputs for package in found], folders, compression)
+        for _, found in groups
+    ]
+    found_layers = [
+        known(key, layer_comment(title, [requests[package].name for package in found])) if key else None
+        for key, (title, found) in zip(inputs, groups, strict=True)
+    ]
+    unknown = [each for each, layer in zip(groups, found_layers, strict=True) if layer is None]
+    wanted = [package for _, found in unknown for package in found if package not in made]
     with (
-        progress.task("Writing layers", total=len(requests), unit="packages") as task,
+        progress.task("Writing layers", total=len(wanted), unit="packages") as task,
         WorkerPool(workers, thread_name_prefix="parts") as pool,
     ):
-        made: dict[Package, Part] = {}
 
         def make(package: Package) -> None:
             made[package] = parts.get(requests[package])
             task.advance(1)
 
         # The largest first, so that no worker has a long task at the end.
-        list(pool.map(make, sorted(requests, key=lambda package: -package.size)))
-        system = parts.get(small_request("system", _system(files)))
-    named = [("", [system]), *((title, [made[package] for package in found]) for title, found in groups)]
-    return write_layers(
+        list(pool.map(make, sorted(wanted, key=lambda package: -package.size)))
+    named = [("", [system]), *((title, [made[package] for package in found]) for title, found in unknown)]
+    first, *rest = write_layers(
         named, below=files.base.tree.folders, store=store, compression=compression, workers=workers
     )
+    written = iter(rest)
+    layers = (layer or next(written) for layer in found_layers)
+    return (first, *(replace(layer, inputs=key) for layer, key in zip(layers, inputs, strict=True)))
+
+
+def _folders_above(tree: FolderTree, unusual: Mapping[str, FolderAttributes]) -> dict[str, FolderAttributes]:
+    """Return the folders by which layers of the same packages may differ."""
+    place = tree.resolve(PREFIX.relative_to("/").as_posix())
+    above = {path: found for path, found in tree.folders.items() if f"{place}/".startswith(f"{path}/")}
+    return {place: FolderAttributes(), **above, **unusual}
 
 
 def _system(files: EnvironmentFiles) -> list[Entry]:
@@ -145,7 +191,7 @@ def _packages(files: EnvironmentFiles) -> list[Package]:
 
 
 def _requests(files: EnvironmentFiles, ordered: Sequence[Package]) -> dict[Package, PartRequest]:
-    wheels = {part.package: part for part in files.wheels}
+    wheels: dict[Package, WheelPart | KnownWheel] = {part.package: part for part in files.wheels}
     in_order = [wheels[package] for package in ordered if package in wheels]
     tree, interpreter = files.base.tree, environment_entries(files.base)
     others = {
@@ -178,4 +224,4 @@ def _placed(request: PartRequest, tree: FolderTree) -> PartRequest:
     place = tree.resolve(prefix)
     if place == prefix:
         return request
-    return PartRequest(request.name, (*request.key, place), lambda: tree.placed(request.entries()))
+    return replace(request, key=(*request.key, place), entries=lambda: tree.placed(request.entries()))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import StoreError
 from imagesync.image.layers.compression import blocks
 from imagesync.image.layers.entries import END, FolderAttributes, directory_entry, tar_header
-from imagesync.image.layers.parts import Part, names_of
+from imagesync.image.layers.parts import Part
+from imagesync.registry.manifest import Descriptor
 from imagesync.store.layout import LAYERS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.image.layers.compression import Compression
-    from imagesync.store.store import Store, StoredFile
+    from imagesync.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -28,21 +32,28 @@ class Layer:
     ----------
     comment
         Its packages, for the image's history.
-    stored
+    blob
         The compressed archive.
     diff_id
         ``sha256:<hex>`` of the uncompressed archive (OCI image specification, "Layer DiffID").
-    media_type
-        Of the compressed archive.
+    path
+        Of the compressed archive in the store; ``None`` if it is in a registry.
     contents
         The compressed size of each of its packages, in bytes by name.
+    parts
+        Its packages, if it was written here.
+    inputs
+        A digest of what it follows from, for caches that know it before its archives are here; empty if there
+        is none.
     """
 
     comment: str
-    stored: StoredFile
+    blob: Descriptor
     diff_id: str
-    media_type: str
+    path: Path | None = None
     contents: Mapping[str, int] = field(default_factory=dict)
+    parts: tuple[Part, ...] = ()
+    inputs: str = ""
 
 
 def write_layers(
@@ -75,13 +86,7 @@ def write_layers(
         The store can't be written, or a part in it is damaged.
     """
     usual = FolderAttributes()
-    unusual = {
-        path: attributes
-        for _, parts in groups
-        for part in parts
-        for path, attributes in part.folders.items()
-        if attributes != usual
-    }
+    unusual = unusual_folders(part for _, parts in groups for part in parts)
     with WorkerPool(workers, thread_name_prefix="layers") as pool:
 
         def write(group: tuple[str, Sequence[Part]]) -> Layer:
@@ -98,6 +103,40 @@ def write_layers(
         return tuple(futures[index].result() for index in range(len(groups)))
 
 
+def unusual_folders(parts: Iterable[Part]) -> dict[str, FolderAttributes]:
+    """Return the folders of *parts* that have another owner or mode than the usual ones."""
+    usual = FolderAttributes()
+    return {
+        path: attributes for part in parts for path, attributes in part.folders.items() if attributes != usual
+    }
+
+
+def layer_inputs(
+    parts: Sequence[str], folders: Mapping[str, FolderAttributes], compression: Compression
+) -> str:
+    """Return a digest of what a layer follows from; empty if that of one of its parts isn't known.
+
+    Parameters
+    ----------
+    parts
+        The digests of what its parts follow from, in their order.
+    folders
+        Those that may be in it with another owner or mode than the usual ones.
+    compression
+        Of all parts.
+    """
+    if not all(parts):
+        return ""
+    listed = [[path, *astuple(attributes)] for path, attributes in sorted(folders.items())]
+    text = json.dumps([compression.identity, listed, list(parts)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def layer_comment(name: str, packages: Sequence[str]) -> str:
+    """Return the comment of a layer of that name with *packages*."""
+    return f"{name}: {', '.join(packages)}" if name else ", ".join(packages)
+
+
 def _layer(
     name: str,
     parts: Sequence[Part],
@@ -105,7 +144,7 @@ def _layer(
     store: Store,
     compression: Compression,
 ) -> Layer:
-    comment = f"{name}: {names_of(parts)}" if name else names_of(parts)
+    comment = layer_comment(name, [part.name for part in parts])
     contents = {part.name: part.stored.size for part in parts if part.name}
     listed = [[path, *astuple(attributes)] for path, attributes in folders.items()]
     key = ["layer", compression.identity, listed, *(part.stored.digest for part in parts)]
@@ -113,7 +152,8 @@ def _layer(
     known: dict[str, Any] | None = read_cache(path, key=key)
     stored = None if known is None else store.open(known["digest"], filename=comment)
     if known is not None and stored is not None:
-        return Layer(comment, stored, known["diff_id"], compression.media_type, contents)
+        blob = Descriptor(compression.media_type, stored.digest, stored.size)
+        return Layer(comment, blob, known["diff_id"], stored.path, contents, tuple(parts))
     content = hashlib.sha256()
     with store.begin() as writer:
         for block in blocks(
@@ -131,7 +171,8 @@ def _layer(
         stored = store.commit(writer, filename=comment)
     diff_id = f"sha256:{content.hexdigest()}"
     write_cache(path, {"digest": stored.digest, "size": stored.size, "diff_id": diff_id}, key=key)
-    return Layer(comment, stored, diff_id, compression.media_type, contents)
+    blob = Descriptor(compression.media_type, stored.digest, stored.size)
+    return Layer(comment, blob, diff_id, stored.path, contents, tuple(parts))
 
 
 def _members(part: Part, compression: Compression) -> Iterator[tuple[bytes, bytes]]:

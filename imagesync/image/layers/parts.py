@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -33,12 +33,15 @@ class Part:
     folders
         Its folders, and those above its files. They aren't in the part, because a layer may have each path
         only once: tar-split, by which Docker and Podman keep layers, refuses a second entry.
+    inputs
+        As of :class:`PartRequest`.
     """
 
     name: str
     stored: StoredFile
     members: tuple[tuple[int, int], ...]
     folders: Mapping[str, FolderAttributes]
+    inputs: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,18 @@ class PartRequest:
         What its bytes depend on, besides the compression.
     entries
         Returns the entries in their order, parent directories included.
+    inputs
+        A digest of what the part follows from, for caches that know it before the archive is here; empty if
+        there is none.
+    known
+        Returns the part, which another build has made of *inputs*: the archive isn't here.
     """
 
     name: str
     key: tuple[str, ...]
     entries: Callable[[], Iterable[Entry]]
+    inputs: str = ""
+    known: Callable[[str], Part] | None = None
 
 
 class PartStore:
@@ -85,6 +95,8 @@ class PartStore:
         StoreError
             The store can't be written.
         """
+        if request.known is not None:
+            return request.known(request.inputs)
         key = ["part", FORMAT, self.compression.identity, *request.key]
         path = cache_path(self._store.root / LAYERS, key)
         known = read_cache(path, key=key)
@@ -93,7 +105,7 @@ class PartStore:
             if stored is not None:
                 members = tuple((size, plain) for size, plain in known["members"])
                 folders = {path: FolderAttributes(*values) for path, values in known["folders"].items()}
-                return Part(request.name, stored, members, folders)
+                return Part(request.name, stored, members, folders, request.inputs)
         part = self._make(request)
         content = {
             "digest": part.stored.digest,
@@ -112,7 +124,7 @@ class PartStore:
                 writer.write(member)
                 members.append((len(member), len(block)))
             stored = self._store.commit(writer, filename=request.name)
-        return Part(request.name, stored, tuple(members), folders)
+        return Part(request.name, stored, tuple(members), folders, request.inputs)
 
 
 def _without_folders(entries: Iterable[Entry], folders: dict[str, FolderAttributes]) -> Iterator[Entry]:
@@ -126,8 +138,3 @@ def _without_folders(entries: Iterable[Entry], folders: dict[str, FolderAttribut
             folders[entry.path] = FolderAttributes(entry.mode, entry.uid, entry.gid)
         else:
             yield entry
-
-
-def names_of(parts: Sequence[Part]) -> str:
-    """Return the names of *parts*, as a history entry lists them."""
-    return ", ".join(part.name for part in parts)

@@ -16,11 +16,11 @@ from imagesync.core.names import canonical_name
 from imagesync.errors import VerifyError
 
 if TYPE_CHECKING:
-    from imagesync.image.layers.wheel_parts import WheelPart
+    from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart
     from imagesync.lock.lock import Lock
 
 
-def verify_wheels(wheels: Sequence[WheelPart], lock: Lock) -> None:
+def verify_wheels(wheels: Sequence[WheelPart | KnownWheel], lock: Lock) -> None:
     """Check that *wheels* are the packages of *lock*, each once and in its version.
 
     Raises
@@ -36,12 +36,12 @@ def verify_wheels(wheels: Sequence[WheelPart], lock: Lock) -> None:
         )
 
 
-def _differences(wheels: Sequence[WheelPart], lock: Lock) -> Iterator[str]:
+def _differences(wheels: Sequence[WheelPart | KnownWheel], lock: Lock) -> Iterator[str]:
     expected: dict[str, str] = {package.name: package.version for package in lock.packages}
     expected |= {package.name: package.version for package in lock.vendored}
     found: dict[str, str] = {}
     for part in wheels:
-        name, version, _, _ = parse_wheel_filename(part.wheel.filename)
+        name, version, _, _ = parse_wheel_filename(part.filename)
         if canonical_name(name) in found:
             yield f"{name} is there twice"
         found[canonical_name(name)] = str(version)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from imagesync.image.layers.wheel_entries import WheelContent, bytecode_entries
 from imagesync.image_layout import PREFIX, site_packages
 
 if TYPE_CHECKING:
+    from imagesync.image.layers.parts import Part
     from imagesync.store.store import StoredFile
 
 
@@ -37,6 +38,9 @@ class WheelPart:
         The feature version of the environment's Python.
     excluded
         Paths that other packages have, too, and that are in another part.
+    source
+        A digest of what the part follows from, besides *excluded*, its place among it; see
+        :attr:`~imagesync.image.layers.parts.PartRequest.inputs`.
     """
 
     wheel: StoredFile
@@ -44,13 +48,22 @@ class WheelPart:
     kind: Kind
     minor: str
     excluded: frozenset[str] = frozenset()
+    source: str = ""
+
+    @property
+    def filename(self) -> str:
+        """Return the file name of the wheel."""
+        return self.wheel.filename
+
+    def checksums(self) -> dict[str, tuple[int, int]]:
+        """Return what tells the content of each installed file, by its path."""
+        with WheelContent(self.wheel, minor=self.minor) as content:
+            return {path: content.checksum(path) for path in content.paths}
 
     @property
     def package(self) -> Package:
         """Return what the place of the part follows from."""
-        name, _, _, tags = parse_wheel_filename(self.wheel.filename)
-        is_native = any(tag.platform != "any" for tag in tags)
-        return Package(str(name), self.kind, self.wheel.size, is_native)
+        return package_of(self.filename, self.kind, self.wheel.size)
 
     @property
     def request(self) -> PartRequest:
@@ -58,7 +71,8 @@ class WheelPart:
         name, version, _, _ = parse_wheel_filename(self.wheel.filename)
         bytecode = self.bytecode.digest if self.bytecode is not None else ""
         key = ("wheel", self.wheel.digest, bytecode, str(PREFIX), self.minor, *sorted(self.excluded))
-        return PartRequest(f"{name} {version}", key, self._entries)
+        inputs = part_inputs(self.source, self.excluded)
+        return PartRequest(f"{name} {version}", key, self._entries, inputs)
 
     def _entries(self) -> Iterator[Entry]:
         """Yield the files sorted by path, then the bytecode, each with the directories above."""
@@ -77,19 +91,88 @@ class WheelPart:
             yield from with_parents(compiled)
 
 
+@dataclass(frozen=True)
+class KnownWheel:
+    """A wheel that isn't here: another build has made its part, and listed its files.
+
+    Parameters
+    ----------
+    filename, size
+        Of the wheel.
+    minor
+        The feature version of the environment's Python.
+    source
+        As of :class:`WheelPart`.
+    files
+        What tells the content of each installed file, by its path.
+    make
+        Returns the part that follows from certain inputs.
+    excluded
+        Paths that other packages have, too, and that are in another part.
+    """
+
+    filename: str
+    size: int
+    minor: str
+    source: str
+    files: Mapping[str, tuple[int, int]] = field(repr=False)
+    make: Callable[[str], Part] = field(repr=False)
+    excluded: frozenset[str] = frozenset()
+
+    def checksums(self) -> dict[str, tuple[int, int]]:
+        """Return what tells the content of each installed file, by its path."""
+        return dict(self.files)
+
+    @property
+    def package(self) -> Package:
+        """Return what the place of the part follows from."""
+        return package_of(self.filename, "pip", self.size)
+
+    @property
+    def request(self) -> PartRequest:
+        """Return the request for the part."""
+        name, version, _, _ = parse_wheel_filename(self.filename)
+        inputs = part_inputs(self.source, self.excluded)
+        return PartRequest(f"{name} {version}", (), tuple, inputs, self.make)
+
+
+def package_of(filename: str, kind: Kind, size: int) -> Package:
+    """Return the package of a wheel, for the place of its part."""
+    name, _, _, tags = parse_wheel_filename(filename)
+    return Package(str(name), kind, size, any(tag.platform != "any" for tag in tags))
+
+
+def part_inputs(source: str, excluded: frozenset[str]) -> str:
+    """Return a digest of what a part follows from; empty if *source* is."""
+    if not source:
+        return ""
+    return hashlib.sha256("\0".join((source, *sorted(excluded))).encode()).hexdigest()
+
+
+def needed_archives(wheels: Sequence[WheelPart | KnownWheel]) -> set[str]:
+    """Return the names of the known wheels whose bytes decide which package has a path."""
+    checksums = {part.filename: part.checksums() for part in wheels}
+    known = {part.filename for part in wheels if isinstance(part, KnownWheel)}
+    found: set[str] = set()
+    for path, names in shared_paths({name: list(paths) for name, paths in checksums.items()}).items():
+        if len({checksums[name][path] for name in names}) > 1:
+            found.update(known.intersection(names))
+    return found
+
+
 def without_shared_files(
-    wheels: Sequence[WheelPart],
+    wheels: Sequence[WheelPart | KnownWheel],
     file_conflicts: Mapping[str, str],
     *,
     minor: str,
     others: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[WheelPart]:
+) -> list[WheelPart | KnownWheel]:
     """Return the parts with each path in one of them only: in that of the wheel whose bytes are installed.
 
     Parameters
     ----------
     wheels
-        In the order of their layers.
+        In the order of their layers; the bytes of known ones decide nothing (:func:`needed_archives`).
     file_conflicts
         The sha256 of each installed file that several packages have, by its path below site-packages.
     minor
@@ -110,33 +193,32 @@ def without_shared_files(
     # One wheel at a time: a process may have few open files.
     checksums: dict[str, dict[str, tuple[int, int]]] = {}
     for part in wheels:
-        with WheelContent(part.wheel, minor=minor) as content:
-            checksums[part.wheel.filename] = {path: content.checksum(path) for path in content.paths}
+        checksums[part.filename] = part.checksums()
     paths = {name: list(found) for name, found in checksums.items()}
     check_kinds({**paths, **others})
-    by_name = {part.wheel.filename: part.wheel for part in wheels}
+    by_name = {part.filename: part.wheel for part in wheels if isinstance(part, WheelPart)}
     excluded: dict[str, set[str]] = {}
     for path, names in shared_paths(paths).items():
         is_same = len({checksums[name][path] for name in names}) == 1
-        sharing = [by_name[name] for name in sorted(names)]
-        winner = sharing[0] if is_same else _winner(path, sharing, file_conflicts, minor=minor)
+        winner = min(names)
+        if not is_same:
+            sharing = [by_name[name] for name in sorted(names)]
+            winner = _winner(path, sharing, file_conflicts, minor=minor)
         for name in names:
-            if name != winner.filename:
+            if name != winner:
                 excluded.setdefault(name, set()).add(path)
-    return [replace(part, excluded=frozenset(excluded.get(part.wheel.filename, ()))) for part in wheels]
+    return [replace(part, excluded=frozenset(excluded.get(part.filename, ()))) for part in wheels]
 
 
-def _winner(
-    path: str, wheels: Sequence[StoredFile], file_conflicts: Mapping[str, str], *, minor: str
-) -> StoredFile:
-    """Return the wheel that has the installed bytes of a path, else the first."""
+def _winner(path: str, wheels: Sequence[StoredFile], file_conflicts: Mapping[str, str], *, minor: str) -> str:
+    """Return the name of the wheel that has the installed bytes of a path, else the first."""
     folder = site_packages(minor).relative_to("/").as_posix()
     installed = file_conflicts.get(path.removeprefix(f"{folder}/"), "")
     for wheel in wheels:
         with WheelContent(wheel, minor=minor) as content:
             if hashlib.sha256(content.read(path)).hexdigest() == installed:
-                return wheel
-    return wheels[0]
+                return wheel.filename
+    return wheels[0].filename
 
 
 def _is_excluded(bytecode: str, excluded: frozenset[str]) -> bool:

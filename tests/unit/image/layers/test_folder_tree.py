@@ -59,7 +59,7 @@ def members(
     )
     found = []
     for layer in layers:
-        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer.stored.path.read_bytes()))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(layer.path.read_bytes()))) as archive:
             entries = archive.getmembers()
         assert len({entry.name for entry in entries}) == len(entries)
         found.append({entry.name: entry for entry in entries})

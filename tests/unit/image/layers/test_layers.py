@@ -95,7 +95,7 @@ def test_layer_is_its_parts_and_the_end_of_the_archive(tmp_path: Path, name: str
     layer = layer_of(
         part("opt/a", b"1" * 20_000_000), part("opt/b", b"2"), store=store, compression=compression
     )
-    compressed = layer.stored.path.read_bytes()
+    compressed = layer.path.read_bytes()
     if name == "gzip":
         plain = gzip.decompress(compressed)
     else:
@@ -141,11 +141,11 @@ def test_damaged_layer_is_made_again_and_a_damaged_part_removed(tmp_path: Path) 
     store, compression = Store(tmp_path), compression_of("gzip")
     request = part("opt/env/a", b"content")
     layer = layer_of(request, store=store, compression=compression)
-    content = layer.stored.path.read_bytes()
-    layer.stored.path.chmod(0o644)
-    layer.stored.path.write_bytes(b"x" * len(content))
+    content = layer.path.read_bytes()
+    layer.path.chmod(0o644)
+    layer.path.write_bytes(b"x" * len(content))
     again = layer_of(request, store=store, compression=compression)
-    assert again.stored.path.read_bytes() == content
+    assert again.path.read_bytes() == content
     kept = PartStore(store, compression).get(request)
     kept.stored.path.chmod(0o644)
     kept.stored.path.write_bytes(b"x" * kept.stored.size)

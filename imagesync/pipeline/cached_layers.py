@@ -1,0 +1,281 @@
+"""The setting ``cache-from``: parts and layers that others have pushed, found before anything is fetched.
+
+A repository's cache has three kinds of entries, each under a digest of what it follows from: the files of a
+wheel, the part of a wheel as a range of a layer, and a layer. A build whose packages are all known mounts
+their layers, and fetches and compiles none of them. The contents of base images are in it, too.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Severity
+from imagesync.core.strict_json import load_json
+from imagesync.errors import RegistryError
+from imagesync.image.layers.base_contents import base_key, recall_base, remember_base
+from imagesync.image.layers.entries import END, FolderAttributes
+from imagesync.image.layers.layer import Layer
+from imagesync.image.layers.parts import FORMAT, Part
+from imagesync.image.layers.wheel_parts import KnownWheel
+from imagesync.registry.layer_cache import CacheEntry, push_layer_cache, read_layer_cache
+from imagesync.registry.manifest import Descriptor, canonical_json, parse_json
+from imagesync.registry.oci_image import read_document
+from imagesync.registry.upload import upload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imagesync.core.progress import Progress
+    from imagesync.image.layers.compression import Compression
+    from imagesync.image.layers.wheel_parts import WheelPart
+    from imagesync.lock.locked_packages import LockedPackage
+    from imagesync.registry.repository import Repository
+    from imagesync.store.store import Store
+
+_DOCUMENT: Final = "application/vnd.dev.imagesync.layer-contents.v1+gzip"
+_MOST_CONTENT: Final = 64 << 20
+"""Of an uncompressed document, in bytes: the files of 100 large wheels have 10 MB."""
+
+
+@dataclass(frozen=True)
+class WheelSources:
+    """What the parts of an environment's wheels follow from, besides the wheels.
+
+    Parameters
+    ----------
+    minor
+        The feature version of the environment's Python.
+    compiler
+        The full version of the interpreter that compiles bytecode; empty if nothing does.
+    compression
+        Of the layers.
+    place
+        The folder of the environment in the image.
+    """
+
+    minor: str
+    compiler: str
+    compression: str
+    place: str
+
+    def digest(self, wheel: str) -> str:
+        """Return the digest of what the part of a wheel follows from, by the digest of the wheel."""
+        parts = (version("imagesync"), str(FORMAT), *astuple(self), wheel)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@dataclass
+class CachedLayers:
+    """The cache of one repository, for one build.
+
+    Parameters
+    ----------
+    repository
+        Has the layers, and the list of them.
+    store
+        Keeps parts that are read.
+    compression
+        Of the layers.
+    entries
+        The list, by the digests of what each entry follows from.
+    """
+
+    repository: Repository
+    store: Store
+    compression: Compression
+    entries: Mapping[str, CacheEntry]
+    _documents: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    _new: dict[str, CacheEntry] = field(default_factory=dict)
+    _content: bytes = b""
+
+    @property
+    def blobs(self) -> set[str]:
+        """Return the digests of the layers that the repository has."""
+        return {entry.blob.digest for entry in self.entries.values()}
+
+    def is_in(self, repository: str) -> bool:
+        """Return True if it is the cache of *repository*."""
+        return parse_reference(repository).name == self.repository.reference.name
+
+    def mounts(self, repository: str) -> dict[str, str]:
+        """Return where a push to *repository* can mount the layers from, by their digests."""
+        here, there = self.repository.reference, parse_reference(repository)
+        is_near = here.domain == there.domain and here.path != there.path
+        return dict.fromkeys(self.blobs, here.path) if is_near else {}
+
+    def wheel(self, package: LockedPackage, sources: WheelSources) -> KnownWheel | None:
+        """Return the wheel of a locked package if its files are known, or ``None``."""
+        source = sources.digest(package.artifact.digest)
+        known = self._document(f"wheel {source}").get("wheels", {}).get(source)
+        if known is None:
+            return None
+        try:
+            files = {str(path): (int(crc), int(size)) for path, crc, size in known["files"]}
+            return KnownWheel(
+                str(known["filename"]), int(known["size"]), sources.minor, source, files, self.part
+            )
+        except (LookupError, TypeError, ValueError):
+            return None
+
+    def has_part(self, inputs: str) -> bool:
+        """Return True if the part that follows from *inputs* is known."""
+        return f"part {inputs}" in self.entries and inputs in self._parts(inputs)
+
+    def part(self, inputs: str) -> Part:
+        """Return the part that follows from *inputs*, read from the layer that has it.
+
+        Raises
+        ------
+        RegistryError
+            The registry has something else there, or doesn't answer.
+        """
+        entry, known = self.entries[f"part {inputs}"], self._parts(inputs)[inputs]
+        described = Descriptor(entry.blob.media_type, str(entry.properties["digest"]), entry.size)
+        stored = self.store.open(described.digest, filename=known["name"])
+        if stored is None:
+            chunks = self.repository.read_range(entry.blob, entry.start, described)
+            stored = self.store.add(chunks, filename=known["name"])
+        members = tuple((size, plain) for size, plain in known["members"])
+        folders = {path: FolderAttributes(*values) for path, values in known["folders"].items()}
+        return Part(known["name"], stored, members, folders, inputs)
+
+    def layer(self, inputs: str, comment: str) -> Layer | None:
+        """Return the layer that follows from *inputs*, or ``None`` if none is known."""
+        entry = self.entries.get(f"layer {inputs}")
+        if entry is None:
+            return None
+        contents = load_json(str(entry.properties.get("contents", "{}")).encode())
+        return Layer(comment, entry.blob, str(entry.properties["diff-id"]), contents=contents, inputs=inputs)
+
+    def recall_base(self, digest: str, cache: Path) -> None:
+        """Remember the contents of a base image in the cache folder, if they are known and aren't there."""
+        if recall_base(digest, cache) is None and (known := self._document(base_key(digest))):
+            remember_base(digest, known["base"], cache)
+
+    def add(self, layers: Iterable[Layer], wheels: Iterable[WheelPart], *, base: str, cache: Path) -> None:
+        """Add what a build has made to the entries that :meth:`push` pushes.
+
+        Parameters
+        ----------
+        layers
+            All layers of the environment.
+        wheels
+            The wheels in them that are here.
+        base
+            The digest of the base image.
+        cache
+            The cache folder, which remembers the contents of the base image.
+        """
+        made = [layer for layer in layers if layer.inputs and f"layer {layer.inputs}" not in self.entries]
+        parts = {part.inputs: part for layer in made for part in layer.parts}
+        sources = {
+            part.source: part for part in wheels if part.source and f"wheel {part.source}" not in self.entries
+        }
+        document: dict[str, Any] = {
+            "parts": {inputs: _part_facts(part) for inputs, part in parts.items()},
+            "wheels": {source: _wheel_facts(part) for source, part in sources.items()},
+        }
+        keys = [f"wheel {source}" for source in sources]
+        if base_key(base) not in self.entries:
+            document["base"] = recall_base(base, cache)
+            keys.append(base_key(base))
+        if not made and not keys:
+            return
+        self._content = gzip.compress(canonical_json(document), 6, mtime=0)
+        listed = Descriptor.of(self._content, _DOCUMENT)
+        self._new = {key: CacheEntry(listed) for key in (f"contents {listed.digest}", *keys)}
+        for layer in made:
+            self._new |= self._entries_of(layer, listed)
+
+    def push(self, *, progress: Progress) -> None:
+        """Push what :meth:`add` was given, once its layers are in the repository; a failure is a warning."""
+        if not self._new:
+            return
+        listed = Descriptor.of(self._content, _DOCUMENT)
+        try:
+            with progress.task("Pushing the layer cache", total=listed.size, unit="bytes") as task:
+                upload(self.repository, listed, _Bytes(self._content), task)
+            push_layer_cache(self._new, self.repository, progress=progress)
+        except RegistryError as error:
+            progress.line(f"{error.message} The next build finds none of these layers.", Severity.WARNING)
+        self._new = {}
+
+    def _entries_of(self, layer: Layer, listed: Descriptor) -> dict[str, CacheEntry]:
+        contents = json.dumps(dict(layer.contents), sort_keys=True)
+        found = {
+            f"layer {layer.inputs}": CacheEntry(
+                layer.blob, properties={"diff-id": layer.diff_id, "contents": contents}
+            )
+        }
+        # Folders come before the parts, and the end of the archive after them.
+        start = layer.blob.size - len(self.compression.compress(END))
+        start -= sum(part.stored.size for part in layer.parts)
+        for part in layer.parts:
+            properties = {"digest": part.stored.digest, "listed": listed.digest}
+            found[f"part {part.inputs}"] = CacheEntry(layer.blob, start, part.stored.size, properties)
+            start += part.stored.size
+        return found
+
+    def _parts(self, inputs: str) -> Mapping[str, Any]:
+        listed = self.entries[f"part {inputs}"].properties.get("listed", "")
+        found: Mapping[str, Any] = self._document(f"contents {listed}").get("parts", {})
+        return found
+
+    def _document(self, key: str) -> Mapping[str, Any]:
+        """Return the document of an entry; empty if it can't be had, or has another form."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return {}
+        if entry.blob.digest not in self._documents:
+            self._documents[entry.blob.digest] = _read(entry.blob, self.repository)
+        return self._documents[entry.blob.digest]
+
+
+def open_cached_layers(
+    repository: Repository, store: Store, compression: Compression, *, progress: Progress
+) -> CachedLayers:
+    """Return the cache of a repository; empty, with a warning, if the registry doesn't give it."""
+    entries: Mapping[str, CacheEntry] = {}
+    try:
+        entries = read_layer_cache(repository)
+    except RegistryError as error:
+        progress.line(f"{error.message} Building without cache-from.", Severity.WARNING)
+    return CachedLayers(repository, store, compression, entries)
+
+
+def _part_facts(part: Part) -> dict[str, Any]:
+    folders = {path: astuple(attributes) for path, attributes in sorted(part.folders.items())}
+    return {"name": part.name, "members": part.members, "folders": folders}
+
+
+def _wheel_facts(part: WheelPart) -> dict[str, Any]:
+    files = [[path, *checksum] for path, checksum in sorted(part.checksums().items())]
+    return {"filename": part.filename, "size": part.wheel.size, "files": files}
+
+
+def _read(blob: Descriptor, repository: Repository) -> dict[str, Any]:
+    try:
+        inflater = zlib.decompressobj(wbits=31)
+        content = inflater.decompress(read_document(blob, repository), _MOST_CONTENT)
+        return parse_json(content) if inflater.eof else {}
+    except (RegistryError, ValueError, zlib.error):
+        return {}
+
+
+class _Bytes:
+    """One blob."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        del descriptor
+        yield self._content
