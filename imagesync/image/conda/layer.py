@@ -15,7 +15,7 @@ from imagesync.image.conda.wheel_conflicts import refuse_file_conflicts
 from imagesync.image_layout import PREFIX, site_packages
 from imagesync.lock.conda.archive_files import read_archive_files
 from imagesync.lock.conda.locked_records import topological_order
-from imagesync.scan.conda.shared_files import SITE_PACKAGES
+from imagesync.scan.conda.shared_files import EXECUTABLE, NOT_EXECUTABLE, SITE_PACKAGES
 from imagesync.standalone.image.conda_records import bytecode_path
 from imagesync.wheels.bytecode import compile_bytecode
 
@@ -84,6 +84,8 @@ class CondaLayer:
         has them.
     owners
         The package that each file is installed from that several packages have, by path below the prefix.
+    executables
+        Those of these paths whose mode is known, and whether they are executable.
     """
 
     packages: tuple[LockedConda, ...]
@@ -94,6 +96,7 @@ class CondaLayer:
     activates: bool = False
     images: tuple[ArchiveImage, ...] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
+    executables: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -119,8 +122,9 @@ class CondaLayer:
         return f"file://{path}#{file.digest}"
 
     def owners_json(self) -> str:
-        """Return the owners as JSON."""
-        return json.dumps(dict(self.owners), indent=1, sort_keys=True) + "\n"
+        """Return the package of each shared file as JSON, and whether it is executable, if that is known."""
+        files = {path: [name, self.executables.get(path)] for path, name in self.owners.items()}
+        return json.dumps(files, indent=1, sort_keys=True) + "\n"
 
     def records(self) -> str:
         """Return the fields of the prefix records in the image, without the files."""
@@ -179,7 +183,8 @@ def make_layer(
             strict=True,
         )
     )
-    owners = owners_of_shared(contents, shared_files, minor=minor)
+    installed = _in_image(shared_files, minor=minor)
+    owners = owners_of_shared(contents, installed)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
     scripts = tuple(name for name, each in contents.items() if each.has_post_link)
     for name in scripts:
@@ -190,6 +195,11 @@ def make_layer(
         archives=tuple(archives),
         installer=installer,
         owners=owners,
+        executables={
+            path: installed[path] == EXECUTABLE
+            for path in owners
+            if installed.get(path) in {EXECUTABLE, NOT_EXECUTABLE}
+        },
         bytecode=compile_bytecode(
             modules,
             python=python,
@@ -205,9 +215,16 @@ def make_layer(
     )
 
 
-def owners_of_shared(
-    contents: Mapping[str, ArchiveFiles], shared_files: Mapping[str, tuple[str, ...]], *, minor: str
-) -> dict[str, str]:
+def _in_image(shared_files: Mapping[str, tuple[str, ...]], *, minor: str) -> dict[str, str]:
+    """Return whose file is installed locally, by its path below the image's prefix."""
+    modules = site_packages(minor).relative_to(PREFIX).as_posix()
+    return {
+        f"{modules}/{path.removeprefix(SITE_PACKAGES)}" if path.startswith(SITE_PACKAGES) else path: names[0]
+        for path, names in shared_files.items()
+    }
+
+
+def owners_of_shared(contents: Mapping[str, ArchiveFiles], installed: Mapping[str, str]) -> dict[str, str]:
     """Return the package that each file is installed from that several packages have, by its path.
 
     It is the package whose file is installed locally, else the last one: conda links the packages in this
@@ -218,16 +235,9 @@ def owners_of_shared(
     ----------
     contents
         The content of each package by name, in topological order.
-    shared_files
-        The files that several conda packages have locally.
-    minor
-        The feature version of the environment's Python.
+    installed
+        The package whose file is installed locally, for files that several packages have there.
     """
-    modules = site_packages(minor).relative_to(PREFIX).as_posix()
-    installed = {
-        f"{modules}/{path.removeprefix(SITE_PACKAGES)}" if path.startswith(SITE_PACKAGES) else path: names[0]
-        for path, names in shared_files.items()
-    }
     packages: defaultdict[str, list[str]] = defaultdict(list)
     for name, content in contents.items():
         for path in content.files:

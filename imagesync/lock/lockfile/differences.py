@@ -106,21 +106,28 @@ class _Comparison:
         locked = self.read.custom_metadata.shared_conda_files
         if not (self.ours and self.same_platform and locked):
             return
-        from imagesync.scan.conda.shared_files import shared_files
+        from imagesync.scan.conda.shared_files import EXECUTABLE, NOT_EXECUTABLE, shared_files
 
+        modes = {EXECUTABLE: ("is", "was"), NOT_EXECUTABLE: ("isn't", "wasn't")}
         names = {name for names in locked.values() for name in names}
         records = [each.record for each in planned.values() if each.name in names and each.record is not None]
         moved: dict[str, str] = {}
-        for path, (owner, *_) in shared_files(records, self.plan.python).items():
+        for path, (owner, *others) in shared_files(records, self.plan.python).items():
+            before = locked[path][0] if path in locked else owner
             # Without an owner, the file itself was changed.
-            if owner and path in locked and locked[path][0] != owner:
-                moved.setdefault(owner, path)
-        for name, path in moved.items():
+            if not owner or before == owner:
+                continue
+            if owner in modes and before in modes:
+                reason = (
+                    f"its {path} {modes[owner][0]} executable; when the lock was made, it {modes[before][1]}"
+                )
+                moved.setdefault(others[-1], reason)
+            elif owner not in modes:
+                whose = f"that of {before}" if before and before not in modes else "no package's"
+                moved.setdefault(owner, f"its {path} is installed; when the lock was made, {whose} was")
+        for name, reason in moved.items():
             here = f"{planned[name].version} {planned[name].build}".strip()
-            before = f"that of {locked[path][0]}" if locked[path][0] else "no package's"
-            yield Difference(
-                name, "conda", here, here, f"its {path} is installed; when the lock was made, {before} was"
-            )
+            yield Difference(name, "conda", here, here, reason)
 
     def _conda_fits(self, package: PlannedConda, entry: LockedConda) -> bool:
         if package.record is None or self._is_reported(package.name, package.version, entry.version):

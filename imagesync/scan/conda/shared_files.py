@@ -1,6 +1,6 @@
 # Paths stay strings: there are tens of thousands of them.
-# ruff: noqa: PTH112, PTH114, PTH118
-"""Files that several conda packages have with different content, and whose file is the installed one."""
+# ruff: noqa: PTH112, PTH114, PTH116, PTH118
+"""Files that several conda packages have, and which of them is the installed one."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ from imagesync.scan.environment import CondaRecord, Interpreter
 
 SITE_PACKAGES = "site-packages/"
 """The prefix of module paths for all platforms and versions of Python."""
+EXECUTABLE, NOT_EXECUTABLE = "+x", "-x"
+"""Stand for the package of files that only their mode may tell apart."""
 _Entry = Mapping[str, Any]
 _IMPORT = re.compile(rb"^from ([\w.]+) import ", re.MULTILINE)
 _MODULES = re.compile(r"(lib/python3\.\d+t?|Lib)/site-packages/")
 
 
 def shared_files(records: Iterable[CondaRecord], python: Interpreter) -> Mapping[str, tuple[str, ...]]:
-    """Return the packages that have each file that several of *records* have with different content.
+    """Return the packages that have each file that several of *records* have.
 
-    conda and micromamba keep the file that is linked last, and py-rattler puts the others aside.
+    conda and micromamba keep the file that is linked last, and py-rattler puts the others aside. Of files
+    with the same content only the mode is told: archives may have different ones, and no record has any.
 
     Parameters
     ----------
@@ -41,7 +44,9 @@ def shared_files(records: Iterable[CondaRecord], python: Interpreter) -> Mapping
     -------
     Mapping
         Path relative to the prefix, or to site-packages if it begins with that, to conda names. The first
-        is the package whose file is installed, or empty; all packages that have the file follow, sorted.
+        is the package whose file is installed, or empty; or, of files with the same content,
+        :data:`EXECUTABLE` or :data:`NOT_EXECUTABLE`, and nothing on Windows. All packages that have the file
+        follow, sorted.
     """
     prefix = _root(python)
     packages = {record.name: _entries(record, prefix) for record in records}
@@ -53,9 +58,13 @@ def shared_files(records: Iterable[CondaRecord], python: Interpreter) -> Mapping
                 claims[path].append(_Claim(name, entry))
     found = {}
     for path, shared in claims.items():
-        if len(shared) > 1 and len({claim.content for claim in shared}) > 1:
-            owner = _owner(prefix, path, shared, packages)
-            found[_MODULES.sub(SITE_PACKAGES, path)] = (owner, *sorted({claim.name for claim in shared}))
+        names = sorted({claim.name for claim in shared})
+        if len(names) < 2:
+            continue
+        differs = len({claim.content for claim in shared}) > 1
+        owner = _owner(prefix, path, shared, packages) if differs else _mode(prefix, path, python)
+        if differs or owner:
+            found[_MODULES.sub(SITE_PACKAGES, path)] = (owner, *names)
     return dict(sorted(found.items()))
 
 
@@ -123,6 +132,17 @@ def _owner(prefix: str, path: str, claims: list[_Claim], packages: Mapping[str, 
         scripts = owners or [claim for claim in claims if claim.is_generated and not claim.installed]
         owners = _with_imported_module(data, path, prefix, scripts, packages)
     return max((claim.name for claim in owners), default="")
+
+
+def _mode(prefix: str, path: str, python: Interpreter) -> str:
+    """Return what stands for the mode of a file; empty on Windows, which has none."""
+    if python.platform.startswith("win"):
+        return ""
+    try:
+        mode = os.stat(os.path.join(prefix, *path.split("/"))).st_mode
+    except OSError:
+        return ""
+    return EXECUTABLE if mode & 0o100 else NOT_EXECUTABLE
 
 
 def _archived_digests(claim: _Claim, data: bytes, prefix: str) -> set[str]:

@@ -4,7 +4,8 @@ Usage: python3 install_conda.py PREFIX PACKAGES INSTALLER
 
 The folder PACKAGES holds explicit.txt with the path and sha256 of each archive; records.json with the fields
 of each prefix record but its files, in the same order; owners.json with the package of each file that
-several have; and bytecode.txt with the path and sha256 of each archive of bytecode, as in compile_modules.py.
+several have, and whether it is executable, or null; and bytecode.txt with the path and sha256 of each
+archive of bytecode, as in compile_modules.py.
 INSTALLER is micromamba, the one beside this file or else the image's own, or rattler, beside this file or in
 /mnt/installer. The result is the same.
 """
@@ -309,7 +310,9 @@ def main(prefix: str, packages: str, installer: str) -> None:
     explicit = folder / "explicit.txt"
     contents = Packages(explicit, read_explicit(explicit), records)
     compiled = read_explicit(folder / "bytecode.txt")
-    owners: Owners = read_json(folder / "owners.json")
+    shared = read_json(folder / "owners.json")
+    owners: Owners = {path: name for path, (name, _) in shared.items()}
+    executables = {path: flag for path, (_, flag) in shared.items() if flag is not None}
     minor = python_minor(records)
     suffix = f".cpython-{minor.replace('.', '')}.pyc"
     SCRATCH.mkdir()
@@ -320,7 +323,7 @@ def main(prefix: str, packages: str, installer: str) -> None:
             start = partial(extract_precompiled, modules, suffix, compiled, pool, owners)
             extracted = install_packages(root, contents, installer, start)
             show_messages(root)
-            install_shared_files(root, owners, records)
+            install_shared_files(root, owners, records, executables)
             complete_bytecode(root, extracted, suffix)
             normalize_packages(root, records, owners, pool)
     except subprocess.CalledProcessError as error:

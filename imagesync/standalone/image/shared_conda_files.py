@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from imagesync.standalone.image.conda_records import (
@@ -24,7 +25,9 @@ from imagesync.standalone.image.conda_records import (
 Owners = dict[str, str]
 
 
-def install_shared_files(prefix: Path, owners: Owners, records: list[Record]) -> None:
+def install_shared_files(
+    prefix: Path, owners: Owners, records: list[Record], executables: Mapping[str, bool]
+) -> None:
     """Install each file from the archive of its owner, as extracted by the installer.
 
     Parameters
@@ -36,6 +39,8 @@ def install_shared_files(prefix: Path, owners: Owners, records: list[Record]) ->
         with its module and isn't named.
     records
         Those of all packages.
+    executables
+        Whether a file is executable; elsewhere it has the mode of its owner's.
     """
     by_name = {record["name"]: record for record in records}
     paths: dict[str, list[str]] = {}
@@ -45,6 +50,9 @@ def install_shared_files(prefix: Path, owners: Owners, records: list[Record]) ->
         package = _Package(prefix, by_name[name])
         for path in owned:
             package.install(path)
+            if path in executables:
+                # Not linked to the installer's cache: it was just written.
+                (prefix / path).chmod(0o755 if executables[path] else 0o644)
 
 
 class _Package:

@@ -146,16 +146,11 @@ def test_shared_file_is_of_the_installed_package_else_of_the_last_one() -> None:
         "third": ArchiveFiles({f"{SITE_PACKAGES}/{cached}": "3", "bin/tool": "1"}),
     }
     last = {f"{SITE_PACKAGES}/{module}": "second", "bin/tool": "third"}
-    assert owners_of_shared(contents, {}, minor=MINOR) == last, "bytecode goes with its module"
-    installed = {
-        f"site-packages/{module}": ("first", "first", "second"),
-        "bin/tool": ("", "first", "third"),
-        "share/first": ("first", "first", "gone"),
-    }
-    found = owners_of_shared(contents, installed, minor=MINOR)
+    assert owners_of_shared(contents, {}) == last, "bytecode goes with its module"
+    installed = {f"{SITE_PACKAGES}/{module}": "first", "bin/tool": "", "share/first": "first"}
+    found = owners_of_shared(contents, installed)
     assert found == {**last, f"{SITE_PACKAGES}/{module}": "first"}
-    elsewhere = {f"site-packages/{module}": ("gone", "first", "gone")}
-    assert owners_of_shared(contents, elsewhere, minor=MINOR) == last
+    assert owners_of_shared(contents, {f"{SITE_PACKAGES}/{module}": "gone"}) == last
 
 
 @pytest.mark.parametrize("tag", ["cpython-311.opt-1", "cpython-310", "pypy310"])
@@ -165,11 +160,11 @@ def test_other_bytecode_of_a_shared_module_is_of_the_modules_package(tag: str) -
     cached = f"{SITE_PACKAGES}/tests/__pycache__/core.{tag}.pyc"
     contents = {name: ArchiveFiles({module: name, cached: name}) for name in ("first", "second")}
     contents["third"] = ArchiveFiles({cached: "third"})
-    assert owners_of_shared(contents, {}, minor=MINOR) == {module: "second", cached: "second"}
-    installed = {"site-packages/tests/core.py": ("first", "first", "second")}
-    assert owners_of_shared(contents, installed, minor=MINOR) == {module: "first", cached: "first"}
+    assert owners_of_shared(contents, {}) == {module: "second", cached: "second"}
+    installed = {module: "first"}
+    assert owners_of_shared(contents, installed) == {module: "first", cached: "first"}
     del contents["first"].files[cached]
-    assert owners_of_shared(contents, installed, minor=MINOR) == {module: "first", cached: "third"}
+    assert owners_of_shared(contents, installed) == {module: "first", cached: "third"}
 
 
 def test_wheel_is_compared_with_the_shared_file_that_is_installed(store: Store, tmp_path: Path) -> None:

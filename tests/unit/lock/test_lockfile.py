@@ -518,6 +518,24 @@ def test_shared_file_of_another_conda_package_is_a_difference(bundle: Bundle, fo
     assert differences(found, mac, contents) == (), "the lock is of another platform's files"
 
 
+def test_mode_of_a_file_of_two_conda_packages_is_a_difference(bundle: Bundle, folder: Path) -> None:
+    file = folder / "env" / "share" / "a"
+    file.parent.mkdir(parents=True)
+    file.touch(0o755)
+    (folder / "env" / "conda-meta").mkdir()
+    entry = {"_path": "share/a", "path_type": "hardlink", "sha256": sha256(b"").hexdigest()}
+    for stem in ("numpy-1.26.4-h1_0", "openssl-3.2.1-h1_0"):
+        record = {"paths_data": {"paths": [entry]}}
+        (folder / "env" / "conda-meta" / f"{stem}.json").write_text(json.dumps(record))
+    plan = replace(PLAN, python=replace(PYTHON, prefix=str(folder / "env"), base_prefix=str(folder / "env")))
+    save(replace(bundle, plan=plan), folder / "conda-lock.yml", "conda-lock")
+    found = read(folder / "conda-lock.yml")
+    assert differences(found, plan, {MINE.name: digest("content")}) == ()
+    file.chmod(0o644)
+    (only,) = differences(found, plan, {MINE.name: digest("content")})
+    assert only.reason == "its share/a isn't executable; when the lock was made, it was"
+
+
 def test_reported_deviation_is_no_difference(bundle: Bundle, folder: Path) -> None:
     idna = indexed("idna", "3.4")
     lock = replace(LOCK, packages=(*LOCK.packages, idna))

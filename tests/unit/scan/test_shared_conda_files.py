@@ -17,7 +17,7 @@ import rattler
 
 from imagesync.scan.conda.conda_meta import read_record_files
 from imagesync.scan.conda.shared_files import shared_files
-from imagesync.scan.environment import Interpreter
+from imagesync.scan.environment import CondaRecord, Interpreter
 from tests.channels.channel import make_channel
 from tests.channels.environments import solve
 from tests.integration.shared_conda_packages import shared_packages
@@ -28,9 +28,13 @@ DIFFERENT = {"lib/wood.bin", "share/wood/link", "share/wood/text"}
 
 
 def found(prefix: Path) -> Mapping[str, tuple[str, ...]]:
-    files = read_record_files(sorted(map(str, (prefix / "conda-meta").glob("*.json"))), [])
     python = Interpreter("cpython", "3.11.7", "linux-x86_64", "", "", str(prefix), str(prefix))
-    return shared_files([file.record for file in files], python)
+    return shared_files(records(prefix), python)
+
+
+def records(prefix: Path) -> list[CondaRecord]:
+    files = read_record_files(sorted(map(str, (prefix / "conda-meta").glob("*.json"))), [])
+    return [file.record for file in files]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,17 @@ def made(request: pytest.FixtureRequest, channel_of_shared: Path, tmp_path: Path
 
 def test_owner_is_the_package_whose_file_is_installed(made: Path) -> None:
     owner = (made / "share" / "wood" / "text").read_text().partition(" ")[0] + "-files"
-    assert found(made) == dict.fromkeys(DIFFERENT, (owner, *NAMES))
+    mode = "+x" if os.access(made / "share" / "wood" / "same", os.X_OK) else "-x"
+    assert found(made) == {**dict.fromkeys(DIFFERENT, (owner, *NAMES)), "share/wood/same": (mode, *NAMES)}
+
+
+def test_files_of_one_content_have_the_mode_that_is_installed(made: Path) -> None:
+    same = made / "share" / "wood" / "same"
+    for mode, expected in ((0o755, "+x"), (0o644, "-x")):
+        same.chmod(mode)
+        assert found(made)["share/wood/same"] == (expected, *NAMES)
+    python = Interpreter("cpython", "3.11.7", "win-amd64", "", "", str(made), str(made))
+    assert "share/wood/same" not in shared_files(records(made), python), "Windows has no such mode"
 
 
 def test_owner_follows_the_file(made: Path) -> None:
