@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 CODES = frozenset({"modified", "files-unowned", "startup-code"})
 """The codes of the findings that :func:`plan_modifications` adds."""
 
+_AS_INSTALLED = "Its installed files were changed, and its wheel is made from them."
+
 
 def plan_modifications(
     plan: Plan, environment: Environment, modifications: Modifications, settings: Settings
@@ -112,7 +114,7 @@ def _plan_package(
     specifier = _pinned(package.version)
     if specifier is None or not has_usable_files(installed, environment.python):
         return changed
-    return replace(changed, as_installed=True, specifier=specifier)
+    return replace(changed, as_installed=True, specifier=specifier, reason=_AS_INSTALLED)
 
 
 def _pinned(version: str) -> str | None:
@@ -143,7 +145,7 @@ def _as_wheels(
             version=package.version,
             level=entry.level,
             specifier=_pinned(package.version) or "",
-            reason=entry.reason,
+            reason=_AS_INSTALLED,
             requested=entry.requested,
             installed=replace(package, manager="pip", conda=""),
             modification=modifications.provided.get(package.name),

@@ -24,6 +24,7 @@ _VENDORED_REASONS = {
     "vcs": "It is installed from a repository, so its wheel is made from the very commit that is installed.",
     "archive": "It is installed from a file, so its wheel is made from that file.",
 }
+_REFUSED_REASON = "Its sources can't be fetched safely, so its wheel is made from its installed files."
 
 
 class Choice(NamedTuple):
@@ -92,7 +93,8 @@ class Chooser(NamedTuple):
             rule = None
         choice = _follow(rule, candidate) if rule else Choice(Level.COMPATIBLE, "", kept=True)
         if choice.kept and candidate.source != "index":
-            return Choice(Level.EXACT, _VENDORED_REASONS[candidate.source], kept=True)
+            reason = _REFUSED_REASON if candidate.is_refused else _VENDORED_REASONS[candidate.source]
+            return Choice(Level.EXACT, reason, kept=True)
         return choice
 
 

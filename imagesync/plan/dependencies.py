@@ -42,6 +42,8 @@ class Candidate(NamedTuple):
         Whether the installed build is one for Linux.
     source
         The kind of source that it was installed from.
+    is_refused
+        Whether nothing is fetched from that source (:attr:`~imagesync.scan.environment.Source.refused`).
     """
 
     key: Key
@@ -49,6 +51,7 @@ class Candidate(NamedTuple):
     requested: bool | None
     for_linux: bool
     source: SourceKind = "index"
+    is_refused: bool = False
 
 
 def candidates(environment: Environment) -> Iterator[Candidate]:
@@ -73,6 +76,7 @@ def _pip_candidate(package: Package) -> Candidate:
         requested=package.requested,
         for_linux=any("linux" in tag.rpartition("-")[2] for tag in package.tags),
         source=package.source.kind,
+        is_refused=package.source.refused is not None,
     )
 
 

@@ -115,7 +115,8 @@ def test_package_whose_metadata_has_no_name_is_not_shipped() -> None:
 
 def test_package_from_a_folder_is_shipped_as_installed_once_it_was_changed() -> None:
     source = Source("directory", url="file:///project")
-    assert planned(package(source=source)).packages[0].as_installed
+    (entry,) = planned(package(source=source)).packages
+    assert (entry.as_installed, "installed files were changed" in entry.reason) == (True, True)
     plan = planned(package(source=source), settings=INDEX)
     assert "the image gets what its source has" in plan.findings[0].message
     assert len(list(modification_deviations(plan))) == 1
