@@ -88,7 +88,10 @@ class Session:
         """Return the installed packages, and where each one came from; the environment is reported once."""
         context = self.context
         environment = scan_environment(
-            self.found, environ=context.environ, cache=lambda: context.cache_folder / CONDA_RECORDS
+            self.found,
+            environ=context.environ,
+            cache=lambda: context.cache_folder / CONDA_RECORDS,
+            progress=context.progress,
         )
         line = self.found.describe(environment.python)
         if line not in self._reported:

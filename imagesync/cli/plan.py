@@ -209,13 +209,16 @@ def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
 
 def _plan_summary(plan: Plan, *, hint: str = "") -> Section:
     parts = [
-        f"profile {plan.profile}{', strict' if plan.strict else ''}",
         *([counted(len(plan.conda), "conda package")] if plan.conda else []),
         f"{len(_of_pip(plan))} from pip" if plan.conda else counted(len(plan.packages), "package"),
         f"{len(plan.left_out)} left out",
         counted(len(plan.findings), "finding"),
     ]
-    notes = [f"target {plan.platform}, Python {plan.python.minor}: {', '.join(parts)}"]
+    notes = [
+        f"target {plan.platform}, Python {plan.python.minor}, profile {plan.profile}"
+        + (", strict" if plan.strict else ""),
+        ", ".join(parts),
+    ]
     if plan.apt:
         notes.insert(0, f"system packages: {' '.join(plan.apt)}")
     if plan.channels:

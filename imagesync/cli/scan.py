@@ -34,7 +34,7 @@ def scan(context: click.Context, /, python: Path | None, prefix: Path | None, ou
     found = discover(python=python, prefix=prefix, environ=os.environ, cwd=Path.cwd())
     for warning in found.warnings:
         progress.line(warning, Severity.WARNING)
-    environment = scan_environment(found, environ=os.environ, cache=_record_cache)
+    environment = scan_environment(found, environ=os.environ, cache=_record_cache, progress=progress)
     progress.line(found.describe(environment.python))
     if output == "json":
         print_json(environment.to_dict())

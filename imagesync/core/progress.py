@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import Enum
 from typing import Literal, Protocol, TextIO
 
@@ -30,6 +30,8 @@ PAUSE = 5.0
 QUARTER_PAUSE = 2.0
 # Seconds without any line after which a task says that it is under way.
 SILENCE = 20.0
+# Seconds after which :func:`slow_task` opens its task.
+SLOW = 1.0
 # The number of lines of an activity's output that are kept.
 _TAIL = 5
 
@@ -114,6 +116,53 @@ class SilentProgress:
 
     def line(self, text: str, severity: Severity = Severity.INFO) -> None:
         """Print nothing."""
+
+
+class _DelayedTask(_SilentTask):
+    """A task that is opened by :meth:`open`, unless it has ended by then."""
+
+    def __init__(self, open_task: Callable[[], Task]) -> None:
+        self._open_task = open_task
+        self._lock = threading.Lock()
+        self._task: Task | None = None
+        self._done = 0
+        self._has_ended = False
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            self._done += amount
+            if self._task is not None:
+                self._task.advance(amount)
+
+    def open(self) -> None:
+        with self._lock:
+            if not self._has_ended:
+                self._task = self._open_task()
+                self._task.advance(self._done)
+
+    def end(self) -> None:
+        with self._lock:
+            self._has_ended = True
+
+
+@contextmanager
+def slow_task(
+    progress: Progress, label: str, *, total: int, unit: Unit, delay: float = SLOW
+) -> Iterator[Task]:
+    """Open a task that is shown only if it takes longer than *delay* seconds; only its amount is shown."""
+    with ExitStack() as stack:
+        if not total:
+            yield _SilentTask()
+            return
+        task = _DelayedTask(lambda: stack.enter_context(progress.task(label, total=total, unit=unit)))
+        timer = threading.Timer(delay, task.open)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield task
+        finally:
+            timer.cancel()
+            task.end()
 
 
 class OpenTask:

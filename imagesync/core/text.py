@@ -11,6 +11,10 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+# A number counts the next word.
+_WORD = re.compile(r"(?:(?<!\S)\d+ )?\S+")
+
+
 def clean(text: str) -> str:
     r"""Return *text* as one printable line: colours dropped, control characters written as escapes.
 
@@ -66,14 +70,18 @@ def cell_width(text: str) -> int:
 def wrapped(text: str, width: int) -> list[str]:
     """Return the lines of *text*, broken between words; a longer word gets a line of its own.
 
+    A number stays with what it counts.
+
     >>> wrapped("this version preferred, a compatible one allowed", 24)
     ['this version preferred,', 'a compatible one allowed']
+    >>> wrapped("28 packages, 0 findings", 14)
+    ['28 packages,', '0 findings']
     """
     if cell_width(text) <= width:
         return [text]
     indent = text[: len(text) - len(text.lstrip())]
     lines: list[str] = []
-    for word in text.split():
+    for word in _WORD.findall(text):
         if lines and cell_width(lines[-1]) + 1 + cell_width(word) <= width:
             lines[-1] += f" {word}"
         else:

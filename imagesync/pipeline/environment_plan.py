@@ -46,12 +46,15 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
         from imagesync.plan.conda import with_channels
 
         environment = with_channels(environment, settings.channels, environ=context.environ)
-    comparison = BackgroundCall(lambda: find_modifications(environment, cache=context.cache_folder / TREES))
+    comparison = BackgroundCall(
+        lambda: find_modifications(environment, cache=context.cache_folder / TREES, progress=context.progress)
+    )
     imports = import_search(
         environment,
         code=settings.code,
         modifications=comparison.result,
         cache=context.cache_folder / TREES,
+        progress=context.progress,
     )
     plan = make_plan(environment, settings=settings, imports=imports)
     plan = _with_code(plan, environment, context)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.files import read_bytes
+from imagesync.core.progress import Progress, SilentProgress, slow_task
 from imagesync.core.stat_cache import TICK, state_of
 from imagesync.plan.checks.imported_extensions import imported_by_call
 from imagesync.plan.checks.modules import modules
@@ -69,6 +70,7 @@ def import_search(
     code: Sequence[Path] = (),
     modifications: Callable[[], Modifications] = Modifications,
     cache: Path | None,
+    progress: Progress | None = None,
 ) -> ImportSearch:
     """Return a search in the packages of *environment* and in the loose code in *code*.
 
@@ -78,16 +80,27 @@ def import_search(
         Returns the differences between the installed files and their records.
     cache
         The folder that keeps what unchanged packages import; ``None`` for none.
+    progress
+        Counts the searched packages, if that takes long.
     """
-    return partial(_importers, environment, code, modifications, cache)
+    return partial(
+        _importers,
+        environment=environment,
+        code=code,
+        modifications=modifications,
+        cache=cache,
+        progress=progress or SilentProgress(),
+    )
 
 
 def _importers(
+    packages: Collection[Package],
+    *,
     environment: Environment,
     code: Sequence[Path],
     modifications: Callable[[], Modifications],
     cache: Path | None,
-    packages: Collection[Package],
+    progress: Progress,
 ) -> Mapping[NormalizedName, Sequence[str]]:
     owners: dict[str, NormalizedName] = {}
     for package in packages:
@@ -96,10 +109,14 @@ def _importers(
     if not owners:
         return {}
     found: dict[NormalizedName, list[str]] = {}
-    for package, names in _imports_of_packages(environment, owners, modifications(), cache):
-        for owner in dict.fromkeys(owners[name] for name in names):
-            if owner != package.name:
-                found.setdefault(owner, []).append(package.name)
+    changed = modifications()
+    total = len(environment.packages)
+    with slow_task(progress, "Searching for imports", total=total, unit="packages") as task:
+        for package, names in _imports_of_packages(environment, owners, changed, cache):
+            for owner in dict.fromkeys(owners[name] for name in names):
+                if owner != package.name:
+                    found.setdefault(owner, []).append(package.name)
+            task.advance(1)
     for owner in dict.fromkeys(owners[name] for name in sorted(_search(_sources(_code_files(code)), owners))):
         found.setdefault(owner, []).append(YOUR_CODE)
     return found

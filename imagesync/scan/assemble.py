@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.progress import Progress
 from imagesync.errors import ScanError
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.scan.distributions.duplicates import drop_duplicates
@@ -29,6 +30,7 @@ def assemble(
     environ: Mapping[str, str],
     findings: list[Finding],
     *,
+    progress: Progress,
     cache: Callable[[], Path] | None = None,
     conda_facts: CondaFacts | None = None,
 ) -> Environment:
@@ -42,13 +44,15 @@ def assemble(
         Environment variables.
     findings
         Findings of the scan so far; more are appended.
+    progress
+        Counts the packages, if reading them takes long.
     cache
         Returns the folder for the cache of conda's records; called only if the cache pays.
     conda_facts
         The content of conda's files, if it was read already.
     """
     prefix, base = answer.interpreter.prefix, answer.interpreter.base_prefix
-    folders = read_folders(answer.path)
+    folders = read_folders(answer.path, progress)
     for folder in folders:
         findings += folder.findings
     packages = [package for folder in folders for package in folder.packages]
@@ -64,7 +68,7 @@ def assemble(
         from imagesync.scan.conda.conda_meta import channels_of
         from imagesync.scan.conda.packages import decide_owners
 
-        facts = _conda_facts(root, environ, cache, conda_facts)
+        facts = _conda_facts(root, environ, cache, progress, conda_facts)
         findings += facts.findings
         owned = decide_owners(packages, facts.records, root, findings, installer)
         packages, conda, replaced = owned.packages, owned.conda, owned.replaced
@@ -106,7 +110,7 @@ def conda_prefix(path: Sequence[str], prefix: str, base_prefix: str) -> str:
 
 
 def read_conda_ahead(
-    executable: str, environ: Mapping[str, str], cache: Callable[[], Path] | None
+    executable: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, progress: Progress
 ) -> CondaFacts | None:
     """Return the content of conda's files in the environment of *executable*; ``None`` without conda."""
     folder = os.path.dirname(os.path.abspath(executable))
@@ -114,18 +118,22 @@ def read_conda_ahead(
         if os.path.isdir(os.path.join(prefix, "conda-meta")):
             from imagesync.scan.conda.conda_meta import read_conda_facts
 
-            return read_conda_facts(prefix, environ, cache)
+            return read_conda_facts(prefix, environ, cache, progress)
     return None
 
 
 def _conda_facts(
-    prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, known: CondaFacts | None
+    prefix: str,
+    environ: Mapping[str, str],
+    cache: Callable[[], Path] | None,
+    progress: Progress,
+    known: CondaFacts | None,
 ) -> CondaFacts:
     from imagesync.scan.conda.conda_meta import CondaFacts, read_conda_facts
 
     if known is not None and os.path.realpath(known.prefix) == os.path.realpath(prefix):
         return known
-    return read_conda_facts(prefix, environ, cache) if prefix else CondaFacts()
+    return read_conda_facts(prefix, environ, cache, progress) if prefix else CondaFacts()
 
 
 def _order(finding: Finding) -> tuple[str, str, str, str]:

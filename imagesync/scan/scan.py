@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.scan.discovery import FoundEnvironment, locate
 from imagesync.scan.environment import Environment, Finding
 from imagesync.scan.interpreter import Probe
@@ -48,6 +49,7 @@ def scan_environment(
     *,
     environ: Mapping[str, str],
     cache: Callable[[], Path] | None = None,
+    progress: Progress | None = None,
 ) -> Environment:
     """Return the installed packages of the environment that was found, and the source of each.
 
@@ -59,6 +61,8 @@ def scan_environment(
         Environment variables.
     cache
         Returns the folder for the cache of conda's records; called only if the cache pays.
+    progress
+        Counts the packages, if reading them takes long.
 
     Raises
     ------
@@ -66,15 +70,19 @@ def scan_environment(
         It can't be read at all. Odd metadata is a finding instead.
     """
     findings: list[Finding] = []
+    progress = progress or SilentProgress()
     if found.files_only:
         from imagesync.scan.assemble import assemble
         from imagesync.scan.prefix import read_prefix
 
-        return assemble(read_prefix(found.path, findings), environ, findings, cache=cache)
+        answer = read_prefix(found.path, findings)
+        return assemble(answer, environ, findings, cache=cache, progress=progress)
     executable = os.fspath(found.path)
     probe = Probe(executable, environ)
     # Imported while the probe runs, which takes about as long.
     from imagesync.scan.assemble import assemble, read_conda_ahead
 
-    conda_facts = read_conda_ahead(executable, environ, cache)
-    return assemble(probe.answer(), environ, findings, cache=cache, conda_facts=conda_facts)
+    conda_facts = read_conda_ahead(executable, environ, cache, progress)
+    return assemble(
+        probe.answer(), environ, findings, cache=cache, conda_facts=conda_facts, progress=progress
+    )

@@ -17,6 +17,7 @@ from typing import Any
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials, strip_credentials_in
 from imagesync.core.files import read_bytes
+from imagesync.core.progress import Progress, SilentProgress, slow_task
 from imagesync.errors import ScanError
 from imagesync.indexes.conda.conda_configuration import CondaConfiguration, read_conda_configuration
 from imagesync.scan.conda.prefix_records import RecordFile, read_record_file, record_paths
@@ -62,7 +63,9 @@ class CondaFacts:
     pinned: tuple[str, ...] = ()
 
 
-def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None) -> CondaFacts:
+def read_conda_facts(
+    prefix: str, environ: Mapping[str, str], cache: Callable[[], Path] | None, progress: Progress
+) -> CondaFacts:
     """Return the content of the files of the conda environment in *prefix*, and the user's configuration.
 
     Parameters
@@ -73,9 +76,11 @@ def read_conda_facts(prefix: str, environ: Mapping[str, str], cache: Callable[[]
         Environment variables.
     cache
         Returns the folder for the cache of records; called only if the cache pays.
+    progress
+        Counts the packages, if reading them takes long.
     """
     findings: list[Finding] = []
-    records = tuple(read_record_files(record_paths(prefix), findings, cache))
+    records = tuple(read_record_files(record_paths(prefix), findings, cache, progress))
     try:
         configuration = read_conda_configuration(Path(prefix), environ)
     except ScanError as error:  # only a build fails because of it
@@ -157,7 +162,10 @@ def channels_of(records: Iterable[CondaRecord], configuration: CondaConfiguratio
 
 
 def read_record_files(
-    paths: Sequence[str], findings: list[Finding], cache: Callable[[], Path] | None = None
+    paths: Sequence[str],
+    findings: list[Finding],
+    cache: Callable[[], Path] | None = None,
+    progress: Progress | None = None,
 ) -> list[RecordFile]:
     """Return the prefix records at *paths*, all of one folder.
 
@@ -169,6 +177,8 @@ def read_record_files(
         Findings about records that can't be read are appended.
     cache
         Returns the folder for the cache of records; ``None`` for no cache.
+    progress
+        Counts the packages, if reading them takes long.
     """
     began = time.time_ns()
     stats = {path: _stat(path) for path in paths}
@@ -178,16 +188,19 @@ def read_record_files(
         cached = cache_path(cache(), prefix)
     known = {} if cached is None else read_cache(cached, key=_KEY) or {}
     found, fresh = [], False
-    for path in paths:
-        restored = _restored(path, stats[path], known.get(os.path.basename(path)))
-        if restored is not None:
-            found.append(restored)
-            continue
-        try:
-            found.append(read_record_file(path))
-            fresh = True
-        except (OSError, ValueError, RecursionError) as error:
-            findings.append(_unreadable(path, error))
+    progress = progress or SilentProgress()
+    with slow_task(progress, "Reading metadata", total=len(paths), unit="packages") as task:
+        for path in paths:
+            restored = _restored(path, stats[path], known.get(os.path.basename(path)))
+            task.advance(1)
+            if restored is not None:
+                found.append(restored)
+                continue
+            try:
+                found.append(read_record_file(path))
+                fresh = True
+            except (OSError, ValueError, RecursionError) as error:
+                findings.append(_unreadable(path, error))
     if cached is not None and (fresh or len(known) > len(found)):
         _save(cached, found, stats, settled_before=began - _TICK)
     return found

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from imagesync.core.files import read_bytes
 from imagesync.core.names import canonical_name
+from imagesync.core.progress import Progress, SilentProgress, slow_task
 from imagesync.scan.distributions.direct_url import parse_direct_url
 from imagesync.scan.distributions.folder import (
     METADATA_HEADERS,
@@ -36,7 +37,7 @@ _WHEEL_HEADERS = ("root-is-purelib", "tag")
 _WRITES_REQUESTED = frozenset({"pip"})
 
 
-def read_folder(path: str) -> Folder:
+def read_folder(path: str, progress: Progress | None = None) -> Folder:
     """Return the content of the folder *path*; unreadable files are findings."""
     folder = Folder(path)
     if path.endswith(".egg"):
@@ -50,8 +51,11 @@ def read_folder(path: str) -> Folder:
     except OSError as error:
         folder.findings.append(unreadable(path, error))
         return folder
-    for name, is_link in named:
-        _sort_entry(name, is_link, folder)
+    total = sum(name.endswith((".dist-info", ".egg-info")) for name, _ in named)
+    with slow_task(progress or SilentProgress(), "Reading metadata", total=total, unit="packages") as task:
+        for name, is_link in named:
+            _sort_entry(name, is_link, folder)
+            task.advance(name.endswith((".dist-info", ".egg-info")))
     _summarise_missing_records(folder)
     return folder
 
@@ -197,7 +201,7 @@ def _summarise_missing_records(folder: Folder) -> None:
         )
 
 
-def read_folders(paths: Sequence[str]) -> list[Folder]:
+def read_folders(paths: Sequence[str], progress: Progress) -> list[Folder]:
     """Return the content of each folder in *paths*, in their order and once each."""
     seen: set[tuple[int, int]] = set()
     folders = []
@@ -210,7 +214,7 @@ def read_folders(paths: Sequence[str]) -> list[Folder]:
         if key in seen:  # lib64 is a link to lib in many virtual environments
             continue
         seen.add(key)
-        folders.append(read_folder(path))
+        folders.append(read_folder(path, progress))
     return folders
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.core.stat_cache import MODE, SIZE, TICK, Stat, fingerprint, stat_of
 from imagesync.scan.distributions.metadata import is_by_installer
 from imagesync.scan.environment import Environment
@@ -33,7 +34,9 @@ _FORMAT = 7  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
 
 
-def find_modifications(environment: Environment, *, cache: Path | None = None) -> Modifications:
+def find_modifications(
+    environment: Environment, *, cache: Path | None = None, progress: Progress | None = None
+) -> Modifications:
     """Return the differences between the installed files and the records of their installers.
 
     Bytecode, the files that installers write for themselves, and packages without a RECORD aren't compared.
@@ -42,6 +45,8 @@ def find_modifications(environment: Environment, *, cache: Path | None = None) -
     ----------
     cache
         The folder that keeps the result and the digests of unchanged files; ``None`` for none.
+    progress
+        Shows how much has been read, if that takes long.
     """
     began = time.time_ns()
     places = Places.of(environment)
@@ -51,7 +56,7 @@ def find_modifications(environment: Environment, *, cache: Path | None = None) -
     if result is not None and (known := _remembered(result, key)) is not None:
         return known
     digests = FileDigests(None if cache is None else cache_path(cache, "installed files", places.prefix))
-    comparison = _Comparison(environment, places, stats, digests)
+    comparison = _Comparison(environment, places, stats, digests, progress or SilentProgress())
     modifications = comparison.result()
     settled = digests.save(settled_before=began - TICK)
     elsewhere = comparison.elsewhere
@@ -93,12 +98,18 @@ class _Changes:
 
 class _Comparison:
     def __init__(
-        self, environment: Environment, places: Places, stats: Mapping[str, Stat], digests: FileDigests
+        self,
+        environment: Environment,
+        places: Places,
+        stats: Mapping[str, Stat],
+        digests: FileDigests,
+        progress: Progress,
     ) -> None:
         self._environment = environment
         self._places = places
         self._stats = stats
         self._digests = digests
+        self._progress = progress
         self._claims = read_claims(environment, places.conda)
         self.elsewhere: dict[str, Stat | None] = {}  # what the walk didn't see
         self._stats = {**stats, **self._stats_in_linked_folders()}
@@ -165,7 +176,7 @@ class _Comparison:
             for path, value in present.items()
             if stat.S_ISREG(value[MODE]) and any(map(_is_comparable, self._claims[path]))
         }
-        digests = self._digests.of(hashed)
+        digests = self._digests.of(hashed, self._progress)
         for path in inside:
             if path not in present:
                 self._add_missing(path, self._claims[path])
@@ -217,7 +228,7 @@ class _Comparison:
     def _digest(self, path: str) -> str:
         value = self._stat(path)
         is_file = value is not None and stat.S_ISREG(value[MODE])
-        return self._digests.of({path: value})[path] if value is not None and is_file else ""
+        return self._digests.of({path: value}, self._progress)[path] if value is not None and is_file else ""
 
     def _is_right(self, path: str, claim: Claim, digest: str) -> bool:
         """Return True if a file has the recorded digest."""
@@ -285,7 +296,7 @@ class _Comparison:
     def _add(self, added: Mapping[str, set[Owner]]) -> None:
         regular = {path: self._stats[path] for path in added if stat.S_ISREG(self._stats[path][MODE])}
         locations: dict[str, str] = {package.name: package.location for package in self._environment.packages}
-        for path, digest in self._digests.of(regular).items():
+        for path, digest in self._digests.of(regular, self._progress).items():
             for kind, name in added[path]:
                 base = self._places.conda if kind == "conda" else os.path.realpath(locations.get(name, ""))
                 relative = os.path.relpath(path, base).replace(os.sep, "/")

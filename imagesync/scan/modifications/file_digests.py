@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagesync.core.cache_file import read_cache, write_cache
-from imagesync.core.stat_cache import Stat
+from imagesync.core.progress import Progress, slow_task
+from imagesync.core.stat_cache import SIZE, Stat
 
 _FORMAT = 1
 _CHUNK = 1 << 20
@@ -25,7 +26,7 @@ class FileDigests:
         }
         self._current: dict[str, tuple[Stat, str]] = {}
 
-    def of(self, paths: Mapping[str, Stat]) -> Mapping[str, str]:
+    def of(self, paths: Mapping[str, Stat], progress: Progress) -> Mapping[str, str]:
         """Return the digest of each of *paths*, in hexadecimal; empty if it can't be read."""
         for path, value in paths.items():
             if (known := self._known.get(path)) is not None and known[0] == value:
@@ -35,10 +36,15 @@ class FileDigests:
             from imagesync.core.worker_pool import WorkerPool
 
             parts = [fresh[start : start + _AT_ONCE] for start in range(0, len(fresh), _AT_ONCE)]
-            with WorkerPool() as pool:  # reading and hashing need no lock of the interpreter
+            total = sum(paths[path][SIZE] for path in fresh)
+            with (
+                slow_task(progress, "Comparing installed files", total=total, unit="bytes") as task,
+                WorkerPool() as pool,  # reading and hashing need no lock of the interpreter
+            ):
                 for part, found in zip(parts, pool.map(_sha256_of_each, parts), strict=True):
                     for path, digest in zip(part, found, strict=True):
                         self._current[path] = (paths[path], digest)
+                    task.advance(sum(paths[path][SIZE] for path in part))
         return {path: self._current[path][1] for path in paths}
 
     def save(self, *, settled_before: int) -> bool:

@@ -68,5 +68,5 @@ def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> Non
     assert "mine     1.2.3  ==1.2.3       editable  as it is" in text
     assert "system packages: git libgomp1" in text
     assert text.endswith(
-        "target linux/amd64, Python 3.11: profile dask, 4 packages, 1 left out, 2 findings\n"
+        "target linux/amd64, Python 3.11, profile dask\n4 packages, 1 left out, 2 findings\n"
     )

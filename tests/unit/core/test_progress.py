@@ -3,10 +3,12 @@ from __future__ import annotations
 import io
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, Severity
+from imagesync.core.progress import PAUSE, QUARTER_PAUSE, PlainProgress, Severity, Task, Unit, slow_task
 from imagesync.core.terminal import make_progress
 from tests.terminals import on_terminal
 
@@ -63,6 +65,38 @@ def test_plain_progress_prints_that_a_task_failed(
     with pytest.raises(type(error)), progress.task("Building", total=None, unit="steps"):
         raise error
     assert stream.getvalue().splitlines()[-1] == f"Building: {word} after 0.00 s"
+
+
+class NotedProgress(PlainProgress):
+    """Progress that says when a task has been opened."""
+
+    opened = threading.Event()
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
+        with super().task(label, total=total, unit=unit) as task:
+            self.opened.set()
+            yield task
+
+
+def test_slow_task_is_shown_with_what_was_done_before(stream: io.StringIO, clock: Clock) -> None:
+    progress = NotedProgress(stream, clock=clock)
+    with slow_task(progress, "Reading metadata", total=4, unit="packages", delay=0) as task:
+        task.advance(1)
+        assert progress.opened.wait(60)
+        task.advance(3)
+    expected = "Reading metadata (4 packages)\nReading metadata: 4 packages in 0.00 s\n"
+    assert stream.getvalue() == expected
+
+
+@pytest.mark.parametrize(("total", "delay"), [(4, 600), (0, 0)])
+def test_quick_task_is_not_shown(
+    progress: PlainProgress, stream: io.StringIO, total: int, delay: float
+) -> None:
+    with slow_task(progress, "Reading metadata", total=total, unit="packages", delay=delay) as task:
+        task.advance(total)
+    assert stream.getvalue() == ""
+    assert not progress.had_tasks
 
 
 def test_plain_progress_pauses_between_lines(
