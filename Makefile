@@ -1,6 +1,7 @@
 # make demo    set up, and run the main job on the project in examples/weather
 # make test    set up, and run all tests: the engine's too
 # make unit    the tests that need neither an engine nor a network
+# make test-all  the unit tests on each CPython from 3.10 on that is here, and with the oldest dependencies
 # make lint    ruff, mypy, hadolint
 # make bench   the figures of docs/benchmarks.md, measured here
 # make setup   what the others need: .venv, a container engine
@@ -11,7 +12,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test unit lint bench setup venv engine clean
+.PHONY: help demo test unit test-all lint bench setup venv engine clean
 
 ARGS =
 
@@ -28,6 +29,10 @@ test: venv engine
 unit: venv
 	@scripts/test-packages.sh unit
 	@.venv/bin/python -m pytest --doctest-modules imagesync tests/unit $(ARGS)
+
+test-all: venv
+	@scripts/test-packages.sh unit
+	@scripts/test-all.sh $(ARGS)
 
 lint: venv
 	@scripts/lint.sh

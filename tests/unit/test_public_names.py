@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,10 @@ def test_the_public_names() -> None:
     ]
     for name in imagesync.__all__:
         assert getattr(imagesync, name).__name__ == name
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert imagesync.__version__ == version("imagesync")
 
 
 def test_a_name_that_does_not_exist() -> None:
