@@ -64,8 +64,8 @@ def test_every_page_is_in_the_index() -> None:
     assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"} <= linked
 
 
-def test_readme_names_every_command_and_no_other() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_page_of_commands_names_every_command_and_no_other() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text("utf-8")
     named = set(
         re.findall(r"imagesync (?:--\w+ )?([a-z]+)\b", "\n".join(re.findall(r"`(imagesync [^`]*)`", text)))
     )
