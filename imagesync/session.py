@@ -284,7 +284,7 @@ class Session:
         finder = open_finder(context, places)
         finder.query_in_background()
         inputs = self._inputs_of(locked, selection, finder)
-        with closing(answering_finder(finder, context)) as finder:
+        with closing(answering_finder(finder, context, places)) as finder:
             request = ImageRequest(context, finder, tags, no_cache, push, locked is not None)
             image = request.image(inputs, with_digest=with_digest)
             for place in places:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -272,8 +272,9 @@ class ClusterEngine:
         except BaseException as error:
             if attached is not None:
                 attached.close()
-            # auto_remove applies to started containers only.
-            self.remove(container)
+            # auto_remove applies to started containers only. The engine may be gone.
+            with suppress(EngineError):
+                self.remove(container)
             if isinstance(error, EngineError) and '"python"' in error.message:
                 error.hint = f"There is no `python` on the PATH of {self.plan.image}, so no Dask either."
             raise

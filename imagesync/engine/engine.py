@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -206,6 +207,21 @@ class Engine:
                 self._api.remove_image(image, force=True)
             except docker.errors.NotFound:
                 return
+
+    @contextmanager
+    def named(self, image_id: str, reference: str) -> Iterator[None]:
+        """Give an image a name during the block.
+
+        An error of the block is raised even if the engine no longer answers.
+        """
+        self.tag(image_id, reference)
+        try:
+            yield
+        except BaseException:
+            with suppress(EngineError):
+                self.remove(reference)
+            raise
+        self.remove(reference)
 
     def discard(self, image_id: str) -> None:
         """Remove an image unless it has a tag."""

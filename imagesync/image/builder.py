@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from imagesync.engine.build_context import BuildRequest, dockerfile_quote
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
-from imagesync.errors import BuildError
+from imagesync.errors import BuildError, EngineError
 from imagesync.image.built_image import Image
 from imagesync.image.options import run_lines
 from imagesync.image_layout import Label
@@ -123,12 +123,13 @@ def _tag_all(engine: Engine, image_id: str, references: Sequence[str]) -> None:
             done.append(reference)
             engine.tag(image_id, reference)
     except BaseException:
-        for reference in done:
-            before = previous[reference]
-            if before is not None:
-                engine.tag(before.image_id, reference)
-            elif engine.inspect(reference) is not None:
-                engine.remove(reference)
+        with suppress(EngineError):  # which may be gone
+            for reference in done:
+                before = previous[reference]
+                if before is not None:
+                    engine.tag(before.image_id, reference)
+                elif engine.inspect(reference) is not None:
+                    engine.remove(reference)
         raise
 
 
@@ -197,12 +198,9 @@ def _extended(
     """Return the ID of an image that *lines* of a Dockerfile make from another one, which goes."""
     # Not every engine takes an ID in FROM.
     reference = f"{UNFINISHED_REPOSITORY}:{image_id.removeprefix('sha256:')[:16]}"
-    engine.tag(image_id, reference)
-    try:
-        text = "\n".join((f"FROM {reference}", *lines)) + "\n"
+    text = "\n".join((f"FROM {reference}", *lines)) + "\n"
+    with engine.named(image_id, reference):
         return engine.build_dockerfile(text, request, progress=progress)
-    finally:
-        engine.remove(reference)
 
 
 class EngineContainer:

@@ -421,8 +421,8 @@ def open_finder(context: Context, outputs: Sequence[Output] = ()) -> ImageFinder
     return ImageFinder(context)
 
 
-def answering_finder(finder: ImageFinder, context: Context) -> ImageFinder:
-    """Return *finder*, or one that needs no engine if none answers and the settings leave it open.
+def answering_finder(finder: ImageFinder, context: Context, outputs: Sequence[Output] = ()) -> ImageFinder:
+    """Return *finder*, or one that needs no engine if none answers, and settings and *outputs* leave it open.
 
     Raises
     ------
@@ -432,9 +432,12 @@ def answering_finder(finder: ImageFinder, context: Context) -> ImageFinder:
     try:
         finder.require_engine()
     except EngineNotFound as error:
-        if context.settings.builder != "auto":
+        if context.settings.builder != "auto" or any(output.kind == "docker" for output in outputs):
             raise
         context.progress.line(f"Building without a container engine: {error.message}")
         finder = LayoutFinder(context)
-        finder.require_engine()
+        try:
+            finder.require_engine()
+        except BuildError as needs:
+            raise BuildError(f"{needs.message} {error.message}", hint=error.hint) from error
     return finder

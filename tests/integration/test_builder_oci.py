@@ -148,6 +148,19 @@ def test_what_needs_a_container_is_refused_by_name(
     assert "Traceback" not in finished.stderr
 
 
+def test_engine_that_is_needed_and_does_not_answer_is_said(oci_cli: CommandLine) -> None:
+    quiet = oci_cli.with_environ(IMAGESYNC_BASE="debian:bookworm-slim")
+    for command, variable in (
+        (("build",), "true"),
+        (("build", "--output", "docker"), ""),
+        (("run", "true"), ""),
+    ):
+        finished = quiet.with_environ(IMAGESYNC_RUN=variable).run("--quiet", *command)
+        assert finished.returncode == 1
+        assert "No container engine answers at tcp://127.0.0.1:1" in finished.stderr
+        assert "hint: Start that engine" in finished.stderr
+
+
 def test_options_of_the_image_reach_its_configuration(oci_cli: CommandLine) -> None:
     write_text(oci_cli.cwd / "data.txt", "data\n")
     write_text(

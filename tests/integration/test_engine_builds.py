@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -97,6 +98,29 @@ def test_engine_that_is_gone_during_a_run_is_an_error(endpoint: Endpoint) -> Non
         assert caught.value.hint == "If the engine was stopped or restarted, try again."
         del caught
         gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_engine_that_is_gone_during_a_build_is_said_to_be_gone(real: Engine, endpoint: Endpoint) -> None:
+    name = f"imagesync-test/named:{secrets.token_hex(4)}"
+    with EngineProxy(engine=endpoint.url) as proxy, Engine(Endpoint(proxy.url, "the test")) as engine:
+
+        def cut() -> None:
+            proxy.wait_for("POST /build")
+            proxy.stop()
+
+        threading.Thread(target=cut, daemon=True).start()
+        # The name can't be removed any more, which isn't what has to be said.
+        with (
+            pytest.raises(EngineError, match="The container engine went away during the build") as caught,
+            engine.named(REFERENCE, name),
+        ):
+            build(engine, f"FROM {name}\nRUN sleep 3\n")
+        assert "Start it again" in str(caught.value.hint)
+        del caught
+        gc.collect()
+    assert real.inspect(name) is not None
+    real.remove(name)
 
 
 def test_run_of_a_command_that_is_missing(real: Engine) -> None:
