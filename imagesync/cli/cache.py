@@ -129,7 +129,7 @@ def _image_counts(counts: Mapping[Kind, int]) -> str:
         "environment": "environment",
         "packages": "packages image",
         "base": "base image",
-        "mounted": "archive image",
+        "mounted": "other image",
     }
     parts = [counted(counts[kind], word) for kind, word in words.items() if counts[kind]]
     return ", ".join(parts) or "0 images"

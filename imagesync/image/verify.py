@@ -91,6 +91,12 @@ def verify(
             " which has no network; what it sets up is missing in the image",
             Severity.WARNING,
         )
+    if lost := facts["lost_files"]:
+        (progress or SilentProgress()).line(
+            f"post-link scripts ({', '.join(lost['scripts'])}) wrote files outside of {PREFIX}, which aren't"
+            f" in the image: {_few(lost['files'])}. Make them by the settings `run` or `files`.",
+            Severity.WARNING,
+        )
     variables: Mapping[str, str] = facts["activation"]
     return variables
 
@@ -169,6 +175,11 @@ def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Ite
             yield f"{name} {found[name]} is there, and not in the lock"
         elif not _equal(found[name], expected[name]):
             yield f"{name} is {found[name]} instead of {expected[name]}"
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def _equal(one: str, other: str) -> bool:

@@ -216,6 +216,7 @@ def test_script_that_fails_is_named(
     early = b"""#!/bin/sh
 "$PREFIX/bin/python" -c "print('hello')" >>"$PREFIX/.messages.txt" || exit 1
 bash -c false || true
+echo early >/etc/early.conf
 """
     broken = b"#!/bin/sh\necho this needs a network >&2\nexit 3\n"
     packages = [
@@ -241,4 +242,6 @@ bash -c false || true
         layers.engine.discard(image)
     assert "the post-link script of the conda package broken failed in the build" in said.getvalue()
     assert "package early" not in said.getvalue()
+    lost = "post-link scripts (broken, early) wrote files outside of /opt/env, which aren't in the image"
+    assert f"{lost}: /etc/early.conf. Make them" in said.getvalue()
     assert ".messages.txt" not in left

@@ -218,14 +218,13 @@ def writable(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def failed_scripts() -> list[str]:
-    """Return the conda packages whose post-link script failed."""
+def reported(name: str) -> Any:  # noqa: ANN401  as JSON has it
+    """Return what the installation of conda packages reports under *name*; ``None`` if it has nothing."""
     try:
-        with open(os.path.join(os.path.dirname(ACTIVATION), "failed-scripts.json"), encoding="utf-8") as file:
-            names: list[str] = json.load(file)
+        with open(os.path.join(os.path.dirname(ACTIVATION), f"{name}.json"), encoding="utf-8") as file:
+            return json.load(file)
     except FileNotFoundError:
-        return []
-    return names
+        return None
 
 
 def activation(conda: list[dict[str, Any]]) -> dict[str, str]:
@@ -269,7 +268,8 @@ def main(prefix: str, seconds: str, selected: str, code: str, *modules: str) -> 
         "distributions": sorted(named),
         "conda": sorted((r["name"], r["version"], r["build"], r.get("sha256", "")) for r in conda),
         "activation": activation(conda) if new is None else {},
-        "failed_scripts": failed_scripts() if new is None else [],
+        "failed_scripts": (reported("failed-scripts") or []) if new is None else [],
+        "lost_files": reported("lost-files") if new is None else None,
         "not_found": list(not_found([name for name in code.split(",") if name])),
         "damaged": [*damaged(files), *damaged_of_conda(checked)],
         "without_bytecode": list(without_valid_bytecode(files)),

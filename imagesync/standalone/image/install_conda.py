@@ -51,6 +51,8 @@ SCRATCH = Path("/mnt/scratch")
 RATTLER = (Path("/mnt/installer"), TOOLS)
 # On the prefix's file system, so that files are linked and not copied; removed before the step ends.
 CACHE = Path("/opt/.imagesync-packages")
+# What a build mounts, or nobody expects in an image.
+TEMPORARY = ("proc", "sys", "dev", "mnt", "run", "tmp", "var/tmp", "root/.cache")
 EPOCH = "1970-01-01 00:00:00"
 # micromamba runs post-link scripts with the first bash of PATH, and ignores how they end. A script gets the
 # PATH that it would have had without this.
@@ -200,6 +202,30 @@ def show_messages(prefix: Path) -> None:
         path.unlink()
 
 
+def scripts_of(prefix: Path) -> list[str]:
+    """Return the names of the installed packages that have a post-link script."""
+    names = (path.name for path in (prefix / "bin").glob(".*-post-link.sh"))
+    return sorted(name.removeprefix(".").removesuffix("-post-link.sh") for name in names)
+
+
+def changed_outside(prefix: str, since: int, root: str = "/") -> Iterator[str]:
+    """Yield the files outside of the environment that were written or changed since a time (ctime, ns).
+
+    Only the environment is copied to the image.
+    """
+    excluded = {prefix, str(CACHE), *(f"{root.rstrip('/')}/{name}" for name in TEMPORARY)}
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.path in excluded or entry.name == "__pycache__" or os.path.ismount(entry.path):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.stat(follow_symlinks=False).st_ctime_ns > since:
+                    yield entry.path
+
+
 def extract_precompiled(
     library: Path, suffix: str, archives: list[Archive], pool: Executor, owners: Owners
 ) -> Iterator[list[str]]:
@@ -316,6 +342,7 @@ def main(prefix: str, packages: str, installer: str) -> None:
     minor = python_minor(records)
     suffix = f".cpython-{minor.replace('.', '')}.pyc"
     SCRATCH.mkdir()
+    started = SCRATCH.stat().st_ctime_ns
     try:
         with ProcessPoolExecutor() as pool:
             check_digests([*contents.archives, *compiled], pool)
@@ -332,11 +359,14 @@ def main(prefix: str, packages: str, installer: str) -> None:
         shutil.rmtree(CACHE, ignore_errors=True)
     write_history(root, records)
     write_activation(root)
-    if failed := read_json(SCRATCH / "failed.json"):
-        # The build goes on, as an installation does; the verification of the image reports it.
-        (root / "share" / "imagesync" / "failed-scripts.json").write_text(
-            json.dumps(failed), encoding="utf-8"
-        )
+    # The build goes on, as an installation does; the verification of the image reports it.
+    scripts = scripts_of(root)
+    outside = sorted(changed_outside(prefix, started)) if scripts else []
+    lost = {"scripts": scripts, "files": outside} if outside else {}
+    for name, found in (("failed-scripts", read_json(SCRATCH / "failed.json")), ("lost-files", lost)):
+        if found:
+            path = root / "share" / "imagesync" / f"{name}.json"
+            path.write_text(json.dumps(found), encoding="utf-8")
     normalize_modes(root)
 
 

@@ -72,6 +72,29 @@ def test_messages_of_scripts_are_shown_and_removed(
     install_conda.show_messages(prefix)
 
 
+def test_files_that_scripts_write_outside_of_the_environment_are_found(scratch: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for path in (
+        "etc/old.conf",
+        "tmp/log",
+        "opt/env/bin/.herald-post-link.sh",
+        "opt/env/bin/herald",
+        "usr/lib/x",
+    ):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("old")
+    since = (root / "usr/lib/x").stat().st_ctime_ns
+    while (root / "etc/old.conf").stat().st_ctime_ns <= since:
+        (root / "etc/old.conf").chmod(0o600)
+    for path in ("etc/new.conf", "tmp/other", "opt/env/share", "usr/lib/__pycache__"):
+        (root / path).mkdir() if path.endswith("_") else (root / path).write_text("new")
+    (root / "etc/link").symlink_to("new.conf")
+    (root / "usr/lib/__pycache__/x.pyc").touch()
+    found = install_conda.changed_outside(str(root / "opt/env"), since, str(root))
+    assert sorted(found) == [str(root / "etc" / name) for name in ("link", "new.conf", "old.conf")]
+    assert install_conda.scripts_of(root / "opt/env") == ["herald"]
+
+
 def test_prefix_in_a_binary_file_keeps_its_length() -> None:
     placeholder, prefix = b"/placehold_placehold", b"/opt/env"
     data = b"\x7fELF\0" + placeholder + b"/lib:" + placeholder + b"/share\0\0rest" + placeholder + b"\0"
