@@ -111,6 +111,12 @@ settings_options = _all(
         default=None,
         help="Builder of images; oci needs no container engine.",
     ),
+    click.option(
+        "--skip-scripts",
+        is_flag=True,
+        default=None,
+        help="Without an engine: leave out what post-link scripts of conda packages do.",
+    ),
     click.option("--target-python", metavar="VERSION", help="Python version of --base."),
     click.option("--target-glibc", metavar="VERSION", help="glibc version of --base."),
     click.option(

@@ -262,7 +262,7 @@ def _profile(values: Mapping[str, Any], templates: Path | None) -> ContextFile:
 
 
 def _conda_texts(conda: CondaLayer) -> str:
-    return conda.explicit() + conda.compiled() + conda.owners_json() + conda.records()
+    return conda.explicit() + conda.compiled() + conda.owners_json() + conda.records_json()
 
 
 def _tools(installer: Path | None, *, is_conda: bool, is_vendored: bool) -> list[ContextFile]:
@@ -310,7 +310,7 @@ def _conda_files(conda: CondaLayer, values: Mapping[str, Any], templates: Path |
         ContextFile.from_text("conda/explicit.txt", conda.explicit()),
         ContextFile.from_text("conda/bytecode.txt", conda.compiled()),
         ContextFile.from_text("conda/owners.json", conda.owners_json()),
-        ContextFile.from_text("conda/records.json", conda.records()),
+        ContextFile.from_text("conda/records.json", conda.records_json()),
         *(file for package, archive in archives for file in _stored(f"conda/{package.subdir}", [archive])),
         *([] if conda.images else _stored("bytecode/conda", conda.bytecode)),
         ContextFile.from_text("tools/activate.sh", activate),

@@ -16,6 +16,7 @@ from imagesync.core.progress import Severity
 from imagesync.errors import BuildError
 from imagesync.image.base import ensure_stage, target_of
 from imagesync.image.builder import EngineContainer, build_checked, build_image
+from imagesync.image.conda.layer import conda_packages
 from imagesync.image.conda.layer import make_layer as make_conda_layer
 from imagesync.image.conda.mounted_images import with_mounted_images
 from imagesync.image.dockerfile import make_context
@@ -364,16 +365,17 @@ class ImageBuilder:
         if not lock.conda:
             return None
         context = self.inputs.context
-        layer = make_conda_layer(
+        packages = conda_packages(
             lock,
             artifacts.conda,
-            installer=conda_installer(lock, self.sources),
             wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
             python=self.sources.python,
             store=context.store,
             progress=context.progress,
             shared_files=self.shared_conda_files,
         )
+        installer = conda_installer(lock, self.sources)
+        layer = make_conda_layer(packages, installer, progress=context.progress)
         # A context without an engine is complete in itself, and the user's own templates know no mounts.
         if engine is None or context.settings.templates is not None:
             return layer

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
+from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError, BuildError
 from imagesync.image.built_image import Image
+from imagesync.image.conda.layer import CondaPackages, conda_packages
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
@@ -31,7 +33,6 @@ from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
 from imagesync.pipeline.cached_layers import WheelSources
-from imagesync.pipeline.environment_hash import has_only_interpreter
 from imagesync.pipeline.image_builder import ImageBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.wheels.bytecode import compiler_version
@@ -88,6 +89,10 @@ def owner_ids(user: str, base: BaseContents, *, root: str) -> tuple[int, int]:
     return find(name, "etc/passwd", "user"), find(group, "etc/group", "group") if group else 0
 
 
+def _template(name: str, lock: Lock) -> str:
+    return render_template(name, {"prefix": str(PREFIX), "lock": lock}, folder=None)
+
+
 @dataclass(frozen=True)
 class LayerBuilder(ImageBuilder):
     """Builds the image of *inputs* on the base image *base* by writing its layers."""
@@ -119,13 +124,6 @@ class LayerBuilder(ImageBuilder):
         """
         del no_cache
         _ = self._created  # refuses a wrong time before anything is fetched
-        if self.inputs.plan.interpreter == "conda":
-            raise BuildError(
-                "Packages of conda can't be put in an image without a container engine yet.",
-                hint="Set python = 'base' for the base image's Python."
-                if has_only_interpreter(self.inputs.plan)
-                else "Build with an engine: --builder docker.",
-            )
         self._workdir()  # refuses an account that the base lacks, before anything is fetched
         artifacts, wheels = self._artifacts()
         refuse_deviations(self.inputs.plan, artifacts.lock)
@@ -152,7 +150,7 @@ class LayerBuilder(ImageBuilder):
 
     def _artifacts(self) -> tuple[Artifacts, list[WheelPart | KnownWheel]]:
         """Return the artifacts, and all wheels: those whose parts the cache has aren't fetched."""
-        cached = self.finder.cached
+        cached = self._cached
         known: dict[str, KnownWheel] = {}
         if cached is not None:
             found = ((p.name, cached.wheel(p, self._wheel_sources)) for p in self.lock.packages)
@@ -178,6 +176,11 @@ class LayerBuilder(ImageBuilder):
         known = [part for part in separate if isinstance(part, KnownWheel)]
         return {part.filename for part in known if not cached.has_part(part.request.inputs)}
 
+    @property
+    def _cached(self) -> CachedLayers | None:
+        """Return the cache of layers; it has none of conda environments, whose wheels have other places."""
+        return None if self.lock.conda else self.finder.cached
+
     @cached_property
     def _wheel_sources(self) -> WheelSources:
         settings, minor = self.inputs.context.settings, self.lock.target.minor
@@ -199,17 +202,20 @@ class LayerBuilder(ImageBuilder):
         base = self.finder.base
         inventory = image_inventory(plan, lock, environment_hash=environment_hash)
         minor = lock.target.minor
-        cached = self.finder.cached
+        cached = self._cached
         verify_wheels(wheels, lock)
+        conda = self._conda_packages(artifacts)
         layers = write_environment(
             EnvironmentFiles(
                 base.contents,
                 minor,
                 wheels,
+                conda=conda,
                 code=self._code_layer(),
                 copied=plan.options.files,
                 inventory=to_json(inventory),
-                profile=self._profile(lock),
+                activation=_template("image/activate.sh.j2", lock) if lock.conda else "",
+                profile=_template("image/profile.sh.j2", lock),
                 workdir=self._workdir(),
                 file_conflicts=self.inputs.file_conflicts or {},
             ),
@@ -228,14 +234,44 @@ class LayerBuilder(ImageBuilder):
             options=plan.options,
             environment=environment_variables(lock, plan.options),
             labels=labels,
-            conda=False,
-            activated=False,
+            conda=conda is not None,
+            activated=conda is not None and not conda.activates,
             created=self._created,
             elsewhere=cached.repository if cached is not None else None,
         )
 
-    def _profile(self, lock: Lock) -> str:
-        return render_template("image/profile.sh.j2", {"prefix": str(PREFIX), "lock": lock}, folder=None)
+    def _conda_packages(self, artifacts: Artifacts) -> CondaPackages | None:
+        """Return the conda packages; those whose scripts are skipped are named.
+
+        Raises
+        ------
+        BuildError
+            One has a script that runs once it is installed.
+        """
+        lock, context = artifacts.lock, self.inputs.context
+        if not lock.conda:
+            return None
+        packages = conda_packages(
+            lock,
+            artifacts.conda,
+            wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
+            python=self.sources.python,
+            store=context.store,
+            progress=context.progress,
+            shared_files=self.shared_conda_files,
+            all_bytecode=True,
+        )
+        if packages.scripts and not context.settings.skip_scripts:
+            raise BuildError(
+                "Conda packages have post-link scripts, which need a running container: "
+                + ", ".join(packages.scripts),
+                hint="Build with an engine (--builder docker), or without what they do (--skip-scripts).",
+            )
+        for name in packages.scripts:
+            context.progress.line(
+                f"The post-link script of the conda package {name} is skipped", Severity.DEVIATION
+            )
+        return packages
 
     def _workdir(self) -> tuple[str, int, int] | None:
         """Return the working directory with the ids of its owner, unless it's the home."""
@@ -258,8 +294,9 @@ class LayerBuilder(ImageBuilder):
                 kind,
                 lock.target.minor,
                 source=self._wheel_sources.digest(digests[wheel.filename])
-                if self.finder.cached is not None and wheel.filename in digests
+                if self._cached is not None and wheel.filename in digests
                 else "",
+                is_virtual=not lock.conda,
             )
             for wheel in wheels.wheels
         ]

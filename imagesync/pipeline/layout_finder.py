@@ -265,6 +265,7 @@ class LayoutFinder(ImageFinder):
             settings.compression,
             max_layers=settings.max_layers,
             has_bytecode=find_compiler(python, python.minor) is not None,
+            skips_scripts=settings.skip_scripts and inputs.plan.interpreter == "conda",
             base=contents,
         )
 

@@ -277,6 +277,7 @@ KEYS = (
         lambda text: text.isdecimal() and 10 <= int(text) <= MOST_LAYERS,
         f"a number of layers from 10 to {MOST_LAYERS}",
     ),
+    Key("skip-scripts", "skip_scripts", "switch"),
     Key(
         "target-python",
         "target_python",

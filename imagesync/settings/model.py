@@ -66,6 +66,9 @@ class Settings:
         Of layers that imagesync writes itself.
     max_layers
         The most layers of an image that imagesync builds itself, those of its base included.
+    skip_scripts
+        Whether an image that imagesync builds itself goes without what post-link scripts of conda packages
+        do.
     target_python, target_glibc
         The versions that the base image has, such as ``3.12`` and ``2.39``; empty to find them out.
     python_source
@@ -125,6 +128,7 @@ class Settings:
     builder: Literal["auto", "docker", "oci"] = "auto"
     compression: Literal["gzip", "zstd"] = "gzip"
     max_layers: int = DEFAULT_MAX_LAYERS
+    skip_scripts: bool = False
     target_python: str = ""
     target_glibc: str = ""
     python_source: Literal["auto", "base", "conda"] = "auto"

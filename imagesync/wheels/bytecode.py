@@ -44,6 +44,7 @@ def compile_bytecode(
     site_packages: PurePosixPath,
     store: Store,
     progress: Progress,
+    converts: bool = False,
 ) -> tuple[StoredFile, ...]:
     """Return an archive with the bytecode of the modules of each of *wheels*, in their order.
 
@@ -61,6 +62,8 @@ def compile_bytecode(
         Keeps the archives.
     progress
         Shows the progress.
+    converts
+        Whether bytecode beside the modules is known to be theirs, and is only made independent of times.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def compile_bytecode(
         folder = stack.enter_context(scratch_folder("pyc"))
         task = stack.enter_context(progress.task("Compiling bytecode", total=total, unit="packages"))
         compiler = _Compiler(
-            workers, _magic(executable, workers), folder, site_packages, store, task, progress
+            workers, _magic(executable, workers), folder, site_packages, store, task, progress, converts
         )
         with WorkerPool(_worker_count(), thread_name_prefix="bytecode") as pool:
             # The largest first, so that no worker has a long task at the end.
@@ -141,10 +144,12 @@ class _Compiler:
     store: Store
     task: Task
     progress: Progress
+    converts: bool
 
     def compile(self, wheel: StoredFile) -> StoredFile | None:
         """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
-        parts = (str(_FORMAT), wheel.digest, self.magic, str(self.site_packages))
+        parts = [str(_FORMAT), wheel.digest, self.magic, str(self.site_packages)]
+        parts += ["converts"] if self.converts else []
         key = "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
         archive = self.store.recall(key)
         if archive is None:
@@ -155,7 +160,7 @@ class _Compiler:
     def _compile(self, wheel: StoredFile, key: str) -> StoredFile | None:
         archive = self.folder / key
         with self.workers.one() as worker:
-            answer = worker.compile(wheel.path, archive, self.site_packages)
+            answer = worker.compile(wheel.path, archive, self.site_packages, converts=self.converts)
         self._report(wheel, answer)
         if "modules" not in answer:
             return None
@@ -199,9 +204,16 @@ class _Worker:
                 hint=f"Try: {executable} -c 'import zipfile'",
             )
 
-    def compile(self, wheel: Path, archive: Path, site_packages: PurePosixPath) -> dict[str, Any]:
+    def compile(
+        self, wheel: Path, archive: Path, site_packages: PurePosixPath, *, converts: bool
+    ) -> dict[str, Any]:
         """Return the worker's answer; nothing of one that has ended."""
-        request = {"wheel": str(wheel), "archive": str(archive), "site_packages": str(site_packages)}
+        request = {
+            "wheel": str(wheel),
+            "archive": str(archive),
+            "site_packages": str(site_packages),
+            "converts": converts,
+        }
         if self._process.stdin is None:
             return {}
         try:

@@ -16,7 +16,7 @@ from imagesync.engine.build_context import BuildRequest, stream_files
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import images_of
 from imagesync.image.conda.conda_installer import choose_installer
-from imagesync.image.conda.layer import CondaLayer, archive_key, make_layer
+from imagesync.image.conda.layer import CondaLayer, CondaPackages, archive_key, conda_packages, make_layer
 from imagesync.image.conda.mounted_images import ARCHIVES_REPOSITORY, with_mounted_images
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image.image_context import BuildContext
@@ -60,11 +60,15 @@ class CondaLayers:
             wheel=_no_wheel,
             progress=SilentProgress(),
         )
+        layer = make_layer(self.packages(), installer, progress=SilentProgress())
+        return with_mounted_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
+
+    def packages(self, *, all_bytecode: bool = False) -> CondaPackages:
+        """Return the packages, with the bytecode that they lack, or (*all_bytecode*) with all of it."""
         version = self.lock.target.python_version
-        layer = make_layer(
+        return conda_packages(
             self.lock,
             self.archives,
-            installer=installer,
             wheels=(),
             python=Interpreter(
                 "cpython", version, "linux-x86_64", "", sys.executable, sys.prefix, sys.base_prefix
@@ -72,8 +76,8 @@ class CondaLayers:
             store=self.store,
             progress=SilentProgress(),
             shared_files=self.shared_files,
+            all_bytecode=all_bytecode,
         )
-        return with_mounted_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
 
     def forget_archives(self) -> None:
         """Remove every image of the engine that has any of the archives; other builds leave some, too."""

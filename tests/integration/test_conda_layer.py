@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, VerifyError
 from imagesync.image.base import ensure_base
+from imagesync.image.layers.conda_parts import conda_parts, generated_entries
+from imagesync.image.layers.entries import Entry
+from imagesync.image.templates import render_template
 from imagesync.image.verify import verify
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store
@@ -64,6 +69,32 @@ def layers(
     return CondaLayers(ours, base, store, lock, archives)
 
 
+def parts_tree(layers: CondaLayers) -> dict[str, list[object]]:
+    """Return mode and content of all that layers written by imagesync have below /opt."""
+    packages = layers.packages(all_bytecode=True)
+    minor = layers.lock.target.minor
+    parts = conda_parts(packages, minor=minor, store=layers.store)
+    found: dict[str, list[object]] = {}
+    for part in parts:
+        for entry in part.request.entries():
+            assert f"/{entry.path}" not in found
+            found[f"/{entry.path}"] = described(entry)
+    activation = render_template("image/activate.sh.j2", {"prefix": "/opt/env"}, folder=None)
+    shell = "/usr/bin/bash"
+    for entry in generated_entries(packages, parts, activation=activation, shell=shell):
+        found[f"/{entry.path}"] = described(entry)
+    folders = {str(folder) for path in found for folder in Path(path).parents}
+    return {**found, **{folder: ["drwxr-xr-x", []] for folder in folders - {"/", "/opt"}}}
+
+
+def described(entry: Entry) -> list[object]:
+    kind = {"file": "-", "directory": "d", "symlink": "l"}[entry.kind]
+    content = [entry.target] if entry.kind == "symlink" else []
+    if entry.kind == "file":
+        content = [hashlib.sha256(b"".join(entry.read())).hexdigest()]
+    return [kind + stat.filemode(entry.mode)[1:], content]
+
+
 def tree(layers: CondaLayers) -> dict[str, list[object]]:
     """Return all that a new image has below /opt: modes, owners, links and content."""
     image = layers.build()
@@ -101,6 +132,17 @@ def test_micromamba_gives_the_same_bytes(
     other = tree(replace(layers, micromamba=micromamba))
     assert other.keys() == by_rattler.keys()
     assert {path for path in other if other[path] != by_rattler[path]} == set()
+
+
+def test_parts_written_without_an_engine_have_the_same_bytes(
+    layers: CondaLayers, by_rattler: dict[str, list[object]]
+) -> None:
+    found = parts_tree(layers)
+    expected: dict[str, list[object]] = {
+        path: [mode, content[-1:]] for path, (mode, _, _, *content) in by_rattler.items()
+    }
+    assert {path for path in found if found[path] != expected.get(path)} == set()
+    assert found.keys() == expected.keys()
 
 
 CONTENT = """

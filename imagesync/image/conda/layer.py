@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -63,25 +63,22 @@ def archive_key(file: StoredFile) -> str:
     return hashlib.sha256(f"{file.digest} {file.filename}".encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
-class CondaLayer:
-    """The inputs of the build step that installs conda packages.
+@dataclass(frozen=True, kw_only=True)
+class CondaPackages:
+    """The conda packages of an image, with all that installing them needs.
 
     Parameters
     ----------
     packages, archives
         The packages in topological order, and their archives in the same order.
-    installer
-        Installs the archives.
+    contents
+        The files of each package, by its conda name.
     bytecode
         Archives of compiled modules, for packages without bytecode; members relative to the library.
     scripts
         The names of packages with a post-link script.
     activates
         Whether packages have activation scripts or variables.
-    images
-        Images of the engine that together have all archives and all bytecode; empty if the build context
-        has them.
     owners
         The package that each file is installed from that several packages have, by path below the prefix.
     executables
@@ -90,13 +87,36 @@ class CondaLayer:
 
     packages: tuple[LockedConda, ...]
     archives: tuple[StoredFile, ...]
-    installer: CondaInstaller
+    contents: Mapping[str, ArchiveFiles] = field(default_factory=dict, repr=False)
     bytecode: tuple[StoredFile, ...] = ()
     scripts: tuple[str, ...] = ()
     activates: bool = False
-    images: tuple[ArchiveImage, ...] = ()
     owners: Mapping[str, str] = field(default_factory=dict)
     executables: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Return the fields of the prefix records in the image, without the files."""
+        return [
+            _record(package, archive) for package, archive in zip(self.packages, self.archives, strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondaLayer(CondaPackages):
+    """The inputs of the build step that installs conda packages.
+
+    Parameters
+    ----------
+    installer
+        Installs the archives.
+    images
+        Images of the engine that together have all archives and all bytecode; empty if the build context
+        has them.
+    """
+
+    installer: CondaInstaller
+    images: tuple[ArchiveImage, ...] = ()
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
@@ -126,26 +146,32 @@ class CondaLayer:
         files = {path: [name, self.executables.get(path)] for path, name in self.owners.items()}
         return json.dumps(files, indent=1, sort_keys=True) + "\n"
 
-    def records(self) -> str:
-        """Return the fields of the prefix records in the image, without the files."""
-        records = [
-            _record(package, archive) for package, archive in zip(self.packages, self.archives, strict=True)
-        ]
-        return json.dumps(records, indent=1, sort_keys=True) + "\n"
+    def records_json(self) -> str:
+        """Return the records as JSON."""
+        return json.dumps(self.records, indent=1, sort_keys=True) + "\n"
 
 
-def make_layer(
+def make_layer(packages: CondaPackages, installer: CondaInstaller, *, progress: Progress) -> CondaLayer:
+    """Return the layer of *packages*, which *installer* installs; *progress* names those with a script."""
+    for name in packages.scripts:
+        progress.line(f"The conda package {name} has a script that runs in the build, without a network")
+    return CondaLayer(
+        **{each.name: getattr(packages, each.name) for each in fields(CondaPackages)}, installer=installer
+    )
+
+
+def conda_packages(
     lock: Lock,
     archives: Sequence[StoredFile],
     *,
-    installer: CondaInstaller,
     wheels: Sequence[StoredFile],
     python: Interpreter,
     store: Store,
     progress: Progress,
     shared_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
-) -> CondaLayer:
-    """Return the conda layer of *lock*.
+    all_bytecode: bool = False,
+) -> CondaPackages:
+    """Return the conda packages of *lock*.
 
     Parameters
     ----------
@@ -153,8 +179,6 @@ def make_layer(
         Names the conda packages.
     archives
         In the order of ``lock.conda``.
-    installer
-        Installs the archives.
     wheels
         The wheels of pip's layers, which lie above this one.
     python
@@ -162,10 +186,12 @@ def make_layer(
     store
         Keeps the bytecode.
     progress
-        Shows what is compiled, and names packages with a post-link script.
+        Shows what is compiled.
     shared_files
         The files that several conda packages have locally; see
         :func:`~imagesync.scan.conda.shared_files.shared_files`.
+    all_bytecode
+        Whether bytecode that packages bring is converted, too, for an image that no container makes.
 
     Raises
     ------
@@ -186,14 +212,11 @@ def make_layer(
     installed = _in_image(shared_files, minor=minor)
     owners = owners_of_shared(contents, installed)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
-    scripts = tuple(name for name, each in contents.items() if each.has_post_link)
-    for name in scripts:
-        progress.line(f"The conda package {name} has a script that runs in the build, without a network")
-    modules = modules_to_compile(packages, archives, minor=minor, store=store)
-    return CondaLayer(
+    modules = modules_to_compile(packages, archives, minor=minor, store=store, with_bytecode=all_bytecode)
+    return CondaPackages(
         packages=tuple(packages),
         archives=tuple(archives),
-        installer=installer,
+        contents=contents,
         owners=owners,
         executables={
             path: installed[path] == EXECUTABLE
@@ -207,10 +230,11 @@ def make_layer(
             site_packages=library(minor),
             store=store,
             progress=progress,
+            converts=all_bytecode,
         )
         if modules
         else (),
-        scripts=scripts,
+        scripts=tuple(name for name, each in contents.items() if each.has_post_link),
         activates=any(each.has_activation for each in contents.values()),
     )
 

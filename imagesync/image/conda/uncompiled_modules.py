@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.archive_members import zip_member
 from imagesync.core.scratch import scratch_folder
+from imagesync.image.conda.extracted_files import ExtractedFiles
 from imagesync.image_layout import PREFIX
-from imagesync.lock.conda.archive_files import archive_path
+from imagesync.lock.conda.archive_files import archive_stem, extract_archive
 
 if TYPE_CHECKING:
     from imagesync.lock.locked_packages import LockedConda
     from imagesync.store.store import Store, StoredFile
 
-_FORMAT = 2  # raised when the same archive gives other modules
+_FORMAT = 3  # raised when the same archive gives other modules
 _EMPTY = 22  # a ZIP archive without members, in bytes
 
 
@@ -34,7 +35,12 @@ def library(minor: str) -> PurePosixPath:
 
 
 def modules_to_compile(
-    packages: Sequence[LockedConda], archives: Sequence[StoredFile], *, minor: str, store: Store
+    packages: Sequence[LockedConda],
+    archives: Sequence[StoredFile],
+    *,
+    minor: str,
+    store: Store,
+    with_bytecode: bool = False,
 ) -> tuple[StoredFile, ...]:
     """Return archives of the modules without valid bytecode, one for each package that has such modules.
 
@@ -49,33 +55,42 @@ def modules_to_compile(
         The feature version of the environment's Python, such as ``3.12``.
     store
         Keeps the archives of modules.
+    with_bytecode
+        Whether the archives have all modules, each with its bytecode if that is valid.
     """
     found = (
-        _modules(package, archive, minor, store) for package, archive in zip(packages, archives, strict=True)
+        _modules(package, archive, minor, store, with_bytecode)
+        for package, archive in zip(packages, archives, strict=True)
     )
     return tuple(modules for modules in found if modules.size > _EMPTY)
 
 
-def _modules(package: LockedConda, archive: StoredFile, minor: str, store: Store) -> StoredFile:
-    key = f"conda-modules {_FORMAT} {minor} {archive.digest}"
+def _modules(
+    package: LockedConda, archive: StoredFile, minor: str, store: Store, with_bytecode: bool
+) -> StoredFile:
+    key = f"conda-{'all-' if with_bytecode else ''}modules {_FORMAT} {minor} {archive.digest}"
     modules = store.recall(key)
     if modules is None:
         with scratch_folder("conda") as folder:
             target = folder / "modules.zip"
-            root = folder / "content"
-            _extract(archive_path(archive, folder), root)
-            inside = "" if package.noarch == "python" else f"lib/python{minor}"
-            _write(sorted(_without_bytecode(root / inside, minor)), root / inside, target)
-            filename = archive.filename.removesuffix(".conda").removesuffix(".tar.bz2")
-            modules = store.add_file(target, filename=f"{filename}.whl")
+            root = extract_archive(archive, folder)
+            inside = root if package.noarch == "python" else root / f"lib/python{minor}"
+            _write_prefix(ExtractedFiles(root, archive.filename))
+            chosen = _with_bytecode(inside, minor) if with_bytecode else _without_bytecode(inside, minor)
+            _write(sorted(chosen), inside, target)
+            modules = store.add_file(target, filename=f"{archive_stem(archive)}.whl")
         store.remember(key, modules)
     return modules
 
 
-def _extract(archive: Path, folder: Path) -> None:
-    from rattler.package_streaming import extract
-
-    extract(archive, folder)
+def _write_prefix(files: ExtractedFiles) -> None:
+    """Write the image's prefix into the modules that have a placeholder, as installers do."""
+    for listed in files.listed():
+        path = files.folder / listed["_path"]
+        if path.suffix == ".py" and not path.is_symlink() and path.is_file():
+            content = files.with_prefix(listed)
+            if content is not None:
+                path.write_bytes(content)
 
 
 def _write(modules: Sequence[Path], root: Path, target: Path) -> None:
@@ -87,15 +102,35 @@ def _write(modules: Sequence[Path], root: Path, target: Path) -> None:
 
 def _without_bytecode(root: Path, minor: str) -> Iterator[Path]:
     """Yield the modules in a folder whose bytecode is missing, or was made at another time."""
+    return (module for module, bytecode in _all_modules(root, minor) if bytecode is None)
+
+
+def _with_bytecode(root: Path, minor: str) -> Iterator[Path]:
+    """Yield all modules in a folder, and their bytecode if it is valid."""
+    for module, bytecode in _all_modules(root, minor):
+        yield module
+        if bytecode is not None:
+            yield bytecode
+
+
+def _all_modules(root: Path, minor: str) -> Iterator[tuple[Path, Path | None]]:
     tag = f".cpython-{minor.replace('.', '')}.pyc"
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name)
-            if name.endswith(".py") and not _is_valid(path, path.parent / "__pycache__" / (name[:-3] + tag)):
-                yield path
+            if name.endswith(".py") and _is_inside(path, root):
+                bytecode = path.parent / "__pycache__" / (name[:-3] + tag)
+                yield path, bytecode if is_valid_bytecode(path, bytecode) else None
 
 
-def _is_valid(module: Path, bytecode: Path) -> bool:
+def _is_inside(path: Path, root: Path) -> bool:
+    """Return True for a file, and for a link to one that is in the archive."""
+    if not path.is_symlink():
+        return True
+    return path.is_file() and path.resolve().is_relative_to(root.resolve())
+
+
+def is_valid_bytecode(module: Path, bytecode: Path) -> bool:
     """Return True if bytecode was made from a module, according to its header (PEP 552)."""
     try:
         with bytecode.open("rb") as file:

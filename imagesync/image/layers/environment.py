@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.code_parts import code_paths, code_request, files_request, small_request
+from imagesync.image.layers.conda_parts import CondaPart, conda_parts, conda_paths, generated_entries
 from imagesync.image.layers.entries import (
     Entry,
     FolderAttributes,
@@ -25,13 +26,14 @@ from imagesync.image.layers.layer import (
     unusual_folders,
     write_layers,
 )
-from imagesync.image.layers.parts import PartRequest, PartStore
+from imagesync.image.layers.parts import Part, PartRequest, PartStore
 from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart, without_shared_files
 from imagesync.image_layout import INVENTORY, PREFIX
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
+    from imagesync.image.conda.layer import CondaPackages
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.compression import Compression
     from imagesync.image.layers.folder_tree import FolderTree
@@ -51,17 +53,21 @@ class EnvironmentFiles:
     Parameters
     ----------
     base
-        The contents of the base image, whose interpreter the environment has.
+        The contents of the base image, whose interpreter an environment of pip has.
     minor
         The feature version of the interpreter.
     wheels
         All wheels, with their bytecode, or those whose parts another build has made.
+    conda
+        The conda packages, the interpreter among them; ``None`` without any.
     code
         Loose code, or ``None``.
     copied
         The setting ``files``.
     inventory
         The text of the image's inventory.
+    activation
+        The text of the script that activates an environment of conda.
     profile
         The text of the file that activates the environment in login shells.
     workdir
@@ -73,9 +79,11 @@ class EnvironmentFiles:
     base: BaseContents
     minor: str
     wheels: Sequence[WheelPart | KnownWheel]
+    conda: CondaPackages | None = None
     code: CodeLayer | None = None
     copied: Sequence[CopiedFiles] = ()
     inventory: str = ""
+    activation: str = ""
     profile: str = ""
     workdir: tuple[str, int, int] | None = None
     file_conflicts: Mapping[str, str] = field(default_factory=dict)
@@ -114,16 +122,21 @@ def write_environment(
     StoreError
         The store can't be used.
     """
+    conda = conda_parts(files.conda, minor=files.minor, store=store) if files.conda is not None else []
     # One place is the system layer's.
-    groups = group(_packages(files), budget=budget - 1, conda=False)
+    groups = group(_packages(files, conda), budget=budget - 1, conda=bool(conda))
     ordered = [by_name for _, found in groups for by_name in found]
-    requests = _requests(files, ordered)
-    workers = min(os.cpu_count() or 1, _MOST_WORKERS)
-    parts = PartStore(store, compression)
-    system = parts.get(small_request("system", _system(files)))
+    writer = _PartWriter(PartStore(store, compression), progress)
+    requests = {part.package: _placed(part.request, files.base.tree) for part in conda}
+    # Their records, which are generated, tell what these parts have.
+    made = writer.make(requests, "Writing conda packages")
+    requests |= _requests(files, conda, ordered)
+    system = writer.parts.get(small_request("system", _system(files)))
     # These are small, and say which folders have another owner or mode.
-    made = {
-        package: parts.get(request) for package, request in requests.items() if package.kind not in _PACKAGES
+    made |= {
+        package: writer.parts.get(request)
+        for package, request in requests.items()
+        if package.kind not in _PACKAGES and package not in made
     }
     folders = _folders_above(files.base.tree, unusual_folders([system, *made.values()]))
     inputs = [
@@ -136,24 +149,43 @@ def write_environment(
     ]
     unknown = [each for each, layer in zip(groups, found_layers, strict=True) if layer is None]
     wanted = [package for _, found in unknown for package in found if package not in made]
-    with (
-        progress.task("Writing layers", total=len(wanted), unit="packages") as task,
-        WorkerPool(workers, thread_name_prefix="parts") as pool,
-    ):
-
-        def make(package: Package) -> None:
-            made[package] = parts.get(requests[package])
-            task.advance(1)
-
-        # The largest first, so that no worker has a long task at the end.
-        list(pool.map(make, sorted(wanted, key=lambda package: -package.size)))
+    made |= writer.make({package: requests[package] for package in wanted}, "Writing layers")
     named = [("", [system]), *((title, [made[package] for package in found]) for title, found in unknown)]
     first, *rest = write_layers(
-        named, below=files.base.tree.folders, store=store, compression=compression, workers=workers
+        named, below=files.base.tree.folders, store=store, compression=compression, workers=_workers()
     )
     written = iter(rest)
     layers = (layer or next(written) for layer in found_layers)
     return (first, *(replace(layer, inputs=key) for layer, key in zip(layers, inputs, strict=True)))
+
+
+class _PartWriter:
+    """Makes parts, several at once."""
+
+    def __init__(self, parts: PartStore, progress: Progress) -> None:
+        self.parts = parts
+        self._progress = progress
+
+    def make(self, requests: Mapping[Package, PartRequest], title: str) -> dict[Package, Part]:
+        """Return the parts of *requests*; the task is called *title*."""
+        if not requests:
+            return {}
+        with (
+            self._progress.task(title, total=len(requests), unit="packages") as task,
+            WorkerPool(_workers(), thread_name_prefix="parts") as pool,
+        ):
+
+            def make(package: Package) -> tuple[Package, Part]:
+                part = self.parts.get(requests[package])
+                task.advance(1)
+                return package, part
+
+            # The largest first, so that no worker has a long task at the end.
+            return dict(pool.map(make, sorted(requests, key=lambda package: -package.size)))
+
+
+def _workers() -> int:
+    return min(os.cpu_count() or 1, _MOST_WORKERS)
 
 
 def _folders_above(tree: FolderTree, unusual: Mapping[str, FolderAttributes]) -> dict[str, FolderAttributes]:
@@ -178,11 +210,12 @@ _INTERPRETER: Final = Package("Python", "interpreter")
 _CODE: Final = Package("loose code", "code")
 _FILES: Final = Package("files", "files")
 _GENERATED: Final = Package("inventory", "generated")
+_INVENTORY: Final = str(INVENTORY).lstrip("/")
 
 
-def _packages(files: EnvironmentFiles) -> list[Package]:
+def _packages(files: EnvironmentFiles, conda: Sequence[CondaPart]) -> list[Package]:
     return [
-        _INTERPRETER,
+        *([part.package for part in conda] or [_INTERPRETER]),
         *(part.package for part in files.wheels),
         *([_CODE] if files.code is not None else []),
         *([_FILES] if files.copied else []),
@@ -190,32 +223,49 @@ def _packages(files: EnvironmentFiles) -> list[Package]:
     ]
 
 
-def _requests(files: EnvironmentFiles, ordered: Sequence[Package]) -> dict[Package, PartRequest]:
+def _requests(
+    files: EnvironmentFiles, conda: Sequence[CondaPart], ordered: Sequence[Package]
+) -> dict[Package, PartRequest]:
+    """Return the request for each part but those of conda packages."""
     wheels: dict[Package, WheelPart | KnownWheel] = {part.package: part for part in files.wheels}
     in_order = [wheels[package] for package in ordered if package in wheels]
-    tree, interpreter = files.base.tree, environment_entries(files.base)
+    tree = files.base.tree
+    interpreter = [] if conda else environment_entries(files.base)
     others = {
         "the environment of Python": [entry.path for entry in interpreter if entry.kind != "directory"],
+        "imagesync": [_INVENTORY],
+    }
+    above = {
         "loose code": code_paths(files.code) if files.code is not None else [],
         "the setting files": [file.path.lstrip("/") for each in files.copied for file in each.files],
-        "imagesync": [str(INVENTORY).lstrip("/")],
     }
-    separate = without_shared_files(in_order, files.file_conflicts, minor=files.minor, others=others)
-    wheels = {part.package: part for part in separate}
-    generated: list[Entry] = []
-    if files.inventory:
-        generated.append(file_entry(str(INVENTORY).lstrip("/"), files.inventory.encode()))
-    python = f"Python {files.base.python_version}"
-    found = {
-        _INTERPRETER: small_request(python, list(tree.placed(interpreter))),
-        **{package: _placed(part.request, tree) for package, part in wheels.items()},
-        _GENERATED: small_request("inventory", with_parents(tree.placed(generated))),
-    }
+    separate = without_shared_files(
+        in_order,
+        files.file_conflicts,
+        minor=files.minor,
+        below=conda_paths(files.conda) if files.conda is not None else {},
+        others=others,
+        above=above,
+    )
+    found = {part.package: _placed(part.request, tree) for part in separate}
+    found[_GENERATED] = small_request("inventory", _generated(files, conda))
+    if not conda:
+        python = f"Python {files.base.python_version}"
+        found[_INTERPRETER] = small_request(python, list(tree.placed(interpreter)))
     if files.code is not None:
         found[_CODE] = _placed(code_request(files.code, minor=files.minor), tree)
     if files.copied:
         found[_FILES] = files_request(files.copied, tree)
     return found
+
+
+def _generated(files: EnvironmentFiles, conda: Sequence[CondaPart]) -> list[Entry]:
+    entries: list[Entry] = []
+    if files.inventory:
+        entries.append(file_entry(_INVENTORY, files.inventory.encode()))
+    if files.conda is not None:
+        entries += generated_entries(files.conda, conda, activation=files.activation, shell=files.base.shell)
+    return with_parents(files.base.tree.placed(entries))
 
 
 def _placed(request: PartRequest, tree: FolderTree) -> PartRequest:

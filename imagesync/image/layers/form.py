@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 def layer_form(
-    compression: CompressionName, *, max_layers: int, has_bytecode: bool, base: BaseContents
+    compression: CompressionName,
+    *,
+    max_layers: int,
+    has_bytecode: bool,
+    skips_scripts: bool,
+    base: BaseContents,
 ) -> str:
     """Return the form of the layers that are made now, as a label has it.
 
@@ -28,6 +33,8 @@ def layer_form(
         The settings.
     has_bytecode
         Whether there is an interpreter that compiles bytecode.
+    skips_scripts
+        Whether post-link scripts of conda packages may be left out.
     base
         Gets certificates where it has none.
     """
@@ -37,5 +44,6 @@ def layer_form(
         "certificates": added,
         "compression": compression_of(compression).identity,
         "max-layers": max_layers,
+        **({"skip-scripts": True} if skips_scripts else {}),
     }
     return json.dumps(form, sort_keys=True)

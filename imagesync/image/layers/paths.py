@@ -58,6 +58,24 @@ def check_kinds(paths: Mapping[str, Sequence[str]]) -> None:
                 above = above.rpartition("/")[0]
 
 
+def refuse_shared(paths: Mapping[str, Sequence[str]], others: Mapping[str, Sequence[str]]) -> None:
+    """Check that no package has a path of *others*; both have the paths by what they are of.
+
+    Raises
+    ------
+    RenderError
+        One has; the message names both.
+    """
+    owners = {path: name for name, found in others.items() for path in found}
+    for name, found in paths.items():
+        for path in found:
+            if path in owners:
+                raise RenderError(
+                    f"{name} has /{path}, which is a file of {owners[path]}.",
+                    hint="One of them would replace the other. Leave the package out with --ignore NAME.",
+                )
+
+
 def shared_paths(paths: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Return the paths that several packages have, each with the packages in their order.
 

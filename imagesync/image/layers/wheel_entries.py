@@ -74,6 +74,8 @@ class WheelContent:
         With a valid file name of a wheel.
     minor
         The feature version of the environment's Python, such as ``3.12``.
+    is_virtual
+        Whether the environment is a virtual one, else it is conda's.
 
     Raises
     ------
@@ -81,10 +83,11 @@ class WheelContent:
         It isn't a wheel, or holds what a layer can't.
     """
 
-    def __init__(self, wheel: StoredFile, *, minor: str) -> None:
+    def __init__(self, wheel: StoredFile, *, minor: str, is_virtual: bool = True) -> None:
         self._filename = wheel.filename
         self._folder = site_packages(minor).relative_to("/").as_posix()
         self._minor = minor
+        self._is_virtual = is_virtual
         try:
             self._archive = zipfile.ZipFile(wheel.path)
         except _DAMAGE as error:
@@ -201,7 +204,7 @@ class WheelContent:
             folder = self._scheme(scheme)
             if folder is None or not rest:
                 raise self._damaged(f"{info.filename} is in no scheme that installers know")
-            if scheme == "data" and rest.startswith("lib64/"):
+            if scheme == "data" and rest.startswith("lib64/") and self._is_virtual:
                 # A link of the environment.
                 rest = rest.replace("lib64", "lib", 1)
             yield WheelMember(f"{folder}/{rest}", info, scheme == "scripts")
@@ -209,12 +212,13 @@ class WheelContent:
     def _scheme(self, name: str) -> str | None:
         prefix = PREFIX.relative_to("/").as_posix()
         distribution = canonical_name(self.dist_info.partition("-")[0])
+        headers = f"site/python{self._minor}" if self._is_virtual else f"python{self._minor}"
         return {
             "purelib": self._folder,
             "platlib": self._folder,
             "scripts": f"{prefix}/bin",
             "data": prefix,
-            "headers": f"{prefix}/include/site/python{self._minor}/{distribution}",
+            "headers": f"{prefix}/include/{headers}/{distribution}",
         }.get(name)
 
     def _find_dist_info(self) -> str:

@@ -13,7 +13,7 @@ from packaging.utils import parse_wheel_filename
 from imagesync.image.layers.entries import Entry, with_parents
 from imagesync.image.layers.grouping import Kind, Package
 from imagesync.image.layers.parts import PartRequest
-from imagesync.image.layers.paths import check_kinds, shared_paths
+from imagesync.image.layers.paths import check_kinds, refuse_shared, shared_paths
 from imagesync.image.layers.wheel_entries import WheelContent, bytecode_entries
 from imagesync.image_layout import PREFIX, site_packages
 
@@ -41,6 +41,8 @@ class WheelPart:
     source
         A digest of what the part follows from, besides *excluded*, its place among it; see
         :attr:`~imagesync.image.layers.parts.PartRequest.inputs`.
+    is_virtual
+        Whether the environment is a virtual one; conda's has other folders for headers and data.
     """
 
     wheel: StoredFile
@@ -49,15 +51,20 @@ class WheelPart:
     minor: str
     excluded: frozenset[str] = frozenset()
     source: str = ""
+    is_virtual: bool = True
 
     @property
     def filename(self) -> str:
         """Return the file name of the wheel."""
         return self.wheel.filename
 
+    def open(self) -> WheelContent:
+        """Return the content of the wheel."""
+        return WheelContent(self.wheel, minor=self.minor, is_virtual=self.is_virtual)
+
     def checksums(self) -> dict[str, tuple[int, int]]:
         """Return what tells the content of each installed file, by its path."""
-        with WheelContent(self.wheel, minor=self.minor) as content:
+        with self.open() as content:
             return {path: content.checksum(path) for path in content.paths}
 
     @property
@@ -70,13 +77,14 @@ class WheelPart:
         """Return the request for the part."""
         name, version, _, _ = parse_wheel_filename(self.wheel.filename)
         bytecode = self.bytecode.digest if self.bytecode is not None else ""
-        key = ("wheel", self.wheel.digest, bytecode, str(PREFIX), self.minor, *sorted(self.excluded))
+        kind = "wheel" if self.is_virtual else "wheel on conda"
+        key = (kind, self.wheel.digest, bytecode, str(PREFIX), self.minor, *sorted(self.excluded))
         inputs = part_inputs(self.source, self.excluded)
         return PartRequest(f"{name} {version}", key, self._entries, inputs)
 
     def _entries(self) -> Iterator[Entry]:
         """Yield the files sorted by path, then the bytecode, each with the directories above."""
-        with WheelContent(self.wheel, minor=self.minor) as content:
+        with self.open() as content:
             files = [entry for entry in content.entries() if entry.path not in self.excluded]
             if self.bytecode is None:
                 yield from with_parents(files)
@@ -165,7 +173,9 @@ def without_shared_files(
     file_conflicts: Mapping[str, str],
     *,
     minor: str,
+    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
     others: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    above: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[WheelPart | KnownWheel]:
     """Return the parts with each path in one of them only: in that of the wheel whose bytes are installed.
 
@@ -177,8 +187,13 @@ def without_shared_files(
         The sha256 of each installed file that several packages have, by its path below site-packages.
     minor
         The feature version of the environment's Python.
+    below
+        The files and links of conda packages, by what they are of. Those that a wheel has, too, have the
+        same bytes, and stay.
     others
-        The files and links that aren't of a wheel, by what they are of.
+        The files and links that no wheel may have, by what they are of.
+    above
+        Those that replace a wheel's, by what they are of.
 
     Returns
     -------
@@ -188,17 +203,21 @@ def without_shared_files(
     Raises
     ------
     RenderError
-        A path is a file in one of them and a folder in another.
+        A path is a file in one of them and a folder in another, or one of *others*.
     """
     # One wheel at a time: a process may have few open files.
     checksums: dict[str, dict[str, tuple[int, int]]] = {}
     for part in wheels:
         checksums[part.filename] = part.checksums()
     paths = {name: list(found) for name, found in checksums.items()}
-    check_kinds({**paths, **others})
-    by_name = {part.filename: part.wheel for part in wheels if isinstance(part, WheelPart)}
-    excluded: dict[str, set[str]] = {}
+    check_kinds({**paths, **below, **others, **above})
+    refuse_shared(paths, others)
+    by_name = {part.filename: part for part in wheels if isinstance(part, WheelPart)}
+    present = {path for found in below.values() for path in found}
+    excluded = {name: present.intersection(found) for name, found in paths.items()}
     for path, names in shared_paths(paths).items():
+        if path in present:
+            continue
         is_same = len({checksums[name][path] for name in names}) == 1
         winner = min(names)
         if not is_same:
@@ -206,16 +225,16 @@ def without_shared_files(
             winner = _winner(path, sharing, file_conflicts, minor=minor)
         for name in names:
             if name != winner:
-                excluded.setdefault(name, set()).add(path)
-    return [replace(part, excluded=frozenset(excluded.get(part.filename, ()))) for part in wheels]
+                excluded[name].add(path)
+    return [replace(part, excluded=frozenset(excluded[part.filename])) for part in wheels]
 
 
-def _winner(path: str, wheels: Sequence[StoredFile], file_conflicts: Mapping[str, str], *, minor: str) -> str:
+def _winner(path: str, wheels: Sequence[WheelPart], file_conflicts: Mapping[str, str], *, minor: str) -> str:
     """Return the name of the wheel that has the installed bytes of a path, else the first."""
     folder = site_packages(minor).relative_to("/").as_posix()
     installed = file_conflicts.get(path.removeprefix(f"{folder}/"), "")
     for wheel in wheels:
-        with WheelContent(wheel, minor=minor) as content:
+        with wheel.open() as content:
             if hashlib.sha256(content.read(path)).hexdigest() == installed:
                 return wheel.filename
     return wheels[0].filename

@@ -141,6 +141,33 @@ def archive_path(archive: StoredFile, folder: Path) -> Path:
     return path
 
 
+def archive_stem(archive: StoredFile) -> str:
+    """Return the file name of an archive without its suffix: name, version and build."""
+    return archive.filename.removesuffix(".conda").removesuffix(".tar.bz2")
+
+
+def extract_archive(archive: StoredFile, folder: Path) -> Path:
+    """Return the folder that an archive was extracted to, below *folder*.
+
+    py-rattler writes nothing outside of it: it leaves out members with ``..`` and takes absolute names for
+    relative ones.
+
+    Raises
+    ------
+    LockError
+        The archive can't be read.
+    """
+    from rattler.package_streaming import extract
+
+    root = folder / "content"
+    try:
+        extract(archive_path(archive, folder), root)
+    except Exception as error:
+        # py-rattler's errors have no common base.
+        raise _unreadable(archive, error) from error
+    return root
+
+
 def _read(archive: StoredFile, folder: Path) -> ArchiveInfo:
     import asyncio
 
@@ -148,11 +175,15 @@ def _read(archive: StoredFile, folder: Path) -> ArchiveInfo:
         return asyncio.run(_read_metadata(archive_path(archive, folder)))
     except Exception as error:
         # py-rattler's errors have no common base.
-        raise LockError(
-            f"The archive {archive.filename} can't be read: {error}",
-            hint="If its channel gave a broken file, tell its owners; `imagesync cache prune` forgets what "
-            "was fetched.",
-        ) from error
+        raise _unreadable(archive, error) from error
+
+
+def _unreadable(archive: StoredFile, error: Exception) -> LockError:
+    return LockError(
+        f"The archive {archive.filename} can't be read: {error}",
+        hint="If its channel gave a broken file, tell its owners; `imagesync cache prune` forgets what "
+        "was fetched.",
+    )
 
 
 async def _read_metadata(path: Path) -> ArchiveInfo:
@@ -160,16 +191,39 @@ async def _read_metadata(path: Path) -> ArchiveInfo:
 
     archive = await PackageArchive.from_path(path)
     found = await archive.read_files([_INDEX, _PATHS, _LINK])
-    index, paths, link = found[_INDEX], found[_PATHS], found[_LINK]
+    index, paths, link = (
+        None if text is None else json.loads(text) for text in map(found.get, (_INDEX, _PATHS, _LINK))
+    )
     if paths is not None:
-        entries = json.loads(paths)["paths"]
+        entries = files_listed(paths)
     else:  # from before conda-build 3
         names = await archive.list_files("pkg")
-        entries = [{"_path": name} for name in names if not name.startswith("info/")]
-    noarch = json.loads(link).get("noarch", {}) if link is not None else {}
-    return ArchiveInfo(
-        json.loads(index) if index is not None else {}, entries, noarch.get("entry_points") or ()
-    )
+        entries = files_listed({"paths": [{"_path": n} for n in names if not n.startswith("info/")]})
+    noarch = link.get("noarch") or {} if link is not None else {}
+    points = noarch.get("entry_points") or ()
+    if not all(isinstance(point, str) for point in points):
+        raise ValueError(f"its {_LINK} has an entry point that is no text")
+    return ArchiveInfo(dict(index or {}), entries, points)
+
+
+def files_listed(paths: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries of the content of ``info/paths.json``.
+
+    Raises
+    ------
+    ValueError
+        One isn't a file below the prefix.
+    """
+    entries = paths["paths"] if isinstance(paths, Mapping) and "paths" in paths else None
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+        raise ValueError(f"its {_PATHS} is no list of files")
+    for entry in entries:
+        path, placeholder = entry.get("_path"), entry.get("prefix_placeholder") or ""
+        if not isinstance(path, str) or not isinstance(placeholder, str):
+            raise ValueError(f"its {_PATHS} has an entry without a path: {str(entry)[:80]}")  # noqa: TRY004
+        if {"", ".", ".."}.intersection(path.split("/")) or "\0" in path or "\\" in path:
+            raise ValueError(f"it lists {path!r}, which leads out of the environment")
+    return entries
 
 
 def _installed_files(package: LockedConda, info: ArchiveInfo, minor: str) -> dict[str, str]:

@@ -3,8 +3,9 @@
 Usage: python compile_worker.py PARENT
 
 It writes one JSON line, ``{"magic": "<hex>"}``, then answers each line of stdin, ``{"wheel": path,
-"archive": path, "site_packages": path}``, with one line: ``{"modules": count, "too_large": [path, ...]}``, or
-``{"error": text}``. It ends when stdin ends, when the process PARENT ends, or when a module takes too long.
+"archive": path, "site_packages": path, "converts": bool}``, with one line: ``{"modules": count,
+"too_large": [path, ...]}``, or ``{"error": text}``. It ends when stdin ends, when the process PARENT ends, or
+when a module takes too long.
 """
 
 from __future__ import annotations
@@ -34,20 +35,27 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = compile_wheel(request["wheel"], request["archive"], request["site_packages"])
+            answer = compile_wheel(
+                request["wheel"], request["archive"], request["site_packages"], converts=request["converts"]
+            )
         except Exception as error:
             # Any error is an answer: the other side waits for one.
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
-def compile_wheel(wheel: str, archive: str, site_packages: str) -> dict[str, Any]:
-    """Write the bytecode of all modules of *wheel* to *archive*, and return the answer about them."""
+def compile_wheel(wheel: str, archive: str, site_packages: str, *, converts: bool = False) -> dict[str, Any]:
+    """Write the bytecode of all modules of *wheel* to *archive*, and return the answer about them.
+
+    Bytecode in the wheel counts only if *converts* says that it belongs to the modules there.
+    """
     tag = sys.implementation.cache_tag
     count = 0
     too_large = []
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(archive, "w") as target:
-        modules = sorted((installed_path(name), name) for name in source.namelist() if name.endswith(".py"))
+        names = source.namelist()
+        present = frozenset(names) if converts else frozenset()
+        modules = sorted((installed_path(name), name) for name in names if name.endswith(".py"))
         for path, name in modules:
             if not path:
                 continue
@@ -56,16 +64,27 @@ def compile_wheel(wheel: str, archive: str, site_packages: str) -> dict[str, Any
                 too_large.append(path)
                 continue
             begin_module()
-            pyc = compile_module(source.read(name), site_packages + "/" + path)
+            cached = f"{folder}{'/' if folder else ''}__pycache__/{module[:-3]}.{tag}.pyc"
+            text = source.read(name)
+            pyc = convert_to_hash(source.read(cached), text) if cached in present else None
+            pyc = pyc or compile_module(text, site_packages + "/" + path)
             if pyc is None:
                 continue
-            cached = f"{folder}{'/' if folder else ''}__pycache__/{module[:-3]}.{tag}.pyc"
             member = zipfile.ZipInfo(cached, _DATE)
             member.create_system = 3
             member.external_attr = _REGULAR
             target.writestr(member, pyc, zipfile.ZIP_DEFLATED, _LEVEL)
             count += 1
     return {"modules": count, "too_large": too_large}
+
+
+def convert_to_hash(pyc: bytes, source: bytes) -> bytes | None:
+    """Return the bytecode of *source* with its unchecked hash, or None if *pyc* can't be it."""
+    source_hash = importlib.util.source_hash(source)
+    is_by_hash = int.from_bytes(pyc[4:8], "little") & 1
+    if pyc[:4] != importlib.util.MAGIC_NUMBER or (is_by_hash and pyc[8:16] != source_hash):
+        return None
+    return pyc[:4] + _UNCHECKED_HASH + source_hash + pyc[16:]
 
 
 def compile_module(source: bytes, path: str) -> bytes | None:

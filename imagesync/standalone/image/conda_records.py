@@ -13,12 +13,15 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 Record = dict[str, Any]
+
+EPOCH = "1970-01-01 00:00:00"
 
 ENTRY_POINT = """\
 #!{python}
@@ -176,12 +179,49 @@ def write_entry_points(prefix: Path, record: Record, owners: Mapping[str, str]) 
     ):
         if owners.get(f"bin/{command}", record["name"]) != record["name"]:
             continue
-        text = ENTRY_POINT.format(
-            python=prefix / "bin" / "python",
-            module=module,
-            import_name=function.partition(".")[0],
-            function=function,
-        )
         path = prefix / "bin" / command
-        path.write_text(text, encoding="utf-8")
+        path.write_text(entry_point_script(prefix, module, function), encoding="utf-8")
         path.chmod(0o755)
+
+
+def entry_point_script(prefix: str | PurePath, module: str, function: str) -> str:
+    """Return the script of an entry point."""
+    import_name = function.partition(".")[0]
+    return ENTRY_POINT.format(
+        python=f"{prefix}/bin/python", module=module, import_name=import_name, function=function
+    )
+
+
+def normal_mode(mode: int) -> int:
+    """Return a mode with which only root can change a file, and everybody can read it."""
+    return (mode | (0o555 if mode & 0o100 else 0o444)) & ~0o022
+
+
+def history(records: list[Record]) -> str:
+    """Return conda's history: the packages that were installed, and the specs that the user requested."""
+    names = sorted(f"+{r['channel']}/{r['subdir']}::{r['name']}-{r['version']}-{r['build']}" for r in records)
+    wanted = sorted(record["requested_spec"] for record in records if record["requested_spec"])
+    lines = [f"==> {EPOCH} <==", "# cmd: imagesync build", *names, f"# update specs: {json.dumps(wanted)}"]
+    return "\n".join(lines) + "\n"
+
+
+def activation_command(folder: str, shell: str) -> str:
+    """Return the script that runs a command in the activated environment; *folder* has ``activate.sh``."""
+    return (
+        f"#!{shell}\n"
+        "# Run a command in the activated environment; where it is activated already, just run it.\n"
+        f'[ "${{CONDA_SHLVL:-0}}" != 0 ] || . {folder}/activate.sh\n'
+        'exec "$@"\n'
+    )
+
+
+def variables_script(declared: Iterable[Record]) -> str:
+    """Return the script that sets the variables that packages declare in ``env_vars.d``, in their order."""
+    variables: dict[str, str] = {}
+    for each in declared:
+        variables |= {str(name): str(value) for name, value in each.items()}
+    return "".join(
+        f"export {name}={shlex.quote(value)}\n"
+        for name, value in sorted(variables.items())
+        if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
+    )

@@ -32,11 +32,15 @@ from typing import NamedTuple
 from imagesync.standalone.image.compile_modules import extract_bytecode, remove_orphans
 from imagesync.standalone.image.conda_records import (
     Record,
+    activation_command,
     bytecode_path,
     file_sha256,
+    history,
     library,
+    normal_mode,
     read_json,
     rewrite_record,
+    variables_script,
     write_entry_points,
 )
 from imagesync.standalone.image.count_packages import counted
@@ -53,7 +57,6 @@ RATTLER = (Path("/mnt/installer"), TOOLS)
 CACHE = Path("/opt/.imagesync-packages")
 # What a build mounts, or nobody expects in an image.
 TEMPORARY = ("proc", "sys", "dev", "mnt", "run", "tmp", "var/tmp", "root/.cache")
-EPOCH = "1970-01-01 00:00:00"
 # micromamba runs post-link scripts with the first bash of PATH, and ignores how they end. A script gets the
 # PATH that it would have had without this.
 BASH = """\
@@ -268,40 +271,22 @@ def python_minor(records: list[Record]) -> str:
 
 
 def write_history(prefix: Path, records: list[Record]) -> None:
-    """Write conda's history: the packages that were installed, and the specs that the user requested."""
-    names = sorted(f"+{r['channel']}/{r['subdir']}::{r['name']}-{r['version']}-{r['build']}" for r in records)
-    wanted = sorted(record["requested_spec"] for record in records if record["requested_spec"])
-    lines = [f"==> {EPOCH} <==", "# cmd: imagesync build", *names, f"# update specs: {json.dumps(wanted)}"]
-    (prefix / "conda-meta" / "history").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write conda's history."""
+    (prefix / "conda-meta" / "history").write_text(history(records), encoding="utf-8")
 
 
 def write_activation(prefix: Path) -> None:
     """Write the scripts that activate the environment."""
     folder = prefix / "share" / "imagesync"
     folder.mkdir(parents=True, exist_ok=True)
-    shell = shutil.which("bash") or "/bin/sh"
     shutil.copyfile(TOOLS / "activate.sh", folder / "activate.sh")
-    variables = [
-        f"export {name}={shlex.quote(value)}\n" for name, value in sorted(package_variables(prefix).items())
-    ]
-    (folder / "variables.sh").write_text("".join(variables), encoding="utf-8")
+    declared = sorted((prefix / "etc" / "conda" / "env_vars.d").glob("*.json"))
+    variables = variables_script(map(read_json, declared))
+    (folder / "variables.sh").write_text(variables, encoding="utf-8")
     command = folder / "activate"
-    command.write_text(
-        f"#!{shell}\n"
-        "# Run a command in the activated environment; where it is activated already, just run it.\n"
-        f'[ "${{CONDA_SHLVL:-0}}" != 0 ] || . {folder}/activate.sh\n'
-        'exec "$@"\n',
-        encoding="utf-8",
-    )
+    shell = shutil.which("bash") or "/bin/sh"
+    command.write_text(activation_command(str(folder), shell), encoding="utf-8")
     command.chmod(0o755)
-
-
-def package_variables(prefix: Path) -> dict[str, str]:
-    """Return the variables that packages declare in ``env_vars.d``."""
-    variables: dict[str, str] = {}
-    for path in sorted((prefix / "etc" / "conda" / "env_vars.d").glob("*.json")):
-        variables |= {str(name): str(value) for name, value in read_json(path).items()}
-    return {name: value for name, value in variables.items() if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)}
 
 
 def normalize_modes(prefix: Path) -> None:
@@ -320,13 +305,12 @@ def normalize_modes(prefix: Path) -> None:
 
 
 def normalize_mode(path: str, state: os.stat_result) -> None:
-    """Make root the owner of a file or folder, which only root can change, and everybody can read."""
+    """Make root the owner of a file or folder, and give it its mode."""
     if (state.st_uid, state.st_gid) != (0, 0):
         os.lchown(path, 0, 0)
     mode = stat.S_IMODE(state.st_mode)
-    wanted = (mode | (0o555 if mode & 0o100 else 0o444)) & ~0o022
-    if not stat.S_ISLNK(state.st_mode) and mode != wanted:
-        os.chmod(path, wanted)
+    if not stat.S_ISLNK(state.st_mode) and mode != normal_mode(mode):
+        os.chmod(path, normal_mode(mode))
 
 
 def main(prefix: str, packages: str, installer: str) -> None:

@@ -129,11 +129,11 @@ def test_modules_without_bytecode_are_collected_once(channel: Path, store: Store
 
 def test_explicit_file_names_each_archive_with_its_digest(channel: Path, store: Store) -> None:
     package, archive = find(channel, store, "quill")
-    layer = CondaLayer((package,), (archive,), CondaInstaller("rattler"))
+    layer = CondaLayer(packages=(package,), archives=(archive,), installer=CondaInstaller("rattler"))
     first, line = layer.explicit().splitlines()
     assert first == "@EXPLICIT"
     assert line == f"file:///mnt/conda/{package.subdir}/{archive.filename}#{archive.digest}"
-    (record,) = json.loads(layer.records())
+    (record,) = layer.records
     assert record["url"] == package.artifact.url
     assert record["requested_spec"] == ""
 

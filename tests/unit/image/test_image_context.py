@@ -143,7 +143,7 @@ def test_build_files_are_the_shipped_files_of_a_context(inputs: Inputs, tmp_path
     context = inputs.context(
         lock=replace(inputs.lock, conda=(package,)),
         code=inputs.code,
-        conda=CondaLayer((package,), (python,), CondaInstaller("rattler")),
+        conda=CondaLayer(packages=(package,), archives=(python,), installer=CondaInstaller("rattler")),
     )
     tools = {file.path: file.content for file in context.files if file.path.startswith("tools/")}
     others = {path for path in tools if path.startswith("tools/installer/")} | {"tools/uv"}
@@ -187,7 +187,7 @@ def test_conda_installer_is_sent_or_mounted(inputs: Inputs, tmp_path: Path, imag
         lock=replace(inputs.lock, packages=(), vendored=(), deviations=(), conda=(package,)),
         packages=Wheels(),
         vendored=Wheels(),
-        conda=CondaLayer((package,), (python,), installer),
+        conda=CondaLayer(packages=(package,), archives=(python,), installer=installer),
     )
     assert ("tools/rattler/library.so" in {file.path for file in context.files}) == (image is None)
     mounts = [line for line in context.dockerfile.splitlines() if "--mount=type=bind,from=" in line]
@@ -208,7 +208,13 @@ def test_archives_of_conda_packages_are_sent_or_mounted(inputs: Inputs, tmp_path
             lock=replace(inputs.lock, packages=(), vendored=(), deviations=(), conda=(package,)),
             packages=Wheels(),
             vendored=Wheels(),
-            conda=CondaLayer((package,), (python,), installer, (compiled,), images=images),
+            conda=CondaLayer(
+                packages=(package,),
+                archives=(python,),
+                installer=installer,
+                bytecode=(compiled,),
+                images=images,
+            ),
         )
 
     def lines(context: BuildContext, path: str) -> list[str]:
@@ -423,7 +429,7 @@ def test_environment_with_conda_python_stands_on_the_base_without_python(
     def stages(**options: Any) -> list[str]:
         context = inputs.context(
             lock=replace(inputs.lock, conda=(package,)),
-            conda=CondaLayer((package,), (python,), CondaInstaller("rattler")),
+            conda=CondaLayer(packages=(package,), archives=(python,), installer=CondaInstaller("rattler")),
             **options,
         )
         lines = context.dockerfile.splitlines()
