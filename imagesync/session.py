@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,13 @@ from imagesync.core.image_reference import check_reference
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
 from imagesync.pipeline.environment_plan import (
     image_findings,
     plan_environment,
     remembered_system_findings,
 )
-from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
 from imagesync.scan.scan import scan_environment
 from imagesync.store.layout import ANSWERS, CONDA_RECORDS
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
     from imagesync.lock.manifest import Manifest
+    from imagesync.pipeline.builders import Finder
+    from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
@@ -118,7 +120,7 @@ class Session:
         """Return the inputs with the origin of the image's Python, for which channels may be asked."""
         return environment_inputs(self.scan(), self.context, asks_channels=True)
 
-    def base_finder(self) -> ImageFinder:
+    def base_finder(self) -> Finder:
         """Return the finder of the base image for what builds no image.
 
         A base image outside of an engine and of registries is read where it is.
@@ -126,7 +128,7 @@ class Session:
         settings = self.context.settings
         location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
         if location.transport == "registry":
-            return ImageFinder(self.context)
+            return EngineFinder(self.context)
         from imagesync.pipeline.layout_finder import LayoutFinder
 
         return LayoutFinder(self.context)
@@ -147,13 +149,13 @@ class Session:
         with_pip
             Whether to add conda's pip, which tools of conda install pip's part with.
         """
+        from imagesync.pipeline.builders import open_builder
         from imagesync.pipeline.freeze import freeze
-        from imagesync.pipeline.image_request import open_builder
 
         with closing(self.base_finder()) as finder:
             finder.query_in_background()
             inputs = self._build_inputs().checked(for_lock=True)
-            builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
+            builder = open_builder(finder, inputs, finder.base_to_lock_for(inputs.plan), for_files=True)
             return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
     def solve(self, manifest: Manifest, *, with_pip: bool = False) -> Bundle:
@@ -206,13 +208,13 @@ class Session:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.image_context import write_context
         from imagesync.pipeline.artifact_sources import check_conda_installer
-        from imagesync.pipeline.image_request import open_builder
+        from imagesync.pipeline.engine_builder import EngineBuilder
 
-        finder = ImageFinder(self.context)
+        finder = EngineFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked()
         check_conda_installer(inputs.plan, self.context.settings)
-        builder = open_builder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
+        builder = EngineBuilder(inputs, finder.base_to_lock_for(inputs.plan), finder, for_files=True)
         write_context(builder.single_stage_context(standalone=True), folder)
 
     def build(
@@ -271,8 +273,8 @@ class Session:
             from imagesync.lock.resolvers.resolver_cache import clear_answers
 
             clear_answers(context.cache_folder / ANSWERS)
+        from imagesync.pipeline.builders import answering_finder, open_builder, open_finder
         from imagesync.pipeline.image_request import ImageRequest
-        from imagesync.pipeline.layout_finder import answering_finder, open_finder
         from imagesync.pipeline.outputs import parse_output
 
         places = tuple(map(parse_output, outputs))
@@ -285,7 +287,9 @@ class Session:
         finder.query_in_background()
         inputs = self._inputs_of(locked, selection, finder)
         with closing(answering_finder(finder, context, places)) as finder:
-            request = ImageRequest(context, finder, tags, no_cache, push, locked is not None)
+            request = ImageRequest(
+                context, finder, partial(open_builder, finder), tags, no_cache, push, locked is not None
+            )
             image = request.image(inputs, with_digest=with_digest)
             for place in places:
                 finder.write(image, place, tags=tags)

@@ -9,6 +9,8 @@ from imagesync.core.progress import Severity
 from imagesync.pipeline.known_hashes import KnownHash
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
@@ -28,6 +30,8 @@ class ImageRequest:
         The context of the command.
     finder
         Looks for images, names and publishes them.
+    builder
+        Returns the builder of an image on a base image.
     tags, no_cache, push
         As for :meth:`imagesync.session.Session.build`.
     is_locked
@@ -36,6 +40,7 @@ class ImageRequest:
 
     context: Context
     finder: ImageFinder
+    builder: Callable[[BuildInputs, BaseImage], ImageBuilder]
     tags: tuple[str, ...]
     no_cache: bool
     push: bool
@@ -116,7 +121,7 @@ class ImageRequest:
         context, finder = self.context, self.finder
         inputs = inputs.checked()
         check_conda_installer(inputs.plan, context.settings)
-        builder = open_builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject), finder)
+        builder = self.builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject))
         builder.refuse_failing_imports()
         image, is_published = self._find(builder.made_inputs, builder.planned_hash())
         if image is not None:
@@ -124,7 +129,7 @@ class ImageRequest:
         known = builder.locked_hash()
         # A second build of the same environment waits here, and finds the image of the first one.
         with context.store.lock(f"build-{image_tag(known.digest)}", progress=context.progress):
-            finder.query_engine()
+            finder.look_again()
             image, is_published = self._find(builder.made_inputs, known)
             if image is not None:
                 return image, is_published
@@ -132,20 +137,3 @@ class ImageRequest:
         known = known._replace(digest=image.environment_hash, deviations=image.deviations)
         finder.remember(builder.made_inputs, known)
         return image, False
-
-
-def open_builder(
-    inputs: BuildInputs, base: BaseImage, finder: ImageFinder, *, for_files: bool = False
-) -> ImageBuilder:
-    """Return the builder for what *finder* looks in: an engine, or a layout without one.
-
-    *for_files* is as for :func:`~imagesync.pipeline.artifact_sources.open_artifact_sources`.
-    """
-    from imagesync.pipeline.image_builder import ImageBuilder
-    from imagesync.pipeline.layout_finder import LayoutFinder
-
-    if isinstance(finder, LayoutFinder):
-        from imagesync.pipeline.layer_builder import LayerBuilder
-
-        return LayerBuilder(inputs, base, finder, for_files)
-    return ImageBuilder(inputs, base, finder, for_files)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_location import parse_location
 from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError, BuildError
+from imagesync.image.base import target_of
 from imagesync.image.built_image import Image
 from imagesync.image.conda.layer import CondaPackages, conda_packages
 from imagesync.image.labels import image_labels
@@ -29,12 +30,12 @@ from imagesync.image.options import environment_variables, owner_of
 from imagesync.image.templates import render_template
 from imagesync.image_layout import HOME, PREFIX, Label, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json
+from imagesync.lock.layers import join_layers, shared_layer
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
 from imagesync.pipeline.cached_layers import WheelSources
-from imagesync.pipeline.image_builder import ImageBuilder
-from imagesync.pipeline.layout_finder import LayoutFinder
+from imagesync.pipeline.local_wheels import LocalWheels, report_differences
 from imagesync.wheels.bytecode import compiler_version
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ if TYPE_CHECKING:
     from imagesync.image.dockerfile import Wheels
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.grouping import Kind
+    from imagesync.image_layout import BaseImage
     from imagesync.lock.lock import Lock
     from imagesync.pipeline.cached_layers import CachedLayers
+    from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.known_hashes import KnownHash
+    from imagesync.pipeline.layout_finder import LayoutFinder
     from imagesync.registry.oci_image import OCIImage
 
 # 1980-01-01, as the files in layers.
@@ -94,15 +99,55 @@ def _template(name: str, lock: Lock) -> str:
 
 
 @dataclass(frozen=True)
-class LayerBuilder(ImageBuilder):
-    """Builds the image of *inputs* on the base image *base* by writing its layers."""
+class LayerBuilder:
+    """Builds the image of *inputs* on the base image *base* by writing its layers.
 
+    Parameters
+    ----------
+    inputs
+        The inputs of the build.
+    base
+        The base image.
+    finder
+        Has the layout that gets the image, and the contents of the base image.
+    for_files
+        Whether only a lock is written, and no image is built.
+    """
+
+    inputs: BuildInputs
+    base: BaseImage
     finder: LayoutFinder
+    for_files: bool = False
 
     @cached_property
     def sources(self) -> ArtifactSources:
         """Return the sources of the artifacts; there is no container to build sdists in."""
-        return replace(self.inputs.artifact_sources(), container=None)
+        return replace(self.inputs.artifact_sources(for_files=self.for_files), container=None)
+
+    @cached_property
+    def lock(self) -> Lock:
+        """Return the exact artifact of each package; indexes and channels are asked for it, if need be."""
+        return self.inputs.lock(self.base, self.sources)
+
+    @cached_property
+    def wheels(self) -> LocalWheels:
+        """Return the wheels of local packages."""
+        return LocalWheels(self.inputs, self.sources, target_of(self.inputs.plan, self.base))
+
+    @property
+    def made_inputs(self) -> BuildInputs:
+        """Return the inputs with all files that went into the local wheels."""
+        return self.wheels.made_inputs
+
+    def planned_hash(self) -> KnownHash | None:
+        """Return the environment hash where the installed versions are the lock, or ``None``."""
+        return self.wheels.planned_hash(self.finder.base_inputs)
+
+    def locked_hash(self) -> KnownHash:
+        """Return the environment hash of the lock."""
+        lock = join_layers(shared_layer(self.lock), self.wheels.lock)
+        refuse_deviations(self.inputs.plan, lock)
+        return self.inputs.locked_hash(lock, self.finder.base_inputs, self.wheels.contents)
 
     def refuse_failing_imports(self) -> None:
         """Do nothing: a plan that is strict has been refused, because only a container tests imports."""
@@ -127,7 +172,7 @@ class LayerBuilder(ImageBuilder):
         self._workdir()  # refuses an account that the base lacks, before anything is fetched
         artifacts, wheels = self._artifacts()
         refuse_deviations(self.inputs.plan, artifacts.lock)
-        self.report(artifacts.lock)
+        report_differences(artifacts.lock, self.inputs.context.progress)
         environment_hash, labels = self._labels(artifacts)
         image = self._image(artifacts, wheels, environment_hash, labels)
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
@@ -211,7 +256,7 @@ class LayerBuilder(ImageBuilder):
                 minor,
                 wheels,
                 conda=conda,
-                code=self._code_layer(),
+                code=self.wheels.code_layer(),
                 copied=plan.options.files,
                 inventory=to_json(inventory),
                 activation=_template("image/activate.sh.j2", lock) if lock.conda else "",
@@ -258,7 +303,7 @@ class LayerBuilder(ImageBuilder):
             python=self.sources.python,
             store=context.store,
             progress=context.progress,
-            shared_files=self.shared_conda_files,
+            shared_files=self.inputs.shared_conda_files or {},
             all_bytecode=True,
         )
         if packages.scripts and not context.settings.skip_scripts:
@@ -312,7 +357,7 @@ class LayerBuilder(ImageBuilder):
         """Return the environment hash and the labels of the image."""
         context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
         wheels = wheel_contents(lock, artifacts.vendored.wheels, plan, context)
-        digest = self.inputs.locked_hash(lock, self.base_inputs, wheels).digest
+        digest = self.inputs.locked_hash(lock, self.finder.base_inputs, wheels).digest
         labels = image_labels(
             lock,
             self.base,

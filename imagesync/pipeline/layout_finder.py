@@ -11,14 +11,12 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Severity
-from imagesync.engine.lookup import FoundImage, Lookup
+from imagesync.engine.lookup import FoundImage
 from imagesync.errors import (
     BaseImageError,
     BuildError,
-    EngineNotFound,
     LayoutError,
     RegistryError,
-    UsageError,
 )
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
@@ -28,7 +26,7 @@ from imagesync.image.layers.base_contents import read_base
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
 from imagesync.image_layout import BaseImage, Label, image_tag
-from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
@@ -70,11 +68,12 @@ class LayoutBase:
         return self.source.image
 
 
-class LayoutFinder(ImageFinder):
+class LayoutFinder:
     """Finds the image of one build in the OCI layout of the cache folder, and its base image."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context)
+        self._context = context
+        self._asked_registry_for: set[str] = set()
         self._base: LayoutBase | None = None
         # Labels of the images that were found, by their IDs.
         self._labels: dict[str, Mapping[str, str]] = {}
@@ -164,13 +163,19 @@ class LayoutFinder(ImageFinder):
         """Return the registries that images are fetched from and pushed to."""
         return LayoutRegistry(self._context, self.layout)
 
-    @property
-    def lookup(self) -> Lookup:
-        """Return an empty look-up: the images of the layout are read one by one, by their names."""
-        return Lookup(None, ())
-
     def query_in_background(self) -> None:
-        """Do nothing: no engine is asked."""
+        """Do nothing: images of the layout are read one by one, by their names."""
+
+    def look_again(self) -> None:
+        """Do nothing: the layout is read each time."""
+
+    def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
+        """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
+        return known_hash(inputs, self.base_inputs, self._context)
+
+    def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
+        """Remember the environment hash of *inputs*, so that a later build need not work it out."""
+        remember_known(inputs, known, self.base_inputs, self._context)
 
     def find(self, inputs: BuildInputs, known: KnownHash | None) -> Image | None:
         """Return the image of *inputs* that the layout has whole, if it is accepted, or ``None``."""
@@ -184,12 +189,12 @@ class LayoutFinder(ImageFinder):
         self._labels[identifier] = labels
         found = FoundImage(identifier, (tag,), labels)
         image = image_of(found, repository=repository, environment_hash=known.digest)
-        accepted = None if image is None else self.accepted(image, inputs, known)
-        if accepted is not None:
+        chosen = None if image is None else self.accepted(image, inputs, known)
+        if chosen is not None:
             self.layout.touch(stored.descriptor)
-        return accepted
+        return chosen
 
-    def require_engine(self) -> None:
+    def check_usable(self) -> None:
         """Check that the settings ask for nothing that only an engine can do; a folder always answers.
 
         Raises
@@ -221,8 +226,7 @@ class LayoutFinder(ImageFinder):
         """Return the image of *inputs* that a colleague or a CI job has pushed, or ``None``.
 
         Its layers are copied to the layout, unless it would only be pushed again. The parameters and errors
-        are those of :meth:`ImageFinder.find_in_registry
-        <imagesync.pipeline.image_finder.ImageFinder.find_in_registry>`.
+        are those of :class:`~imagesync.pipeline.image_finder.ImageFinder`.
         """
         digest, progress = "" if known is None else known.digest, self._context.progress
         if not self._uses_registry or digest in self._asked_registry_for:
@@ -235,12 +239,12 @@ class LayoutFinder(ImageFinder):
             found = None if known is None or no_cache else self.registry.find(known.digest)
             if found is not None and known is not None:
                 image, self._labels[image.image_id] = found
-                accepted = self.accepted(image, inputs, known)
-                if accepted is not None:
-                    progress.line(f"The registry has it already: {accepted.digest}")
+                chosen = self.accepted(image, inputs, known)
+                if chosen is not None:
+                    progress.line(f"The registry has it already: {chosen.digest}")
                     if tags or not push:
-                        self.registry.fetch(accepted)
-                    return accepted
+                        self.registry.fetch(chosen)
+                    return chosen
             if push and is_first:
                 self.registry.check_push(tags)
         except RegistryError as error:
@@ -256,7 +260,7 @@ class LayoutFinder(ImageFinder):
         """
         if self._labels.get(image.image_id, {}).get(Label.LAYER_FORM) != self.layer_form(inputs):
             return None
-        return super().accepted(image, inputs, known._replace(imports=()))
+        return accepted(image, inputs, known._replace(imports=()), strict=self._context.settings.strict)
 
     def layer_form(self, inputs: BuildInputs) -> str:
         """Return the form that a build gives the layers of *inputs* now."""
@@ -376,8 +380,14 @@ class LayoutFinder(ImageFinder):
             base_hash=identity,
         )
 
-    def _known_base_inputs(self) -> BaseInputs:
-        return self.base_inputs(self.base.source.digest, self.base.contents.python_version)
+    @property
+    def base_inputs(self) -> BaseInputs:
+        """Return the inputs that all hashes cover besides the plan and the settings."""
+        return base_inputs(self._context.settings, self.base.source.digest, self.base.contents.python_version)
+
+    @property
+    def _uses_registry(self) -> bool:
+        return parse_reference(self._context.settings.repository).names_registry
 
 
 def needs_container(setting: str, reason: str) -> BuildError:
@@ -386,59 +396,3 @@ def needs_container(setting: str, reason: str) -> BuildError:
         f"The setting {setting} needs a running container: it {reason}.",
         hint="Build with an engine (--builder docker), or remove the setting.",
     )
-
-
-def open_finder(context: Context, outputs: Sequence[Output] = ()) -> ImageFinder:
-    """Return the finder that the settings ask for; with ``builder = "auto"`` it asks an engine first.
-
-    Parameters
-    ----------
-    context
-        The context of the command.
-    outputs
-        The places that the image will be put in.
-
-    Raises
-    ------
-    UsageError
-        An engine is asked for, and can't have the base image, or can't write an output.
-    """
-    files = [output for output in outputs if output.kind not in ("docker", "registry")]
-    settings = context.settings
-    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-    without_engine = bool(files) or location.transport != "registry"
-    if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
-        return LayoutFinder(context)
-    if files:
-        raise UsageError(
-            f"--output {files[0].kind} is for images that are built without an engine.",
-            hint="Build with --builder oci, or write the engine's image with `docker save`.",
-        )
-    if location.transport != "registry":
-        raise UsageError(
-            f"The base image {settings.base} is outside of the engine, which builds the image.",
-            hint="Build without it (--builder oci), or load the image and name it as the engine does.",
-        )
-    return ImageFinder(context)
-
-
-def answering_finder(finder: ImageFinder, context: Context, outputs: Sequence[Output] = ()) -> ImageFinder:
-    """Return *finder*, or one that needs no engine if none answers, and settings and *outputs* leave it open.
-
-    Raises
-    ------
-    EngineError
-        There is no engine, or it doesn't answer.
-    """
-    try:
-        finder.require_engine()
-    except EngineNotFound as error:
-        if context.settings.builder != "auto" or any(output.kind == "docker" for output in outputs):
-            raise
-        context.progress.line(f"Building without a container engine: {error.message}")
-        finder = LayoutFinder(context)
-        try:
-            finder.require_engine()
-        except BuildError as needs:
-            raise BuildError(f"{needs.message} {error.message}", hint=error.hint) from error
-    return finder

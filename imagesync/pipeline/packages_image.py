@@ -17,7 +17,7 @@ from imagesync.plan.checks.file_conflicts import with_file_conflicts
 
 if TYPE_CHECKING:
     from imagesync.lock.resolve_installed import InstalledDigest
-    from imagesync.pipeline.image_finder import ImageFinder
+    from imagesync.pipeline.engine_finder import EngineFinder
     from imagesync.pipeline.inputs import BuildInputs
 
 
@@ -44,7 +44,7 @@ class PackagesImage:
     inputs: BuildInputs
     base: BaseInputs
     target: Target
-    finder: ImageFinder
+    finder: EngineFinder
     file_conflicts: Mapping[str, str]
     installed_digest: InstalledDigest
 

@@ -13,8 +13,8 @@ from imagesync.image_layout import BaseImage
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.freeze import freeze
-from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.session import Session
 from imagesync.settings.model import Settings
 from tests.commands import CommandLine
@@ -246,7 +246,7 @@ def test_lock_of_a_prefix_builds_nothing(
     if not static:
         (foreign.environment.prefix / "bin/python3").unlink()
     minor = foreign.environment.site_packages.parent.name.removeprefix("python")
-    monkeypatch.setattr(ImageFinder, "base_to_lock_for", lambda _self, _plan: base_image(f"{minor}.0"))
+    monkeypatch.setattr(EngineFinder, "base_to_lock_for", lambda _self, _plan: base_image(f"{minor}.0"))
     settings = Settings(
         profile="none", allow_inconsistent=True, cache_dir=foreign.folder / "cache", resolver=resolver
     )
@@ -265,7 +265,7 @@ def test_lock_file_and_context_of_a_prefix_leave_out_what_needs_a_build(
     foreign: Foreign, cli_here: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_interpreter(foreign)
-    monkeypatch.setattr(ImageFinder, "base_to_lock_for", lambda _self, plan: base_image(plan.python.version))
+    monkeypatch.setattr(EngineFinder, "base_to_lock_for", lambda _self, plan: base_image(plan.python.version))
     progress = RecordedLines()
 
     def session(**settings: object) -> Session:

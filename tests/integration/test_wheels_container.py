@@ -22,7 +22,7 @@ from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.artifacts import fetch_artifacts
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.image_finder import ImageFinder
+from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Interpreter
@@ -139,7 +139,7 @@ class Building:
         }
         context = Context(Settings(cache_dir=self.store.root), environ, self.progress)
         sources = open_artifact_sources(Plan(python, ()), context)
-        finder = ImageFinder(Context(Settings(base=base.root, cache_dir=self.store.root), dict(os.environ)))
+        finder = EngineFinder(Context(Settings(base=base.root, cache_dir=self.store.root), dict(os.environ)))
         # Made on the base with a compiler, which an image of an environment doesn't have.
         self.container = EngineContainer(base, lambda: finder.base_for_wheels(base))
         self.sources: ArtifactSources = replace(sources, container=self.container)
@@ -198,7 +198,7 @@ def test_a_build_without_an_engine_names_the_package_that_needs_one(
     building: Building, base: BaseImage, tmp_path: Path
 ) -> None:
     variables = {"DOCKER_HOST": "tcp://127.0.0.1:1"}
-    finder = ImageFinder(Context(Settings(base=base.root, cache_dir=tmp_path), variables))
+    finder = EngineFinder(Context(Settings(base=base.root, cache_dir=tmp_path), variables))
     nowhere = EngineContainer(base, lambda: finder.base_for_wheels(replace(base, image_id="")))
     building.sources = replace(building.sources, container=nowhere)
     with pytest.raises(

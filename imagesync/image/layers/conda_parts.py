@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import posixpath
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import RenderError
 from imagesync.image.layers.conda_files import CondaFiles, InstalledFile, conda_record
 from imagesync.image.layers.entries import Entry, file_entry
@@ -135,9 +134,9 @@ class CondaPart:
 
     def _entries(self) -> Iterator[Entry]:
         """Yield the files that aren't excluded, and keep the facts of all of them."""
-        with tempfile.TemporaryDirectory(prefix="imagesync-conda-") as folder:
+        with scratch_folder("conda") as folder:
             files = CondaFiles(
-                extract_archive(self.archive, Path(folder)),
+                extract_archive(self.archive, folder),
                 filename=self.archive.filename,
                 minor=self.minor,
                 is_python=self.locked.noarch == "python",

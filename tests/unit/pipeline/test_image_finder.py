@@ -14,9 +14,9 @@ from packaging.utils import canonicalize_name
 
 from imagesync.image.built_image import Image
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
-from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.scan.environment import Environment, Interpreter, Package
 from imagesync.settings.model import Settings
@@ -48,7 +48,7 @@ def accepted(
     strict: bool = False,
 ) -> Image | None:
     inputs = inputs_of(package, tmp_path, strict=strict)
-    return ImageFinder(inputs.context).accepted(image, inputs, known or KnownHash(HASH))
+    return EngineFinder(inputs.context).accepted(image, inputs, known or KnownHash(HASH))
 
 
 def test_deviations_are_those_of_the_label_and_of_the_lock_and_strict_takes_none(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_image_is_taken_only_if_the_critical_imports_were_verified_in_it(tmp_pat
     settings = Settings(profile="dask", cache_dir=tmp_path / "cache")
     inputs = environment_inputs(Environment(PYTHON, packages), Context(settings))
     assert set(inputs.plan.critical_imports) == set(names)
-    finder, known = ImageFinder(inputs.context), inputs.known_hash(BaseInputs(ONE, TWO, "3.11.7"))
+    finder, known = EngineFinder(inputs.context), inputs.known_hash(BaseInputs(ONE, TWO, "3.11.7"))
     assert known is not None
     for verified, taken in (
         ((), False),

@@ -25,10 +25,10 @@ from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.lockfile.save import save
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.engine_builder import EngineBuilder
+from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.environment_inputs import environment_inputs
 from imagesync.pipeline.environment_plan import remembered_system_findings
-from imagesync.pipeline.image_builder import ImageBuilder
-from imagesync.pipeline.image_finder import ImageFinder
 from imagesync.pipeline.lock_file_inputs import lock_file_inputs
 from imagesync.pipeline.system_requirements import check_fetched, check_installed
 from imagesync.plan.plan import Plan, PlannedPackage
@@ -176,9 +176,9 @@ def test_wheels_of_a_lock_file_are_checked_before_a_look_up_if_strict_and_else_i
     save(Bundle(Plan(LINUX, (planned,)), lock), path, "conda-lock")
     settings = Settings(cache_dir=tmp_path / "cache", base="debian", strict=strict)
     inputs = lock_file_inputs(path, HasThisMachine(settings, progress=lines), base=lambda: BASE)
-    finder = ImageFinder(inputs.context)
+    finder = EngineFinder(inputs.context)
     finder._query = BackgroundCall(lambda: Lookup("sha256:1", ()))
-    builder = ImageBuilder(inputs, BASE, finder)
+    builder = EngineBuilder(inputs, BASE, finder)
     if strict:
         with pytest.raises(BaseImageError, match=rf"lamp 1\.0 needs {LIBRARY}"):
             builder.refuse_failing_imports()

@@ -15,9 +15,16 @@ def form(
     *,
     max_layers: int = 40,
     has_bytecode: bool = True,
+    skips_scripts: bool = False,
     base: BaseContents = BARE,
 ) -> str:
-    return layer_form(compression, max_layers=max_layers, has_bytecode=has_bytecode, base=base)
+    return layer_form(
+        compression,
+        max_layers=max_layers,
+        has_bytecode=has_bytecode,
+        skips_scripts=skips_scripts,
+        base=base,
+    )
 
 
 def test_form_of_layers_is_another_for_each_thing_that_changes_their_bytes() -> None:
@@ -26,9 +33,10 @@ def test_form_of_layers_is_another_for_each_thing_that_changes_their_bytes() -> 
         form("zstd"),
         form(max_layers=12),
         form(has_bytecode=False),
+        form(skips_scripts=True),
         form(base=WITH_CERTIFICATES),
     ]
-    assert len(set(forms)) == 5
+    assert len(set(forms)) == 6
     assert form() == form()
 
 

@@ -1,0 +1,92 @@
+"""The choice of a builder: a container engine, or imagesync itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from imagesync.core.image_location import parse_location
+from imagesync.errors import BuildError, EngineNotFound, UsageError
+from imagesync.pipeline.engine_finder import EngineFinder
+from imagesync.pipeline.layout_finder import LayoutFinder
+
+if TYPE_CHECKING:
+    from imagesync.image_layout import BaseImage
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.image_builder import ImageBuilder
+    from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.outputs import Output
+
+Finder: TypeAlias = EngineFinder | LayoutFinder
+
+
+def open_finder(context: Context, outputs: Sequence[Output] = ()) -> Finder:
+    """Return the finder that the settings ask for; with ``builder = "auto"`` it asks an engine first.
+
+    Parameters
+    ----------
+    context
+        The context of the command.
+    outputs
+        The places that the image will be put in.
+
+    Raises
+    ------
+    UsageError
+        An engine is asked for, and can't have the base image, or can't write an output.
+    """
+    files = [output for output in outputs if output.kind not in ("docker", "registry")]
+    settings = context.settings
+    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
+    without_engine = bool(files) or location.transport != "registry"
+    if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
+        return LayoutFinder(context)
+    if files:
+        raise UsageError(
+            f"--output {files[0].kind} is for images that are built without an engine.",
+            hint="Build with --builder oci, or write the engine's image with `docker save`.",
+        )
+    if location.transport != "registry":
+        raise UsageError(
+            f"The base image {settings.base} is outside of the engine, which builds the image.",
+            hint="Build without it (--builder oci), or load the image and name it as the engine does.",
+        )
+    return EngineFinder(context)
+
+
+def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output] = ()) -> Finder:
+    """Return *finder*, or one that needs no engine if none answers, and settings and *outputs* leave it open.
+
+    Raises
+    ------
+    EngineError
+        There is no engine, or it doesn't answer.
+    """
+    try:
+        finder.check_usable()
+    except EngineNotFound as error:
+        if context.settings.builder != "auto" or any(output.kind == "docker" for output in outputs):
+            raise
+        context.progress.line(f"Building without a container engine: {error.message}")
+        finder = LayoutFinder(context)
+        try:
+            finder.check_usable()
+        except BuildError as needs:
+            raise BuildError(f"{needs.message} {error.message}", hint=error.hint) from error
+    return finder
+
+
+def open_builder(
+    finder: Finder, inputs: BuildInputs, base: BaseImage, *, for_files: bool = False
+) -> ImageBuilder:
+    """Return the builder of the image of *inputs* on *base*, for what *finder* looks in.
+
+    *for_files* is as for :func:`~imagesync.pipeline.artifact_sources.open_artifact_sources`.
+    """
+    if isinstance(finder, LayoutFinder):
+        from imagesync.pipeline.layer_builder import LayerBuilder
+
+        return LayerBuilder(inputs, base, finder, for_files)
+    from imagesync.pipeline.engine_builder import EngineBuilder
+
+    return EngineBuilder(inputs, base, finder, for_files)

@@ -1,0 +1,343 @@
+"""Find images and the base image in a container engine, by one request, and in a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from imagesync.core.background import BackgroundCall
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Severity
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.lookup import Lookup, look_up
+from imagesync.errors import EngineError, EngineNotFound, RegistryError
+from imagesync.image.base import check_interpreter, ensure_base, ensure_stage, find_base
+from imagesync.image.built_image import image_of
+from imagesync.image.known_base import facts_of, known_base, known_python, refuse_contradiction, remember
+from imagesync.image_layout import image_tag
+from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
+
+if TYPE_CHECKING:
+    from imagesync.engine.endpoint import Endpoint
+    from imagesync.image.built_image import Image
+    from imagesync.image_layout import BaseImage
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.environment_hash import BaseInputs
+    from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.known_hashes import KnownHash
+    from imagesync.pipeline.outputs import Output
+    from imagesync.plan.plan import Plan
+
+
+class EngineFinder:
+    """Finds the image of one build in the engine; it remembers what the engine answered."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._query: BackgroundCall[Lookup] | None = None
+        self._asked_registry_for: set[str] = set()
+
+    def query_in_background(self) -> None:
+        """Start to ask the engine for its images; an error is raised where the answer is needed."""
+        settings, environ = self._context.settings, self._context.environ
+        self._query = BackgroundCall(
+            lambda: look_up(find_endpoint(environ), base=settings.base, repository=settings.repository)
+        )
+
+    def look_again(self) -> None:
+        """Ask the engine anew: another build may have made the image meanwhile.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, or it doesn't answer.
+        """
+        self.query_in_background()
+        _ = self.lookup
+
+    def check_usable(self) -> None:
+        """Raise an error if no engine answers, with a hint about what can be done without one.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, or it doesn't answer.
+        """
+        try:
+            _ = self.lookup
+        except EngineNotFound as error:
+            without = (
+                "A build needs an engine, for it has the base image and knows its digest. `imagesync lock`"
+                " needs none, nor does `imagesync render -o DIR`: `docker build DIR` makes the image"
+                " elsewhere."
+            )
+            error.hint = "\n".join(filter(None, (error.hint, without)))
+            raise
+
+    @property
+    def lookup(self) -> Lookup:
+        """Return the images that the engine had when it was asked last."""
+        if self._query is None:
+            self.query_in_background()
+        assert self._query is not None  # noqa: S101  set above
+        return self._query.result()
+
+    def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
+        """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
+        return known_hash(inputs, self._known_base_inputs(), self._context)
+
+    def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
+        """Remember the environment hash of *inputs*, so that a later build need not work it out."""
+        remember_known(inputs, known, self._known_base_inputs(), self._context)
+
+    def find(self, inputs: BuildInputs, known: KnownHash | None) -> Image | None:
+        """Return the image of *inputs* that the engine has, if it is accepted, or ``None``.
+
+        Parameters
+        ----------
+        inputs
+            The inputs of the build.
+        known
+            The environment hash of *inputs*; no image is found without one.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, or it doesn't answer.
+        """
+        found = None if known is None else self.lookup.tagged(image_tag(known.digest))
+        if known is None or found is None:
+            return None
+        image = image_of(found, repository=self._context.settings.repository, environment_hash=known.digest)
+        return None if image is None else self.accepted(image, inputs, known)
+
+    def tag(self, image: Image, tags: Sequence[str]) -> None:
+        """Give the image further names."""
+        if tags:
+            with self._context.open_engine() as engine:
+                for tag in tags:
+                    engine.tag(image.image_id, tag)
+
+    def publish(
+        self, image: Image, *, tags: Sequence[str], rebuilt: bool, accepts: Callable[[Image], bool]
+    ) -> Image:
+        """Return *image* as the registry has it, pushed if it lacks its environment.
+
+        Parameters
+        ----------
+        image
+            An image that was found or built.
+        tags
+            Further references that it has.
+        rebuilt
+            Whether it was built though the registry may have its environment.
+        accepts
+            Returns whether another image of the same environment hash will do, too.
+        """
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(self._context) as images:
+            return images.publish(image, tags=tags, rebuilt=rebuilt, accepts=accepts)
+
+    def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
+        """Return *image* with its digest, if the registry that its repository names has it."""
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        repository = self._context.settings.repository
+        if image.digest is not None or not parse_reference(repository).names_registry:
+            return image
+        with open_registry_images(self._context) as images:
+            try:
+                return images.find_published(image, accepts=accepts) or image
+            except RegistryError as error:
+                self._context.progress.line(error.message, Severity.WARNING)
+                return image
+
+    def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
+        """Put *image* in a further place; the engine has it already."""
+        del image, output, tags
+
+    def complete(self, image: Image) -> None:
+        """Do nothing: an engine has images whole."""
+
+    def takes_without_tls(self, reference: str) -> bool:
+        """Return True if the registry of *reference* is accepted without TLS; loopback always is."""
+        with self._context.open_engine() as engine:
+            return engine.takes_without_tls(parse_reference(reference).domain)
+
+    def close(self) -> None:
+        """Close what was opened to find images."""
+
+    def find_in_registry(
+        self,
+        inputs: BuildInputs,
+        known: KnownHash | None,
+        *,
+        tags: Sequence[str],
+        no_cache: bool,
+        push: bool,
+    ) -> Image | None:
+        """Return the image of *inputs* that a colleague or a CI job has pushed, or ``None``.
+
+        It is pulled, unless it would only be pushed again.
+
+        Parameters
+        ----------
+        inputs
+            The inputs of the build.
+        known
+            The environment hash of *inputs*; without it nothing is looked up. The registry is asked
+            once per hash.
+        tags
+            Further references that the image will get.
+        no_cache
+            Whether the image will be built in any case.
+        push
+            Whether the image will be pushed: if it isn't found, the user must be allowed to push.
+
+        Raises
+        ------
+        RegistryError
+            The image will be pushed, and the registry refuses or doesn't answer.
+        """
+        digest = "" if known is None else known.digest
+        if not self._uses_registry or digest in self._asked_registry_for:
+            return None
+        if not push and (no_cache or known is None):
+            return None
+        checked = bool(self._asked_registry_for)
+        self._asked_registry_for.add(digest)
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(self._context) as images:
+            try:
+                image = None if known is None else images.find(known.digest)
+                if image is not None and known is not None and not no_cache:
+                    image = self.accepted(image, inputs, known)
+                    if image is not None:
+                        self._context.progress.line(f"The registry has it already: {image.digest}")
+                        return image if push and not tags else images.fetch(image)
+                if push and not checked:
+                    images.check_push(tags)
+            except RegistryError as error:
+                if push:
+                    raise
+                self._context.progress.line(f"{error.message} Building without it.", Severity.WARNING)
+        return None
+
+    def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
+        """Return *image* with its deviations from the environment of *inputs*; ``None`` if it won't do."""
+        return accepted(image, inputs, known, strict=self._context.settings.strict)
+
+    def base_image(self, plan: Plan, *, subject: str = "The environment") -> BaseImage:
+        """Return the base image: one that the engine has, or a new one.
+
+        *plan* is that of *subject*, the environment or a lock file, in messages.
+
+        Raises
+        ------
+        BaseImageError
+            There is none, or its interpreter isn't the one that *plan* needs.
+        UsageError
+            The settings contradict what it has.
+        """
+        base = find_base(self.lookup, settings=self._context.settings)
+        if base is None:
+            base = self._make_base()
+        else:
+            self._remember(base)
+        check_interpreter(base, plan, subject=subject)
+        return base
+
+    def base_to_read_for(self) -> BaseImage:
+        """Return the base image as far as reading a lock file needs it: its Python and its C library.
+
+        Raises
+        ------
+        BaseImageError
+            There is no engine, and nothing else knows enough of it.
+        """
+        base = self._known_base()
+        is_known = base is not None and base.python_version.count(".") == 2
+        return base if base is not None and is_known else self._make_base()
+
+    def base_to_lock_for(self, plan: Plan) -> BaseImage:
+        """Return the base image as far as a lock needs it; it's made only if nothing else knows it.
+
+        Raises
+        ------
+        BaseImageError
+            There is no engine, and nothing else knows enough of it; or its interpreter isn't the one that
+            *plan* needs.
+        UsageError
+            The settings contradict what is known of it.
+        """
+        base = self._known_base()
+        if base is None:
+            return self.base_image(plan)
+        check_interpreter(base, plan)
+        return base
+
+    def base_for_wheels(self, base: BaseImage) -> tuple[Endpoint, BaseImage]:
+        """Return the engine's endpoint, and *base* with a compiler, to build wheels there."""
+        context = self._context
+        base = base if base.image_id else self._make_base()
+        with context.open_engine() as engine:
+            base = ensure_stage(engine, base, "build", settings=context.settings, progress=context.progress)
+        return find_endpoint(context.environ), base
+
+    def _known_base(self) -> BaseImage | None:
+        context = self._context
+        digest = problem = ""
+        try:
+            lookup = self.lookup
+        except EngineError as error:
+            problem = error.message
+            context.progress.line(f"Going on without an engine: {problem}", Severity.WARNING)
+        else:
+            base = find_base(lookup, settings=context.settings)
+            if base is not None:
+                self._remember(base)
+                return base
+            digest = lookup.base_digest or ""
+        return known_base(
+            context.settings,
+            cache=context.cache_folder,
+            progress=context.progress,
+            digest=digest,
+            problem=problem,
+        )
+
+    def _make_base(self) -> BaseImage:
+        with self._context.open_engine() as engine:
+            base = ensure_base(engine, settings=self._context.settings, progress=self._context.progress)
+        self._remember(base)
+        return base
+
+    def _remember(self, base: BaseImage) -> None:
+        refuse_contradiction(self._context.settings, facts_of(base))
+        remember(self._context.cache_folder, base)
+
+    @property
+    def _uses_registry(self) -> bool:
+        return parse_reference(self._context.settings.repository).names_registry
+
+    def _known_base_inputs(self) -> BaseInputs | None:
+        """Return the inputs that all hashes cover as far as they are known without making the base image."""
+        root_digest, settings = self._root_digest(), self._context.settings
+        if root_digest is None:
+            return None
+        base = find_base(self.lookup, settings=settings)
+        if base is not None:
+            return base_inputs(settings, root_digest, base.python_version)
+        python = known_python(settings, cache=self._context.cache_folder, digest=root_digest)
+        return base_inputs(settings, root_digest, python)
+
+    def _root_digest(self) -> str | None:
+        """Return the digest of the root image, from its registry if the engine doesn't have it."""
+        if self.lookup.base_digest is not None or not self._uses_registry:
+            return self.lookup.base_digest
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(self._context) as images:
+            return images.base_digest(self._context.settings.base)
