@@ -248,7 +248,8 @@ def remedy(comparison: Comparison, address: str) -> str:
             action = f"start {_members(deviating, 3)} again, for example by client.restart_workers([...])"
         lines.append(f"The cluster's own members don't agree on {names}: {action}.")
     consistent = [row for row in rows if len(row.right) == 1]
-    if any(row.local for row in consistent):
+    # Scheduler and workers run on critical packages, local or not.
+    if any(row.local and row.level is not Level.CRITICAL for row in consistent):
         lines.append("To send your edits to the running cluster: imagesync.sync(client)")
     if consistent:
         lines.append("To start a cluster from an image of this environment: imagesync build")

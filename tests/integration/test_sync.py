@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 import imagesync
-from imagesync.cluster.agreement.sync import Synced
+from imagesync.cluster.agreement.synced import Synced
 from imagesync.errors import MismatchWarning
 from imagesync.session import Session
 from tests.commands import BIN
@@ -134,7 +134,9 @@ def test_data_that_cannot_be_computed_again_is_not_lost(
             synced = imagesync.sync(client, session=session)
         assert synced.restarted == ()
         assert "1 piece of data that can't be recomputed" in " ".join(synced.remarks)
-        assert f"Still with old modules (1 objects of its classes are in memory): {holder}" in str(synced)
+        assert f"Still with old modules of elder: {holder} (objects of its classes are in memory: 1)." in str(
+            synced
+        )
         assert client.submit(elder.count, scattered, pure=False).result() == 1
         assert not synced.comparison.matches, "one worker runs the old code, and that is said"
         forced = imagesync.sync(client, session=session, restart=True)
@@ -231,7 +233,7 @@ def test_worker_that_nobody_starts_again_is_named(
             basket.result()
             synced: Synced = imagesync.sync(client, session=session)
             assert synced.restarted == ()
-            assert "Still with old modules" in str(synced)
+            assert "Still with old modules of elder" in str(synced)
             assert not synced.comparison.matches
             del basket
 
@@ -256,3 +258,18 @@ def test_cluster_syncs_itself_and_starts_its_workers_again(
         assert cluster.check(strict=True).matches
         assert picked(client, elder) == [10, 20, 30]
         assert cluster.sync(client.scheduler.identity)["type"] == "Scheduler", "Dask's own method"
+
+
+def test_worker_is_not_restarted_that_tasks_are_pinned_to(
+    client: Client, session: Session, dask_project: DaskProject, elder: ModuleType
+) -> None:
+    (holder, *_) = client.scheduler_info()["workers"]
+    basket = client.submit(elder.fill, 1, workers=[holder])
+    assert client.submit(elder.count, basket).result() == 1
+    with dask_project.edited(10):
+        with pytest.warns(MismatchWarning, match="elder"):
+            synced = imagesync.sync(client, session=session)
+        assert synced.restarted == ()
+        assert "1 task may run on these workers alone, by workers=" in str(synced)
+        assert client.submit(elder.count, basket, pure=False).result() == 1
+        del basket

@@ -121,13 +121,15 @@ def select_packages(comparison: Comparison) -> Selection:
 
 def _obstacle(row: Row) -> str | None:
     """Return the reason why a package can't be sent, or ``None``."""
+    from distributed.versions import required_packages
+
     if not row.left[0].present:
         return "it isn't installed here, and a package of the image can't be removed"
     if row.kind == "python":
         return "another Python needs another image"
     if row.kind == "conda" or any(state.build for state in row.left):
         return "conda's packages are binaries that are tied to their environment"
-    if row.level is Level.CRITICAL and not row.local:
+    if row.level is Level.CRITICAL or row.name in required_packages:
         return "scheduler and workers run on it, and a scheduler can't be restarted with its tasks"
     return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
@@ -28,8 +27,8 @@ from imagesync.cluster.agreement.overlay import (
     make_overlay,
     select_packages,
 )
+from imagesync.cluster.agreement.synced import Held, Synced, held_remarks, irreplaceable_remark
 from imagesync.core.platforms import engine_platform
-from imagesync.core.text import counted
 from imagesync.diff.sides import LocalSide
 from imagesync.errors import ClusterError, UsageError
 from imagesync.inventory.compare_sides import compare
@@ -69,42 +68,6 @@ _PLUGINS = (
     (_NannyOverlay, "nanny_plugin"),
     (_WorkerOverlay, "worker_plugin"),
 )
-
-
-@dataclass(frozen=True)
-class Synced:
-    """The result of a synchronisation.
-
-    Parameters
-    ----------
-    sent
-        Names of the packages that were sent.
-    unsynced
-        Packages that can't be sent.
-    restarted
-        Addresses of restarted workers, which still held references to changed modules.
-    remarks
-        Further messages for the user.
-    comparison
-        Comparison of client and cluster afterwards.
-    building, sending
-        Seconds for making the wheels, and for everything else.
-    """
-
-    sent: tuple[str, ...]
-    unsynced: tuple[Unsynced, ...]
-    restarted: tuple[str, ...]
-    remarks: tuple[str, ...]
-    comparison: Comparison
-    building: float
-    sending: float
-
-    def __str__(self) -> str:
-        lines = [f"Sent: {', '.join(self.sent)}." if self.sent else "Nothing to send."]
-        lines += [f"Not sent: {one.name}: {one.reason}; {one.hint}" for one in self.unsynced]
-        if self.restarted:
-            lines.append(f"Restarted: {', '.join(self.restarted)}.")
-        return "\n".join((*lines, *self.remarks))
 
 
 def sync(client: Client, *, session: Session | None = None, restart: bool | None = None) -> Synced:
@@ -178,6 +141,8 @@ async def _sync(client: Client, session: Session | None, restart: bool | None) -
             client, _changed(overlay, answers), local_modules, restart
         )
         remarks += refresh_remarks
+        discard = Remote("apply_sync", "discard_unused")
+        await asyncio.gather(client.run_on_scheduler(discard), client.run(discard, on_error="ignore"))
         answers = await query_members(client)
     return Synced(
         sent=tuple(sorted(overlay.contents or ())),
@@ -238,14 +203,13 @@ def _local_modules(inputs: EnvironmentInputs, overlay: Overlay) -> set[str]:
     return found | {*inputs.plan.code.modules}
 
 
-def _changed(overlay: Overlay, answers: Answers) -> list[str]:
-    """Return the modules of this overlay and of earlier ones."""
-    groups = [*(overlay.modules or {}).values()]
+def _changed(overlay: Overlay, answers: Answers) -> dict[str, str]:
+    """Return the packages of this overlay and of earlier ones, by module."""
+    found: dict[str, str] = {}
     for facts in members(answers):
-        groups += [
-            tuple(modules) for sync in facts["synced"].values() for modules in sync["modules"].values()
-        ]
-    return sorted({module for modules in groups for module in modules})
+        for sync in facts["synced"].values():
+            found |= {module: name for name, modules in sync["modules"].items() for module in modules}
+    return found | {module: name for name, modules in (overlay.modules or {}).items() for module in modules}
 
 
 async def _register_overlay(client: Client, overlay: Overlay) -> None:
@@ -261,26 +225,36 @@ async def _register_overlay(client: Client, overlay: Overlay) -> None:
 
 
 async def _refresh(
-    client: Client, modules: list[str], local_modules: list[str], restart: bool | None
+    client: Client, packages: Mapping[str, str], local_modules: list[str], restart: bool | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Have changed modules imported anew, and restart workers if necessary.
+
+    Parameters
+    ----------
+    client
+        A connected client.
+    packages
+        The packages of changed modules, by module.
+    local_modules
+        All modules of local code.
+    restart
+        As for :func:`sync`.
 
     Returns
     -------
     tuple
         The addresses of the restarted workers, and remarks for the user.
     """
-    refresh = Remote("imports", "refresh")
-    scheduler: Mapping[str, Any]
-    held: dict[str, list[str]]
+    modules = sorted(packages)
+    scheduler: Mapping[str, str]
+    held: Held
     scheduler, held = await asyncio.gather(
-        client.run_on_scheduler(refresh, modules, local_modules, forced=True),
+        client.run_on_scheduler(Remote("imports", "refresh"), modules, local_modules, forced=True),
         _refresh_workers(client, modules, local_modules),
     )
-    remarks = []
-    if scheduler["held"]:
-        reasons = "; ".join(scheduler["held"])
-        remarks.append(f"The scheduler can't be restarted, and still uses old modules: {reasons}.")
+    remarks = held_remarks(
+        {"the scheduler, which can't be restarted,": scheduler} if scheduler else {}, packages
+    )
     restartable: list[str] = []
     if held and restart is not False:
         supervisors = await client.run(
@@ -290,29 +264,20 @@ async def _refresh(
     if restartable and not restart:
         lost = await client.run_on_scheduler(Remote("apply_sync", "irreplaceable"), restartable)
         if lost:
-            remarks.append(
-                f"Workers weren't restarted: {counted(lost, 'piece')} of data that can't be recomputed would"
-                " be lost (scattered data, actors). sync(client, restart=True) restarts them anyway."
-            )
+            remarks.append(irreplaceable_remark(lost))
             restartable = []
     if restartable:
         await _restart(client, restartable)
         remaining = {address: held[address] for address in set(held) - set(restartable)}
-        held = remaining | await _refresh_workers(client, modules, local_modules)
-    if held:
-        why = "; ".join(sorted({reason for reasons in held.values() for reason in reasons}))
-        remarks.append(f"Still with old modules ({why}): {', '.join(sorted(held))}.")
+        held = {**remaining, **await _refresh_workers(client, modules, local_modules)}
+    remarks += held_remarks(held, packages)
     return tuple(restartable), tuple(remarks)
 
 
-async def _refresh_workers(
-    client: Client, modules: list[str], local_modules: list[str]
-) -> dict[str, list[str]]:
-    """Have workers forget changed modules; return the reasons of those that can't, by address."""
-    states: Mapping[str, Any] = await client.run(
-        Remote("imports", "refresh"), modules, local_modules, on_error="ignore"
-    )
-    return {address: state["held"] for address, state in states.items() if state["state"] == "held"}
+async def _refresh_workers(client: Client, modules: list[str], local_modules: list[str]) -> Held:
+    """Have workers forget changed modules, and return the reasons of those that can't."""
+    answers: Held = await client.run(Remote("imports", "refresh"), modules, local_modules, on_error="ignore")
+    return {address: reasons for address, reasons in answers.items() if reasons}
 
 
 async def _restart(client: Client, workers: list[str]) -> None:

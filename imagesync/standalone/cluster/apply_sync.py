@@ -5,7 +5,7 @@ of wheels, and a description of its local code.
 """
 
 # A worker is blocked while this runs: os.path is faster than pathlib.
-# ruff: noqa: PTH103, PTH110, PTH111, PTH112, PTH118, PTH123
+# ruff: noqa: PTH103, PTH110, PTH111, PTH112, PTH118, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
@@ -61,15 +62,46 @@ def _before(path: str, other: str) -> None:
         sys.path.insert(sys.path.index(other), path)
 
 
-def _written(content: dict[str, Any]) -> str:
-    """Return the overlay's folder, which another process may have written."""
+def discard_unused() -> None:
+    """Remove this process's earlier overlays, unless it has modules of them."""
+    folders = [os.path.join(_root(), name) for name in os.listdir(_root())]
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    for folder in folders:
+        if folder not in sys.path and not any(file.startswith(folder + os.sep) for file in files):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _root() -> str:
+    """Return the folder of this process's overlays; that of a process that has ended is removed."""
     home = os.path.expanduser("~")
-    if os.path.isdir(home) and os.access(home, os.W_OK):
-        root = os.path.join(home, ".cache", "imagesync", "synced")
-        os.makedirs(root, mode=0o700, exist_ok=True)
-    else:
-        root = os.path.join(tempfile.mkdtemp(prefix="imagesync-"), "synced")
-        os.makedirs(root)
+    if not (os.path.isdir(home) and os.access(home, os.W_OK)):
+        home = tempfile.gettempdir()
+    synced = os.path.join(home, ".cache", "imagesync", "synced")
+    # Machines may share the home folder.
+    prefix = f"{socket.gethostname()}-{os.getuid() if hasattr(os, 'getuid') else 0}-"
+    root = os.path.join(synced, f"{prefix}{os.getpid()}")
+    if not os.path.isdir(root):
+        os.makedirs(root, mode=0o700)
+        for name in os.listdir(synced):
+            pid = name[len(prefix) :] if name.startswith(prefix) else ""
+            if pid.isdigit() and not _runs(int(pid)):
+                shutil.rmtree(os.path.join(synced, name), ignore_errors=True)
+    return root
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _written(content: dict[str, Any]) -> str:
+    """Return the overlay's folder."""
+    root = _root()
     folder = os.path.join(root, content["digest"])
     if os.path.isdir(folder):
         return folder
@@ -83,11 +115,9 @@ def _written(content: dict[str, Any]) -> str:
             json.dump(content["description"], file)
         os.chmod(partial, 0o755)  # noqa: PTH101, S103  as a folder of packages is
         os.rename(partial, folder)  # noqa: PTH104
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        # Another process may have written it first.
-        if not (isinstance(error, OSError) and os.path.isdir(folder)):
-            raise
+        raise
     return folder
 
 
@@ -135,11 +165,23 @@ def scheduler_plugin(content: dict[str, Any]) -> SchedulerPlugin:
     return Overlay()
 
 
-def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> int:
-    """Return the number of results and actors that only these workers hold and that can't be recomputed."""
+def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> dict[str, int]:
+    """Return what a restart of these workers would lose for good; empty if nothing.
+
+    ``data`` is the number of results and actors that only they hold and that can't be recomputed, ``pinned``
+    that of the tasks that may run on no other worker: a restarted one has another address.
+    """
     states = {dask_scheduler.workers[address] for address in workers if address in dask_scheduler.workers}
     held = {task for state in states for task in state.has_what if (task.who_has or set()) <= states}
-    return sum(task.run_spec is None for task in held) + sum(len(state.actors) for state in states)
+    data = sum(task.run_spec is None for task in held) + sum(len(state.actors) for state in states)
+    pinned = sum(
+        task.worker_restrictions is not None
+        and 0 < len(task.worker_restrictions) == len(task.worker_restrictions & set(workers))
+        and not task.loose_restrictions
+        and task.state not in {"forgotten", "erred"}
+        for task in dask_scheduler.tasks.values()
+    )
+    return {"data": data, "pinned": pinned} if data or pinned else {}
 
 
 def restarted_by(dask_worker: Worker) -> str:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import importlib.machinery
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, tuple, type(Ellipsis), type(NotImplemented))
+# Where common wrappers of functions have what they wrap.
+_WRAPPERS: dict[type, str] = {
+    functools.partial: "func",
+    types.MethodType: "__func__",
+    type(functools.lru_cache(lambda: None)): "__wrapped__",
+}
+_NAMED = 3  # modules that a reason names; of the others it has the number
 
 
-def refresh(modules: list[str], local: list[str], forced: bool = False) -> dict[str, Any]:
+def refresh(modules: list[str], local: list[str], forced: bool = False) -> dict[str, str]:
     """Forget modules that an import would now find elsewhere, so that their next use imports them again.
+
+    What other code refers to stays, each package by itself. Return why, by package.
 
     Parameters
     ----------
@@ -27,29 +36,49 @@ def refresh(modules: list[str], local: list[str], forced: bool = False) -> dict[
     """
     stale = {name for name in modules if _is_stale(name)}
     if not stale:
-        return {"state": "not imported", "held": []}
-    names = _loaded(stale)
-    held = []
-    while True:
-        holders = set(_holders(names))
-        more = {name for name in holders if _within(name, local)}
-        held = sorted(holders - more)
-        if not more:
-            break
-        names |= more
-    held = [f"{name} uses it" for name in held]
-    held += [f"{name} is an extension module" for name in sorted(names) if not _is_python(name)]
-    if objects := _objects(names):
-        held.append(f"{objects} objects of its classes are in memory")
-    if held and not forced:
-        return {"state": "held", "held": held}
-    for name in names:
+        return {}
+    uses = _uses({*stale, *local})
+    held = {}
+    forgotten: set[str] = set()
+    for package in sorted(stale):
+        names, holders = _with_users(package, uses, local)
+        reason = _reason(names, holders)
+        if reason:
+            held[package] = reason
+        if forced or not reason:
+            forgotten |= names
+    for name in forgotten:
         module = sys.modules.pop(name, None)
         parent, _, child = name.rpartition(".")
         if parent in sys.modules and getattr(sys.modules[parent], child, None) is module:
             delattr(sys.modules[parent], child)
     importlib.invalidate_caches()
-    return {"state": "forgotten", "held": held}
+    return held
+
+
+def _with_users(package: str, uses: dict[str, set[str]], local: list[str]) -> tuple[set[str], set[str]]:
+    """Return the loaded modules of a package with all local code that uses them, and their other users."""
+    names = {name for name in list(sys.modules) if _within(name, [package])}
+    while True:
+        holders = {name for name, used in uses.items() if name not in names and used & names}
+        more = {name for name in holders if _within(name, local)}
+        if not more:
+            return names, holders
+        names |= more
+
+
+def _reason(names: set[str], holders: set[str]) -> str:
+    """Return why modules can't be forgotten; empty if they can."""
+    reasons = []
+    if holders:
+        named = ", ".join(sorted(holders)[:_NAMED])
+        others = f" and {len(holders) - _NAMED} more" if len(holders) > _NAMED else ""
+        reasons.append(f"used by {named}{others}")
+    if binary := sorted(name for name in names if not _is_python(name)):
+        reasons.append(f"{binary[0]} is an extension module")
+    if objects := _objects(names):
+        reasons.append(f"objects of its classes are in memory: {objects}")
+    return "; ".join(reasons)
 
 
 def _is_stale(name: str) -> bool:
@@ -66,10 +95,6 @@ def _is_stale(name: str) -> bool:
     return origin is not None and (found is None or found.origin != origin)
 
 
-def _loaded(stale: Iterable[str]) -> set[str]:
-    return {name for name in list(sys.modules) if _within(name, stale)}
-
-
 def _within(name: str, packages: Iterable[str]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
@@ -79,38 +104,40 @@ def _is_python(name: str) -> bool:
     return not isinstance(getattr(spec, "loader", None), importlib.machinery.ExtensionFileLoader)
 
 
-def _holders(names: set[str]) -> Iterator[str]:
-    """Yield the other modules that refer to a module, function, class or object of these."""
-    modules = [sys.modules[name] for name in names]
-    parts = {id(module) for module in modules}
-    parts |= {id(value) for module in modules for _, value in _names(module) if _is_object(value)}
+def _uses(packages: set[str]) -> dict[str, set[str]]:
+    """Return the modules of some packages that each module refers to.
+
+    What counts is what a module itself makes: functions, classes, and objects of its classes. It shares
+    everything else with others, such as ``annotations`` of ``__future__``.
+    """
+    roots = {package.partition(".")[0] for package in packages}
+    found: dict[str, set[str]] = {}
     for other, module in list(sys.modules.items()):
-        if other in names or not isinstance(module, types.ModuleType):
+        if not issubclass(type(module), types.ModuleType):
             continue
-        for key, value in _names(module):
-            is_part = sys.modules.get(f"{other}.{key}") is value  # a parent has its children
-            if not is_part and (id(value) in parts or _origin(value) in names):
-                yield other
-                break
-
-
-def _names(module: types.ModuleType) -> list[tuple[str, object]]:
-    """Return the names and values of a module, without special ones such as ``__builtins__``."""
-    return [(name, value) for name, value in list(vars(module).items()) if not name.startswith("__")]
+        for key, value in list(vars(module).items()):
+            if key.startswith("__") or sys.modules.get(f"{other}.{key}") is value:
+                continue  # a parent has its children
+            origin = _origin(value)
+            if origin is not None and origin.partition(".")[0] in roots and _within(origin, packages):
+                found.setdefault(other, set()).add(origin)
+    return found
 
 
 def _origin(value: object) -> str | None:
-    """Return the module that defines a function or class, or an object's class."""
+    """Return the module that a value is or that defines it: a function, a class, or an object's class."""
     # Not isinstance, nor getattr of the value: some objects run code then.
-    kind = value if issubclass(type(value), (type, types.FunctionType)) else type(value)
-    origin = getattr(kind, "__module__", None)
+    kind = type(value)
+    while kind in _WRAPPERS:
+        value = getattr(value, _WRAPPERS[kind])
+        kind = type(value)
+    if issubclass(kind, types.ModuleType):
+        origin = vars(value).get("__name__")
+    elif issubclass(kind, (type, types.FunctionType)):
+        origin = getattr(value, "__module__", None)
+    else:
+        origin = getattr(kind, "__module__", None)
     return origin if isinstance(origin, str) else None
-
-
-def _is_object(value: object) -> bool:
-    """Return True for a value that is neither a module, function or class, nor of a common immutable type."""
-    apart = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
-    return not issubclass(type(value), apart) and type(value) not in _PLAIN
 
 
 def _objects(names: set[str]) -> int:

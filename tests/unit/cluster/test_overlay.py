@@ -47,6 +47,11 @@ def side(*entries: Entry) -> Side:
             Entry("msgpack", "1.1"),
             "a scheduler can't be restarted",
         ),
+        (
+            Entry("dask", "2026.8.0+1.g1", content=ONE, local=True, level=Level.CRITICAL),
+            Entry("dask", "2026.8.0+1.g1", content=OTHER, local=True, level=Level.CRITICAL),
+            "a scheduler can't be restarted",
+        ),
         (None, Entry("numpy", "2.1", level=Level.EXACT), "can't be removed"),
     ],
 )
@@ -138,6 +143,7 @@ OLD = "class Basket: pass\ndef pick(): return 'old'\n"
 NEW = OLD.replace("old", "new")
 REFRESH = Remote("imports", "refresh")
 INSTALL = Remote("apply_sync", "install")
+DISCARD = Remote("apply_sync", "discard_unused")
 
 
 @pytest.fixture
@@ -158,7 +164,7 @@ def test_overlay_precedes_the_image_and_can_be_removed(process: Process) -> None
     assert process.run("import elder; result = elder.pick()") == "new"
     assert process.run("import sys; result = sys.path[0]").endswith(overlay(**{"elder.py": NEW}).digest)
     process.call(INSTALL, Overlay().content)
-    assert process.call(REFRESH, ["elder"], [])["state"] == "forgotten"
+    assert process.call(REFRESH, ["elder"], []) == {}
     assert process.run("import elder; result = elder.pick()") == "old"
     assert process.run("import os; result = os.environ['PYTHONPATH']").endswith("/image")
 
@@ -171,28 +177,56 @@ def test_new_overlay_replaces_the_previous_one(process: Process) -> None:
     assert process.run("import sys; result = sum('synced' in path for path in sys.path)") == 1
 
 
+def folders(tmp_path: Path) -> list[Path]:
+    return list(tmp_path.glob(".cache/imagesync/synced/*/*"))
+
+
+def test_earlier_overlays_are_removed_unless_their_modules_are_in_use(
+    process: Process, tmp_path: Path
+) -> None:
+    for number in range(10):
+        process.call(INSTALL, overlay(**{"elder.py": NEW.replace("new", str(number))}).content)
+        process.call(REFRESH, ["elder"], [])
+        process.call(DISCARD)
+        process.run("import elder, rowan")
+    assert len(folders(tmp_path)) == 2, "the first one is still used by rowan"
+    process.call(INSTALL, Overlay().content)
+    process.call(REFRESH, ["elder"], [], forced=True)
+    process.run("import sys; del rowan, elder, sys.modules['rowan']")
+    process.call(DISCARD)
+    assert folders(tmp_path) == []
+
+
+def test_overlays_of_processes_that_have_ended_are_removed(tmp_path: Path) -> None:
+    for word in ("one", "other"):
+        with Process(tmp_path) as process:
+            process.call(INSTALL, overlay(**{"elder.py": word}).content)
+            assert len(folders(tmp_path)) == 1
+
+
 def test_unreferenced_modules_are_imported_anew(process: Process) -> None:
-    assert process.call(REFRESH, ["elder"], []) == {"state": "not imported", "held": []}
+    assert process.call(REFRESH, ["elder"], []) == {}
     process.run("import elder, importlib; elder = None")
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
-    assert process.call(REFRESH, ["elder"], []) == {"state": "forgotten", "held": []}
-    assert process.call(REFRESH, ["elder"], []) == {"state": "not imported", "held": []}
+    assert process.call(REFRESH, ["elder"], []) == {}
+    assert process.run("import sys; result = 'elder' in sys.modules") is False
     assert process.run("import elder; result = elder.pick()") == "new"
 
 
 def test_module_that_another_module_uses_is_kept_unless_forced(process: Process) -> None:
     process.run("import rowan")
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
-    assert process.call(REFRESH, ["elder"], []) == {"state": "held", "held": ["rowan uses it"]}
+    assert process.call(REFRESH, ["elder"], []) == {"elder": "used by rowan"}
     assert process.run("import elder; result = elder.pick()") == "old"
     forced = process.call(REFRESH, ["elder"], [], forced=True)
-    assert forced == {"state": "forgotten", "held": ["rowan uses it"]}
+    assert forced == {"elder": "used by rowan"}
+    assert process.run("import elder; result = elder.pick()") == "new"
 
 
 def test_local_modules_that_use_each_other_are_forgotten_together(process: Process) -> None:
     process.run("import rowan; rowan = None")
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
-    assert process.call(REFRESH, ["elder"], ["elder", "rowan"])["state"] == "forgotten"
+    assert process.call(REFRESH, ["elder"], ["elder", "rowan"]) == {}
     assert process.run("import rowan; result = rowan.pick()") == "new"
 
 
@@ -203,10 +237,10 @@ def test_module_is_kept_while_other_code_holds_its_objects(process: Process, tmp
     process.call(INSTALL, overlay(**{"elder.py": NEW}).content)
     process.run(f"import sys; sys.path.insert(0, {str(tmp_path / 'image')!r}); import elder")
     process.run("sys.path.pop(0); kept = {'deep': [elder.Basket()]}; elder = None")
-    state = process.call(REFRESH, ["elder"], [])
-    assert state == {"state": "held", "held": ["1 objects of its classes are in memory"]}
+    held = {"elder": "objects of its classes are in memory: 1"}
+    assert process.call(REFRESH, ["elder"], []) == held
     process.run("kept.clear()")
-    assert process.call(REFRESH, ["elder"], [])["state"] == "forgotten"
+    assert process.call(REFRESH, ["elder"], []) == {}
 
 
 def test_loose_code_in_an_overlay_comes_after_packages(process: Process) -> None:
