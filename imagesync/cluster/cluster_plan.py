@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEDULER = "scheduler"
 START_TIMEOUT = 120.0  # seconds for a scheduler to listen, and for a worker to find it
-RECONNECT_TIMEOUT = 15.0  # seconds for a worker that was started again to find its scheduler
+RECONNECT_TIMEOUT = 60.0  # seconds for a worker that was started again to find its scheduler
 
 
 @dataclass(frozen=True)

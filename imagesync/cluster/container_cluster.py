@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from dask.utils import format_bytes
 from distributed import Status
+from distributed.objects import SchedulerInfo
 from distributed.utils import format_dashboard_link
 
 from imagesync.cluster.agreement.check import check_agreement, check_scheduler
@@ -22,11 +24,12 @@ from imagesync.cluster.cluster_engine import ClusterEngine
 from imagesync.cluster.cluster_plan import cluster_image
 from imagesync.cluster.connection import make_security, security_to_dict
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
-from imagesync.cluster.events import Event, EventListener
-from imagesync.cluster.processes import RestartTolerantCluster, SchedulerContainer, WorkerContainer
+from imagesync.cluster.events import EventListener
+from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
 from imagesync.cluster.resources import THREADS
-from imagesync.errors import EngineError, ImagesyncError
+from imagesync.cluster.supervised_cluster import JOIN_TIMEOUT, SupervisedCluster
+from imagesync.errors import EngineError, ImagesyncError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Security
@@ -37,10 +40,9 @@ logger = logging.getLogger(__name__)
 
 FAREWELL_TIMEOUT = 1.0  # seconds for the scheduler to tell clients and workers that it closes
 SETTLE_TIMEOUT = 5.0  # seconds for pending work when the cluster is closed
-EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
 
 
-class ContainerCluster(RestartTolerantCluster):
+class ContainerCluster(SupervisedCluster):
     """Base class of :class:`DockerCluster` and :class:`SwarmCluster`.
 
     Parameters
@@ -53,6 +55,8 @@ class ContainerCluster(RestartTolerantCluster):
         Options of the scheduler and of each worker.
     workers
         Initial number of workers.
+    wait
+        As for :class:`DockerCluster`.
     asynchronous, options
         Further arguments of ``SpecCluster``.
     """
@@ -69,12 +73,15 @@ class ContainerCluster(RestartTolerantCluster):
         scheduler: SchedulerOptions,
         worker: WorkerOptions,
         workers: int,
+        wait: str,
         asynchronous: bool,
         **options: Any,  # noqa: ANN401  SpecCluster has no types
     ) -> None:
+        if wait not in {"workers", "scheduler"}:
+            raise UsageError(f"wait={wait!r} is neither 'workers' nor 'scheduler'.")
         self._engine = engine
         self._session = session
-        self._check, self._strict = check, strict
+        self._check, self._strict, self._wait = check, strict, wait
         self._wanted_image, self._wanted_security = image, security
         self._scheduler_options = scheduler
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=engine.plan.network)
@@ -85,8 +92,6 @@ class ContainerCluster(RestartTolerantCluster):
         self._checking: asyncio.Future[None] | None = None
         self.image = ""
         """Reference of the image that all containers run."""
-        self.lost = ""
-        """Why the cluster ended unexpectedly; empty if it didn't."""
         worker_spec = {
             "cls": WorkerContainer,
             "options": {
@@ -108,9 +113,23 @@ class ContainerCluster(RestartTolerantCluster):
                 name=engine.plan.name,
                 **options,
             )
+            if wait == "workers" and self.worker_spec and not self.called_from_running_loop:
+                self._show_arrivals()
         except BaseException:
             self._abort()
             raise
+
+    def __repr__(self) -> str:
+        workers = self.scheduler_info["workers"].values()
+        parts = [
+            repr(self.name),
+            repr(self.scheduler_address),
+            f"workers={len(workers)}",
+            f"threads={sum(worker['nthreads'] for worker in workers)}",
+        ]
+        if all(worker["memory_limit"] for worker in workers):
+            parts.append(f"memory={format_bytes(sum(worker['memory_limit'] for worker in workers))}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     @property
     def dashboard_link(self) -> str:
@@ -124,14 +143,23 @@ class ContainerCluster(RestartTolerantCluster):
     def logs(self, *, tail: int | None = None) -> Any:  # noqa: ANN401  awaitable, if asynchronous
         """Return the logs of ``scheduler`` and each ``worker-<name>``, read from the engine.
 
-        Unlike :meth:`get_logs` it works without an answer from them and includes the end of a crashed worker.
+        If workers were lost, ``cluster`` has a line for each. Unlike :meth:`get_logs` it works without an
+        answer from them and includes the end of a crashed worker.
 
         Parameters
         ----------
         tail
             Number of lines of each log; all by default.
         """
-        return self.sync(self._in_thread, read_logs, self._engine, tail=tail)
+        return self.sync(self._read_logs, tail)
+
+    async def _read_logs(self, tail: int | None) -> dict[str, str]:
+        logs: dict[str, str] = {}
+        if self._closing is None:
+            logs = await self._in_thread(read_logs, self._engine, tail=tail)
+        if self._losses.lines:
+            logs["cluster"] = "\n".join(self._losses.lines)
+        return logs
 
     def check(self, *, strict: bool = False) -> Any:  # noqa: ANN401
         """Compare every package of scheduler and workers with this environment (:func:`imagesync.check`).
@@ -177,6 +205,8 @@ class ContainerCluster(RestartTolerantCluster):
             await super()._start()
             await check_scheduler(self.scheduler_comm, strict=self._strict)
             await self._begin_check()
+            if self.called_from_running_loop and self.asynchronous and self._wait == "workers":
+                await self._await_workers(JOIN_TIMEOUT)
         except BaseException as error:
             await self._close()
             # Dask wraps the error that has the message for the user.
@@ -212,63 +242,21 @@ class ContainerCluster(RestartTolerantCluster):
             await sweeping
         await asyncio.gather(*starting)
 
-    async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
-        await super()._watch_worker_status(comm)
-        # The connection has ended. Give the engine time to report the cause.
-        asyncio.get_running_loop().call_later(EVENT_TIMEOUT, self._on_scheduler_silence)
-
-    def _on_scheduler_silence(self) -> None:
-        if self._closing is None and self.status == Status.running:
-            self._mark_lost("The connection to the scheduler has ended.")
-
-    def _on_event(self, event: Event) -> None:
-        """Pass an event of the engine from the listener's thread to the event loop."""
-        with suppress(RuntimeError):  # the loop is closed, and so is the cluster
-            self._loop_runner.loop.add_callback(self._handle_event, event)
-
-    def _handle_event(self, event: Event) -> None:
-        if self._closing is not None or self.status != Status.running:
-            return
-        scheduler = cast("SchedulerContainer", self.scheduler).container
-        if event.action == "destroy":
-            self._mark_lost(f"The network {self._engine.plan.network} was removed.")
-        elif event.container == scheduler and event.action == "die":
-            self._mark_lost(f"The scheduler's container ended with {event.exit_code}.")
-        elif event.container == scheduler:
-            self._mark_lost("The scheduler's container was disconnected from the cluster's network.")
-        else:
-            self._replace(event)
-
-    def _replace(self, event: Event) -> None:
-        """Replace the container of a worker that ended unexpectedly."""
-        for name, worker in list(self.workers.items()):
-            if worker.container != event.container or worker.status != Status.running:
-                continue
-            del self.workers[name]
-            self._futures.add(asyncio.ensure_future(worker.close()))
-            if event.action == "die" and event.exit_code == 0:
-                self.worker_spec.pop(name, None)
-                continue
-            logger.warning("The container of worker %s has ended and is restarted.", name)
-            self._correct_state().add_done_callback(_log_error)
-
-    def _mark_lost(self, reason: str) -> None:
-        self.lost = reason
-        logger.error("The cluster %s is lost. %s", self.name, reason)
+    def _end(self) -> None:
         self._closing = asyncio.ensure_future(self._finish())
 
     async def _begin_check(self) -> None:
         if not self._check:
             return
         if self._strict:
-            await self._wait_for_workers(len(self.worker_spec))
+            await self._await_workers()
             await check_agreement(self, strict=True, session=self._session)
         elif self._checking is None:
             self._checking = asyncio.ensure_future(self._check_later())
 
     async def _check_later(self) -> None:
-        await self._wait_for_workers(len(self.worker_spec))
         with suppress(ImagesyncError, OSError):
+            await self._await_workers()
             await check_agreement(self, strict=False, session=self._session)
 
     async def _close(self) -> None:
@@ -277,20 +265,30 @@ class ContainerCluster(RestartTolerantCluster):
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._finish())
         await asyncio.shield(self._closing)
+        self.status = Status.closed  # also after a failure
 
     async def _finish(self) -> None:
+        failed = self.status == Status.failed
+        # Clients don't try to connect again to a cluster that is closing.
+        self.status = Status.closing
         await self._settle()
         if self._adaptive is not None:
             self._adaptive.stop()
-        if self._checking is not None:
-            self._checking.cancel()
-        if self.scheduler_comm is not None and not self.lost:
+        for task in (self._checking, self._watching):
+            if task is not None:
+                task.cancel()
+        if self.scheduler_comm is not None and (failed or not self.lost):
             # Tell clients that the cluster closes on purpose; remove the containers in any case.
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
         await self._tear_down()
+        self.scheduler_info = SchedulerInfo({**self.scheduler_info, "workers": {}})
         self.shutdown_scheduler = False
+        # SpecCluster waits for one that is closing.
+        self.status = Status.failed if hasattr(self, "_lock") else Status.created
         await super()._close()
+        if failed:
+            self.status = Status.failed
 
     async def _settle(self) -> None:
         """Stop starting containers, and wait for pending starts, which can't be cancelled."""
@@ -339,9 +337,3 @@ class ContainerCluster(RestartTolerantCluster):
                 self.sync(self._close)
         self._loop_runner.stop()
         self._threads.shutdown(wait=False)
-
-
-def _log_error(replacement: asyncio.Future[None]) -> None:
-    """Log the error of a replacement that nothing awaits."""
-    if not replacement.cancelled() and (error := replacement.exception()) is not None:
-        logger.error("A worker can't be restarted: %s", error)

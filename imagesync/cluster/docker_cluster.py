@@ -65,6 +65,9 @@ class DockerCluster(ContainerCluster):
         Whether to compare the packages of the cluster with this environment once the workers have joined
         (:func:`imagesync.check`). Differences are warnings; with *strict*, the constructor waits for the
         workers and raises.
+    wait
+        ``workers`` to return when all workers have joined, or after 60 s, which is said then; ``scheduler``
+        to return when the scheduler listens.
     session
         Session for building and comparing; by default one with the settings of the working folder.
     name
@@ -103,6 +106,7 @@ class DockerCluster(ContainerCluster):
         config: Mapping[str, Any] | None = None,
         check: bool = True,
         strict: bool = False,
+        wait: str = "workers",
         session: Session | None = None,
         name: str | None = None,
         asynchronous: bool = False,
@@ -139,6 +143,7 @@ class DockerCluster(ContainerCluster):
             ),
             worker=worker,
             workers=count,
+            wait=wait,
             asynchronous=asynchronous,
             loop=loop,
             silence_logs=silence_logs,

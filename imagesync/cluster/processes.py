@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import dask
-from dask.utils import parse_timedelta
 from distributed import Status
-from distributed.deploy.cluster import Cluster
-from distributed.deploy.spec import ProcessInterface, SpecCluster
+from distributed.deploy.spec import ProcessInterface
 
 from imagesync.cluster.cluster_engine import ClusterEngine
 from imagesync.cluster.cluster_plan import RunningScheduler
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
+from imagesync.standalone.cluster import node
 
+TAIL = 20
+"""Lines of a lost worker's log that are kept."""
 InThread = Callable[..., Awaitable[Any]]
 """Runs a function with arguments in a thread, since calls to the engine block."""
 
@@ -98,6 +96,8 @@ class WorkerContainer(ProcessInterface):
         self._options = options
         self.name = name
         self.container = ""
+        self.last_output = ""
+        """End of the log, read while the worker was missing from the scheduler."""
 
     async def start(self) -> None:
         """Start the worker without waiting for it to join the scheduler."""
@@ -111,44 +111,17 @@ class WorkerContainer(ProcessInterface):
             await self._in_thread(self._engine.remove, self.container)
         await super().close()
 
+    async def read_output(self) -> None:
+        """Keep the end of the container's log, which the engine removes with the container."""
+        if self.container and (output := await self._in_thread(self._engine.logs, self.container, tail=TAIL)):
+            self.last_output = output.rstrip()
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether process 1 last reported, in :attr:`last_output`, that the worker had ended by itself."""
+        reports = [line for line in self.last_output.splitlines() if line.startswith(node.PREFIX)]
+        return bool(reports) and reports[-1] != node.READY
+
     def mark_closed(self) -> None:
         """Mark the process as closed, without a request to the engine."""
         self.status = Status.closed
-
-
-class RestartTolerantCluster(SpecCluster):
-    """A ``SpecCluster`` that keeps restarted workers, and the results of retired ones.
-
-    It closes a lost worker only if no worker of the same name has joined since. Dask checks only whether the
-    worker is connected when ``distributed.deploy.lost-worker-timeout`` ends, and would close a worker that
-    has rejoined and is restarting once more.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  SpecCluster has no types
-        self._arrivals: Counter[object] = Counter()
-        self._closing: asyncio.Future[None] | None = None
-        super().__init__(*args, **options)
-
-    async def _correct_state_internal(self) -> None:
-        retiring = set(self.workers) - set(self.worker_spec)
-        if retiring and self.scheduler_comm is not None and self._closing is None:
-            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
-            await self.scheduler_comm.retire_workers(names=list(retiring))
-        await super()._correct_state_internal()
-
-    def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
-        if op == "add":
-            self._arrivals.update(worker["name"] for worker in msg["workers"].values())
-        if op != "remove":
-            super()._update_worker_status(op, msg)
-            return
-        name = self.scheduler_info["workers"][msg]["name"]
-        arrivals = self._arrivals[name]
-
-        def close_if_lost() -> None:
-            if name in self.workers and self._arrivals[name] == arrivals:
-                self._futures.add(asyncio.ensure_future(self.workers.pop(name).close()))
-
-        delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
-        asyncio.get_running_loop().call_later(delay, close_if_lost)
-        Cluster._update_worker_status(self, op, msg)

@@ -47,7 +47,7 @@ class SwarmCluster(ContainerCluster):
         CPUs and memory that a node must have free for each worker.
     constraints
         Constraints on workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
-    environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, session, name,
+    environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, wait, session, name,
     asynchronous, loop, silence_logs, shutdown_on_close
         As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`; mounts are folders of the nodes.
     gpus
@@ -90,6 +90,7 @@ class SwarmCluster(ContainerCluster):
         config: Mapping[str, Any] | None = None,
         check: bool = True,
         strict: bool = False,
+        wait: str = "workers",
         session: Session | None = None,
         name: str | None = None,
         asynchronous: bool = False,
@@ -136,6 +137,7 @@ class SwarmCluster(ContainerCluster):
             ),
             worker=worker,
             workers=count,
+            wait=wait,
             asynchronous=asynchronous,
             loop=loop,
             silence_logs=silence_logs,

@@ -196,7 +196,8 @@ class SwarmEngine(ClusterEngine):
         placement = self.placement
         return self._create_service(
             f"worker-{name}",
-            worker_config(self.plan, name, options),
+            # A swarm starts again what fails: this is for the client to decide.
+            {**worker_config(self.plan, name, options), "final_code": 0},
             container={
                 "env": {**spawn_environment(), **options.environment},
                 "mounts": _mounts(options),

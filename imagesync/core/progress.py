@@ -20,7 +20,7 @@ from imagesync.core.text import (
     format_total,
 )
 
-Unit = Literal["bytes", "packages", "steps"]
+Unit = Literal["bytes", "packages", "steps", "workers"]
 
 REQUEST_EVENT = "imagesync.request"
 """Audit event (PEP 578) of a request that Python doesn't audit, with its description."""

@@ -14,12 +14,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-READY = "imagesync: ready"
+PREFIX = "imagesync: "
+READY = PREFIX + "ready"
 PORT = 8786
 DASHBOARD_PORT = 8787
 AGAIN = 75  # the exit code that asks for a new process; EX_TEMPFAIL of sysexits.h
-ATTEMPTS = 10  # failures in a row after which the container ends
-STEADY = 60.0  # seconds after which a process counts as successful
+ALONE = 69  # the exit code of a worker that finds no scheduler; EX_UNAVAILABLE
+LOST = 70  # the exit code of a container whose worker was lost too often; EX_SOFTWARE
+STOPPED = 143  # the exit code of a container that was asked to end: 128 and SIGTERM
+LOSSES = 3  # losses of one worker within WINDOW after which it isn't started again
+WINDOW = 60.0  # seconds
+LINGER = 5.0  # seconds in which the client can read the log of a container that gives up
+NAME_TIMEOUT = 15.0  # seconds for the scheduler's name to have an address, once it had one
 HEARTBEAT = 30.0  # seconds without a message from its client after which a scheduler of a swarm ends
 FIRST_HEARTBEAT = 120.0  # seconds for the first one
 GRACE = 3.0  # seconds that a scheduler has to close when its client has gone
@@ -40,6 +46,7 @@ class _Supervisor:
         self.config = config
         self.child = 0
         self.stopping = False
+        self.losses: list[float] = []
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,22 +59,48 @@ class _Supervisor:
         return self._keep_alive()
 
     def _keep_alive(self) -> int:
-        failures = 0
+        """Start the worker again whenever it ends, and return the container's exit code."""
+        pause = 0.05
+        self.config |= {"losses": 0, "ended": "", "supervisor": os.urandom(8).hex()}
         while True:
             start = time.monotonic()
+            killed = _kills_for_memory()
             self._fork()
             code = self._wait()
-            if code == 0 or self.stopping:
+            if self.stopping:
+                return STOPPED
+            if code == 0:
                 return 0
-            failures = failures + 1 if time.monotonic() - start < STEADY else 1
-            if failures > ATTEMPTS:
-                _say(f"the worker failed {ATTEMPTS} times in a row, and isn't started again")
-                return 1
+            if code == ALONE:
+                return self._final(code)
             if code != AGAIN:
-                ended = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
-                _say(f"the worker {ended}, and is started again")
-            time.sleep(min(30.0, 0.05 * 2**failures))
+                out_of_memory = code == -signal.SIGKILL and _kills_for_memory() > killed
+                if self._lose(_describe(code, out_of_memory)):
+                    return self._final(LOST)
+            pause = 0.05 if time.monotonic() - start > WINDOW else min(30.0, 2 * pause)
+            time.sleep(pause)
             self.config["death_timeout"] = self.config["reconnect_timeout"]
+            self.config["name_timeout"] = NAME_TIMEOUT
+
+    def _final(self, code: int) -> int:
+        """Return the exit code of a container to be replaced by the client, not by the engine."""
+        return int(self.config.get("final_code", code))
+
+    def _lose(self, ended: str) -> bool:
+        """Report a lost worker, and return True if it has been lost too often."""
+        now = time.monotonic()
+        self.losses = [lost for lost in self.losses if now - lost < WINDOW] + [now]
+        # The next process reports them to the scheduler, so that the client hears of them.
+        self.config["losses"] += 1
+        self.config["ended"] = ended
+        if len(self.losses) < LOSSES:
+            _say(f"the worker {ended}, and is started again")
+            return False
+        _say(f"the worker {ended}: {LOSSES} losses within {WINDOW:.0f} s, so it isn't started again")
+        end = now + LINGER
+        while not self.stopping and time.monotonic() < end:
+            time.sleep(0.1)
+        return True
 
     def _fork(self) -> None:
         # Until the child has its own handlers, a signal would reach those of process 1.
@@ -93,7 +126,7 @@ class _Supervisor:
         if self.child:
             os.kill(self.child, signal.SIGTERM)
         else:
-            os._exit(0)
+            os._exit(STOPPED)
 
     def _watch_stdin(self) -> None:
         """End the scheduler when its client closes the standard input, as it is for a client that dies."""
@@ -110,8 +143,27 @@ class _Supervisor:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def _describe(code: int, out_of_memory: bool) -> str:
+    """Return how a process ended, from its exit code; negative codes are signals."""
+    if out_of_memory:
+        return "was killed because the container's memory was exhausted"
+    return f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+
+
+def _kills_for_memory() -> int:
+    """Return the number of processes that the kernel has killed at this container's memory limit."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path) as file:  # noqa: PTH123  process 1 imports very little
+                fields = dict(line.split() for line in file)
+            return int(fields["oom_kill"])
+        except (OSError, ValueError, KeyError):  # noqa: PERF203  cgroups of version 2, then of version 1
+            continue
+    return 0
+
+
 def _say(text: str) -> None:
-    print("imagesync: " + text, file=sys.stderr, flush=True)
+    print(PREFIX + text, file=sys.stderr, flush=True)
 
 
 def _run_child(config: dict[str, Any], signals: Any) -> None:  # noqa: ANN401
@@ -251,19 +303,43 @@ def _import_dashboard() -> Any:  # noqa: ANN401
 
 async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
     import asyncio
+    from functools import partial
 
     import distributed
 
     class Worker(distributed.Worker):
-        """A worker that remembers why it was closed."""
+        """A worker that remembers why it was closed, and that process 1 starts again, as a nanny does."""
 
         reason = ""
         starts_again = True  # by process 1; a sync of code reads it
 
+        def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+            super().__init__(*arguments, **options)
+            # What the scheduler asks of a nanny in `Client.restart_workers`.
+            self.handlers["kill"] = self._restart
+
+        @property
+        def nanny(self) -> Any:  # noqa: ANN401
+            """Address of what restarts this worker: its own."""
+            return self.address if self.listeners else None
+
+        @nanny.setter
+        def nanny(self, address: object) -> None:
+            """Ignore the address of a nanny: there is none."""
+
         async def close(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-            retired = self.status == distributed.Status.closing_gracefully
+            again = options.get("reason") == "worker-lifetime-reached" and self.lifetime_restart
+            retired = self.status == distributed.Status.closing_gracefully and not again
             self.reason = self.reason or ("retired" if retired else options.get("reason") or "")
-            return await super().close(*arguments, **options)
+            # There is no nanny to be told.
+            return await super().close(*arguments, **{**options, "nanny": False})
+
+        async def _restart(self, reason: str = "restart", **_: Any) -> None:  # noqa: ANN401
+            """Leave the scheduler and end, so that process 1 starts a new worker."""
+            await self.scheduler.unregister(address=self.address, stimulus_id=reason, close=False)
+            # After the answer to this request.
+            close = partial(self.close, executor_wait=False, reason=reason)
+            asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(close()))
 
     options = {
         "name": config["name"],
@@ -273,17 +349,20 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         "security": security,
         "death_timeout": config["death_timeout"],
     }
-    if not await _resolves(config["host"], config["death_timeout"]):
+    if not await _resolves(config["host"], config.get("name_timeout", config["death_timeout"])):
         _say(f"there is no scheduler {config['host']}")
-        return 0
+        return ALONE
     nanny = config["nanny"]
+    if not nanny:
+        losses = {key: config[key] for key in ("losses", "ended", "supervisor")}
+        options["startup_information"] = {"imagesync": lambda _worker: losses}
     node: Any = (distributed.Nanny if nanny else Worker)(config["scheduler"], **options)
     _on_stop(lambda: node.close() if nanny else node.close(reason="signal"))
     try:
         await node
     except (asyncio.TimeoutError, TimeoutError):
         _say(f"no scheduler answers at {config['scheduler']}")
-        return 0
+        return ALONE
     print(READY, flush=True)
     await node.finished()
     return 0 if nanny or node.reason in _DISMISSED else AGAIN

@@ -1,0 +1,306 @@
+"""A Dask cluster that replaces the workers that it loses, and ends when it loses its scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import select
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from math import inf
+from typing import Any, cast
+
+import dask
+from dask.utils import parse_timedelta
+from distributed import Status
+from distributed.comm.core import Comm
+from distributed.deploy.cluster import Cluster
+from distributed.deploy.spec import SpecCluster
+
+from imagesync.cluster.events import Event
+from imagesync.cluster.losses import Losses
+from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
+from imagesync.core.progress import SilentProgress
+from imagesync.core.terminal import is_interactive, make_progress
+from imagesync.errors import ClusterError, EngineError
+from imagesync.standalone.cluster.node import LOSSES, LOST, WINDOW
+
+logger = logging.getLogger(__name__)
+
+WATCH_INTERVAL = 1.0  # seconds between looks at the workers that are missing
+JOIN_TIMEOUT = 60.0  # seconds to wait for the workers before that is said
+POLL = 0.05  # seconds between looks at the workers that have joined
+EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
+
+
+def _has_hung_up(comm: Comm | None) -> bool:
+    """Return ``True`` if the other side has closed a connection, which needn't have been noticed here."""
+    if comm is None or comm.closed():
+        return comm is not None
+    socket = getattr(getattr(comm, "stream", None), "socket", None)
+    if socket is None or sys.platform != "linux":
+        return False
+    poll = select.poll()
+    poll.register(socket, select.POLLRDHUP)
+    return bool(poll.poll(0))
+
+
+class SupervisedCluster(SpecCluster):
+    """A ``SpecCluster`` that replaces lost workers, and keeps the results of retired ones.
+
+    Dask closes a worker that hasn't come back within ``distributed.deploy.lost-worker-timeout``, and leaves
+    the cluster with one fewer. Here it is replaced, as long as the specification has it. A worker that is
+    lost again and again is given up, and the status is ``failed`` then.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  SpecCluster has no types
+        self._arrivals: Counter[object] = Counter()
+        self._losses = Losses()
+        self._early: list[Event] = []
+        self._watching: asyncio.Future[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self.lost = ""
+        """Why the cluster ended unexpectedly or failed; empty if it didn't."""
+        super().__init__(*args, **options)
+
+    @property
+    def status(self) -> Status:
+        """Status of the cluster, ``closing`` as soon as the scheduler has hung up.
+
+        Clients look at it when their connections end, before the engine reports the scheduler's end. To a
+        cluster that is closing they don't try to connect again.
+        """
+        if self._status == Status.running and _has_hung_up(self._watch_worker_status_comm):
+            return Status.closing
+        return self._status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        self._status = status
+
+    async def _start(self) -> None:
+        await super()._start()
+        self._watching = asyncio.ensure_future(self._watch_missing())
+        early, self._early = self._early, []
+        for event in early:
+            self._handle_event(event)
+
+    async def _correct_state_internal(self) -> None:
+        retiring = set(self.workers) - set(self.worker_spec)
+        if retiring and self.scheduler_comm is not None and self._closing is None:
+            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
+            await self.scheduler_comm.retire_workers(names=list(retiring))
+        await super()._correct_state_internal()
+        # Workers are known by now that ended before the engine's other containers had started.
+        early, self._early = self._early, []
+        for event in early:
+            self._handle_worker_event(event)
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
+        if op == "add":
+            for worker in msg["workers"].values():
+                if self._losses.is_replaced(worker):
+                    continue
+                self._arrivals[worker["name"]] += 1
+                for ended in self._losses.report(worker["name"], worker):
+                    self._record_loss(worker["name"], f"{ended}, and was started again")
+        if op != "remove":
+            super()._update_worker_status(op, msg)
+            return
+        name = self.scheduler_info["workers"][msg]["name"]
+        if worker := self.workers.get(name):
+            delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
+            replacing = partial(self._replace_if_lost, name, worker, self._arrivals[name], delay)
+            asyncio.get_running_loop().call_later(
+                delay, lambda: self._futures.add(asyncio.ensure_future(replacing()))
+            )
+        Cluster._update_worker_status(self, op, msg)
+
+    async def _replace_if_lost(
+        self, name: object, worker: WorkerContainer, arrivals: int, delay: float
+    ) -> None:
+        """Replace a worker that left *delay* seconds ago, unless one of its name has joined since."""
+
+        def is_lost() -> bool:
+            # A new worker may have the name of one that was retired.
+            return self.workers.get(name) is worker and self._arrivals[name] == arrivals
+
+        if is_lost():
+            with suppress(EngineError):
+                await worker.read_output()
+        if is_lost():
+            ended = f"hasn't come back for {delay:g} s, and is replaced"
+            self._replace_worker(name, ended, counts=worker.has_crashed)
+
+    def _show_arrivals(self) -> None:
+        """Wait for the workers, with progress on a terminal or in a notebook."""
+        shown = "IPython" in sys.modules or is_interactive(sys.stderr)
+        progress = make_progress() if shown else SilentProgress()
+        with progress.task("Starting workers", total=len(self.worker_spec), unit="workers") as task:
+            self.sync(self._await_workers, JOIN_TIMEOUT, task.advance)
+
+    async def _await_workers(
+        self, timeout: float = inf, advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Wait until all workers have joined, and say so if they haven't after *timeout* seconds.
+
+        Raises
+        ------
+        ClusterError
+            The cluster has failed.
+        """
+        end, joined = time.monotonic() + timeout, 0
+        while True:
+            before, joined = joined, len(self.scheduler_info["workers"])
+            if advance is not None and joined > before:
+                advance(joined - before)
+            wanted = len(self.worker_spec)
+            if self.lost:
+                raise ClusterError(self.lost, hint="Start it again with other options, or in another image.")
+            if joined >= wanted:
+                return
+            if time.monotonic() > end:
+                logger.warning(
+                    "%d of %d workers have joined after %g s; cluster.logs() shows what the others do.",
+                    joined,
+                    wanted,
+                    timeout,
+                )
+                return
+            await asyncio.sleep(POLL)
+
+    def _replace_worker(
+        self,
+        name: Any,  # noqa: ANN401
+        ended: str,
+        *,
+        counts: bool = True,
+        last: bool = False,
+    ) -> None:
+        """Remove the container of a lost worker, and start another one.
+
+        Parameters
+        ----------
+        name
+            Name of the worker.
+        ended
+            How it was lost, after its name.
+        counts
+            As for :meth:`Losses.add`.
+        last
+            Whether it has been lost too often already.
+        """
+        if self._closing is not None:
+            return
+        worker = self.workers.pop(name)
+        self._losses.replace(name)
+        self._futures.add(asyncio.ensure_future(worker.close()))
+        if name not in self.worker_spec:
+            return  # it was to go
+        if self._record_loss(name, ended, counts=counts) or last:
+            self._give_up(name, worker.last_output)
+        else:
+            self._correct_state().add_done_callback(self._after_replacement)
+
+    def _record_loss(self, name: object, ended: str, *, counts: bool = True) -> bool:
+        """Log the loss of a worker, and return ``True`` if it has been lost too often."""
+        too_often = self._losses.add(name, ended, counts=counts)
+        logger.warning("%s", self._losses.lines[-1])
+        return too_often
+
+    def _after_replacement(self, replacement: asyncio.Future[None]) -> None:
+        """Try again what the engine refused."""
+        if replacement.cancelled() or (error := replacement.exception()) is None or self._closing is not None:
+            return
+        for name, worker in list(self.workers.items()):
+            if worker.status == Status.created:
+                self._replace_worker(name, f"can't be started: {error}")
+
+    def _give_up(self, name: object, output: str) -> None:
+        """Mark the cluster as failed, since one of its workers is lost again and again.
+
+        The other workers go on. Without any, the cluster ends, so that nobody waits for results.
+        """
+        del self.worker_spec[name]
+        self.lost = (
+            f"Worker {name} was lost {LOSSES} times within {WINDOW:.0f} s, and isn't started again."
+            + (f" The end of its log:\n{output}" if output else "")
+        )
+        logger.error("The cluster %s has failed. %s", self.name, self.lost)
+        self._losses.lines.append(self.lost)
+        self.status = Status.failed
+        if not self.worker_spec:
+            self._end()
+
+    async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
+        await super()._watch_worker_status(comm)
+        # The connection has ended. Give the engine time to report the cause.
+        asyncio.get_running_loop().call_later(EVENT_TIMEOUT, self._on_scheduler_silence)
+
+    def _on_scheduler_silence(self) -> None:
+        if self._closing is None and self._status in {Status.running, Status.failed}:
+            self._mark_lost("The connection to the scheduler has ended.")
+
+    def _on_event(self, event: Event) -> None:
+        """Pass an event of the engine from the listener's thread to the event loop."""
+        with suppress(RuntimeError):  # the loop is closed, and so is the cluster
+            self._loop_runner.loop.add_callback(self._handle_event, event)
+
+    def _handle_event(self, event: Event) -> None:
+        if self._closing is not None:
+            return
+        if self._status not in {Status.running, Status.failed}:
+            self._early.append(event)
+            return
+        scheduler = cast("SchedulerContainer", self.scheduler).container
+        if event.action == "destroy":
+            self._mark_lost("The cluster's network was removed.")
+        elif event.container == scheduler and event.action == "die":
+            self._mark_lost(f"The scheduler's container ended with {event.exit_code}.")
+        elif event.container == scheduler:
+            self._mark_lost("The scheduler's container was disconnected from the cluster's network.")
+        elif not self._handle_worker_event(event) and event.action == "die":
+            self._early.append(event)  # of a worker that is being started
+
+    def _handle_worker_event(self, event: Event) -> bool:
+        """Replace the worker whose container ended or was disconnected; return ``False`` if there is none."""
+        for name, worker in list(self.workers.items()):
+            if worker.container != event.container or worker.status != Status.running:
+                continue
+            if event.action == "die" and event.exit_code == 0:
+                # It was retired.
+                self.worker_spec.pop(name, None)
+                del self.workers[name]
+                self._futures.add(asyncio.ensure_future(worker.close()))
+                return True
+            if event.action == "die":
+                ended = f"is replaced, since its container ended with {event.exit_code}"
+            else:
+                ended = "is replaced, since its container was disconnected from the cluster's network"
+            self._replace_worker(name, ended, last=event.exit_code == LOST)
+            return True
+        return False
+
+    async def _watch_missing(self) -> None:
+        """Read the logs of workers that aren't connected: a container takes its log along when it ends."""
+        missing: set[Any] = set()
+        while self._closing is None:
+            await asyncio.sleep(WATCH_INTERVAL)
+            before, missing = missing, {name for name in self.workers if name not in self.observed}
+            for name in before & missing:
+                if (worker := self.workers.get(name)) is not None:
+                    with suppress(EngineError):
+                        await worker.read_output()
+
+    def _mark_lost(self, reason: str) -> None:
+        self.lost = reason
+        logger.error("The cluster %s is lost. %s", self.name, reason)
+        self._end()
+
+    def _end(self) -> None:
+        """Remove everything in the background."""
+        raise NotImplementedError
