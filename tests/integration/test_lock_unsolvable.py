@@ -13,6 +13,7 @@ from imagesync.core.names import Level, canonical_name
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.locked_records import planned_distribution
+from imagesync.lock.explain import unsolvable
 from imagesync.lock.make_lock import make_lock
 from imagesync.lock.resolve_installed import resolve_installed
 from imagesync.lock.resolve_platform import solve_platform
@@ -24,6 +25,12 @@ from tests.indexes.planning import TARGET, added, installed, plan_of
 from tests.integration.test_lock_resolvers import RESOLVERS, environment, lock_with, open_resolver, versions
 
 MAC = "macosx-14.0-arm64"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the search for what helps come to its end on a busy machine, too."""
+    monkeypatch.setattr(unsolvable, "SEARCH_SECONDS", {"uv": 300.0, "pip-tools": 300.0})
 
 
 def refusal(index: LocalIndex, folder: Path, plan: Plan, *, name: str = "uv") -> UnsolvableError:

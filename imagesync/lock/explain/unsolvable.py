@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan, PlannedPackage
 
 # The time limit of the search for the smallest remedies, in seconds.
-_SECONDS = {"uv": 10.0, "pip-tools": 20.0}
+SEARCH_SECONDS = {"uv": 10.0, "pip-tools": 20.0}
 # Search for other versions of at most this many relaxed packages; of more, only check the rest.
 _FEW = 3
 _WORD = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -62,7 +62,7 @@ def with_explanation(
     *summary* begins the message, and the resolver's reason follows. *request* has the target and the
     preferred versions, without the constraints. *hint* is used if no remedy is found in time.
     """
-    seconds = _SECONDS[resolver.name]
+    seconds = SEARCH_SECONDS[resolver.name]
     search = _Search(tuple(constraints), request, resolver, time.monotonic() + seconds)
     suspects = _suspects(constraints, error.message)
     found = explain(constraints, search.solvable, seconds=seconds, suspects=suspects)
