@@ -17,7 +17,7 @@ from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Group, Side
 from imagesync.session import open_session
 from imagesync.standalone.programs import Remote
-from tests.channels.environments import CondaEnvironment
+from tests.channels.environments import CondaEnvironment, make_conda_environment
 from tests.commands import CommandLine
 from tests.conftest import MakeCondaEnvironment
 
@@ -70,11 +70,16 @@ def pixi_lock(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {"version": 6, "environments": {"default": default}, "packages": packages}
 
 
-def test_process_in_a_conda_environment_says_what_was_planned(
-    conda_environment: MakeCondaEnvironment,
-) -> None:
-    made = conda_environment("python", "dask", "libbeacon", "orchard-suite")
-    left, right = environment_side(made), Side("there", {"there": inventory_of(facts_of(made.python))})
+@pytest.fixture(scope="module")
+def orchard(channel: Path, tmp_path_factory: pytest.TempPathFactory) -> CondaEnvironment:
+    """Return an environment that nobody changes."""
+    specs = ("python", "dask", "libbeacon", "orchard-suite")
+    return make_conda_environment(channel, specs, tmp_path_factory.mktemp("conda") / "orchard")
+
+
+def test_process_in_a_conda_environment_says_what_was_planned(orchard: CondaEnvironment) -> None:
+    there = inventory_of(facts_of(orchard.python))
+    left, right = environment_side(orchard), Side("there", {"there": there})
     comparison = compare(left, right)
     rows = {(row.name, row.kind): row for row in comparison.rows}
     assert rows["libbeacon", "conda"].group is Group.SAME
@@ -98,8 +103,8 @@ def test_pip_over_conda_in_one_process_is_found(conda_environment: MakeCondaEnvi
 
 
 def test_diff_of_two_conda_environments(cli: CommandLine, conda_environment: MakeCondaEnvironment) -> None:
-    one = conda_environment("python", "dask", "trellis=1.4.1", name="one")
-    other = conda_environment("python", "dask", "trellis", name="other")
+    one = conda_environment("python", "toolz", "trellis=1.4.1", name="one")
+    other = conda_environment("python", "toolz", "trellis", name="other")
     finished = cli.run("diff", one.prefix, other.prefix, "--format", "json")
     differing = {
         package["name"]: (package["left"][0]["version"], package["right"][0]["version"])
@@ -112,13 +117,12 @@ def test_diff_of_two_conda_environments(cli: CommandLine, conda_environment: Mak
 
 @pytest.mark.parametrize("name", ["conda-lock.yml", "pixi.lock"])
 def test_environment_is_the_same_as_a_lock_of_it_by_another_tool(
-    name: str, cli: CommandLine, conda_environment: MakeCondaEnvironment, tmp_path: Path
+    name: str, cli: CommandLine, orchard: CondaEnvironment, tmp_path: Path
 ) -> None:
-    made = conda_environment("python", "dask", "libbeacon", "orchard-suite")
-    records = [json.loads(path.read_text()) for path in (made.prefix / "conda-meta").glob("*.json")]
+    records = [json.loads(path.read_text()) for path in (orchard.prefix / "conda-meta").glob("*.json")]
     lock = tmp_path / name
     lock.write_text(yaml.safe_dump(conda_lock(records) if name == "conda-lock.yml" else pixi_lock(records)))
-    at = cli.with_environ(CONDA_PREFIX=made.prefix)
+    at = cli.with_environ(CONDA_PREFIX=orchard.prefix)
     finished = at.run("diff", "local", lock, "--format", "json")
     assert finished.stdout, finished.stderr
     odd = [row["name"] for row in finished.json()["packages"] if row["group"] != "same"]
