@@ -214,6 +214,8 @@ class OpenTask:
         """Add *amount* to the completed work."""
         with self._lock:
             self.done += amount
+            if self.total is not None:
+                self.total = max(self.total, self.done)  # totals of archives are estimates
             self._changed()
 
     def grow(self, amount: int) -> None:

@@ -101,11 +101,12 @@ class _Collection:
         found = {_module_name(file.path) for file in path.files}
         missing = sorted(name for name in self._foreign if _module_name(name) not in found)
         platforms = " and ".join(sorted(set(self._foreign.values())))
-        effect = (
-            f"{_some(missing)} can't be imported there."
-            if missing
-            else "The modules are there for the image's platform, too."
-        )
+        if not missing:
+            effect = "The modules are there for the image's platform, too."
+        elif len(missing) == len(self._foreign):
+            effect = "These modules can't be imported there."
+        else:
+            effect = f"{_some(missing)} can't be imported there."
         self.findings.append(
             Finding(
                 Severity.WARNING if missing else Severity.INFO,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import docker
@@ -10,8 +11,11 @@ import pytest
 
 from tests.channels.environments import solve
 from tests.channels.server import ChannelServer
+from tests.commands import CommandLine
 from tests.conftest import MakeCondaEnvironment
+from tests.environments import make_environment
 
+BASE = "debian:bookworm-slim"
 IMPORTS = "import pandas, distributed, ssl, sqlite3, ctypes, bz2, lzma, sys; print(sys.prefix)"
 
 
@@ -62,3 +66,15 @@ def test_the_server_asks_for_its_token_and_counts(
         assert server.count(".json.zst") == 2  # of noarch and of this platform; packages may be in a cache
         assert all(request.path.startswith("/t/tk-1234/channel/") for request in server.requests)
         assert "tk-1234" in made.record("ca-certificates").read_text()  # so that a scan has what to strip
+
+
+def test_verbose_command_names_the_channels_that_py_rattler_asks(
+    channel: Path, cli: CommandLine, tmp_path: Path
+) -> None:
+    environment = make_environment(tmp_path / "env", python=sys.executable)
+    with ChannelServer(channel, token="tk-1234") as server:
+        secret = server.url.replace("/channel", "/t/tk-1234/channel")
+        settings = {"IMAGESYNC_PYTHON": "conda", "IMAGESYNC_CHANNELS": secret, "IMAGESYNC_BASE": BASE}
+        finished = cli.with_environ(VIRTUAL_ENV=environment.prefix, **settings)("-v", "lock")
+    assert f"\npy-rattler asks {server.url}\n" in finished.stderr
+    assert "tk-1234" not in finished.stderr + finished.stdout

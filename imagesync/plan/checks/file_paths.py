@@ -66,7 +66,7 @@ def _finding(package: Package, found: tuple[PathOutside, ...]) -> Finding:
         path=found[0].file,
         package=package.name,
         hint="Put the files into the package and read them with importlib.resources; or take their folder "
-        "from an environment variable, and add them by `files` of your templates or mount them.",
+        "from an environment variable, and add them by the setting `files`, or mount them.",
     )
 
 

@@ -67,6 +67,15 @@ def test_plain_progress_prints_that_a_task_failed(
     assert stream.getvalue().splitlines()[-1] == f"Building: {word} after 0.00 s"
 
 
+def test_amount_is_never_more_than_the_total(
+    progress: PlainProgress, stream: io.StringIO, clock: Clock
+) -> None:
+    with progress.task("Saving", total=100_000_000, unit="bytes") as task:
+        clock.now += 10
+        task.advance(104_000_000)
+    assert "Saving: 104.0/104.0 MB, 10 s\n" in stream.getvalue()
+
+
 class NotedProgress(PlainProgress):
     """Progress that says when a task has been opened."""
 
