@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import sys
 import time
 from collections import Counter
@@ -16,8 +15,7 @@ from typing import Any, cast
 
 import dask
 from dask.utils import parse_timedelta
-from distributed import Status
-from distributed.comm.core import Comm
+from distributed import Client, Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import SpecCluster
 
@@ -37,16 +35,13 @@ POLL = 0.05  # seconds between looks at the workers that have joined
 EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
 
 
-def _has_hung_up(comm: Comm | None) -> bool:
-    """Return ``True`` if the other side has closed a connection, which needn't have been noticed here."""
-    if comm is None or comm.closed():
-        return comm is not None
-    socket = getattr(getattr(comm, "stream", None), "socket", None)
-    if socket is None or sys.platform != "linux":
-        return False
-    poll = select.poll()
-    poll.register(socket, select.POLLRDHUP)
-    return bool(poll.poll(0))
+def _has_lost_a_client(cluster: SupervisedCluster) -> bool:
+    """Return ``True`` if a client of the cluster works, and its connection has ended."""
+    for client in list(Client._instances):
+        sending = client.scheduler_comm
+        if client.cluster is cluster and client.status == "running" and sending and sending.comm.closed():
+            return True
+    return False
 
 
 class SupervisedCluster(SpecCluster):
@@ -69,14 +64,13 @@ class SupervisedCluster(SpecCluster):
 
     @property
     def status(self) -> Status:
-        """Status of the cluster, ``closing`` as soon as the scheduler has hung up.
+        """Status of the cluster; ``closing`` as soon as the scheduler has hung up on a client.
 
         Clients look at it when their connections end, before the engine reports the scheduler's end. To a
-        cluster that is closing they don't try to connect again.
+        cluster that is closing they don't try to connect again, which would be in vain.
         """
-        if self._status == Status.running and _has_hung_up(self._watch_worker_status_comm):
-            return Status.closing
-        return self._status
+        lost = self._status == Status.running and _has_lost_a_client(self)
+        return Status.closing if lost else self._status
 
     @status.setter
     def status(self, status: Status) -> None:

@@ -35,13 +35,16 @@ def install(content: dict[str, Any]) -> None:
 
     *content* has its ``digest``, its ``wheels`` and ``code`` as ZIP archives, and its ``description``.
     """
-    for folder in [folder for folder in sys.path if os.path.exists(os.path.join(folder, DESCRIPTION))]:
+    earlier = [folder for folder in sys.path if os.path.exists(os.path.join(folder, DESCRIPTION))]
+    for folder in earlier:
         for path in (folder, os.path.join(folder, "code")):
             while path in sys.path:
                 sys.path.remove(path)
     folders = []
     if content["wheels"] or content["code"]:
-        folder = _written(content)
+        # A worker may have imported modules from the folder of its nanny.
+        inherited_from = [folder for folder in earlier if os.path.basename(folder) == content["digest"]]  # noqa: PTH119
+        folder = inherited_from[0] if inherited_from else _written(content)
         folders = [folder]
         sys.path.insert(0, folder)
         if content["code"]:
@@ -145,6 +148,8 @@ def nanny_plugin(content: dict[str, Any]) -> NannyPlugin:
         name = NAME
 
         def setup(self, nanny: Nanny) -> None:
+            # The last one stays: workers may have modules of it.
+            discard_unused()
             install(content)
 
     return Overlay()

@@ -16,6 +16,7 @@ from typing import Any
 
 PREFIX = "imagesync: "
 READY = PREFIX + "ready"
+SYNC = "imagesync-sync"  # the name of the plugins of a sync, of which nannies have their own
 PORT = 8786
 DASHBOARD_PORT = 8787
 AGAIN = 75  # the exit code that asks for a new process; EX_TEMPFAIL of sysexits.h
@@ -315,8 +316,9 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
 
         def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
             super().__init__(*arguments, **options)
-            # What the scheduler asks of a nanny in `Client.restart_workers`.
+            # What the scheduler asks of nannies.
             self.handlers["kill"] = self._restart
+            self.handlers["plugin_add"] = self.handlers["plugin_remove"] = self._ignore_plugin
 
         @property
         def nanny(self) -> Any:  # noqa: ANN401
@@ -333,6 +335,12 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
             self.reason = self.reason or ("retired" if retired else options.get("reason") or "")
             # There is no nanny to be told.
             return await super().close(*arguments, **{**options, "nanny": False})
+
+        async def _ignore_plugin(self, name: str = "", **_: Any) -> dict[str, str]:  # noqa: ANN401
+            """Say that there is no nanny for a plugin; a sync has one for workers, too."""
+            if name != SYNC:
+                _say(f"the plugin {name} is for nannies, and needs a cluster with nanny=True")
+            return {"status": "OK"}
 
         async def _restart(self, reason: str = "restart", **_: Any) -> None:  # noqa: ANN401
             """Leave the scheduler and end, so that process 1 starts a new worker."""
