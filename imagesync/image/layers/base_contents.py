@@ -29,13 +29,11 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.registry.oci_image import OCIImage
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 _ACCOUNT_NAMES: Final = frozenset(posixpath.basename(path) for path in _ACCOUNTS)
 _MOST_ACCOUNTS, _MOST_BINARY = 1 << 20, 100 << 20
-_UNIMPORTANT: Final = object()
 _ENVIRONMENT: Final = PREFIX.relative_to("/").as_posix()
-_CERTIFICATE_NAMES: Final = (".crt", ".pem")
 CERTIFICATES: Final = "etc/ssl/certs/ca-certificates.crt"
 _PRESENT: Final = frozenset({CERTIFICATES, "usr/bin/bash", "bin/bash", "usr/local/bin/bash"})
 _VENV = re.compile(r"(?:.+/)?lib/python3\.\d+/venv/(?:__init__\.py|scripts/(?:common|posix)/[^/]+)")
@@ -182,10 +180,7 @@ class _Scan:
                 found, FolderAttributes
             ):
                 self._remove(path)
-            if found is _UNIMPORTANT:
-                self._known.pop(path, None)
-            else:
-                self._known[path] = found
+            self._known[path] = found
         for folder in _folders_above(upper):
             # Without an entry of its own.
             self._known.setdefault(folder, FolderAttributes())
@@ -201,7 +196,7 @@ class _Scan:
         if member.islnk():
             original = posixpath.normpath(member.linkname).lstrip("/")
             return upper.get(original, self._known.get(original, True))
-        return _of_file(path, member, archive) if member.isfile() else _UNIMPORTANT
+        return _of_file(path, member, archive) if member.isfile() else True
 
     def _remove(self, path: str, *, keep: bool = False) -> None:
         below = f"{path}/" if path else ""
@@ -213,6 +208,9 @@ class _Scan:
         tree = FolderTree(
             {path: found for path, found in known.items() if isinstance(found, FolderAttributes)},
             {path: found.target for path, found in known.items() if isinstance(found, _Link)},
+            _by_folder(
+                path for path, found in known.items() if not isinstance(found, (FolderAttributes, _Link))
+            ),
         )
         accounts = {path: known[tree.resolve(path)] for path in _ACCOUNTS if tree.resolve(path) in known}
         for path, account in accounts.items():
@@ -277,8 +275,15 @@ def _of_file(path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> An
         if _LIBC.fullmatch(path):
             found = _GLIBC_VERSION.search(_read(archive, member))
             return (int(found[1]), int(found[2])) if found else True
-    is_important = path.endswith(_CERTIFICATE_NAMES) or "/bin/" in f"/{path}" or path in _ACCOUNTS
-    return True if is_important else _UNIMPORTANT
+    return True
+
+
+def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        folder, _, name = path.rpartition("/")
+        found.setdefault(folder, []).append(name)
+    return found
 
 
 def _folders_above(paths: Iterable[str]) -> set[str]:
@@ -325,6 +330,7 @@ def _to_json(contents: BaseContents) -> dict[str, Any]:
     found["tree"] = {
         "folders": {path: astuple(attributes) for path, attributes in contents.tree.folders.items()},
         "links": dict(contents.tree.links),
+        "files": {folder: list(names) for folder, names in contents.tree.files.items()},
     }
     return found
 
@@ -342,7 +348,7 @@ def _from_json(known: Mapping[str, Any]) -> BaseContents:
                 for path, file in known["accounts"].items()
             },
             "present": frozenset(known["present"]),
-            "tree": FolderTree(folders, tree["links"]),
+            "tree": FolderTree(folders, tree["links"], tree["files"]),
         }
     )
 

@@ -1,4 +1,4 @@
-"""The folders and links of a base image: where a path leads, and which owner and mode a folder has.
+"""The folders, links and files of a base image: where a path leads, and which owner and mode a folder has.
 
 An entry for a folder replaces owner and mode of the folder in the layers below, or the link that is there.
 So entries go where links lead, and folders are written as they are.
@@ -9,7 +9,7 @@ Source: the OCI image specification 1.1, "Applying Changesets".
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ _MOST_LINKS: Final = 40  # as Linux follows
 
 @dataclass(frozen=True)
 class FolderTree:
-    """The folders and links of an image; paths are relative to its root.
+    """The folders, links and other files of an image; paths are relative to its root.
 
     Parameters
     ----------
@@ -29,10 +29,18 @@ class FolderTree:
         Owner and mode of each folder.
     links
         The target of each symbolic link.
+    files
+        The names of the other files, by their folder.
     """
 
     folders: Mapping[str, FolderAttributes] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def is_file(self, path: str) -> bool:
+        """Return True if there is a file at *path*; links aren't followed."""
+        folder, _, name = path.rpartition("/")
+        return name in self.files.get(folder, ())
 
     def has_folder(self, path: str) -> bool:
         """Return True if there is a folder at *path*, or where it leads."""
@@ -68,13 +76,14 @@ class FolderTree:
         Raises
         ------
         RenderError
-            A file would replace a folder.
+            A file would replace a folder, or a folder a file.
         """
         folders: dict[str, str] = {}
         for entry in entries:
             folder, _, name = entry.path.rpartition("/")
             if folder not in folders:
                 folders[folder] = self.resolve(folder)
+                self._refuse_files_above(folders[folder])
             path = posixpath.join(folders[folder], name)
             if entry.kind != "symlink" and path in self.links:
                 path = self.resolve(path)
@@ -83,5 +92,18 @@ class FolderTree:
                     f"The base image has a folder at /{path}, where a file would go.",
                     hint="Give the file another place with the setting files.",
                 )
+            if entry.kind == "directory":
+                self._refuse_files_above(path)
             if path:
                 yield entry if path == entry.path else replace(entry, path=path)
+
+    def _refuse_files_above(self, folder: str) -> None:
+        """Raise an error if *folder*, or a folder above it, is a file in the image."""
+        names = folder.split("/")
+        for count in range(1, len(names) + 1):
+            path = "/".join(names[:count])
+            if self.is_file(path):
+                raise RenderError(
+                    f"The base image has a file at /{path}, where a folder would go.",
+                    hint="Give the files another place with the setting files, or name another base image.",
+                )

@@ -145,6 +145,24 @@ def test_file_for_a_folder_of_the_base_is_refused(tmp_path: Path) -> None:
         members(tmp_path, "/bin")
 
 
+@pytest.mark.parametrize("path", ["/etc/hostname/x", "/etc/hostname/x/y", "/srv/there/x"])
+def test_file_below_a_file_of_the_base_is_refused(tmp_path: Path, path: str) -> None:
+    base = {"etc/hostname": b"here\n", "srv/there": "/etc/hostname"}
+    with pytest.raises(RenderError, match="has a file at /etc/hostname, where a folder would go"):
+        members(tmp_path, path, base=base)
+
+
+def test_working_directory_that_is_a_file_of_the_base_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RenderError, match="has a file at /etc/hostname"):
+        members(tmp_path, workdir="/etc/hostname", base={"etc/hostname": b"here\n"})
+
+
+@pytest.mark.parametrize("path", ["bin/python", "bin/python3", "lib64", "pyvenv.cfg"])
+def test_wheel_that_would_replace_the_interpreter_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(RenderError, match=rf"alder.*has /opt/env/{path}, which is a file of the environment"):
+        members(tmp_path, wheel={"alder.py": b"", f"alder-1.0.data/data/{path}": b"x"})
+
+
 def test_file_that_a_layer_takes_for_a_removal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RenderError, match=r"\.wh\.passwd"):
         members(tmp_path, "/etc/.wh.passwd")
