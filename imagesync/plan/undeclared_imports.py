@@ -44,6 +44,7 @@ _MENTION = (
     rb"from[ \t]+%(name)b\b|import[ \t](?:\\\r?\n|[^\n]){0,500}?\b%(name)b\b"
     rb"|import(?:_module|__)\s*\(\s*[\"']%(name)b\b"
 )
+_IMPORT_CALL = re.compile(rb"import_module|__import__")
 # What eggs have beside an extension module imports pkg_resources; wheels of eggs are without it.
 _LOADER = b"__bootstrap__()"
 # In place of RECORD, of what pip installed with setup.py.
@@ -302,13 +303,15 @@ def required_imports(source: bytes, names: Collection[str]) -> frozenset[str]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return frozenset()
+    # Expressions are most of a tree, and only calls can import.
+    children = ast.iter_child_nodes if _IMPORT_CALL.search(source) else _statements
     found: set[str] = set()
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         for module in _imported(node):
             found.update(name for name in names if _is_within(module, name))
-        waiting += _required_parts(node)
+        waiting += _required_parts(node, children)
     return frozenset(found)
 
 
@@ -324,15 +327,23 @@ def _is_within(module: str, name: str) -> bool:
     return module == name or module.startswith(f"{name}.")
 
 
-def _required_parts(node: ast.AST) -> Iterable[ast.AST]:
-    """Return the parts of a statement whose imports must succeed."""
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements directly below *node*, and its handlers and cases, which have some."""
+    for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+        below = getattr(node, name, None)
+        if isinstance(below, list):
+            yield from below
+
+
+def _required_parts(node: ast.AST, children: Callable[[ast.AST], Iterable[ast.AST]]) -> Iterable[ast.AST]:
+    """Return those of the *children* of a statement whose imports must succeed."""
     if isinstance(node, ast.Try) and any(map(_catches_import_error, node.handlers)):
         return [*node.orelse, *node.finalbody]
     if isinstance(node, ast.If):
         test = ast.unparse(node.test)
         if "TYPE_CHECKING" in test or "__main__" in test:
             return node.orelse
-    return ast.iter_child_nodes(node)
+    return children(node)
 
 
 def _catches_import_error(handler: ast.ExceptHandler) -> bool:
