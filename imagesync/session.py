@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.builders import Finder
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.verify_build import Verification
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment
 
@@ -296,6 +297,27 @@ class Session:
             if push and context.settings.attest:
                 request.attest(image, inputs)
         return image
+
+    def verify(
+        self, reference: str, *, locked: Path | None = None, selection: Selection | None = None
+    ) -> Verification:
+        """Build an image again without an engine, and return by what it differs from the one that is there.
+
+        Parameters
+        ----------
+        reference
+            Of a registry or the cache folder, or a location such as ``oci:DIR:TAG``.
+        locked, selection
+            As for :meth:`build`.
+        """
+        from imagesync.pipeline.verify_build import verify_build
+
+        path = locked or self.context.settings.locked
+
+        def inputs_of(context: Context, finder: ImageFinder) -> BuildInputs:
+            return replace(self, context=context)._inputs_of(path, selection, finder)
+
+        return verify_build(reference, self.context, inputs_of)
 
     def _inputs_of(
         self, lock_file: Path | None, selection: Selection | None, finder: ImageFinder

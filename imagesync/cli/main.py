@@ -24,7 +24,7 @@ _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, e
 
 # The groups of commands in the help.
 HEADINGS: Final = {
-    "Look": ("scan", "plan", "diff", "inspect"),
+    "Look": ("scan", "plan", "diff", "inspect", "verify"),
     "Build": ("lock", "build", "push", "render"),
     "Run": ("run",),
     "Cluster": ("cluster",),
@@ -46,6 +46,7 @@ SUMMARIES: Final = {
     "render": "Write the build context, which `docker build` accepts too.",
     "run": "Run COMMAND in the environment's image.",
     "scan": "Show the installed packages and the source of each.",
+    "verify": "Build an image again, and compare it with the one that is there.",
 }
 
 

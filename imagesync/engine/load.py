@@ -1,15 +1,22 @@
-"""Load an image that no engine has built, as ``docker load`` does."""
+"""Load an image that no engine has built, as ``docker load`` does, without the layers that the engine has.
+
+Docker's own store, which isn't containerd's, finds a layer by its diff ID and those of all layers below: an
+archive needs none that an image of the engine begins with.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.core.image_reference import split_reference
 from imagesync.engine.client import engine_errors
 from imagesync.errors import EngineError
+from imagesync.image_layout import Label
 from imagesync.registry.archive import write_archive
 
 if TYPE_CHECKING:
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
     from imagesync.registry.oci_image import OCIImage
 
 _PIECE = 1 << 20
+_MOST_IMAGES: Final = 50  # each is a request
+_CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 _SECONDS = 600.0  # an engine says nothing while it unpacks a large layer
 
 
@@ -32,13 +41,67 @@ def load_image(
     EngineError
         The engine doesn't take it.
     """
-    with (
-        engine_errors("load the image"),
-        progress.task("Loading the image into the engine", total=image.size, unit="bytes") as task,
-    ):
+    with engine_errors("load the image"):
+        present = present_layers(api, image, references)
+        if present:
+            try:
+                _send(api, image, references, present, progress)
+            except EngineError:
+                # The image that had these layers was removed meanwhile.
+                pass
+            else:
+                return
+        _send(api, image, references, frozenset(), progress)
+
+
+def present_layers(api: docker.APIClient, image: OCIImage, references: Sequence[str]) -> frozenset[str]:
+    """Return the digests of the layers that *image* has in common with one of the engine, from the first on.
+
+    Those of the same repository are looked at first, then others of imagesync, the newest first.
+
+    None with a store of containerd's or Podman's: these want all layers in an archive.
+    """
+    import docker.errors
+
+    names = [str(component.get("Name")) for component in api.version().get("Components") or ()]
+    status = api.info().get("DriverStatus") or []
+    if any("podman" in name.lower() for name in names) or _CONTAINERD in status:
+        return frozenset()
+    repositories = {split_reference(reference)[0] for reference in references}
+
+    def rank(listed: Mapping[str, Any]) -> tuple[bool, bool, int]:
+        names = {split_reference(tag)[0] for tag in listed.get("RepoTags") or () if "<none>" not in tag}
+        is_ours = Label.ENVIRONMENT_HASH in (listed.get("Labels") or {})
+        return names.isdisjoint(repositories), not is_ours, -int(listed.get("Created") or 0)
+
+    listed = sorted(api.images(), key=rank)
+    diff_ids, most = image.config.diff_ids, 0
+    for each in listed[:_MOST_IMAGES]:
+        try:
+            root = api.inspect_image(each["Id"]).get("RootFS") or {}
+        except docker.errors.NotFound:
+            continue
+        pairs = zip(diff_ids, root.get("Layers") or (), strict=False)
+        most = max(most, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        if most == len(diff_ids):
+            break
+    layers = image.manifest.layers
+    # One layer may be there twice.
+    return frozenset(layer.digest for layer in layers[:most]) - {layer.digest for layer in layers[most:]}
+
+
+def _send(
+    api: docker.APIClient,
+    image: OCIImage,
+    references: Sequence[str],
+    present: frozenset[str],
+    progress: Progress,
+) -> None:
+    total = sum(layer.size for layer in image.manifest.layers if layer.digest not in present)
+    with progress.task("Loading the image into the engine", total=total, unit="bytes") as task:
 
         def chunks() -> Iterator[bytes]:
-            for chunk in _archive(image, references):
+            for chunk in _archive(image, references, present):
                 yield chunk
                 task.advance(len(chunk))
 
@@ -50,7 +113,7 @@ def load_image(
                 raise EngineError(f"The engine didn't take the image: {event['error']}")
 
 
-def _archive(image: OCIImage, references: Sequence[str]) -> Iterator[bytes]:
+def _archive(image: OCIImage, references: Sequence[str], present: frozenset[str]) -> Iterator[bytes]:
     """Yield the image as an archive, which another thread writes."""
     reader, writer = os.pipe()
     failures: list[BaseException] = []
@@ -58,7 +121,7 @@ def _archive(image: OCIImage, references: Sequence[str]) -> Iterator[bytes]:
     def write() -> None:
         try:
             with os.fdopen(writer, "wb") as file:
-                write_archive(image, file, references=references, docker=True)
+                write_archive(image, file, references=references, docker=True, without=present)
         except BrokenPipeError:
             pass  # the engine has ended the request, and says why
         except BaseException as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
-from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.image_reference import parse_reference, repository_of, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
@@ -69,10 +69,19 @@ class LayoutBase:
 
 
 class LayoutFinder:
-    """Finds the image of one build in the OCI layout of the cache folder, and its base image."""
+    """Finds the image of one build in the OCI layout of the cache folder, and its base image.
 
-    def __init__(self, context: Context) -> None:
+    Parameters
+    ----------
+    context
+        The context of the command.
+    base_digest
+        The digest of the base image in its registry; by default the one that its name stands for now.
+    """
+
+    def __init__(self, context: Context, *, base_digest: str = "") -> None:
         self._context = context
+        self._base_digest = base_digest
         self._asked_registry_for: set[str] = set()
         self._base: LayoutBase | None = None
         # Labels of the images that were found, by their IDs.
@@ -137,6 +146,8 @@ class LayoutFinder:
         if self._base is None:
             context = self._context
             location = parse_location(context.settings.base, given_as="base")
+            if self._base_digest:
+                location = replace(location, path=f"{repository_of(location.path)}@{self._base_digest}")
             source = self._opened.enter_context(
                 open_base(
                     location,

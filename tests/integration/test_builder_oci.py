@@ -17,6 +17,7 @@ from tests.commands import CommandLine
 from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.integration.oci_environment import python_base, small_environment
+from tests.oci_images import small_image
 
 NO_ENGINE = "tcp://127.0.0.1:1"
 MINOR = f"3.{sys.version_info.minor}"
@@ -202,3 +203,31 @@ def test_manifest_is_built_and_its_lock_is_kept_beside_it(
     refused = cli.run("build", "--from", "wanted/requirements.in")
     assert refused.returncode == 2
     assert "wanted/pylock.toml is there, and another tool wrote it." in refused.stderr
+
+
+def test_image_is_verified_by_a_build_from_the_start(
+    oci_cli: CommandLine, local: LocalEnvironment, tmp_path: Path, cache_dir: Path
+) -> None:
+    reference = oci_cli("build", "--output", "oci-archive:image.tar").reference
+    digest = digest_of(cache_dir / "images", reference)
+    # Also with another time, and other settings of the form.
+    other = oci_cli.with_environ(IMAGESYNC_COMPRESSION="zstd", SOURCE_DATE_EPOCH="1700000000")
+    assert other("verify", reference).stdout.strip() == f"{reference}@{digest}"
+    source = local.prefix.parent / "own-code" / "own_code.py"
+    before = source.read_text()
+    write_text(source, before.replace("own", "other"))
+    try:
+        differing = oci_cli.run("verify", "oci-archive:image.tar")
+    finally:
+        write_text(source, before)
+    assert differing.returncode == 1
+    assert differing.stdout == ""
+    assert "own_code" in differing.stderr
+    assert digest_of(cache_dir / "images", reference) == digest
+
+
+def test_image_of_others_cant_be_verified(oci_cli: CommandLine, tmp_path: Path) -> None:
+    small_image(ImageLayout(tmp_path / "other"), {"a": b"1"})
+    finished = oci_cli.run("verify", f"oci:{tmp_path}/other")
+    assert finished.returncode == 2
+    assert "can't be verified" in finished.stderr
