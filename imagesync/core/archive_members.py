@@ -13,6 +13,13 @@ from typing import Final
 # The earliest time that zip supports.
 _DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
+_EXTENSIONS: Final = frozenset(
+    {
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    }
+)
+_MOST_EXTENSION: Final = 1 << 20
 ZIP_DAMAGE: Final = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, OverflowError, RuntimeError, ValueError),
@@ -40,6 +47,20 @@ def zip_member(path: str, *, executable: bool = False, link: bool = False) -> zi
     kind = stat.S_IFLNK if link else stat.S_IFREG
     member.external_attr = (kind | (0o755 if executable else 0o644)) << 16
     return member
+
+
+class BoundedTarInfo(tarfile.TarInfo):
+    """A header read from an archive by others: what extends it, such as a long name, has at most a megabyte.
+
+    ``tarfile`` reads extensions into memory, whatever size they claim. For ``tarfile.open(tarinfo=...)``.
+    """
+
+    def _proc_member(self, tarfile: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENSIONS and self.size > _MOST_EXTENSION:
+            raise OverflowError(f"a header has an extension of {self.size} bytes")
+        # A hook that is there for subclasses, and that the stubs leave out.
+        found: BoundedTarInfo = super()._proc_member(tarfile)  # type: ignore[misc]
+        return found
 
 
 def tar_member(

@@ -12,13 +12,12 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.progress import Severity
-from imagesync.core.strict_json import load_json
 from imagesync.errors import RegistryError
 from imagesync.image.layers.base_contents import base_key, recall_base, remember_base
 from imagesync.image.layers.entries import END, FolderAttributes
@@ -26,9 +25,10 @@ from imagesync.image.layers.layer import Layer
 from imagesync.image.layers.parts import FORMAT, Part
 from imagesync.image.layers.wheel_parts import KnownWheel
 from imagesync.registry.layer_cache import CacheEntry, push_layer_cache, read_layer_cache
-from imagesync.registry.manifest import Descriptor, canonical_json, parse_json
+from imagesync.registry.manifest import Descriptor, canonical_json, is_digest, parse_json
 from imagesync.registry.oci_image import read_document
 from imagesync.registry.upload import upload
+from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,20 +114,19 @@ class CachedLayers:
     def wheel(self, package: LockedPackage, sources: WheelSources) -> KnownWheel | None:
         """Return the wheel of a locked package if its files are known, or ``None``."""
         source = sources.digest(package.artifact.digest)
-        known = self._document(f"wheel {source}").get("wheels", {}).get(source)
-        if known is None:
-            return None
         try:
+            known = self._document(f"wheel {source}")["wheels"][source]
             files = {str(path): (int(crc), int(size)) for path, crc, size in known["files"]}
-            return KnownWheel(
-                str(known["filename"]), int(known["size"]), sources.minor, source, files, self.part
-            )
+            filename, size = str(known["filename"]), int(known["size"])
         except (LookupError, TypeError, ValueError):
             return None
+        if filename != package.artifact.filename:
+            return None
+        return KnownWheel(filename, size, sources.minor, source, files, self.part)
 
     def has_part(self, inputs: str) -> bool:
         """Return True if the part that follows from *inputs* is known."""
-        return f"part {inputs}" in self.entries and inputs in self._parts(inputs)
+        return self._range(inputs) is not None
 
     def part(self, inputs: str) -> Part:
         """Return the part that follows from *inputs*, read from the layer that has it.
@@ -137,23 +136,28 @@ class CachedLayers:
         RegistryError
             The registry has something else there, or doesn't answer.
         """
-        entry, known = self.entries[f"part {inputs}"], self._parts(inputs)[inputs]
-        described = Descriptor(entry.blob.media_type, str(entry.properties["digest"]), entry.size)
-        stored = self.store.open(described.digest, filename=known["name"])
+        found = self._range(inputs)
+        assert found is not None  # noqa: S101  has_part() has said so
+        whole, start, described, part = found
+        stored = self.store.open(described.digest, filename=part.name)
         if stored is None:
-            chunks = self.repository.read_range(entry.blob, entry.start, described)
-            stored = self.store.add(chunks, filename=known["name"])
-        members = tuple((size, plain) for size, plain in known["members"])
-        folders = {path: FolderAttributes(*values) for path, values in known["folders"].items()}
-        return Part(known["name"], stored, members, folders, inputs)
+            chunks = self.repository.read_range(whole, start, described)
+            stored = self.store.add(chunks, filename=part.name)
+        return replace(part, stored=stored)
 
     def layer(self, inputs: str, comment: str) -> Layer | None:
         """Return the layer that follows from *inputs*, or ``None`` if none is known."""
         entry = self.entries.get(f"layer {inputs}")
         if entry is None:
             return None
-        contents = load_json(str(entry.properties.get("contents", "{}")).encode())
-        return Layer(comment, entry.blob, str(entry.properties["diff-id"]), contents=contents, inputs=inputs)
+        try:
+            diff_id = str(entry.properties["diff-id"])
+            contents = parse_json(str(entry.properties["contents"]).encode())
+        except (LookupError, ValueError):
+            return None
+        if not is_digest(diff_id) or not all(isinstance(size, int) for size in contents.values()):
+            return None
+        return Layer(comment, entry.blob, diff_id, contents=contents, inputs=inputs)
 
     def recall_base(self, digest: str, cache: Path) -> None:
         """Remember the contents of a base image in the cache folder, if they are known and aren't there."""
@@ -224,10 +228,23 @@ class CachedLayers:
             start += part.stored.size
         return found
 
-    def _parts(self, inputs: str) -> Mapping[str, Any]:
-        listed = self.entries[f"part {inputs}"].properties.get("listed", "")
-        found: Mapping[str, Any] = self._document(f"contents {listed}").get("parts", {})
-        return found
+    def _range(self, inputs: str) -> tuple[Descriptor, int, Descriptor, Part] | None:
+        """Return the layer that has a part, where that begins, its descriptor, and what is known of it."""
+        entry = self.entries.get(f"part {inputs}")
+        if entry is None:
+            return None
+        try:
+            known = self._document(f"contents {entry.properties['listed']}")["parts"][inputs]
+            members = tuple((int(size), int(plain)) for size, plain in known["members"])
+            folders = {str(path): FolderAttributes(*values) for path, values in known["folders"].items()}
+            name, digest = str(known["name"]), str(entry.properties["digest"])
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return None
+        if not is_digest(digest) or sum(size for size, _ in members) != entry.size:
+            return None
+        described = Descriptor(entry.blob.media_type, digest, entry.size)
+        not_here = StoredFile(name, self.store.path(digest), digest, entry.size)
+        return entry.blob, entry.start, described, Part(name, not_here, members, folders, inputs)
 
     def _document(self, key: str) -> Mapping[str, Any]:
         """Return the document of an entry; empty if it can't be had, or has another form."""

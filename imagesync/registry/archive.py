@@ -16,9 +16,11 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final
 
+from imagesync.core.archive_members import BoundedTarInfo
 from imagesync.core.files import replacing
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.strict_json import load_json
@@ -43,6 +45,12 @@ from imagesync.registry.oci_layout import INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FIL
 _DOCKER_FILE: Final = "manifest.json"
 _CONTAINERD_NAME: Final = "io.containerd.image.name"
 _GZIP: Final = b"\x1f\x8b"
+# Of an archive with many images; their layers are one file each.
+_MOST_MEMBERS: Final = 20_000
+_DAMAGE: Final = (
+    *(tarfile.TarError, EOFError, zlib.error, lzma.LZMAError),
+    *(ValueError, OverflowError, RecursionError),
+)
 
 
 def write_oci_archive(image: OCIImage, path: Path, *, name: str = "") -> None:
@@ -184,12 +192,16 @@ class ImageArchive:
         self.path = path
         with ExitStack() as stack:
             try:
-                self._archive = stack.enter_context(tarfile.open(path))
-                self._members = {entry.name.removeprefix("./"): entry for entry in self._archive}
+                self._archive = stack.enter_context(tarfile.open(path, tarinfo=BoundedTarInfo))
+                self._members = {
+                    entry.name.removeprefix("./"): entry for entry in islice(self._archive, _MOST_MEMBERS + 1)
+                }
             except OSError as error:
                 raise LayoutError(f"The archive {path} can't be read: {error.strerror or error}.") from error
-            except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+            except _DAMAGE as error:
                 raise self._unusable(f"it isn't a whole tar archive ({error})") from error
+            if len(self._members) > _MOST_MEMBERS:
+                raise self._unusable(f"it has more than {_MOST_MEMBERS} files")
             # From here on the context manager closes it.
             stack.pop_all()
         # Members by the digest of what they hold; in archives of Docker alone they have other names.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import SilentProgress
+from imagesync.errors import RegistryError
 from imagesync.image.layers.base_contents import BaseContents
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.environment import EnvironmentFiles, write_environment
@@ -16,6 +17,8 @@ from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart, needed_arc
 from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.pipeline.cached_layers import CachedLayers, WheelSources, open_cached_layers
 from imagesync.registry.config import ContainerConfig, ImageConfig
+from imagesync.registry.layer_cache import CacheEntry
+from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import compose_image
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.push import push_image
@@ -159,3 +162,35 @@ def test_cache_that_is_damaged_or_cant_be_had_is_no_cache(
     proxy.forget()
     proxy.fail(Fault("GET", ".*/manifests/imagesync-cache", status=403, times=9))
     assert Job(tmp_path / "third", repository).cached.entries == {}
+
+
+def test_registry_that_lies_about_a_part_gets_nothing_into_the_store(
+    repository: Repository, proxy: RegistryProxy, tmp_path: Path
+) -> None:
+    first = Job(tmp_path / "first", repository)
+    one = first.wheel("one", {"one.py": b"1"})
+    layers = first.build(one)
+    first.push(layers)
+    second = Job(tmp_path / "second", repository)
+    known = second.known(one)
+    assert known is not None
+    proxy.fail(Fault("GET", f".*/blobs/{layers[2].blob.digest}", status=200, content=bytes(100_000)))
+    with pytest.raises(RegistryError, match="is damaged"):
+        second.build(known, second.wheel("other", {"other.py": b"2"}))
+    assert not second.store.has(layers[2].parts[0].stored.digest)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{}, {"digest": 5, "listed": "x"}, {"diff-id": "sha256:1", "contents": "{}"}, {"contents": "["}],
+)
+def test_hostile_entries_are_no_entries(
+    repository: Repository, tmp_path: Path, properties: dict[str, str | int]
+) -> None:
+    job = Job(tmp_path / "job", repository)
+    blob = Descriptor(GZIP.media_type, "sha256:" + "0" * 64, 100)
+    job.cached.entries = {
+        f"{kind} x": CacheEntry(blob, properties=properties) for kind in ("wheel", "part", "layer")
+    }
+    assert not job.cached.has_part("x")
+    assert job.cached.layer("x", "") is None

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.errors import BaseImageError
 from imagesync.image.layers.entries import FolderAttributes
 from imagesync.image.layers.folder_tree import FolderTree
-from imagesync.image.layers.layer_stream import damage_of, uncompressed
+from imagesync.image.layers.layer_stream import damage_of, layer_members
 from imagesync.image_layout import PREFIX
 from imagesync.store.layout import LAYERS
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _FORMAT: Final = 4
 _ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 _ACCOUNT_NAMES: Final = frozenset(posixpath.basename(path) for path in _ACCOUNTS)
-_MOST_ACCOUNTS, _MOST_BINARY = 1 << 20, 100 << 20
+_MOST_ACCOUNTS, _MOST_SCRIPT, _MOST_BINARY = 1 << 20, 1 << 20, 100 << 20
+_MOST_PATHS: Final = 2_000_000
 _ENVIRONMENT: Final = PREFIX.relative_to("/").as_posix()
 CERTIFICATES: Final = "etc/ssl/certs/ca-certificates.crt"
 _PRESENT: Final = frozenset({CERTIFICATES, "usr/bin/bash", "bin/bash", "usr/local/bin/bash"})
@@ -111,7 +112,7 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
     with progress.task("Reading the base image", total=image.size, unit="bytes") as task:
         for layer in image.manifest.layers:
             try:
-                scan.add_layer(uncompressed(image, layer))
+                scan.add_layer(layer_members(image, layer))
             except damage_of(layer) as error:
                 raise BaseImageError(
                     f"The layer {layer.digest} of the base image can't be read: {error}.",
@@ -157,21 +158,22 @@ class _Scan:
         # By path: a folder, a link, or what matters of a file.
         self._known: dict[str, Any] = {}
 
-    def add_layer(self, file: BinaryIO) -> None:
+    def add_layer(self, members: Iterable[tuple[tarfile.TarFile, tarfile.TarInfo]]) -> None:
         upper: dict[str, Any] = {}
         removed: list[tuple[str, bool]] = []
-        with tarfile.open(fileobj=file, mode="r|") as archive:
-            for member in archive:
-                path = posixpath.normpath(member.name).lstrip("/")
-                folder, _, name = path.rpartition("/")
-                if path == "." or path.startswith("../"):
-                    continue
-                if name == _OPAQUE:
-                    removed.append((folder, True))
-                elif name.startswith(_WHITEOUT):
-                    removed.append((posixpath.join(folder, name.removeprefix(_WHITEOUT)), False))
-                else:
-                    upper[path] = self._read(path, member, archive, upper)
+        for archive, member in members:
+            path = posixpath.normpath(member.name).lstrip("/")
+            folder, _, name = path.rpartition("/")
+            if path == "." or path.startswith("../"):
+                continue
+            if name == _OPAQUE:
+                removed.append((folder, True))
+            elif name.startswith(_WHITEOUT):
+                removed.append((posixpath.join(folder, name.removeprefix(_WHITEOUT)), False))
+            else:
+                upper[path] = self._read(path, member, archive, upper)
+            if len(upper) + len(removed) + len(self._known) > _MOST_PATHS:
+                raise OverflowError(f"the image has more than {_MOST_PATHS} paths")
         # Whiteouts are for the layers below, wherever they stand in their own.
         for path, keep in removed:
             self._remove(path, keep=keep)
@@ -267,9 +269,9 @@ def _of_file(path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> An
     """Return what matters of a file."""
     if posixpath.basename(path) in _ACCOUNT_NAMES and member.size <= _MOST_ACCOUNTS:
         return AccountFile(_read(archive, member), member.mode & 0o7777, member.uid, member.gid)
+    if _VENV.fullmatch(path) and member.size <= _MOST_SCRIPT:
+        return _read(archive, member)
     if member.size <= _MOST_BINARY:
-        if _VENV.fullmatch(path):
-            return _read(archive, member)
         if match := _PYTHON.fullmatch(path):
             return _python_version(_read(archive, member), match[1] or match[2])
         if _LIBC.fullmatch(path):

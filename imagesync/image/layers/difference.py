@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imagesync.errors import LayoutError
-from imagesync.image.layers.layer_stream import damage_of, uncompressed
+from imagesync.image.layers.layer_stream import damage_of, layer_members
 
 if TYPE_CHECKING:
     from imagesync.registry.manifest import Descriptor
@@ -82,22 +81,21 @@ def _in_layer(image: OCIImage, other: OCIImage, number: int) -> str:
 
 def _members(image: OCIImage, layer: Descriptor) -> Iterator[_Member]:
     try:
-        with tarfile.open(fileobj=uncompressed(image, layer), mode="r|") as archive:
-            for entry in archive:
-                digest = hashlib.sha256()
-                file = archive.extractfile(entry) if entry.isreg() else None
-                while file is not None and (piece := file.read(_PIECE)):
-                    digest.update(piece)
-                yield _Member(
-                    entry.name,
-                    entry.type.decode("ascii", "replace"),
-                    f"{entry.mode:04o}",
-                    f"{entry.uid}:{entry.gid}",
-                    str(entry.mtime),
-                    entry.linkname,
-                    entry.size,
-                    digest.hexdigest(),
-                )
+        for archive, entry in layer_members(image, layer):
+            digest = hashlib.sha256()
+            file = archive.extractfile(entry) if entry.isreg() else None
+            while file is not None and (piece := file.read(_PIECE)):
+                digest.update(piece)
+            yield _Member(
+                entry.name,
+                entry.type.decode("ascii", "replace"),
+                f"{entry.mode:04o}",
+                f"{entry.uid}:{entry.gid}",
+                str(entry.mtime),
+                entry.linkname,
+                entry.size,
+                digest.hexdigest(),
+            )
     except damage_of(layer) as error:
         raise LayoutError(f"The layer {layer.digest} can't be read: {error}.") from error
 

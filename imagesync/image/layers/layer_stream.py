@@ -1,4 +1,4 @@
-"""The archive of a layer as a stream, uncompressed while it's read."""
+"""The archive of a layer as a stream, uncompressed while it's read, within bounds: others have written it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import io
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
+from imagesync.core.archive_members import BoundedTarInfo
+from imagesync.core.text import format_size
 from imagesync.registry.manifest import LAYER_GZIP, LAYER_ZSTD
 
 if TYPE_CHECKING:
     from imagesync.registry.manifest import Descriptor
     from imagesync.registry.oci_image import OCIImage
+
+
+MOST_UNCOMPRESSED: Final = 64 << 30
+"""Of one layer, in bytes: images with CUDA have layers of 10 GB."""
 
 
 class _Chunks(io.RawIOBase):
@@ -50,9 +56,50 @@ def uncompressed(image: OCIImage, layer: Descriptor) -> BinaryIO:
     return file
 
 
+def layer_members(
+    image: OCIImage, layer: Descriptor, *, limit: int = MOST_UNCOMPRESSED
+) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield the archive of a layer with each of its members, whose content can be read until the next one.
+
+    Parameters
+    ----------
+    limit
+        The most bytes that the archive may have uncompressed.
+
+    Raises
+    ------
+    Exception
+        It is damaged, or beyond the bounds: one of :func:`damage_of`.
+    """
+    file = cast("BinaryIO", _Bounded(uncompressed(image, layer), limit))
+    with tarfile.open(fileobj=file, mode="r|", tarinfo=BoundedTarInfo) as archive:
+        for member in archive:
+            yield archive, member
+            # Else it keeps the headers of all members.
+            archive.members.clear()  # type: ignore[attr-defined]
+
+
+class _Bounded:
+    """A file that ends with an error after so many bytes."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        self._file = file
+        self._left = limit
+        self._limit = limit
+
+    def read(self, size: int) -> bytes:
+        content = self._file.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise OverflowError(f"it has more than {format_size(self._limit)} uncompressed")
+        return content
+
+
 def damage_of(layer: Descriptor) -> tuple[type[Exception], ...]:
     """Return what the archive of a damaged layer raises; tarfile lets errors of numbers pass."""
-    found = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
+    found: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+    # Of headers that extend one another without end.
+    found += (ValueError, OverflowError, RecursionError)
     if layer.media_type != LAYER_ZSTD:
         return found
     import zstandard

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shutil
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from imagesync.core.progress import SilentProgress
 from imagesync.errors import BaseImageError
 from imagesync.image.layers.base_contents import AccountFile, BaseContents, read_base
 from imagesync.image.layers.base_python import environment_entries
+from imagesync.image.layers.layer_stream import layer_members
 from imagesync.image.layers.system import system_entries
 from imagesync.registry.config import ContainerConfig, ImageConfig
 from imagesync.registry.manifest import LAYER_GZIP, LAYER_ZSTD
@@ -103,6 +106,57 @@ def damaged_layers() -> Iterator[tuple[str, bytes]]:
     entry = tarfile.TarInfo("b")
     entry.pax_headers = {"GNU.sparse.map": "x,y"}
     yield LAYER_GZIP, gzip.compress(entry.tobuf(tarfile.PAX_FORMAT) + bytes(1024))
+
+
+def bombs() -> Iterator[bytes]:
+    # A header whose name is said to have a gigabyte, and headers that extend one another without end.
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+    yield gzip.compress(long_name.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
+    pax = tarfile.TarInfo("pax")
+    pax.type, pax.size = tarfile.XHDTYPE, 1 << 33
+    yield gzip.compress(pax.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20))
+    empty = tarfile.TarInfo("pax")
+    empty.type = tarfile.XHDTYPE
+    yield gzip.compress(empty.tobuf(tarfile.USTAR_FORMAT) * 5000 + bytes(1024))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_layer_that_wants_memory_is_refused(tmp_path: Path, number: int) -> None:
+    layout = ImageLayout(tmp_path / "base")
+    layer = layout.add_bytes(list(bombs())[number], LAYER_GZIP)
+    image = compose_image(ImageConfig("linux/amd64", ("sha256:" + "a" * 64,)), [layer], layout)
+    with pytest.raises(BaseImageError, match=f"The layer {layer.digest} of the base image can't be read"):
+        read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
+
+
+def test_layer_of_zeros_and_many_files_takes_little_memory(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in ("usr/lib/python3.11/venv/scripts/common/activate", "usr/share/zeros"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 24 << 20
+            archive.addfile(entry, io.BytesIO(bytes(entry.size)))
+        for number in range(4_000):
+            archive.addfile(tarfile.TarInfo(f"usr/share/doc/{number}"))
+    layout = ImageLayout(tmp_path / "base")
+    layer = layout.add_bytes(gzip.compress(content.getvalue(), 1), LAYER_GZIP)
+    del content
+    image = compose_image(ImageConfig("linux/amd64", ("sha256:" + "a" * 64,)), [layer], layout)
+    tracemalloc.start()
+    try:
+        read_base(image, cache=tmp_path / "cache", progress=SilentProgress())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 << 20
+
+
+def test_layer_that_unpacks_to_more_than_its_limit_is_an_error(tmp_path: Path) -> None:
+    layout = ImageLayout(tmp_path)
+    image = small_image(layout, {"a": bytes(100_000)})
+    with pytest.raises(OverflowError, match="more than 50 kB uncompressed"):
+        list(layer_members(image, image.manifest.layers[0], limit=50_000))
 
 
 @pytest.mark.parametrize("number", range(3))
