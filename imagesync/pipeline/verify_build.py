@@ -18,6 +18,7 @@ from imagesync.errors import UsageError, VerifyError
 from imagesync.image.layers.difference import first_difference
 from imagesync.image_layout import Label
 from imagesync.pipeline.image_request import ImageRequest
+from imagesync.pipeline.layer_builder import LayerBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.pipeline.local_images import find_local_image, takes_without_tls
 from imagesync.registry.image_source import open_image
@@ -84,8 +85,16 @@ def verify_build(
             digest = labels.get(_BASE_DIGEST, "") if labels.get(_BASE_NAME) else ""
             with closing(LayoutFinder(again, base_digest=digest)) as finder:
                 inputs = inputs_of(again, finder)
-                request = ImageRequest(again, finder, (), no_cache=False, push=False, is_locked=False)
-                finder.require_engine()
+                finder.check_usable()
+                request = ImageRequest(
+                    again,
+                    finder,
+                    lambda inputs, base: LayerBuilder(inputs, base, finder),
+                    (),
+                    no_cache=False,
+                    push=False,
+                    is_locked=False,
+                )
                 built = request.image(inputs)
                 found = finder.layout.index().find(built.reference)
                 assert found is not None  # noqa: S101  it was built
