@@ -181,7 +181,6 @@ class ClusterEngine:
                 "memswap_limit": options.memory_limit or None,
                 "nano_cpus": int(options.cpus * 1e9) or None,
                 "device_requests": device_requests(options.gpus),
-                "shm_size": SHM_SIZE,
             },
         )
         config = worker_config(plan, name, options)
@@ -251,6 +250,7 @@ class ClusterEngine:
                     auto_remove=True,
                     network_mode=plan.network,
                     mounts=mount_objects(mounts),
+                    shm_size=SHM_SIZE,
                     **host_config,
                 ),
                 networking_config=api.create_networking_config(

@@ -25,6 +25,7 @@ from distributed.utils import Log
 import imagesync
 from imagesync.cluster.connection import security_to_dict
 from imagesync.cluster.labels import CLUSTER
+from imagesync.engine.run_options import SHM_SIZE
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until
@@ -93,18 +94,20 @@ def test_a_computation_with_the_users_own_package_and_limits_that_hold(
         config={"distributed.worker.memory.target": 0.5},
     )
 
-    def look(number: int) -> tuple[int, str, str, float]:
+    def look(number: int) -> tuple[int, str, str, float, int]:
         import dask
         import elder
 
         seen = Path("/data/data.txt").read_text()
         target = dask.config.get("distributed.worker.memory.target")
-        return elder.pick(number), os.environ["COLOUR"], seen, target
+        shared_memory = os.statvfs("/dev/shm")
+        size = shared_memory.f_blocks * shared_memory.f_frsize
+        return elder.pick(number), os.environ["COLOUR"], seen, target, size
 
     with cluster, Client(cluster) as client:
         cluster.wait_for_workers(2)
         assert client.gather(client.map(look, range(3), resources={"press": 1})) == [
-            (number, "green", "seen", 0.5) for number in range(3)
+            (number, "green", "seen", 0.5, SHM_SIZE) for number in range(3)
         ]
         workers = client.scheduler_info()["workers"].values()
         assert {(worker["name"], worker["nthreads"], worker["memory_limit"]) for worker in workers} == {

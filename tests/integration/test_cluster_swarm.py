@@ -18,6 +18,7 @@ from distributed import Client
 
 import imagesync
 from imagesync.cluster.resources import find_resources
+from imagesync.engine.run_options import SHM_SIZE
 from imagesync.errors import ClusterError, UsageError
 from tests.commands import CommandLine
 from tests.integration.dask_project import DaskProject
@@ -84,6 +85,8 @@ def test_a_computation_that_survives_a_worker_and_scaling(make: Make, swarm: doc
         (killed,) = swarm.containers.list(filters={"name": f"imagesync-{cluster.name}-worker-0"})
         killed.kill()
         assert client.gather(futures) == list(range(40))
+        shared_memory = client.submit(os.statvfs, "/dev/shm").result()
+        assert shared_memory.f_blocks * shared_memory.f_frsize == SHM_SIZE
         cluster.wait_for_workers(2, timeout=60)
         assert cluster.scheduler_address.startswith("tls://")
         assert cluster.dashboard_link == "", "it isn't encrypted, so it isn't published"

@@ -526,6 +526,17 @@ def test_image_with_cuda_asks_for_the_driver(inputs: Inputs, tmp_path: Path) -> 
         assert (
             'NVIDIA_VISIBLE_DEVICES="0"' in inputs.context(lock=lock, packages=wheels, options=own).dockerfile
         )
+    for depends, is_asked in (
+        (("__cuda >=12", "libfoo"), True),
+        (("cuda-version 12.*", "__glibc >=2.17"), False),
+    ):
+        artifact = Artifact(
+            "pytorch-2.6.0-0.conda", "https://channel.example/pytorch-2.6.0-0.conda", "sha256:1"
+        )
+        torch = LockedConda(
+            "pytorch", "2.6.0", "0", "https://channel.example", "linux-64", artifact, depends=depends
+        )
+        assert uses_cuda(replace(inputs.lock, conda=(torch,))) is is_asked
     pynvml = locked(stored(tmp_path, "nvidia_ml_py-12.0-py3-none-any.whl"))
     assert not uses_cuda(replace(inputs.lock, packages=(pynvml,)))
 
