@@ -96,9 +96,7 @@ class _Comparison:
                 yield Difference(name, "conda", f"{entry.version} {entry.build}", here, "it was changed")
         for name, entry in locked.items():
             if name not in planned and self._was_planned("conda", name):
-                yield Difference(
-                    name, "conda", f"{entry.version} {entry.build}", "", "it isn't here any more"
-                )
+                yield from self._unplanned(name, "conda", entry.version, f"{entry.version} {entry.build}")
         yield from self._shared_conda_files(planned)
 
     def _shared_conda_files(self, planned: Mapping[str, PlannedConda]) -> Iterator[Difference]:
@@ -180,7 +178,20 @@ class _Comparison:
                 yield Difference(name, "pip", locked[name], package.version, "it was changed")
         for name, version in locked.items():
             if name not in planned and name not in self.repacked and self._was_planned("pip", name):
-                yield Difference(name, "pip", version, "", "it isn't here any more")
+                yield from self._unplanned(name, "pip", version, version)
+
+    def _unplanned(self, name: str, manager: str, version: str, locked: str) -> Iterator[Difference]:
+        """Yield the difference of a locked package that isn't planned: it may be installed all the same.
+
+        Tools stay out of images, and their dependencies with them; a lock file of another tool has them.
+        """
+        here = next(
+            (each.version for each in self.plan.left_out if (each.name, each.manager) == (name, manager)), ""
+        )
+        if self.ours or not here:
+            yield Difference(name, manager, locked, "", "it isn't here any more")
+        elif version and parse_version(here) != parse_version(version):
+            yield Difference(name, manager, locked, here, "it was changed")
 
     def _pip_fits(self, package: PlannedPackage, locked: str) -> bool:
         if package.installed is None or self._is_reported(package.name, package.version, locked):

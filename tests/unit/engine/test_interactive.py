@@ -36,7 +36,7 @@ def test_missing_init_is_told_from_a_missing_command(explanation: str, is_init: 
     assert _lacks_init(refused.value) is is_init
 
 
-class AskedClient(docker.APIClient):
+class AskedClient(docker.APIClient):  # type: ignore[misc]  # the SDK has no types
     """The SDK's client of an engine that only says how it is set up; it keeps what a container is made of."""
 
     def __init__(self, *security: str) -> None:

@@ -30,7 +30,7 @@ from imagesync.lock.lockfile.read import read_lock
 from imagesync.lock.lockfile.save import form_of, left_out, render, render_explicit, render_pylock, save
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.lock.wheel_tags import filename_of
-from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
+from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.store.store import StoredFile
 
@@ -494,6 +494,19 @@ def test_variant_of_a_build_is_compared_on_another_platform(
     plan = replace(PLAN, python=python, conda=(here, *PLAN.conda[1:]))
     found = differences(read(folder / "conda-lock.yml"), plan, {MINE.name: digest("content")})
     assert [each.name for each in found] == names
+
+
+@pytest.mark.parametrize(("version", "here"), [("8.1", []), ("8.2", ["8.2"])])
+def test_tool_that_stays_out_of_the_image_is_compared_by_its_version(
+    version: str, here: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(f"click==8.1 --hash=sha256:{'0' * 64}\n")
+    plan = replace(
+        PLAN, packages=(), conda=(), provided=(), left_out=(LeftOut("click", version, Level.IGNORE, ""),)
+    )
+    assert [each.here for each in differences(read(path), plan, {})] == here
+    assert [each.here for each in differences(read(path), replace(plan, left_out=()), {})] == [""]
 
 
 def test_shared_file_of_another_conda_package_is_a_difference(bundle: Bundle, folder: Path) -> None:
