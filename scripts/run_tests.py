@@ -1,14 +1,13 @@
-"""Run all tests in two chains beside each other, and say at the end what each part of them came to.
+"""Run all tests in parts beside each other, and say at the end what each part came to.
 
-One chain builds images in the container engine, one after another: cancelled builds that share steps can
-crash BuildKit in Docker 20.10 (moby#42414). The other has the tests that use no engine, and then those that
-use one but may run beside builds. Arguments are passed to pytest.
+Tests that use the container engine wait a lot, so two parts of them run at once, beside those that use none.
+Tests that cancel builds come when both have ended: cancelled builds that share steps with others can crash
+BuildKit in Docker 20.10 (moby#42414). Arguments are passed to pytest.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,15 +18,14 @@ from types import FrameType
 
 WORK = Path(".work")
 PARTS = {
-    "builds": ("-m", "engine and not beside_builds", "tests/integration"),
+    "engine": ("-m", "engine and not beside and not alone", "tests/integration"),
+    "engine-beside": ("-m", "engine and beside and not alone", "tests/integration"),
+    "engine-alone": ("-m", "engine and alone", "tests/integration"),
     "without-engine": ("-m", "not engine", "--doctest-modules", "imagesync", "tests"),
-    "beside-builds": ("-m", "beside_builds", "tests/integration"),
 }
-CHAINS = (("builds",), ("without-engine", "beside-builds"))
-SHOWN = "builds"  # while it runs; the others' output follows at the end
+SHOWN = "engine"  # while it runs; the others' output follows at the end
+NOTABLE = ("FAILED ", "ERROR ", "SKIPPED ")
 NO_TESTS = 5  # pytest's exit code where its arguments select none
-# What pytest's last lines say of tests that failed or didn't run.
-NOTABLE = re.compile(r"(FAILED|ERROR|SKIPPED) |(INTERNALERROR>|[A-Za-z]*Interrupt)")
 
 
 class Run:
@@ -41,11 +39,10 @@ class Run:
         # Hundreds of processes import imagesync: its modules are compiled once.
         self._environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
-    def chain(self, parts: Sequence[str]) -> None:
-        """Run parts one after another."""
-        for part in parts:
-            if not self._is_interrupted:
-                self.codes[part] = self._pytest(part)
+    def part(self, part: str) -> None:
+        """Run a part to its end."""
+        if not self._is_interrupted:
+            self.codes[part] = self._pytest(part)
 
     def interrupt(self) -> None:
         """Interrupt what runs, as Ctrl-C does: it removes what it has made in the engine."""
@@ -57,7 +54,7 @@ class Run:
     def _pytest(self, part: str) -> int:
         command = [sys.executable, "-m", "pytest", *PARTS[part], *self._arguments]
         with (
-            log(part).open("wb") as file,
+            log(part).open("wb", buffering=0) as file,
             subprocess.Popen(
                 command,
                 env=self._environ,
@@ -89,8 +86,11 @@ def show(output: bytes) -> None:
 def summary(part: str) -> list[str]:
     """Return what a part came to, and what of it failed or didn't run."""
     lines = log(part).read_text("utf-8", "replace").splitlines()
-    notable = [line for line in lines if NOTABLE.match(line)]
-    return [f"{part}: {lines[-1].strip('= ') if lines else 'no output'}", *(f"  {line}" for line in notable)]
+    below = next(
+        (number for number, line in enumerate(lines) if " short test summary info " in line), len(lines)
+    )
+    names = [line for line in lines[below:] if line.startswith(NOTABLE)]
+    return [f"{part}: {lines[-1].strip('= ') if lines else 'no output'}", *(f"  {name}" for name in names)]
 
 
 def exit_code(codes: Sequence[int]) -> int:
@@ -117,10 +117,12 @@ def main() -> int:
         [sys.executable, "scripts/base_python.py"], env=base, check=True, stdout=subprocess.DEVNULL
     )
     run = Run(sys.argv[1:])
-    with ThreadPoolExecutor(len(CHAINS)) as threads:
+    with ThreadPoolExecutor(len(PARTS)) as threads:
         try:
-            for chain in [threads.submit(run.chain, chain) for chain in CHAINS]:
-                chain.result()
+            without_engine = threads.submit(run.part, "without-engine")
+            list(threads.map(run.part, ("engine", "engine-beside")))
+            run.part("engine-alone")
+            without_engine.result()
         finally:
             run.interrupt()
     for part in PARTS:

@@ -50,11 +50,11 @@ def pytest_configure() -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that use the container engine, and which of them `make test` may run beside builds."""
+    """Mark the tests that use the container engine, and which of them `make test` runs beside the others."""
     if _uses_engine(item):
         item.add_marker(pytest.mark.engine)
-        if _may_run_beside_builds(item):
-            item.add_marker(pytest.mark.beside_builds)
+        if _is_independent(item):
+            item.add_marker(pytest.mark.beside)
 
 
 def _uses_engine(item: pytest.Item) -> bool:
@@ -63,12 +63,11 @@ def _uses_engine(item: pytest.Item) -> bool:
     return in_integration and bool(fixtures or item.get_closest_marker("engine"))
 
 
-def _may_run_beside_builds(item: pytest.Item) -> bool:
-    """Return True for tests of the one image with Dask, of Podman's own storage, and what is marked so."""
-    fixtures = {"dask_project", "podman"} & set(getattr(item, "fixturenames", ()))
+def _is_independent(item: pytest.Item) -> bool:
+    """Return True for tests of the one image with Dask, and of Podman, which has a storage of its own."""
     parameters = getattr(getattr(item, "callspec", None), "params", {})
-    is_podman = parameters.get("endpoint") == "podman"
-    return is_podman or bool(fixtures or item.get_closest_marker("beside_builds"))
+    fixtures = {"dask_project", "podman"} & set(getattr(item, "fixturenames", ()))
+    return bool(fixtures) or parameters.get("endpoint") == "podman"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,19 +8,24 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
 
+from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
+from imagesync.engine.lookup import BASE_REPOSITORY
+from imagesync.image.base import ensure_base
 from imagesync.session import Session, open_session
+from imagesync.settings.model import Settings
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment, run
 from tests.indexes.index import LocalIndex
 from tests.integration.dask_project import ContainerCluster, DaskProject, make_project
 from tests.integration.engines import docker_endpoint, podman_endpoint
-from tests.integration.local_registry import LocalRegistry, forget_all
+from tests.integration.local_registry import LocalRegistry, forget, forget_all
 
 ROOT = Path(__file__).parents[2]
 LABEL_NAME = "org.opencontainers.image.ref.name"
@@ -74,6 +79,22 @@ def base_python(root_image: str) -> Path:
     return Path(run(["scripts/find-python.sh", version.rpartition(".")[0]], cwd=ROOT).strip())
 
 
+@pytest.fixture
+def own_bases(engine: docker.DockerClient, ours: Engine, root_image: str) -> Iterator[None]:
+    """Remove the base images that are made during a test; the common one may be another test's."""
+    base = ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
+    before = base_images(engine)
+    yield
+    for name in base_images(engine) - before:
+        if not name.startswith(base.reference):
+            forget(engine, name)
+
+
+def base_images(engine: docker.DockerClient) -> set[str]:
+    """Return the names of all base images."""
+    return {name for image in engine.api.images(BASE_REPOSITORY) for name in image["RepoTags"] or ()}
+
+
 @pytest.fixture(scope="session")
 def registry(
     engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
@@ -94,19 +115,40 @@ def repository(engine: docker.DockerClient) -> Iterator[str]:
 
 def remove_images(engine: docker.DockerClient, name: str) -> None:
     """Remove the images of a repository, what they stand on, and their containers."""
+    # The SDK's lists would inspect each image and container of the engine.
+    images = engine.api.images()
     # A build anew takes the name from the image before it, which is then known by its label alone.
-    dangling = engine.images.list(filters={"dangling": True})
-    nameless = [image for image in dangling if image.labels.get(LABEL_NAME, "").startswith(f"{name}:")]
-    made = [*engine.images.list(name), *nameless]
-    below = {image.labels.get(LABEL_PACKAGES) for image in made} - {None}
-    packages = [*engine.images.list("imagesync-packages"), *dangling]
-    made += [image for image in packages if image.labels.get(LABEL_PACKAGES) in below and image not in made]
-    for image in made:
-        for container in engine.containers.list(
-            all=True, ignore_removed=True, filters={"ancestor": image.id}
-        ):
-            container.remove(force=True)
-        engine.images.remove(image.id, force=True)
+    made = [
+        image
+        for image in images
+        if has_name(image, name) or (is_dangling(image) and label(image, LABEL_NAME).startswith(f"{name}:"))
+    ]
+    below = {label(image, LABEL_PACKAGES) for image in made} - {""}
+    packages = [
+        image
+        for image in images
+        if (has_name(image, "imagesync-packages") or is_dangling(image))
+        and label(image, LABEL_PACKAGES) in below
+    ]
+    for image_id in dict.fromkeys(image["Id"] for image in (*made, *packages)):
+        for container in engine.api.containers(all=True, filters={"ancestor": image_id}):
+            engine.api.remove_container(container["Id"], force=True)
+        engine.images.remove(image_id, force=True)
+
+
+def has_name(image: dict[str, Any], name: str) -> bool:
+    """Return whether an image of the engine's list has a tag of that repository."""
+    return any(tag.rpartition(":")[0] == name for tag in image["RepoTags"] or ())
+
+
+def is_dangling(image: dict[str, Any]) -> bool:
+    """Return whether an image of the engine's list has no tag."""
+    return all(tag == "<none>:<none>" for tag in image["RepoTags"] or ())
+
+
+def label(image: dict[str, Any], name: str) -> str:
+    """Return a label of an image of the engine's list, or nothing."""
+    return str((image["Labels"] or {}).get(name, ""))
 
 
 @pytest.fixture(scope="session")

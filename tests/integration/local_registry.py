@@ -166,7 +166,7 @@ def forget(client: docker.DockerClient, reference: str) -> None:
 
 def forget_all(client: docker.DockerClient, registry: LocalRegistry) -> None:
     """Remove from the engine all names in a registry."""
-    for image in client.images.list():
-        for name in (*image.tags, *image.attrs["RepoDigests"]):
+    for image in client.api.images():
+        for name in (*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())):
             if name.startswith(f"{registry.host}/"):
                 forget(client, name)

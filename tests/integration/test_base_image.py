@@ -12,7 +12,6 @@ import pytest
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.engine import Engine
-from imagesync.engine.lookup import BASE_REPOSITORY
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BaseImageError
 from imagesync.image.base import ensure_base, ensure_stage
@@ -36,7 +35,9 @@ def dockerfile(text: str) -> Iterator[bytes]:
 
 
 @pytest.fixture
-def make_root(ours: Engine, engine: docker.DockerClient, base: BaseImage) -> Iterator[MakeRoot]:
+def make_root(
+    ours: Engine, engine: docker.DockerClient, base: BaseImage, own_bases: None
+) -> Iterator[MakeRoot]:
     """Return a factory of root images: a Dockerfile after its FROM, on the base image or another one."""
     made = []
 
@@ -47,10 +48,7 @@ def make_root(ours: Engine, engine: docker.DockerClient, base: BaseImage) -> Ite
         made.append(name)
         return name
 
-    before = {tag for image in engine.images.list(BASE_REPOSITORY) for tag in image.tags}
     yield make
-    for tag in {tag for image in engine.images.list(BASE_REPOSITORY) for tag in image.tags} - before:
-        engine.images.remove(tag)
     for name in made:
         engine.images.remove(name, force=True)
 

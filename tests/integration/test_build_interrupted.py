@@ -16,6 +16,8 @@ from tests.commands import CommandLine
 from tests.environments import make_environment
 from tests.indexes import Fault, LocalIndex
 
+pytestmark = pytest.mark.alone
+
 WHEEL = "alder-1.0.0-py3-none-any.whl"
 # Nobody else's command has this argument, so its process can be told from all others.
 SLEEP = "4321.75"

@@ -34,10 +34,11 @@ ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 
 
 @pytest.fixture
-def root(engine: docker.DockerClient, registry: LocalRegistry, root_image: str) -> Iterator[str]:
+def root(
+    engine: docker.DockerClient, registry: LocalRegistry, root_image: str, own_bases: None
+) -> Iterator[str]:
     """Return the name of a root image that the registry has, and the engine hasn't."""
     registry.push(engine, root_image, "debian:bookworm")
-    before = set(engine.images.list("imagesync-base"))
     yield f"{registry.host}/debian:bookworm"
     below = {image.labels.get(LABEL_PACKAGES) for image in engine.images.list(f"{registry.host}/team/env")}
     forget_all(engine, registry)
@@ -45,8 +46,6 @@ def root(engine: docker.DockerClient, registry: LocalRegistry, root_image: str) 
     for image in packages:
         if image.labels.get(LABEL_PACKAGES) in below - {None}:
             forget(engine, image.id)
-    for image in set(engine.images.list("imagesync-base")) - before:
-        forget(engine, image.tags[0])
 
 
 @pytest.fixture(scope="module")

@@ -156,6 +156,7 @@ def test_edit_of_installed_files_that_the_image_has_gives_a_reference(
     assert shown(engine, second, "from hazel import nuts; print(nuts.count)") == "2\n"
 
 
+@pytest.mark.alone
 def test_interrupted_while_it_builds(
     image_cli: CommandLine, local: LocalEnvironment, engine: docker.DockerClient, repository: str
 ) -> None:

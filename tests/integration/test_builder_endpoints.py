@@ -30,7 +30,7 @@ from tests.indexes.certificates import make_certificates
 from tests.integration.engines import docker_endpoint
 from tests.integration.tiny_image import REFERENCE, context
 
-pytestmark = [pytest.mark.engine, pytest.mark.beside_builds]
+pytestmark = [pytest.mark.engine, pytest.mark.beside]
 Environ = dict[str, str]
 
 

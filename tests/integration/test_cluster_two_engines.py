@@ -26,7 +26,7 @@ from tests.integration.two_engines import Node, TwoEngines, two_engines
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.beside_builds,
+    pytest.mark.beside,
     # The patch level of this process's Python isn't the image's.
     pytest.mark.filterwarnings("ignore::distributed.versions.VersionMismatchWarning"),
 ]

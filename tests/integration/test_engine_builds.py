@@ -201,6 +201,7 @@ def test_pull_that_is_refused(real: Engine) -> None:
         real.pull("127.0.0.1:1/nothing:1", progress=QUIET)
 
 
+@pytest.mark.alone
 def test_interrupted_build_stops_the_running_step(endpoint: Endpoint) -> None:
     # Podman 4 goes on with the step that runs when its client leaves, and Docker before 23 is let finish it;
     # there it is a short one.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pty
 import re
+import secrets
 import signal
 import subprocess
 import termios
@@ -19,16 +21,33 @@ from tests.commands import BIN, CommandLine
 from tests.engine_proxy import EngineProxy
 from tests.environments import make_environment
 from tests.indexes import LocalIndex
+from tests.integration.conftest import remove_images
+
+pytestmark = pytest.mark.beside
+
+
+@pytest.fixture(scope="module")
+def variables(base_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Return the variables that make an environment active, and name the index that it is from."""
+    with LocalIndex() as index:
+        index.add_wheel("alder", "1.0.0")
+        folder = tmp_path_factory.mktemp("run")
+        arguments = ["--index-url", index.url]
+        made = make_environment(folder / "env", packages=["alder"], python=base_python, arguments=arguments)
+        yield {"VIRTUAL_ENV": str(made.prefix), "PIP_INDEX_URL": index.url}
+
+
+@pytest.fixture(scope="module")
+def image(engine: docker.DockerClient) -> Iterator[str]:
+    """Return the name of an image that the first test needing it builds, and the others find."""
+    name = f"imagesync-test-{secrets.token_hex(4)}"
+    yield name
+    remove_images(engine, name)
 
 
 @pytest.fixture
-def run_cli(image_cli: CommandLine, base_python: Path, tmp_path: Path) -> Iterator[CommandLine]:
-    with LocalIndex() as index:
-        index.add_wheel("alder", "1.0.0")
-        local = make_environment(
-            tmp_path / "env", packages=["alder"], python=base_python, arguments=["--index-url", index.url]
-        )
-        yield image_cli.with_environ(VIRTUAL_ENV=local.prefix, PIP_INDEX_URL=index.url)
+def run_cli(image_cli: CommandLine, variables: dict[str, str], image: str) -> CommandLine:
+    return image_cli.with_environ(**variables, IMAGESYNC_REPOSITORY=image)
 
 
 def start(cli: CommandLine, *command: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
@@ -46,13 +65,16 @@ def start(cli: CommandLine, *command: str, stdin: int = subprocess.PIPE) -> subp
 def containers(engine: docker.DockerClient, cli: CommandLine) -> list[str]:
     image = cli.environ["IMAGESYNC_REPOSITORY"]
     return [
-        container.id
-        for found in engine.images.list(image)
-        for container in engine.containers.list(all=True, ignore_removed=True, filters={"ancestor": found.id})
+        container["Id"]
+        for found in engine.api.images(image)
+        for container in engine.api.containers(all=True, filters={"ancestor": found["Id"]})
     ]
 
 
-def test_run_builds_and_runs_and_leaves_nothing(run_cli: CommandLine, engine: docker.DockerClient) -> None:
+def test_run_builds_and_runs_and_leaves_nothing(
+    image_cli: CommandLine, variables: dict[str, str], engine: docker.DockerClient
+) -> None:
+    run_cli = image_cli.with_environ(**variables)
     (run_cli.cwd / "here.txt").write_text("from outside")
     code = (
         "import alder, os; print(open('here.txt').read()); open('there.txt', 'w').write(os.environ['COLOUR'])"
@@ -75,8 +97,6 @@ def test_stdin_reaches_the_command_to_its_end(run_cli: CommandLine) -> None:
     data = os.urandom(1 << 20)
     with start(run_cli, "sha256sum") as process:
         stdout, stderr = process.communicate(data, timeout=300)
-    import hashlib
-
     assert stdout.split() == [hashlib.sha256(data).hexdigest().encode(), b"-"], stderr
 
 
@@ -95,8 +115,9 @@ def test_a_signal_ends_command_and_container(
     assert containers(engine, run_cli) == []
 
 
-def test_engine_that_is_gone_during_a_command_is_an_error(run_cli: CommandLine) -> None:
-    run_cli("build")
+def test_engine_that_is_gone_during_a_command_is_an_error(
+    run_cli: CommandLine, engine: docker.DockerClient
+) -> None:
     command = ("sh", "-c", "echo started; exec sleep 5")
     with EngineProxy() as proxy, start(run_cli.with_environ(DOCKER_HOST=proxy.url), *command) as process:
         assert process.stdout is not None
@@ -106,6 +127,8 @@ def test_engine_that_is_gone_during_a_command_is_an_error(run_cli: CommandLine) 
     assert process.returncode == 1
     assert re.match(rb"error: The container engine at .* went away.*\nhint: Start it again", stderr), stderr
     assert b"Traceback" not in stderr
+    for left in containers(engine, run_cli):
+        engine.api.remove_container(left, force=True)
 
 
 def test_options_after_the_command_belong_to_it_and_those_before_to_its_container(
@@ -139,7 +162,6 @@ def test_terminal_that_is_not_there_is_a_wrong_use(run_cli: CommandLine) -> None
 def test_folder_that_the_engine_does_not_see_stops_the_run(
     run_cli: CommandLine, engine: docker.DockerClient
 ) -> None:
-    run_cli("build")
     # As in a dev container with its host's socket: this process's folder is another one than the engine's.
     script = f"mount -t tmpfs none {run_cli.cwd} && cd {run_cli.cwd} && exec {BIN}/imagesync run touch lost"
     other = subprocess.run(
@@ -156,7 +178,6 @@ def test_folder_that_the_engine_does_not_see_stops_the_run(
 
 
 def test_a_terminal_is_a_terminal_inside(run_cli: CommandLine, engine: docker.DockerClient) -> None:
-    run_cli("build")
     leader, follower = pty.openpty()
     before = termios.tcgetattr(follower)
     code = "import os, sys; print(sys.stdin.isatty(), input('name? ').upper())"
