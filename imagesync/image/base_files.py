@@ -84,11 +84,27 @@ def base_system_files(
             message = result.stderr.decode(errors="replace").strip()[-2000:]
             raise BaseImageError(f"The libraries of the base image {base.root} can't be listed: {message}")
         known = _parse_listing(result.stdout) if stage == "minimal" else json.loads(result.stdout)
-        write_cache(_path(cache, base.base_hash, stage), known, key=_FORMAT)
+    return remember_system_files(known, base, settings=settings, stage=stage, cache=cache)
+
+
+def remember_system_files(
+    listed: Mapping[str, list[str]], base: BaseImage, *, settings: Settings, stage: BaseStage, cache: Path
+) -> SystemFiles:
+    """Remember the libraries and programs of *base* for commands that don't look into it, and return them.
+
+    Parameters
+    ----------
+    listed
+        As ``standalone/image/system_files.py`` lists them.
+    base, settings, stage, cache
+        As for :func:`base_system_files`.
+    """
+    if _recall(cache, base.base_hash, stage) != listed:
+        write_cache(_path(cache, base.base_hash, stage), listed, key=_FORMAT)
     named = _path(cache, base_identity(settings.base, settings), stage)
     if read_cache(named, key=_FORMAT) != base.base_hash:
         write_cache(named, base.base_hash, key=_FORMAT)
-    return SystemFiles.from_dict(known)
+    return SystemFiles.from_dict(listed)
 
 
 def remembered_system_files(settings: Settings, *, stage: BaseStage, cache: Path) -> SystemFiles | None:

@@ -18,6 +18,7 @@ from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.environment import EnvironmentFiles, write_environment
 from imagesync.image.layers.system import system_entries
+from imagesync.image.layers.system_files import system_files
 from imagesync.image.layers.verify import verify_wheels
 from imagesync.image.layers.wheel_parts import (
     KnownWheel,
@@ -36,6 +37,7 @@ from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
 from imagesync.pipeline.cached_layers import WheelSources
 from imagesync.pipeline.local_wheels import LocalWheels, report_differences
+from imagesync.pipeline.system_requirements import check_layers
 from imagesync.wheels.bytecode import compiler_version
 
 if TYPE_CHECKING:
@@ -173,6 +175,7 @@ class LayerBuilder:
         artifacts, wheels = self._artifacts()
         refuse_deviations(self.inputs.plan, artifacts.lock)
         report_differences(artifacts.lock, self.inputs.context.progress)
+        self._check_system(wheels)
         environment_hash, labels = self._labels(artifacts)
         image = self._image(artifacts, wheels, environment_hash, labels)
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
@@ -211,6 +214,13 @@ class LayerBuilder:
             if not lacking:
                 return artifacts, wheels
             known = {name: wheel for name, wheel in known.items() if wheel.filename not in lacking}
+
+    def _check_system(self, wheels: Sequence[WheelPart | KnownWheel]) -> None:
+        """Report the libraries and programs that packages need and the base image lacks."""
+        base = self.finder.base
+        listed = system_files(base.contents, base.image.config.container.variables)
+        here = [part.wheel for part in wheels if isinstance(part, WheelPart)]
+        check_layers(self.inputs, self.base, listed=listed, wheels=here)
 
     def _lacking(self, wheels: Sequence[WheelPart | KnownWheel], cached: CachedLayers) -> set[str]:
         """Return the names of the known wheels that have to be fetched after all."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.errors import BaseImageError
 from imagesync.image.base import ensure_stage
-from imagesync.image.base_files import base_system_files, stage_of
+from imagesync.image.base_files import base_system_files, remember_system_files, stage_of
 from imagesync.plan.checks.system_libraries import check_wheels
 from imagesync.scan.environment import Finding, Severity
 from imagesync.store.layout import TREES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.engine.engine import Engine
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.inputs import BuildInputs
@@ -51,15 +54,49 @@ def check_fetched(
     """
     if inputs.has_image_binaries:
         return
+    there = _system_files(engine, inputs, base)
+    findings = check_wheels(
+        _named(wheels), there=there, base=base.root, cache=inputs.context.cache_folder / TREES
+    )
+    _report(findings, inputs, base, quiet=quiet)
+
+
+def check_layers(
+    inputs: BuildInputs, base: BaseImage, *, listed: Mapping[str, list[str]], wheels: Iterable[StoredFile]
+) -> None:
+    """Report what the packages of *inputs* need of a base image that no engine has.
+
+    Parameters
+    ----------
+    inputs
+        The inputs of the build.
+    base
+        The base image.
+    listed
+        Its libraries and programs.
+    wheels
+        The wheels that are here, which tell it where the installed files say nothing about the image.
+    """
+    context = inputs.context
+    stage, cache = stage_of(inputs.plan, context.settings), context.cache_folder
+    there = remember_system_files(listed, base, settings=context.settings, stage=stage, cache=cache)
+    findings = (
+        inputs.system_findings(there, base.root)
+        if inputs.has_image_binaries
+        else check_wheels(_named(wheels), there=there, base=base.root, cache=cache / TREES)
+    )
+    # The hints say which Debian packages bring them.
+    way = "That needs a container engine; else name a base image that has it (--base)."
+    hinted = [replace(each, hint=f"{each.hint} {way}") if each.hint else each for each in findings]
+    _report(hinted, inputs, base)
+
+
+def _named(wheels: Iterable[StoredFile]) -> Iterator[tuple[str, str, Path]]:
     from packaging.utils import parse_wheel_filename
 
-    there = _system_files(engine, inputs, base)
-    named = []
     for wheel in wheels:
         name, version, _, _ = parse_wheel_filename(wheel.filename)
-        named.append((str(name), str(version), wheel.path))
-    findings = check_wheels(named, there=there, base=base.root, cache=inputs.context.cache_folder / TREES)
-    _report(findings, inputs, base, quiet=quiet)
+        yield str(name), str(version), wheel.path
 
 
 def _system_files(engine: Engine, inputs: BuildInputs, base: BaseImage) -> SystemFiles:

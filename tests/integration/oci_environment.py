@@ -37,6 +37,7 @@ def python_base(layout: ImageLayout) -> OCIImage:
             "usr/local/bin/python3": f"python{_MINOR}",
             f"usr/local/bin/python{_MINOR}": f"\0{platform.python_version()}\0".encode(),
             "lib/x86_64-linux-gnu/libc.so.6": b"GNU C Library (x) stable release version 2.36.\n",
+            "etc/ld.so.conf": b"/lib/x86_64-linux-gnu\n",
             "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\napp:x:1234:1234::/srv:/bin/sh\n",
             "etc/group": b"root:x:0:\nstaff:x:5:\n",
             "etc/ssl/certs/ca-certificates.crt": b"certificates",

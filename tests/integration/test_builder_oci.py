@@ -14,7 +14,8 @@ import pytest
 from imagesync.core.files import write_text
 from imagesync.registry.oci_layout import ImageLayout
 from tests.commands import CommandLine
-from tests.environments import LocalEnvironment
+from tests.elf import compile_extension
+from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
 from tests.integration.oci_environment import python_base, small_environment
 from tests.oci_images import small_image
@@ -231,3 +232,17 @@ def test_image_of_others_cant_be_verified(oci_cli: CommandLine, tmp_path: Path) 
     finished = oci_cli.run("verify", f"oci:{tmp_path}/other")
     assert finished.returncode == 2
     assert "can't be verified" in finished.stderr
+
+
+def test_library_that_the_base_lacks_is_named(oci_cli: CommandLine, tmp_path: Path) -> None:
+    extension = compile_extension(tmp_path / "_light.so", needs=["libsodium.so.23"]).read_bytes()
+    files = {"lamp/__init__.py": b"from . import _light\n", "lamp/_light.so": extension}
+    with LocalIndex() as index:
+        index.add_wheel("lamp", "1.0.0", tag="py3-none-manylinux_2_17_x86_64", files=files)
+        local = make_environment(
+            tmp_path / "env", packages=["lamp"], python=sys.executable, arguments=["--index-url", index.url]
+        )
+        command = oci_cli.with_environ(VIRTUAL_ENV=local.prefix, PIP_INDEX_URL=index.url)
+        built = command("build")
+    assert "error: lamp 1.0.0 needs libsodium.so.23, which the base image" in built.stderr
+    assert "name a base image that has it" in built.stderr

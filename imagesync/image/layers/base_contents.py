@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.registry.oci_image import OCIImage
 
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 _ACCOUNTS: Final = ("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow")
 _ACCOUNT_NAMES: Final = frozenset(posixpath.basename(path) for path in _ACCOUNTS)
 _MOST_ACCOUNTS, _MOST_SCRIPT, _MOST_BINARY = 1 << 20, 1 << 20, 100 << 20
@@ -39,6 +39,7 @@ CERTIFICATES: Final = "etc/ssl/certs/ca-certificates.crt"
 _PRESENT: Final = frozenset({CERTIFICATES, "usr/bin/bash", "bin/bash", "usr/local/bin/bash"})
 _VENV = re.compile(r"(?:.+/)?lib/python3\.\d+/venv/(?:__init__\.py|scripts/(?:common|posix)/[^/]+)")
 _PYTHON = re.compile(r"(?:.+/)?(?:bin/python3\.(\d+)|lib/(?:[^/]+/)?libpython3\.(\d+)\.so\.1\.0)")
+_LINKER = re.compile(r"etc/ld\.so\.conf(?:\.d/[^/]+)?")
 _LIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[^/]+/)?libc(?:\.so\.6|-2\.\d+\.so)")
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,100}? release version (\d+)\.(\d+)")
 _DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,7 +77,9 @@ class BaseContents:
     present
         Of the paths that matter to a build, those that exist.
     tree
-        Its folders and links.
+        Its folders, links and files.
+    linker
+        The configuration files of the dynamic linker, by path.
     """
 
     glibc: tuple[int, int] | None = None
@@ -87,6 +90,7 @@ class BaseContents:
     accounts: Mapping[str, AccountFile] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
     tree: FolderTree = field(default_factory=FolderTree)
+    linker: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def shell(self) -> str:
@@ -232,6 +236,11 @@ class _Scan:
                 }
             ),
             tree=tree,
+            linker={
+                path: content
+                for path, content in known.items()
+                if _LINKER.fullmatch(path) and isinstance(content, bytes)
+            },
         )
         for folder in search_path.split(":"):
             executable = posixpath.join(folder, "python3")
@@ -269,7 +278,7 @@ def _of_file(path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> An
     """Return what matters of a file."""
     if posixpath.basename(path) in _ACCOUNT_NAMES and member.size <= _MOST_ACCOUNTS:
         return AccountFile(_read(archive, member), member.mode & 0o7777, member.uid, member.gid)
-    if _VENV.fullmatch(path) and member.size <= _MOST_SCRIPT:
+    if member.size <= _MOST_SCRIPT and (_VENV.fullmatch(path) or _LINKER.fullmatch(path)):
         return _read(archive, member)
     if member.size <= _MOST_BINARY:
         if match := _PYTHON.fullmatch(path):
@@ -325,6 +334,7 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 def _to_json(contents: BaseContents) -> dict[str, Any]:
     found = asdict(replace(contents, tree=FolderTree()))
     found["venv"] = {path: _encoded(content) for path, content in contents.venv.items()}
+    found["linker"] = {path: _encoded(content) for path, content in contents.linker.items()}
     found["accounts"] = {
         path: {**asdict(file), "content": _encoded(file.content)} for path, file in contents.accounts.items()
     }
@@ -345,6 +355,7 @@ def _from_json(known: Mapping[str, Any]) -> BaseContents:
             **known,
             "glibc": None if glibc is None else (glibc[0], glibc[1]),
             "venv": {path: base64.b64decode(text) for path, text in known["venv"].items()},
+            "linker": {path: base64.b64decode(text) for path, text in known["linker"].items()},
             "accounts": {
                 path: AccountFile(**{**file, "content": base64.b64decode(file["content"])})
                 for path, file in known["accounts"].items()

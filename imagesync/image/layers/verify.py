@@ -1,7 +1,8 @@
 """Verify an environment without a container: its wheels are exactly the packages of its lock.
 
 Each file is compared with its row of RECORD when it is written, and entry points are scripts by then
-(:mod:`~imagesync.image.layers.wheel_entries`).
+(:mod:`~imagesync.image.layers.wheel_entries`). Libraries of the system that packages need are compared with
+those of the base image (:mod:`~imagesync.image.layers.system_files`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from imagesync.image.layers.base_contents import AccountFile, BaseContents, read
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.layer_stream import layer_members
 from imagesync.image.layers.system import system_entries
+from imagesync.image.layers.system_files import system_files
 from imagesync.registry.config import ContainerConfig, ImageConfig
 from imagesync.registry.manifest import LAYER_GZIP, LAYER_ZSTD
 from imagesync.registry.oci_image import compose_image
@@ -286,3 +287,24 @@ def test_user_1000_of_a_base_stays_and_certificates_come_from_certifi() -> None:
     entries = {entry.path: entry for entry in system_entries(base)}
     assert "etc/passwd" not in entries
     assert b"BEGIN CERTIFICATE" in b"".join(entries["etc/ssl/certs/ca-certificates.crt"].read())
+
+
+def test_libraries_and_programs_of_a_base_are_those_that_its_linker_and_path_find(tmp_path: Path) -> None:
+    files: Files = {
+        **DEBIAN,
+        "etc/ld.so.conf": b"# folders\ninclude ld.so.conf.d/*.conf\n/opt/lib\n",
+        "etc/ld.so.conf.d/x86_64.conf": b"/usr/lib/x86_64-linux-gnu\n",
+        "etc/ld.so.conf.d/unread": b"/hidden\n",
+        "usr/lib/x86_64-linux-gnu/libgomp.so.1": "libgomp.so.1.0.0",
+        "usr/lib/x86_64-linux-gnu/libgomp.so.1.0.0": b"",
+        "opt/lib/libown.so": b"",
+        "hidden/libhidden.so": b"",
+        "usr/lib/README": b"",
+        "lib64": "usr/lib64",
+        "usr/lib64/ld-linux-x86-64.so.2": b"",
+    }
+    found = system_files(read(tmp_path, files), {"PATH": "/bin:/nowhere", "LD_LIBRARY_PATH": ""})
+    assert found == {
+        "libraries": ["ld-linux-x86-64.so.2", "libc.so.6", "libgomp.so.1", "libgomp.so.1.0.0", "libown.so"],
+        "programs": ["bash", "python3", "python3.11"],
+    }
