@@ -15,7 +15,7 @@ run() {
     environment=.work/test-all/$name
     echo "== $name" >&2
     "$uv" venv --quiet --clear --python "$python" "$environment"
-    "$uv" pip install --quiet --python "$environment/bin/python" "$@" --editable '.[all,dask]' --group test
+    "$uv" pip install --quiet --python "$environment/bin/python" "$@" --editable '.[all,dask]' --group test --group lint
     "$environment/bin/python" -m pytest --doctest-modules imagesync tests/unit ${arguments} || failed="$failed $name"
 }
 
