@@ -330,7 +330,7 @@ class LayerBuilder:
 
     def _workdir(self) -> tuple[str, int, int] | None:
         """Return the working directory with the ids of its owner, unless it's the home."""
-        options, root = self.inputs.plan.options, self.inputs.context.settings.base
+        options, root = self.inputs.plan.options, self.base.root
         uid, gid = owner_ids(options.user, self.finder.base.contents, root=root)
         return None if options.workdir == str(HOME) else (options.workdir, uid, gid)
 

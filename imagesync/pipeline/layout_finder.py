@@ -32,6 +32,7 @@ from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import SourceImage, fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
+from imagesync.settings.model import DEFAULT_BASE
 from imagesync.store.layout import IMAGES
 from imagesync.wheels.bytecode import find_compiler
 
@@ -82,6 +83,7 @@ class LayoutFinder:
     def __init__(self, context: Context, *, base_digest: str = "") -> None:
         self._context = context
         self._base_digest = base_digest
+        self._root = context.settings.base
         self._asked_registry_for: set[str] = set()
         self._base: LayoutBase | None = None
         # Labels of the images that were found, by their IDs.
@@ -136,7 +138,7 @@ class LayoutFinder:
 
     @property
     def base(self) -> LayoutBase:
-        """Return the base image that the settings name.
+        """Return the base image that the settings name, or the one with Python in place of the default.
 
         Raises
         ------
@@ -145,7 +147,7 @@ class LayoutFinder:
         """
         if self._base is None:
             context = self._context
-            location = parse_location(context.settings.base, given_as="base")
+            location = parse_location(self._root, given_as="base")
             if self._base_digest:
                 location = replace(location, path=f"{repository_of(location.path)}@{self._base_digest}")
             source = self._opened.enter_context(
@@ -159,13 +161,13 @@ class LayoutFinder:
             check_base(
                 source.image,
                 platform=IMAGE_PLATFORM,
-                root=context.settings.base,
+                root=self._root,
                 budget=context.settings.max_layers,
             )
             if self.cached is not None:
                 self.cached.recall_base(source.image.digest, context.cache_folder)
             contents = read_base(source.image, cache=context.cache_folder, progress=context.progress)
-            check_contents(contents, context.settings.base)
+            check_contents(contents, self._root)
             self._base = LayoutBase(source, contents)
         return self._base
 
@@ -182,6 +184,7 @@ class LayoutFinder:
 
     def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
         """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
+        self._choose_root(inputs.plan)
         return known_hash(inputs, self.base_inputs, self._context)
 
     def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
@@ -292,11 +295,13 @@ class LayoutFinder:
         BaseImageError
             It can't be had, or has another interpreter than *plan* needs.
         """
+        self._choose_root(plan)
         base = self._described()
         if plan.interpreter != "conda" and not base.python_version:
+            example = plan.python.minor or "3.12"
             raise BaseImageError(
                 f"The base image {base.root} has no Python, and without an engine none can be added.",
-                hint=f"Name one that has it, as python:{plan.python.minor}-slim does, with --base.",
+                hint=f"Name one that has it, as python:{example}-slim does, with --base.",
             )
         if plan.interpreter != "conda":
             check_interpreter(base, plan, subject=subject)
@@ -375,6 +380,17 @@ class LayoutFinder:
         self.layout.touch(found)
         return self.layout.image(found)
 
+    def _choose_root(self, plan: Plan) -> None:
+        """Take an image with exactly the local Python in place of the default one, which has none."""
+        version = plan.python.version.rstrip("+")
+        if plan.interpreter == "conda" or self._root != DEFAULT_BASE or not version:
+            return
+        self._root, self._base = f"python:{version}-slim", None
+        self._context.progress.line(
+            f"The base image is {self._root}: {DEFAULT_BASE} has no Python, and without an engine none can be"
+            " added."
+        )
+
     def _described(self) -> BaseImage:
         settings, base = self._context.settings, self.base
         contents, digest = base.contents, base.source.digest
@@ -382,7 +398,7 @@ class LayoutFinder:
         assert contents.glibc is not None  # noqa: S101  checked when it was opened
         return BaseImage(
             reference=base_reference(identity),
-            root=settings.base,
+            root=self._root,
             digest=digest,
             image_id=base.image.manifest.config.digest,
             python_version=contents.python_version,
