@@ -282,6 +282,9 @@ class ContainerCluster(SupervisedCluster):
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
         await self._tear_down()
+        # What was refused before doesn't matter any more.
+        await asyncio.gather(*self._futures, return_exceptions=True)
+        self._futures.clear()
         self.scheduler_info = SchedulerInfo({**self.scheduler_info, "workers": {}})
         self.shutdown_scheduler = False
         # SpecCluster waits for one that is closing.

@@ -56,6 +56,7 @@ class SupervisedCluster(SpecCluster):
         self._arrivals: Counter[object] = Counter()
         self._losses = Losses()
         self._early: list[Event] = []
+        self._retired: set[str] = set()  # containers
         self._watching: asyncio.Future[None] | None = None
         self._closing: asyncio.Future[None] | None = None
         self.lost = ""
@@ -85,6 +86,7 @@ class SupervisedCluster(SpecCluster):
 
     async def _correct_state_internal(self) -> None:
         retiring = set(self.workers) - set(self.worker_spec)
+        self._retired |= {self.workers[name].container for name in retiring}
         if retiring and self.scheduler_comm is not None and self._closing is None:
             # SpecCluster passes names as addresses, which retires no worker: results would be lost.
             await self.scheduler_comm.retire_workers(names=list(retiring))
@@ -266,8 +268,9 @@ class SupervisedCluster(SpecCluster):
             if worker.container != event.container or worker.status != Status.running:
                 continue
             if event.action == "die" and event.exit_code == 0:
-                # It was retired.
-                self.worker_spec.pop(name, None)
+                # It was retired; by a client, if not here. Here its name may be that of a new one already.
+                if event.container not in self._retired:
+                    self.worker_spec.pop(name, None)
                 del self.workers[name]
                 self._futures.add(asyncio.ensure_future(worker.close()))
                 return True

@@ -145,6 +145,12 @@ def test_scaling_with_each_argument(cluster: imagesync.DockerCluster) -> None:
     cluster.sync(cluster.scale_down, [next(iter(cluster.workers))])
     has(2)
     assert len(cluster.worker_spec) == 2
+    # The new worker gets the name of the one that is about to end.
+    cluster.scale(1)
+    wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+    cluster.scale(cores=2)
+    has(2)
+    assert len(cluster.worker_spec) == 2
 
 
 def test_adapting_with_each_argument(cluster: imagesync.DockerCluster) -> None:

@@ -191,9 +191,9 @@ def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> dict[str, in
 
 def restarted_by(dask_worker: Worker) -> str:
     """Return the name of what restarts this worker: ``nanny``, ``container``, or nothing."""
-    if dask_worker.nanny:
-        return "nanny"
-    return "container" if getattr(dask_worker, "starts_again", False) else ""
+    if getattr(dask_worker, "starts_again", False):
+        return "container"
+    return "nanny" if dask_worker.nanny else ""
 
 
 def leave(dask_worker: Worker) -> None:
