@@ -9,6 +9,8 @@ from typing import Any
 
 from imagesync.standalone.cluster import node
 
+_NO_REPORT = {"losses": 0, "ended": "", "supervisor": "", "age": 0.0}
+
 
 class Losses:
     """The recent losses of each worker, and a line for each.
@@ -36,7 +38,7 @@ class Losses:
         self._replaced: set[str] = set()
         self.lines: list[str] = []
 
-    def add(self, name: Hashable, ended: str, *, counts: bool = True) -> bool:
+    def add(self, name: Hashable, ended: str, *, age: float = 0, counts: bool = True) -> bool:
         """Record a loss of the worker *name*, and return ``True`` if it has been lost too often.
 
         Parameters
@@ -45,13 +47,15 @@ class Losses:
             Name of the worker.
         ended
             How it ended, after its name.
+        age
+            Seconds since then.
         counts
             ``False`` for a worker that was asked to start again and is slow.
         """
         self.lines.append(f"Worker {name} {ended}.")
-        now = self._clock()
-        times = self._times[name] = [lost for lost in self._times[name] if now - lost < node.WINDOW]
-        times += [now] if counts else []
+        end = self._clock() - age
+        times = self._times[name] = [lost for lost in self._times[name] if end - lost < node.WINDOW]
+        times += [end] if counts else []
         return len(times) >= node.LOSSES
 
     def replace(self, name: Hashable) -> None:
@@ -69,8 +73,8 @@ class Losses:
         """
         return _report_of(identity)["supervisor"] in self._replaced
 
-    def report(self, name: Hashable, identity: Mapping[str, Any]) -> list[str]:
-        """Return how the predecessors ended that process 1 has replaced since the last report.
+    def report(self, name: Hashable, identity: Mapping[str, Any]) -> list[tuple[str, float]]:
+        """Return how the predecessors ended that process 1 has replaced since the last report, and its age.
 
         Parameters
         ----------
@@ -83,10 +87,10 @@ class Losses:
         supervisor = self._supervisors[name] = str(report["supervisor"])
         new = int(report["losses"]) - self._reported.get(supervisor, 0)
         self._reported[supervisor] = int(report["losses"])
-        return [str(report["ended"])] * new
+        return [(str(report["ended"]), float(report["age"]))] * new
 
 
 def _report_of(identity: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what process 1 reports with a worker; workers with a nanny have no such report."""
-    report: Mapping[str, Any] = identity.get("imagesync") or {"losses": 0, "ended": "", "supervisor": ""}
+    report: Mapping[str, Any] = identity.get("imagesync") or _NO_REPORT
     return report

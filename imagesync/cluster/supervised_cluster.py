@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -79,6 +79,8 @@ class SupervisedCluster(SpecCluster):
 
     async def _start(self) -> None:
         await super()._start()
+        for identity in self.scheduler_info["workers"].values():
+            self._welcome(identity)
         self._watching = asyncio.ensure_future(self._watch_missing())
         early, self._early = self._early, []
         for event in early:
@@ -99,22 +101,28 @@ class SupervisedCluster(SpecCluster):
     def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
         if op == "add":
             for worker in msg["workers"].values():
-                if self._losses.is_replaced(worker):
-                    continue
-                self._arrivals[worker["name"]] += 1
-                for ended in self._losses.report(worker["name"], worker):
-                    self._record_loss(worker["name"], f"{ended}, and was started again")
+                self._welcome(worker)
         if op != "remove":
             super()._update_worker_status(op, msg)
             return
-        name = self.scheduler_info["workers"][msg]["name"]
-        if worker := self.workers.get(name):
+        identity = self.scheduler_info["workers"][msg]
+        name = identity["name"]
+        if (worker := self.workers.get(name)) and not self._losses.is_replaced(identity):
             delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
             replacing = partial(self._replace_if_lost, name, worker, self._arrivals[name], delay)
             asyncio.get_running_loop().call_later(
                 delay, lambda: self._futures.add(asyncio.ensure_future(replacing()))
             )
         Cluster._update_worker_status(self, op, msg)
+
+    def _welcome(self, identity: Mapping[str, Any]) -> None:
+        """Record that a worker has joined, and the losses that it reports."""
+        if self._losses.is_replaced(identity):
+            return
+        name = identity["name"]
+        self._arrivals[name] += 1
+        for ended, age in self._losses.report(name, identity):
+            self._record_loss(name, f"{ended}, and was started again", age=age)
 
     async def _replace_if_lost(
         self, name: object, worker: WorkerContainer, arrivals: int, delay: float
@@ -130,7 +138,7 @@ class SupervisedCluster(SpecCluster):
                 await worker.read_output()
         if is_lost():
             ended = f"hasn't come back for {delay:g} s, and is replaced"
-            self._replace_worker(name, ended, counts=worker.has_crashed)
+            self._replace_worker(name, ended, age=delay, counts=worker.has_crashed)
 
     def _show_arrivals(self) -> None:
         """Wait for the workers, with progress on a terminal or in a notebook."""
@@ -174,6 +182,7 @@ class SupervisedCluster(SpecCluster):
         name: Any,  # noqa: ANN401
         ended: str,
         *,
+        age: float = 0,
         counts: bool = True,
         last: bool = False,
     ) -> None:
@@ -185,7 +194,7 @@ class SupervisedCluster(SpecCluster):
             Name of the worker.
         ended
             How it was lost, after its name.
-        counts
+        age, counts
             As for :meth:`Losses.add`.
         last
             Whether it has been lost too often already.
@@ -197,14 +206,14 @@ class SupervisedCluster(SpecCluster):
         self._futures.add(asyncio.ensure_future(worker.close()))
         if name not in self.worker_spec:
             return  # it was to go
-        if self._record_loss(name, ended, counts=counts) or last:
+        if self._record_loss(name, ended, age=age, counts=counts) or last:
             self._give_up(name, worker.last_output)
         else:
             self._correct_state().add_done_callback(self._after_replacement)
 
-    def _record_loss(self, name: object, ended: str, *, counts: bool = True) -> bool:
+    def _record_loss(self, name: Hashable, ended: str, *, age: float = 0, counts: bool = True) -> bool:
         """Log the loss of a worker, and return ``True`` if it has been lost too often."""
-        too_often = self._losses.add(name, ended, counts=counts)
+        too_often = self._losses.add(name, ended, age=age, counts=counts)
         logger.warning("%s", self._losses.lines[-1])
         return too_often
 

@@ -62,7 +62,7 @@ class _Supervisor:
     def _keep_alive(self) -> int:
         """Start the worker again whenever it ends, and return the container's exit code."""
         pause = 0.05
-        self.config |= {"losses": 0, "ended": "", "supervisor": os.urandom(8).hex()}
+        self.config |= {"losses": 0, "ended": "", "lost_at": 0.0, "supervisor": os.urandom(8).hex()}
         while True:
             start = time.monotonic()
             killed = _kills_for_memory()
@@ -93,7 +93,7 @@ class _Supervisor:
         self.losses = [lost for lost in self.losses if now - lost < WINDOW] + [now]
         # The next process reports them to the scheduler, so that the client hears of them.
         self.config["losses"] += 1
-        self.config["ended"] = ended
+        self.config |= {"ended": ended, "lost_at": now}
         if len(self.losses) < LOSSES:
             _say(f"the worker {ended}, and is started again")
             return False
@@ -362,8 +362,10 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         return ALONE
     nanny = config["nanny"]
     if not nanny:
-        losses = {key: config[key] for key in ("losses", "ended", "supervisor")}
-        options["startup_information"] = {"imagesync": lambda _worker: losses}
+        report = {key: config[key] for key in ("losses", "ended", "supervisor")}
+        options["startup_information"] = {
+            "imagesync": lambda _worker: {**report, "age": time.monotonic() - config["lost_at"]}
+        }
     node: Any = (distributed.Nanny if nanny else Worker)(config["scheduler"], **options)
     _on_stop(lambda: node.close() if nanny else node.close(reason="signal"))
     try:
