@@ -38,8 +38,8 @@ EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
 def _has_lost_a_client(cluster: SupervisedCluster) -> bool:
     """Return ``True`` if a client of the cluster works, and its connection has ended."""
     for client in list(Client._instances):
-        sending = client.scheduler_comm
-        if client.cluster is cluster and client.status == "running" and sending and sending.comm.closed():
+        comm = getattr(client.scheduler_comm, "comm", None)
+        if client.cluster is cluster and client.status == "running" and comm is not None and comm.closed():
             return True
     return False
 

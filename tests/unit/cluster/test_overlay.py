@@ -197,6 +197,15 @@ def test_earlier_overlays_are_removed_unless_their_modules_are_in_use(
     assert folders(tmp_path) == []
 
 
+def test_ten_syncs_leave_one_folder_behind(process: Process, tmp_path: Path) -> None:
+    for number in range(10):
+        process.call(INSTALL, overlay(**{"elder.py": NEW.replace("new", str(number))}).content)
+        process.call(REFRESH, ["elder"], [])
+        process.call(DISCARD)
+        assert process.run("import elder; result = elder.pick(); elder = None") == str(number)
+        assert len(folders(tmp_path)) == 1
+
+
 def test_overlays_of_processes_that_have_ended_are_removed(tmp_path: Path) -> None:
     for word in ("one", "other"):
         with Process(tmp_path) as process:
