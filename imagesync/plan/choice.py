@@ -21,8 +21,8 @@ PYTHON_REASON = "Bytecode and pickled functions belong to one version of Python;
 TOOL_REASON = "Only a tool requires it that has no part in the image, and you didn't ask for it."
 _VENDORED_REASONS = {
     "directory": "It is installed from a folder on this machine, so its wheel is made here.",
-    "vcs": "It is installed from a repository, so its wheel is made from the very commit that is installed.",
-    "archive": "It is installed from a file, so its wheel is made from that file.",
+    "vcs": "It is installed from a repository, so the image gets the very commit that is installed.",
+    "archive": "It is installed from a file, so the image gets what that file holds.",
 }
 _REFUSED_REASON = "Its sources can't be fetched safely, so its wheel is made from its installed files."
 

@@ -178,7 +178,7 @@ def test_refused_source_is_a_finding_and_the_scan_goes_on(tmp_path: Path) -> Non
     reasons = {package.name: package.reason for package in plan.packages}
     assert set(reasons) == {"python", "recorded", "fine"}
     assert "from its installed files" in reasons["recorded"]
-    assert "from the very commit" in reasons["fine"]
+    assert "gets the very commit" in reasons["fine"]
     assert {package.name for package in plan.left_out} == {"evilurl", "evilcommit", "evilfolder"}
     assert {finding.package for finding in plan.findings if finding.code == "source-refused"} == set(found)
     assert not file.exists()
