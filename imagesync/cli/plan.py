@@ -208,11 +208,13 @@ def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
 
 
 def _plan_summary(plan: Plan, *, hint: str = "") -> Section:
+    remarks = sum(finding.severity is Severity.INFO for finding in plan.findings)
     parts = [
         *([counted(len(plan.conda), "conda package")] if plan.conda else []),
         f"{len(_of_pip(plan))} from pip" if plan.conda else counted(len(plan.packages), "package"),
         f"{len(plan.left_out)} left out",
-        counted(len(plan.findings), "finding"),
+        counted(len(plan.findings) - remarks, "finding"),
+        *([counted(remarks, "remark")] if remarks else []),
     ]
     notes = [
         f"target {plan.platform}, Python {plan.python.minor}, profile {plan.profile}"

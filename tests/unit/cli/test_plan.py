@@ -70,3 +70,10 @@ def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> Non
     assert text.endswith(
         "target linux/amd64, Python 3.11, profile dask\n4 packages, 1 left out, 2 findings\n"
     )
+
+
+def test_remarks_are_counted_apart_from_findings_because_the_short_plan_has_none() -> None:
+    remark = Finding(Severity.INFO, "system-program", "gitpython uses git")
+    stream = io.StringIO()
+    print_plan(Plan(PYTHON, (planned("demo", Level.EXACT),), findings=(LEFTOVER, remark)), stream)
+    assert stream.getvalue().endswith("\n1 package, 0 left out, 1 finding, 1 remark\n")
