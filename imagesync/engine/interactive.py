@@ -102,6 +102,11 @@ def _explained(endpoint: Endpoint) -> Iterator[None]:
             message = explanation(cause).lower()
             if any(words in message for words in _NO_COMMAND) and "mount" not in message:
                 error.hint = "See which commands the image has: imagesync run ls /opt/env/bin"
+            elif "device driver" in message and "gpu" in message:
+                error.hint = (
+                    "The engine's machine needs NVIDIA's driver and the NVIDIA Container Toolkit, set up for "
+                    "the engine: nvidia-ctk runtime configure --runtime=docker"
+                )
             raise
         if cause is None or isinstance(cause, requests.Timeout):
             raise

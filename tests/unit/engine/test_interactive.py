@@ -12,7 +12,8 @@ import docker.errors
 import pytest
 
 from imagesync.engine.client import engine_errors
-from imagesync.engine.interactive import _configuration, _lacks_init
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.interactive import _configuration, _explained, _lacks_init
 from imagesync.engine.run_options import ContainerRun
 from imagesync.errors import EngineError
 
@@ -34,6 +35,19 @@ def test_missing_init_is_told_from_a_missing_command(explanation: str, is_init: 
     with pytest.raises(EngineError) as refused, engine_errors("run docker-init in imagesync:1"):
         raise docker.errors.APIError("500", explanation=explanation)
     assert _lacks_init(refused.value) is is_init
+
+
+def test_engine_without_gpus_gets_the_hint_about_nvidias_toolkit() -> None:
+    endpoint = Endpoint("tcp://127.0.0.1:1", "the test")
+    with (
+        pytest.raises(EngineError) as refused,
+        _explained(endpoint),
+        engine_errors("run true in imagesync:1"),
+    ):
+        raise docker.errors.APIError(
+            "500", explanation='could not select device driver "" with capabilities: [[gpu]]'
+        )
+    assert "nvidia-ctk runtime configure" in str(refused.value.hint)
 
 
 class AskedClient(docker.APIClient):  # type: ignore[misc]  # the SDK has no types
