@@ -33,12 +33,14 @@ def test_side_that_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def unread(tmp_path: Path) -> Session:
-    """Return a session of a local environment that can't be scanned."""
+def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """Return a session of a local environment that can't be scanned, without an engine."""
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
     return open_session(
         python=tmp_path / "nowhere" / "python",
         quiet=True,
         cache_dir=tmp_path / "cache",
+        base="ubuntu:24.04",
         target_python="3.12.3",
         target_glibc="2.39",
     )
