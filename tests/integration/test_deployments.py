@@ -6,7 +6,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
@@ -15,6 +15,7 @@ import yaml
 from distributed import Client
 
 from tests.commands import CommandLine
+from tests.console_blocks import DASK_OPERATOR
 from tests.integration.conftest import remove_images
 from tests.integration.dask_project import DaskProject
 from tests.integration.local_registry import LocalRegistry, forget
@@ -168,3 +169,39 @@ def test_image_that_a_user_names(pushed: Pushed, registry: LocalRegistry) -> Non
     found = pushed.cli("cluster", "config", "coiled", "--image", by_tag)
     name, digest = pushed.reference.partition("@")[0], registry.digest("team/elder:latest")
     assert yaml.safe_load(found.stdout)["coiled"]["container"] == f"{name}@{digest}"
+
+
+PUSHED_LINES = [
+    DASK_OPERATOR,
+    "cluster config dask-gateway -o values.yaml",
+    "cluster config compose -o compose.yaml",
+    "cluster config swarm-stack --push -o dask.yaml",
+    "cluster config ecs --push -o tasks.json",
+    "build --push",
+]
+
+
+@pytest.mark.parametrize("line", PUSHED_LINES)
+def test_command_line_of_the_pages_runs(pushed: Pushed, tmp_path: Path, line: str) -> None:
+    cli = replace(pushed.cli, cwd=tmp_path)
+    done = cli(*line.split())
+    if line == "build --push":
+        assert done.reference.rpartition(":")[2] == pushed.tag
+        digest = pushed.reference.rpartition("@")[2]
+        assert f"@{digest}" in done.stderr, "where it is in the registry"
+    else:
+        written = tmp_path / line.rpartition(" ")[2]
+        assert pushed.reference.rpartition(":")[2] in written.read_text("utf-8")
+
+
+def test_file_is_updated_as_the_page_shows_it(pushed: Pushed, tmp_path: Path) -> None:
+    line = "cluster config kubernetes --update deploy/dask.yaml"
+    cli = replace(pushed.cli, cwd=tmp_path)
+    path = tmp_path / "deploy" / "dask.yaml"
+    path.parent.mkdir()
+    cli("cluster", "config", "kubernetes", "-o", path)
+    text = path.read_text("utf-8")
+    before = f"{pushed.reference.partition('@')[0]}:before"
+    path.write_text(text.replace(pushed.reference, before), "utf-8")
+    assert cli(*line.split()).stdout == f"{pushed.reference}\n"
+    assert path.read_text("utf-8") == text

@@ -17,6 +17,7 @@ from imagesync.cli.main import cli
 from imagesync.core.text import format_size
 from imagesync.settings.keys import KEYS, Key
 from imagesync.settings.model import Settings
+from tests.console_blocks import DASK_OPERATOR, RUN_BY, command_lines
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -162,21 +163,19 @@ def test_documented_error_is_one_of_the_code(message: str) -> None:
     assert any(pattern.search(text) for text in TEXTS)
 
 
-def command_lines() -> list[tuple[str, str]]:
-    """Return page and arguments of each command line of imagesync in the pages."""
-    found = []
-    for page in PAGES:
-        text = page.read_text("utf-8")
-        blocks = re.findall(r"^```(?:console|sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
-        lines = [line for line in lines if line.startswith("imagesync ")]
-        found += [(page.name, line.removeprefix("imagesync ")) for line in lines]
-    return found
+LINES = [(path.name, line) for path in PAGES for line in command_lines(path.name)]
 
 
-@pytest.mark.parametrize(("page", "line"), command_lines())
+def test_every_command_line_is_run_by_a_test() -> None:
+    assert set(LINES) == set(RUN_BY)
+    for (_, line), test in RUN_BY.items():
+        text = (ROOT / "tests" / "integration" / test).read_text("utf-8") if test else line
+        assert line == DASK_OPERATOR or all(word in text for word in line.split()), f"{test}: {line}"
+
+
+@pytest.mark.parametrize(("page", "line"), LINES)
 def test_command_line_is_one_that_imagesync_takes(page: str, line: str) -> None:
-    words = shlex.split(line.partition(" #")[0].partition(" | ")[0].partition(" > ")[0])
+    words = shlex.split(line.partition(" | ")[0].partition(" > ")[0])
     command: click.Command = cli
     context = click.Context(cli)
     while isinstance(command, click.Group):

@@ -114,3 +114,12 @@ def test_each_installed_package_is_counted_by_its_prefix_record(
         (tmp_path / "conda-meta" / "numpy-2.1.0-py311h71ddf71_0.json").touch()
         (tmp_path / "conda-meta" / "history").touch()
     assert capsys.readouterr().out.splitlines() == ["[1/3] numpy 2.1.0", "[2/3] scikit-learn 1.5.2"]
+
+
+def test_each_package_that_micromamba_installs_is_counted(
+    scratch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = [script("herald", "true"), script("post-office", "true")]
+    with counted(2, partial(install_conda.installed_records, tmp_path / "env")):
+        install(tmp_path, packages)
+    assert capsys.readouterr().out.splitlines() == ["[1/2] herald 1.0.0", "[2/2] post-office 1.0.0"]
