@@ -36,6 +36,10 @@ REPOSITORY = "imagesync-bench"
 INSTALLERS = {
     "pip": "pip install --no-cache-dir -r /tmp/requirements.txt",
     "newest pip": "pip install --quiet --upgrade pip && pip install --no-cache-dir -r /tmp/requirements.txt",
+    # Wheels stay in the builder's cache, so that a second build fetches none.
+    "uv with cache mounts": "pip install --quiet uv"
+    " && SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
+    " uv pip install --link-mode=copy --compile-bytecode -r /tmp/requirements.txt",
     "uv": "pip install --quiet --no-cache-dir uv"
     " && SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
     " uv pip install --no-cache --compile-bytecode -r /tmp/requirements.txt",
@@ -121,7 +125,7 @@ class Imagesync:
 
     def hit(self, *, docker_host: str | None = None) -> Mapping[str, int]:
         """Run a build that must find its image."""
-        metadata = self._build(docker_host=docker_host)
+        metadata = self.make(docker_host=docker_host)
         if not metadata["cached"]:
             raise RuntimeError("the build was meant to hit, and built")
         return {}
@@ -130,16 +134,17 @@ class Imagesync:
         """Run a build that finds neither its image nor, if *empty_store*, any artifact."""
         if empty_store:
             shutil.rmtree(self.store, ignore_errors=True)
-        metadata = self._build("--no-cache")
+        metadata = self.make("--no-cache")
         if metadata["cached"]:
             raise RuntimeError("the build was meant to build, and hit")
         return {"deviations": len(metadata["deviations"])}
 
     def image(self, *, docker_host: str | None = None) -> str:
         """Return the ID of the environment's image, built if need be."""
-        return str(self._build(docker_host=docker_host)["image_id"])
+        return str(self.make(docker_host=docker_host)["image_id"])
 
-    def _build(self, *arguments: str, docker_host: str | None = None) -> dict[str, Any]:
+    def make(self, *arguments: str, docker_host: str | None = None) -> dict[str, Any]:
+        """Return the description of the image that ``imagesync build`` writes."""
         metadata = self.work / "metadata.json"
         environment = ["--python", str(self.environment.python), "--base", self.base]
         names = ["--repository", REPOSITORY, "--cache-dir", str(self.store), "--metadata-file", str(metadata)]
@@ -200,10 +205,14 @@ class PlainDockerfile:
             # What this machine trusts, the container must trust too: a company's proxy has its own authority.
             "COPY ca.pem /tmp/ca.pem\nARG PIP_CERT=/tmp/ca.pem" if certificate else "",
             "COPY requirements.txt /tmp/requirements.txt",
-            f"RUN python3 -m venv /opt/env && {INSTALLERS[self.installer]}",
+            f"RUN {self._mounts}python3 -m venv /opt/env && {INSTALLERS[self.installer]}",
             "USER 1000:1000",
         ]
         return "\n".join(line for line in lines if line) + "\n"
+
+    @property
+    def _mounts(self) -> str:
+        return "--mount=type=cache,target=/root/.cache " if "cache mounts" in self.installer else ""
 
     def context(self, *steps: str, project: Path | None = None) -> bytes:
         """Return the build context, with further steps and the folder ``project`` if they are given."""

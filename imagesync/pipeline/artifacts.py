@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from imagesync.store.download import Download
 from imagesync.store.layout import LOGS
 from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import StoredFile
-from imagesync.wheels.bytecode import compile_bytecode
+from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
 from imagesync.wheels.installed_fallback import use_installed_files
 from imagesync.wheels.rewrite import installable
 from imagesync.wheels.sdists.container import ContainerBuilder
@@ -90,7 +91,8 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources, *, without: Collection
         )
     whole = lock
     lock = replace(lock, packages=tuple(package for package in lock.packages if package.name not in without))
-    lock, fetched = _fetch_all(lock, sources)
+    with _compiling_ahead(lock, sources) as compile_wheel:
+        lock, fetched = _fetch_all(lock, sources, on_arrival=compile_wheel)
     lock, packages = _build(lock, fetched, sources)
     locked_digests = {
         wheel.filename: package.artifact.digest
@@ -252,14 +254,41 @@ def _bundled_wheels(
         yield wheel, package.content
 
 
-def _fetch_all(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[StoredFile, ...]]:
-    """Return the files of *lock* from indexes, and the lock with missing ones replaced."""
+@contextmanager
+def _compiling_ahead(lock: Lock, sources: ArtifactSources) -> Iterator[Callable[[StoredFile], None]]:
+    """Give a function that compiles wheels while others arrive; it does nothing if none has to be fetched."""
+    store = sources.context.store
+    if all(store.has(package.artifact.digest) for package in lock.packages):
+        yield _ignore
+        return
+    with compiled_ahead(
+        python=sources.python,
+        target=lock.target,
+        site_packages=site_packages(lock.target.minor),
+        store=store,
+        progress=sources.context.progress,
+    ) as compile_wheel:
+        yield lambda file: compile_wheel(file) if file.filename.endswith(".whl") else None
+
+
+def _ignore(file: StoredFile) -> None:
+    del file
+
+
+def _fetch_all(
+    lock: Lock, sources: ArtifactSources, *, on_arrival: Callable[[StoredFile], None] = _ignore
+) -> tuple[Lock, tuple[StoredFile, ...]]:
+    """Return the files of *lock* from indexes, and the lock with missing ones replaced.
+
+    *on_arrival* is called with each file as soon as it is there.
+    """
     while lock.packages:
         found = fetch_available(
             [download_of(package) for package in lock.packages],
             store=sources.context.store,
             access=sources.access,
             progress=sources.context.progress,
+            on_arrival=on_arrival,
         )
         pairs = list(zip(lock.packages, found, strict=True))
         gone = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}

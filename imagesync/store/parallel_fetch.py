@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -41,19 +41,41 @@ def fetch(
     StoreError
         The store can't be written to.
     """
-    found = _fetch(downloads, store=store, access=access, progress=progress, stop_at_gone=True)
+    found = _fetch(
+        downloads, store=store, access=access, progress=progress, stop_at_gone=True, on_arrival=_ignore
+    )
     return tuple(file for file in found if isinstance(file, StoredFile))
 
 
+def _ignore(file: StoredFile) -> None:
+    del file
+
+
 def fetch_available(
-    downloads: Sequence[Download], *, store: Store, access: Access, progress: Progress
+    downloads: Sequence[Download],
+    *,
+    store: Store,
+    access: Access,
+    progress: Progress,
+    on_arrival: Callable[[StoredFile], object] = _ignore,
 ) -> tuple[StoredFile | ArtifactGone, ...]:
-    """Return the files as :func:`fetch` does, and the index's answer in place of each missing one."""
-    return _fetch(downloads, store=store, access=access, progress=progress, stop_at_gone=False)
+    """Return the files as :func:`fetch` does, and the index's answer in place of each missing one.
+
+    *on_arrival* is called with each file as soon as it is there, while others still arrive.
+    """
+    return _fetch(
+        downloads, store=store, access=access, progress=progress, stop_at_gone=False, on_arrival=on_arrival
+    )
 
 
 def _fetch(
-    downloads: Sequence[Download], *, store: Store, access: Access, progress: Progress, stop_at_gone: bool
+    downloads: Sequence[Download],
+    *,
+    store: Store,
+    access: Access,
+    progress: Progress,
+    stop_at_gone: bool,
+    on_arrival: Callable[[StoredFile], object],
 ) -> tuple[StoredFile | ArtifactGone, ...]:
     unique = {download.digest: download for download in downloads}
     missing = [download for download in unique.values() if not store.has(download.digest)]
@@ -62,7 +84,7 @@ def _fetch(
         if access.trusted_hosts:
             _accept_trusted_hosts()
         work = _Work(list(unique.values()), Downloader(store, access, task, progress, counted=missing), task)
-        found = work.run(stop_at_gone=stop_at_gone)
+        found = work.run(stop_at_gone=stop_at_gone, on_arrival=on_arrival)
     return tuple(_named(found[download.digest], download.filename) for download in downloads)
 
 
@@ -94,7 +116,9 @@ class _Work:
             threading.Thread(target=self._serve, daemon=True) for _ in range(min(_WORKERS, len(downloads)))
         ]
 
-    def run(self, *, stop_at_gone: bool) -> dict[str, StoredFile | ArtifactGone]:
+    def run(
+        self, *, stop_at_gone: bool, on_arrival: Callable[[StoredFile], object]
+    ) -> dict[str, StoredFile | ArtifactGone]:
         found: dict[str, StoredFile | ArtifactGone] = {}
         try:
             for thread in self._threads:
@@ -109,6 +133,8 @@ class _Work:
                     self._task.grow(-(download.size or 0))
                 elif isinstance(outcome, BaseException):
                     raise outcome
+                else:
+                    on_arrival(replace(outcome, filename=download.filename))
                 found[download.digest] = outcome
         finally:
             self._downloader.cancel()

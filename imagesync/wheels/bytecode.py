@@ -15,12 +15,14 @@ import queue
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.background import BackgroundCall
+from imagesync.core.progress import Severity, SilentProgress
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
@@ -91,6 +93,56 @@ def compile_bytecode(
             futures = {index: pool.submit(compiler.compile, wheel) for index, wheel in ordered}
             archives = [futures[index].result() for index in sorted(futures)]
     return tuple(archive for archive in archives if archive is not None)
+
+
+@contextmanager
+def compiled_ahead(
+    *, python: Interpreter, target: Target, site_packages: PurePosixPath, store: Store, progress: Progress
+) -> Iterator[Callable[[StoredFile], None]]:
+    """Give a function that compiles wheels in the background, so that a later call finds their archives.
+
+    At the end of the block no further wheel is begun: what is still to be compiled then is compiled by
+    :func:`compile_bytecode`, which shows it. The parameters are the same, and *progress* gets only lines.
+    """
+    arrived: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
+
+    def wheels() -> Iterator[StoredFile]:
+        while (wheel := arrived.get()) is not None:
+            yield wheel
+        # Calls that haven't begun are cancelled by an error.
+        raise _Ended
+
+    call = BackgroundCall(
+        lambda: compile_bytecode(
+            wheels(),
+            python=python,
+            target=target,
+            site_packages=site_packages,
+            store=store,
+            progress=_Lines(progress),
+        )
+    )
+    try:
+        yield arrived.put
+    finally:
+        arrived.put(None)
+    # Errors come again where the archive is wanted.
+    with suppress(Exception):
+        call.result()
+
+
+class _Lines(SilentProgress):
+    """Progress that shows lines alone."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        self._progress.line(text, severity)
+
+
+class _Ended(Exception):
+    """No more wheels arrive."""
 
 
 def find_compiler(python: Interpreter, minor: str) -> str | None:

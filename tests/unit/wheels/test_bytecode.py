@@ -7,6 +7,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from imagesync.core.progress import Progress, SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.bytecode import compile_bytecode
+from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
 from tests.environments import feature_version
 from tests.indexes.wheels import make_wheel
 from tests.progress import RecordedLines
@@ -146,6 +147,37 @@ def test_wheels_are_compiled_as_an_iterator_yields_them(store: Store) -> None:
 
     archives = compile_with(store, wheels=arriving())
     assert [archive.filename for archive in archives] == [f"p{i}-1.0-py3-none-any.pyc.zip" for i in range(3)]
+
+
+def test_wheel_is_compiled_while_others_arrive(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    (wheel,) = (store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl"),)
+    compiled, remember = threading.Event(), Store.remember
+
+    def remembering(self: Store, key: str, stored: StoredFile) -> None:
+        remember(self, key, stored)
+        compiled.set()
+
+    monkeypatch.setattr(Store, "remember", remembering)
+    python, target = interpreter(sys.executable), Target("linux/amd64", f"{MINOR}.0", (2, 36))
+    with compiled_ahead(
+        python=python, target=target, site_packages=SITE, store=store, progress=SilentProgress()
+    ) as compile_wheel:
+        compile_wheel(wheel)
+        assert compiled.wait(60)
+    compiled.clear()
+    (archive,) = compile_with(store, FILES)
+    assert not compiled.is_set()
+    assert archive.filename == "demo-1.0-py3-none-any.pyc.zip"
+
+
+def test_what_arrives_last_needs_no_wait(store: Store) -> None:
+    python, target = interpreter("/nowhere/python"), Target("linux/amd64", f"{MINOR}.0", (2, 36))
+    wheel = store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl")
+    # An interpreter that doesn't start is an error where its bytecode is wanted, and not before.
+    with compiled_ahead(
+        python=python, target=target, site_packages=SITE, store=store, progress=SilentProgress()
+    ) as compile_wheel:
+        compile_wheel(wheel)
 
 
 def test_bytecode_depends_on_the_path_in_the_image(store: Store) -> None:
