@@ -316,7 +316,7 @@ def config(  # noqa: PLR0917  click passes what the options say
 
 def _image(session: Session, target: Target, image: str | None) -> str:
     if image is not None:
-        return pinned(image, progress=session.context.progress)
+        return pinned(image, local=target.local, progress=session.context.progress)
     return environment_image(session, push=session.context.settings.push, local=target.local)
 
 

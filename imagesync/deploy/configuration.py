@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import check_reference, parse_reference, repository_of, split_reference
 from imagesync.core.progress import Severity
-from imagesync.errors import RegistryError, RenderError, UsageError
+from imagesync.engine.endpoint import find_endpoint
+from imagesync.engine.engine import Engine
+from imagesync.errors import EngineError, RegistryError, RenderError, UsageError
 from imagesync.image.templates import render_template
 from imagesync.registry.registry import read_digest
 
@@ -99,6 +102,25 @@ TARGETS = {
         ),
         Target("ray", "a cluster of Ray's launcher", "cluster/ray.yaml.j2", "ray up FILE"),
         Target("prefect", "deployments of Prefect", "cluster/prefect.yaml.j2", "prefect deploy --all"),
+        Target(
+            "apptainer",
+            "a script for Dask on Slurm, with Apptainer and dask-jobqueue",
+            "cluster/apptainer.py.j2",
+            "python FILE",
+        ),
+        Target(
+            "kubernetes-job",
+            "a Job that runs a command, without Dask",
+            "cluster/kubernetes-job.yaml.j2",
+            "kubectl apply -f FILE",
+        ),
+        Target(
+            "devcontainer",
+            "a development container of an editor",
+            "cluster/devcontainer.json.j2",
+            "cp FILE .devcontainer/devcontainer.json",
+            local=True,
+        ),
     )
 }
 
@@ -189,15 +211,28 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
         raise UsageError(
             f"{image.reference} isn't in its registry, so others can't pull it.", hint="Push it: --push"
         )
-    session.context.progress.line(
-        f"{image.reference} is in no registry: the configuration works with this engine alone.",
-        Severity.WARNING,
-    )
+    _warn_of_local_image(image.reference, session.context.progress)
     return image.reference
 
 
-def pinned(reference: str, *, progress: Progress) -> str:
+def _warn_of_local_image(reference: str, progress: Progress) -> None:
+    progress.line(
+        f"{reference} is in no registry: the configuration works with this engine alone.", Severity.WARNING
+    )
+
+
+def pinned(reference: str, *, local: bool, progress: Progress) -> str:
     """Return a user's reference as ``<repository>@sha256:<hex>``, resolved in its registry.
+
+    Parameters
+    ----------
+    reference
+        The reference.
+    local
+        Whether to look in the local engine first, and to accept a reference with a tag for an image that
+        is only there.
+    progress
+        Gets a line about such an image.
 
     Raises
     ------
@@ -208,12 +243,33 @@ def pinned(reference: str, *, progress: Progress) -> str:
     """
     check_reference(reference, given_as="--image")
     parsed = parse_reference(reference)
+    if local and (found := _in_engine(reference)) is not None:
+        if "@" not in found:
+            _warn_of_local_image(found, progress)
+        return found
     digest = parsed.digest or read_digest(reference, progress=progress)
     if digest is None:
         raise RegistryError(
             f"{parsed.domain} has no image {reference}.", hint="Check the image's name and its tag."
         )
     return f"{repository_of(reference)}@{digest}"
+
+
+def _in_engine(reference: str) -> str | None:
+    """Return an image of the local engine by its digest in a registry, or else as it is referred to.
+
+    ``None`` if no engine answers or it has no such image.
+    """
+    try:
+        with Engine(find_endpoint(os.environ)) as engine:
+            image = engine.inspect(reference)
+    except EngineError:
+        return None
+    if image is None:
+        return None
+    repository = repository_of(reference)
+    digests = [digest for digest in image.digests if digest.startswith(f"{repository}@")]
+    return digests[0] if digests else reference
 
 
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kMGT]i?)?B?", re.IGNORECASE)

@@ -143,6 +143,10 @@ def test_image_that_is_in_no_registry(dask_project: DaskProject, registry: Local
     local = dask_project.cli("cluster", "config", "compose")
     assert "works with this engine alone" in local.stderr
     assert yaml.safe_load(local.stdout)["x-dask"]["image"] == dask_project.reference
+    for target in ("compose", "swarm-stack"):
+        named = dask_project.cli("cluster", "config", target, "--image", dask_project.reference)
+        assert "works with this engine alone" in named.stderr
+        assert yaml.safe_load(named.stdout)["x-dask"]["image"] == dask_project.reference
 
 
 def test_image_that_was_not_pushed(

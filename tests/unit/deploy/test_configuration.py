@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import botocore.session
+import dask
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -60,8 +61,11 @@ def test_every_cluster_template_belongs_to_a_target() -> None:
 @pytest.mark.parametrize("secret", [None, "regcred"])
 def test_configuration_names_the_image_by_its_digest(target: str, secret: str | None) -> None:
     text = render(target, pull_secret=secret)
-    named = [image for document in yaml.safe_load_all(text) for image in images(document)]
-    assert set(named) == {IMAGE}
+    if target == "apptainer":
+        assert f"apptainer pull berries.sif docker://{IMAGE}\n" in text
+    else:
+        named = [image for document in yaml.safe_load_all(text) for image in images(document)]
+        assert set(named) == {IMAGE}
     # Nobody's eyes are offended by what a template left.
     assert "\n\n\n" not in text
     assert not any(line.endswith(" ") for line in text.splitlines())
@@ -143,6 +147,33 @@ def test_kubernetes_configuration_satisfies_the_api_schema(version: str, secret:
     container["imge"] = IMAGE
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(worker, version, strict=True)
+
+
+@pytest.mark.parametrize("secret", [None, "regcred"])
+def test_kubernetes_job_satisfies_the_api_schema(secret: str | None) -> None:
+    job = yaml.safe_load(render("kubernetes-job", pull_secret=secret))
+    kubernetes_validate.validate(job, "1.33", strict=True)
+    assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (3, 3)
+
+
+def test_slurm_jobs_run_workers_in_the_apptainer_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dask_jobqueue import SLURMCluster
+
+    # There is no Slurm here that would take the jobs.
+    monkeypatch.setattr(SLURMCluster, "scale", lambda self, jobs: setattr(self, "jobs", jobs))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    with dask.config.set({"jobqueue.slurm.scheduler-options": {"dashboard_address": ":0"}}):
+        exec(compile(render("apptainer"), "apptainer.py", "exec"), names)
+    with names["cluster"] as cluster:
+        assert cluster.jobs == 3
+        script = cluster.job_script()
+    image = f"'{tmp_path}/berries.sif'"
+    assert f"apptainer exec --env PYTHONNOUSERSITE=1 {image} python -m distributed.cli.dask_worker" in script
+    assert "--nthreads 2" in script
+    assert "#SBATCH --mem=6G" in script
 
 
 @pytest.mark.parametrize("image", [IMAGE, ECR])
