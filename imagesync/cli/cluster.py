@@ -18,12 +18,15 @@ from imagesync.cluster.cleanup import FoundCluster, find_clusters
 from imagesync.cluster.cluster_engine import ClusterEngine
 from imagesync.cluster.cluster_plan import cluster_image, make_plan
 from imagesync.cluster.container_options import (
+    ClusterSize,
     SchedulerOptions,
     WorkerOptions,
     require_dask,
     size_workers,
+    with_defaults,
 )
 from imagesync.cluster.detached import cluster_logs, scale_cluster, start_cluster, stop_cluster
+from imagesync.cluster.engine_options import make_engine_options
 from imagesync.core.files import write_text
 from imagesync.core.text import counted
 from imagesync.deploy.configuration import (
@@ -129,19 +132,20 @@ def up(  # noqa: PLR0917  click passes what the options say
     environment, mounted = parse_variables(variables, os.environ), parse_mounts(mounts)
     with closing(ClusterEngine(endpoint, plan)) as engine:
         machine = engine.machine()
+    size = with_defaults(ClusterSize(workers, nthreads, memory_limit, cpus), session.context.settings.cluster)
+    engine_options = make_engine_options(shm_size=size.shm_size)
     count, worker = size_workers(
         machine,
-        WorkerOptions(environment=environment, mounts=mounted, gpus=gpus),
-        n_workers=workers,
-        nthreads=nthreads,
-        memory_limit=memory_limit,
-        cpus=cpus,
+        WorkerOptions(environment=environment, mounts=mounted, gpus=gpus, engine=engine_options),
+        size,
     )
     connection = start_cluster(
         replace(plan, image=cluster_image(image, session, endpoint)),
         workers=count,
         worker=worker,
-        scheduler=SchedulerOptions(host, port, dashboard_port, idle_timeout, environment, mounted),
+        scheduler=SchedulerOptions(
+            host, port, dashboard_port, idle_timeout, environment, mounted, engine=engine_options
+        ),
         progress=session.context.progress,
     )
     _print_connection(connection, count, output)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -12,6 +14,7 @@ from uuid import uuid4
 from imagesync.cluster import labels
 from imagesync.cluster.cluster_plan import (
     SCHEDULER,
+    START_TIMEOUT,
     ClusterPlan,
     RunningScheduler,
     common_config,
@@ -24,7 +27,9 @@ from imagesync.cluster.cluster_plan import (
     worker_config,
 )
 from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions
+from imagesync.cluster.engine_options import EngineOptions
 from imagesync.cluster.events import Event, EventListener
+from imagesync.cluster.own_container import join_network
 from imagesync.cluster.resources import (
     CONFLICT,
     NOT_FOUND,
@@ -33,9 +38,10 @@ from imagesync.cluster.resources import (
     remove_container,
     remove_resources,
 )
+from imagesync.cluster.scheduler_streams import SchedulerStreams
 from imagesync.engine.client import connect, engine_errors
-from imagesync.engine.run_container import Attachment, Stream
-from imagesync.engine.run_options import SHM_SIZE, device_requests, mount_objects
+from imagesync.engine.run_container import Attachment
+from imagesync.engine.run_options import device_requests, mount_objects
 from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
 
@@ -47,6 +53,8 @@ if TYPE_CHECKING:
 
 _TAIL = 200  # lines
 _SILENCE = 3.0  # seconds without output, after which the log is read
+# Of runc and of crun.
+_NO_PYTHON = re.compile(r"[\"`]python[\"`].*(not found|no such file)", re.IGNORECASE | re.DOTALL)
 # Program and configuration come by standard input: every user of the machine can see command lines.
 _BOOTSTRAP = (
     "import json,sys;c=json.loads(sys.stdin.buffer.readline());"
@@ -70,6 +78,7 @@ class ClusterEngine:
         self.plan = plan
         self._clients: list[docker.APIClient] = []
         self._local = threading.local()
+        self._scheduler_host: Future[str] = Future()
 
     @property
     def api(self) -> docker.APIClient:
@@ -135,8 +144,17 @@ class ClusterEngine:
         ClusterError
             It ends before it listens; the message has the end of its log.
         """
+        try:
+            return self._run_scheduler(options, workers=workers)
+        except BaseException as error:
+            if not self._scheduler_host.done():
+                self._scheduler_host.set_exception(error)
+            raise
+
+    def _run_scheduler(self, options: SchedulerOptions, *, workers: int) -> RunningScheduler:
         api, plan = self.api, self.plan
         host = reachable_host(self.endpoint, options.host)
+        joined = join_network(api, plan.network)
         ports = {
             node.PORT: (options.host, options.port or None),
             node.DASHBOARD_PORT: (options.host, options.dashboard_port or None),
@@ -145,27 +163,51 @@ class ClusterEngine:
             SCHEDULER,
             environment=options.environment,
             mounts=options.mounts,
+            engine=options.engine,
             ports=list(ports),
             host_config={"port_bindings": ports},
             aliases=[SCHEDULER],
         )
         config = scheduler_config(plan, options, workers=workers, lifeline="stdin")
-        with self._output(container) as attached:
-            lifeline = self._start(container, config)
-            try:
-                self._await_ready(container, attached)
-                with engine_errors("report the ports of the scheduler"):
-                    published = api.inspect_container(container)["NetworkSettings"]["Ports"]
-                address, dashboard = (f"{host}:{published[f'{port}/tcp'][0]['HostPort']}" for port in ports)
-                require_reachable(self.endpoint, address)
-            except BaseException:
-                lifeline.close()
-                raise
+        streams = self._start_scheduler(container, config)
+        try:
+            self._await_ready(container, streams)
+            if joined:
+                address, dashboard = (f"{self._scheduler_host.result()}:{port}" for port in ports)
+            else:
+                address, dashboard = (f"{host}:{port}" for port in self._published(container, *ports))
+            require_reachable(self.endpoint, address)
+        except BaseException:
+            streams.close()
+            raise
         if plan.owner is None:
-            lifeline.close()
+            streams.close()
         return RunningScheduler(
-            container, f"{plan.protocol}://{address}", dashboard, None if plan.owner is None else lifeline
+            container, f"{plan.protocol}://{address}", dashboard, None if plan.owner is None else streams
         )
+
+    def _published(self, container: str, *ports: int) -> list[str]:
+        """Return the engine's port for each of a container's *ports*."""
+        with engine_errors("report the ports of the scheduler"):
+            published = self.api.inspect_container(container)["NetworkSettings"]["Ports"]
+        return [published[f"{port}/tcp"][0]["HostPort"] for port in ports]
+
+    def find_scheduler(self) -> None:
+        """Find the scheduler of a running cluster, which new workers connect to.
+
+        Raises
+        ------
+        ClusterError
+            No scheduler runs.
+        """
+        container = self.parts().get(SCHEDULER)
+        if container is None:
+            raise ClusterError(
+                f"The cluster {self.plan.name} has no scheduler any more.",
+                hint=f"Remove its remains: imagesync cluster down {self.plan.name}",
+            )
+        with engine_errors("report the address of the scheduler"):
+            self._scheduler_host.set_result(self._address_of(container))
 
     def start_worker(self, name: str | int, options: WorkerOptions) -> str:
         """Start a worker's container without waiting for it to join, and return the container's ID."""
@@ -174,6 +216,7 @@ class ClusterEngine:
             f"worker-{name}",
             environment={**spawn_environment(), **options.environment},
             mounts=options.mounts,
+            engine=options.engine,
             labels_={labels.WORKER: str(name)},
             host_config={
                 "mem_limit": options.memory_limit or None,
@@ -183,8 +226,7 @@ class ClusterEngine:
                 "device_requests": device_requests(options.gpus),
             },
         )
-        config = worker_config(plan, name, options)
-        self._start(container, config).close()
+        self._start_worker(container, lambda host: worker_config(plan, name, options, host=host))
         return container
 
     def prepare(self, image: str) -> str:
@@ -229,6 +271,7 @@ class ClusterEngine:
         *,
         environment: Mapping[str, str],
         mounts: tuple[Mount, ...],
+        engine: EngineOptions,
         host_config: Mapping[str, Any],
         labels_: Mapping[str, str] | None = None,
         ports: list[int] | None = None,
@@ -243,73 +286,87 @@ class ClusterEngine:
                 plan.image,
                 command=["python", "-c", _BOOTSTRAP],
                 name=full_name,
-                labels={**plan.labels, labels.ROLE: role, **(labels_ or {})},
+                labels={**engine.labels, **plan.labels, labels.ROLE: role, **(labels_ or {})},
                 stdin_open=True,
                 ports=ports,
                 host_config=api.create_host_config(
                     auto_remove=True,
                     network_mode=plan.network,
                     mounts=mount_objects(mounts),
-                    shm_size=SHM_SIZE,
-                    **host_config,
+                    **{"shm_size": engine.shm_size, **host_config, **engine.docker},
                 ),
                 networking_config=api.create_networking_config(
                     {plan.network: api.create_endpoint_config(aliases=aliases)}
                 ),
                 **run_as(self.endpoint, mounts, environment),
             )
-        return str(made["Id"])
+        container = str(made["Id"])
+        if engine.network:
+            with self._starting(container):
+                api.connect_container_to_network(container, engine.network)
+        return container
 
-    def _start(self, container: str, config: Mapping[str, Any]) -> Attachment:
-        """Start a container with its configuration, and return the connection to its standard input."""
-        content = {**config, **common_config(self.plan)}
-        attached = None
+    @contextmanager
+    def _starting(self, container: str) -> Iterator[None]:
+        """Remove a container that can't be started, with the reason in the error."""
         try:
             with engine_errors("start a container of the cluster"):
-                attached = self._attach(container, "stdin")
-                self.api.start(container)
-                attached.send(json.dumps(content).encode() + b"\n")
+                yield
         except BaseException as error:
-            if attached is not None:
-                attached.close()
             # auto_remove applies to started containers only. The engine may be gone.
             with suppress(EngineError):
                 self.remove(container)
-            if isinstance(error, EngineError) and '"python"' in error.message:
-                error.hint = f"There is no `python` on the PATH of {self.plan.image}, so no Dask either."
+            if isinstance(error, EngineError) and _NO_PYTHON.search(error.message):
+                raise ClusterError(
+                    f"There is no `python` on the PATH of {self.plan.image}, so it can't run Dask.",
+                    hint="Name an image with Python and distributed; `imagesync build` makes that of your"
+                    " environment.",
+                ) from error
             raise
-        return attached
 
-    @contextmanager
-    def _output(self, container: str) -> Iterator[Attachment]:
-        with engine_errors("attach to the scheduler"):
-            attached = self._attach(container, "stdout", "stderr")
-        with attached:
-            yield attached
+    def _start_scheduler(self, container: str, config: Mapping[str, Any]) -> SchedulerStreams:
+        with self._starting(container):
+            streams = SchedulerStreams(self.api, container)
+            try:
+                self.api.start(container)
+                self._scheduler_host.set_result(self._address_of(container))
+                streams.send_config(self._config_line(config))
+            except BaseException:
+                streams.close()
+                raise
+        return streams
 
-    def _attach(self, container: str, *streams: Stream) -> Attachment:
-        attached = Attachment(self.api, container, *streams)
-        labels.close_in_children(attached.release)
-        return attached
+    def _start_worker(self, container: str, make_config: Callable[[str], Mapping[str, Any]]) -> None:
+        """Start a worker, and send its configuration; on Podman once the scheduler has an address."""
+        with self._starting(container), Attachment(self.api, container, "stdin") as attached:
+            labels.close_in_children(attached.release)
+            self.api.start(container)
+            host = self._scheduler_host.result(timeout=START_TIMEOUT) if self._is_podman() else SCHEDULER
+            attached.send(self._config_line(make_config(host)))
 
-    def _await_ready(self, container: str, attached: Attachment) -> None:
-        output: list[str] = []
-        lines = attached.lines()
-        while True:
-            # Docker 20.10 on a busy machine was seen to attach without ever sending a byte; its log has them.
-            if not attached.has_output(_SILENCE):
-                if self._has_logged(container, node.READY):
-                    return
-                continue
-            line = next(lines, None)
-            if line == node.READY:
+    def _is_podman(self) -> bool:
+        """Whether the engine is Podman, whose networks don't resolve names without a plug-in."""
+        components = self.api.version().get("Components") or ()
+        return any("podman" in str(part.get("Name", "")).lower() for part in components)
+
+    def _config_line(self, config: Mapping[str, Any]) -> bytes:
+        return json.dumps({**config, **common_config(self.plan)}).encode() + b"\n"
+
+    def _address_of(self, container: str) -> str:
+        """Return a container's address in the cluster's network."""
+        networks = self.api.inspect_container(container)["NetworkSettings"]["Networks"]
+        return str(networks[self.plan.network]["IPAddress"])
+
+    def _await_ready(self, container: str, streams: SchedulerStreams) -> None:
+        # Docker 20.10 on a busy machine was seen to attach without ever sending a byte; its log has them.
+        while not streams.wait(_SILENCE):
+            if self._has_logged(container, node.READY):
                 return
-            if line is None:
-                break
-            output.append(line)
+        if streams.is_ready:
+            return
         self.remove(container)
         raise ClusterError(
-            "The scheduler ended before it listened:\n" + "\n".join(output[-_TAIL:]),
+            f"The scheduler ended before it listened:\n{streams.output}",
             hint="Check that `distributed` is in the image:"
             f" docker run --rm {self.plan.image} python -c 'import distributed'",
         )

@@ -8,19 +8,22 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from imagesync.cluster import labels
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, check_name
+from imagesync.cluster.own_container import in_container
 from imagesync.core.terminal import make_progress
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
+    from imagesync.cluster.scheduler_streams import SchedulerStreams
     from imagesync.engine.endpoint import Endpoint
-    from imagesync.engine.run_container import Attachment, Mount
+    from imagesync.engine.run_container import Mount
     from imagesync.session import Session
 
 
@@ -108,7 +111,7 @@ class RunningScheduler:
     container: str
     address: str
     dashboard: str
-    lifeline: Attachment | None = field(default=None, repr=False)
+    lifeline: SchedulerStreams | None = field(default=None, repr=False)
 
 
 def part_of(found: Mapping[str, str]) -> str:
@@ -146,21 +149,25 @@ def scheduler_config(
         "role": SCHEDULER,
         "lifeline": "" if plan.owner is None else lifeline,
         "idle_timeout": options.idle_timeout,
+        "options": dict(options.dask),
         "workers": workers,
     }
 
 
-def worker_config(plan: ClusterPlan, name: str | int, options: WorkerOptions) -> dict[str, Any]:
-    """Return the configuration of a worker, without secrets."""
+def worker_config(
+    plan: ClusterPlan, name: str | int, options: WorkerOptions, *, host: str = SCHEDULER
+) -> dict[str, Any]:
+    """Return the configuration of a worker, without secrets; *host* is the scheduler's for its network."""
     return {
         "role": "worker",
-        "scheduler": f"{plan.protocol}://{SCHEDULER}:{node.PORT}",
-        "host": SCHEDULER,
+        "scheduler": f"{plan.protocol}://{host}:{node.PORT}",
+        "host": host,
         "name": name,
         "nthreads": options.nthreads,
         "memory_limit": options.memory_limit,
         "resources": dict(options.resources) or None,
         "nanny": options.nanny,
+        "options": dict(options.dask),
         "death_timeout": START_TIMEOUT,
         "reconnect_timeout": RECONNECT_TIMEOUT,
     }
@@ -172,6 +179,21 @@ def spawn_environment() -> dict[str, str]:
 
     configured = dask.config.get("distributed.nanny.pre-spawn-environ", {})
     return {str(name): str(value) for name, value in configured.items()}
+
+
+def cluster_settings(session: Session | None) -> Mapping[str, str]:
+    """Return the setting ``cluster`` of a session, or else of the working folder.
+
+    Raises
+    ------
+    UsageError
+        A setting isn't valid.
+    """
+    if session is not None:
+        return session.context.settings.cluster
+    from imagesync.settings.load import load_settings
+
+    return load_settings(cwd=Path.cwd(), environ=os.environ, flags={}).cluster
 
 
 def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint) -> str:
@@ -212,8 +234,6 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for this process to connect to a scheduler that listens."""
-# Docker and Podman make one of these in each container.
-_CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ANY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104
 
@@ -265,7 +285,7 @@ def require_reachable(endpoint: Endpoint, scheduler: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT).close()
     except OSError as error:
         hint = "Check the firewalls on the way, or publish at another address: host=, --host."
-        if endpoint.socket_path is not None and any(map(os.path.exists, _CONTAINER_FILES)):
+        if endpoint.socket_path is not None and in_container():
             hint = (
                 "This process runs in a container, which has a loopback of its own. Give that the engine's"
                 " network (`docker run --network host`), or publish at the address of its default gateway:"

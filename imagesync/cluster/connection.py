@@ -98,7 +98,8 @@ class Connection:
         comm = {"require-encryption": security["require_encryption"], "tls": tls}
         return {
             "scheduler-address": self.address,
-            "distributed": {"comm": comm},
+            # Dask would take the port in the container.
+            "distributed": {"comm": comm, "dashboard": {"link": self.dashboard}},
             _SECTION: {
                 "name": self.name,
                 "image": self.image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -22,18 +22,20 @@ from imagesync.cluster.agreement.sync import sync_code
 from imagesync.cluster.cleanup import claim_network, read_logs, sweep
 from imagesync.cluster.cluster_engine import ClusterEngine
 from imagesync.cluster.cluster_plan import cluster_image
-from imagesync.cluster.connection import make_security, security_to_dict
+from imagesync.cluster.connection import delete_connection, make_security, security_to_dict
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
 from imagesync.cluster.events import EventListener
 from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
 from imagesync.cluster.reaper import Reaper
 from imagesync.cluster.resources import THREADS
-from imagesync.cluster.supervised_cluster import JOIN_TIMEOUT, SupervisedCluster
+from imagesync.cluster.supervised_cluster import JOIN_TIMEOUT
+from imagesync.cluster.worker_groups import GroupedCluster, Groups
 from imagesync.errors import EngineError, ImagesyncError, UsageError
 
 if TYPE_CHECKING:
     from distributed import Security
 
+    from imagesync.cluster.detached import RunningCluster
     from imagesync.session import Session
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ FAREWELL_TIMEOUT = 1.0  # seconds for the scheduler to tell clients and workers 
 SETTLE_TIMEOUT = 5.0  # seconds for pending work when the cluster is closed
 
 
-class ContainerCluster(SupervisedCluster):
+class ContainerCluster(GroupedCluster):
     """Base class of :class:`DockerCluster` and :class:`SwarmCluster`.
 
     Parameters
@@ -55,9 +57,13 @@ class ContainerCluster(SupervisedCluster):
         Options of the scheduler and of each worker.
     workers
         Initial number of workers.
+    groups
+        Further workers with options of their own.
+    adopted
+        A detached cluster that runs already, and goes on after :meth:`close` unless *shutdown_on_close*.
     wait
         As for :class:`DockerCluster`.
-    asynchronous, options
+    asynchronous, shutdown_on_close, options
         Further arguments of ``SpecCluster``.
     """
 
@@ -75,6 +81,9 @@ class ContainerCluster(SupervisedCluster):
         workers: int,
         wait: str,
         asynchronous: bool,
+        shutdown_on_close: bool,
+        groups: Groups | None = None,
+        adopted: RunningCluster | None = None,
         **options: Any,  # noqa: ANN401  SpecCluster has no types
     ) -> None:
         if wait not in {"workers", "scheduler"}:
@@ -85,6 +94,7 @@ class ContainerCluster(SupervisedCluster):
         self._wanted_image, self._wanted_security = image, security
         self._scheduler_options = scheduler
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=engine.plan.network)
+        self._adopted = adopted
         self._claimed = False
         self._reaper: Reaper | None = None
         self._listener: EventListener | None = None
@@ -92,24 +102,23 @@ class ContainerCluster(SupervisedCluster):
         self._checking: asyncio.Future[None] | None = None
         self.image = ""
         """Reference of the image that all containers run."""
-        worker_spec = {
-            "cls": WorkerContainer,
-            "options": {
-                "engine": engine,
-                "in_thread": self._in_thread,
-                "options": worker,
-                "nthreads": worker.nthreads,
-                "memory_limit": worker.memory_limit,
-            },
-        }
-        if not asynchronous:
+        specs = {name: self._worker_spec(options) for name, (_, options) in (groups or {}).items()}
+        others = self._worker_spec(worker)
+        initial = dict.fromkeys(range(workers) if adopted is None else adopted.workers, others)
+        for name, (count, _) in (groups or {}).items():
+            initial |= {f"{name}-{number}": specs[name] for number in range(count)}
+        if adopted is not None:
+            self.image = engine.plan.image
+        elif not asynchronous:
             # In the main thread, so that an interrupt reaches the build.
             self.image = engine.prepare(cluster_image(image, session, engine.endpoint))
         try:
             super().__init__(
-                workers=dict.fromkeys(range(workers), worker_spec),
-                worker=worker_spec,
+                workers=initial,
+                worker=others,
+                groups=specs,
                 asynchronous=asynchronous,
+                shutdown_on_close=shutdown_on_close,
                 name=engine.plan.name,
                 **options,
             )
@@ -130,6 +139,18 @@ class ContainerCluster(SupervisedCluster):
         if all(worker["memory_limit"] for worker in workers):
             parts.append(f"memory={format_bytes(sum(worker['memory_limit'] for worker in workers))}")
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _worker_spec(self, options: WorkerOptions) -> dict[str, Any]:
+        return {
+            "cls": WorkerContainer,
+            "options": {
+                "engine": self._engine,
+                "in_thread": self._in_thread,
+                "options": options,
+                "nthreads": options.nthreads,
+                "memory_limit": options.memory_limit,
+            },
+        }
 
     @property
     def dashboard_link(self) -> str:
@@ -210,13 +231,16 @@ class ContainerCluster(SupervisedCluster):
         except BaseException as error:
             await self._close()
             # Dask wraps the error that has the message for the user.
-            if isinstance(error.__cause__, ImagesyncError):
+            if not isinstance(error, ImagesyncError) and isinstance(error.__cause__, ImagesyncError):
                 raise error.__cause__ from error.__cause__.__cause__
             raise
 
     async def _launch(self) -> None:
         """Start scheduler and workers concurrently: a worker waits until its scheduler listens."""
         engine, in_thread = self._engine, self._in_thread
+        if self._adopted is not None:
+            await self._adopt(self._adopted)
+            return
         if not self.image:
             found = await in_thread(cluster_image, self._wanted_image, self._session, engine.endpoint)
             self.image = await in_thread(engine.prepare, found)
@@ -231,16 +255,31 @@ class ContainerCluster(SupervisedCluster):
         self.scheduler = SchedulerContainer(
             engine, in_thread, self._scheduler_options, workers=len(self.worker_spec)
         )
-        for name, spec in self.worker_spec.items():
-            self.workers[name] = worker = spec["cls"]("", name=name, **spec["options"])
-            worker._cluster = weakref.ref(self)
-            self._created.add(worker)
+        self._create_workers({})
         starting = [asyncio.ensure_future(node) for node in (self.scheduler, *self.workers.values())]
         # Wait for all, since removal must not overlap with starting.
         await asyncio.wait(starting)
         with suppress(ImagesyncError):  # orphans of other clusters don't concern this one
             await sweeping
         await asyncio.gather(*starting)
+
+    async def _adopt(self, adopted: RunningCluster) -> None:
+        """Take over a scheduler and workers that run already."""
+        self._claimed = self.shutdown_on_close
+        self.security = self._wanted_security
+        self.scheduler = SchedulerContainer(
+            self._engine, self._in_thread, self._scheduler_options, workers=0, running=adopted.scheduler
+        )
+        self._create_workers(adopted.workers)
+        await asyncio.gather(self.scheduler, *self.workers.values())
+
+    def _create_workers(self, containers: Mapping[str | int, str]) -> None:
+        """Create the worker of each specification; those that have a container already aren't started."""
+        for name, spec in self.worker_spec.items():
+            self.workers[name] = worker = spec["cls"]("", name=name, **spec["options"])
+            worker.container = containers.get(name, "")
+            worker._cluster = weakref.ref(self)
+            self._created.add(worker)
 
     def _end(self) -> None:
         self._closing = asyncio.ensure_future(self._finish())
@@ -277,7 +316,8 @@ class ContainerCluster(SupervisedCluster):
         for task in (self._checking, self._watching):
             if task is not None:
                 task.cancel()
-        if self.scheduler_comm is not None and (failed or not self.lost):
+        stays = self._adopted is not None and not self._claimed
+        if self.scheduler_comm is not None and not stays and (failed or not self.lost):
             # Tell clients that the cluster closes on purpose; remove the containers in any case.
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
@@ -316,6 +356,8 @@ class ContainerCluster(SupervisedCluster):
         for node in (*self._created, *([] if self.scheduler is None else [self.scheduler])):
             node.mark_closed()
         self.worker_spec, self.workers = {}, {}
+        if self._adopted is not None and self._claimed:
+            delete_connection(self.name)
         if self._reaper is not None:
             (self._reaper.dismiss if complete else self._reaper.release)()
         self._engine.close()

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
+from imagesync.cluster.engine_options import EngineOptions
 from imagesync.core.installation import own_installation
 from imagesync.engine.run_container import Mount
 from imagesync.errors import ClusterError, UsageError
@@ -37,6 +38,10 @@ class WorkerOptions:
         Dask's abstract resources by name.
     nanny
         Whether Dask's nanny supervises the worker, which nanny plugins need.
+    dask
+        Further arguments of :class:`distributed.Worker`.
+    engine
+        Options for the engine.
     """
 
     nthreads: int = 1
@@ -47,6 +52,8 @@ class WorkerOptions:
     gpus: str = ""
     resources: Mapping[str, float] = field(default_factory=dict)
     nanny: bool = False
+    dask: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON for :func:`worker_options_from_dict`."""
@@ -55,7 +62,11 @@ class WorkerOptions:
 
 def worker_options_from_dict(content: Mapping[str, Any]) -> WorkerOptions:
     """Return the options from the JSON of :meth:`WorkerOptions.to_dict`."""
-    return WorkerOptions(**{**content, "mounts": tuple(Mount(**mount) for mount in content["mounts"])})
+    nested = {
+        "mounts": tuple(Mount(**mount) for mount in content["mounts"]),
+        "engine": EngineOptions(**content.get("engine", {})),
+    }
+    return WorkerOptions(**{**content, **nested})
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,10 @@ class SchedulerOptions:
         Ports; 0 for any free one.
     idle_timeout
         Seconds without work after which the cluster ends; ``None`` for never.
-    environment, mounts
+    environment, mounts, engine
         As for workers.
+    dask
+        Further arguments of :class:`distributed.Scheduler`.
     """
 
     host: str = "127.0.0.1"
@@ -80,6 +93,76 @@ class SchedulerOptions:
     idle_timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    dask: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+class ClusterSize(NamedTuple):
+    """Sizes of a cluster as a user gives them; ``None`` (``auto`` for memory) where nothing is given."""
+
+    workers: int | None = None
+    nthreads: int | None = None
+    memory_limit: str | float | None = "auto"
+    cpus: float | None = None
+    shm_size: str | int | None = None
+
+
+def with_defaults(given: ClusterSize, settings: Mapping[str, str]) -> ClusterSize:
+    """Return sizes with those of the setting ``cluster`` where none is given.
+
+    Parameters
+    ----------
+    given
+        Arguments or options.
+    settings
+        Values by ``workers``, ``nthreads``, ``memory-limit``, ``cpus`` and ``shm-size``.
+
+    >>> with_defaults(ClusterSize(workers=2), {"workers": "4", "memory-limit": "1GiB"})
+    ClusterSize(workers=2, nthreads=None, memory_limit='1GiB', cpus=None, shm_size=None)
+    """
+    converters = {"workers": int, "nthreads": int, "cpus": float}
+    unset = ClusterSize()
+    found = {}
+    for name, value in settings.items():
+        field_name = name.replace("-", "_")
+        if getattr(given, field_name) == getattr(unset, field_name):
+            found[field_name] = converters.get(name, str)(value)
+    return given._replace(**found)
+
+
+def published_dashboard_port(address: str | int | None, port: int) -> int:
+    """Return the port of ``dashboard_address``, as Dask's own clusters name it; else *port*.
+
+    Raises
+    ------
+    UsageError
+        It isn't a port, or has a host: that is the argument ``host``.
+
+    >>> published_dashboard_port(":8787", 0), published_dashboard_port(None, 8080)
+    (8787, 8080)
+    """
+    if address is None:
+        return port
+    text = str(address)
+    if not text.removeprefix(":").isdigit():
+        raise UsageError(
+            f"dashboard_address={address!r} isn't a port.",
+            hint="Write dashboard_address=':8787'; `host` is the address for scheduler and dashboard.",
+        )
+    return int(text.removeprefix(":"))
+
+
+def same_threads(nthreads: int | None, threads_per_worker: int | None) -> int | None:
+    """Return the threads of a worker, by our name or by that of :class:`distributed.LocalCluster`.
+
+    Raises
+    ------
+    UsageError
+        Both are given, and differ.
+    """
+    if None not in (nthreads, threads_per_worker) and nthreads != threads_per_worker:
+        raise UsageError("nthreads and threads_per_worker are the same option: give one of them.")
+    return threads_per_worker if nthreads is None else nthreads
 
 
 def check_name(name: str) -> str:
@@ -133,15 +216,7 @@ class Machine:
     memory: int
 
 
-def size_workers(
-    machine: Machine,
-    worker: WorkerOptions,
-    *,
-    n_workers: int | None,
-    nthreads: int | None,
-    memory_limit: str | float | None,
-    cpus: float | None,
-) -> tuple[int, WorkerOptions]:
+def size_workers(machine: Machine, worker: WorkerOptions, size: ClusterSize) -> tuple[int, WorkerOptions]:
     """Return the number of workers, and *worker* with the threads, memory and CPUs of each.
 
     Parameters
@@ -150,12 +225,9 @@ def size_workers(
         CPUs and memory to share.
     worker
         The other options of the workers.
-    n_workers, nthreads
-        Number of workers, and of threads of each; ``None`` for a choice by CPUs.
-    memory_limit
-        ``auto``, bytes, a text such as ``4GiB``, or 0 or ``None`` for no limit.
-    cpus
-        CPUs of each worker; ``None`` for one per thread, 0 for no limit.
+    size
+        Sizes: ``None`` for a choice by CPUs, and for one CPU per thread; 0 CPUs, or a memory limit of 0 or
+        ``None``, for no limit.
 
     Raises
     ------
@@ -163,20 +235,18 @@ def size_workers(
         A number is negative, or Dask can't parse a size.
 
     >>> machine, worker = Machine(8, 16 * 2**30), WorkerOptions()
-    >>> count, worker = size_workers(
-    ...     machine, worker, n_workers=4, nthreads=None, memory_limit="auto", cpus=None
-    ... )
+    >>> count, worker = size_workers(machine, worker, ClusterSize(workers=4))
     >>> count, worker.nthreads, worker.cpus, worker.memory_limit == 4 * 2**30
     (4, 2, 2, True)
     """
-    if min(n_workers or 0, nthreads or 0, cpus or 0) < 0:
+    if min(size.workers or 0, size.nthreads or 0, size.cpus or 0) < 0:
         raise UsageError("Numbers of workers, threads and CPUs can't be negative.")
-    n_workers, nthreads = _counts(machine, n_workers, nthreads)
+    n_workers, nthreads = _counts(machine, size.workers, size.nthreads)
     return n_workers, replace(
         worker,
         nthreads=nthreads,
-        memory_limit=_memory(memory_limit, machine, workers=n_workers),
-        cpus=min(nthreads, machine.cpus) if cpus is None else cpus,
+        memory_limit=_memory(size.memory_limit, machine, workers=n_workers),
+        cpus=min(nthreads, machine.cpus) if size.cpus is None else size.cpus,
     )
 
 

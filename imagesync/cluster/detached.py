@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from imagesync.cluster.cleanup import claim_network, read_logs, remove_cluster
 from imagesync.cluster.cluster_engine import ClusterEngine
-from imagesync.cluster.cluster_plan import SCHEDULER, START_TIMEOUT, ClusterPlan
+from imagesync.cluster.cluster_plan import SCHEDULER, START_TIMEOUT, ClusterPlan, RunningScheduler
 from imagesync.cluster.connection import (
     Connection,
     delete_connection,
@@ -20,6 +22,7 @@ from imagesync.cluster.connection import (
     security_to_dict,
 )
 from imagesync.cluster.resources import THREADS
+from imagesync.cluster.start_failure import find_failure
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import ClusterError
 
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 
     from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions
     from imagesync.core.progress import Progress
+
+
+_LOOK = 2.0  # seconds between looks at workers that haven't joined
+_TAIL = 100  # lines of their logs
 
 
 def start_cluster(
@@ -93,20 +100,37 @@ def start_cluster(
 
 
 def _wait_for_workers(connection: Connection, engine: ClusterEngine, workers: int) -> None:
-    from distributed import TimeoutError as DaskTimeoutError
-
     if workers == 0:
         return
+    end = time.monotonic() + START_TIMEOUT
+    # A container that ends takes its log with it: keep what was read.
+    logs = dict.fromkeys(engine.parts().keys() - {SCHEDULER}, "")
     with _client(connection) as client:
-        try:
-            client.wait_for_workers(workers, timeout=START_TIMEOUT)
-        except (DaskTimeoutError, TimeoutError) as error:
-            joined = len(client.scheduler_info()["workers"])
-            logs = [engine.logs(part, tail=20) for name, part in engine.parts().items() if name != SCHEDULER]
-            raise ClusterError(
-                f"{joined} of {workers} workers have come in {START_TIMEOUT:.0f} s."
-                + "".join(f"\n{text}" for text in logs[:1])
-            ) from error
+        while not _have_joined(client, workers):
+            present = client.scheduler_info(n_workers=-1)["workers"].values()
+            for worker in present:
+                logs.pop(f"worker-{worker['name']}", None)
+            running = engine.parts()
+            for part in logs.keys() & running.keys():
+                logs[part] = engine.logs(running[part], tail=_TAIL) or logs[part]
+            failure = find_failure(logs, running=running, expired=time.monotonic() > end)
+            if failure is not None:
+                raise failure.error(
+                    image=connection.image,
+                    memory_limit=connection.worker.memory_limit,
+                    joined=len(present),
+                    workers=workers,
+                )
+
+
+def _have_joined(client: Client, workers: int) -> bool:
+    from distributed import TimeoutError as DaskTimeoutError
+
+    try:
+        client.wait_for_workers(workers, timeout=_LOOK)
+    except (DaskTimeoutError, TimeoutError):
+        return False
+    return True
 
 
 def connect(name: str, **options: Any) -> Client:  # noqa: ANN401
@@ -154,6 +178,7 @@ def scale_cluster(name: str, workers: int) -> tuple[int, int]:
             if part != SCHEDULER
         }
         if len(present) < workers:
+            engine.find_scheduler()
             free = (number for number in range(workers + len(present)) if number not in present)
             new = [next(free) for _ in range(workers - len(present))]
             with ThreadPoolExecutor(THREADS) as pool:
@@ -176,6 +201,32 @@ def _retire(connection: Connection, engine: ClusterEngine, retiring: Mapping[int
         client.retire_workers(addresses)
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(engine.remove, retiring.values()))
+
+
+@dataclass(frozen=True)
+class RunningCluster:
+    """What runs of a detached cluster: its scheduler, and the container of each worker by name."""
+
+    scheduler: RunningScheduler
+    workers: Mapping[str | int, str]
+
+
+def find_running(connection: Connection, engine: ClusterEngine) -> RunningCluster:
+    """Return what runs of the cluster of a connection.
+
+    Raises
+    ------
+    ClusterError
+        It has no scheduler any more.
+    """
+    engine.find_scheduler()
+    parts = engine.parts()
+    scheduler = RunningScheduler(
+        parts.pop(SCHEDULER), connection.address, urlsplit(connection.dashboard).netloc
+    )
+    return RunningCluster(
+        scheduler, {int(part.removeprefix("worker-")): container for part, container in parts.items()}
+    )
 
 
 def cluster_logs(name: str, *, tail: int | None = None) -> dict[str, str]:
@@ -201,7 +252,14 @@ def stop_cluster(name: str) -> int:
 
 
 def _client(connection: Connection, **options: Any) -> Client:  # noqa: ANN401
-    from distributed import Client
+    import distributed
+
+    class Client(distributed.Client):
+        """Dask's client, with the link to where the dashboard is published, not to its port there."""
+
+        @property
+        def dashboard_link(self) -> str:
+            return connection.dashboard
 
     with warnings.catch_warnings():
         # Version warnings are of no use: this process may run in imagesync's own environment.

@@ -7,16 +7,29 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.cluster_engine import ClusterEngine
-from imagesync.cluster.cluster_plan import make_plan
+from imagesync.cluster.cluster_plan import ClusterPlan, cluster_settings, make_plan
+from imagesync.cluster.connection import load_connection, security_from_dict
 from imagesync.cluster.container_cluster import ContainerCluster
-from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, size_workers
+from imagesync.cluster.container_options import (
+    ClusterSize,
+    SchedulerOptions,
+    WorkerOptions,
+    published_dashboard_port,
+    same_threads,
+    size_workers,
+    with_defaults,
+)
+from imagesync.cluster.detached import find_running
+from imagesync.cluster.engine_options import check_json, make_engine_options
 from imagesync.cluster.labels import this_process
+from imagesync.cluster.worker_groups import make_groups
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.run_options import parse_mounts
 
 if TYPE_CHECKING:
     from distributed import Security
     from tornado.ioloop import IOLoop
+    from typing_extensions import Self
 
     from imagesync.engine.run_container import Mount
     from imagesync.session import Session
@@ -36,6 +49,8 @@ class DockerCluster(ContainerCluster):
     n_workers, nthreads
         Number of workers, and of tasks that each runs at once; by default the choice of
         :class:`distributed.LocalCluster` for the CPUs of the engine's machine.
+    threads_per_worker
+        Another name of *nthreads*, as in :class:`distributed.LocalCluster`.
     memory_limit
         Memory of each worker, for Dask and for the engine: bytes, or as ``4GiB``; ``auto`` for an equal share
         of the machine's memory, 0 or ``None`` for no limit.
@@ -55,8 +70,24 @@ class DockerCluster(ContainerCluster):
         Address of the engine's machine at which ports are published; loopback by default.
     scheduler_port, dashboard_port
         Ports; 0 for any free one.
+    dashboard_address
+        *dashboard_port* as :class:`distributed.LocalCluster` takes it: ``":8787"``.
     idle_timeout
         Seconds without work after which the cluster ends.
+    scheduler_options, worker_options
+        Further arguments of :class:`distributed.Scheduler` and :class:`distributed.Worker`.
+    shm_size
+        Size of ``/dev/shm`` in each container, such as ``2g``; by default 1 GiB.
+    network
+        Name of an existing network that the containers join beside their own.
+    labels
+        Further labels of the containers.
+    docker
+        Further arguments of the Docker SDK's ``create_host_config``: ``{"cap_add": ["SYS_PTRACE"]}``.
+    groups
+        Further workers with options of their own, by the name of the group:
+        ``{"gpu": {"n_workers": 1, "gpus": 1, "resources": {"GPU": 1}}}``. ``cluster.scale(2,
+        worker_group="gpu")`` scales one; ``adapt`` concerns the other workers.
     security
         ``False`` for plain TCP, or your own :class:`distributed.Security`.
     config
@@ -91,6 +122,7 @@ class DockerCluster(ContainerCluster):
         *,
         n_workers: int | None = None,
         nthreads: int | None = None,
+        threads_per_worker: int | None = None,
         memory_limit: str | float | None = "auto",
         cpus: float | None = None,
         environment: Mapping[str, str] | None = None,
@@ -101,7 +133,15 @@ class DockerCluster(ContainerCluster):
         host: str = "127.0.0.1",
         scheduler_port: int = 0,
         dashboard_port: int = 0,
+        dashboard_address: str | int | None = None,
         idle_timeout: float | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        worker_options: Mapping[str, Any] | None = None,
+        shm_size: str | int | None = None,
+        network: str = "",
+        labels: Mapping[str, str] | None = None,
+        docker: Mapping[str, Any] | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
         security: Security | bool | None = None,
         config: Mapping[str, Any] | None = None,
         check: bool = True,
@@ -117,19 +157,24 @@ class DockerCluster(ContainerCluster):
         plan = make_plan(name, owner=this_process(), config=config)
         engine = ClusterEngine(find_endpoint(os.environ), plan)
         variables, mounted = dict(environment or {}), parse_mounts(mounts)
+        size = with_defaults(
+            ClusterSize(n_workers, same_threads(nthreads, threads_per_worker), memory_limit, cpus, shm_size),
+            cluster_settings(session),
+        )
+        options = make_engine_options(shm_size=size.shm_size, network=network, labels=labels, docker=docker)
+        machine = engine.machine()
         count, worker = size_workers(
-            engine.machine(),
+            machine,
             WorkerOptions(
                 environment=variables,
                 mounts=mounted,
                 gpus=str(gpus or ""),
                 resources=dict(resources or {}),
                 nanny=nanny,
+                dask=check_json("worker_options", worker_options),
+                engine=options,
             ),
-            n_workers=n_workers,
-            nthreads=nthreads,
-            memory_limit=memory_limit,
-            cpus=cpus,
+            size,
         )
         super().__init__(
             engine,
@@ -139,13 +184,76 @@ class DockerCluster(ContainerCluster):
             check=check,
             strict=strict,
             scheduler=SchedulerOptions(
-                host, scheduler_port, dashboard_port, idle_timeout, variables, mounted
+                host,
+                scheduler_port,
+                published_dashboard_port(dashboard_address, dashboard_port),
+                idle_timeout,
+                variables,
+                mounted,
+                check_json("scheduler_options", scheduler_options),
+                options,
             ),
             worker=worker,
             workers=count,
             wait=wait,
+            groups=make_groups(groups, machine=machine, worker=worker),
             asynchronous=asynchronous,
             loop=loop,
             silence_logs=silence_logs,
             shutdown_on_close=shutdown_on_close,
         )
+
+    @classmethod
+    def from_name(  # type: ignore[override]  # SpecCluster names no options
+        cls,
+        name: str,
+        *,
+        session: Session | None = None,
+        check: bool = True,
+        strict: bool = False,
+        shutdown_on_close: bool = False,
+        asynchronous: bool = False,
+        loop: IOLoop | None = None,
+        silence_logs: int | bool = False,
+    ) -> Self:
+        """Return a cluster that ``imagesync cluster up`` started, to scale, adapt, check and synchronise it.
+
+        It goes on after :meth:`close` and after this process.
+
+        Parameters
+        ----------
+        name
+            Name of the cluster.
+        shutdown_on_close
+            Whether :meth:`close` ends it, as ``imagesync cluster down`` does.
+        session, check, strict, asynchronous, loop, silence_logs
+            As for the constructor.
+
+        Raises
+        ------
+        ClusterError
+            No cluster of that name was started here, or it has ended.
+        """
+        connection = load_connection(name)
+        plan = ClusterPlan(name, connection.image, None, connection.security, connection.config)
+        engine = ClusterEngine(find_endpoint(os.environ), plan)
+        cluster = cls.__new__(cls)
+        ContainerCluster.__init__(
+            cluster,
+            engine,
+            image=connection.image,
+            session=session,
+            security=security_from_dict(connection.security),
+            check=check,
+            strict=strict,
+            scheduler=SchedulerOptions(),
+            worker=connection.worker,
+            workers=0,
+            wait="workers",
+            adopted=find_running(connection, engine),
+            asynchronous=asynchronous,
+            loop=loop,
+            silence_logs=silence_logs,
+            shutdown_on_close=shutdown_on_close,
+        )
+        return cluster

@@ -32,23 +32,32 @@ class SchedulerContainer(ProcessInterface):
         Options of the scheduler.
     workers
         Number of expected workers.
+    running
+        A scheduler that runs already, which isn't started then.
     """
 
     def __init__(
-        self, engine: ClusterEngine, in_thread: InThread, options: SchedulerOptions, *, workers: int
+        self,
+        engine: ClusterEngine,
+        in_thread: InThread,
+        options: SchedulerOptions,
+        *,
+        workers: int,
+        running: RunningScheduler | None = None,
     ) -> None:
         super().__init__()
         self._engine = engine
         self._in_thread = in_thread
         self._options = options
         self._workers = workers
-        self.running: RunningScheduler | None = None
+        self.running = running
 
     async def start(self) -> None:
         """Start the scheduler, and wait until it listens."""
-        self.running = await self._in_thread(
-            self._engine.start_scheduler, self._options, workers=self._workers
-        )
+        if self.running is None:
+            self.running = await self._in_thread(
+                self._engine.start_scheduler, self._options, workers=self._workers
+            )
         self.address = self.running.address
         await super().start()
 
@@ -96,12 +105,14 @@ class WorkerContainer(ProcessInterface):
         self._options = options
         self.name = name
         self.container = ""
+        """ID of the container; one that runs already isn't started."""
         self.last_output = ""
         """End of the log, read while the worker was missing from the scheduler."""
 
     async def start(self) -> None:
         """Start the worker without waiting for it to join the scheduler."""
-        self.container = await self._in_thread(self._engine.start_worker, self.name, self._options)
+        if not self.container:
+            self.container = await self._in_thread(self._engine.start_worker, self.name, self._options)
         await super().start()
 
     async def close(self) -> None:

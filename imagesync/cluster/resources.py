@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
+from imagesync.cluster.own_container import leave_network
 from imagesync.engine.client import engine_errors
+from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
     import docker
@@ -154,13 +156,19 @@ def remove_container(api: docker.APIClient, container: str) -> None:
     """
     import docker.errors
 
-    with engine_errors(f"remove the container {container[:12]}"), suppress(docker.errors.NotFound):
-        try:
-            api.remove_container(container, force=True, v=True)
-        except docker.errors.APIError as error:
-            if error.status_code != CONFLICT:
-                raise
-            # The container has just ended, and auto_remove is at work.
+    end = time.monotonic() + REMOVAL_TIMEOUT
+    hint = f"Try `docker rm --force {container[:12]}`; if that fails too, restart the engine."
+    action = f"remove the container {container[:12]}"
+    with engine_errors(action, hint=hint), suppress(docker.errors.NotFound):
+        while True:
+            try:
+                api.remove_container(container, force=True, v=True)
+            except docker.errors.APIError as error:
+                if error.status_code != CONFLICT or time.monotonic() > end:
+                    raise
+            else:
+                return
+            # It has just ended, and auto_remove is at work. That may fail: the next request tells.
             api.wait(container, condition="removed", timeout=REMOVAL_TIMEOUT)
 
 
@@ -182,6 +190,10 @@ def _try_to_remove(api: docker.APIClient, network: Entry, *, last: bool) -> bool
         # In use until the engine has disconnected the last container.
         if last:
             raise
+        if network.get("Scope") != "swarm":
+            # One that isn't removed: the client's own, or a user's.
+            with suppress(EngineError):
+                leave_network(api, network["Id"])
         return False
     # A swarm removes a network from its nodes with a delay.
     return network.get("Scope") != "swarm" or last

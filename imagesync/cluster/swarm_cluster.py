@@ -6,9 +6,15 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from imagesync.cluster.cluster_plan import make_plan
+from imagesync.cluster.cluster_plan import cluster_settings, make_plan
 from imagesync.cluster.container_cluster import ContainerCluster
-from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, size_workers
+from imagesync.cluster.container_options import (
+    ClusterSize,
+    SchedulerOptions,
+    WorkerOptions,
+    size_workers,
+    with_defaults,
+)
 from imagesync.cluster.labels import this_process
 from imagesync.cluster.swarm_engine import Placement, SwarmEngine
 from imagesync.engine.endpoint import find_endpoint
@@ -115,10 +121,7 @@ class SwarmCluster(ContainerCluster):
                 resources=dict(resources or {}),
                 nanny=nanny,
             ),
-            n_workers=n_workers,
-            nthreads=nthreads,
-            memory_limit=memory_limit,
-            cpus=cpus,
+            with_defaults(ClusterSize(n_workers, nthreads, memory_limit, cpus), cluster_settings(session)),
         )
         super().__init__(
             engine,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
@@ -58,14 +57,6 @@ class Attachment:
         with engine_errors("send the output of a container"):
             for number, data in frames_iter(self._file, tty=False):
                 yield "stdout" if number == STDOUT else "stderr", data
-
-    def has_output(self, seconds: float) -> bool:
-        """Wait for output or the end of the streams, at most *seconds*, and return whether there is any."""
-        pending = getattr(self.socket, "pending", None)  # TLS may have decrypted more than was read
-        if pending is not None and pending():
-            return True
-        readable, _, _ = select.select([self.socket], [], [], seconds)
-        return bool(readable)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of all streams, until the container closes them."""

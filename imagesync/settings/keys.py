@@ -50,6 +50,12 @@ _APT = re.compile(
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+# Of `docker run --shm-size`, and of Dask.
+_CLUSTER_SIZE = re.compile(
+    r"(workers|nthreads)=\d+|cpus=\d+(\.\d+)?|shm-size=\d+\s*([kmg]i?)?b?"
+    r"|memory-limit=(auto|\d+(\.\d+)?\s*([kmgt]i?)?b?)",
+    re.IGNORECASE,
+)
 # Without what a Dockerfile or a shell would expand.
 _IMAGE_PATH = re.compile(r"/[\w.+@%~ /-]*")
 _ENVIRONMENT_VARIABLES = frozenset(
@@ -135,6 +141,10 @@ def _is_variable(text: str) -> bool:
 def _is_label(text: str) -> bool:
     name, _, value = text.partition("=")
     return _LABEL.fullmatch(name) is not None and not name.startswith("dev.imagesync") and _is_public(value)
+
+
+def _is_cluster_size(text: str) -> bool:
+    return _CLUSTER_SIZE.fullmatch(text) is not None
 
 
 def is_image_path(text: str) -> bool:
@@ -342,4 +352,12 @@ KEYS = (
     Key("templates", "templates", "path", expected="a folder's path"),
     Key("locked", "locked", "path", expected="a lock file's path, such as 'uv.lock'"),
     Key("cache-dir", "cache_dir", "path", expected="a folder's path"),
+    Key(
+        "cluster",
+        "cluster",
+        "pairs",
+        _is_cluster_size,
+        "sizes of clusters: workers, nthreads, cpus, memory-limit or shm-size,"
+        " such as { workers = 4, memory-limit = '4GiB' }",
+    ),
 )

@@ -97,6 +97,8 @@ class Settings:
         warning elsewhere.
     cache_dir
         The cache folder; by default the user's.
+    cluster
+        Sizes of clusters: ``workers``, ``nthreads``, ``cpus``, ``memory-limit``, ``shm-size``.
     origins
         By field, where a value that isn't a default was set: a flag, a variable, or a file.
     """
@@ -145,4 +147,5 @@ class Settings:
     templates: Path | None = None
     locked: Path | None = None
     cache_dir: Path | None = None
+    cluster: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from distributed import Client
 
 import imagesync
 from imagesync.cluster.connection import load_connection
@@ -74,7 +75,8 @@ def test_up_use_scale_logs_down(cluster_cli: CommandLine, engine: docker.DockerC
         assert client.submit(pick).result() == 2
         assert client.scheduler_info()["address"].startswith("tls://")
     code = (
-        "from distributed import Client\nwith Client() as client: print(client.submit(sum, [1, 2]).result())"
+        "from distributed import Client\n"
+        "with Client() as client: print(client.submit(sum, [1, 2]).result(), client.dashboard_link)"
     )
     plain = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -83,7 +85,19 @@ def test_up_use_scale_logs_down(cluster_cli: CommandLine, engine: docker.DockerC
         text=True,
         check=True,
     )
-    assert plain.stdout == "3\n", "Dask alone connects by the file"
+    dashboard = load_connection(NAME).dashboard
+    assert plain.stdout == f"3 {dashboard}\n", "Dask alone connects by the file"
+    with imagesync.connect(NAME, set_as_default=False) as client:
+        assert client.dashboard_link == dashboard
+
+    with imagesync.DockerCluster.from_name(NAME, check=False) as cluster, Client(cluster) as client:
+        assert (cluster.image, cluster.dashboard_link) == (load_connection(NAME).image, dashboard)
+        cluster.scale(2)
+        cluster.wait_for_workers(2, timeout=60)
+        assert client.submit(pick, pure=False).result() == 2
+        cluster.scale(1)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+    assert len(belongings(engine, NAME)) == 3, "closing it leaves the cluster"
 
     assert cluster_cli("cluster", "scale", NAME, "3").stdout == f"{NAME}: 3 workers, 1 before\n"
     (listed,) = [
@@ -107,6 +121,44 @@ def test_up_use_scale_logs_down(cluster_cli: CommandLine, engine: docker.DockerC
         imagesync.connect(NAME)
     gone = cluster_cli.run("cluster", "down", NAME)
     assert (gone.returncode, gone.stdout) == (1, "")
+
+
+def test_worker_that_runs_out_of_memory_is_said_with_its_log(cluster_cli: CommandLine) -> None:
+    refused = cluster_cli.run("cluster", "up", "--name", NAME, "-n", "1", "--memory-limit", "30MiB")
+    assert refused.returncode == 1
+    assert "0 of 1 worker joined the cluster: worker-0 ran out of memory, of which it has" in refused.stderr
+    assert "30.00 MiB" in refused.stderr
+    assert "memory was exhausted" in refused.stderr
+    assert "--memory-limit 1GiB" in refused.stderr
+
+
+# Of the interpreter of these tests, with its files and the engine's socket, as in a dev container.
+IN_CONTAINER = """
+import sys
+from imagesync import DockerCluster
+from distributed import Client
+if __name__ == "__main__":
+    with DockerCluster(sys.argv[1], n_workers=1, nthreads=1, memory_limit=0, check=False) as cluster:
+        with Client(cluster) as client:
+            print(cluster.name, client.submit(sum, [1, 2]).result())
+"""
+
+
+def test_client_in_a_container_of_the_engine_joins_the_network_of_the_cluster(
+    dask_project: DaskProject, root_image: str, engine: docker.DockerClient
+) -> None:
+    folders = [*{str(ROOT), sys.prefix, sys.base_prefix}, "/var/run/docker.sock"]
+    written = engine.containers.run(
+        root_image,
+        [sys.executable, "-W", "ignore", "-c", IN_CONTAINER, dask_project.reference],
+        volumes=[f"{folder}:{folder}:ro" for folder in folders],
+        environment={"DOCKER_HOST": "unix:///var/run/docker.sock", "PYTHONDONTWRITEBYTECODE": "1"},
+        working_dir=str(ROOT),
+        remove=True,
+    )
+    name, result = written.decode().split()[-2:]
+    assert result == "3"
+    assert belongings(engine, name) == []
 
 
 def test_a_cluster_without_work_ends_if_asked(cluster_cli: CommandLine, engine: docker.DockerClient) -> None:

@@ -25,7 +25,6 @@ from distributed.utils import Log
 import imagesync
 from imagesync.cluster.connection import security_to_dict
 from imagesync.cluster.labels import CLUSTER
-from imagesync.engine.run_options import SHM_SIZE
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
 from tests.integration.dask_project import DaskProject
 from tests.integration.engines import wait_until
@@ -81,13 +80,28 @@ def page_at(url: str) -> bytes:
             return bytes(refused.read())
 
 
+@pytest.fixture
+def other_network(engine: docker.DockerClient) -> Iterator[str]:
+    """Return the name of a network that isn't a cluster's."""
+    network = engine.networks.create(f"imagesync-test-{secrets.token_hex(4)}")
+    yield str(network.name)
+    network.remove()
+
+
 def test_a_computation_with_the_users_own_package_and_limits_that_hold(
-    make: Make, engine: docker.DockerClient, tmp_path: Path
+    make: Make, engine: docker.DockerClient, other_network: str, tmp_path: Path
 ) -> None:
     (tmp_path / "data.txt").write_text("seen")
     cluster = make(
-        nthreads=2,
+        nthreads=None,
+        threads_per_worker=2,
         cpus=0.5,
+        scheduler_options={"allowed_failures": 7},
+        worker_options={"lifetime": "1h"},
+        shm_size="100MB",
+        network=other_network,
+        labels={"com.example.team": "weather"},
+        docker={"cap_drop": ["NET_RAW"]},
         environment={"COLOUR": "green"},
         mounts=[f"{tmp_path}:/data:ro"],
         resources={"press": 1},
@@ -107,14 +121,20 @@ def test_a_computation_with_the_users_own_package_and_limits_that_hold(
     with cluster, Client(cluster) as client:
         cluster.wait_for_workers(2)
         assert client.gather(client.map(look, range(3), resources={"press": 1})) == [
-            (number, "green", "seen", 0.5, SHM_SIZE) for number in range(3)
+            (number, "green", "seen", 0.5, 100 * 2**20) for number in range(3)
         ]
         workers = client.scheduler_info()["workers"].values()
         assert {(worker["name"], worker["nthreads"], worker["memory_limit"]) for worker in workers} == {
             (0, 2, 400 * 2**20),
             (1, 2, 400 * 2**20),
         }
+        assert client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.allowed_failures) == 7
+        assert set(client.run(lambda dask_worker: dask_worker.lifetime).values()) == {3600}
         inspected = container_of(engine, cluster, "worker-0").attrs
+        assert inspected["HostConfig"]["ShmSize"] == 100 * 2**20
+        assert [name.removeprefix("CAP_") for name in inspected["HostConfig"]["CapDrop"]] == ["NET_RAW"]
+        assert inspected["Config"]["Labels"]["com.example.team"] == "weather"
+        assert set(inspected["NetworkSettings"]["Networks"]) == {other_network, f"imagesync-{cluster.name}"}
         assert inspected["HostConfig"]["NanoCpus"] == 500_000_000
         assert inspected["HostConfig"]["Memory"] == 400 * 2**20
         assert inspected["NetworkSettings"]["Ports"] == {}, "workers publish nothing"
@@ -152,6 +172,21 @@ def test_scaling_by_hand_and_by_load(make: Make) -> None:
         cluster.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
         wait_until(lambda: len(cluster.scheduler_info["workers"]) == 0, 30)
         assert client.submit(sum, [1, 2]).result(timeout=60) == 3
+
+
+def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) -> None:
+    cluster = make(n_workers=1, groups={"big": {"n_workers": 1, "nthreads": 2, "resources": {"press": 1}}})
+    with Client(cluster) as client:
+        cluster.wait_for_workers(2, timeout=60)
+        future = client.submit(lambda: __import__("distributed").get_worker().name, resources={"press": 1})
+        assert future.result() == "big-0"
+        cluster.scale(0)
+        wait_until(lambda: list(cluster.workers) == ["big-0"], 30)
+        cluster.scale(2, worker_group="big")
+        cluster.wait_for_workers(2, timeout=60)
+        assert {worker["name"] for worker in cluster.scheduler_info["workers"].values()} == {"big-0", "big-1"}
+        with pytest.raises(UsageError, match="has no group small"):
+            cluster.scale(1, worker_group="small")
 
 
 def test_asynchronous_cluster_computes_and_is_removed(
@@ -395,6 +430,11 @@ def test_without_encryption_if_asked(make: Make) -> None:
         ({"mounts": ["nowhere"]}, UsageError, "another form"),
         ({"memory_limit": "much"}, UsageError, "isn't an amount of memory"),
         ({"name": "Not A Name"}, UsageError, "isn't a valid name"),
+        ({"docker": {"auto_remove": False}}, UsageError, "isn't an option of a cluster's containers"),
+        ({"worker_options": {"plugins": [object()]}}, UsageError, "can't be sent to a container"),
+        ({"threads_per_worker": 3}, UsageError, "the same option"),
+        ({"dashboard_address": "127.0.0.1:8787"}, UsageError, "isn't a port"),
+        ({"network": "no-such-network"}, EngineError, "no-such-network"),
     ],
 )
 def test_what_cannot_be_had_is_said_and_leaves_nothing(
@@ -441,9 +481,8 @@ def test_images_that_cannot_run_a_cluster(
     # No image of ours has pip.
     tried = f"docker run --rm {without_dask} python -c 'import distributed'"
     assert str(caught.value.hint).endswith(tried)
-    with pytest.raises(EngineError, match="python") as caught_too:
+    with pytest.raises(ClusterError, match="no `python` on the PATH"):
         imagesync.DockerCluster(root_image, **options)
-    assert "no `python` on the PATH" in str(caught_too.value.hint)
     assert belongings(engine, "barren") == []
 
 

@@ -17,6 +17,8 @@ from typing import Any
 PREFIX = "imagesync: "
 READY = PREFIX + "ready"
 SYNC = "imagesync-sync"  # the name of the plugins of a sync, of which nannies have their own
+FAILED = PREFIX + "the worker "  # begins each line about a process that has ended
+OUT_OF_MEMORY = "the container's memory was exhausted"
 PORT = 8786
 DASHBOARD_PORT = 8787
 AGAIN = 75  # the exit code that asks for a new process; EX_TEMPFAIL of sysexits.h
@@ -147,7 +149,7 @@ class _Supervisor:
 def _describe(code: int, out_of_memory: bool) -> str:
     """Return how a process ended, from its exit code; negative codes are signals."""
     if out_of_memory:
-        return "was killed because the container's memory was exhausted"
+        return f"was killed because {OUT_OF_MEMORY}"
     return f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
 
 
@@ -221,14 +223,16 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
 
     from distributed import Scheduler
 
-    scheduler = Scheduler(
-        protocol=config["protocol"],
-        port=PORT,
-        security=security,
-        dashboard=False,
-        dashboard_address=f":{DASHBOARD_PORT}",
-        idle_timeout=config["idle_timeout"],
-    )
+    options = {
+        "protocol": config["protocol"],
+        "port": PORT,
+        "security": security,
+        "dashboard": False,
+        "dashboard_address": f":{DASHBOARD_PORT}",
+        "idle_timeout": config["idle_timeout"],
+        **config["options"],
+    }
+    scheduler = Scheduler(**options)
     await scheduler
     _on_stop(scheduler.close)
     if config["lifeline"] == "heartbeat":
@@ -356,6 +360,7 @@ async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401
         "resources": config["resources"],
         "security": security,
         "death_timeout": config["death_timeout"],
+        **config["options"],
     }
     if not await _resolves(config["host"], config.get("name_timeout", config["death_timeout"])):
         _say(f"there is no scheduler {config['host']}")

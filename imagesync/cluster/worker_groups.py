@@ -1,0 +1,165 @@
+"""Groups of workers with options of their own, such as one with GPUs, and their scaling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dask.utils import parse_bytes
+from distributed import Status
+from distributed.utils import NoOpAwaitable
+
+from imagesync.cluster.container_options import ClusterSize, Machine, WorkerOptions, size_workers
+from imagesync.cluster.engine_options import check_json
+from imagesync.cluster.supervised_cluster import SupervisedCluster
+from imagesync.engine.run_options import parse_mounts, parse_size
+from imagesync.errors import UsageError
+
+Groups = Mapping[str, tuple[int, WorkerOptions]]
+"""Number and options of the workers of each group."""
+
+_OPTIONS = (
+    "n_workers, nthreads, memory_limit, cpus, environment, mounts, gpus, resources, nanny, worker_options,"
+    " shm_size, docker"
+)
+
+
+def make_groups(
+    groups: Mapping[str, Mapping[str, Any]] | None, *, machine: Machine, worker: WorkerOptions
+) -> Groups:
+    """Return number and options of the workers of each group.
+
+    Parameters
+    ----------
+    groups
+        Options by the group's name: arguments of :class:`~imagesync.cluster.docker_cluster.DockerCluster`
+        that concern a worker; ``n_workers`` is 1 by default.
+    machine
+        CPUs that workers share.
+    worker
+        Options of the other workers, for what a group leaves out.
+
+    Raises
+    ------
+    UsageError
+        A group has an option that isn't a worker's.
+    """
+    return {
+        name: _group(name, dict(options), machine=machine, worker=worker)
+        for name, options in (groups or {}).items()
+    }
+
+
+def _group(
+    name: str, given: dict[str, Any], *, machine: Machine, worker: WorkerOptions
+) -> tuple[int, WorkerOptions]:
+    if not name or name.isdigit():
+        raise UsageError(f"A group of workers can't be called {name!r}.")
+    size = ClusterSize(
+        given.pop("n_workers", 1),
+        given.pop("nthreads", worker.nthreads),
+        given.pop("memory_limit", worker.memory_limit),
+        given.pop("cpus", None),
+    )
+    engine = replace(
+        worker.engine,
+        shm_size=parse_size(str(given.pop("shm_size", worker.engine.shm_size))),
+        docker={**worker.engine.docker, **check_json("docker", given.pop("docker", None))},
+    )
+    options = replace(
+        worker,
+        environment={**worker.environment, **given.pop("environment", {})},
+        mounts=(*worker.mounts, *parse_mounts(given.pop("mounts", ()))),
+        gpus=str(given.pop("gpus", worker.gpus) or ""),
+        resources=dict(given.pop("resources", worker.resources)),
+        nanny=given.pop("nanny", worker.nanny),
+        dask={**worker.dask, **check_json("worker_options", given.pop("worker_options", None))},
+        engine=engine,
+    )
+    if given:
+        raise UsageError(
+            f"The group {name} has an option {next(iter(given))} that isn't a worker's.",
+            hint=f"Options of a group: {_OPTIONS}.",
+        )
+    return size_workers(machine, options, size)
+
+
+class GroupedCluster(SupervisedCluster):
+    """A supervised cluster with groups of workers, each scaled by itself.
+
+    Workers of a group are called ``<group>-<number>``, the others have numbers. Only the others are adaptive.
+    """
+
+    def __init__(self, *args: Any, groups: Mapping[str, Any], **options: Any) -> None:  # noqa: ANN401
+        self._groups = groups
+        super().__init__(*args, **options)
+
+    def scale(
+        self,
+        n: int = 0,
+        memory: str | int | None = None,
+        cores: int | None = None,
+        *,
+        worker_group: str = "",
+    ) -> Any:  # noqa: ANN401  awaitable, if asynchronous
+        """Start or retire workers until a group has *n*.
+
+        Parameters
+        ----------
+        n
+            Number of workers.
+        memory, cores
+            Memory and threads that the group is to have at least.
+        worker_group
+            Name of the group; by default that of the workers without one.
+
+        Raises
+        ------
+        UsageError
+            There is no such group.
+        """
+        if not self._groups and not worker_group:
+            return super().scale(n, memory, cores)
+        if worker_group and worker_group not in self._groups:
+            known = ", ".join(self._groups) or "none"
+            raise UsageError(f"The cluster has no group {worker_group}; its groups: {known}.")
+        spec = self._groups[worker_group] if worker_group else self.new_spec
+        if memory is not None:
+            n = max(n, math.ceil(parse_bytes(memory) / spec["options"]["memory_limit"]))
+        if cores is not None:
+            n = max(n, math.ceil(cores / spec["options"]["nthreads"]))
+        self._resize(worker_group, spec, n)
+        self._loop_runner.loop.add_callback(self._correct_state)
+        return NoOpAwaitable() if self.asynchronous else None
+
+    def scale_up(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:  # noqa: ANN401
+        """Start workers until there are *n* with those of groups, as adapting asks for."""
+        return self.scale(max(0, n - len(self.worker_spec) + len(self._members(""))), memory, cores)
+
+    async def scale_down(self, workers: Any) -> None:  # noqa: ANN401
+        """Retire workers that adapting doesn't need; those of groups stay."""
+        members = set(self._members(""))
+        await super().scale_down([name for name in workers if name in members])
+
+    def _members(self, group: str) -> list[str | int]:
+        def group_of(name: str | int) -> str:
+            return name.rpartition("-")[0] if isinstance(name, str) else ""
+
+        return [name for name in self.worker_spec if group_of(name) == group]
+
+    def _resize(self, group: str, spec: Any, n: int) -> None:  # noqa: ANN401
+        members = self._members(group)
+        joined = {worker["name"] for worker in self.scheduler_info["workers"].values()}
+        # The latest go first, and before them those that haven't joined yet.
+        latest = list(reversed(members))
+        for name in sorted(latest, key=lambda name: name in joined)[: max(0, len(members) - n)]:
+            del self.worker_spec[name]
+        number = 0
+        while len(members) < n and self.status not in (Status.closing, Status.closed):
+            name = f"{group}-{number}" if group else number
+            if name not in self.worker_spec:
+                self.worker_spec[name] = spec
+                members.append(name)
+            number += 1
