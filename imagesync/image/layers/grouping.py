@@ -156,4 +156,4 @@ def _title(label: str) -> str:
     }
     if first in titles:
         return titles[first]
-    return f"{first} packages ({'for this platform' if rest.startswith('native') else 'pure Python'})"
+    return f"{first} packages for {'this platform' if rest.startswith('native') else 'all platforms'}"
