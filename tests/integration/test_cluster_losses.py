@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 SEED = 19
-SECONDS = float(os.environ.get("IMAGESYNC_KILL_SECONDS", "8"))
+SECONDS = float(os.environ.get("IMAGESYNC_KILL_SECONDS", "6"))
 """How long workers are killed; two minutes by hand."""
 PAUSE = 1.2  # seconds
 
