@@ -17,7 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import parse_reference
-from imagesync.core.progress import Severity
+from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.image.layers.base_contents import base_key, recall_base, remember_base
 from imagesync.image.layers.entries import END, FolderAttributes
@@ -207,7 +207,7 @@ class CachedLayers:
         try:
             with progress.task("Pushing the layer cache", total=listed.size, unit="bytes") as task:
                 upload(self.repository, listed, _Bytes(self._content), task)
-            push_layer_cache(self._new, self.repository, progress=progress)
+            push_layer_cache(self._new, self.repository, progress=SilentProgress())
         except RegistryError as error:
             progress.line(f"{error.message} The next build finds none of these layers.", Severity.WARNING)
         self._new = {}

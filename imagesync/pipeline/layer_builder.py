@@ -180,10 +180,6 @@ class LayerBuilder:
         image = self._image(artifacts, wheels, environment_hash, labels)
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
         self.finder.keep(image, (reference, *tags))
-        self.inputs.context.progress.line(
-            f"The image is in the OCI layout {self.finder.layout.root}."
-            f" `imagesync push {reference}` sends it, and --output puts it elsewhere."
-        )
         lock = artifacts.lock
         return Image(
             reference=reference,

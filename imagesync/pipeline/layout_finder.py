@@ -78,11 +78,14 @@ class LayoutFinder:
         The context of the command.
     base_digest
         The digest of the base image in its registry; by default the one that its name stands for now.
+    announces
+        Whether a line says where an image is that was built.
     """
 
-    def __init__(self, context: Context, *, base_digest: str = "") -> None:
+    def __init__(self, context: Context, *, base_digest: str = "", announces: bool = True) -> None:
         self._context = context
         self._base_digest = base_digest
+        self._announces = announces
         self._root = context.settings.base
         self._asked_registry_for: set[str] = set()
         self._base: LayoutBase | None = None
@@ -135,6 +138,11 @@ class LayoutFinder:
         """Copy the layers of *image* to the layout that are only in registries."""
         if (built := self._built.get(image.reference)) is not None:
             fetch_layers(built, self.layout, progress=self._context.progress, subject="the image")
+        if self._announces:
+            self._context.progress.line(
+                f"The image is in the OCI layout {self.layout.root}."
+                f" `imagesync push {image.reference}` sends it, and --output puts it elsewhere."
+            )
 
     @property
     def base(self) -> LayoutBase:

@@ -83,7 +83,7 @@ def verify_build(
         with _fresh_cache(context) as cache:
             again = _context_of(image, context, cache)
             digest = labels.get(_BASE_DIGEST, "") if labels.get(_BASE_NAME) else ""
-            with closing(LayoutFinder(again, base_digest=digest)) as finder:
+            with closing(LayoutFinder(again, base_digest=digest, announces=False)) as finder:
                 inputs = inputs_of(again, finder)
                 finder.check_usable()
                 request = ImageRequest(
@@ -91,7 +91,8 @@ def verify_build(
                     finder,
                     lambda inputs, base: LayerBuilder(inputs, base, finder),
                     (),
-                    no_cache=False,
+                    # Else the image that is to be verified would be found, and compared with itself.
+                    no_cache=True,
                     push=False,
                     is_locked=False,
                 )

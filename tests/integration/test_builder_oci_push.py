@@ -130,3 +130,22 @@ def test_ci_with_an_empty_store_mounts_known_layers(
     assert found is not None
     cold_layers = ImageLayout(ci.cwd / "cold").image(found).manifest.layers
     assert [layer.digest for layer in cold_layers] == [layer.digest for layer in there[1].manifest.layers]
+
+
+def test_pushed_image_is_verified_by_a_build_and_not_by_itself(
+    ci: CommandLine, colleague: CommandLine, proxy: RegistryProxy, local: LocalEnvironment
+) -> None:
+    pushed = ci("build", "--push")
+    proxy.forget()
+    verified = colleague("verify", pushed.reference)
+    assert verified.stdout.startswith(f"{pushed.reference}@sha256:")
+    assert "Writing layers" in verified.stderr
+    assert "The image is in" not in verified.stderr
+    # Of what was pushed only documents are read.
+    name = pushed.reference.removeprefix(proxy.host).rpartition(":")[0]
+    assert sum(f"{name}/blobs/" in path for _, path in proxy.requests) == 1, proxy.requests
+    source = local.prefix.parent / "own-code" / "own_code.py"
+    write_text(source, source.read_text() + "\nMORE = 1\n")
+    differing = colleague.run("verify", pushed.reference)
+    assert differing.returncode == 1
+    assert "/site-packages/own_code.py has another" in differing.stderr
