@@ -60,6 +60,28 @@ def test_counts_of_the_tour_fit_together() -> None:
     assert int(locking[1]) == int(total) - 2
 
 
+@pytest.mark.engine
+def test_build_and_run_are_as_the_tour_shows_them(
+    image_cli: CommandLine, base_python: Path, root_image: str, repository: str, tmp_path: Path
+) -> None:
+    project = make_weather(tmp_path / "weather", base_python, installer="uv")
+    cli = CommandLine(image_cli.environ, project)
+    base = ["--base", root_image]  # that of the page is pulled
+    built = cli("build", *base)
+    names = {
+        str(project): "/home/me/weather",
+        built.reference: shown("README.md", BUILD)[-2],
+        repository: "imagesync",
+    }
+    assert missing("README.md", BUILD, built.stderr + built.stdout, names) == []
+    again = cli("build", *base)
+    assert again.reference == built.reference
+    assert len(again.stderr.splitlines()) == 1, "the environment, and nothing else"
+    run = cli("run", *base, "weather-report")
+    # Its last line names the base image's distribution.
+    assert missing("README.md", RUN, run.stdout, names) in ([], shown("README.md", RUN)[-1:])
+
+
 def test_scan_of_a_conda_environment_is_as_the_page_shows_it(
     cli: CommandLine, conda_environment: MakeCondaEnvironment, tmp_path: Path
 ) -> None:
