@@ -15,8 +15,6 @@ from tests.indexes import LocalIndex
 from tests.indexes.bound import LOGIN, PASSWORD, private_index, public_index, uv_manifest
 from tests.integration.test_wheels_vendor import BACKEND
 
-pytestmark = pytest.mark.beside
-
 BUILD = """
 tiny-backend = { index = "farm-private" }
 [build-system]

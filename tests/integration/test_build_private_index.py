@@ -17,8 +17,6 @@ from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import Fault, LocalIndex
 from tests.passwords import Password
 
-pytestmark = pytest.mark.beside
-
 # With characters that URLs quote, so that both spellings are looked for.
 PASSWORD = Password("jane.doe", "s3cret/Passw:rd@42")
 
